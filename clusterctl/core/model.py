@@ -1,0 +1,376 @@
+"""The nouns of clusterctl, frozen. Verbs (plan, place, explain, simulate) are functions in the modules beside this one.
+
+Times are seconds as float: `now`, `since`, `created` on one clock that the caller owns (the head's wall clock, or the
+simulator's). Prices are US dollars per hour. No field is ever mutated: `dataclasses.replace` makes the next value.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from clusterctl.core.resources import Resources
+
+Labels = tuple[tuple[str, str], ...]  # sorted pairs
+
+
+def labels_of(mapping: dict[str, str] | None) -> Labels:
+    return tuple(sorted((mapping or {}).items()))
+
+
+# ---------------------------------------------------------------- what is offered
+
+
+@dataclass(frozen=True, order=True)
+class Offer:
+    """One way to get a node of `pool`. `price` is $/h; `price_source` and `price_date` (ISO) say where it is from.
+
+    `rank` is the pool's order of preference among markets (0 = tried first); plan compares (rank, price).
+    `resources` and `labels` are what a node of this offer will have.
+    """
+
+    pool: str
+    instance_type: str
+    market: str  # "spot" | "on-demand"
+    zone: str
+    price: float
+    resources: Resources
+    labels: Labels = ()
+    gpu_type: str = ""
+    region: str = ""
+    rank: int = 0
+    price_source: str = ""
+    price_date: str = ""
+    boot_seconds: float = 60.0  # expected time from the call to ready, for estimates only
+
+    @property
+    def key(self) -> str:
+        """Names the offer in plans, blocks and `explain`: pool/type/market/zone."""
+        return f"{self.pool}/{self.instance_type}/{self.market}/{self.zone}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The core's view of a pool of the spec. `idle_timeout` and `orphan_timeout` are seconds."""
+
+    name: str
+    provider: str
+    min: int
+    max: int
+    labels: Labels = ()
+    idle_timeout: float = 300.0
+    orphan_timeout: float = 900.0
+    role: Literal["worker", "head"] = "worker"
+    spec_hash: str = ""  # of the fields that need a new node when they change
+    one_zone_gangs: bool = False  # gangs of this pool must sit in one zone
+    deadlines: tuple[tuple[str, float], ...] = ()  # state -> seconds, overrides lifecycle.DEADLINES
+    max_cost_per_hour: float | None = None
+
+
+# ---------------------------------------------------------------- what exists
+
+
+class NodeState(str, Enum):
+    PLANNED = "planned"  # intent on disk, provider not called yet
+    REQUESTED = "requested"  # provider called, instance known or answer lost
+    BOOTING = "booting"  # the provider says it runs; the agent has not dialled in
+    JOINING = "joining"  # the agent is connected; set-up or engine still to come
+    READY = "ready"  # takes work
+    DRAINING = "draining"  # takes no new work; waits for its work to end and the engine to let go
+    TERMINATING = "terminating"  # the provider was told, its list still shows it
+    GONE = "gone"
+    FAILED = "failed"  # something went wrong: to be terminated
+    QUARANTINED = "quarantined"  # an illegal event arrived: left alone, reported, never counted as capacity
+
+
+LIVE_STATES = frozenset(NodeState) - {NodeState.GONE}
+PENDING_STATES = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING, NodeState.JOINING})
+
+
+def launch_token(cluster_uid: str, node_id: str, generation: int) -> str:
+    """The idempotency token of a launch: the same intent always carries the same token."""
+    return str(uuid.uuid5(uuid.UUID(cluster_uid), f"{node_id}/{generation}"))
+
+
+@dataclass(frozen=True)
+class Node:
+    """Our record of a machine, as journalled. `instance_id` is the provider's, "" until known."""
+
+    id: str
+    generation: int
+    token: str
+    offer: Offer
+    state: NodeState
+    since: float  # when it entered `state`
+    created: float
+    role: Literal["worker", "head"] = "worker"
+    instance_id: str = ""
+    address: str = ""
+    reason: str = ""  # why it is in this state, for people
+    code: str = ""  # the same, for machines
+    spec_hash: str = ""
+
+    @property
+    def pool(self) -> str:
+        return self.offer.pool
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that occupies part of a node: one rank of an attempt, or the engine's own use."""
+
+    id: str
+    resources: Resources
+    since: float
+    disturbable: bool = False  # may be moved by consolidation
+    checkpointed: float | None = None  # when it last saved its state
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """A node with its use, as the planner sees it.
+
+    `total` is what the node really has once it joined (else the offer's). `free` is what nothing holds, neither a queue
+    job nor the engine. `idle_since` is set while nothing at all runs on it, engine included; None = busy or unknown.
+    `drain` follows the two-phase removal: "" -> "requested" -> "acked" (only then may it be terminated).
+    """
+
+    node: Node
+    total: Resources
+    free: Resources
+    work: tuple[Work, ...] = ()
+    idle_since: float | None = None
+    drain: Literal["", "requested", "acked"] = ""
+    heartbeat: float | None = None  # last sign of life
+    preempt_at: float | None = None  # a spot notice: the provider takes it away then
+    labels: Labels = ()
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What a provider's list shows. `tags` carry our ownership: cluster, uid, node, generation, expiry."""
+
+    id: str
+    uid: str  # cluster uid in its tags, "" if untagged
+    node_id: str
+    generation: int
+    state: Literal["pending", "running", "stopping", "stopped", "terminated"]
+    address: str = ""
+    zone: str = ""
+    instance_type: str = ""
+    market: str = "on-demand"
+    created: float = 0.0
+    token: str = ""
+    detail: str = ""  # the provider's own words, for errors
+    tags: Labels = ()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a provider reports for one scope (a region, a Docker engine, this machine). Nothing destructive is ever
+    decided in a scope that is not complete."""
+
+    scope: str
+    instances: tuple[Instance, ...]
+    complete: bool
+    at: float
+    error: str = ""
+
+
+# ---------------------------------------------------------------- what is wanted
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """What one task, rank or bundle needs of one node. `selectors` are label selectors in Ray's grammar:
+    "v", "!v", "in(a,b)", "!in(a,b)"."""
+
+    resources: Resources
+    gpu_type: str = ""
+    pool: str = ""
+    selectors: Labels = ()
+
+
+Strategy = Literal["", "PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """`count` independent copies of `bundles`. A gang's bundles are wanted all or nothing.
+
+    `source`: "job", "task" (Ray tasks and actors), "placement_group", "request" (ray request_resources), "reservation".
+    `refs` names (some of) those who want it, for reasons. `since` is when the oldest began to wait.
+    """
+
+    id: str
+    source: str
+    bundles: tuple[tuple[Shape, int], ...]
+    count: int = 1
+    gang: bool = False
+    strategy: Strategy = ""
+    one_zone: bool = False
+    priority: int = 0
+    user: str = ""
+    since: float = 0.0
+    refs: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- rules
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hard limits of the cluster; None = no limit. Money in dollars."""
+
+    nodes: int | None = None
+    gpus: float | None = None
+    cost_per_hour: float | None = None
+    budget_per_day: float | None = None
+    budget_per_month: float | None = None
+    launches_per_minute: int | None = 120
+    per_user: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()  # user -> (limit name, value)
+
+
+@dataclass(frozen=True)
+class Block:
+    """An offer (or a prefix of its key, ending in "/") not to be tried until `until`."""
+
+    offer_key: str
+    until: float
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Spend:
+    today: float = 0.0
+    month: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the planner may know of the cluster besides observation and demand."""
+
+    cluster: str
+    uid: str
+    pools: tuple[Pool, ...]
+    nodes: tuple[NodeView, ...]
+    limits: Limits = Limits()
+    blocks: tuple[Block, ...] = ()
+    spend: Spend = Spend()
+    launches: tuple[float, ...] = ()  # times of recent launches, for launches_per_minute
+    failures: tuple[tuple[str, float], ...] = ()  # (pool, time) of recent failed launches, for the breaker
+    next_number: tuple[tuple[str, int], ...] = ()  # pool -> number of its next node: ids are never reused
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Knobs of the planner; defaults are what users get."""
+
+    name: str = "default"
+    breaker_failures: int = 5  # launches of a pool that failed in a row within breaker_window: the breaker opens
+    breaker_window: float = 600.0
+    heartbeat_timeout: float = 30.0
+    consolidate: bool = True
+    disruption_budget: int = 1  # nodes voluntarily disturbed at the same time
+    orphan_sightings: int = 2
+    orphan_min_age: float = 30.0
+
+
+# ---------------------------------------------------------------- what to do
+
+
+@dataclass(frozen=True)
+class Reason:
+    """`code` is for machines (stable, snake_case), `text` for people, `fix` says what would change it."""
+
+    code: str
+    text: str
+    fix: str = ""
+    details: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Launch:
+    node_id: str
+    generation: int
+    token: str
+    offer: Offer
+    role: Literal["worker", "head"]
+    spec_hash: str
+    reason: Reason
+    demand_ids: tuple[str, ...] = ()
+    op: Literal["launch"] = field(default="launch", init=False)
+
+
+@dataclass(frozen=True)
+class Drain:
+    node_id: str
+    reason: Reason
+    deadline: float | None = None  # after which running work is killed (spot notice); None = wait for it
+    op: Literal["drain"] = field(default="drain", init=False)
+
+
+@dataclass(frozen=True)
+class Undrain:
+    node_id: str
+    reason: Reason
+    op: Literal["undrain"] = field(default="undrain", init=False)
+
+
+@dataclass(frozen=True)
+class Terminate:
+    node_id: str  # "" for an instance that no record of ours explains
+    instance_id: str
+    reason: Reason
+    op: Literal["terminate"] = field(default="terminate", init=False)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Move a node's record to `event`'s next state (a deadline passed, the provider's list shows it running or gone)."""
+
+    node_id: str
+    event: str
+    reason: Reason
+    instance_id: str = ""
+    address: str = ""
+    op: Literal["mark"] = field(default="mark", init=False)
+
+
+Action = Launch | Drain | Undrain | Terminate | Mark
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why (part of) a demand is not served by running nodes. `eta` is the expected time of service, if known.
+    `nodes` are the booting or launched nodes it waits for."""
+
+    demand_id: str
+    count: int
+    reason: Reason
+    eta: float | None = None
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """An offer that was considered for a demand and not taken."""
+
+    offer_key: str
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An immutable answer. Actions are in the order in which to apply them."""
+
+    actions: tuple[Action, ...]
+    waits: tuple[Wait, ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()
+    wake_at: float | None = None  # plan again then, even if nothing happens
+    price_before: float = 0.0
+    price_after: float = 0.0

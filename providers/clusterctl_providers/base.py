@@ -1,0 +1,106 @@
+"""The contract that every provider implements. Calls are synchronous and may block: the caller owns the threads.
+
+    create(requests) -> a result or a typed error per request, in order; the same token twice is one instance
+    list()           -> everything that carries our uid, complete or said not to be
+    terminate(ids)   -> idempotent; already gone is success
+    offers(pool)     -> the ways to get a node of that pool
+
+A provider keeps no state that matters: it can be made anew at any moment from its settings and the cluster's uid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from clusterctl.core.errors import ProviderError
+from clusterctl.core.model import Instance, Observed, Offer
+
+TAG_CLUSTER = "clusterctl-cluster"
+TAG_UID = "clusterctl-uid"
+TAG_NODE = "clusterctl-node"
+TAG_GENERATION = "clusterctl-generation"
+TAG_EXPIRES = "clusterctl-expires"  # unix seconds: the node's own dead-man switch has fired by then
+TAG_TOKEN = "clusterctl-token"  # noqa: S105  the launch token, where the provider has no field for it
+
+
+@dataclass(frozen=True)
+class ProviderContext:
+    """Who asks. `state_dir` is a private directory (0700) that the provider may use for scratch (sockets, node dirs)."""
+
+    cluster: str
+    uid: str
+    state_dir: str
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the mapping under `provider: {NAME: ...}`
+    auth: Mapping[str, Any] = field(default_factory=dict)  # the spec's `auth`
+
+
+@dataclass(frozen=True)
+class PoolRequest:
+    """The part of a pool's spec that a provider needs; `spec` is the validated pool as plain JSON data."""
+
+    name: str
+    spec: Mapping[str, Any]
+    role: str = "worker"
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """One wanted instance. `bootstrap` is the JSON document that the node's agent starts from (see wire.Bootstrap);
+    it holds a one-time join token and no other secret."""
+
+    token: str
+    node_id: str
+    generation: int
+    offer: Offer
+    tags: Mapping[str, str]
+    bootstrap: Mapping[str, Any]
+    pool: PoolRequest
+
+
+CreateResult = Instance | ProviderError
+
+
+@runtime_checkable
+class Provider(Protocol):
+    name: str
+    scopes: Sequence[str]
+
+    def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]: ...
+
+    def list(self) -> list[Observed]:
+        """One Observed per scope. A scope that cannot be read comes back incomplete with the error's sentence."""
+        ...
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        """Returns when the provider accepted; raises ProviderError naming the ids it could not end."""
+        ...
+
+    def offers(self, pool: PoolRequest) -> list[Offer]: ...
+
+    def close(self) -> None: ...
+
+
+# ---- optional abilities, found with isinstance
+
+
+@runtime_checkable
+class HasConsole(Protocol):
+    def console_log(self, instance_id: str) -> str:
+        """The last lines the machine printed while booting; "" if there are none."""
+        ...
+
+
+@runtime_checkable
+class HasDoctor(Protocol):
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        """(what was checked, ok, what to do) for `clusterctl doctor`."""
+        ...
+
+
+@runtime_checkable
+class HasClusters(Protocol):
+    def find_clusters(self) -> list[tuple[str, str, int]]:
+        """(cluster name, uid, instances) for everything of ours that this account or machine holds: gc and adopt."""
+        ...

@@ -1,0 +1,164 @@
+"""Messages between agent and head. Standard library only: the agent bundle carries this file.
+
+A connection is TLS (the agent pins the cluster's CA), made by the agent, and carries frames in both directions:
+
+    4 bytes  length of the JSON header, big-endian
+    4 bytes  length of the payload (0 for most), big-endian
+    header   a JSON object; "t" names the message
+    payload  raw bytes (log chunks, pieces of blobs)
+
+Agent -> head
+    hello   wire, purpose ("control" | "blob"), uid, node_id, generation, secret (join token, or the credential it was exchanged
+            for), boot_id, version, address, facts, tasks [TaskReport of everything it still knows], engine {state...}
+    beat    seq                                        every `beat_seconds`; renews the lease on both sides
+    tasks   items [TaskReport]                         "running" once, "exited" until acknowledged
+    log     task, offset (+ payload)                   bytes of the merged output from `offset`; dropped = bytes lost to the cap
+    engine  state, ray_node_id, address, detail, ...   the raylet's state on this node
+    notice  kind ("preempt"), at                       the provider will take the machine away
+    get     digest                                     on a "blob" connection
+
+Head -> agent
+    welcome wire, credential (first join only), beat_seconds, lease_seconds
+    refuse  code, reason, final                        final = do not try again: stop work and shut down
+    run     tasks [TaskSpec]
+    kill    tasks [id], grace_seconds, reason          SIGTERM to the process group, SIGKILL after the grace
+    ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
+    engine_start config, engine_stop
+    stop    reason                                     end all work, then this node
+    blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import struct
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+WIRE_VERSION = 1
+MAX_HEADER = 16 * 1024 * 1024
+MAX_PAYLOAD = 1024 * 1024
+_LENGTHS = struct.Struct(">II")
+
+Message = dict[str, Any]
+
+
+class WireError(Exception):
+    """The peer sent something that is not a frame of ours, or a frame larger than allowed."""
+
+
+def encode(message: Message, payload: bytes = b"") -> bytes:
+    header = json.dumps(message, separators=(",", ":")).encode()
+    if len(header) > MAX_HEADER or len(payload) > MAX_PAYLOAD:
+        raise WireError(f"message {message.get('t')!r} is too large ({len(header)} + {len(payload)} bytes)")
+    return _LENGTHS.pack(len(header), len(payload)) + header + payload
+
+
+async def read_frame(reader: asyncio.StreamReader) -> tuple[Message, bytes]:
+    """The next frame; raises asyncio.IncompleteReadError at the end of the stream and WireError on nonsense."""
+    header_size, payload_size = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
+    if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+        raise WireError(f"a frame of {header_size} + {payload_size} bytes is over the limit")
+    body = await reader.readexactly(header_size + payload_size)
+    try:
+        message = json.loads(body[:header_size])
+    except ValueError as error:
+        raise WireError("a frame's header is not JSON") from error
+    if not isinstance(message, dict) or not isinstance(message.get("t"), str):
+        raise WireError("a frame's header has no message type")
+    return message, body[header_size:]
+
+
+class _Record:
+    """JSON in and out for the dataclasses below; unknown keys are ignored so that a newer peer may add fields."""
+
+    @classmethod
+    def from_json(cls, data: Message) -> Any:
+        names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{k: v for k, v in data.items() if k in names})
+
+    def to_json(self) -> Message:
+        return asdict(self)  # type: ignore[call-overload]
+
+
+@dataclass
+class Bootstrap(_Record):
+    """What a new node is told, in one JSON document: `join_token` is its only secret and works once.
+
+    `heads` are "host:port" to try in turn. `orphan_timeout` (seconds): the node ends itself when the head has been silent
+    for so long. `directory` is the node's own ("" = chosen by the agent). `shutdown` says how to end: "exit" (a process or
+    container) or "poweroff" (a machine).
+    """
+
+    cluster: str
+    uid: str
+    node_id: str
+    generation: int
+    heads: list[str]
+    ca_pem: str
+    join_token: str
+    pool: str = ""
+    role: str = "worker"
+    address: str = ""
+    bundle_digest: str = ""
+    orphan_timeout: float = 900.0
+    directory: str = ""
+    shutdown: str = "exit"
+    resources: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class TaskSpec(_Record):
+    """One process to run. `task` is "JOB/ATTEMPT/RANK", unique for ever. `package` is the digest of a blob to unpack and run in.
+
+    `gpus`: how many whole GPUs to assign ("gpu_ids" names them if the head chose). `engine`: attach the node's engine
+    (RAY_ADDRESS and friends). `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
+    """
+
+    task: str
+    argv: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    package: str = ""
+    gpus: float = 0
+    gpu_ids: list[int] | None = None
+    engine: bool = False
+    timeout: float | None = None
+    log_cap: int = 256 * 1024 * 1024
+    runtime_env: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TaskReport(_Record):
+    """`exit_code` is the program's own, 128+N for signal N, None while it runs or when it never started (`error` says why).
+
+    `log_size` is the final length of its output in bytes, so that the head knows when the log is whole. Times are unix
+    seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended.
+    `stopped`: "" | "killed" (asked by the head) | "timeout".
+    """
+
+    task: str
+    state: str  # "running" | "exited"
+    pid: int = 0
+    exit_code: int | None = None
+    error: str = ""
+    stopped: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    log_size: int = 0
+    gpu_ids: list[int] = field(default_factory=list)
+    lost: bool = False
+
+
+def client_context(ca_pem: str) -> ssl.SSLContext:
+    """TLS for the agent: the cluster's own CA and nothing else. The certificate names the cluster's uid, not a host."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=ca_pem)
+    return context
+
+
+def server_name(uid: str) -> str:
+    """The name in the head's certificate; agents pass it as `server_hostname` whatever address they dial."""
+    return f"head-{uid}.clusterctl.internal"
