@@ -13,6 +13,7 @@ Agent -> head
     beat    seq                                        every `beat_seconds`; renews the lease on both sides
     tasks   items [TaskReport]                         "running" once, "exited" until acknowledged
     log     task, offset (+ payload)                   bytes of the merged output from `offset`; dropped = bytes lost to the cap
+                                                       just before `offset` (offsets count the program's output, so they jump)
     engine  state, ray_node_id, address, detail, ...   the raylet's state on this node
     notice  kind ("preempt"), at                       the provider will take the machine away
     get     digest                                     on a "blob" connection
@@ -24,6 +25,7 @@ Head -> agent
     kill    tasks [id], grace_seconds, reason          SIGTERM to the process group, SIGKILL after the grace
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
+    beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
     stop    reason                                     end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
 """
