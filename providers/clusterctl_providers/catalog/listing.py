@@ -1,0 +1,113 @@
+"""The document and the table of `clusterctl offers`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from clusterctl_providers.catalog.choice import SPOT_ESTIMATE, SPOT_ESTIMATE_SOURCE, same_count, same_gpu
+from clusterctl_providers.catalog.facts import InstanceType, Price
+from clusterctl_providers.catalog.store import load
+
+Document = dict[str, Any]
+
+
+def list_offers(gpu: str = "", provider: str = "", region: str = "", limit: int | None = None) -> Document:
+    """Instance types with prices, cheapest first. `gpu` is NAME or NAME:COUNT; without `region` each type is shown
+    once, in its cheapest region. Raises ValueError with the known names where a filter matches nothing."""
+    name, _, count_text = gpu.partition(":")
+    try:
+        count = float(count_text) if count_text else None
+    except ValueError:
+        raise ValueError(f"--gpu {gpu!r}: expected NAME or NAME:COUNT, as L4 or A100:8") from None
+    catalog = load()
+    _check(catalog.prices, provider, region)
+    rows: dict[tuple[str, ...], Document] = {}
+    for (owner, place), by_type in sorted(catalog.prices.items()):
+        if (provider and owner != provider) or (region and place != region):
+            continue
+        for type_name, price in by_type.items():
+            machine = catalog.instances[owner, type_name]
+            if gpu and not (machine.gpu_count and same_gpu(machine, name)):
+                continue
+            if gpu and count is not None and not same_count(machine, count):
+                continue
+            key = (owner, place, type_name) if region else (owner, type_name)
+            if key not in rows or price.on_demand < rows[key]["on_demand"]:
+                rows[key] = _row(machine, price)
+    found = sorted(rows.values(), key=lambda r: (r["on_demand"], r["provider"], r["instance_type"]))
+    if gpu and not found:
+        names = sorted({m.gpu_name for m in catalog.instances.values() if m.gpu_name})
+        raise ValueError(f"no instance type with {gpu!r} has a price here; GPUs in the catalogue: {', '.join(names)}")
+    return {"offers": found[:limit], "total": len(found), "refused": list(catalog.refused)}
+
+
+def render_offers(document: Document) -> str:
+    """The document as a table, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title, justify in (
+        ("TYPE", "left"),
+        ("WHERE", "left"),
+        ("CPUS", "right"),
+        ("GIB", "right"),
+        ("GPU", "left"),
+        ("$/H", "right"),
+        ("SPOT", "right"),
+        ("SOURCE", "left"),
+        ("DATE", "left"),
+    ):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in document["offers"]:
+        device = f"{row['gpu_count']:g} x {row['gpu']} {row['gpu_memory_gib']:g}G" if row["gpu"] else ""
+        mark = "~" if row["spot_source"] == SPOT_ESTIMATE_SOURCE else ""
+        table.add_row(
+            row["instance_type"],
+            f"{row['provider']}/{row['region']}",
+            f"{row['vcpus']}",
+            f"{row['memory_gib']:g}",
+            device,
+            f"{row['on_demand']:.4g}",
+            f"{mark}{row['spot']:.4g}",
+            row["source"],
+            row["as_of"],
+        )
+    text = io.StringIO()
+    console = Console(file=text, width=160, color_system=None)
+    console.print(table)
+    hidden = document["total"] - len(document["offers"])
+    if hidden > 0:
+        console.print(f"and {hidden} more")
+    console.print(f"~ estimated: no spot price is published; {SPOT_ESTIMATE:g} of the on-demand price")
+    return text.getvalue()
+
+
+def _check(prices: dict[tuple[str, str], dict[str, Price]], provider: str, region: str) -> None:
+    owners = sorted({owner for owner, _ in prices})
+    if provider and provider not in owners:
+        raise ValueError(f"no prices of provider {provider!r}: the catalogue has {', '.join(owners)}")
+    regions = sorted({place for owner, place in prices if not provider or owner == provider})
+    if region and region not in regions:
+        raise ValueError(f"no prices in region {region!r}: the catalogue has {', '.join(regions)}")
+
+
+def _row(machine: InstanceType, price: Price) -> Document:
+    known = price.spot is not None
+    return {
+        "provider": price.provider,
+        "region": price.region,
+        "instance_type": machine.name,
+        "arch": machine.arch,
+        "vcpus": machine.vcpus,
+        "memory_gib": machine.memory_gib,
+        "gpu": machine.gpu_name,
+        "gpu_count": machine.gpu_count,
+        "gpu_memory_gib": machine.gpu_memory_gib,
+        "on_demand": price.on_demand,
+        "spot": price.spot if known else round(price.on_demand * SPOT_ESTIMATE, 6),
+        "spot_source": price.source if known else SPOT_ESTIMATE_SOURCE,
+        "source": price.source,
+        "as_of": price.as_of,
+    }
