@@ -1,7 +1,7 @@
 """The life of a node as one table: state x event -> state, and how long it may stay in each state.
 
-    planned -> requested -> booting -> joining -> ready -> draining -> terminating -> gone
-    (failed from any of them; failed -> terminating -> gone)
+planned -> requested -> booting -> joining -> ready -> draining -> terminating -> gone
+(failed from any of them; failed -> terminating -> gone)
 """
 
 from __future__ import annotations

@@ -331,7 +331,7 @@ class Terminate:
 
 @dataclass(frozen=True)
 class Mark:
-    """Move a node's record to `event`'s next state (a deadline passed, the provider's list shows it running or gone)."""
+    """Move a node's record to `event`'s next state: a deadline passed, the provider's list shows it running or gone."""
 
     node_id: str
     event: str

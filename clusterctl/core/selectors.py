@@ -1,0 +1,74 @@
+"""Whether work of some shape may run on a node of some kind at all, whatever is free there.
+
+Label selectors use Ray's grammar: "v", "!v", "in(a,b)", "!in(a,b)". A negative selector also accepts a missing label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clusterctl.core.model import Labels, NodeView, Offer, Pool, Shape
+
+
+@dataclass(frozen=True, order=True)
+class Kind:
+    """What selectors can see of a node or an offer. Equal kinds are interchangeable but for what is free on them."""
+
+    pool: str
+    head: bool
+    gpu_type: str
+    zone: str
+    labels: Labels
+
+
+def matches(selector: str, value: str | None) -> bool:
+    """`value` is the node's label, None when it has none."""
+    negative = selector.startswith("!")
+    body = selector[1:] if negative else selector
+    if body.startswith("in(") and body.endswith(")"):
+        wanted = {part.strip() for part in body[3:-1].split(",")}
+    else:
+        wanted = {body}
+    return (value not in wanted) if negative else (value in wanted)
+
+
+def accepts(kind: Kind, shape: Shape) -> bool:
+    """Head nodes take only what names their pool; GPU types compare without regard to case."""
+    if shape.pool != kind.pool and (shape.pool or kind.head):
+        return False
+    if shape.gpu_type and shape.gpu_type.lower() != kind.gpu_type.lower():
+        return False
+    if not shape.selectors:
+        return True
+    have = dict(kind.labels)
+    return all(matches(selector, have.get(key)) for key, selector in shape.selectors)
+
+
+def _labels(offer: Offer, extra: Mapping[str, str]) -> Labels:
+    """Labels that Ray derives from the node's place and kind, then the offer's own, then `extra`."""
+    derived = {
+        "ray.io/node-group": offer.pool,
+        "ray.io/market-type": offer.market,
+        "ray.io/availability-region": offer.region,
+        "ray.io/availability-zone": offer.zone,
+        "ray.io/accelerator-type": offer.gpu_type,
+    }
+    merged = {k: v for k, v in derived.items() if v} | dict(offer.labels) | dict(extra)
+    return tuple(sorted(merged.items()))
+
+
+def kind_of_offer(offer: Offer, pool: Pool, keys: frozenset[str]) -> Kind:
+    """`keys` are the label keys that some selector names: other labels make no difference and are left out."""
+    labels = tuple(pair for pair in _labels(offer, dict(pool.labels)) if pair[0] in keys)
+    return Kind(pool.name, pool.role == "head", offer.gpu_type, offer.zone, labels)
+
+
+def kind_of_node(view: NodeView, keys: frozenset[str]) -> Kind:
+    node = view.node
+    labels = tuple(pair for pair in _labels(node.offer, dict(view.labels)) if pair[0] in keys)
+    return Kind(node.pool, node.role == "head", node.offer.gpu_type, node.offer.zone, labels)
+
+
+def selector_keys(shapes: frozenset[Shape] | set[Shape]) -> frozenset[str]:
+    return frozenset(key for shape in shapes for key, _ in shape.selectors)
