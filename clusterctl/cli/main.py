@@ -1,0 +1,143 @@
+"""The command `clusterctl`. A verb's module is imported when the verb is used: `--help` imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from clusterctl.cli.call import AsJson, ClusterName, Quiet, Verbose
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.version import __version__
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Where a verb lives and its line in the overview (the first line of its own help: a test compares them)."""
+
+    module: str
+    name: str
+    line: str
+
+
+SECTIONS: dict[str, dict[str, Verb]] = {
+    "Clusters": {
+        "init": Verb("clusterctl.cli.spec_files", "init", "Write a starter cluster.yaml and a job.py that runs on it."),
+        "validate": Verb(
+            "clusterctl.cli.spec_files", "validate", "Check a spec: every fault with its line and column."
+        ),
+        "plan": Verb("clusterctl.cli.plan", "plan", "Show what `up` would change, and what it costs before and after."),
+        "up": Verb("clusterctl.cli.up", "up", "Make the cluster be as the spec says; again does no harm."),
+        "down": Verb("clusterctl.cli.down", "down", "End every node of a cluster and forget it."),
+        "list": Verb("clusterctl.cli.known", "list_clusters", "List the clusters known here."),
+        "status": Verb("clusterctl.cli.status", "status", "Show head, nodes, pools, demand, jobs and cost."),
+        "dashboard": Verb("clusterctl.cli.dashboard", "dashboard", "Open the cluster's web page through a local port."),
+    },
+    "Jobs": {
+        "submit": Verb("clusterctl.cli.submit", "app", "Run a Python file or a command on the cluster."),
+        "jobs": Verb("clusterctl.cli.jobs", "jobs", "List jobs, newest first."),
+        "job": Verb("clusterctl.cli.jobs", "app", "Show, cancel or retry one job."),
+        "logs": Verb("clusterctl.cli.logs", "logs", "Print what a job wrote."),
+        "explain": Verb("clusterctl.cli.explain", "explain", "Say why a job waits, or why a node is as it is."),
+    },
+    "Nodes": {
+        "nodes": Verb("clusterctl.cli.nodes", "nodes", "List nodes, with the reason for each."),
+        "node": Verb("clusterctl.cli.nodes", "app", "Show or drain one node."),
+        "events": Verb("clusterctl.cli.events", "events", "Print the cluster's journal, with reasons."),
+    },
+    "Money": {
+        "offers": Verb("clusterctl.cli.money", "offers", "List instance types with $/h, source and date of the price."),
+        "cost": Verb("clusterctl.cli.money", "cost", "Show what the cluster has cost."),
+        "gc": Verb("clusterctl.cli.gc", "gc", "Find and remove what no cluster known here owns."),
+    },
+    "This machine": {
+        "doctor": Verb("clusterctl.cli.doctor", "doctor", "Check this machine and say what to mend."),
+        "version": Verb("clusterctl.cli.about", "version", "Print the version."),
+    },
+}
+VERBS = {name: verb for section in SECTIONS.values() for name, verb in section.items()}
+
+
+class Verbs(TyperGroup):
+    """A group that knows its verbs by name and imports one only to run it or to print its own help."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        verb = VERBS.get(cmd_name)
+        return load(cmd_name, verb) if verb else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, verbs in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, verb.line) for name, verb in verbs.items()])
+
+
+def load(name: str, verb: Verb) -> Any:
+    """The command of a verb: what its module has under `verb.name` is a function or a Typer of its own."""
+    found = getattr(importlib.import_module(verb.module), verb.name)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+        alone.command(name)(found)
+        found = alone
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"clusterctl {__version__}")
+        raise typer.Exit()
+
+
+app = typer.Typer(
+    cls=Verbs,
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    cluster_name: ClusterName = "",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+) -> None:
+    """One YAML file becomes a running cluster, with a durable queue and an autoscaler.
+
+    \b
+    clusterctl init --provider local     writes cluster.yaml and job.py
+    clusterctl up cluster.yaml           starts it
+    clusterctl submit job.py             runs work on it
+    clusterctl down                      ends it, and leaves nothing
+    """
+    context.obj = {"cluster_name": cluster_name, "as_json": as_json, "quiet": quiet, "verbose": verbose}
+
+
+def run() -> NoReturn:
+    """Entry point. Exit codes: see docs/cli.md."""
+    try:
+        typer.main.get_command(app).main(prog_name="clusterctl")
+    except ClusterctlError as error:
+        from clusterctl.cli.output import say
+
+        say(f"clusterctl: {error}")
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,299 @@
+"""The head's HTTP API, spoken with the standard library's `http.client`: its import costs a tenth of httpx's, and the
+command line is measured by how fast it answers (docs/adr/0201-cli-speaks-http-with-the-standard-library.md).
+
+Answers are plain JSON data. Failures arrive as the errors of `clusterctl.core.errors`, by status:
+401, 403, 409, 429 -> Refused; 404 -> NotFound; 400, 413, 422 -> UsageError; no connection -> Unreachable.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import urlencode, urlsplit
+
+from clusterctl.client.registry import Cluster
+from clusterctl.core.errors import ClusterctlError, NotFound, Refused, Unreachable, UsageError
+
+Json = dict[str, Any]
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+SILENCE_SECONDS = 45.0  # a stream carries a keep-alive every 15 s: three missing ones mean that it is lost
+PATIENCE_SECONDS = 30.0  # for which a stream or a submission waits for a head that is being started again
+
+_BY_STATUS: dict[int, type[ClusterctlError]] = {
+    400: UsageError,
+    401: Refused,
+    403: Refused,
+    404: NotFound,
+    409: Refused,
+    413: UsageError,
+    422: UsageError,
+    429: Refused,
+}
+
+
+class Lost(Unreachable):
+    """The connection broke in the middle: whether the request was carried out is unknown."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    host: str
+    port: int
+    token: str
+
+
+def locate(cluster: Cluster) -> Endpoint:
+    """Where the head of `cluster` listens now. A head on this machine says so itself in head.json, since its port may
+    change when it is started again. Raises Unreachable where none can be listening."""
+    client = cluster.read_client()
+    again = f"`clusterctl up {cluster.spec_path or 'SPEC'}` starts it again"
+    if not client.get("token"):
+        raise Unreachable(f"cluster {cluster.name!r} has no way to its head yet: its `up` was interrupted; {again}")
+    head = cluster.read_head()
+    if head.get("port"):
+        # The pid first: after a crash another user's process may listen on that port, and would get the token.
+        if not is_running(int(head.get("pid") or 0)):
+            raise Unreachable(
+                f"the head of cluster {cluster.name!r} (process {head.get('pid')}) is not running; {again}"
+            )
+        return Endpoint("127.0.0.1", int(head["port"]), client["token"])
+    url = urlsplit(client.get("url") or "")
+    if (cluster.head_dir / "config.json").exists() or not url.port:
+        raise Unreachable(f"the head of cluster {cluster.name!r} is not running; {again}")
+    return Endpoint(url.hostname or "127.0.0.1", url.port, client["token"])
+
+
+def is_running(pid: int) -> bool:
+    """Whether `pid` is a live process of this user (a zombie is not alive)."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  /proc is read whole, at once
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return True
+
+
+class Api:
+    """Calls of one cluster's head over one kept connection. Not for use by several threads: `clone` makes another."""
+
+    def __init__(self, find: Callable[[], Endpoint], name: str) -> None:
+        self._find = find
+        self.name = name
+        self._connection: http.client.HTTPConnection | None = None
+        self._token = ""
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> Api:
+        return cls(lambda: locate(cluster), cluster.name)
+
+    def clone(self) -> Api:
+        return Api(self._find, self.name)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- one request, one answer
+
+    def get(self, path: str, **query: Any) -> Json:
+        return self._again_if_stale("GET", path, query=query)
+
+    def post(self, path: str, body: Json | None = None, *, timeout: float | None = ANSWER_SECONDS) -> Json:
+        """One try: a Lost answer leaves open whether it was done. `timeout` None waits for ever."""
+        return self._json("POST", path, _encoded(body), timeout=timeout)
+
+    def post_once(self, path: str, body: Json, *, patience: float = PATIENCE_SECONDS) -> Json:
+        """Posts what carries its own id, so that the head does it once however often it is asked: tried again while
+        the head cannot be reached, for `patience` seconds."""
+        return with_patience(lambda: self.post(path, body), patience)
+
+    def put(self, path: str, body: Json) -> Json:
+        return self._again_if_stale("PUT", path, data=_encoded(body))
+
+    def upload(self, path: str, file: IO[bytes], size: int) -> None:
+        """PUT of `size` bytes from `file`, read as they are sent."""
+
+        def attempt() -> Json:
+            file.seek(0)
+            return self._json("PUT", path, file, kind="application/octet-stream", size=size, timeout=None)
+
+        with_patience(attempt, PATIENCE_SECONDS)
+
+    def has(self, path: str) -> bool:
+        """HEAD: whether the head has it."""
+        try:
+            self._again_if_stale("HEAD", path)
+        except NotFound:
+            return False
+        return True
+
+    # ---- one request, many answers
+
+    def stream(self, path: str, **query: Any) -> Iterator[Json]:
+        """The objects of an NDJSON answer until it ends; raises Lost when it breaks off in the middle."""
+        with closing(self.clone()) as own:
+            response = own._send("GET", path, query=query, timeout=SILENCE_SECONDS)
+            try:
+                while line := response.readline():
+                    if not line.endswith(b"\n"):
+                        raise Lost(f"the head of cluster {self.name!r} broke off in the middle of an answer")
+                    if line.strip():
+                        yield json.loads(line)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise Lost(
+                    f"the head of cluster {self.name!r} broke off in the middle of an answer ({error})"
+                ) from error
+
+    # ---- below: one connection
+
+    def _again_if_stale(self, method: str, path: str, **rest: Any) -> Json:
+        """Idempotent calls are made once more when a kept connection turns out to be dead."""
+        kept = self._connection is not None
+        try:
+            return self._json(method, path, **rest)
+        except Lost:
+            if not kept:
+                raise
+            return self._json(method, path, **rest)
+
+    def _json(self, method: str, path: str, data: bytes | IO[bytes] | None = None, **rest: Any) -> Json:
+        response = self._send(method, path, data, **rest)
+        body = self._read(response)
+        if not body:
+            return {}
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise ClusterctlError(f"the head of cluster {self.name!r} answered {method} {path} with no JSON") from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        data: bytes | IO[bytes] | None = None,
+        *,
+        query: Json | None = None,
+        kind: str = "application/json",
+        size: int | None = None,
+        timeout: float | None = ANSWER_SECONDS,
+    ) -> http.client.HTTPResponse:
+        connection = self._connect()
+        assert connection.sock is not None
+        connection.sock.settimeout(timeout)
+        wanted = {k: v for k, v in (query or {}).items() if v is not None and v is not False and v != ""}
+        target = f"{path}?{urlencode(wanted)}" if wanted else path
+        headers = {"Authorization": f"Bearer {self._token}"}
+        if data is not None:
+            headers["Content-Type"] = kind
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        try:
+            connection.request(method, target, body=data, headers=headers)
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Lost(f"the head of cluster {self.name!r} did not answer {method} {path} ({_why(error)})") from error
+        if response.status >= 400:
+            raise self._error(response, method, path)
+        return response
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            endpoint = self._find()
+            connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=CONNECT_SECONDS)
+            try:
+                connection.connect()
+            except OSError as error:
+                raise Unreachable(
+                    f"nothing answers for cluster {self.name!r} at {endpoint.host}:{endpoint.port} ({_why(error)}): "
+                    "is the head running? `clusterctl up SPEC` starts it again"
+                ) from error
+            self._connection, self._token = connection, endpoint.token
+        return self._connection
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Lost(
+                f"the head of cluster {self.name!r} broke off in the middle of an answer ({_why(error)})"
+            ) from error
+        if response.will_close:
+            self.close()
+        return body
+
+    def _error(self, response: http.client.HTTPResponse, method: str, path: str) -> ClusterctlError:
+        body = self._read(response)
+        kind = _BY_STATUS.get(response.status, ClusterctlError)
+        return kind(
+            error_sentence(body) or f"the head answered {method} {path} with {response.status} {response.reason}"
+        )
+
+
+def with_patience(call: Callable[[], Json], patience: float) -> Json:
+    """`call` again and again while the head cannot be reached, for `patience` seconds."""
+    deadline = time.monotonic() + patience
+    pause = 0.02
+    while True:
+        try:
+            return call()
+        except Unreachable:
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 2, 0.5)
+
+
+def follow(open_stream: Callable[[], Iterator[Json]], *, patience: float = PATIENCE_SECONDS) -> Iterator[Json]:
+    """The objects of a stream, opened again whenever it breaks off; `open_stream` asks from where the last one left off.
+    Ends when the stream itself ends; raises Unreachable when the head stays away for `patience` seconds."""
+    deadline, pause = time.monotonic() + patience, 0.02
+    while True:
+        try:
+            for item in open_stream():
+                deadline, pause = time.monotonic() + patience, 0.02
+                yield item
+            return
+        except Unreachable:
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 2, 0.5)
+
+
+def error_sentence(body: bytes) -> str:
+    """The message and the fix of an error document, as one text; "" when it is none."""
+    try:
+        error = json.loads(body)["error"]
+        return " ".join(part for part in (str(error["message"]).rstrip(), error.get("fix") or "") if part)
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _encoded(body: Json | None) -> bytes:
+    return json.dumps(body or {}, separators=(",", ":")).encode()
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

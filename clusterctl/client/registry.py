@@ -1,0 +1,166 @@
+"""The clusters known on this machine: one private directory each under `$CLUSTERCTL_HOME/clusters`.
+
+    Registry.create(name, ...)   mints the uid and the directory; a known name keeps its uid
+    Registry.resolve(name)       -c NAME, else $CLUSTERCTL_CLUSTER, else the only cluster known
+    Registry.forget(cluster)     removes the directory and all that is in it
+
+What a cluster runs is never decided from these files alone: they can be lost, and found again from the provider's tags.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusterctl.client.private import make_private_dir, write_private
+from clusterctl.core.errors import ClusterctlError, NotFound
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster known here. `created` is unix seconds; `spec_path` is where the user's file was at the last `up`."""
+
+    name: str
+    uid: str
+    provider: str
+    created: float
+    spec_path: str
+    directory: Path
+
+    @property
+    def head_dir(self) -> Path:
+        return self.directory / "head"
+
+    @property
+    def provider_dir(self) -> Path:
+        return self.directory / "provider"
+
+    @property
+    def spec_file(self) -> Path:
+        return self.directory / "spec.yaml"
+
+    @property
+    def client_file(self) -> Path:
+        return self.directory / "client.json"
+
+    def read_client(self) -> dict[str, Any]:
+        """How to reach the head, as `up` left it: {"url", "token"}; {} before the first `up` came so far."""
+        return read_json(self.client_file)
+
+    def read_head(self) -> dict[str, Any]:
+        """What the head said of itself when it began to listen; {} while it has not."""
+        return read_json(self.head_dir / "head.json")
+
+
+class Registry:
+    """All clusters under one home; `home` defaults to `$CLUSTERCTL_HOME`, else `~/.clusterctl`."""
+
+    def __init__(self, home: Path | None = None, environment: Mapping[str, str] = os.environ) -> None:
+        self.environment = environment
+        chosen = home or Path(environment.get("CLUSTERCTL_HOME") or "~/.clusterctl").expanduser()
+        self.home = chosen.absolute()
+
+    @property
+    def root(self) -> Path:
+        return self.home / "clusters"
+
+    def names(self) -> list[str]:
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if (path / "cluster.json").is_file())
+
+    def create(self, name: str, *, provider: str, spec_path: str) -> Cluster:
+        """The cluster `name`, made if it is new. Its uid is minted once and survives every later `up`."""
+        directory = self.root / checked_name(name)
+        known = read_json(directory / "cluster.json")
+        body = {
+            "name": name,
+            "uid": known.get("uid") or str(uuid.uuid4()),
+            "provider": provider,
+            "created": known.get("created") or time.time(),
+            "spec_path": spec_path,
+        }
+        make_private_dir(self.home)
+        make_private_dir(self.root)
+        for path in (directory, directory / "head", directory / "provider"):
+            make_private_dir(path)
+        if body != known:
+            write_private(directory / "cluster.json", json.dumps(body, indent=1))
+        return self.load(name)
+
+    def load(self, name: str) -> Cluster:
+        """Raises NotFound with the names that are known."""
+        directory = self.root / checked_name(name)
+        body = read_json(directory / "cluster.json")
+        if not body:
+            raise NotFound(f"no cluster named {name!r} is known here ({self._known()})")
+        return Cluster(
+            name=body["name"],
+            uid=body["uid"],
+            provider=body.get("provider", ""),
+            created=float(body.get("created") or 0.0),
+            spec_path=body.get("spec_path", ""),
+            directory=directory,
+        )
+
+    def all(self) -> list[Cluster]:
+        return [self.load(name) for name in self.names()]
+
+    def resolve(self, name: str = "") -> Cluster:
+        """`name`, else `$CLUSTERCTL_CLUSTER`, else the only cluster known; NotFound says what to do otherwise."""
+        wanted = name or self.environment.get("CLUSTERCTL_CLUSTER", "")
+        if wanted:
+            return self.load(wanted)
+        names = self.names()
+        if not names:
+            raise NotFound(f"no cluster is known here ({self.root}): start one with `clusterctl up SPEC`")
+        if len(names) > 1:
+            raise NotFound(
+                f"{len(names)} clusters are known here ({', '.join(names)}): choose with -c NAME or $CLUSTERCTL_CLUSTER"
+            )
+        return self.load(names[0])
+
+    def forget(self, cluster: Cluster) -> None:
+        """Removes what is kept of `cluster`; its description goes first, so that a half-removed one is unknown."""
+        (cluster.directory / "cluster.json").unlink(missing_ok=True)
+        shutil.rmtree(cluster.directory, ignore_errors=True)
+        if cluster.directory.exists():
+            raise ClusterctlError(
+                f"the directory {cluster.directory} could not be removed: look at what is in it, then remove it by hand"
+            )
+
+    def _known(self) -> str:
+        names = self.names()
+        return f"known: {', '.join(names)}" if names else f"none is, in {self.root}"
+
+
+def checked_name(name: str) -> str:
+    """`name` when it can be a cluster's (so that no path can hide in it); raises NotFound."""
+    if not NAME.fullmatch(name):
+        raise NotFound(f"no cluster can be named {name!r}: names are a-z, 0-9 and '-', and begin with a letter")
+    return name
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, or {} where there is no such file; raises ClusterctlError on a damaged one."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError as error:
+        raise ClusterctlError(
+            f"{path} is not JSON ({error}): move it away and run `clusterctl up SPEC` again"
+        ) from error
+    except OSError as error:
+        raise ClusterctlError(f"{path} cannot be read ({error.strerror}): check its owner and mode") from error
+    return body if isinstance(body, dict) else {}
