@@ -18,7 +18,7 @@ from typing import Any
 
 from clusterctl.core.errors import ClusterctlError, IllegalTransition
 from clusterctl.core.lifecycle import next_state
-from clusterctl.core.model import Instance, Launch, Node, NodeState, Offer, Spend
+from clusterctl.core.model import PENDING_STATES, Instance, Launch, Node, NodeState, Offer, Spend
 from clusterctl.provision.costs import CostRow, Ledger
 from clusterctl.provision.records import Record, record_from_text, record_to_text
 
@@ -32,8 +32,12 @@ CREATE TABLE IF NOT EXISTS story (
     seq INTEGER PRIMARY KEY, node_id TEXT NOT NULL, generation INTEGER NOT NULL, at REAL NOT NULL,
     state TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL, code TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS story_of_node ON story (node_id, seq);
+CREATE INDEX IF NOT EXISTS intents ON story (at) WHERE event = 'intend';
+CREATE TABLE IF NOT EXISTS failures (pool TEXT NOT NULL, at REAL NOT NULL, code TEXT NOT NULL);
 """
 _VERSION = 1
+# launches that a provider turned down for now: the offer is blocked for a while, the pool itself is not at fault
+_NOT_THE_POOLS_FAULT = frozenset({"no_capacity", "quota_exceeded", "throttled"})
 
 
 class StaleFence(ClusterctlError):
@@ -94,6 +98,18 @@ class Journal:
 
     def spend(self, now: float) -> Spend:
         return self._ledger(now).spend(now)
+
+    def launches(self, since: float) -> tuple[float, ...]:
+        """When launches were intended, from `since` on, for the limit of launches per minute."""
+        query = "SELECT at FROM story WHERE event = 'intend' AND at >= ? ORDER BY at"
+        with self._lock:
+            return tuple(at for (at,) in self._db.execute(query, (since,)))
+
+    def failures(self, since: float) -> tuple[tuple[str, float], ...]:
+        """(pool, time) of launches that failed in a row: a node of the pool that gets ready wipes them out."""
+        query = "SELECT pool, at FROM failures WHERE at >= ? ORDER BY at, pool"
+        with self._lock:
+            return tuple((pool, at) for pool, at in self._db.execute(query, (since,)))
 
     def meta_get(self, key: str, default: str = "") -> str:
         with self._lock:
@@ -163,11 +179,7 @@ class Journal:
                     f"cannot launch {launch.node_id} (generation {launch.generation}): its generation "
                     f"{known.node.generation} is {known.node.state.value}; plan again"
                 )
-            node = Node(
-                id=launch.node_id, generation=launch.generation, token=launch.token, offer=launch.offer,
-                state=NodeState.PLANNED, since=now, created=now, role=launch.role,
-                reason=launch.reason.text, code=launch.reason.code, spec_hash=launch.spec_hash,
-            )  # fmt: skip
+            node = planned_node(launch, now)
             self._put(Record(node, join_secret_hash))
             self._tell(node, now, "intend")
             self._raise_number(node)
@@ -211,7 +223,29 @@ class Journal:
                 return node
             self._put(_billed(replace(record, node=after), now))
             self._tell(after, now, event)
+            self._count_failure(node, after, now)
             return after
+
+    def learn(self, node_id: str, instance_id: str, address: str, now: float) -> Node | None:
+        """Writes down what a provider's list says of a live node (its instance, its address); its state stays."""
+        with self.together():
+            record = self._records.get(node_id)
+            if record is None:
+                return None
+            node = record.node
+            after = replace(node, instance_id=instance_id or node.instance_id, address=address or node.address)
+            if after != node:
+                self._put(_billed(replace(record, node=after), now))
+            return after
+
+    def bury(self, node_id: str, now: float, reason: str, code: str) -> None:
+        """Ends a node's record whatever its state, quarantine included: only `down` may, once nothing is left of it."""
+        with self.together():
+            record = self._records.get(node_id)
+            if record:
+                node = replace(record.node, state=NodeState.GONE, since=now, reason=reason, code=code)
+                self._put(_billed(replace(record, node=node), now))
+                self._tell(node, now, "gone")
 
     def adopt(self, instance: Instance, offer: Offer, now: float, role: str = "worker", reason: str = "") -> Node:
         """Writes the record of an instance that was found by its tags and that no record explains. It counts as booting
@@ -266,8 +300,8 @@ class Journal:
 
     def _damaged(self, error: Exception) -> JournalDamaged:
         return JournalDamaged(
-            f"the journal of nodes {self.path} is damaged ({error}): no node was touched; `clusterctl list --adopt` sets "
-            "it aside and finds the nodes again by their tags"
+            f"the journal of nodes {self.path} is damaged ({error}): no node was touched; `clusterctl list --adopt` "
+            "sets it aside and finds the nodes again by their tags"
         )
 
     def _begin(self) -> None:
@@ -314,6 +348,13 @@ class Journal:
             (node.id, node.generation, now, node.state.value, event, node.reason, node.code),
         )
 
+    def _count_failure(self, before: Node, after: Node, now: float) -> None:
+        if after.state is NodeState.READY and before.state is NodeState.JOINING:
+            self._db.execute("DELETE FROM failures WHERE pool = ?", (after.pool,))
+        failed = after.state is NodeState.FAILED and before.state in PENDING_STATES
+        if failed and after.code not in _NOT_THE_POOLS_FAULT:
+            self._db.execute("INSERT INTO failures VALUES (?, ?, ?)", (after.pool, now, after.code))
+
     def _raise_number(self, node: Node) -> None:
         """Ids are never reused: the pool's next number is above every number ever used, adopted ones included."""
         number = node.id.rpartition("-")[2]
@@ -331,6 +372,15 @@ class Journal:
             for record in self._records.values():
                 _book(ledger, record, now)
             return ledger
+
+
+def planned_node(launch: Launch, now: float) -> Node:
+    """The node that a launch means, before anything was done."""
+    return Node(
+        id=launch.node_id, generation=launch.generation, token=launch.token, offer=launch.offer,
+        state=NodeState.PLANNED, since=now, created=now, role=launch.role,
+        reason=launch.reason.text, code=launch.reason.code, spec_hash=launch.spec_hash,
+    )  # fmt: skip
 
 
 def rebuild(path: str | Path) -> Path:

@@ -1,0 +1,99 @@
+"""`down`: end everything with our uid, and believe it only after two complete lists in a row that show nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from clusterctl_providers.base import Provider
+
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.model import NodeState
+from clusterctl.provision.journal import Journal
+from clusterctl.provision.watching import Watcher
+
+FIRST_PAUSE = 0.05  # seconds between two looks while something is still there; doubles up to LONGEST_PAUSE
+LONGEST_PAUSE = 3.0
+_SPARED = frozenset({NodeState.TERMINATING, NodeState.QUARANTINED})
+
+
+def end_everything(
+    journal: Journal,
+    watcher: Watcher,
+    providers: Mapping[str, Provider],
+    uid: str,
+    clock: Callable[[], float],
+    progress: Callable[[str], None],
+    patience: float,
+    pause: Callable[[float], None],
+) -> None:
+    """Journals that all nodes end (so that no open launch is tried again), then terminates and lists in turn. A
+    provider's `settle_seconds` is waited for between the two empty lists: so long its lists may lag behind its
+    answers."""
+    _journal_ends(journal, clock())
+    settle = max((float(getattr(provider, "settle_seconds", 0.0)) for provider in providers.values()), default=0.0)
+    empty, wait, told = 0, FIRST_PAUSE, ""
+    cleared: set[str] = set()
+    healthy_at = clock()
+    while empty < 2:
+        journal.check_fence()
+        scopes = watcher.observe(clock())
+        left = {i.id for scope in scopes for i in scope.instances if i.uid == uid and i.state != "terminated"}
+        remains = watcher.remains - cleared
+        troubles = [scope.error or f"the list of {scope.scope} is incomplete" for scope in scopes if not scope.complete]
+        troubles += _terminate(journal, watcher, providers, left | remains)
+        cleared |= remains
+        if not troubles:
+            healthy_at = clock()
+        elif clock() - healthy_at > patience:
+            names = ", ".join(sorted(left)) or "unknown"
+            raise ClusterctlError(
+                f"could not end everything of this cluster within {patience:g} s: {'; '.join(sorted(set(troubles)))}. "
+                f"Still there: {names}. Mend the cause and run `clusterctl down` again"
+            )
+        empty = empty + 1 if not (left or remains or troubles) else 0
+        told = _tell(progress, left, troubles, told)
+        if empty == 1 and settle:
+            pause(settle)
+        elif empty == 0:
+            pause(wait)
+            wait = min(wait * 2, LONGEST_PAUSE)
+    _journal_gone(journal, clock())
+
+
+def _terminate(journal: Journal, watcher: Watcher, providers: Mapping[str, Provider], left: set[str]) -> list[str]:
+    """Calls terminate once per provider; returns the sentences of those that failed."""
+    troubles: list[str] = []
+    for name, provider in providers.items():
+        ids = sorted(i for i in left if watcher.provider_of(i, "") == name)
+        if not ids:
+            continue
+        journal.check_fence()
+        try:
+            provider.terminate(ids)
+        except Exception as error:
+            troubles.append(f"provider {name} could not end {', '.join(ids)}: {error or type(error).__name__}")
+    return troubles
+
+
+def _journal_ends(journal: Journal, now: float) -> None:
+    with journal.together():
+        for node in journal.nodes().values():
+            if node.state not in _SPARED:
+                journal.move(node.id, "terminate", now, "the cluster is being taken down", "down")
+
+
+def _journal_gone(journal: Journal, now: float) -> None:
+    """No instance is left, so no record may be: this holds for quarantined ones as well."""
+    with journal.together():
+        for node in journal.nodes().values():
+            journal.bury(node.id, now, "the providers list nothing of this cluster any more", "down")
+
+
+def _tell(progress: Callable[[str], None], left: set[str], troubles: list[str], told: str) -> str:
+    """Says what is left, once per change."""
+    text = f"{len(left)} instances left" if left else "nothing left, looking once more"
+    if troubles:
+        text += f"; {'; '.join(sorted(set(troubles)))}"
+    if text != told:
+        progress(text)
+    return text

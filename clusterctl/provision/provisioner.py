@@ -1,0 +1,409 @@
+"""The shell around providers: observe what exists, apply what the core planned, and leave nothing without an owner.
+
+Synchronous, called from one thread at a time. Rules that every line here keeps:
+  * a launch is in the journal before its provider is called, and the fence is checked before every call;
+  * an unknown outcome keeps the intent, and the same token is tried again: the provider makes it one instance;
+  * an instance is ended only when the journal says so, or the plan names it as without owner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, Provider
+
+from clusterctl.core.errors import ClusterctlError, ProviderError, Throttled, UnknownOutcome
+from clusterctl.core.model import (
+    Action,
+    Block,
+    Drain,
+    Instance,
+    Launch,
+    Mark,
+    Node,
+    NodeState,
+    Observed,
+    Offer,
+    Plan,
+    Terminate,
+    Undrain,
+)
+from clusterctl.provision.blocks import Blocks
+from clusterctl.provision.ending import end_everything
+from clusterctl.provision.journal import Journal, StaleFence, planned_node
+from clusterctl.provision.tags import ownership_tags
+from clusterctl.provision.watching import Watcher
+
+MakeBootstrap = Callable[[Node, PoolRequest], Mapping[str, Any]]
+
+FIRST_RETRY = 2.0  # seconds after an unknown outcome; doubles up to LONGEST_RETRY
+LONGEST_RETRY = 60.0
+OFFERS_LAST = 3600.0  # prices and types are asked for again after so many seconds
+_UNSETTLED = frozenset({NodeState.PLANNED, NodeState.REQUESTED})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one action. `code` and `error` (a sentence) are set when not `ok`; `node` is its record now.
+    `action` is None for a launch or an end that an earlier process left unfinished."""
+
+    action: Action | None
+    ok: bool
+    code: str = ""
+    error: str = ""
+    node: Node | None = None
+
+
+class Provisioner:
+    """`providers` by name, the first one is the cluster's own. `make_bootstrap` must give the same document for the
+    same node and generation (derive its join secret from the launch token): a create may be made again after a
+    crash."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        providers: Mapping[str, Provider],
+        make_bootstrap: MakeBootstrap,
+        *,
+        cluster: str,
+        uid: str,
+        clock: Callable[[], float],
+        pause: Callable[[float], None] = time.sleep,
+        pools: Sequence[PoolRequest] = (),
+    ) -> None:
+        self.journal = journal
+        self.providers = dict(providers)
+        self.cluster = cluster
+        self.uid = uid
+        self._make_bootstrap = make_bootstrap
+        self._clock = clock
+        self._pause = pause
+        self._blocks = Blocks(journal.meta_get("blocks"))
+        self._watcher = Watcher(journal, self.providers, uid)
+        self._retry_at: dict[str, float] = {}  # launch token -> when to call create again
+        self._tries: dict[str, int] = {}  # launch token -> unknown outcomes so far
+        self._ended: set[str] = set()  # instance ids whose end a provider has accepted
+        self._offers: dict[str, tuple[Offer, ...]] = {}  # by pool
+        self._offers_until = 0.0
+        self.use_pools(pools)
+
+    # ------------------------------------------------------------ what there is
+
+    def use_pools(self, pools: Iterable[PoolRequest]) -> None:
+        """Puts a (new) spec's pools in force. Nodes of pools that left the spec keep their provider."""
+        self._pools = {pool.name: pool for pool in pools}
+        self._offers_until = 0.0
+
+    def offers(self, pools: Iterable[PoolRequest] | None = None, *, refresh: bool = False) -> tuple[Offer, ...]:
+        """All offers of all pools, from memory for an hour. Raises ProviderError when a provider cannot say."""
+        if pools is not None:
+            wanted = {pool.name: pool for pool in pools}
+            if wanted != self._pools:
+                self.use_pools(wanted.values())
+        now = self._clock()
+        if refresh or now >= self._offers_until:
+            self._offers = {
+                name: tuple(self._provider_of(name).offers(pool)) for name, pool in sorted(self._pools.items())
+            }
+            self._offers_until = now + OFFERS_LAST
+        return tuple(offer for offers in self._offers.values() for offer in offers)
+
+    def observe(self) -> tuple[Observed, ...]:
+        """Lists every provider. A provider that fails is an incomplete scope; ids that lists reveal are journalled."""
+        return self._watcher.observe(self._clock())
+
+    @property
+    def sightings(self) -> Mapping[str, int]:
+        """Instance id -> in how many lists in a row it was seen."""
+        return self._watcher.sightings
+
+    def blocks(self, now: float) -> tuple[Block, ...]:
+        return self._blocks.in_force(now)
+
+    def failures(self, now: float, window: float = 3600.0) -> tuple[tuple[str, float], ...]:
+        """(pool, time) of launches that failed in a row within `window` seconds, for the breaker."""
+        return self.journal.failures(now - window)
+
+    def launches(self, now: float, window: float = 60.0) -> tuple[float, ...]:
+        """Times of launches within `window` seconds, for the limit of launches per minute."""
+        return self.journal.launches(now - window)
+
+    def wake_at(self) -> float | None:
+        """When `resume` has something to do even if nothing happens before; None = nothing is open."""
+        times = [self._retry_at.get(node.token, 0.0) for node in self._unsettled()]
+        return min(times, default=None)
+
+    # ------------------------------------------------------------ what is to be done
+
+    def apply(self, plan: Plan) -> list[Outcome]:
+        """Carries out a plan's actions in order, neighbouring launches (and ends) in one call per provider. One
+        action that fails never stops the others; StaleFence does, and then nothing more is done."""
+        self.journal.check_fence()
+        outcomes = self.resume()
+        for kind, actions in groupby(plan.actions, key=type):
+            batch: list[Any] = list(actions)
+            if kind is Launch:
+                outcomes += self._launch(batch)
+            elif kind is Terminate:
+                outcomes += self._terminate(batch)
+            else:
+                outcomes += [self._record(action) for action in batch]
+        return outcomes
+
+    def resume(self) -> list[Outcome]:
+        """Finishes what a crash, a lost answer or a throttle left open: creates with the same token again, and ends
+        again what the journal says is ending and the lists still show."""
+        now = self._clock()
+        due = [(None, node) for node in self._unsettled() if self._retry_at.get(node.token, 0.0) <= now]
+        outcomes = self._create(due) if due else []
+        ending = [
+            node
+            for node in self.journal.nodes().values()
+            if node.state is NodeState.TERMINATING
+            and node.instance_id
+            and node.instance_id not in self._ended
+            and self._watcher.shows_running(node.instance_id)
+        ]
+        return outcomes + self._end([(None, node.instance_id, node.id) for node in ending])
+
+    def down(self, progress: Callable[[str], None] = lambda _: None, *, patience: float = 300.0) -> None:
+        """Ends everything that carries our uid and returns once two complete lists in a row show nothing. Raises
+        ClusterctlError, naming what is left, when a provider has failed for `patience` seconds on end."""
+        end_everything(
+            self.journal, self._watcher, self.providers, self.uid, self._clock, progress, patience, self._pause
+        )
+
+    def close(self) -> None:
+        for provider in self.providers.values():
+            provider.close()
+
+    # ------------------------------------------------------------ launches
+
+    def _launch(self, launches: Sequence[Launch]) -> list[Outcome]:
+        """Journals all intents in one transaction, then calls each provider once."""
+        now = self._clock()
+        intents: list[tuple[Action | None, Node]] = []
+        refused: list[Outcome] = []
+        with self.journal.together():
+            for launch in launches:
+                try:
+                    secret = str(self._bootstrap(planned_node(launch, now)).get("join_token", ""))
+                    hashed = hashlib.sha256(secret.encode()).hexdigest() if secret else ""
+                    intents.append((launch, self.journal.intend(launch, now, hashed)))
+                    self._watcher.remember_provider(launch.offer.pool, self._provider_name(launch.offer.pool))
+                except StaleFence:
+                    raise
+                except ClusterctlError as error:
+                    refused.append(Outcome(launch, False, getattr(error, "code", "refused"), str(error)))
+        return refused + self._create(intents)
+
+    def _create(self, intents: Sequence[tuple[Action | None, Node]]) -> list[Outcome]:
+        """Calls create once per provider. Every intent is on disk by now."""
+        outcomes: list[Outcome] = []
+        for name in self.providers:
+            batch = [(action, node) for action, node in intents if self._provider_name(node.pool) == name]
+            if not batch:
+                continue
+            self.journal.check_fence()
+            results = self._call_create(name, [self._request(node) for _, node in batch])
+            with self.journal.together():
+                for (action, node), result in zip(batch, results, strict=True):
+                    outcomes.append(self._book(action, node, result))
+                self.journal.meta_set("blocks", self._blocks.to_text())
+        return outcomes
+
+    def _call_create(self, name: str, requests: list[CreateRequest]) -> Sequence[CreateResult]:
+        """The provider's answers. A call that raises, or answers short, may have done anything: every outcome is
+        unknown."""
+        try:
+            results: Sequence[CreateResult] = self.providers[name].create(requests)
+            if len(results) == len(requests):
+                return results
+            trouble = f"it answered {len(results)} of {len(requests)} requests"
+        except Exception as error:
+            trouble = str(error) or type(error).__name__
+        text = f"creating {len(requests)} nodes with provider {name} had no clear outcome ({trouble}); looking again"
+        return [UnknownOutcome(text)] * len(requests)
+
+    def _book(self, action: Action | None, node: Node, result: CreateResult) -> Outcome:
+        """Writes down what became of one create."""
+        now, move = self._clock(), self.journal.move
+        current = self.journal.get(node.id) or node
+        if isinstance(result, Instance) and result.state not in ("stopping", "stopped", "terminated"):
+            self._settled(node)
+            self._blocks.granted(node.offer)
+            known = self.journal.learn(node.id, result.id, result.address, now) or node
+            if known.state is NodeState.PLANNED:
+                known = move(node.id, "requested", now, "the provider accepted the launch", "accepted")
+            if known.state is NodeState.REQUESTED and result.state == "running":
+                known = move(node.id, "running", now, "the provider says that it runs", "running")
+            return Outcome(action, True, node=known)
+        if isinstance(result, Instance):
+            self._settled(node)
+            text = f"the instance {result.id} of this launch has already ended {result.detail}".rstrip()
+            return self._lost(action, current, "instance_ended", text)
+        if isinstance(result, Throttled):
+            self._retry_at[node.token] = now + result.retry_after
+            self._refuse(result, node)
+            return Outcome(action, False, result.code, str(result), current)
+        if type(result) is ProviderError or isinstance(result, UnknownOutcome):
+            self._wait_longer(node, now)
+            if current.state is NodeState.PLANNED:
+                current = move(node.id, "requested", now, str(result), UnknownOutcome.code)
+            return Outcome(action, False, UnknownOutcome.code, str(result), current)
+        self._settled(node)
+        self._refuse(result, node)
+        return self._lost(action, current, result.code, str(result))
+
+    def _lost(self, action: Action | None, node: Node, code: str, text: str) -> Outcome:
+        """Nothing exists for this launch and nothing ever will: its record ends."""
+        now = self._clock()
+        if node.state in _UNSETTLED:
+            self.journal.move(node.id, "fail", now, text, code)
+            node = self.journal.move(node.id, "gone", now, text, code)
+        return Outcome(action, False, code, text, node)
+
+    def _refuse(self, error: ProviderError, node: Node) -> None:
+        name = self._provider_name(node.pool)
+        pools = [pool for pool in sorted({*self._pools, node.pool}) if self._provider_name(pool) == name]
+        known = [offer for pool in pools for offer in self._offers.get(pool, ())]
+        self._blocks.refuse(error, node.offer, known, pools, self._clock())
+
+    def _wait_longer(self, node: Node, now: float) -> None:
+        tries = self._tries[node.token] = self._tries.get(node.token, 0) + 1
+        self._retry_at[node.token] = now + min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
+
+    def _settled(self, node: Node) -> None:
+        self._retry_at.pop(node.token, None)
+        self._tries.pop(node.token, None)
+
+    def _unsettled(self) -> list[Node]:
+        """Launches whose instance is not known yet."""
+        nodes = self.journal.nodes().values()
+        return [node for node in nodes if node.state in _UNSETTLED and not node.instance_id]
+
+    def _request(self, node: Node) -> CreateRequest:
+        pool = self._pool_request(node)
+        orphan_timeout = pool.spec.get("orphan_timeout")
+        return CreateRequest(
+            token=node.token,
+            node_id=node.id,
+            generation=node.generation,
+            offer=node.offer,
+            tags=ownership_tags(self.cluster, self.uid, node, orphan_timeout),
+            bootstrap=self._bootstrap(node),
+            pool=pool,
+        )
+
+    def _bootstrap(self, node: Node) -> Mapping[str, Any]:
+        return self._make_bootstrap(node, self._pool_request(node))
+
+    # ------------------------------------------------------------ ends and records
+
+    def _terminate(self, actions: Sequence[Terminate]) -> list[Outcome]:
+        """Journals all ends, then calls each provider once. A node whose instance is not known yet is only
+        journalled: if the instance shows up later, `resume` ends it."""
+        ends: list[tuple[Action | None, str, str]] = []
+        outcomes: list[Outcome] = []
+        with self.journal.together():
+            for action in actions:
+                node = self.journal.get(action.node_id) if action.node_id else None
+                refusal = self._refusal(action, node)
+                if refusal:
+                    outcomes.append(Outcome(action, False, "stale_plan", refusal, node))
+                    continue
+                if node and node.state is not NodeState.GONE:
+                    node = self.journal.move(
+                        node.id, "terminate", self._clock(), action.reason.text, action.reason.code, action.instance_id
+                    )
+                instance_id = action.instance_id or (node.instance_id if node else "")
+                if instance_id:
+                    ends.append((action, instance_id, action.node_id))
+                else:
+                    outcomes.append(Outcome(action, True, node=node))
+        return outcomes + self._end(ends)
+
+    def _refusal(self, action: Terminate, node: Node | None) -> str:
+        """Why an end must not be carried out: it was planned for another generation, or for what is not ours to end."""
+        if node and node.instance_id and action.instance_id not in ("", node.instance_id):
+            return f"{node.id} is instance {node.instance_id} by now, not {action.instance_id}: nothing was ended"
+        owner = next((n for n in self.journal.nodes().values() if n.instance_id == action.instance_id), None)
+        if not action.node_id and owner:
+            return (
+                f"{action.instance_id} belongs to {owner.id}, the plan took it for one without owner: nothing was ended"
+            )
+        if not action.node_id and action.instance_id not in self._watcher.sightings:
+            return f"{action.instance_id} was not seen with this cluster's uid: nothing was ended"
+        return ""
+
+    def _end(self, ends: Sequence[tuple[Action | None, str, str]]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for name, provider in self.providers.items():
+            batch = [end for end in ends if self._watcher.provider_of(end[1], self._pool_of(end[2])) == name]
+            if not batch:
+                continue
+            self.journal.check_fence()
+            code = error = ""
+            try:
+                provider.terminate([instance_id for _, instance_id, _ in batch])
+                self._ended.update(instance_id for _, instance_id, _ in batch)
+            except Exception as trouble:
+                code = getattr(trouble, "code", UnknownOutcome.code)
+                error = str(trouble) or type(trouble).__name__
+            for action, _, node_id in batch:
+                outcomes.append(Outcome(action, not error, code, error, self.journal.get(node_id) if node_id else None))
+        return outcomes
+
+    def _record(self, action: Action) -> Outcome:
+        """Drain, undrain and mark change records only; what a gone node left behind (a directory, a disk) is
+        removed."""
+        try:
+            if isinstance(action, Mark):
+                known = self.journal.get(action.node_id)
+                if known and known.instance_id and action.instance_id not in ("", known.instance_id):
+                    text = f"{known.id} is instance {known.instance_id} by now, the plan meant {action.instance_id}"
+                    return Outcome(action, False, "stale_plan", text, known)
+                node = self._move(action.node_id, action.event, action, action.instance_id, action.address)
+                if action.event == "gone" and node.instance_id in self._watcher.remains:
+                    self._end([(action, node.instance_id, node.id)])
+            elif isinstance(action, Drain | Undrain):
+                node = self._move(action.node_id, action.op, action)
+            else:
+                raise TypeError(f"cannot apply a {type(action).__name__}")
+        except StaleFence:
+            raise
+        except ClusterctlError as error:
+            return Outcome(action, False, "refused", str(error), self.journal.get(getattr(action, "node_id", "")))
+        if node.state is NodeState.QUARANTINED:
+            return Outcome(action, False, node.code, node.reason, node)
+        return Outcome(action, True, node=node)
+
+    def _move(
+        self, node_id: str, event: str, action: Drain | Undrain | Mark, instance_id: str = "", address: str = ""
+    ) -> Node:
+        reason = action.reason
+        return self.journal.move(node_id, event, self._clock(), reason.text, reason.code, instance_id, address)
+
+    # ------------------------------------------------------------ which provider
+
+    def _pool_request(self, node: Node) -> PoolRequest:
+        return self._pools.get(node.pool) or PoolRequest(node.pool, {}, node.role)
+
+    def _pool_of(self, node_id: str) -> str:
+        node = self.journal.get(node_id) if node_id else None
+        return node.pool if node else ""
+
+    def _provider_name(self, pool: str) -> str:
+        """The pool's own provider, else the cluster's; for a pool that left the spec, the one it had."""
+        request = self._pools.get(pool)
+        if request is None:
+            return self._watcher.provider_of_pool(pool)
+        return str(request.spec.get("provider") or next(iter(self.providers)))
+
+    def _provider_of(self, pool: str) -> Provider:
+        return self.providers[self._provider_name(pool)]
