@@ -1,182 +1,282 @@
-"""`cluster.yaml` as data. Field names are the keys users write; `spec.load` turns text into this with positions in errors.
+"""`cluster.yaml` as data. Field names are the keys users write; `spec.load` turns text into this.
 
 Everything of the command-line contract's full example parses. What this version cannot carry out is refused at `up` by
-`spec.support`, never silently ignored.
+`spec.support`, never silently ignored. Checks that need more than one key are in `spec.checks`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from clusterctl.spec.checks import check_cluster, check_pool, read_amounts
+from clusterctl.spec.faults import refuse
+from clusterctl.spec.providers import PROVIDER_NAMES as PROVIDER_NAMES
+from clusterctl.spec.providers import Provider, ProviderName, ProviderSettings, SpecModel, kind_of
 from clusterctl.spec.units import parse_duration, parse_size
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]  # seconds; "90s", "5m", "2h"
-Size = Annotated[int, BeforeValidator(parse_size)]  # bytes; "100GiB"
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
+_DURATION_SCHEMA = {"type": ["string", "number"], "description": "A duration: 90s, 5m, 2h, 1h30m, or seconds."}
+_SIZE_SCHEMA = {"type": ["string", "integer"], "description": "A size: 100GiB, 512MiB, 20GB, or bytes."}
+_AMOUNTS_SCHEMA = {
+    "type": "object",
+    "properties": {"memory": _SIZE_SCHEMA, "object_store_memory": _SIZE_SCHEMA},
+    "additionalProperties": {"type": "number", "minimum": 0},
+}
 
-PROVIDER_NAMES = ("local", "docker", "ssh", "aws", "gcp", "azure", "fake")
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]  # seconds
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]  # bytes
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Amounts = Annotated[dict[str, float], BeforeValidator(read_amounts), WithJsonSchema(_AMOUNTS_SCHEMA)]
+Count = Annotated[int, Field(ge=0)]
+Money = Annotated[float, Field(ge=0)]  # US dollars
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Gpu(SpecModel):
+    """GPUs of every node of a pool."""
+
+    name: str = Field(default="", description="Name of the GPU, such as L4, A100 or H100.", examples=["L4"])
+    count: int = Field(default=1, ge=1, description="How many of them a node has.")
 
 
-class Gpu(_Model):
-    name: str = ""
-    count: float = Field(default=1, gt=0)
+class Host(SpecModel):
+    """A machine that you already have, reached by SSH."""
+
+    host: str = Field(description="Name or address; may be a Host of ~/.ssh/config.")
+    user: str = Field(default="", description="User to log in as, if not `auth.user`.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port of its SSH server.")
+    key: str = Field(default="", description="Private key file, if not `auth.key`.")
+    jump: str = Field(default="", description="Jump host, as user@host:port.")
+    resources: Amounts = Field(default={}, description="What it has, where that is not to be found out.")
+    labels: dict[str, str] = Field(default={}, description="Labels of this machine, besides its pool's.")
 
 
-class Pool(_Model):
+HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(kind_of)]
+Hosts = Annotated[Annotated[str, Tag("text")] | Annotated[list[HostEntry], Tag("list")], Discriminator(kind_of)]
+
+
+class PoolLimits(SpecModel):
+    """Hard limits of one pool, besides its `max`."""
+
+    cost_per_hour: Money | None = Field(default=None, description="US dollars per hour of all nodes of the pool.")
+
+
+class Pool(SpecModel):
     """A group of like nodes."""
 
-    name: Name
-    min: int = Field(default=0, ge=0)
-    max: int = Field(default=1, ge=0)
-    instances: list[str] = []
-    gpu: Gpu | None = None
-    resources: dict[str, float] = {}
-    market: list[Literal["spot", "on-demand"]] = ["on-demand"]
-    zones: list[str] = []
-    image: str = ""
-    disk: Size | None = None
-    hosts: list[Any] | str | None = None
-    provider: str = ""  # another provider than the cluster's, for mixed clusters
-    idle_timeout: Duration = 300.0
-    orphan_timeout: Duration = 900.0
-    labels: dict[str, str] = {}
-    setup: list[str] = []
-    env: dict[str, str] = {}
-    limits: dict[str, float] = {}
-    one_zone: bool = False
+    name: Name = Field(description="Name of the pool: lower-case letters, digits and '-'.", examples=["gpu"])
+    min: Count = Field(default=0, description="Nodes that are always there.")
+    max: Count = Field(default=1, description="Nodes that are never exceeded.")
+    instances: list[str] = Field(
+        default=[],
+        description="Instance types that will do; the cheapest that fits and is to be had is taken.",
+        examples=[["g6.xlarge", "g5.xlarge"]],
+    )
+    gpu: Gpu | None = Field(default=None, description="GPUs of a node, instead of instance types.")
+    resources: Amounts = Field(
+        default={},
+        description="What a node has: CPU, GPU, memory and resources of your own, such as TPU.",
+        examples=[{"CPU": 4, "memory": "8GiB"}],
+    )
+    market: list[Literal["spot", "on-demand"]] = Field(
+        default=["on-demand"],
+        description="Markets, in the order in which they are tried.",
+        examples=[["spot", "on-demand"]],
+    )
+    zones: list[str] = Field(
+        default=[], description="Zones to use; default: all of the region.", examples=[["us-east-1a"]]
+    )
+    image: str = Field(default="", description="Machine image or container image; default: the provider's.")
+    disk: Size | None = Field(default=None, description="Size of a node's disk.", examples=["100GiB"])
+    hosts: Hosts | None = Field(
+        default=None,
+        description="Machines of an ssh pool: a list of them, or the name of an inventory file.",
+        examples=[["10.0.0.5", {"host": "10.0.0.6", "user": "ubuntu"}]],
+    )
+    provider: ProviderName | Literal[""] = Field(default="", description="Another provider than the cluster's.")
+    idle_timeout: Duration = Field(
+        default=300.0, description="A node that did nothing for so long is removed.", examples=["5m"]
+    )
+    orphan_timeout: Duration = Field(
+        default=900.0, description="A node that has not heard from the head for so long ends itself.", examples=["15m"]
+    )
+    labels: dict[str, str] = Field(
+        default={}, description="Labels of its nodes, for selectors.", examples=[{"team": "vision"}]
+    )
+    setup: list[str] = Field(default=[], description="Shell commands that run on a new node, after the cluster's.")
+    env: dict[str, str] = Field(default={}, description="Environment of what runs on its nodes, besides the cluster's.")
+    limits: PoolLimits = Field(default=PoolLimits(), description="Hard limits of this pool.")
+    one_zone: bool = Field(default=False, description="Nodes of a gang must be in one zone.")
 
     @model_validator(mode="after")
-    def _min_not_above_max(self) -> Pool:
-        if self.min > self.max:
-            raise ValueError(f"min ({self.min}) is above max ({self.max})")
-        return self
+    def _keys_agree(self) -> Pool:
+        findings = check_pool(self)
+        return refuse(findings) if findings else self
 
-    @field_validator("resources")
+
+class Head(SpecModel):
+    """The node with the control plane and the engine's head."""
+
+    instance: str = Field(
+        default="", description="Instance type; default: a small one of the provider's.", examples=["m6i.large"]
+    )
+    disk: Size | None = Field(default=None, description="Size of its disk.", examples=["100GiB"])
+    resources: Amounts = Field(
+        default={}, description="What the head offers to tasks; default: CPU 0, so that it stays free."
+    )
+    zone: str = Field(default="", description="Zone; default: one of the pools'.", examples=["us-east-1a"])
+    image: str = Field(default="", description="Machine image or container image; default: the provider's.")
+    host: HostEntry | None = Field(default=None, description="The machine, for provider ssh.")
+    slots: Count | None = Field(default=None, description="Drivers at the same time; default: by its memory and CPUs.")
+
+
+class Auth(SpecModel):
+    """How to log in to the nodes by SSH."""
+
+    user: str = Field(default="", description="User to log in as.", examples=["ubuntu"])
+    key: str = Field(default="", description="Private key file.", examples=["~/.ssh/id_ed25519"])
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port of the SSH servers.")
+    jump: str = Field(default="", description="Jump host, as user@host:port.")
+    host_keys: Literal["known_hosts", "accept-new"] = Field(
+        default="known_hosts", description="Hosts must be known already, or are remembered when first seen."
+    )
+
+
+class Ray(SpecModel):
+    """Ray on every node."""
+
+    version: str = Field(
+        default="",
+        description="Version, 2.56 or later; default: the one that clusterctl was tested with.",
+        examples=["2.60.0"],
+    )
+    extras: list[str] = Field(
+        default=[], description="Extras of the ray package.", examples=[["data", "train", "tune", "serve"]]
+    )
+    python: str = Field(default="", description="A Python interpreter on the nodes that already has Ray.")
+    env: dict[str, str] = Field(default={}, description="Environment of Ray's own processes.")
+
+
+class Engine(SpecModel):
+    """What runs tasks, actors and the AI libraries."""
+
+    ray: Ray = Field(default=Ray(), description="Ray on every node.")
+
+    @field_validator("ray", mode="before")
     @classmethod
-    def _resources_are_positive(cls, value: dict[str, float]) -> dict[str, float]:
-        for name, amount in value.items():
-            if amount < 0:
-                raise ValueError(f"resource {name!r} is negative ({amount:g})")
-        return value
+    def _ray_alone(cls, value: Any) -> Any:
+        """`engine: {ray: }` is `engine: {ray: {}}`."""
+        return {} if value is None else value
 
 
-class Head(_Model):
-    instance: str = ""
-    disk: Size | None = None
-    resources: dict[str, float] = {}
-    zone: str = ""
-    image: str = ""
-    host: Any = None
-    slots: int | None = Field(default=None, ge=0)  # drivers at the same time; default by memory and CPUs
+EngineChoice = Annotated[
+    Annotated[Literal["none", "ray"], Tag("text")] | Annotated[Engine, Tag("mapping")], Discriminator(kind_of)
+]
 
 
-class Auth(_Model):
-    user: str = ""
-    key: str = ""
-    port: int | None = None
-    jump: str = ""
-    host_keys: Literal["known_hosts", "accept-new"] = "known_hosts"
+class FileMount(SpecModel):
+    """A file or directory that is copied to every node."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    source: str = Field(alias="from", description="Path here, from where the spec is.")
+    to: str = Field(description="Path on the nodes.")
 
 
-class Ray(_Model):
-    version: str = ""
-    extras: list[str] = []
-    python: str = ""  # an interpreter that already has Ray
-    env: dict[str, str] = {}
+class Budget(SpecModel):
+    """Money that may be spent; launches wait when it is used up."""
+
+    per_day: Money | None = Field(default=None, description="US dollars per day (UTC).")
+    per_month: Money | None = Field(default=None, description="US dollars per calendar month (UTC).")
 
 
-class Engine(_Model):
-    ray: Ray | None = None
+class UserLimits(SpecModel):
+    """Hard limits of one user."""
+
+    nodes: Count | None = Field(default=None, description="Nodes in use.")
+    gpus: Money | None = Field(default=None, description="GPUs in use.")
+    cost_per_hour: Money | None = Field(default=None, description="US dollars per hour.")
 
 
-class FileMount(_Model):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+class Limits(SpecModel):
+    """Hard limits of the cluster. What would exceed them waits, with that reason."""
 
-    source: str = Field(alias="from")
-    to: str
-
-
-class Budget(_Model):
-    per_day: float | None = Field(default=None, ge=0)
-    per_month: float | None = Field(default=None, ge=0)
-
-
-class Limits(_Model):
-    nodes: int | None = Field(default=None, ge=0)
-    gpus: float | None = Field(default=None, ge=0)
-    cost_per_hour: float | None = Field(default=None, ge=0)
-    budget: Budget = Budget()
-    launches_per_minute: int | None = Field(default=120, ge=1)
-    per_user: dict[str, dict[str, float]] = {}
+    nodes: Count | None = Field(default=None, description="Nodes, the head among them.")
+    gpus: Money | None = Field(default=None, description="GPUs of all nodes.")
+    cost_per_hour: Money | None = Field(default=None, description="US dollars per hour of all nodes.")
+    budget: Budget = Field(default=Budget(), description="Money per day and month.")
+    launches_per_minute: int | None = Field(default=120, ge=1, description="Nodes launched within a minute.")
+    per_user: dict[str, UserLimits] = Field(default={}, description="Limits by user name.")
 
 
-class Queue(_Model):
-    fair_share: Literal["none", "user"] = "none"
-    preemption: bool = False
+class Queue(SpecModel):
+    """The order of waiting jobs."""
+
+    fair_share: Literal["none", "user"] = Field(
+        default="none", description="Share the cluster evenly among users, or not."
+    )
+    preemption: bool = Field(default=False, description="Jobs of a higher priority may stop those of a lower one.")
 
 
-class ClusterSpec(_Model):
-    """One cluster. `provider` is normalised to (name, settings) by `provider_name` and `provider_settings`."""
+class ClusterSpec(SpecModel):
+    """One cluster, as `cluster.yaml` describes it."""
 
-    cluster: Name
-    provider: str | dict[str, Any]
-    auth: Auth = Auth()
-    head: Head = Head()
-    engine: Engine | Literal["none"] = Engine(ray=Ray())
-    pools: list[Pool]
-    setup: list[str] = []
-    files: list[FileMount] = []
-    env: dict[str, str] = {}
-    limits: Limits = Limits()
-    queue: Queue = Queue()
+    cluster: Name = Field(description="Name of the cluster: lower-case letters, digits and '-'.", examples=["demo"])
+    provider: Provider = Field(
+        description="Where the nodes come from: a name, or one name with its settings.",
+        examples=["local", {"aws": {"region": "us-east-1", "vpc": "default"}}],
+    )
+    auth: Auth = Field(default=Auth(), description="How to log in to the nodes by SSH.")
+    head: Head = Field(default=Head(), description="The node with the control plane.")
+    engine: EngineChoice = Field(
+        default=Engine(),
+        description="What runs tasks and actors: ray (the default) or none.",
+        examples=["none", {"ray": {"version": "2.60.0"}}],
+    )
+    pools: list[Pool] = Field(min_length=1, description="Groups of like nodes.")
+    setup: list[str] = Field(
+        default=[],
+        description="Shell commands that run on every new node.",
+        examples=[["sudo apt-get install -y ffmpeg"]],
+    )
+    files: list[FileMount] = Field(
+        default=[], description="What is copied to every node.", examples=[[{"from": "./data", "to": "/data"}]]
+    )
+    env: dict[str, str] = Field(default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}])
+    limits: Limits = Field(default=Limits(), description="Hard limits of the cluster.")
+    queue: Queue = Field(default=Queue(), description="The order of waiting jobs.")
 
-    @field_validator("provider")
+    @field_validator("engine", mode="after")
     @classmethod
-    def _one_known_provider(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
-        names = [value] if isinstance(value, str) else list(value)
-        if len(names) != 1:
-            raise ValueError("expected one provider, as `provider: local` or `provider: {aws: {region: ...}}`")
-        if names[0] not in PROVIDER_NAMES:
-            raise ValueError(f"unknown provider {names[0]!r}: expected one of {', '.join(PROVIDER_NAMES)}")
-        if isinstance(value, dict) and not isinstance(value[names[0]], dict | None):
-            raise ValueError(f"the settings of provider {names[0]!r} must be a mapping")
-        return value
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _engine_short_forms(cls, value: Any) -> Any:
+    def _ray_in_one_word(cls, value: Engine | str) -> Engine | str:
         """`engine: ray` is `engine: {ray: {}}`."""
-        return {"ray": {}} if value == "ray" else value
+        return Engine() if value == "ray" else value
 
     @model_validator(mode="after")
-    def _pool_names_are_unique(self) -> ClusterSpec:
-        seen: set[str] = set()
-        for pool in self.pools:
-            if pool.name in seen:
-                raise ValueError(f"two pools are named {pool.name!r}")
-            if pool.name == "head":
-                raise ValueError("a pool cannot be named 'head': the head node has that name")
-            seen.add(pool.name)
-        return self
+    def _parts_agree(self) -> ClusterSpec:
+        findings = check_cluster(self)
+        return refuse(findings) if findings else self
 
     @property
     def provider_name(self) -> str:
-        return self.provider if isinstance(self.provider, str) else next(iter(self.provider))
+        return self.provider if isinstance(self.provider, str) else self.provider.names()[0]
 
     @property
     def provider_settings(self) -> dict[str, Any]:
-        return {} if isinstance(self.provider, str) else dict(self.provider[self.provider_name] or {})
+        """What the user set under the provider's name, as plain data."""
+        return self.provider.settings() if isinstance(self.provider, ProviderSettings) else {}
 
     @property
     def ray(self) -> Ray | None:
+        """Ray's settings; None for `engine: none`."""
         return self.engine.ray if isinstance(self.engine, Engine) else None
-
-
-SIMPLE_NAME = re.compile(r"^[a-z][a-z0-9-]{0,39}$")

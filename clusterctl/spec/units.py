@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _DURATION = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -9,25 +10,34 @@ _SIZE = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTP", start=1):
     _SIZE[f"{_letter}iB"] = 1024**_power
     _SIZE[f"{_letter}B"] = 1000**_power
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
+_LONGEST = 40  # characters; more is no amount
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from "90s", "5m", "2h", "1h30m" or a plain number; raises ValueError with examples."""
+    """Seconds from "90s", "5m", "2h", "1h30m" or a plain number >= 0; raises ValueError with examples."""
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{value!r} is not a duration: it must be 0 or more seconds")
         return float(value)
     text = str(value).strip().replace(" ", "")
-    parts = _PART.findall(text)
+    parts = _PART.findall(text[:_LONGEST])
     if not text or "".join(n + u for n, u in parts) != text or any(u not in _DURATION for _, u in parts):
-        raise ValueError(f"{value!r} is not a duration: write 90s, 5m, 2h or 1h30m")
+        raise ValueError(f"{str(value)[:_LONGEST]!r} is not a duration: write 90s, 5m, 2h or 1h30m")
     return sum(float(number) * _DURATION[unit] for number, unit in parts)
 
 
 def parse_size(value: object) -> int:
-    """Bytes from "100GiB", "500MB" or a plain number; raises ValueError with examples."""
+    """Bytes from "100GiB", "500MB" or a plain whole number >= 0; raises ValueError with examples."""
     if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError(f"{value} is not a size: it must be 0 or more bytes")
         return value
-    match = _PART.fullmatch(str(value).strip())
-    if not match or match.group(2) not in _SIZE:
-        raise ValueError(f"{value!r} is not a size: write 100GiB, 512MiB or 20GB")
-    return int(float(match.group(1)) * _SIZE[match.group(2)])
+    text = str(value).strip()
+    match = _PART.fullmatch(text[:_LONGEST])
+    number, unit = match.groups() if match and len(text) <= _LONGEST else ("", "?")
+    if unit not in _SIZE or (_SIZE[unit] == 1 and "." in number):
+        letter = unit[:1].upper()
+        fix = f"did you mean {number}{letter}iB?" if letter and letter in "KMGTP" else "write 100GiB, 512MiB or 20GB"
+        raise ValueError(f"{text[:_LONGEST]!r} is not a size: {fix}")
+    return int(float(number) * _SIZE[unit])

@@ -1,0 +1,324 @@
+"""Contradictions between keys that each are right alone, and amounts that no node can have. A model in, Findings out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.spec.faults import Finding, did_you_mean, refuse, shorten
+from clusterctl.spec.providers import CLOUDS
+from clusterctl.spec.units import parse_size
+
+if TYPE_CHECKING:
+    from clusterctl.spec.model import ClusterSpec, Pool
+
+SIZES = ("memory", "object_store_memory")  # resources that count bytes
+_WELL_KNOWN = {
+    "cpu": "CPU",
+    "cpus": "CPU",
+    "vcpu": "CPU",
+    "gpu": "GPU",
+    "gpus": "GPU",
+    "nvidia.com/gpu": "GPU",
+    "mem": "memory",
+    "ram": "memory",
+}
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?([a-z0-9.]*)")
+OLDEST_RAY = (2, 56)  # the first with token authentication everywhere
+RAY_EXTRAS = (
+    "adag", "air", "all", "cgraph", "client", "cpp", "data", "default", "llm", "observability", "rllib", "serve",
+    "serve-async-inference", "serve-grpc", "train", "tune",
+)  # fmt: skip
+
+# keys of a pool or head that mean nothing to a provider
+_FOREIGN_KEYS = {
+    "local": ("instances", "instance", "zones", "zone", "image", "disk", "hosts", "host", "market"),
+    "docker": ("instances", "instance", "zones", "zone", "disk", "hosts", "host", "market"),
+    "ssh": ("instances", "instance", "zones", "zone", "image", "disk", "market"),
+    "aws": ("hosts", "host"),
+    "gcp": ("hosts", "host"),
+    "azure": ("hosts", "host"),
+    "fake": ("hosts", "host"),
+}
+
+
+def read_amounts(value: Any) -> Any:
+    """Resources as plain numbers: sizes become bytes; familiar names written otherwise are refused."""
+    if not isinstance(value, dict):
+        return value
+    amounts: dict[Any, Any] = {}
+    findings: list[Finding] = []
+    for name, amount in value.items():
+        familiar = _WELL_KNOWN.get(str(name).lower(), "")
+        if not familiar and str(name).lower() in SIZES:
+            familiar = str(name).lower()
+        if familiar and familiar != name:
+            findings.append(
+                Finding((name,), f"unknown resource {shorten(name)}", f"did you mean {familiar!r}?", at_key=True)
+            )
+        try:
+            amounts[name] = parse_size(amount) if name in SIZES and isinstance(amount, str) else amount
+            findings += _check_amount(str(name), amounts[name])
+        except ValueError as error:
+            findings.append(Finding((name,), str(error)))
+    return refuse(findings) if findings else amounts
+
+
+def _check_amount(name: str, amount: Any) -> Iterator[Finding]:
+    if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
+        yield Finding((name,), f"the amount of {name!r} must be a number, not {shorten(amount)}")
+    elif amount < 0:
+        yield Finding((name,), f"resource {name!r} is negative ({amount:g})")
+    elif name == "GPU" and amount != int(amount):
+        yield Finding(
+            (name,), f"a node cannot have {amount:g} GPUs", "jobs may ask for a part of one; a node has whole ones"
+        )
+
+
+def check_pool(pool: Pool) -> list[Finding]:
+    """What contradicts itself inside one pool; paths are relative to the pool."""
+    findings: list[Finding] = []
+    if pool.min > pool.max:
+        findings.append(
+            Finding(("min",), f"min ({pool.min}) is above max ({pool.max})", f"raise max to {pool.min} or lower min")
+        )
+    if pool.gpu and "GPU" in pool.resources:
+        findings.append(
+            Finding(
+                ("resources", "GPU"), "the GPUs of a node are given twice: here and by 'gpu'", "keep one of them", True
+            )
+        )
+    if pool.gpu and pool.instances:
+        findings.append(Finding(("gpu",), "'gpu' and 'instances' both choose the machine", "keep one of them", True))
+    for key in ("market", "zones", "instances"):
+        findings += _check_repeats((key,), getattr(pool, key))
+    if not pool.market:
+        findings.append(Finding(("market",), "no market is named", "write [spot, on-demand], or remove the key"))
+    if pool.orphan_timeout == 0:
+        findings.append(Finding(("orphan_timeout",), "every node would end itself at once", "write 15m"))
+    if isinstance(pool.hosts, list):
+        findings += _check_hosts(pool)
+    return [*findings, *check_env(("env",), pool.env), *check_labels(("labels",), pool.labels)]
+
+
+def _check_repeats(path: tuple[str, ...], values: list[str]) -> Iterator[Finding]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            yield Finding((*path, index), f"{shorten(value)} is listed twice")
+
+
+def _check_hosts(pool: Pool) -> Iterator[Finding]:
+    assert isinstance(pool.hosts, list)
+    names = [(entry, 0) if isinstance(entry, str) else (entry.host, entry.port or 0) for entry in pool.hosts]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Finding(("hosts", index), f"host {shorten(name[0])} is listed twice")
+    if pool.min > len(names):
+        yield Finding(("min",), f"min ({pool.min}) is above the number of hosts ({len(names)})")
+
+
+def check_env(path: tuple[str, ...], env: dict[str, str]) -> Iterator[Finding]:
+    for name, value in env.items():
+        if not _ENV_NAME.fullmatch(name):
+            yield Finding(
+                (*path, name),
+                f"{shorten(name)} is not a name for an environment variable",
+                "letters, digits and '_'",
+                True,
+            )
+        elif name.startswith("CLUSTERCTL_"):
+            yield Finding(
+                (*path, name),
+                f"{shorten(name)} is reserved: clusterctl sets the variables that begin with CLUSTERCTL_",
+                "",
+                True,
+            )
+        elif "\0" in value:
+            yield Finding((*path, name), "an environment variable cannot hold a NUL character")
+
+
+def check_labels(path: tuple[str, ...], labels: dict[str, str]) -> Iterator[Finding]:
+    allowed = "up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
+    for key, value in labels.items():
+        if key.startswith("ray.io/"):
+            yield Finding(
+                (*path, key), f"label {shorten(key)} is reserved: Ray sets those that begin with 'ray.io/'", "", True
+            )
+        elif not _LABEL_KEY.fullmatch(key):
+            yield Finding((*path, key), f"{shorten(key)} is not a label", allowed, True)
+        if not _LABEL_VALUE.fullmatch(value):
+            yield Finding((*path, key), f"{shorten(value)} is not a label's value", allowed)
+
+
+def check_cluster(spec: ClusterSpec) -> list[Finding]:
+    """What contradicts itself between the parts of a spec."""
+    return [
+        *_check_pool_names(spec),
+        *_check_region(spec),
+        *_check_zones(spec),
+        *_check_foreign_keys(spec),
+        *_check_machines(spec),
+        *_check_limits(spec),
+        *_check_ray(spec),
+        *_check_files(spec),
+        *check_env(("env",), spec.env),
+    ]
+
+
+def _check_pool_names(spec: ClusterSpec) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, pool in enumerate(spec.pools):
+        path = ("pools", index, "name")
+        if pool.name == "head":
+            yield Finding(
+                path,
+                "a pool cannot be named 'head': the head node has that name",
+                "settings of the head go under `head:`",
+            )
+        elif pool.name in first:
+            yield Finding(path, f"two pools are named {pool.name!r}: this and number {first[pool.name] + 1}")
+        first.setdefault(pool.name, index)
+
+
+def _provider_of(spec: ClusterSpec, pool: Pool) -> str:
+    return pool.provider or spec.provider_name
+
+
+def _check_region(spec: ClusterSpec) -> Iterator[Finding]:
+    name = spec.provider_name
+    if name in CLOUDS and not spec.provider_settings.get("region"):
+        region = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}[name]
+        yield Finding(
+            ("provider",), f"provider {name!r} needs a region", f"write `provider: {{{name}: {{region: {region}}}}}`"
+        )
+
+
+def _check_zones(spec: ClusterSpec) -> Iterator[Finding]:
+    """Zones must be in the region, and the head where the pools are."""
+    settings, name = spec.provider_settings, spec.provider_name
+    region = settings.get("region", "") if name in ("aws", "gcp") else ""
+    pools = [(index, pool) for index, pool in enumerate(spec.pools) if _provider_of(spec, pool) == name]
+    for index, pool in pools:
+        for position, zone in enumerate(pool.zones):
+            if not zone.startswith(region):
+                path = ("pools", index, "zones", position)
+                yield Finding(
+                    path,
+                    f"zone {shorten(zone)} is not in region {shorten(region)}",
+                    f"{region} has zones such as {_zone_in(name, region)}",
+                )
+    if not spec.head.zone:
+        return
+    if not spec.head.zone.startswith(region):
+        yield Finding(
+            ("head", "zone"),
+            f"the head's zone {shorten(spec.head.zone)} is not in region {shorten(region)}, where the pools are",
+        )
+    elif not region and pools and all(pool.zones and spec.head.zone not in pool.zones for _, pool in pools):
+        zones = sorted({zone for _, pool in pools for zone in pool.zones})
+        yield Finding(
+            ("head", "zone"),
+            f"the head's zone {shorten(spec.head.zone)} is in none of the pools' zones ({', '.join(zones)})",
+        )
+
+
+def _zone_in(provider: str, region: str) -> str:
+    return f"{region}a" if provider == "aws" else f"{region}-a"
+
+
+def _check_foreign_keys(spec: ClusterSpec) -> Iterator[Finding]:
+    for index, pool in enumerate(spec.pools):
+        provider = _provider_of(spec, pool)
+        for key in _FOREIGN_KEYS[provider]:
+            if key in type(pool).model_fields and getattr(pool, key) not in (None, "", [], ["on-demand"]):
+                yield Finding(
+                    ("pools", index, key),
+                    f"{key!r} means nothing to provider {provider!r}",
+                    _instead(provider, key),
+                    True,
+                )
+    for key in _FOREIGN_KEYS[spec.provider_name]:
+        if getattr(spec.head, key, None):
+            yield Finding(
+                ("head", key),
+                f"{key!r} means nothing to provider {spec.provider_name!r}",
+                _instead(spec.provider_name, key),
+                True,
+            )
+
+
+def _instead(provider: str, key: str) -> str:
+    if key in ("instances", "instance"):
+        return (
+            "list the machines under `hosts`"
+            if provider == "ssh"
+            else "say what a node has with `resources`, as in {CPU: 4}"
+        )
+    if key in ("hosts", "host"):
+        return "hosts belong to provider ssh"
+    return "remove it"
+
+
+def _check_machines(spec: ClusterSpec) -> Iterator[Finding]:
+    """Each pool must say which machines it is made of, where the provider cannot know."""
+    for index, pool in enumerate(spec.pools):
+        provider = _provider_of(spec, pool)
+        if provider in CLOUDS and not (pool.instances or pool.gpu or pool.resources):
+            yield Finding(
+                ("pools", index),
+                f"pool {pool.name!r} does not say which machines it wants",
+                "give `instances`, `gpu` or `resources`",
+            )
+        if provider == "ssh" and not pool.hosts:
+            yield Finding(
+                ("pools", index), f"pool {pool.name!r} has no hosts", "list them, as in `hosts: [10.0.0.5, 10.0.0.6]`"
+            )
+
+
+def _check_limits(spec: ClusterSpec) -> Iterator[Finding]:
+    least, limits = sum(pool.min for pool in spec.pools), spec.limits
+    if limits.nodes is not None and limits.nodes < least + 1:
+        text = f"limits.nodes ({limits.nodes}) is below what the pools' min and the head need ({least + 1})"
+        yield Finding(("limits", "nodes"), text, f"raise it to {least + 1} or more")
+    gpus = sum(pool.min * (pool.gpu.count if pool.gpu else pool.resources.get("GPU", 0)) for pool in spec.pools)
+    if limits.gpus is not None and limits.gpus < gpus:
+        yield Finding(("limits", "gpus"), f"limits.gpus ({limits.gpus:g}) is below what the pools' min has ({gpus:g})")
+    day, month = limits.budget.per_day, limits.budget.per_month
+    if day is not None and month is not None and day > month:
+        yield Finding(
+            ("limits", "budget", "per_day"), f"the budget of a day ({day:g}) is above that of a month ({month:g})"
+        )
+
+
+def _check_ray(spec: ClusterSpec) -> Iterator[Finding]:
+    if spec.ray is None:
+        return
+    path = ("engine", "ray")
+    version = _VERSION.fullmatch(spec.ray.version)
+    if spec.ray.version and not version:
+        yield Finding(
+            (*path, "version"), f"{shorten(spec.ray.version)} is not a version of Ray", "write one such as 2.60.0"
+        )
+    elif version and (int(version[1][:9]), int(version[2][:9])) < OLDEST_RAY:
+        text = f"Ray {spec.ray.version} is too old: before 2.56 it runs whatever anyone on the network sends it"
+        yield Finding((*path, "version"), text, "write 2.56.0 or later")
+    for index, extra in enumerate(spec.ray.extras):
+        if extra not in RAY_EXTRAS:
+            suggestion = did_you_mean(extra, RAY_EXTRAS) or f"Ray has {', '.join(RAY_EXTRAS)}"
+            yield Finding((*path, "extras", index), f"Ray has no extra {shorten(extra)}", suggestion)
+    yield from check_env((*path, "env"), spec.ray.env)
+
+
+def _check_files(spec: ClusterSpec) -> Iterator[Finding]:
+    for index, mount in enumerate(spec.files):
+        if not mount.to.startswith(("/", "~/")):
+            yield Finding(
+                ("files", index, "to"),
+                f"{shorten(mount.to)} is not a full path on the nodes",
+                "begin it with '/' or '~/'",
+            )

@@ -1,0 +1,83 @@
+"""What a change of a key does to nodes that exist, and digests of a spec that show whether anything changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from clusterctl.spec.model import ClusterSpec, Head, Pool
+
+Effect = Literal["in-place", "replace"]
+
+# replace: a node keeps what it was made with, a change needs a new node. in-place: the head applies it while nodes live.
+POOL_EFFECTS: dict[str, Effect] = {
+    "name": "replace",
+    "min": "in-place",
+    "max": "in-place",
+    "instances": "in-place",  # rules what is bought from now on
+    "gpu": "replace",
+    "resources": "replace",
+    "market": "in-place",
+    "zones": "in-place",
+    "image": "replace",
+    "disk": "replace",
+    "hosts": "in-place",
+    "provider": "replace",
+    "idle_timeout": "in-place",
+    "orphan_timeout": "replace",  # the node was told when it was made, and obeys when nobody can tell it anew
+    "labels": "replace",  # the engine fixes labels when a node joins
+    "setup": "replace",
+    "env": "in-place",
+    "limits": "in-place",
+    "one_zone": "in-place",
+}
+HEAD_EFFECTS: dict[str, Effect] = {
+    "instance": "replace",
+    "disk": "replace",
+    "resources": "replace",
+    "zone": "replace",
+    "image": "replace",
+    "host": "replace",
+    "slots": "in-place",
+}
+CLUSTER_EFFECTS: dict[str, Effect] = {
+    "cluster": "replace",
+    "provider": "replace",
+    "auth": "in-place",
+    "head": "in-place",  # key by key in HEAD_EFFECTS
+    "engine": "replace",
+    "pools": "in-place",  # key by key in POOL_EFFECTS
+    "setup": "replace",
+    "files": "replace",
+    "env": "in-place",
+    "limits": "in-place",
+    "queue": "in-place",
+}
+
+
+def spec_hash(spec: ClusterSpec) -> str:
+    """Changes when anything in the spec changes. Keys written with their default value make no difference."""
+    return _digest(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+
+
+def pool_hash(spec: ClusterSpec, pool: Pool) -> str:
+    """Changes when a node of `pool` made before has to be replaced."""
+    return _digest([_kept(spec, CLUSTER_EFFECTS), _kept(pool, POOL_EFFECTS)])
+
+
+def head_hash(spec: ClusterSpec) -> str:
+    """Changes when the head node has to be replaced."""
+    return _digest([_kept(spec, CLUSTER_EFFECTS), _kept(spec.head, HEAD_EFFECTS)])
+
+
+def _kept(model: ClusterSpec | Pool | Head, effects: dict[str, Effect]) -> dict[str, Any]:
+    names = {name for name, effect in effects.items() if effect == "replace"}
+    kept = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=names)
+    if isinstance(model, ClusterSpec):  # `local` and `{local: {}}` are one provider
+        kept["provider"] = {model.provider_name: model.provider_settings}
+    return kept
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

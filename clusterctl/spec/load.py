@@ -1,0 +1,187 @@
+"""Text -> ClusterSpec, or every fault of it at once with file, line and column."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from clusterctl.spec.document import MAX_BYTES, Document, Node, compose
+from clusterctl.spec.faults import Fault, Finding, SpecError, did_you_mean
+from clusterctl.spec.faults import Path as SpecPath
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.syntax import place_of
+from clusterctl.spec.wording import findings_of, path_in_text
+
+__all__ = ["Fault", "SpecError", "load_located", "load_spec", "parse_located", "parse_spec"]
+
+
+def load_spec(path: Path) -> ClusterSpec:
+    """The spec in the file `path`; raises SpecError with every fault."""
+    return load_located(path)[0]
+
+
+def parse_spec(text: str, name: str = "cluster.yaml") -> ClusterSpec:
+    """The spec in `text`; `name` stands for the file in messages. Raises SpecError with every fault."""
+    return parse_located(text, name)[0]
+
+
+def load_located(path: Path) -> tuple[ClusterSpec, Document]:
+    """As load_spec, with the document that knows the place of every key."""
+    return parse_located(read_text(path), str(path))
+
+
+def parse_located(text: str, name: str = "cluster.yaml") -> tuple[ClusterSpec, Document]:
+    """As parse_spec, with the document that knows the place of every key."""
+    document = compose(text, name)
+    if not isinstance(document.root.value, dict):
+        example = "begin with `cluster: demo`"
+        raise SpecError([document.fault((), "a spec is a mapping of keys to values", example)])
+    data = document.root.data()
+    empty = list(_empty_values(document.root))
+    try:
+        spec, found = _validate(data, document), []
+    except ValidationError as error:
+        found = _findings(error, document)
+        spec, found = None, found + _findings_between_parts(data, found, document)
+    faults = [document.fault(f.path, f.message, f.suggestion, f.at_key) for f in (*empty, *_elsewhere(found, empty))]
+    if faults or spec is None:
+        raise SpecError(faults)
+    return spec, document
+
+
+def read_text(path: Path) -> str:
+    """The text of the file `path`; raises SpecError where it cannot be read or is not UTF-8."""
+
+    def fail(message: str, suggestion: str = "", line: int = 0, column: int = 0) -> SpecError:
+        return SpecError([Fault(str(path), line, column, message, suggestion)])
+
+    try:
+        if path.is_dir():
+            raise fail("is a directory; a spec is a file", _spec_in(path))
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise fail("no such file", _near_file(path)) from None
+    except (OSError, ValueError) as error:
+        raise fail(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(raw) > MAX_BYTES:
+        raise fail(f"is larger than {MAX_BYTES:,} bytes, the limit for a spec")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = place_of(
+            raw[: error.start].decode("utf-8", "replace"), len(raw[: error.start].decode("utf-8", "replace"))
+        )
+        utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raise fail(
+            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            "save the file as UTF-8" + (", not UTF-16" if utf16 else ""),
+            *place,
+        ) from None
+
+
+def _spec_in(directory: Path) -> str:
+    inside = directory / "cluster.yaml"
+    return f"did you mean {str(inside)!r}?" if inside.is_file() else ""
+
+
+def _near_file(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(path.name, names) or "`clusterctl init` writes a cluster.yaml to start from"
+
+
+def _validate(data: dict[str, Any], document: Document) -> ClusterSpec:
+    """Where text is wanted, a number or boolean without quotes is the text as written: `version: 2.60` is "2.60"."""
+    try:
+        return ClusterSpec.model_validate(data)
+    except ValidationError as error:
+        paths = [
+            path_in_text(e["loc"], document) for e in error.errors() if e["type"] in ("string_type", "literal_error")
+        ]
+        if not sum(_take_as_text(data, path, document) for path in paths):
+            raise
+    return ClusterSpec.model_validate(data)
+
+
+def _take_as_text(data: Any, path: SpecPath, document: Document) -> bool:
+    node = document.node(path)
+    if (
+        node is None
+        or not isinstance(node.value, str)
+        or not path
+        or node.scalar() is None
+        or isinstance(node.scalar(), str)
+    ):
+        return False
+    for step in path[:-1]:
+        data = data[step]
+    data[path[-1]] = node.value
+    return True
+
+
+def _findings(error: ValidationError, document: Document) -> list[Finding]:
+    return [finding for details in error.errors() for finding in findings_of(details, document)]
+
+
+def _findings_between_parts(data: dict[str, Any], found: list[Finding], document: Document) -> list[Finding]:
+    """The contradictions between the parts that are right in themselves, which pydantic does not come to see when any
+    part is wrong. Nothing is said where the provider itself is wrong: half of the rules hang on it."""
+    wrong = {finding.path for finding in found}
+    if (
+        any(path[:1] in ((), ("provider",)) for path in wrong)
+        or "pools" not in data
+        or not isinstance(data["pools"], list)
+    ):
+        return []
+    rest = copy.copy(data)
+    for path in wrong:
+        if path[0] != "pools":
+            rest.pop(str(path[0]), None)
+    rest.setdefault("cluster", "unnamed")
+    bad = {path[1] for path in wrong if path[0] == "pools" and len(path) > 1}
+    kept = [index for index in range(len(data["pools"])) if index not in bad]
+    if len(kept) == len(data["pools"]) and len(rest) == len(data):
+        return []  # they were compared already
+    rest["pools"] = [data["pools"][index] for index in kept]
+    try:
+        ClusterSpec.model_validate(rest)
+    except ValidationError as error:
+        more = [f for e in error.errors() if e["type"] == "findings" and not e["loc"] for f in e["ctx"]["findings"]]  # pyright: ignore
+        return [_renumbered(finding, kept) for finding in more]
+    return []
+
+
+def _renumbered(finding: Finding, kept: list[int]) -> Finding:
+    if finding.path[:1] != ("pools",) or len(finding.path) < 2:
+        return finding
+    path = ("pools", kept[int(finding.path[1])], *finding.path[2:])
+    return Finding(path, finding.message, finding.suggestion, finding.at_key)
+
+
+def _empty_values(node: Node, path: SpecPath = ()) -> Iterable[Finding]:
+    """Keys without a value, as when all below them was commented out. A provider or an engine may stand alone."""
+    if isinstance(node.value, str):
+        alone = len(path) == 2 and path[0] in ("provider", "engine")
+        if node.scalar() is None and not alone:
+            yield Finding(
+                path,
+                f"{str(path[-1])!r} has no value" if isinstance(path[-1], str) else "this item has no value",
+                "remove it, or give it one",
+                True,
+            )
+    else:
+        for step, inner in node.children():
+            yield from _empty_values(inner, (*path, step))
+
+
+def _elsewhere(found: list[Finding], empty: list[Finding]) -> list[Finding]:
+    """`found` without what follows from an empty value at the same place."""
+    places = {finding.path for finding in empty}
+    return [finding for finding in found if finding.path not in places]

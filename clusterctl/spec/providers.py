@@ -1,0 +1,134 @@
+"""The `provider` of a spec: a name, or one name with its settings. A new setting of a provider is a field here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+PROVIDER_NAMES = ("local", "docker", "ssh", "aws", "gcp", "azure", "fake")
+CLOUDS = ("aws", "gcp", "azure")
+
+ProviderName = Literal["local", "docker", "ssh", "aws", "gcp", "azure", "fake"]
+
+
+def kind_of(value: Any) -> str | None:
+    """Which form of a key that has several was written: "text", "list" or "mapping"."""
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, list | tuple):
+        return "list"
+    return "mapping" if isinstance(value, dict | BaseModel) else None
+
+
+class SpecModel(BaseModel):
+    """Base of all: unknown keys are refused, nothing is guessed (`true` is no number, "3" is no number)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LocalSettings(SpecModel):
+    """Nodes are processes on this machine."""
+
+
+class DockerSettings(SpecModel):
+    """Nodes are containers."""
+
+    image: str = Field(default="", description="Image of every node, unless a pool names its own.")
+    host: str = Field(default="", description="Address of the Docker engine; default: that of the docker command.")
+    network: str = Field(default="", description="A network that exists; default: one of the cluster's own.")
+
+
+class SshSettings(SpecModel):
+    """Nodes are machines that you already have, reached by SSH."""
+
+    config: str = Field(default="", description="SSH client configuration to honour; default: `~/.ssh/config`.")
+
+
+class AwsSettings(SpecModel):
+    """Nodes are EC2 instances."""
+
+    region: str = Field(default="", description="Region, such as us-east-1.")
+    vpc: str = Field(default="default", description="Id of the VPC, or `default`.")
+    subnets: list[str] = Field(default=[], description="Subnets to use; default: those of the VPC in the pools' zones.")
+    security_groups: list[str] = Field(
+        default=[], description="Security groups of the nodes; default: one of the cluster's own."
+    )
+    profile: str = Field(default="", description="Profile in ~/.aws; default: the usual chain of credentials.")
+    instance_profile: str = Field(
+        default="", description="IAM instance profile of the head; default: one of the cluster's own."
+    )
+    tags: dict[str, str] = Field(default={}, description="Tags for everything that is created, besides ours.")
+    endpoint_url: str = Field(default="", description="Another endpoint than AWS's own, for stand-ins.")
+
+
+class GcpSettings(SpecModel):
+    """Nodes are Compute Engine instances."""
+
+    project: str = Field(default="", description="Project id.")
+    region: str = Field(default="", description="Region, such as us-central1.")
+    network: str = Field(default="default", description="VPC network.")
+    subnetwork: str = Field(default="", description="Subnetwork; default: that of the network in the region.")
+    service_account: str = Field(default="", description="Service account of the head.")
+    labels: dict[str, str] = Field(default={}, description="Labels for everything that is created, besides ours.")
+    api_endpoint: str = Field(default="", description="Another endpoint than Google's own, for stand-ins.")
+
+
+class AzureSettings(SpecModel):
+    """Nodes are Azure virtual machines."""
+
+    subscription: str = Field(default="", description="Subscription id.")
+    region: str = Field(default="", description="Region (Azure's location), such as eastus.")
+    resource_group: str = Field(default="", description="Resource group; default: one of the cluster's own.")
+    network: str = Field(default="", description="Virtual network; default: one of the cluster's own.")
+    subnet: str = Field(default="", description="Subnet of the virtual network.")
+    tags: dict[str, str] = Field(default={}, description="Tags for everything that is created, besides ours.")
+    base_url: str = Field(default="", description="Another endpoint than Azure's own, for stand-ins.")
+
+
+class FakeSettings(SpecModel):
+    """A deterministic cloud that exists only in memory or on disk, to rehearse failures. Takes any setting."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class ProviderSettings(SpecModel):
+    """One provider with its settings."""
+
+    local: LocalSettings | None = None
+    docker: DockerSettings | None = None
+    ssh: SshSettings | None = None
+    aws: AwsSettings | None = None
+    gcp: GcpSettings | None = None
+    azure: AzureSettings | None = None
+    fake: FakeSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_alone_has_no_settings(cls, value: Any) -> Any:
+        """`provider: {docker: }` is `provider: {docker: {}}`, where it is the only one."""
+        if isinstance(value, dict) and len(value) == 1:
+            return {name: {} if settings is None else settings for name, settings in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ProviderSettings:
+        if len(self.names()) != 1:
+            named = " and ".join(self.names()) or "none"
+            raise ValueError(
+                f"a cluster has one provider, here {named}: write one, as in `provider: {{aws: {{region: us-east-1}}}}`"
+            )
+        return self
+
+    def names(self) -> list[str]:
+        return [name for name in PROVIDER_NAMES if getattr(self, name) is not None]
+
+    def settings(self) -> dict[str, Any]:
+        """What the user set, as plain data; defaults are left out."""
+        return getattr(self, self.names()[0]).model_dump(mode="json", exclude_defaults=True)
+
+
+Provider = Annotated[
+    Annotated[ProviderName, Tag("text")] | Annotated[ProviderSettings, Tag("mapping")],
+    Discriminator(kind_of),
+]

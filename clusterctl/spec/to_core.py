@@ -1,0 +1,68 @@
+"""A spec as the planner and the providers see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl.core import model as core
+from clusterctl.spec.hash import head_hash, pool_hash
+from clusterctl.spec.model import ClusterSpec, Limits, Pool
+
+HEAD_POOL = "head"
+
+
+def core_pools(spec: ClusterSpec) -> tuple[core.Pool, ...]:
+    """The pools for the planner; the first is the implicit pool of the head node."""
+    head = core.Pool(name=HEAD_POOL, provider=spec.provider_name, min=1, max=1, role="head", spec_hash=head_hash(spec))
+    return (head, *(_core_pool(spec, pool) for pool in spec.pools))
+
+
+def _core_pool(spec: ClusterSpec, pool: Pool) -> core.Pool:
+    return core.Pool(
+        name=pool.name,
+        provider=pool.provider or spec.provider_name,
+        min=pool.min,
+        max=pool.max,
+        labels=core.labels_of(pool.labels),
+        idle_timeout=pool.idle_timeout,
+        orphan_timeout=pool.orphan_timeout,
+        spec_hash=pool_hash(spec, pool),
+        one_zone_gangs=pool.one_zone,
+        max_cost_per_hour=pool.limits.cost_per_hour,
+    )
+
+
+def core_limits(spec: ClusterSpec) -> core.Limits:
+    limits: Limits = spec.limits
+    per_user = {user: given.model_dump(exclude_none=True) for user, given in limits.per_user.items()}
+    return core.Limits(
+        nodes=limits.nodes,
+        gpus=limits.gpus,
+        cost_per_hour=limits.cost_per_hour,
+        budget_per_day=limits.budget.per_day,
+        budget_per_month=limits.budget.per_month,
+        launches_per_minute=limits.launches_per_minute,
+        per_user=tuple((user, tuple(sorted(given.items()))) for user, given in sorted(per_user.items())),
+    )
+
+
+def pool_requests(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
+    """By pool name, what a provider is told of it: its keys as plain JSON data. The head's is in the same form."""
+    requests = {pool.name: pool.model_dump(mode="json", by_alias=True) for pool in spec.pools}
+    return {HEAD_POOL: _head_request(spec), **requests}
+
+
+def _head_request(spec: ClusterSpec) -> dict[str, Any]:
+    head = spec.head
+    as_pool = Pool(
+        name=HEAD_POOL,
+        min=1,
+        max=1,
+        instances=[head.instance] if head.instance else [],
+        zones=[head.zone] if head.zone else [],
+        resources=head.resources,
+        disk=head.disk,
+        image=head.image,
+        hosts=[head.host] if head.host is not None else None,
+    )
+    return {**as_pool.model_dump(mode="json", by_alias=True), "slots": head.slots}
