@@ -1,0 +1,126 @@
+// Calls to the head. Every one carries the token; a token that is refused ends the session.
+
+import { forget, token } from "./session.js";
+
+const SILENCE = 40_000; // ms; a stream says something every 15 s, so two missing ones mean that it is dead
+
+/** The head's own words for a failure. `status` 0: it could not be reached. */
+export class ApiError extends Error {
+  constructor(status, { code = "", message, fix = "" }) {
+    super(message);
+    Object.assign(this, { status, code, fix });
+  }
+}
+
+let refused = () => {};
+
+/** `listener` is called once the head no longer accepts our token. */
+export function onRefused(listener) {
+  refused = listener;
+}
+
+async function call(method, path, { body, signal } = {}) {
+  const headers = { Authorization: `Bearer ${token() ?? ""}` };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(`/api/v1/${path}`, { method, headers, signal, body: body && JSON.stringify(body) });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, { message: "The head does not answer.", fix: "It is tried again by itself." });
+  }
+  if (response.ok) return response;
+  if (response.status === 401) {
+    forget();
+    refused();
+  }
+  throw new ApiError(response.status, await failure(response));
+}
+
+async function failure(response) {
+  try {
+    const { error } = await response.json();
+    if (error?.message) return error;
+  } catch {
+    // not a document of ours: the status is all there is to say
+  }
+  return { message: `The head answered ${response.status} ${response.statusText}.` };
+}
+
+export async function get(path, signal) {
+  return (await call("GET", path, { signal })).json();
+}
+
+export async function post(path, body = {}) {
+  return (await call("POST", path, { body })).json();
+}
+
+/** Reads one NDJSON answer to its end, calling `each` with every object. `opened` is called once it is under way. */
+async function read(path, { signal, each, opened }) {
+  const stop = new AbortController();
+  const abort = () => stop.abort();
+  signal.addEventListener("abort", abort);
+  let watchdog = setTimeout(abort, SILENCE);
+  try {
+    const response = await call("GET", path, { signal: stop.signal });
+    opened();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      clearTimeout(watchdog);
+      watchdog = setTimeout(abort, SILENCE);
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) if (line.trim()) each(JSON.parse(line));
+    }
+  } finally {
+    clearTimeout(watchdog);
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+/** Follows a stream, opening it again whenever it breaks, until `signal` aborts or `each` returns true ("that was all").
+    `path` is a function, so that the next try goes on from where the last one ended. `state("live" | "lost")` is told.
+    Refusals (4xx) end it and are thrown. */
+export async function follow(path, { signal, each, state = () => {} }) {
+  let pause = 250;
+  let over = false;
+  while (!signal.aborted && !over) {
+    try {
+      await read(path(), {
+        signal,
+        each: (item) => {
+          pause = 250;
+          over = each(item) === true || over;
+        },
+        opened: () => state("live"),
+      });
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof ApiError && error.status >= 400 && error.status < 500) throw error;
+    }
+    if (signal.aborted || over) return;
+    state("lost");
+    await wake(pause, signal);
+    pause = Math.min(pause * 2, 4000);
+  }
+}
+
+/** Resolves after `ms`, or at once when the person asks for a retry or `signal` aborts. */
+function wake(ms, signal) {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      removeEventListener("clusterctl:retry", done);
+      removeEventListener("online", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+    addEventListener("clusterctl:retry", done);
+    addEventListener("online", done);
+  });
+}

@@ -1,0 +1,31 @@
+// Demand: what is wanted and not served yet, why it waits, and what would fix it.
+
+import { h } from "./dom.js";
+import { reason, resources } from "./format.js";
+import { Table } from "./table.js";
+
+const SOURCES = { job: "queued job", task: "Ray tasks and actors", placement_group: "Ray placement group", request: "request_resources", reservation: "reservation" };
+
+export function demandTable() {
+  return new Table({
+    label: "Demand",
+    key: (demand) => JSON.stringify([demand.id, demand.shape, demand.gang, demand.source]),
+    empty: "Nothing waits: all that was asked for runs.",
+    columns: [
+      { title: "Wanted", cell: wanted },
+      { title: "Source", cell: (demand) => SOURCES[demand.source] ?? demand.source },
+      { title: "Why it waits", kind: "wide", cell: (demand) => why(demand.reason) },
+    ],
+  });
+}
+
+function wanted(demand) {
+  const amount = `${demand.count} × ${resources(demand.shape)}`;
+  return [h("strong", null, amount), demand.gang ? h("span.tag", { title: "All of it at once, or none" }, "gang") : null];
+}
+
+/** A reason with its fix below; used wherever something waits. */
+export function why(value) {
+  const { code, text, fix } = reason(value);
+  return [h("span", { title: code || null }, text || "–"), fix ? h("span.fix", null, fix) : null];
+}

@@ -1,0 +1,112 @@
+// The live log of a job: choice of attempt and rank, and a stream that goes on where it broke off.
+
+import { follow } from "./api.js";
+import { fill, h, say } from "./dom.js";
+import { LogText } from "./logtext.js";
+
+const TAIL = 2000; // lines asked for at first; the command line has the whole log
+
+export class LogPanel {
+  constructor(jobId, ended) {
+    Object.assign(this, { jobId, ended, job: null, stop: null, attempts: 0, ranks: 0, offsets: new Map() });
+    this.text = new LogText();
+    this.attempt = h("select", { id: "log-attempt", onchange: () => this.open() });
+    this.rank = h("select", { id: "log-rank", onchange: () => this.open() });
+    this.follow = h("input", { type: "checkbox", id: "log-follow", checked: true, onchange: () => this.text.setFollow(this.follow.checked) });
+    this.wrap = h("input", { type: "checkbox", id: "log-wrap", checked: true, onchange: () => this.text.element.classList.toggle("nowrap", !this.wrap.checked) });
+    this.state = h("span.sub", { role: "status", id: "log-state" }, "waits for the first attempt");
+    this.text.onFollow = (on) => {
+      this.follow.checked = on;
+    };
+    this.element = h(
+      "section.card.log",
+      { "aria-labelledby": "log-title" },
+      h(
+        "div.bar-of-tools",
+        null,
+        h("h2", { id: "log-title" }, "Log"),
+        this.state,
+        h("span.push"),
+        h("label", { for: "log-attempt" }, "Attempt"),
+        this.attempt,
+        h("label", { for: "log-rank" }, "Rank"),
+        this.rank,
+        h("label.check", null, this.follow, "Follow"),
+        h("label.check", null, this.wrap, "Wrap"),
+      ),
+      this.text.element,
+    );
+  }
+
+  /** Takes the job as it is now; a new attempt is followed at once, whatever was looked at before. */
+  update(job) {
+    this.job = job;
+    const attempts = job.attempts ?? [];
+    const latest = attempts.at(-1);
+    if (!latest) return;
+    const ranks = Math.max(1, latest.nodes?.length ?? 0, job.nodes ?? 1);
+    if (attempts.length === this.attempts && ranks === this.ranks) return;
+    if (ranks !== this.ranks) fill(this.rank, ranks > 1 ? h("option", { value: "all" }, "all") : null, range(ranks).map((n) => h("option", { value: n }, n)));
+    fill(this.attempt, attempts.map((_, at) => h("option", { value: at + 1 }, at + 1)));
+    this.attempt.value = String(attempts.length);
+    Object.assign(this, { attempts: attempts.length, ranks });
+    this.open();
+  }
+
+  /** Starts over with the chosen attempt and rank. */
+  async open() {
+    this.stop?.abort();
+    this.stop = new AbortController();
+    const { signal } = this.stop;
+    this.offsets = new Map();
+    this.text.clear({ ranks: this.rank.value === "all" });
+    say(this.state, "opening…");
+    try {
+      await follow(() => this.path(), {
+        signal,
+        each: (item) => this.take(item),
+        state: (state) => say(this.state, state === "live" ? "live" : "interrupted, trying again…"),
+      });
+    } catch (error) {
+      if (!signal.aborted) say(this.state, error.message);
+    }
+  }
+
+  /** With one rank a broken stream goes on at the byte where it ended; with all of them it is told apart by offsets. */
+  path() {
+    const rank = this.rank.value;
+    const query = new URLSearchParams({ attempt: this.attempt.value, follow: "1" });
+    if (rank !== "all") query.set("rank", rank);
+    const from = rank === "all" ? undefined : this.offsets.get(Number(rank));
+    if (from !== undefined) query.set("offset", String(from));
+    else if (this.offsets.size === 0) query.set("tail", String(TAIL));
+    return `jobs/${encodeURIComponent(this.jobId)}/logs?${query}`;
+  }
+
+  take(item) {
+    if (item.end) {
+      this.text.flush();
+      say(this.state, ending(item));
+      this.ended();
+      return true;
+    }
+    const known = this.offsets.get(item.rank);
+    const next = item.offset + new TextEncoder().encode(item.data).length;
+    if (known === undefined || item.offset >= known) this.text.add(item.rank, item.data);
+    if (known === undefined || next > known) this.offsets.set(item.rank, next);
+    return false;
+  }
+
+  close() {
+    this.stop?.abort();
+    this.text.close();
+  }
+}
+
+function ending({ state, exit_code: code }) {
+  return code === null || code === undefined ? `ended: ${state}` : `ended: ${state}, exit code ${code}`;
+}
+
+function range(n) {
+  return Array.from({ length: n }, (_, at) => at);
+}

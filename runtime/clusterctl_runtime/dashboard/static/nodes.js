@@ -1,0 +1,143 @@
+// Nodes: the table, and one node's page with its story.
+
+import { get, post } from "./api.js";
+import { fill, h } from "./dom.js";
+import { Explain } from "./explain.js";
+import { age, chip, clock, jobLink, money, nodeLink, reason, resources, text } from "./format.js";
+import { paced } from "./live.js";
+import { attempt, confirm } from "./notice.js";
+import { Table } from "./table.js";
+
+export function nodesTable() {
+  return new Table({
+    label: "Nodes",
+    key: (node) => node.id,
+    empty: "No nodes yet.",
+    columns: [
+      { title: "Node", cell: (node) => nodeLink(node.id), sort: (node) => node.id },
+      { title: "State", cell: (node) => chip(node.state), sort: (node) => node.state },
+      { title: "For", kind: "num", cell: (node) => age(node.since), sort: (node) => node.since ?? 0 },
+      { title: "Used by", cell: (node) => node.owner || "–", sort: (node) => node.owner ?? "" },
+      { title: "Resources", cell: (node) => resources(node.resources) },
+      { title: "Instance", cell: instance, sort: (node) => node.instance_type ?? "" },
+      { title: "Reason", kind: "wide", cell: (node) => reason(node.reason).text || "–" },
+    ],
+  });
+}
+
+function instance(node) {
+  const place = [node.instance_type, node.market, node.zone].filter(Boolean).join(" · ");
+  return [h("span", null, place || "–"), node.instance_id ? h("span.sub", null, node.instance_id) : null];
+}
+
+/** The page of all nodes, with a filter over everything that is shown of them. */
+export class NodesView {
+  constructor() {
+    this.table = nodesTable();
+    this.filter = h("input", { type: "search", id: "filter", placeholder: "id, pool, state, reason …", autocomplete: "off", oninput: () => this.draw() });
+    this.nodes = [];
+    this.element = h(
+      "section.card",
+      { "aria-labelledby": "nodes-title" },
+      h("div.bar-of-tools", null, h("h1", { id: "nodes-title" }, "Nodes"), h("label", { for: "filter" }, "Filter"), this.filter),
+      this.table.element,
+    );
+  }
+
+  update(status) {
+    this.nodes = status.nodes ?? [];
+    this.draw();
+  }
+
+  draw() {
+    const wanted = this.filter.value.trim().toLowerCase();
+    const nodes = this.nodes.filter((node) => !wanted || JSON.stringify(Object.values(node)).toLowerCase().includes(wanted));
+    this.table.update(nodes, this.nodes.length ? "No node matches this filter." : "No nodes yet.");
+  }
+
+  close() {}
+}
+
+/** The page of one node. */
+export class NodeView {
+  constructor(id) {
+    this.id = id;
+    this.top = h("div");
+    this.story = storyTable();
+    this.explain = new Explain(id);
+    this.element = h(
+      "div.stack",
+      null,
+      h("section.card", { "aria-label": `Node ${id}` }, this.top),
+      this.explain.element,
+      h("section.card", { "aria-labelledby": "story-title" }, h("h2", { id: "story-title" }, "Story"), this.story.element),
+    );
+    this.reload = paced(() => this.load(), 1000);
+  }
+
+  update() {
+    this.reload();
+  }
+
+  close() {
+    this.reload.stop();
+  }
+
+  async load() {
+    try {
+      const node = await get(`nodes/${encodeURIComponent(this.id)}`);
+      this.draw(node);
+      this.story.update([...(node.story ?? [])].reverse());
+    } catch (error) {
+      if (error.status !== 0) fill(this.top, h("h1", null, this.id), h("p.problem", null, error.message, " ", error.fix));
+    }
+    await this.explain.load();
+  }
+
+  draw(node) {
+    const can = ["joining", "ready"].includes(node.state);
+    const drain = can && h("button", { type: "button", id: "drain", onclick: () => this.drain() }, "Drain…");
+    const facts = [
+      ["Pool", node.pool], ["For", age(node.since)], ["Used by", node.owner || "nobody"], ["Resources", resources(node.resources)],
+      ["Instance", node.instance_id || "–"], ["Type", [node.instance_type, node.market, node.zone].filter(Boolean).join(" · ") || "–"],
+      ["Address", node.address || "–"], ["Price", node.price === undefined ? null : `${money(node.price)}/h`],
+      ...Object.entries(node.facts ?? {}).map(([name, value]) => [name, text(value)]),
+    ].filter(([, value]) => value !== null);
+    fill(
+      this.top,
+      h("div.title", null, h("h1", null, node.id), chip(node.state), h("span.push"), drain),
+      node.reason && h("p.lead", null, reason(node.reason).text),
+      h("dl.facts", null, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+      h("h2", null, "Runs now"),
+      running(node.running ?? []),
+    );
+  }
+
+  async drain() {
+    const sure = await confirm({
+      title: `Drain node ${this.id}?`,
+      text: "It takes no new work, finishes what it runs, and is then removed. Demand may bring another node in its place.",
+      action: "Drain it",
+    });
+    if (sure && (await attempt(() => post(`nodes/${encodeURIComponent(this.id)}/drain`), (node) => `Node ${this.id} is ${node.state}.`))) this.reload();
+  }
+}
+
+function running(tasks) {
+  if (!tasks.length) return h("p.empty", null, "Nothing.");
+  return h("ul.inline", null, tasks.map((task) => h("li", null, jobLink(String(task).split("/")[0], task))));
+}
+
+export function storyTable() {
+  return new Table({
+    label: "Story",
+    key: (step) => JSON.stringify([step.at, step.event, step.state]),
+    empty: "Nothing is written down yet.",
+    columns: [
+      { title: "At", cell: (step) => clock(step.at) },
+      { title: "State", cell: (step) => chip(step.state) },
+      { title: "Event", cell: (step) => step.event || "–" },
+      { title: "Reason", kind: "wide", cell: (step) => h("span", { title: step.code || null }, reason(step.reason).text || "–") },
+    ],
+  });
+}
