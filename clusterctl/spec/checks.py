@@ -1,4 +1,4 @@
-"""Contradictions between keys that each are right alone, and amounts that no node can have. A model in, Findings out."""
+"""Contradictions between keys that each are right alone, and amounts no node can have: a model in, Findings out."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _LONGEST_NUMBER = 40  # longer digits are an identifier, not an amount
 
 @dataclass
 class Node:
-    """A value in the text: text, a list of Nodes, or a dict of key -> Entry. `size` counts it and all values below it."""
+    """A value in the text: text, a list of Nodes, or a dict of key -> Entry. `size` counts it and all below it."""
 
     line: int
     column: int

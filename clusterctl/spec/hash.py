@@ -10,7 +10,7 @@ from clusterctl.spec.model import ClusterSpec, Head, Pool
 
 Effect = Literal["in-place", "replace"]
 
-# replace: a node keeps what it was made with, a change needs a new node. in-place: the head applies it while nodes live.
+# replace: a node keeps what it was made with, a change needs a new one. in-place: the head applies it while nodes live.
 POOL_EFFECTS: dict[str, Effect] = {
     "name": "replace",
     "min": "in-place",
