@@ -92,8 +92,8 @@ class Guard:
             return Refusal(
                 401,
                 "unauthenticated",
-                "This call needs a valid token in the header 'Authorization: Bearer TOKEN'.",
-                "Use the clusterctl command line, or run 'clusterctl dashboard' for the page.",
+                "This call needs a valid token in the header `Authorization: Bearer TOKEN`.",
+                "Use the clusterctl command line, or run `clusterctl dashboard` for the page.",
             )
         scope.setdefault("state", {})["principal"] = principal
         return None
@@ -116,7 +116,7 @@ def _refuse_place(scope: Scope) -> Refusal | None:
             403,
             "foreign_host",
             "The Host header of this request does not name this machine's loopback address.",
-            "Open the page as http://127.0.0.1:PORT/, as 'clusterctl dashboard' prints it.",
+            "Open the page as http://127.0.0.1:PORT/, as `clusterctl dashboard` prints it.",
         )
     if origins and (len(origins) != 1 or not _same_origin(scope, origins[0], hosts[0])):
         return _foreign_page("A page of another origin made this request.")
@@ -128,7 +128,7 @@ def _refuse_place(scope: Scope) -> Refusal | None:
 
 
 def _foreign_page(message: str) -> Refusal:
-    fix = "Type or paste the address that 'clusterctl dashboard' prints into the address bar."
+    fix = "Type or paste the address that `clusterctl dashboard` prints into the address bar."
     return Refusal(403, "foreign_page", message, fix)
 
 

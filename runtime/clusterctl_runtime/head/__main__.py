@@ -1,0 +1,66 @@
+"""`python -m clusterctl_runtime.head DIR`: the head daemon. Ends with 0 only when the cluster was taken down."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from pathlib import Path
+
+from clusterctl.core.errors import ClusterctlError
+from clusterctl_runtime.head.admission import private_umask
+from clusterctl_runtime.head.config import HeadConfig
+
+STOPPED_BY_SIGNAL = 75  # the cluster lives on without its head
+
+
+def _lock(directory: Path) -> int:
+    descriptor = os.open(directory / "head.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ClusterctlError(f"another head already runs in {directory}") from None
+    return descriptor
+
+
+async def _serve(directory: Path) -> int:
+    from clusterctl_runtime.head.head import Head
+
+    head = Head(HeadConfig.load(directory))
+    code = 0
+
+    def stop() -> None:
+        nonlocal code
+        code = STOPPED_BY_SIGNAL
+        head.ended.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await head.run()
+    return code
+
+
+def main() -> int:
+    directory = Path(sys.argv[1])
+    private_umask()
+    handler = logging.handlers.RotatingFileHandler(directory / "head.log", maxBytes=20_000_000, backupCount=2)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        lock = _lock(directory)
+        try:
+            return asyncio.run(_serve(directory))
+        finally:
+            os.close(lock)
+    except ClusterctlError as error:
+        logging.error("%s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The TLS listener that agents dial in to: admission, one session per node, blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import Any, Protocol
+
+from clusterctl.core.model import NodeState
+from clusterctl_runtime import wire
+from clusterctl_runtime.head.admission import Admission, Verdict
+from clusterctl_runtime.head.blobs import BlobStore
+from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.store import Store
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 2.0
+HELLO_TIMEOUT = 15.0
+SEND_BUFFER = 8 * 1024 * 1024
+
+
+class Session:
+    """The connection of one node's agent. `send` never blocks: an agent that does not read is cut off."""
+
+    def __init__(self, node_id: str, generation: int, writer: asyncio.StreamWriter, hello: wire.Message) -> None:
+        self.node_id = node_id
+        self.generation = generation
+        self.hello = hello
+        self._writer = writer
+
+    def send(self, message: wire.Message, payload: bytes = b"") -> None:
+        if self._writer.is_closing():
+            return
+        self._writer.write(wire.encode(message, payload))
+        if self._writer.transport.get_write_buffer_size() > SEND_BUFFER:
+            log.warning("node %s does not read: closing its connection", self.node_id)
+            self._writer.transport.abort()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Receiver(Protocol):
+    """What the head does with sessions (see `fleet.Fleet`)."""
+
+    def node_status(self, node_id: str) -> tuple[int, NodeState] | None: ...
+
+    async def joined(self, session: Session, hello: wire.Message) -> None: ...
+
+    def received(self, session: Session, message: wire.Message, payload: bytes) -> None: ...
+
+    def left(self, session: Session) -> None: ...
+
+
+class AgentServer:
+    def __init__(
+        self, uid: str, admission: Admission, blobs: BlobStore, store: Store, events: EventLog, receiver: Receiver
+    ) -> None:
+        self._uid = uid
+        self._admission = admission
+        self._blobs = blobs
+        self._store = store
+        self._events = events
+        self._receiver = receiver
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[Any]] = set()
+        self.port = 0
+
+    async def start(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        self._server = await asyncio.start_server(self._serve, host, port, ssl=context, limit=wire.MAX_HEADER)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server:
+            self._server.close()
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (wire.WireError, OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+            log.debug("agent connection ended: %r", error)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello, _ = await asyncio.wait_for(wire.read_frame(reader), HELLO_TIMEOUT)
+        verdict = self._judge(hello)
+        if not verdict.ok:
+            self._events.add(
+                "security", str(hello.get("node_id", "?"))[:80], verdict.code, f"refused to join: {verdict.reason}"
+            )
+            writer.write(
+                wire.encode({"t": "refuse", "code": verdict.code, "reason": verdict.reason, "final": verdict.final})
+            )
+            await writer.drain()
+            return
+        await self._store.flush()
+        welcome: wire.Message = {
+            "t": "welcome",
+            "wire": wire.WIRE_VERSION,
+            "beat_seconds": BEAT_SECONDS,
+            "lease_seconds": 30.0,
+        }
+        if verdict.credential:
+            welcome["credential"] = verdict.credential
+        writer.write(wire.encode(welcome))
+        if hello.get("purpose") == "blob":
+            await self._serve_blobs(reader, writer)
+        else:
+            await self._serve_node(reader, writer, hello)
+
+    def _judge(self, hello: wire.Message) -> Verdict:
+        node_id, generation = str(hello.get("node_id", "")), int(hello.get("generation") or 0)
+        if hello.get("t") != "hello" or hello.get("wire") != wire.WIRE_VERSION:
+            return Verdict(
+                False,
+                code="wire_version",
+                reason=f"the agent speaks wire version {hello.get('wire')!r}, this head {wire.WIRE_VERSION}: "
+                "run `clusterctl up` with one version everywhere",
+            )
+        if hello.get("uid") != self._uid:
+            return Verdict(False, code="wrong_cluster", reason="it belongs to another cluster", final=True)
+        status = self._receiver.node_status(node_id)
+        if status is None:
+            return Verdict(False, code="unknown_node", reason=f"node {node_id!r} is not in this cluster's journal")
+        current, state = status
+        if generation != current or state in (NodeState.GONE, NodeState.TERMINATING, NodeState.FAILED):
+            return Verdict(
+                False,
+                code="stale_node",
+                reason=f"node {node_id} generation {generation} is no longer wanted (state {state.value}, generation {current})",
+                final=True,
+            )
+        return self._admission.admit(node_id, generation, str(hello.get("secret", "")), str(hello.get("boot_id", "")))
+
+    async def _serve_node(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: wire.Message
+    ) -> None:
+        session = Session(hello["node_id"], int(hello["generation"]), writer, hello)
+        await self._receiver.joined(session, hello)
+        try:
+            while True:
+                message, payload = await wire.read_frame(reader)
+                self._receiver.received(session, message, payload)
+        finally:
+            self._receiver.left(session)
+
+    async def _serve_blobs(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            message, _ = await wire.read_frame(reader)
+            if message["t"] != "get":
+                raise wire.WireError(f"unexpected {message['t']!r} on a blob connection")
+            await self._send_blob(writer, str(message.get("digest", "")))
+
+    async def _send_blob(self, writer: asyncio.StreamWriter, digest: str) -> None:
+        if not self._blobs.has(digest):
+            writer.write(wire.encode({"t": "blob", "digest": digest, "size": 0, "missing": True}))
+            return
+        path = self._blobs.path(digest)
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            while True:
+                piece = file.read(wire.MAX_PAYLOAD // 4)
+                if piece or not size:
+                    writer.write(wire.encode({"t": "blob", "digest": digest, "size": size}, piece))
+                    await writer.drain()
+                if not piece:
+                    return

@@ -1,0 +1,63 @@
+"""The HTTP API v1 (docs/architecture.md): one router per noun, errors as sentences, everything behind the guard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refused, UsageError
+from clusterctl.version import __version__
+from clusterctl_runtime.dashboard import mount
+from clusterctl_runtime.head.api import cluster, control, jobs, nodes
+from clusterctl_runtime.head.blobs import TooLarge
+from clusterctl_runtime.head.guard import Guard
+from clusterctl_runtime.head.jobs import SubmissionConflict
+from clusterctl_runtime.head.store import StoreUnavailable
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+_STATUS: tuple[tuple[type[ClusterctlError], int, str], ...] = (
+    (SubmissionConflict, 409, "conflict"),
+    (StoreUnavailable, 503, "store_unavailable"),
+    (TooLarge, 413, "too_large"),
+    (BadRequest, 400, "bad_request"),
+    (UsageError, 422, "invalid"),
+    (NotFound, 404, "not_found"),
+    (Refused, 403, "refused"),
+)
+
+
+def error_response(status: int, code: str, message: str, fix: str = "") -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message, "fix": fix}}, status_code=status)
+
+
+def create_app(head: Head) -> Guard:
+    app = FastAPI(
+        title="clusterctl head", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
+    )
+    app.state.head = head
+    for router in (cluster.router, nodes.router, jobs.router, control.router):
+        app.include_router(router)
+    mount(app)
+
+    @app.exception_handler(ClusterctlError)
+    async def _sentence(_: Request, error: ClusterctlError) -> JSONResponse:
+        status, code = next(((s, c) for kind, s, c in _STATUS if isinstance(error, kind)), (500, "failed"))
+        return error_response(status, code, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return error_response(422, "invalid", "; ".join(_fault(e) for e in error.errors()))
+
+    return Guard(app, head.authenticate)
+
+
+def _fault(error: dict[str, object]) -> str:
+    location = error.get("loc")
+    place = ".".join(str(part) for part in location if part != "body") if isinstance(location, tuple) else ""
+    message = str(error.get("msg", "")).removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

@@ -1,0 +1,95 @@
+"""The cluster over HTTP: status, events, explain, offers, cost, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Query, Response
+
+from clusterctl.version import __version__
+from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, ndjson
+from clusterctl_runtime.head.documents import offer_documents, status_document
+from clusterctl_runtime.head.explaining import explain_document
+from clusterctl_runtime.head.metrics import metrics_text
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+router = APIRouter(tags=["cluster"])
+STATUS_INTERVAL = 0.25  # a watcher is told at most so often
+UNANNOUNCED_SECONDS = 1.0  # figures that change without an event (reasons, engine use) are looked at so often
+
+
+@router.get("/healthz")
+async def health(head: HeadDep) -> dict[str, Any]:
+    return {"ok": True, "uid": head.config.uid, "version": __version__}
+
+
+@router.get("/api/v1/status", response_model=None)
+async def status(head: HeadDep, watch: bool = False) -> dict[str, Any] | Response:
+    return ndjson(_watch_status(head)) if watch else status_document(head)
+
+
+async def _watch_status(head: Head) -> AsyncIterator[Any]:
+    told, told_at = None, time.monotonic()
+    while True:
+        seen = head.events.last
+        document = status_document(head)
+        if document != told:
+            told, told_at = document, time.monotonic()
+            yield document
+        elif time.monotonic() - told_at > KEEP_ALIVE_SECONDS:
+            told_at = time.monotonic()
+            yield None
+        await asyncio.sleep(STATUS_INTERVAL)
+        await head.events.wait(seen, UNANNOUNCED_SECONDS)
+
+
+@router.get("/api/v1/events", response_model=None)
+async def events(
+    head: HeadDep,
+    since: int = 0,
+    follow: bool = False,
+    limit: int = Query(default=1000, ge=1, le=10_000),
+    subject: str = "",
+) -> dict[str, Any] | Response:
+    if follow:
+        return ndjson(_follow_events(head, since, limit, subject))
+    return {"events": head.events.since(since, limit, subject), "last": head.events.last}
+
+
+async def _follow_events(head: Head, since: int, limit: int, subject: str) -> AsyncIterator[Any]:
+    while True:
+        batch = head.events.since(since, limit, subject)
+        for event in batch:
+            yield event
+        since = max(since, batch[-1]["seq"] if batch else since)
+        if len(batch) < limit:
+            since = max(since, head.events.last)
+            await head.events.wait(since, KEEP_ALIVE_SECONDS)
+            if head.events.last <= since:
+                yield None
+
+
+@router.get("/api/v1/explain/{subject}")
+async def explain(subject: str, head: HeadDep) -> dict[str, Any]:
+    return explain_document(head, subject)
+
+
+@router.get("/api/v1/offers")
+async def offers(head: HeadDep) -> dict[str, Any]:
+    return {"offers": offer_documents(head), "error": head.autoscaler.offers_error}
+
+
+@router.get("/api/v1/cost")
+async def cost(head: HeadDep, by: str = "pool") -> dict[str, Any]:
+    return head.costs(by)
+
+
+@router.get("/metrics")
+async def metrics(head: HeadDep) -> Response:
+    return Response(metrics_text(head), media_type="text/plain; version=0.0.4; charset=utf-8")

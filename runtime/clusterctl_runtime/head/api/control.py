@@ -1,0 +1,50 @@
+"""Steering the cluster over HTTP: its spec, plans, its end, and the tickets that let a page in."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.requests import SpecText, TicketText
+
+router = APIRouter(prefix="/api/v1", tags=["control"])
+
+
+@router.put("/spec")
+async def put_spec(body: SpecText, head: HeadDep) -> dict[str, Any]:
+    return {"changed": await head.use_spec(body.yaml)}
+
+
+@router.get("/spec")
+async def get_spec(head: HeadDep) -> dict[str, Any]:
+    return {"yaml": head.config.spec_yaml}
+
+
+@router.post("/plan")
+async def plan(body: SpecText, head: HeadDep) -> dict[str, Any]:
+    return head.plan_for(body.yaml)
+
+
+@router.post("/down")
+async def down(head: HeadDep) -> dict[str, Any]:
+    return await head.take_down()
+
+
+@router.post("/tickets")
+async def ticket(request: Request, head: HeadDep) -> dict[str, Any]:
+    issued = head.tickets.issue(role="admin", user=str(request.state.principal), now=time.time())
+    return {"ticket": issued.text, "expires": issued.expires}
+
+
+@router.post("/session", response_model=None)
+async def session(body: TicketText, head: HeadDep) -> dict[str, Any] | JSONResponse:
+    opened = head.tickets.exchange(body.ticket, now=time.time())
+    if opened is None:
+        message = "this ticket was used before or is too old"
+        fix = "run `clusterctl dashboard` again"
+        return JSONResponse({"error": {"code": "bad_ticket", "message": message, "fix": fix}}, status_code=401)
+    return {"token": opened.token, "expires": opened.expires}

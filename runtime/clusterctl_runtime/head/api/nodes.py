@@ -1,0 +1,50 @@
+"""Nodes over HTTP."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from clusterctl.core.errors import NotFound, Refused
+from clusterctl.core.model import NodeState, NodeView
+from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.documents import node_detail, node_document
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+
+
+def _view(head: Head, node_id: str) -> NodeView:
+    for view in head.fleet.views(time.time()):
+        if view.node.id == node_id:
+            return view
+    if head.journal.get(node_id):
+        raise NotFound(f"node {node_id} is gone: `clusterctl explain {node_id}` tells its story")
+    raise NotFound(f"no node {node_id!r} in this cluster: `clusterctl nodes` lists them")
+
+
+@router.get("")
+async def list_nodes(head: HeadDep) -> dict[str, Any]:
+    return {"nodes": [node_document(head, view) for view in head.fleet.views(time.time())]}
+
+
+@router.get("/{node_id}")
+async def show_node(node_id: str, head: HeadDep) -> dict[str, Any]:
+    return node_detail(head, _view(head, node_id))
+
+
+@router.post("/{node_id}/drain")
+async def drain_node(node_id: str, head: HeadDep) -> dict[str, Any]:
+    view = _view(head, node_id)
+    if view.node.role == "head":
+        raise Refused("the head node cannot be drained: `clusterctl down` ends the cluster")
+    if view.node.state not in (NodeState.READY, NodeState.DRAINING):
+        raise Refused(f"node {node_id} is {view.node.state.value}: only a ready node can be drained")
+    node = head.fleet.move(node_id, "drain", "asked for by a user", "user_drain")
+    head.draining.begin(node_id, None)
+    head.autoscaler.wake()
+    return {"id": node_id, "state": node.state.value}

@@ -1,0 +1,33 @@
+"""NDJSON streams: a JSON object a line, an empty line as a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+
+KEEP_ALIVE_SECONDS = 15.0
+
+
+def ndjson(lines: AsyncIterator[Any]) -> StreamingResponse:
+    """`lines` yields objects, or None for a keep-alive."""
+
+    async def encode() -> AsyncIterator[bytes]:
+        async for line in lines:
+            yield b"\n" if line is None else json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+    return StreamingResponse(encode(), media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
+
+
+async def first_of(events: Iterable[asyncio.Event], timeout: float) -> bool:
+    """Waits until one of `events` is set; False after `timeout` seconds."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        done, _ = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,241 @@
+"""The head's loop: what is wanted and what there is go into the pure planner, its plan is carried out, and each reason is kept.
+
+It sleeps until something happens: a job came, the engine's demand changed, a node joined, left or was noticed, or the
+time has come that the last plan named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from clusterctl.core.errors import ProviderError
+from clusterctl.core.model import (
+    Demand,
+    Drain,
+    Launch,
+    Mark,
+    NodeState,
+    Observed,
+    Offer,
+    Plan,
+    Policy,
+    State,
+    Terminate,
+    Undrain,
+)
+from clusterctl.core.planner import plan as make_plan
+from clusterctl.provision.provisioner import Outcome, Provisioner
+from clusterctl.spec.to_core import core_limits, core_pools
+from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.draining import Draining
+from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.jobs import GroupKey, JobBook
+
+log = logging.getLogger(__name__)
+
+OBSERVE_ACTIVE = 1.0  # seconds between lists while something is under way
+OBSERVE_QUIET = 10.0
+LONGEST_SLEEP = 30.0
+SETTLED = frozenset({NodeState.READY, NodeState.QUARANTINED})
+
+
+class Autoscaler:
+    """`engine_demand` returns what Ray wants now. `last_plan` and `decision_seconds` are for status, explain and metrics."""
+
+    def __init__(
+        self,
+        config: Callable[[], HeadConfig],
+        provisioner: Provisioner,
+        fleet: Fleet,
+        book: JobBook,
+        events: EventLog,
+        draining: Draining,
+        engine_demand: Callable[[], tuple[Demand, ...]],
+        policy: Policy,
+    ) -> None:
+        self._config = config
+        self._provisioner = provisioner
+        self._fleet = fleet
+        self._book = book
+        self._events = events
+        self._draining = draining
+        self._engine_demand = engine_demand
+        self._policy = policy
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._observed_at = float("-inf")
+        self._observe_now = True
+        self.offers: tuple[Offer, ...] = ()
+        self.offers_error = ""
+        self.observed: tuple[Observed, ...] = ()
+        self.last_plan = Plan(())
+        self.demand: tuple[Demand, ...] = ()
+        self.decision_seconds: deque[float] = deque(maxlen=1000)
+        self.stopped = False
+        self._idle = asyncio.Event()
+
+    def wake(self, observe: bool = False) -> None:
+        self._observe_now = self._observe_now or observe
+        self._wanted.set()
+
+    async def run(self) -> None:
+        while not self.stopped:
+            self._wanted.clear()
+            try:
+                await self.tick()
+            except Exception:  # one bad tick must not end the loop: the world is looked at afresh next time
+                log.exception("the autoscaler's tick failed")
+                self._events.add(
+                    "cluster", "autoscaler", "tick_failed", "a tick of the autoscaler failed; see head.log"
+                )
+                await asyncio.sleep(1.0)
+            await self._sleep()
+        self._idle.set()
+
+    async def stop(self) -> None:
+        """Ends the loop after the tick under way: nothing is launched from then on."""
+        self.stopped = True
+        self.wake()
+        await self._idle.wait()
+
+    async def _sleep(self) -> None:
+        now = time.time()
+        quiet = all(n.state in SETTLED for n in self._fleet.journal.nodes().values())
+        times = [self._observed_at + (OBSERVE_QUIET if quiet else OBSERVE_ACTIVE), now + LONGEST_SLEEP]
+        times += [t for t in (self.last_plan.wake_at, self._provisioner.wake_at()) if t is not None]
+        delay = max(0.02, min(times) - now)
+        try:
+            await asyncio.wait_for(self._wanted.wait(), delay)
+        except asyncio.TimeoutError:
+            self._observe_now = True
+
+    # ------------------------------------------------------------ one tick
+
+    async def tick(self) -> None:
+        observed = await self._observe()
+        await self._refresh_offers()
+        self._draining.check()
+        groups, demand = job_demand(self._book)
+        self.demand = demand + self._engine_demand()
+        now = time.time()
+        started = time.perf_counter()
+        plan = make_plan(self._policy, observed, self._state(now), self.demand, self.offers, now)
+        self.decision_seconds.append(time.perf_counter() - started)
+        self.last_plan = plan
+        self._book.set_waits(_waits_by_group(plan, groups))
+        due = self._provisioner.wake_at()
+        if plan.actions or (due is not None and due <= now):
+            for action in plan.actions:
+                self._before(action)
+            for outcome in await asyncio.to_thread(self._provisioner.apply, plan):
+                self._after(outcome)
+
+    async def _observe(self) -> tuple[Observed, ...]:
+        if not self._observe_now and time.time() - self._observed_at < OBSERVE_ACTIVE:
+            return ()
+        self._observe_now = False
+        self.observed = await asyncio.to_thread(self._provisioner.observe)
+        self._observed_at = time.time()
+        return self.observed
+
+    async def _refresh_offers(self) -> None:
+        try:
+            self.offers = await asyncio.to_thread(self._provisioner.offers)
+            self.offers_error = ""
+        except ProviderError as error:
+            if str(error) != self.offers_error:
+                self._events.add("provider", "offers", error.code, str(error))
+            self.offers_error = str(error)
+
+    def _state(self, now: float) -> State:
+        config, journal = self._config(), self._fleet.journal
+        return State(
+            cluster=config.name,
+            uid=config.uid,
+            pools=core_pools(config.spec),
+            nodes=self._fleet.views(now),
+            limits=core_limits(config.spec),
+            blocks=self._provisioner.blocks(now),
+            spend=journal.spend(now),
+            launches=self._provisioner.launches(now),
+            failures=self._provisioner.failures(now),
+            next_number=journal.next_numbers(),
+            sightings=tuple(sorted(self._provisioner.sightings.items())),
+        )
+
+    # ------------------------------------------------------------ effects on the head's own books
+
+    def _before(self, action: Any) -> None:
+        """Before the provider ends a machine, its node takes no more work and its own is accounted for."""
+        if isinstance(action, Drain):
+            self._draining.begin(action.node_id, action.deadline)
+        elif isinstance(action, Terminate) and action.node_id:
+            self._fleet.forget(action.node_id, action.reason.text)
+
+    def _after(self, outcome: Outcome) -> None:
+        action, node = outcome.action, outcome.node
+        if action is None:
+            return
+        subject = getattr(action, "node_id", "") or getattr(action, "instance_id", "")
+        if not outcome.ok:
+            self._events.add("provider", subject, outcome.code, f"{action.op} of {subject} failed: {outcome.error}")
+            self.wake(observe=True)
+            return
+        if isinstance(action, Undrain):
+            self._draining.end(action.node_id)
+        if isinstance(action, Mark) and action.event in ("gone", "fail") and node:
+            self._fleet.forget(node.id, action.reason.text)
+        if isinstance(action, Launch):
+            price = f" at ${action.offer.price:.4g}/h" if action.offer.price else ""
+            text = f"{subject}: {action.offer.instance_type} in {action.offer.zone}{price}: {action.reason.text}"
+        else:
+            text = f"{subject}: {getattr(action, 'event', action.op)}: {action.reason.text}"
+        self._events.add("node", subject, action.op, text, why=action.reason.code)
+
+
+def job_demand(book: JobBook) -> tuple[dict[str, GroupKey], tuple[Demand, ...]]:
+    """Queued jobs as demand, one per shape and number of ranks, oldest first; and which group each demand stands for."""
+    groups: dict[str, GroupKey] = {}
+    demands: list[Demand] = []
+    oldest = sorted(book.groups.items(), key=lambda item: next(iter(item[1].values())).seq)
+    for (shape, nodes), jobs in oldest:
+        first = next(iter(jobs.values()))
+        demand_id = f"jobs:{first.id}"
+        groups[demand_id] = (shape, nodes)
+        demands.append(
+            Demand(
+                id=demand_id,
+                source="job",
+                bundles=((shape, nodes),),
+                count=len(jobs),
+                gang=nodes > 1,
+                since=first.queued_since,
+                priority=int(first.request.get("priority") or 0),
+                user=str(first.request.get("user") or ""),
+                refs=tuple(list(jobs)[:3]) if len(jobs) <= 3 else (first.id,),
+            )
+        )
+    return groups, tuple(demands)
+
+
+def _waits_by_group(plan: Plan, groups: dict[str, GroupKey]) -> dict[GroupKey, list[tuple[int, dict[str, Any]]]]:
+    waits: dict[GroupKey, list[tuple[int, dict[str, Any]]]] = {}
+    for wait in plan.waits:
+        group = groups.get(wait.demand_id)
+        if group is not None:
+            reason = wait.reason
+            document = {
+                "code": reason.code,
+                "text": reason.text,
+                "fix": reason.fix,
+                "eta": wait.eta,
+                "nodes": list(wait.nodes),
+            }
+            waits.setdefault(group, []).append((wait.count, document))
+    return waits

@@ -1,0 +1,67 @@
+"""Files by content: packed working directories that jobs run in. A blob's name is the SHA-256 of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from clusterctl.core.errors import BadRequest, NotFound
+
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+MAX_BLOB = 512 * 1024 * 1024
+
+
+class TooLarge(BadRequest):
+    """The blob is over the limit (HTTP 413)."""
+
+
+class BlobStore:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(mode=0o700, exist_ok=True)
+        for leftover in root.glob("*.part"):
+            leftover.unlink()
+
+    def path(self, digest: str) -> Path:
+        if not _DIGEST.match(digest):
+            raise BadRequest(f"{digest!r} is not a SHA-256 in lower-case hex")
+        return self._root / digest
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    def existing(self, digest: str) -> Path:
+        path = self.path(digest)
+        if not path.exists():
+            raise NotFound(f"no blob {digest} on this head: upload it with PUT /api/v1/blobs/{digest} first")
+        return path
+
+    async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
+        """Stores the bytes if they hash to `digest`, on disk before it returns; False if they were here already."""
+        target = self.path(digest)
+        if target.exists():
+            return False
+        descriptor, name = tempfile.mkstemp(suffix=".part", dir=self._root)
+        part, seen, size = Path(name), hashlib.sha256(), 0
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > MAX_BLOB:
+                        raise TooLarge(
+                            f"the upload is over {MAX_BLOB // 2**20} MiB: keep data out of the working directory"
+                        )
+                    seen.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if seen.hexdigest() != digest:
+                raise BadRequest(f"the upload's SHA-256 is {seen.hexdigest()}, not {digest}: it was damaged on its way")
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return True

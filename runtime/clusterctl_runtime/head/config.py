@@ -1,0 +1,84 @@
+"""What the client leaves for the head in `config.json`, and where the head keeps its own things."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusterctl.core.errors import UsageError
+from clusterctl.spec.model import ClusterSpec
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """`token_sha256` is the hex digest of the admin token: the token itself is never on the head's disk.
+
+    `state_dir` is the provider's scratch directory; `spec_yaml` the text in force.
+    """
+
+    name: str
+    uid: str
+    spec: ClusterSpec
+    spec_yaml: str
+    token_sha256: str
+    state_dir: Path
+    directory: Path
+    engine_python: str
+    raw: dict[str, Any]
+
+    @classmethod
+    def load(cls, directory: Path) -> HeadConfig:
+        path = directory / "config.json"
+        try:
+            raw = json.loads(path.read_text())
+            return cls(
+                name=raw["name"],
+                uid=raw["uid"],
+                spec=ClusterSpec.model_validate(raw["spec"]),
+                spec_yaml=raw.get("spec_yaml", ""),
+                token_sha256=raw["token_sha256"],
+                state_dir=Path(raw["state_dir"]),
+                directory=directory,
+                engine_python=raw.get("engine_python") or sys.executable,
+                raw=raw,
+            )
+        except FileNotFoundError:
+            raise UsageError(f"no head configuration at {path}: `clusterctl up SPEC` writes it") from None
+        except (KeyError, ValueError) as error:
+            raise UsageError(
+                f"the head configuration {path} cannot be read ({error}): run `clusterctl up SPEC`"
+            ) from error
+
+    def with_spec(self, spec: ClusterSpec, spec_yaml: str) -> HeadConfig:
+        """The same head under a new spec, written to disk before it takes effect."""
+        raw = {**self.raw, "spec": spec.model_dump(mode="json", by_alias=True), "spec_yaml": spec_yaml}
+        write_private(self.directory / "config.json", json.dumps(raw, indent=1))
+        return HeadConfig(
+            self.name,
+            self.uid,
+            spec,
+            spec_yaml,
+            self.token_sha256,
+            self.state_dir,
+            self.directory,
+            self.engine_python,
+            raw,
+        )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces `path` atomically with mode 0600, whatever the umask; the old content stays if this dies half-way."""
+    import os
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

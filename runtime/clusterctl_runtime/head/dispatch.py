@@ -1,0 +1,175 @@
+"""The dispatcher: queued jobs that fit on ready nodes start at once, in the order that `core.placement` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from clusterctl.core.model import NodeState, NodeView
+from clusterctl.core.placement import Request, place
+from clusterctl.core.resources import Resources
+from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
+from clusterctl_runtime.head.ledger import NodeLedger
+from clusterctl_runtime.head.store import Store, StoreUnavailable
+from clusterctl_runtime.head.work import Work, gang_environment
+from clusterctl_runtime.wire import TaskSpec
+
+log = logging.getLogger(__name__)
+
+
+class Shares(Protocol):
+    """Taking a share of a node back from its engine before a job starts there, and giving it back afterwards."""
+
+    async def take(self, books: NodeLedger, resources: Resources) -> tuple[bool, str, list[int] | None]:
+        """(granted, hold id, GPU ids that the engine named)."""
+        ...
+
+    def settle(self, node_id: str) -> None: ...
+
+
+class NoShares:
+    async def take(self, books: NodeLedger, resources: Resources) -> tuple[bool, str, list[int] | None]:
+        return True, "", None
+
+    def settle(self, node_id: str) -> None:
+        return
+
+
+class Dispatcher:
+    """One pass at a time; `wake` asks for another. Cost per pass grows with kinds of jobs and nodes with room, not with jobs."""
+
+    def __init__(self, config: Callable[[], HeadConfig], book: JobBook, fleet: Fleet, work: Work, store: Store) -> None:
+        self._config = config
+        self._book = book
+        self._fleet = fleet
+        self._work = work
+        self._store = store
+        self.shares: Shares = NoShares()
+        self.paused = False
+        self._wanted = asyncio.Event()
+        self._freed: set[str] = set()
+
+    def wake(self) -> None:
+        self._wanted.set()
+
+    def freed(self, node_id: str) -> None:
+        """A node has room again: after the next pass what nobody took goes back to its engine."""
+        if node_id:
+            self._freed.add(node_id)
+        self._wanted.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self.dispatch()
+            except Exception:  # one bad pass must not end the head; the next wake tries again
+                log.exception("dispatch failed")
+
+    async def dispatch(self) -> None:
+        freed, self._freed = self._freed, set()
+        if self._book.groups and not self.paused:
+            views = [v for v in self._fleet.views(time.time()) if v.node.state is NodeState.READY and v.free]
+            if views:
+                await self._start(self._choose(views))
+        for node_id in freed:
+            self.shares.settle(node_id)
+
+    def _choose(self, views: Sequence[NodeView]) -> list[tuple[Job, tuple[str, ...]]]:
+        connected = [v for v in views if v.node.id in self._fleet.sessions]
+        placement = place([request_of(job) for job in self._candidates(connected)], connected)
+        return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed]
+
+    def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
+        """Of each kind of job, the oldest ones: as many as could start at the very most."""
+        heads = []
+        for (shape, nodes), jobs in self._book.groups.items():
+            room = sum(min(shape.resources.count_in(view.free), len(jobs) * nodes) for view in views)
+            heads.append(itertools.islice(jobs.values(), room // nodes))
+        return heapq.merge(*heads, key=lambda job: job.seq)
+
+    async def _start(self, chosen: Sequence[tuple[Job, tuple[str, ...]]]) -> None:
+        granted = await asyncio.gather(*(self._secure(job, nodes) for job, nodes in chosen))
+        starts = []
+        for (job, nodes), holds in zip(chosen, granted, strict=True):
+            if holds is None:
+                continue
+            if job.state != "queued":  # cancelled while the engine was asked
+                self._freed.update(nodes)
+                continue
+            gpu_ids = {rank: ids for rank, (_, ids) in enumerate(holds) if ids is not None}
+            attempt = self._work.assign(job, nodes, gpu_ids)
+            self._note_holds(attempt, holds)
+            starts.append((job, attempt, self._spec_builder(job, attempt)))
+        if starts:
+            await self._flush()
+            self._work.launch(starts)
+
+    async def _secure(self, job: Job, nodes: Sequence[str]) -> list[tuple[str, list[int] | None]] | None:
+        """Takes every rank's share from its node's engine; None, and nothing kept, when one was refused."""
+        holds: list[tuple[str, list[int] | None]] = []
+        for node_id in nodes:
+            books = self._fleet.ledger.get(node_id)
+            granted, hold_id, ids = await self.shares.take(books, job.shape.resources) if books else (False, "", None)
+            if not granted:
+                self._freed.update(nodes)
+                return None
+            holds.append((hold_id, ids))
+        return holds
+
+    def _note_holds(self, attempt: Attempt, holds: Sequence[tuple[str, list[int] | None]]) -> None:
+        for rank, (hold_id, _) in enumerate(holds):
+            books = self._fleet.ledger.get(attempt.nodes[rank])
+            holding = books.holdings.get(task_id(attempt.id, rank)) if books else None
+            if holding:
+                holding.hold_id = hold_id
+
+    async def _flush(self) -> None:
+        """Nothing starts before its attempt is on disk; a full disk delays, it does not lose."""
+        while True:
+            try:
+                await self._store.flush()
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
+
+    def _spec_builder(self, job: Job, attempt: Attempt) -> Callable[[int], TaskSpec]:
+        config = self._config()
+        spec, request = config.spec, job.request
+        pools = {pool.name: pool.env for pool in spec.pools}
+        books = [self._fleet.ledger.get(n) for n in attempt.nodes]
+        addresses = [b.address if b and b.address else "127.0.0.1" for b in books]
+        argv = list(request["argv"])
+        if request.get("script"):
+            argv = [config.engine_python, "-u", request["script"], *argv]
+
+        def build(rank: int) -> TaskSpec:
+            node = self._fleet.journal.get(attempt.nodes[rank])
+            env = {**spec.env, **pools.get(node.pool if node else "", {}), **request["env"]}
+            env["CLUSTERCTL_CLUSTER"] = config.name
+            env.update(gang_environment(job, attempt, rank, addresses))
+            return TaskSpec(
+                task=task_id(attempt.id, rank),
+                argv=argv,
+                env=env,
+                package=request["package"],
+                gpus=job.shape.resources.get("GPU"),
+                gpu_ids=attempt.gpu_ids.get(rank),
+                engine=bool(request["engine"]) and spec.ray is not None,
+                timeout=request["timeout"],
+                runtime_env=dict(request["runtime_env"]),
+            )
+
+        return build
+
+
+def request_of(job: Job) -> Request:
+    return Request(job.id, ((job.shape, job.nodes),), gang=job.nodes > 1, since=job.queued_since)

@@ -1,0 +1,179 @@
+"""The JSON documents of the API about the cluster: status, nodes, offers, cost. Views of the same objects everywhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.core.model import PENDING_STATES, Demand, NodeState, NodeView
+from clusterctl.version import __version__
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+Document = dict[str, Any]
+
+
+def status_document(head: Head) -> Document:
+    now = time.time()
+    views = head.fleet.views(now)
+    live = [v for v in views if v.node.state not in (NodeState.PLANNED, NodeState.GONE)]
+    spend = head.journal.spend(now)
+    return {
+        "cluster": head.config.name,
+        "uid": head.config.uid,
+        "state": head.state,
+        "head": {"address": f"127.0.0.1:{head.port}", "version": __version__, "started": head.started},
+        "engine": engine_document(head),
+        "pools": pool_documents(head, views),
+        "nodes": [node_document(head, view) for view in views],
+        "demand": demand_documents(head),
+        "jobs": {state: head.book.counts[state] for state in ("queued", "running", "succeeded", "failed", "cancelled")},
+        "cost": {
+            "per_hour": round(sum(v.node.offer.price for v in live), 6),
+            "total": round(spend.total, 6),
+            "today": round(spend.today, 6),
+        },
+        "messages": [
+            m for m in (head.autoscaler.offers_error, *(o.error for o in head.autoscaler.observed if o.error)) if m
+        ],
+    }
+
+
+def engine_document(head: Head) -> Document:
+    control = head.engine
+    if control is None:
+        return {"name": "none", "version": "", "state": "none", "address": "", "message": ""}
+    return {
+        "name": "ray",
+        "version": control.version,
+        "state": control.phase,
+        "address": control.address,
+        "message": control.message,
+    }
+
+
+def pool_documents(head: Head, views: tuple[NodeView, ...]) -> list[Document]:
+    documents = []
+    for pool in head.config.spec.pools:
+        nodes = [v.node for v in views if v.node.pool == pool.name]
+        documents.append(
+            {
+                "name": pool.name,
+                "provider": pool.provider or head.config.spec.provider_name,
+                "min": pool.min,
+                "max": pool.max,
+                "ready": sum(n.state is NodeState.READY for n in nodes),
+                "pending": sum(n.state in PENDING_STATES for n in nodes),
+                "draining": sum(n.state is NodeState.DRAINING for n in nodes),
+                "failed": sum(n.state in (NodeState.FAILED, NodeState.QUARANTINED) for n in nodes),
+                "price_per_hour": round(sum(n.offer.price for n in nodes), 6),
+            }
+        )
+    return documents
+
+
+def node_document(head: Head, view: NodeView) -> Document:
+    node, books = view.node, head.ledger.get(view.node.id)
+    return {
+        "id": node.id,
+        "pool": node.pool,
+        "role": node.role,
+        "state": node.state.value,
+        "instance_id": node.instance_id,
+        "instance_type": node.offer.instance_type,
+        "market": node.offer.market,
+        "zone": node.offer.zone,
+        "address": books.address if books and books.address else node.address,
+        "resources": view.total.to_dict(),
+        "free": view.free.to_dict(),
+        "owner": books.owner if books else "",
+        "since": node.since,
+        "created": node.created,
+        "reason": node.reason,
+        "code": node.code,
+        "generation": node.generation,
+        "price_per_hour": node.offer.price,
+        "connected": bool(books and books.connected),
+        "heard": view.heartbeat,
+        "idle_since": view.idle_since,
+        "drain": view.drain,
+        "engine": books.engine.state if books else "off",
+    }
+
+
+def node_detail(head: Head, view: NodeView) -> Document:
+    books = head.ledger.get(view.node.id)
+    return {
+        **node_document(head, view),
+        "story": head.journal.story(view.node.id),
+        "facts": books.facts if books else {},
+        "running": sorted(books.holdings) if books else [],
+    }
+
+
+def demand_documents(head: Head) -> list[Document]:
+    reasons = {wait.demand_id: wait.reason for wait in head.autoscaler.last_plan.waits}
+    documents = []
+    for demand in head.autoscaler.demand:
+        reason = reasons.get(demand.id)
+        documents.append(
+            {
+                "id": demand.id,
+                "shape": shape_text(demand),
+                "resources": [
+                    {"resources": s.resources.to_dict(), "count": n, "pool": s.pool} for s, n in demand.bundles
+                ],
+                "count": demand.count,
+                "gang": demand.gang,
+                "source": demand.source,
+                "since": demand.since,
+                "reason": reason.text if reason else "",
+                "code": reason.code if reason else "",
+                "fix": reason.fix if reason else "",
+            }
+        )
+    return documents
+
+
+def shape_text(demand: Demand) -> str:
+    parts = []
+    for shape, count in demand.bundles:
+        extras = [f"type {shape.gpu_type}"] if shape.gpu_type else []
+        extras += [f"pool {shape.pool}"] if shape.pool else []
+        extras += [f"{key}={value}" for key, value in shape.selectors]
+        text = str(shape.resources) + (f" ({', '.join(extras)})" if extras else "")
+        parts.append(f"{count} x [{text}]" if count > 1 or len(demand.bundles) > 1 else text)
+    return " + ".join(parts)
+
+
+def offer_documents(head: Head) -> list[Document]:
+    now = time.time()
+    blocks = head.provisioner.blocks(now)
+    documents = []
+    for offer in head.autoscaler.offers:
+        block = next(
+            (
+                b
+                for b in blocks
+                if offer.key == b.offer_key or (b.offer_key.endswith("/") and offer.key.startswith(b.offer_key))
+            ),
+            None,
+        )
+        documents.append(
+            {
+                "offer": offer.key,
+                "pool": offer.pool,
+                "instance_type": offer.instance_type,
+                "market": offer.market,
+                "zone": offer.zone,
+                "region": offer.region,
+                "price_per_hour": offer.price,
+                "price_source": offer.price_source,
+                "price_date": offer.price_date,
+                "resources": offer.resources.to_dict(),
+                "gpu_type": offer.gpu_type,
+                "blocked": {"code": block.code, "text": block.reason, "until": block.until} if block else None,
+            }
+        )
+    return documents

@@ -1,0 +1,293 @@
+"""The head's side of the engine: which node's raylet runs, what Ray wants, and which share of a node it has.
+
+The head node's raylet comes first; each worker's is started when its agent is here and the head's address is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from clusterctl.core.model import Demand, Node, NodeState
+from clusterctl.core.resources import Resources
+from clusterctl_runtime.engine.client import EngineClient, EngineNode, EngineState
+from clusterctl_runtime.engine.config import head_config, worker_config
+from clusterctl_runtime.engine.environment import mint_token
+from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.ledger import Holding, NodeLedger
+
+log = logging.getLogger(__name__)
+
+RESTART_PAUSE = 2.0
+MAX_HEAD_FAILURES = 5
+
+
+class EngineControl:
+    """Implements the fleet's `EngineHooks`, the dispatcher's `Shares` and the draining's `EngineDrain`."""
+
+    def __init__(
+        self,
+        config: Callable[[], HeadConfig],
+        fleet: Fleet,
+        events: EventLog,
+        wake: Callable[[], None],
+        dispatch: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._events = events
+        self._wake = wake
+        self._dispatch = dispatch
+        self._token_path = config().directory / "engine.token"
+        if not self._token_path.exists():
+            write_private(self._token_path, mint_token())
+        self._client: EngineClient | None = None
+        self._address = ""
+        self._head_failures = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lent: dict[str, Resources] = {}  # node id -> totals its raylet has now
+        self.state: EngineState | None = None
+        self.message = ""
+        self.version = ""
+
+    # ------------------------------------------------------------ what others ask
+
+    @property
+    def phase(self) -> str:
+        """starting, ready or failed, for status."""
+        if self._client is not None and self.state is not None and self.state.healthy:
+            return "ready"
+        return "failed" if self._head_failures >= MAX_HEAD_FAILURES else "starting"
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def demand(self) -> tuple[Demand, ...]:
+        return self.state.demand if self.state and self.state.healthy else ()
+
+    # ------------------------------------------------------------ EngineHooks
+
+    def is_ready(self, books: NodeLedger) -> bool:
+        return books.engine.state == "ready"
+
+    def node_joined(self, books: NodeLedger, node: Node) -> None:
+        if node.role == "head":
+            self._spawn(self._start_head(books, node))
+        elif self._address:
+            self._start_worker(books, node)
+
+    def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None:
+        engine, before = books.engine, books.engine.state
+        engine.state = str(message.get("state", "off"))
+        engine.ray_node_id = str(message.get("ray_node_id") or engine.ray_node_id)
+        engine.detail = str(message.get("detail", ""))
+        engine.info = message
+        if engine.state == before:
+            return
+        if engine.state == "ready":
+            engine.known, engine.used = False, Resources()
+            self._lent.pop(node.id, None)
+            if node.role == "head":
+                self._spawn(self._head_is_ready(message))
+        elif engine.state == "failed":
+            self._raylet_failed(books, node)
+
+    def node_left(self, books: NodeLedger) -> None:
+        books.engine.state = "off"
+        self._lent.pop(books.node_id, None)
+
+    # ------------------------------------------------------------ starting
+
+    async def _start_head(self, books: NodeLedger, node: Node) -> None:
+        if books.engine.state in ("starting", "ready"):
+            return
+        config = await asyncio.to_thread(head_config, self._config(), node, books, self._token_path)
+        books.engine.state = "starting"
+        self._fleet.send(node.id, {"t": "engine_start", "config": config.to_json()})
+
+    def _start_worker(self, books: NodeLedger, node: Node) -> None:
+        if books.engine.state in ("starting", "ready") or node.state is NodeState.DRAINING:
+            return
+        config = worker_config(self._config(), node, books, self._token_path, self._address)
+        books.engine.state = "starting"
+        self._fleet.send(node.id, {"t": "engine_start", "config": config.to_json()})
+
+    async def _head_is_ready(self, message: dict[str, Any]) -> None:
+        address = str(message["address"])
+        if self._client is not None:
+            await self._client.stop()
+        self._address, self.version = address, str(message.get("version", ""))
+        client = EngineClient(
+            python=self._config().engine_python,
+            gcs_address=address,
+            token_path=str(self._token_path),
+            on_state=self._take_state,
+            log=log,
+        )
+        self._client = client
+        await client.start()
+        self._events.add("engine", "ray", "ready", f"Ray {self.version} is ready at {address}")
+        for books in list(self._fleet.ledger):
+            node = self._fleet.journal.get(books.node_id)
+            if node and node.role != "head" and books.connected:
+                self._start_worker(books, node)
+        self._wake()
+
+    def _raylet_failed(self, books: NodeLedger, node: Node) -> None:
+        text = f"its raylet ended: {books.engine.detail or 'no reason given'}"
+        if node.role != "head":
+            self._events.add("engine", node.id, "raylet_failed", f"{node.id}: {text}")
+            self._fleet.fail(node.id, text, "raylet_failed")
+            return
+        self._head_failures += 1
+        self.message = text
+        self._events.add("engine", "ray", "head_failed", f"Ray's head {text}")
+        if self._head_failures < MAX_HEAD_FAILURES:
+            self._spawn(self._restart_head(books, node))
+
+    async def _restart_head(self, books: NodeLedger, node: Node) -> None:
+        """A new Ray head is a new Ray cluster: every worker's raylet has to join it afresh."""
+        if self._client:
+            await self._client.stop()
+            self._client, self.state, self._address = None, None, ""
+        await asyncio.sleep(RESTART_PAUSE)
+        for other in list(self._fleet.ledger):
+            record = self._fleet.journal.get(other.node_id)
+            if record is None or record.role == "head" or not other.connected:
+                continue
+            other.engine.state = "off"
+            self._fleet.send(other.node_id, {"t": "engine_stop"})
+            if record.state is NodeState.READY:
+                self._fleet.move(other.node_id, "rejoined", "Ray's head was started anew", "engine_restart")
+        books.engine.state = "off"
+        await self._start_head(books, node)
+
+    # ------------------------------------------------------------ the state below
+
+    def _take_state(self, state: EngineState) -> None:
+        before, self.state = self.state, state
+        self.message = state.message
+        if state.healthy:
+            self._head_failures = 0
+        freed = False
+        for engine_node in state.nodes:
+            books = self._books_of(engine_node)
+            if books is not None:
+                freed = self._take_node(books, engine_node) or freed
+        if before is None or before.demand != state.demand or freed:
+            self._wake()
+        if freed:
+            self._dispatch()
+
+    def _books_of(self, engine_node: EngineNode) -> NodeLedger | None:
+        node_id = engine_node.instance_id.rpartition("@")[0]
+        books = self._fleet.ledger.get(node_id) if node_id else None
+        return books if books and books.engine.ray_node_id == engine_node.ray_node_id else None
+
+    def _take_node(self, books: NodeLedger, engine_node: EngineNode) -> bool:
+        """Notes what Ray holds there; true when something became free or the node became known."""
+        engine, used = books.engine, engine_node.total - engine_node.available
+        idle = not used and not engine_node.activity
+        freed = not engine.known or (engine.used != used and used.fits_in(engine.used)) or (idle and not engine.idle)
+        if not idle or not engine.idle:
+            books.busy = time.time()
+        engine.used, engine.total, engine.idle, engine.known = used, engine_node.total, idle, True
+        return freed
+
+    # ------------------------------------------------------------ shares (CPU, memory, custom by resizing; GPU by holding)
+
+    async def take(self, books: NodeLedger, resources: Resources) -> tuple[bool, str, list[int] | None]:
+        """Takes `resources` of the node from its raylet; (False, "", None) and nothing changed when Ray uses them."""
+        if books.engine.state != "ready" or self._is_head(books) or self._client is None:
+            return self._is_head(books), "", None
+        gpus = resources.get("GPU")
+        keep = self._without_gpu(books.lendable - resources)
+        if not await self._shrink(books, keep):
+            return False, "", None
+        if not gpus:
+            return True, "", None
+        try:
+            hold_id, ids = await self._client.hold_gpus(books.engine.ray_node_id, max(1, round(gpus)))
+        except Exception as error:
+            log.info("GPUs of %s are not to be had: %s", books.node_id, error)
+            self.settle(books.node_id)
+            return False, "", None
+        return True, hold_id, ids
+
+    async def _shrink(self, books: NodeLedger, keep: Resources) -> bool:
+        """Cuts the raylet to `keep`; false when running Ray work holds more than that."""
+        lent = self._lent.get(books.node_id, self._without_gpu(books.total))
+        if lent.fits_in(keep):
+            return True
+        assert self._client is not None
+        target = {name: keep.get(name) for name in self._without_gpu(books.total)}
+        try:
+            got = await self._client.resize(books.engine.ray_node_id, target)
+        except Exception as error:
+            log.warning("the raylet of %s was not resized: %s", books.node_id, error)
+            return False
+        in_force = Resources.of({name: got.get(name, 0.0) for name in target})
+        self._lent[books.node_id] = in_force
+        return in_force.fits_in(keep)
+
+    def settle(self, node_id: str) -> None:
+        """Gives back to the raylet what no queue job holds any more."""
+        self._spawn(self._give_back(node_id))
+
+    async def _give_back(self, node_id: str) -> None:
+        books = self._fleet.ledger.get(node_id)
+        if books is None or books.engine.state != "ready" or self._is_head(books) or self._client is None:
+            return
+        keep = self._without_gpu(books.lendable)
+        if self._lent.get(node_id, keep) == keep:
+            return
+        target = {name: keep.get(name) for name in self._without_gpu(books.total)}
+        try:
+            got = await self._client.resize(books.engine.ray_node_id, target)
+            self._lent[node_id] = Resources.of({name: got.get(name, 0.0) for name in target})
+        except Exception as error:
+            log.warning("the raylet of %s was not given its share back: %s", node_id, error)
+
+    def released(self, holding: Holding) -> None:
+        """GPUs that Ray held for a job go back to it."""
+        if holding.hold_id and self._client:
+            self._spawn(self._client.release_gpus(holding.hold_id))
+
+    @staticmethod
+    def _without_gpu(resources: Resources) -> Resources:
+        return Resources(tuple((name, units) for name, units in resources.items if name != "GPU"))
+
+    def _is_head(self, books: NodeLedger) -> bool:
+        node = self._fleet.journal.get(books.node_id)
+        return bool(node and node.role == "head")
+
+    # ------------------------------------------------------------ draining and the end
+
+    async def drain(self, books: NodeLedger, deadline: float | None) -> bool:
+        if self._client is None:
+            return True
+        if deadline is None and not books.engine.idle:
+            return False
+        return await self._client.drain(books.engine.ray_node_id, "clusterctl removes this node", deadline)
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._client:
+            await self._client.stop()
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("engine control", exc_info=task.exception())

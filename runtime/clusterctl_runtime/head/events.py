@@ -1,0 +1,90 @@
+"""The cluster's journal for people: what happened, to what, and why. Kept in the store, followed by streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from typing import Any
+
+from clusterctl_runtime.head.store import Store
+
+Event = dict[str, Any]
+RECENT = 2000  # kept in memory; older ones are read from the store
+
+
+class EventLog:
+    """Appends are durable with the store's next commit. `kind`: node, job, cluster, engine, provider, security."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        rows = store.rows(
+            "SELECT seq, at, kind, subject, code, text, details FROM events ORDER BY seq DESC LIMIT ?", (RECENT,)
+        )
+        self._recent: deque[Event] = deque((_from_row(r) for r in reversed(rows)), maxlen=RECENT)
+        self._next = self._recent[-1]["seq"] + 1 if self._recent else 1
+        self._changed = asyncio.Event()
+
+    def add(self, kind: str, subject: str, code: str, text: str, **details: Any) -> Event:
+        event: Event = {
+            "seq": self._next,
+            "at": time.time(),
+            "kind": kind,
+            "subject": subject,
+            "code": code,
+            "text": text,
+            "details": details,
+        }
+        self._next += 1
+        self._recent.append(event)
+        self._store.write(
+            "INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?,?)",
+            (event["seq"], event["at"], kind, subject, code, text, json.dumps(details)),
+        )
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        return event
+
+    async def wait(self, since: int, timeout: float) -> None:
+        """Returns when there is an event after `since`, or after `timeout` seconds."""
+        if self._next - 1 > since:
+            return
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout)
+        except asyncio.TimeoutError:
+            return
+
+    @property
+    def last(self) -> int:
+        return self._next - 1
+
+    def since(self, seq: int, limit: int = 1000, subject: str = "") -> list[Event]:
+        """Events after `seq`, oldest first, at most `limit` (with seq < 0: the newest `limit`)."""
+        if seq < 0:
+            chosen = [e for e in self._recent if not subject or e["subject"] == subject]
+            return chosen[-limit:]
+        if self._recent and seq + 1 >= self._recent[0]["seq"]:
+            # deque has no slices; sequence numbers are dense, so the place of `seq` is known
+            start = max(0, seq + 1 - self._recent[0]["seq"])
+            newer = [self._recent[i] for i in range(start, len(self._recent))]
+        else:
+            rows = self._store.rows(
+                "SELECT seq, at, kind, subject, code, text, details FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+                (seq, limit),
+            )
+            newer = [_from_row(r) for r in rows]
+        return [e for e in newer if not subject or e["subject"] == subject][:limit]
+
+
+def _from_row(row: tuple[Any, ...]) -> Event:
+    seq, at, kind, subject, code, text, details = row
+    return {
+        "seq": seq,
+        "at": at,
+        "kind": kind,
+        "subject": subject,
+        "code": code,
+        "text": text,
+        "details": json.loads(details),
+    }

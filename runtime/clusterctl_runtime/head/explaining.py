@@ -1,0 +1,80 @@
+"""`explain`: why a job waits or how it ended, and the story of a node, from the head's books and the last plan."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.core.errors import NotFound
+from clusterctl_runtime.head.documents import node_detail
+from clusterctl_runtime.head.jobs import Job
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+Document = dict[str, Any]
+
+
+def explain_document(head: Head, subject: str) -> Document:
+    """Of a job or a node, whichever has this id."""
+    if subject in head.book.jobs:
+        return _explain_job(head, head.book.jobs[subject])
+    if head.journal.get(subject):
+        return _explain_node(head, subject)
+    raise NotFound(f"no job or node {subject!r} in this cluster: `clusterctl jobs` and `clusterctl nodes` list them")
+
+
+def _explain_job(head: Head, job: Job) -> Document:
+    wait = head.book.wait_of(job)
+    story = [{"at": e["at"], "event": e["code"], "reason": e["text"]} for e in head.events.since(-1, 200, job.id)]
+    document: Document = {"id": job.id, "kind": "job", "state": job.state, "story": story, "passed_over": []}
+    if job.state == "queued":
+        reason = wait or {
+            "code": "queued",
+            "text": "it was just queued: nothing was decided yet",
+            "fix": "",
+            "eta": None,
+        }
+        document["reason"] = {key: reason[key] for key in ("code", "text", "fix")}
+        document["eta"] = reason["eta"]
+        document["nodes"] = reason.get("nodes", [])
+        document["passed_over"] = _passed_over(head)
+        document["ahead"] = _ahead(head, job)
+    else:
+        code = {"running": "running"}.get(job.state, job.state)
+        nodes = ", ".join(sorted(set(job.attempt.nodes))) if job.attempt else ""
+        text = f"it runs on {nodes}" if nodes else (job.reason or f"it {job.state}")
+        document["reason"] = {"code": code, "text": text, "fix": ""}
+        document["eta"] = None
+    return document
+
+
+def _passed_over(head: Head) -> list[Document]:
+    return [
+        {"offer": p.offer_key, "code": p.reason.code, "text": p.reason.text}
+        for p in head.autoscaler.last_plan.passed_over
+    ]
+
+
+def _ahead(head: Head, job: Job) -> int:
+    """How many queued jobs were submitted before this one."""
+    return sum(other.seq < job.seq for jobs in head.book.groups.values() for other in jobs.values())
+
+
+def _explain_node(head: Head, node_id: str) -> Document:
+    node = head.journal.get(node_id)
+    assert node is not None
+    view = next((v for v in head.fleet.views(time.time()) if v.node.id == node_id), None)
+    detail = node_detail(head, view) if view else {"story": head.journal.story(node_id)}
+    return {
+        "id": node_id,
+        "kind": "node",
+        "state": node.state.value,
+        "reason": {"code": node.code, "text": node.reason, "fix": ""},
+        "eta": None,
+        "offer": node.offer.key,
+        "price_per_hour": node.offer.price,
+        "running": detail.get("running", []),
+        "story": detail["story"],
+        "passed_over": [],
+    }

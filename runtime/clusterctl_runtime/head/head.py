@@ -1,0 +1,315 @@
+"""The head: its parts, wired together, and its life from start to `down`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import uvicorn
+from clusterctl_providers import ProviderUnavailable, make_provider
+from clusterctl_providers.base import PoolRequest, Provider, ProviderContext
+
+from clusterctl.core.errors import Refused, UsageError
+from clusterctl.core.model import Node, Policy
+from clusterctl.provision.journal import Journal
+from clusterctl.provision.provisioner import Provisioner
+from clusterctl.spec.hash import spec_hash
+from clusterctl.spec.load import parse_spec
+from clusterctl.spec.to_core import pool_requests
+from clusterctl.version import __version__
+from clusterctl_runtime.agent.bundle import build_bundle
+from clusterctl_runtime.head.admission import Admission, Tokens
+from clusterctl_runtime.head.agents import AgentServer
+from clusterctl_runtime.head.api import create_app
+from clusterctl_runtime.head.autoscaler import Autoscaler
+from clusterctl_runtime.head.blobs import BlobStore
+from clusterctl_runtime.head.certs import ensure_certificates, server_context
+from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.dispatch import Dispatcher
+from clusterctl_runtime.head.draining import Draining
+from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.jobs import JobBook
+from clusterctl_runtime.head.ledger import Ledger
+from clusterctl_runtime.head.listening import listen
+from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.queue import Queue
+from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.tickets import Tickets
+from clusterctl_runtime.head.work import Work
+from clusterctl_runtime.wire import Bootstrap
+
+log = logging.getLogger(__name__)
+GIB = 1024**3
+
+
+class Head:
+    """Everything the daemon has. Built from its directory alone: a new process goes on where the last one stopped."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        self.config = config
+        self.state = "starting"
+        self.started = time.time()
+        self.port = 0
+        self.ended = asyncio.Event()
+        directory = config.directory
+        self._ca_pem = ensure_certificates(directory, config.uid)
+        self.store = Store(directory / "store.db")
+        self.journal = Journal(directory / "nodes.db")
+        self.journal.acquire(f"head process {os.getpid()}")
+        self.events = EventLog(self.store)
+        self.book = JobBook(self.store)
+        self.ledger = Ledger()
+        self.logs = LogStore(directory / "logs")
+        self.blobs = BlobStore(directory / "blobs")
+        self.admission = Admission(directory, self.store)
+        self.tokens = Tokens(config.token_sha256)
+        self.tickets = _tickets(directory)
+        self._bundle, self._bundle_digest = build_bundle(directory)
+        self.provisioner = self._make_provisioner()
+        self._wire_up()
+
+    def _wire_up(self) -> None:
+        self.fleet = Fleet(
+            self.journal,
+            self.ledger,
+            self.logs,
+            self.events,
+            self.store,
+            driver_slots(self.config),
+            wake=lambda: self.autoscaler.wake(observe=True),
+            dispatch=lambda: self.dispatcher.wake(),
+        )
+        self.work = Work(
+            self.book,
+            self.ledger,
+            self.logs,
+            self.events,
+            self.fleet.send,
+            lambda node_id: self.dispatcher.freed(node_id),
+        )
+        self.fleet.work = self.work
+        self.dispatcher = Dispatcher(lambda: self.config, self.book, self.fleet, self.work, self.store)
+        self.draining = Draining(self.fleet, lambda: self.autoscaler.wake())
+        self.engine = self._make_engine()
+        self.autoscaler = Autoscaler(
+            lambda: self.config,
+            self.provisioner,
+            self.fleet,
+            self.book,
+            self.events,
+            self.draining,
+            self.engine.demand if self.engine else lambda: (),
+            Policy(),
+        )
+        self.queue = Queue(
+            lambda: self.config, self.book, self.work, self.store, self.blobs, self.events, self._arrived
+        )
+        self.agents = AgentServer(self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet)
+        self.work.restore()
+
+    def _make_engine(self) -> Any:
+        if self.config.spec.ray is None:
+            return None
+        from clusterctl_runtime.head.engine_control import EngineControl
+
+        engine = EngineControl(
+            lambda: self.config,
+            self.fleet,
+            self.events,
+            wake=lambda: self.autoscaler.wake(),
+            dispatch=lambda: self.dispatcher.wake(),
+        )
+        self.fleet.engine = self.dispatcher.shares = self.draining.engine = engine
+        self.work.release_hold = engine.released
+        return engine
+
+    def _arrived(self) -> None:
+        self.dispatcher.wake()
+        self.autoscaler.wake()
+
+    # ------------------------------------------------------------ providers
+
+    def _make_provisioner(self) -> Provisioner:
+        spec = self.config.spec
+        names = dict.fromkeys([spec.provider_name, *(p.provider for p in spec.pools if p.provider)])
+        return Provisioner(
+            self.journal,
+            {name: self._make_provider(name) for name in names},
+            self._bootstrap,
+            cluster=self.config.name,
+            uid=self.config.uid,
+            clock=time.time,
+            pools=self._pool_requests(),
+        )
+
+    def _make_provider(self, name: str) -> Provider:
+        spec = self.config.spec
+        settings = spec.provider_settings if name == spec.provider_name else {}
+        context = ProviderContext(
+            cluster=self.config.name,
+            uid=self.config.uid,
+            state_dir=str(self.config.state_dir),
+            settings={**settings, "agent_bundle": str(self._bundle)},
+            auth=spec.auth.model_dump(),
+        )
+        try:
+            return make_provider(name, context)
+        except ProviderUnavailable as error:
+            raise UsageError(str(error)) from error
+
+    def _pool_requests(self) -> list[PoolRequest]:
+        requests = pool_requests(self.config.spec).items()
+        return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in requests]
+
+    def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
+        return Bootstrap(
+            cluster=self.config.name,
+            uid=self.config.uid,
+            node_id=node.id,
+            generation=node.generation,
+            heads=[f"{self.config.raw.get('agent_host', '127.0.0.1')}:{self.agents.port}"],
+            ca_pem=self._ca_pem,
+            join_token=self.admission.join_token(node.id, node.generation),
+            pool=node.pool,
+            role=node.role,
+            bundle_digest=self._bundle_digest,
+            orphan_timeout=float(pool.spec.get("orphan_timeout") or 900.0),
+            resources=node.offer.resources.to_dict(),
+        ).to_json()
+
+    # ------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Serves until `down` or a signal sets `ended`."""
+        directory = self.config.directory
+        ports = _read_ports(directory)
+        api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
+        self.port = api_socket.getsockname()[1]
+        agent_host = str(self.config.raw.get("agent_listen", "127.0.0.1"))
+        await self.agents.start(agent_host, ports.get("agents", 0), server_context(directory))
+        write_private(directory / "ports.json", json.dumps({"api": self.port, "agents": self.agents.port}))
+        server = _Server(
+            uvicorn.Config(create_app(self), log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        )
+        tasks = [
+            asyncio.create_task(server.serve(sockets=[api_socket])),
+            asyncio.create_task(self.dispatcher.run()),
+            asyncio.create_task(self.autoscaler.run()),
+        ]
+        self.state = "ready"
+        self.events.add(
+            "cluster",
+            self.config.name,
+            "head_started",
+            f"the head of {self.config.name} runs (clusterctl {__version__})",
+        )
+        head = {
+            "pid": os.getpid(),
+            "port": self.port,
+            "agent_port": self.agents.port,
+            "started": self.started,
+            "version": __version__,
+        }
+        write_private(directory / "head.json", json.dumps(head))
+        self.dispatcher.wake()
+        await self.ended.wait()
+        server.should_exit = True
+        await asyncio.gather(tasks[0], return_exceptions=True)
+        for task in tasks[1:]:
+            task.cancel()
+        await self._close()
+
+    async def _close(self) -> None:
+        await self.agents.stop()
+        if self.engine:
+            await self.engine.stop()
+        self.store.close()
+        self.provisioner.close()
+        self.journal.close()
+
+    # ------------------------------------------------------------ what the API asks
+
+    def authenticate(self, token: str) -> str | None:
+        principal = self.tokens.principal(token)
+        if principal:
+            return principal
+        session = self.tickets.session(token, now=time.time())
+        return f"page:{session.user}" if session else None
+
+    async def use_spec(self, text: str) -> bool:
+        """Puts a new spec in force; false when it says the same. Raises UsageError with the place of every fault."""
+        spec = parse_spec(text, f"{self.config.name}.yaml")
+        if spec.cluster != self.config.name:
+            raise UsageError(f"this cluster is called {self.config.name!r}, the spec says {spec.cluster!r}")
+        if spec_hash(spec) == spec_hash(self.config.spec):
+            return False
+        fixed = ("provider_name", "ray")
+        for field in fixed:
+            if getattr(spec, field) != getattr(self.config.spec, field):
+                what = "provider" if field == "provider_name" else "engine"
+                raise Refused(f"the {what} of a running cluster cannot be changed: `clusterctl down` first, then `up`")
+        self.config = self.config.with_spec(spec, text)
+        self.provisioner.use_pools(self._pool_requests())
+        self.events.add("cluster", self.config.name, "spec_changed", "a new spec is in force")
+        self._arrived()
+        return True
+
+    def plan_for(self, text: str) -> dict[str, Any]:
+        from clusterctl_runtime.head.planning import plan_document
+
+        return plan_document(self, parse_spec(text, f"{self.config.name}.yaml"))
+
+    def costs(self, by: str) -> dict[str, Any]:
+        rows = self.journal.costs(time.time())
+        return {"by": by, "rows": [asdict(row) for row in rows]}
+
+    async def take_down(self) -> dict[str, Any]:
+        """Ends every node and then this process. Can be repeated, also after a crash in the middle."""
+        self.state = "stopping"
+        self.queue.closed = "it is being taken down"
+        self.dispatcher.paused = True
+        self.events.add("cluster", self.config.name, "down", "the cluster is being taken down")
+        await self.autoscaler.stop()
+        await asyncio.to_thread(self.provisioner.down)
+        for node_id in [books.node_id for books in self.ledger]:
+            self.ledger.close(node_id)
+        asyncio.get_running_loop().call_later(0.2, self.ended.set)  # after the answer has left
+        return {"instances": 0}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the head has its own."""
+
+    def install_signal_handlers(self) -> None:
+        return
+
+    def capture_signals(self) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext()
+
+
+def driver_slots(config: HeadConfig) -> int:
+    """How many drivers run on the head node at the same time: one per GiB of its memory, at most eight per CPU."""
+    if config.spec.head.slots is not None:
+        return config.spec.head.slots
+    return max(2, min(int(psutil.virtual_memory().total // GIB), 8 * (os.cpu_count() or 1)))
+
+
+def _read_ports(directory: Any) -> dict[str, int]:
+    try:
+        return json.loads((directory / "ports.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _tickets(directory: Any) -> Tickets:
+    secret = directory / "join.secret"
+    return Tickets(secret.read_text().encode())

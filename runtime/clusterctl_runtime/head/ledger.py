@@ -1,0 +1,133 @@
+"""One ledger per node: who holds which share of it, a queue job or the engine. Nothing is promised twice.
+
+With the engine on, a ready node is lent whole to its raylet. Before a queue job starts, its share is taken back by resizing the
+raylet (CPU, memory, custom resources) or by holding GPUs through Ray; afterwards the share goes back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clusterctl.core.model import Labels, Node, NodeState, NodeView, Work
+from clusterctl.core.resources import Resources
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class EngineShare:
+    """What the engine tells of its raylet on this node. `used` is what Ray's tasks and actors hold now."""
+
+    state: str = "off"  # off, starting, ready, failed, stopped
+    ray_node_id: str = ""
+    address: str = ""
+    detail: str = ""
+    used: Resources = field(default_factory=Resources)
+    total: Resources = field(default_factory=Resources)
+    idle: bool = True
+    known: bool = False  # the state below has listed it at least once
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Holding:
+    resources: Resources
+    since: float
+    hold_id: str = ""  # GPUs that Ray holds for us
+    gpu_ids: list[int] | None = None
+
+
+@dataclass
+class NodeLedger:
+    """The books of one node. `busy` is when something last ran on it, queue or engine."""
+
+    node_id: str
+    generation: int
+    total: Resources
+    labels: Labels = ()
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    engine: EngineShare = field(default_factory=EngineShare)
+    drain: Literal["", "requested", "acked"] = ""
+    connected: bool = False
+    heard: float | None = None
+    busy: float = 0.0
+    preempt_at: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    address: str = ""
+
+    @property
+    def held(self) -> Resources:
+        total = Resources()
+        for holding in self.holdings.values():
+            total = total + holding.resources
+        return total
+
+    @property
+    def free(self) -> Resources:
+        """What neither a queue job nor a running Ray task holds."""
+        return self.total - self.held - self.engine.used
+
+    @property
+    def lendable(self) -> Resources:
+        """What the raylet should have: all that no queue job holds."""
+        return self.total - self.held
+
+    def idle_since(self, now: float) -> float | None:
+        if self.holdings or not self.connected:
+            return None
+        if self.engine.state == "ready" and not (self.engine.known and self.engine.idle):
+            return None
+        return min(self.busy, now)
+
+    def view(self, node: Node, now: float) -> NodeView:
+        work = tuple(Work(task, holding.resources, holding.since) for task, holding in sorted(self.holdings.items()))
+        if self.engine.used:
+            work += (Work("engine", self.engine.used, self.busy),)
+        return NodeView(
+            node=node,
+            total=self.total,
+            free=self.free,
+            work=work,
+            idle_since=self.idle_since(now) if node.state in (NodeState.READY, NodeState.DRAINING) else None,
+            drain=self.drain,
+            heartbeat=self.heard,
+            preempt_at=self.preempt_at,
+            labels=self.labels,
+        )
+
+    @property
+    def owner(self) -> str:
+        """Who uses the node now, for status: queue, engine, both or nobody."""
+        users = [name for name, used in (("queue", self.holdings), ("engine", self.engine.used)) if used]
+        return "+".join(users)
+
+
+class Ledger:
+    """The books of all nodes, by node id."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, NodeLedger] = {}
+
+    def open(self, node: Node, total: Resources, labels: Labels, now: float) -> NodeLedger:
+        """The books of `node`; a new generation of a node starts with empty ones."""
+        books = self._nodes.get(node.id)
+        if books is None or books.generation != node.generation:
+            books = self._nodes[node.id] = NodeLedger(
+                node.id, node.generation, total, labels, busy=now, heard=now, address=node.address
+            )
+        return books
+
+    def get(self, node_id: str) -> NodeLedger | None:
+        return self._nodes.get(node_id)
+
+    def close(self, node_id: str) -> None:
+        self._nodes.pop(node_id, None)
+
+    def __iter__(self) -> Iterator[NodeLedger]:
+        return iter(self._nodes.values())
+
+    def by_ray_node(self, ray_node_id: str) -> NodeLedger | None:
+        return next((b for b in self._nodes.values() if b.engine.ray_node_id == ray_node_id), None)

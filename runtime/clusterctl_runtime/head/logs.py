@@ -1,0 +1,169 @@
+"""The log store: the merged output of every rank of every attempt, kept after the nodes are gone.
+
+A task's log is one file, `logs/JOB/N.RANK.log`. Offsets on the wire count the program's output; where the agent dropped
+the middle of a flood, the file holds a marker line instead and `N.RANK.gaps` says how the two counts differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterctl.core.errors import NotFound
+from clusterctl_runtime.head.jobs import split_task
+
+log = logging.getLogger(__name__)
+_SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,127}$")  # ids become file names: nothing else gets near a path
+
+
+@dataclass
+class _Stream:
+    path: Path
+    size: int  # bytes in the file
+    shift: int  # output offset = file position + shift
+    expected: int | None = None  # final output size, once the agent said so
+    broken: bool = False  # the disk refused: said once, the job goes on
+
+    @property
+    def received(self) -> int:
+        return self.size + self.shift
+
+
+class LogStore:
+    """Appends what agents send, in order, each byte once; readers follow by file position."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._root.mkdir(mode=0o700, exist_ok=True)
+        self._streams: dict[str, _Stream] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+
+    def path(self, task: str) -> Path:
+        job, attempt, rank = split_task(task)
+        if not _SAFE.match(job):
+            raise NotFound(f"no log of task {task!r}")
+        return self._root / job / f"{int(attempt.rsplit('/', 1)[1])}.{int(rank)}.log"
+
+    def _stream(self, task: str) -> _Stream:
+        stream = self._streams.get(task)
+        if stream is None:
+            path = self.path(task)
+            size = path.stat().st_size if path.exists() else 0
+            stream = self._streams[task] = _Stream(path, size, _shift(path.with_suffix(".gaps")))
+        return stream
+
+    def append(self, task: str, offset: int, data: bytes, dropped: int = 0) -> int:
+        """Takes `data`, which starts at `offset` of the output; returns the offset up to which all is on file."""
+        stream = self._stream(task)
+        if offset > stream.received:
+            self._mark_gap(stream, offset - stream.received)
+        skip = stream.received - offset
+        if skip < len(data):
+            self._write(stream, data[skip:])
+        have = max(stream.received, offset + len(data))
+        self._settle(task, stream)
+        return have
+
+    def _write(self, stream: _Stream, data: bytes) -> None:
+        if stream.broken:
+            stream.shift += len(data)
+            return
+        try:
+            stream.path.parent.mkdir(mode=0o700, exist_ok=True)
+            with stream.path.open("ab") as file:
+                file.write(data)
+            stream.size += len(data)
+        except OSError as error:
+            # Losing a log must not lose the job: acknowledge, say so, go on.
+            log.error("log %s: %s; the rest of this log is dropped", stream.path, error)
+            stream.broken = True
+            stream.size = stream.path.stat().st_size if stream.path.exists() else 0
+            stream.shift += len(data)
+
+    def _mark_gap(self, stream: _Stream, missing: int) -> None:
+        marker = f"\n[clusterctl: {missing} bytes of output dropped here: over the log's cap]\n".encode()
+        self._write(stream, marker)
+        shift = missing - len(marker)
+        stream.shift += shift
+        try:
+            with stream.path.with_suffix(".gaps").open("a") as file:
+                file.write(json.dumps({"shift": shift}) + "\n")
+        except OSError as error:
+            log.error("log %s: %s", stream.path, error)
+
+    def expect(self, task: str, size: int) -> None:
+        """The program ended after writing `size` bytes: the log is whole once they are here."""
+        stream = self._stream(task)
+        stream.expected = size
+        self._settle(task, stream)
+
+    def _settle(self, task: str, stream: _Stream) -> None:
+        if stream.expected is not None and stream.received >= stream.expected:
+            self._streams.pop(task, None)  # whole: only its file matters from now on
+        self._notify(task)
+
+    def complete(self, task: str) -> bool:
+        stream = self._streams.get(task)
+        return stream is None or stream.expected is None or stream.received >= stream.expected
+
+    def offset(self, task: str) -> int:
+        """How much of the output is here: where the agent goes on after a reconnect."""
+        return self._stream(task).received
+
+    def is_broken(self, task: str) -> bool:
+        stream = self._streams.get(task)
+        return bool(stream and stream.broken)
+
+    def close(self, task: str) -> None:
+        """Forget the bookkeeping of an ended task; its file stays."""
+        self._streams.pop(task, None)
+        self._notify(task)
+
+    def read(self, task: str, position: int, limit: int = 256 * 1024) -> bytes:
+        path = self.path(task)
+        try:
+            with path.open("rb") as file:
+                file.seek(position)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+
+    def size(self, task: str) -> int:
+        try:
+            return self.path(task).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def tail_position(self, task: str, lines: int) -> int:
+        """File position of the last `lines` lines."""
+        end = self.size(task)
+        position, found = end, 0
+        while position > 0:
+            start = max(0, position - 65536)
+            block = self.read(task, start, position - start)
+            for index in range(len(block) - 1, -1, -1):
+                if block[index] == 10 and start + index != end - 1:
+                    found += 1
+                    if found == lines:
+                        return start + index + 1
+            position = start
+        return 0
+
+    def changed(self, task: str) -> asyncio.Event:
+        return self._changed.setdefault(task, asyncio.Event())
+
+    def _notify(self, task: str) -> None:
+        event = self._changed.pop(task, None)
+        if event:
+            event.set()
+
+
+def _shift(gaps: Path) -> int:
+    try:
+        return sum(json.loads(line)["shift"] for line in gaps.read_text().splitlines())
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,74 @@
+"""What clients may ask for, validated: unknown fields are refused, every figure has bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_NODES = 10_000
+MAX_ARRAY = 100_000
+Identifier = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
+
+
+class JobRequest(BaseModel):
+    """One job, as submitted. `argv` is the command, or the arguments of `script`; `package` the digest of the packed working
+    directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    submission_id: Identifier = ""
+    name: str = Field(default="", max_length=200)
+    argv: list[str] = Field(default=[], max_length=10_000)
+    package: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    script: str = Field(default="", max_length=1000)
+    env: dict[str, str] = {}
+    nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    cpus: float | None = Field(default=None, ge=0, le=1e6)
+    gpus: float = Field(default=0, ge=0, le=1e6)
+    gpu_type: str = Field(default="", max_length=100)
+    memory: int = Field(default=0, ge=0, le=2**60)
+    resources: dict[str, Annotated[float, Field(ge=0, le=1e12)]] = {}
+    pool: str = Field(default="", max_length=100)
+    priority: int = Field(default=0, ge=-1_000_000, le=1_000_000)
+    user: str = Field(default="", max_length=200)
+    max_retries: int | None = Field(default=None, ge=0, le=1000)
+    timeout: float | None = Field(default=None, gt=0)
+    engine: bool = True
+    driver: bool = False
+    array: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1, max_length=MAX_ARRAY)
+    array_limit: int | None = Field(default=None, ge=1)
+    runtime_env: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> JobRequest:
+        if not self.argv and not self.script:
+            raise ValueError("nothing to run: give `argv`, or a `script` inside `package`")
+        if self.script and not self.package:
+            raise ValueError(f"script {self.script!r} needs the package (working directory) that it is in")
+        if any("\0" in part for part in [*self.argv, self.script, *self.env, *self.env.values()]):
+            raise ValueError("a NUL byte cannot be part of a command or an environment variable")
+        if any(not name or "=" in name for name in self.env):
+            raise ValueError("the name of an environment variable is empty or contains '='")
+        if self.driver and self.nodes > 1:
+            raise ValueError("a driver runs once, on the head node: leave out `driver` to run a gang on several nodes")
+        return self
+
+
+class Batch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobRequest] = Field(min_length=1, max_length=MAX_ARRAY)
+
+
+class SpecText(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    yaml: str = Field(max_length=1024 * 1024)
+    plan_digest: str = ""
+
+
+class TicketText(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    ticket: str = Field(max_length=200)

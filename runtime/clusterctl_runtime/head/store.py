@@ -1,0 +1,137 @@
+"""The durable store: SQLite in WAL mode with group commit.
+
+Writers queue statements with `write` (cheap, any number) and await `flush` when something must be on disk before it is
+acknowledged or acted on. One thread executes all that is queued in one transaction: the price of an fsync is
+shared by everything that arrived meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from clusterctl.core.errors import ClusterctlError
+
+log = logging.getLogger(__name__)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attempts (id TEXT PRIMARY KEY, job TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+    code TEXT NOT NULL, text TEXT NOT NULL, details TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS credentials (node TEXT PRIMARY KEY, boot_id TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+Statement = tuple[str, Sequence[Any]]
+
+
+class StoreUnavailable(ClusterctlError):
+    """The disk did not take it (full, read-only, gone): nothing was acknowledged."""
+
+
+class Store:
+    """One SQLite file. `write`/`flush` are for the event loop's thread; reads happen at start (`rows`) or in a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.executescript(SCHEMA)
+        self._lock = threading.Lock()  # of the connection: the writer and occasional readers
+        self._queued: list[Statement] = []
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._condition = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Queues one statement; it is executed in order and on disk after the next `flush`."""
+        with self._condition:  # a bare append could land in a list that the writer has just taken away
+            self._queued.append((sql, parameters))
+
+    async def flush(self) -> None:
+        """Returns when all that was written so far is on disk; raises StoreUnavailable if the disk refused."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        with self._condition:
+            self._waiters.append((loop, future))
+            self._condition.notify()
+        await future
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """A read. Sees what is committed, not what is still queued."""
+        with self._lock:
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        """Writes what is queued and closes the file."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join(timeout=30)
+        self._connection.close()
+
+    def _run(self) -> None:
+        pending: list[Statement] = []
+        while True:
+            with self._condition:
+                # A quiet second also commits what nobody waits for (events).
+                self._condition.wait_for(lambda: self._waiters or self._closing, timeout=1.0)
+                waiters, self._waiters = self._waiters, []
+                queued, self._queued = self._queued, []
+                closing = self._closing
+            pending += queued
+            error = self._commit(pending) if pending else None
+            if error is None:
+                pending = []
+            _resolve(waiters, error)
+            if closing:
+                return
+            if error is not None:
+                time.sleep(0.2)  # a full disk: do not spin, the statements stay queued in order
+
+    def _commit(self, statements: Iterable[Statement]) -> StoreUnavailable | None:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                for sql, parameters in statements:
+                    self._connection.execute(sql, parameters)
+                self._connection.execute("COMMIT")
+                return None
+            except sqlite3.Error as error:
+                log.error("store %s: %s", self.path, error)
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                return StoreUnavailable(
+                    f"the head could not write {self.path} ({error}): free some disk space there, then try again"
+                )
+
+
+def _resolve(
+    waiters: Iterable[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]], error: StoreUnavailable | None
+) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for loop, future in waiters:
+        by_loop.setdefault(loop, []).append(future)
+
+    def finish(futures: list[asyncio.Future[None]]) -> None:
+        for future in futures:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    for loop, futures in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, futures)

@@ -1,0 +1,71 @@
+"""`python -m clusterctl_runtime.head.supervisor DIR`: keeps the head alive. Ends when the head ends with 0 (`down`).
+
+Standard library only and nothing to lose: its whole state is the head's pid.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 10.0
+STEADY_SECONDS = 60.0  # a head that ran so long starts the pauses anew
+
+
+class Supervisor:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._head: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        pause = FIRST_PAUSE
+        while not self._stopping:
+            started = time.monotonic()
+            self._head = subprocess.Popen(
+                [sys.executable, "-m", "clusterctl_runtime.head", str(self._directory)], stdin=subprocess.DEVNULL
+            )
+            code = self._head.wait()
+            if code == 0 or self._stopping:
+                return 0
+            if time.monotonic() - started > STEADY_SECONDS:
+                pause = FIRST_PAUSE
+            print(f"the head ended with code {code}; starting it again in {pause:.1f} s", file=sys.stderr, flush=True)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        return 0
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        if self._head and self._head.poll() is None:
+            self._head.send_signal(signal.SIGTERM)
+
+
+def main() -> int:
+    directory = Path(sys.argv[1])
+    os.umask(0o077)
+    lock = os.open(directory / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another supervisor already keeps the head in {directory}", file=sys.stderr)
+        return 1
+    pid_file = directory / "supervisor.pid"
+    pid_file.write_text(str(os.getpid()))
+    try:
+        return Supervisor(directory).run()
+    finally:
+        pid_file.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

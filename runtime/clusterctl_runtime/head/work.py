@@ -1,0 +1,274 @@
+"""Attempts: starting ranks on nodes, taking their reports, retrying, cancelling.
+
+At-least-once, fenced by attempt id: an attempt is on disk before a node hears of it, a report of an attempt that is over is
+answered with a kill, and a lost attempt's id is never used again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.jobs import LOST_RETRIES, Attempt, Job, JobBook, number_of, split_task, task_id
+from clusterctl_runtime.head.ledger import Holding, Ledger
+from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.wire import TaskReport, TaskSpec
+
+log = logging.getLogger(__name__)
+GRACE_SECONDS = 10.0
+Send = Callable[[str, dict[str, Any]], bool]  # (node id, message) -> it was sent
+
+
+class Work:
+    """Owns the transitions of attempts. Everything is written to the store; callers flush before they acknowledge."""
+
+    def __init__(
+        self, book: JobBook, ledger: Ledger, logs: LogStore, events: EventLog, send: Send, freed: Callable[[str], None]
+    ):
+        self.book = book
+        self.ledger = ledger
+        self.logs = logs
+        self.events = events
+        self._send = send
+        self._freed = freed  # a node has room again
+        self.release_hold: Callable[[Holding], None] = lambda holding: None  # set where an engine holds GPUs for us
+
+    # ------------------------------------------------------------ starting
+
+    def assign(self, job: Job, node_ids: Sequence[str], gpu_ids: dict[int, list[int]] | None = None) -> Attempt:
+        """Records the next attempt of `job` on `node_ids` (by rank) and books its shares. Flush, then `launch`."""
+        now = time.time()
+        number = number_of(job.attempts[-1].id) + 1 if job.attempts else 1
+        books = [self.ledger.get(node_id) for node_id in node_ids]
+        attempt = Attempt(
+            id=f"{job.id}/{number}",
+            state="running",
+            nodes=list(node_ids),
+            generations=[b.generation if b else 0 for b in books],
+            started=now,
+            gpu_ids=gpu_ids or {},
+        )
+        job.attempts.append(attempt)
+        self._book_shares(job, attempt, now)
+        self.book.move(job, "running")
+        self.book.save_attempt(job, attempt)
+        where = ", ".join(sorted(set(node_ids)))
+        self.events.add(
+            "job", job.id, "started", f"attempt {number} of {job.name} starts on {where}", nodes=list(node_ids)
+        )
+        return attempt
+
+    def _book_shares(self, job: Job, attempt: Attempt, now: float) -> None:
+        for rank, node_id in enumerate(attempt.nodes):
+            books = self.ledger.get(node_id)
+            if books is not None and books.generation == attempt.generations[rank] and rank not in attempt.exits:
+                task = task_id(attempt.id, rank)
+                held = books.holdings.get(task)
+                books.holdings[task] = held or Holding(job.shape.resources, now, gpu_ids=attempt.gpu_ids.get(rank))
+                books.busy = now
+
+    def restore(self) -> None:
+        """After a start: the shares of attempts that were running are theirs until their nodes say otherwise."""
+        for job in self.book.running.values():
+            if job.attempt:
+                self._book_shares(job, job.attempt, time.time())
+
+    def launch(self, starts: Iterable[tuple[Job, Attempt, Callable[[int], TaskSpec]]]) -> None:
+        """Sends the ranks of attempts to their nodes, one message per node."""
+        by_node: dict[str, list[dict[str, Any]]] = {}
+        for _job, attempt, spec_of in starts:
+            for rank, node_id in enumerate(attempt.nodes):
+                by_node.setdefault(node_id, []).append(spec_of(rank).to_json())
+        for node_id, tasks in by_node.items():
+            self._send(node_id, {"t": "run", "tasks": tasks})
+
+    # ------------------------------------------------------------ reports
+
+    def report(self, node_id: str, report: TaskReport) -> None:
+        """Takes one report of a node. Reports of attempts that are over are answered with a kill or just acknowledged."""
+        job_id, attempt_id, rank = split_task(report.task)
+        job = self.book.jobs.get(job_id)
+        attempt = job.attempt if job else None
+        if job is None or attempt is None or attempt.id != attempt_id or attempt.nodes[rank] != node_id:
+            if report.state == "running":
+                self._send(
+                    node_id,
+                    {"t": "kill", "tasks": [report.task], "grace_seconds": GRACE_SECONDS, "reason": "stale attempt"},
+                )
+            return
+        if report.state == "running":
+            if report.gpu_ids:
+                attempt.gpu_ids[rank] = report.gpu_ids
+            return
+        if rank in attempt.exits:
+            return
+        if not report.lost:
+            self.logs.expect(report.task, report.log_size)
+        self._rank_ended(job, attempt, rank, report)
+
+    def _rank_ended(self, job: Job, attempt: Attempt, rank: int, report: TaskReport) -> None:
+        attempt.exits[rank] = report.exit_code
+        self._release(attempt, rank)
+        code = report.exit_code
+        if report.lost:
+            self._stop_ranks(attempt, "lost", f"rank {rank} was lost: {report.error or 'its agent was restarted'}")
+        elif report.stopped == "timeout":
+            self._stop_ranks(
+                attempt, "timeout", f"it ran longer than its timeout of {job.request.get('timeout'):g} s", code
+            )
+        elif code != 0 and not attempt.stopping:
+            which = f"rank {rank} " if job.nodes > 1 else ""
+            how = report.error or (
+                f"was ended by signal {code - 128}" if code and code > 128 else f"exited with code {code}"
+            )
+            self._stop_ranks(attempt, "failed", f"{which}{how}".strip(), code)
+        if len(attempt.exits) == len(attempt.nodes):
+            self._finish(job, attempt)
+        else:
+            self.book.save_attempt(job, attempt)
+
+    def _stop_ranks(self, attempt: Attempt, why: str, reason: str, exit_code: int | None = None) -> None:
+        """A gang lives and dies together: tells the other ranks to end. The first cause is the one that counts."""
+        if attempt.stopping:
+            return
+        attempt.stopping, attempt.reason = why, reason
+        if exit_code is not None:
+            attempt.exit_code = exit_code
+        for rank, node_id in enumerate(attempt.nodes):
+            if rank not in attempt.exits:
+                task = task_id(attempt.id, rank)
+                self._send(node_id, {"t": "kill", "tasks": [task], "grace_seconds": GRACE_SECONDS, "reason": reason})
+
+    def _release(self, attempt: Attempt, rank: int) -> None:
+        books = self.ledger.get(attempt.nodes[rank])
+        if books and books.generation == attempt.generations[rank]:
+            holding = books.holdings.pop(task_id(attempt.id, rank), None)
+            if holding and holding.hold_id:
+                self.release_hold(holding)
+            books.busy = time.time()
+            self._freed(books.node_id)
+
+    def _finish(self, job: Job, attempt: Attempt) -> None:
+        """All ranks are accounted for: the attempt ends, the job with it or it is queued again."""
+        attempt.ended = time.time()
+        outcome = attempt.stopping or "succeeded"
+        attempt.state = {"failed": "failed", "timeout": "failed", "cancelled": "cancelled", "lost": "lost"}.get(
+            outcome, outcome
+        )
+        if attempt.state == "succeeded":
+            attempt.exit_code = 0
+        elif attempt.exit_code is None:
+            attempt.exit_code = next((c for c in attempt.exits.values() if c), None)
+        self.book.save_attempt(job, attempt)
+        if outcome == "failed" and job.retries_used < (job.request.get("max_retries") or 0):
+            job.retries_used += 1
+            self._retry(job, attempt, f"retry {job.retries_used} of {job.request['max_retries']}: {attempt.reason}")
+        elif outcome == "lost" and job.losses < _loss_budget(job):
+            job.losses += 1
+            self._retry(job, attempt, f"its node was lost ({attempt.reason}): tried again")
+        else:
+            self._end(job, attempt)
+
+    def _retry(self, job: Job, attempt: Attempt, reason: str) -> None:
+        self.events.add("job", job.id, "retry", f"{job.name}: {reason}", attempt=attempt.id)
+        self.book.move(job, "queued", reason)
+        self._freed("")
+
+    def _end(self, job: Job, attempt: Attempt) -> None:
+        state = {"succeeded": "succeeded", "cancelled": "cancelled"}.get(attempt.state, "failed")
+        reason = attempt.reason
+        if attempt.state == "lost":
+            reason = f"{attempt.reason}; it was lost {job.losses + 1} times, more than --max-retries allows"
+        job.exit_code = attempt.exit_code
+        self.book.move(job, state, reason)
+        self.events.add(
+            "job", job.id, state, f"{job.name} {state}" + (f": {reason}" if reason else ""), exit_code=job.exit_code
+        )
+
+    # ------------------------------------------------------------ losses and requests
+
+    def reconcile(self, node_id: str, generation: int, known: Iterable[TaskReport]) -> None:
+        """A node (re)joined and told what it knows. What we gave it and it does not know is lost."""
+        told = {report.task: report for report in known}
+        for job in list(self.book.running.values()):
+            attempt = job.attempt
+            for rank in self._ranks_on(attempt, node_id):
+                task = task_id(attempt.id, rank) if attempt else ""
+                if attempt and attempt.generations[rank] == generation and task not in told:
+                    self._rank_lost(job, attempt, rank, "its agent does not know it any more")
+        for report in told.values():
+            self.report(node_id, report)
+
+    def node_lost(self, node_id: str, reason: str) -> None:
+        """A node is gone for good: every rank on it is lost."""
+        for job in list(self.book.running.values()):
+            attempt = job.attempt
+            for rank in self._ranks_on(attempt, node_id):
+                if attempt and attempt.state == "running":
+                    self._rank_lost(job, attempt, rank, reason)
+
+    def _ranks_on(self, attempt: Attempt | None, node_id: str) -> list[int]:
+        if attempt is None:
+            return []
+        return [r for r, n in enumerate(attempt.nodes) if n == node_id and r not in attempt.exits]
+
+    def _rank_lost(self, job: Job, attempt: Attempt, rank: int, reason: str) -> None:
+        report = TaskReport(
+            task_id(attempt.id, rank), "exited", lost=True, error=f"node {attempt.nodes[rank]}: {reason}"
+        )
+        self.logs.close(report.task)
+        self._rank_ended(job, attempt, rank, report)
+
+    def cancel(self, job: Job, reason: str = "cancelled by request") -> None:
+        """A queued job ends at once; a running one is asked to end and ends with its last rank."""
+        if job.final:
+            return
+        attempt = job.attempt
+        if attempt is None:
+            self.book.move(job, "cancelled", reason)
+            self.events.add("job", job.id, "cancelled", f"{job.name} was cancelled while it waited")
+            return
+        self._stop_ranks(attempt, "cancelled", reason)
+        self.book.save_attempt(job, attempt)
+        self.events.add("job", job.id, "cancelling", f"{job.name} is being ended: {reason}")
+
+    def rerun(self, job: Job) -> None:
+        """Queues a job that has ended once more, with a fresh retry budget."""
+        job.retries_used = job.losses = 0
+        job.ended, job.exit_code = None, None
+        self.book.move(job, "queued", "queued again by request")
+        self.events.add("job", job.id, "retry", f"{job.name} is queued again by request")
+        self._freed("")
+
+
+def _loss_budget(job: Job) -> int:
+    wanted = job.request.get("max_retries")
+    return LOST_RETRIES if wanted is None else int(wanted)
+
+
+def gang_environment(job: Job, attempt: Attempt, rank: int, addresses: Sequence[str]) -> dict[str, str]:
+    """torchrun's variables and ours. One rank per node, so local rank 0 of 1."""
+    # Several gangs may share a host: the port follows from the attempt, above the engine's and below the ephemeral ones.
+    port = 20_000 + zlib.crc32(attempt.id.encode()) % 10_000
+    environment = {
+        "CLUSTERCTL_JOB_ID": job.id,
+        "CLUSTERCTL_ATTEMPT": str(number_of(attempt.id)),
+        "CLUSTERCTL_RANK": str(rank),
+        "CLUSTERCTL_NODE_ID": attempt.nodes[rank],
+        "CLUSTERCTL_HOSTS": ",".join(addresses),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(len(attempt.nodes)),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "GROUP_RANK": str(rank),
+        "NODE_RANK": str(rank),
+        "MASTER_ADDR": addresses[0],
+        "MASTER_PORT": str(port),
+    }
+    if job.array_index is not None:
+        environment["CLUSTERCTL_ARRAY_INDEX"] = str(job.array_index)
+    return environment
