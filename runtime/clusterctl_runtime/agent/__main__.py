@@ -1,0 +1,60 @@
+"""`agent.pyz --bootstrap FILE`: runs this machine's agent until the head, or the lease, ends it.
+
+Exit codes: 0 ended by the head or a signal, 2 usage, 3 refused for good, 4 the head was silent for too long, 5 the
+directory cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def run(version: str = "source") -> None:
+    """The process' main function; does not return."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        print(version)
+        raise SystemExit(0)
+    if len(arguments) != 2 or arguments[0] != "--bootstrap":
+        print("usage: agent.pyz --bootstrap FILE | --version", file=sys.stderr)
+        raise SystemExit(2)
+    # Before anything heavy is imported: what the watchdog's copy of this process holds is what it costs.
+    from clusterctl_runtime.agent.leash import Leash, put_on_leash
+
+    boot_id = os.urandom(16).hex()
+    put_on_leash(boot_id)
+    leash = Leash(boot_id)
+    raise SystemExit(_serve(Path(arguments[1]), boot_id, leash, version))
+
+
+def _serve(bootstrap_file: Path, boot_id: str, leash: object, version: str) -> int:
+    import asyncio
+    import logging
+
+    from clusterctl_runtime.agent.directory import DirectoryInUse, NodeDirectory, node_path
+    from clusterctl_runtime.agent.node import Node
+    from clusterctl_runtime.wire import Bootstrap
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        bootstrap = Bootstrap.from_json(json.loads(bootstrap_file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        print(f"{bootstrap_file} is not a bootstrap document: {error}", file=sys.stderr)
+        return 2
+    try:
+        directory = NodeDirectory(node_path(bootstrap))
+    except (OSError, DirectoryInUse) as error:
+        print(f"the node's directory cannot be used: {error}", file=sys.stderr)
+        return 5
+
+    async def live() -> int:
+        return await Node(bootstrap, directory, boot_id, leash, version).run()  # type: ignore[arg-type]
+
+    return asyncio.run(live())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,168 @@
+"""The one connection to the head: dialled from here, pinned to the cluster's CA, made again whenever it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+import time
+from typing import Protocol
+
+from clusterctl_runtime.wire import Bootstrap, Message, WireError, client_context, encode, read_frame, server_name
+
+log = logging.getLogger(__name__)
+CONNECT_SECONDS = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+_BUFFER_BYTES = 1024 * 1024
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+# What a broken, refused or impostor connection raises; all of it means: try again.
+BROKEN = (OSError, EOFError, WireError, asyncio.TimeoutError, ssl.SSLError)
+
+
+class Refused(Exception):
+    """The head does not want this node. `final`: it never will."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(f"the head refused this node: {message.get('reason') or message.get('code')}")
+        self.final = bool(message.get("final"))
+
+
+class Session(Protocol):
+    """Who the link works for."""
+
+    def hello(self) -> Message: ...
+    def welcome(self, message: Message) -> None: ...
+    def parted(self) -> None: ...
+    def receive(self, message: Message) -> None: ...
+    def outgoing(self) -> list[Message]: ...
+    def next_log(self) -> tuple[Message, bytes] | None: ...
+
+
+class Link:
+    """`run` keeps a control connection until the head refuses for good. `heard`: when it was last there (monotonic)."""
+
+    def __init__(self, bootstrap: Bootstrap, session: Session) -> None:
+        self._bootstrap, self._session = bootstrap, session
+        self._context = client_context(bootstrap.ca_pem)
+        self._wake = asyncio.Event()
+        self._welcomed = asyncio.Event()
+        self._head = bootstrap.heads[0] if bootstrap.heads else ""
+        self._echoed = False
+        self.heard = time.monotonic()
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._wake.set()
+
+    @property
+    def welcomed(self) -> bool:
+        return self._welcomed.is_set()
+
+    async def connected(self) -> None:
+        await self._welcomed.wait()
+
+    async def run(self) -> None:
+        """Never returns; raises Refused when the refusal is final."""
+        pause = FIRST_PAUSE
+        while True:
+            for head in self._bootstrap.heads:
+                try:
+                    await self._converse(head)
+                except Refused as error:
+                    if error.final:
+                        raise
+                    log.warning("%s", error)
+                except BROKEN as error:
+                    log.info("no connection to the head at %s: %s", head, error or type(error).__name__)
+                if self._welcomed.is_set():
+                    self._welcomed.clear()
+                    self._session.parted()
+                    pause = FIRST_PAUSE
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def dial(self, head: str = "") -> Stream:
+        """A TLS connection to the head that answered last. Raises one of BROKEN."""
+        host, _, port = (head or self._head).rpartition(":")
+        name = server_name(self._bootstrap.uid)
+        opening = asyncio.open_connection(host.strip("[]"), int(port), ssl=self._context, server_hostname=name)
+        reader, writer = await asyncio.wait_for(opening, CONNECT_SECONDS)
+        writer.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return reader, writer
+
+    async def _converse(self, head: str) -> None:
+        """One connection, from hello to its end (which always raises)."""
+        reader, writer = await self.dial(head)
+        try:
+            hello = self._session.hello()
+            hello["address"] = self._bootstrap.address or writer.get_extra_info("sockname")[0]
+            writer.write(encode(hello))
+            message, _ = await asyncio.wait_for(read_frame(reader), CONNECT_SECONDS)
+            if message["t"] == "refuse":
+                raise Refused(message)
+            if message["t"] != "welcome":
+                raise WireError(f"the head answered {message['t']!r} to hello")
+            self._head, self._echoed, self.heard = head, False, time.monotonic()
+            self._session.welcome(message)
+            self._welcomed.set()
+            self._wake.set()
+            await self._talk(reader, writer, message)
+        finally:
+            writer.transport.abort()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, welcome: Message) -> None:
+        writer.transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+        tasks = [
+            asyncio.ensure_future(self._listen(reader)),
+            asyncio.ensure_future(self._write(writer)),
+            asyncio.ensure_future(self._beat(writer, welcome)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            message, _ = await read_frame(reader)
+            self.heard = time.monotonic()
+            if message["t"] == "beat":
+                self._echoed = True
+            elif message["t"] == "refuse":
+                raise Refused(message)
+            else:
+                self._session.receive(message)
+
+    async def _write(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            writer.write(b"".join(map(encode, self._session.outgoing())))
+            while frame := self._session.next_log():
+                writer.write(encode(*frame))
+                if writer.transport.get_write_buffer_size() > _BUFFER_BYTES:
+                    self._wake.set()  # reports do not wait behind a flood of logs
+                    break
+            await writer.drain()
+
+    async def _beat(self, writer: asyncio.StreamWriter, welcome: Message) -> None:
+        """Says that this node lives, and notices a head that does not answer any more."""
+        every = float(welcome.get("beat_seconds") or 1.0)
+        lease = float(welcome.get("lease_seconds") or 10 * every)
+        seq = 0
+        while True:
+            seq += 1
+            writer.write(encode({"t": "beat", "seq": seq}))
+            await asyncio.sleep(every)
+            if not self._echoed:
+                self.heard = time.monotonic()
+            elif time.monotonic() - self.heard > lease:
+                raise asyncio.TimeoutError(f"the head was silent for {lease:g} s")

@@ -1,0 +1,222 @@
+"""The node: puts the parts together, obeys the head, and ends itself when it should."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import Any
+
+from clusterctl_runtime.agent.blobs import fetch_blob
+from clusterctl_runtime.agent.directory import NodeDirectory
+from clusterctl_runtime.agent.engine import EngineHost
+from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
+from clusterctl_runtime.agent.exits import watch_exits
+from clusterctl_runtime.agent.facts import read_facts
+from clusterctl_runtime.agent.gpus import Gpus
+from clusterctl_runtime.agent.journal import Journal
+from clusterctl_runtime.agent.leash import Leash, sweep
+from clusterctl_runtime.agent.link import Link, Refused
+from clusterctl_runtime.agent.logs import LogBudget
+from clusterctl_runtime.agent.packages import Packages
+from clusterctl_runtime.agent.runner import Runner
+from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
+
+log = logging.getLogger(__name__)
+EXIT_STOPPED, EXIT_REFUSED, EXIT_ORPHANED = 0, 3, 4
+END_GRACE_SECONDS = 5.0
+_FAREWELL_SECONDS = 2.0  # for the head to acknowledge the last reports
+_POWEROFF = [["systemctl", "poweroff"], ["sudo", "-n", "systemctl", "poweroff"], ["shutdown", "-h", "now"]]
+
+
+class Node:
+    """One agent. `run` returns the process' exit code."""
+
+    def __init__(
+        self, bootstrap: Bootstrap, directory: NodeDirectory, boot_id: str, leash: Leash, version: str
+    ) -> None:
+        self._bootstrap, self._directory, self._boot_id, self._leash = bootstrap, directory, boot_id, leash
+        self._version = version
+        self._credential = directory.credential()
+        self._facts: dict[str, Any] = {}
+        self._environment = base_environment()
+        self._engine_changed = False
+        self._power = False
+        self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._journal = Journal(directory.journal, boot_id)
+        for earlier in self._journal.boots:
+            sweep(earlier, set())  # its watchdog may still be at it; "lost" must mean dead
+        self._clear_scratch()
+        self._journal.begin()
+        self._link = Link(bootstrap, self)
+        self._engine = EngineHost(directory.engine, self._engine_says)
+        self._exits = watch_exits(asyncio.get_running_loop())
+        self._watch_leash()
+        self._runner = self._make_runner()
+        self._runner.recover(self._journal.open_tasks)
+
+    def _make_runner(self) -> Runner:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        gpus = Gpus(int(self._bootstrap.resources.get("GPU", 0)), visible)
+        free = shutil.disk_usage(self._directory.path).free
+        return Runner(
+            work=self._directory.work,
+            journal=self._journal,
+            packages=Packages(self._directory.packages, functools.partial(fetch_blob, self._link, self._blob_hello)),
+            gpus=gpus,
+            budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
+            leash=self._leash,
+            exits=self._exits,
+            environment=self._task_environment,
+            wake=self._link.wake,
+        )
+
+    def _watch_leash(self) -> None:
+        self._exits.watch(self._leash.watchdog, self._leash_broke)
+
+    def _leash_broke(self) -> None:
+        log.warning("the watchdog was killed: starting another")
+        self._exits.reap(self._leash.watchdog)
+        self._leash.start()
+        self._watch_leash()
+
+    def _clear_scratch(self) -> None:
+        for path in (self._directory.work, self._directory.spool):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o700)
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, EXIT_STOPPED, "this node's agent was asked to end", False)
+        self._facts = await loop.run_in_executor(None, read_facts, self._directory.path)
+        linking = asyncio.ensure_future(self._stay_linked())
+        keeping = asyncio.ensure_future(self._keep_lease())
+        code, reason = await self._ending
+        keeping.cancel()
+        log.warning("ending: %s", reason)
+        await self._end_work(reason)
+        linking.cancel()
+        self._clear_scratch()
+        if self._power and self._bootstrap.shutdown == "poweroff":
+            power_off()
+        return code
+
+    def _end(self, code: int, reason: str, power: bool = True) -> None:
+        """`power`: the machine is to go as well. Not after a signal, which says that it does so already or must not."""
+        if not self._ending.done():
+            self._power = power
+            self._ending.set_result((code, reason))
+
+    async def _stay_linked(self) -> None:
+        try:
+            await self._link.run()
+        except Refused as error:
+            self._end(EXIT_REFUSED, str(error))
+
+    async def _keep_lease(self) -> None:
+        """The dead-man switch: a head silent for `orphan_timeout` will not end this node, so the node does."""
+        timeout = self._bootstrap.orphan_timeout
+        while (left := self._link.heard + timeout - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        self._end(EXIT_ORPHANED, f"the head was silent for {timeout:g} s")
+
+    async def _end_work(self, reason: str) -> None:
+        self._runner.kill_all(END_GRACE_SECONDS, reason)
+        engine = self._engine.stop(END_GRACE_SECONDS)
+        await self._runner.idle()
+        await asyncio.wait([engine], timeout=2 * END_GRACE_SECONDS)
+        if self._link.welcomed:
+            await asyncio.wait([asyncio.ensure_future(self._runner.settled())], timeout=_FAREWELL_SECONDS)
+
+    # -- what the link asks for ---------------------------------------------------------------------------------------
+
+    def hello(self) -> Message:
+        return {
+            **self._blob_hello(),
+            "purpose": "control",
+            "version": self._version,
+            "facts": {**self._facts, "clock": time.time()},
+            "tasks": self._runner.reports(),
+            "engine": self._engine.state,
+        }
+
+    def _blob_hello(self) -> Message:
+        boot = self._bootstrap
+        return {
+            "t": "hello",
+            "wire": WIRE_VERSION,
+            "purpose": "blob",
+            "uid": boot.uid,
+            "node_id": boot.node_id,
+            "generation": boot.generation,
+            "secret": self._credential or boot.join_token,
+            "boot_id": self._boot_id,
+        }
+
+    def welcome(self, message: Message) -> None:
+        credential = message.get("credential")
+        if credential:
+            self._directory.keep_credential(credential)
+            self._credential = credential
+        self._runner.connected(True)
+
+    def parted(self) -> None:
+        self._runner.connected(False)
+
+    def receive(self, message: Message) -> None:
+        """One message from the head. A kind we do not know comes from a newer head and is not for us."""
+        kind = message["t"]
+        if kind == "run":
+            if not self._ending.done():
+                self._runner.run([TaskSpec.from_json(item) for item in message["tasks"]])
+        elif kind == "ack":
+            self._runner.acknowledge(message.get("tasks") or [], message.get("logs") or {})
+        elif kind == "kill":
+            grace = float(message.get("grace_seconds", END_GRACE_SECONDS))
+            self._runner.kill(message["tasks"], grace, message.get("reason", ""))
+        elif kind == "engine_start":
+            self._engine.start(message["config"])
+        elif kind == "engine_stop":
+            self._engine.stop(float(message.get("grace_seconds", END_GRACE_SECONDS)))
+        elif kind == "stop":
+            self._end(EXIT_STOPPED, message.get("reason") or "the head stopped this node")
+
+    def outgoing(self) -> list[Message]:
+        messages: list[Message] = []
+        if self._engine_changed:
+            self._engine_changed = False
+            messages.append({**self._engine.state, "t": "engine"})
+        items = self._runner.take_reports()
+        if items:
+            messages.append({"t": "tasks", "items": items})
+        return messages
+
+    def next_log(self) -> tuple[Message, bytes] | None:
+        return self._runner.take_log()
+
+    def _engine_says(self) -> None:
+        self._engine_changed = True
+        self._link.wake()
+
+    def _task_environment(self, spec: TaskSpec) -> dict[str, str]:
+        env = {**self._environment, **spec.env, TASK_MARK: spec.task}
+        if spec.engine:
+            env.update(self._engine.environment(spec))
+        return env
+
+
+def power_off() -> None:
+    """Turns the machine off; the first command that works decides."""
+    for argv in _POWEROFF:
+        try:
+            if subprocess.run(argv, timeout=30, check=False).returncode == 0:
+                return
+        except (OSError, subprocess.SubprocessError) as error:
+            log.warning("%s: %s", " ".join(argv), error)
+    log.error("this machine could not be turned off: turn it off by hand, it may cost money")

@@ -1,0 +1,89 @@
+"""Packed working directories: fetched once by digest, kept as archives, unpacked afresh for every task.
+
+Only the archive is shared. A task owns its copy and may write to it, so no task sees what another one left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from clusterctl_runtime.agent.unpack import UnpackError, unpack
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+CACHE_BYTES = 4 * 1024**3
+
+
+class PackageError(Exception):
+    """The package could not be had or unpacked; the message is for the user."""
+
+
+class Packages:
+    """`fetch(digest)` yields the blob's bytes; it may raise OSError or PackageError."""
+
+    def __init__(self, directory: Path, fetch: Callable[[str], AsyncIterator[bytes]]) -> None:
+        self._directory = directory
+        self._fetch = fetch
+        self._under_way: dict[str, asyncio.Task[Path]] = {}
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for part in directory.glob("*.part"):
+            part.unlink()
+
+    async def unpack(self, digest: str, target: Path) -> None:
+        """The package's files in `target`, a fresh empty directory. Raises PackageError."""
+        archive = await self._archive(digest)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, unpack, archive, target)
+        except UnpackError as error:
+            raise PackageError(f"package {digest[:12]} was refused: {error}") from error
+        except OSError as error:
+            raise PackageError(f"package {digest[:12]} cannot be unpacked into {target}: {error.strerror}") from error
+
+    async def _archive(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise PackageError(f"{digest[:80]!r} is not the SHA-256 of a package")
+        path = self._directory / digest
+        if path.exists():
+            os.utime(path)
+            return path
+        fetching = self._under_way.get(digest)
+        if fetching is None:
+            fetching = self._under_way[digest] = asyncio.ensure_future(self._download(digest, path))
+            fetching.add_done_callback(lambda _: self._under_way.pop(digest, None))
+        return await asyncio.shield(fetching)  # one impatient task does not end it for the others
+
+    async def _download(self, digest: str, path: Path) -> Path:
+        part = path.with_suffix(".part")
+        seen = hashlib.sha256()
+        try:
+            with part.open("wb") as file:
+                async for piece in self._fetch(digest):
+                    seen.update(piece)
+                    file.write(piece)
+            if seen.hexdigest() != digest:
+                raise PackageError(
+                    f"package {digest[:12]} arrived damaged (its SHA-256 is {seen.hexdigest()[:12]}): refused"
+                )
+            self._make_room(part.stat().st_size)
+            return part.replace(path)
+        except OSError as error:
+            raise PackageError(f"package {digest[:12]} cannot be fetched to this node: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        """Drops the archives that were not used for longest; open ones stay readable to whoever unpacks them."""
+        archives = sorted(self._directory.glob("[0-9a-f]*"), key=lambda p: p.stat().st_mtime)
+        archives = [p for p in archives if not p.suffix]
+        total = size + sum(p.stat().st_size for p in archives)
+        for path in archives:
+            if total <= CACHE_BYTES:
+                return
+            total -= path.stat().st_size
+            with contextlib.suppress(OSError):
+                path.unlink()

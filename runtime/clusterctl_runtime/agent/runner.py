@@ -1,0 +1,410 @@
+"""Every task of this node, from the head's `run` to the head's `ack`.
+
+Invariants: a task id runs at most once; a report is kept until it is acknowledged; when a task has ended nothing of its
+process group is alive, its GPUs are free and its directory is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from clusterctl_runtime.agent.environ import TASK_MARK, NotReady
+from clusterctl_runtime.agent.exits import Exits
+from clusterctl_runtime.agent.gpus import Gpus, NoFreeGpu
+from clusterctl_runtime.agent.journal import Journal
+from clusterctl_runtime.agent.leash import Leash, list_marked
+from clusterctl_runtime.agent.logs import LogBudget, Output
+from clusterctl_runtime.agent.packages import PackageError, Packages
+from clusterctl_runtime.agent.spawn import CannotStart, spawn
+from clusterctl_runtime.agent.task import ENDED, LINGERING, RUNNING, WAITING, Task
+from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
+
+log = logging.getLogger(__name__)
+LINGER_SECONDS = 1.0  # what the rest of a group gets to finish its output once the program itself has ended
+TIMEOUT_GRACE_SECONDS = 10.0
+_REMEMBERED = 10_000  # acknowledged tasks whose repetition is still recognised
+_SLICE_SECONDS = 0.01  # of starting programs, before exits and messages get their turn
+_READ_BYTES = 64 * 1024
+
+
+class Runner:
+    """`environment(spec)` gives a task's variables (raises NotReady); `wake` says that there is something to send."""
+
+    def __init__(
+        self,
+        work: Path,
+        journal: Journal,
+        packages: Packages,
+        gpus: Gpus,
+        budget: LogBudget,
+        leash: Leash,
+        exits: Exits,
+        environment: Callable[[TaskSpec], dict[str, str]],
+        wake: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._work, self._journal, self._packages, self._gpus = work, journal, packages, gpus
+        self._budget, self._leash, self._exits = budget, leash, exits
+        self._environment, self._wake = environment, wake
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._tasks: dict[str, Task] = {}
+        self._past: dict[str, Message] = {}  # acknowledged, oldest first
+        self._queue: deque[Task] = deque()  # to be started
+        self._starting = False
+        self._changed: dict[str, Task] = {}  # reports the head has not been sent
+        self._past_asked: dict[str, Message] = {}
+        self._to_send: deque[Task] = deque()  # have log bytes to send
+        self._paused: set[Task] = set()  # pipe not read: the head or the disk is behind
+        self._directories = 0
+        self._active = 0  # tasks that have not ended
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._settled = asyncio.Event()
+
+    def recover(self, open_tasks: dict[str, Message | None]) -> None:
+        """Tasks of an earlier agent here: their ends if it saw them, else they are lost (and dead by now)."""
+        for task_id, report in open_tasks.items():
+            task = Task(TaskSpec(task=task_id, argv=[]), Output(0, self._budget))
+            if report is not None:
+                task.report = TaskReport.from_json({**report, "log_size": 0})
+            else:
+                task.report.lost = True
+                task.report.error = "the agent of this node died while the task ran"
+                task.end(None)
+            task.stage = ENDED
+            task.output.seal()
+            self._tasks[task_id] = task
+
+    def run(self, specs: list[TaskSpec]) -> None:
+        for spec in specs:
+            known = self._tasks.get(spec.task)
+            if known is not None:
+                self._report(known)
+            elif spec.task in self._past:
+                self._past_asked[spec.task] = self._past[spec.task]
+                self._wake()
+            else:
+                task = self._tasks[spec.task] = Task(spec, Output(spec.log_cap, self._budget))
+                self._journal.ran(spec.task)
+                self._queue.append(task)
+                self._active += 1
+                self._idle.clear()
+        self._journal.write()
+        if self._queue and not self._starting:
+            self._starting = True
+            self._loop.call_soon(self._start_some)
+
+    def kill(self, ids: list[str], grace: float, reason: str) -> None:
+        for task_id in ids:
+            task = self._tasks.get(task_id)
+            if task is not None:
+                self._stop(task, "killed", grace, reason)
+            elif task_id in self._past:
+                self._past_asked[task_id] = self._past[task_id]
+            else:
+                error = "this node does not know the task: it was never started here"
+                unknown = TaskReport(task=task_id, state="exited", lost=True, error=error)
+                self._past_asked[task_id] = dict(vars(unknown))
+            self._wake()
+
+    def kill_all(self, grace: float, reason: str) -> None:
+        for task in list(self._tasks.values()):
+            self._stop(task, "killed", grace, reason)
+
+    async def idle(self) -> None:
+        """Returns when no task runs or waits."""
+        await self._idle.wait()
+
+    async def settled(self) -> None:
+        """Returns when the head has every report and every log, too."""
+        self._settled.clear()
+        if self._tasks:
+            await self._settled.wait()
+
+    def acknowledge(self, ids: list[str], logs: dict[str, int]) -> None:
+        touched: list[Task] = []
+        for task_id, offset in logs.items():
+            task = self._tasks.get(task_id)
+            if task is not None:
+                task.output.acknowledge(offset)
+                self._queue_log(task)
+                touched.append(task)
+        for task_id in ids:
+            task = self._tasks.get(task_id)
+            if task is not None and task.stage == ENDED:
+                task.acknowledged = True
+                self._journal.acknowledged(task_id)
+                touched.append(task)
+        for task in touched:
+            if task.finished:
+                self._forget(task)
+        self._read_again()
+
+    # -- what the link sends ------------------------------------------------------------------------------------------
+
+    def connected(self, yes: bool) -> None:
+        """A connection begins (everything unacknowledged is sent again) or ends (logs go to the spool)."""
+        self._budget.connected = yes
+        if yes:
+            for task in self._tasks.values():
+                task.output.rewind()
+                self._queue_log(task)
+        self._read_again()
+
+    def reports(self) -> list[Message]:
+        """Everything this node still knows, for `hello`. What changes from now on is sent after the welcome."""
+        self._changed.clear()
+        return [task.message() for task in self._tasks.values()]
+
+    def take_reports(self) -> list[Message]:
+        """What changed since the last call; on disk before it is sent."""
+        self._journal.write()
+        self._leash.write()
+        items = [task.message() for task in self._changed.values()] + list(self._past_asked.values())
+        self._changed.clear()
+        self._past_asked.clear()
+        return items
+
+    def take_log(self) -> tuple[Message, bytes] | None:
+        """The next log frame, tasks in turn; None when all that may be sent is sent."""
+        while self._to_send:
+            task = self._to_send.popleft()
+            task.queued_to_send = False
+            if task.output.unsent:
+                offset, data, dropped = task.output.take()
+                self._queue_log(task)
+                message: Message = {"t": "log", "task": task.id, "offset": offset}
+                if dropped:
+                    message["dropped"] = dropped
+                return message, data
+        return None
+
+    def _queue_log(self, task: Task) -> None:
+        if not task.queued_to_send and task.output.unsent:
+            task.queued_to_send = True
+            self._to_send.append(task)
+            self._wake()
+
+    def _report(self, task: Task) -> None:
+        self._changed[task.id] = task
+        self._wake()
+
+    def _forget(self, task: Task) -> None:
+        if self._tasks.pop(task.id, None) is None:
+            return
+        task.output.discard()
+        self._past[task.id] = task.message()
+        if len(self._past) > _REMEMBERED:
+            del self._past[next(iter(self._past))]
+        if not self._tasks:
+            self._settled.set()
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    def _start_some(self) -> None:
+        until = time.monotonic() + _SLICE_SECONDS
+        while self._queue and time.monotonic() < until:
+            task = self._queue.popleft()
+            if task.stage != WAITING:
+                continue  # killed while it waited
+            if task.spec.package:
+                task.preparing = asyncio.ensure_future(self._prepare(task))
+            else:
+                self._start(task)
+        self._starting = bool(self._queue)
+        if self._starting:
+            self._loop.call_soon(self._start_some)
+
+    async def _prepare(self, task: Task) -> None:
+        """Fetches and unpacks the package, then starts the task."""
+        directory = self._make_directory(task)
+        try:
+            await self._packages.unpack(task.spec.package, directory)
+        except PackageError as error:
+            self._never_started(task, None, str(error))
+        except Exception as error:  # whatever it is, the head must hear of it
+            log.exception("preparing %s", task.id)
+            self._never_started(task, None, f"preparing the working directory failed: {error!r}")
+        task.preparing = None
+        if task.stage == WAITING:
+            self._start(task)
+        else:  # it failed, or was killed meanwhile
+            self._remove_directory(task)
+
+    def _start(self, task: Task) -> None:
+        spec, report = task.spec, task.report
+        try:
+            task.share = self._gpus.assign(spec.gpus, spec.gpu_ids)
+            env = self._environment(spec)
+            env["CUDA_VISIBLE_DEVICES"] = self._gpus.visible(task.share)
+            directory = task.directory or self._make_directory(task)
+            spawned = spawn(spec.argv, env, str(directory), self._null)
+            self._leash.add(spawned.pid)
+        except CannotStart as error:
+            self._never_started(task, error.exit_code, str(error))
+            return
+        except (NoFreeGpu, NotReady, OSError) as error:
+            self._never_started(task, None, str(error))
+            return
+        try:
+            self._exits.watch(spawned.pid, lambda: self._program_ended(task))
+        except OSError as error:
+            os.killpg(spawned.pid, signal.SIGKILL)
+            self._leash.remove(spawned.pid)
+            self._exits.reap(spawned.pid)
+            os.close(spawned.pipe)
+            self._never_started(task, None, f"the program was started but cannot be watched: {error}")
+            return
+        report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
+        task.stage, task.pipe = RUNNING, spawned.pipe
+        self._resume(task)
+        if spec.timeout is not None:
+            task.deadline = self._loop.call_later(spec.timeout, self._time_out, task)
+        self._report(task)
+
+    def _never_started(self, task: Task, exit_code: int | None, error: str) -> None:
+        if task.stage == WAITING:
+            self._end(task, exit_code, error)
+
+    # -- output -------------------------------------------------------------------------------------------------------
+
+    def _resume(self, task: Task) -> None:
+        self._paused.discard(task)
+        self._loop.add_reader(task.pipe, self._readable, task)
+        task.reading = True
+
+    def _pause(self, task: Task) -> None:
+        self._loop.remove_reader(task.pipe)
+        task.reading = False
+        self._paused.add(task)
+
+    def _read_again(self) -> None:
+        for task in [t for t in self._paused if t.output.wants()]:
+            self._resume(task)
+
+    def _readable(self, task: Task) -> None:
+        at_end = self._read(task, force=False)
+        if at_end:
+            self._close_pipe(task)
+            if task.stage == LINGERING:
+                self._finish(task)
+        elif not task.output.wants():
+            self._pause(task)
+
+    def _read(self, task: Task, force: bool) -> bool:
+        """Takes what is there, a few pieces at most so that no printer starves the rest; True at the end of the pipe.
+        `force` ignores the window: the program is dead, and no more than a pipe is full of it."""
+        output = task.output
+        for _ in range(4 if not force else 16):
+            if not force and not output.wants():
+                break
+            try:
+                data = os.read(task.pipe, _READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                return True
+            if not data:
+                return True
+            output.add(data)
+            if len(data) < _READ_BYTES and not force:
+                break
+        self._queue_log(task)
+        return False
+
+    def _close_pipe(self, task: Task) -> None:
+        if task.pipe >= 0:
+            if task.reading:
+                self._loop.remove_reader(task.pipe)
+            self._paused.discard(task)
+            os.close(task.pipe)
+            task.pipe, task.reading = -1, False
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def _time_out(self, task: Task) -> None:
+        self._stop(task, "timeout", TIMEOUT_GRACE_SECONDS, f"it ran longer than its timeout of {task.spec.timeout:g} s")
+
+    def _stop(self, task: Task, how: str, grace: float, reason: str) -> None:
+        """Ends a task that has not ended: SIGTERM to its group now, SIGKILL after `grace` seconds."""
+        if task.stage == ENDED:
+            return
+        if not task.report.stopped:
+            task.report.stopped, task.report.error = how, reason
+        if task.stage == WAITING:
+            self._end(task, None, reason)
+            return
+        self._signal(task, signal.SIGTERM)
+        self._signal(task, signal.SIGCONT)
+        if task.timer:
+            task.timer.cancel()
+        task.timer = self._loop.call_later(grace, self._signal, task, signal.SIGKILL)
+
+    def _signal(self, task: Task, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(task.report.pid, number)
+
+    def _program_ended(self, task: Task) -> None:
+        """The program itself is dead (and not reaped): its group may be writing still."""
+        task.stage = LINGERING
+        if task.deadline:
+            task.deadline.cancel()
+        if task.pipe < 0 or self._read(task, force=True):
+            self._finish(task)
+            return
+        if task.timer:
+            task.timer.cancel()
+        task.timer = self._loop.call_later(LINGER_SECONDS, self._end_group, task)
+
+    def _end_group(self, task: Task) -> None:
+        """The rest of the group had its time; whoever left the group and still holds the pipe goes as well."""
+        self._signal(task, signal.SIGKILL)
+        for pid in list_marked(f"{TASK_MARK}={task.id}\0"):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self._read(task, force=True)
+        self._finish(task)
+
+    def _finish(self, task: Task) -> None:
+        self._close_pipe(task)
+        self._signal(task, signal.SIGKILL)  # daemons that closed the pipe but stayed in the group
+        self._leash.remove(task.report.pid)
+        self._end(task, self._exits.reap(task.report.pid))
+
+    def _end(self, task: Task, exit_code: int | None, error: str = "") -> None:
+        task.end(exit_code, error)
+        self._gpus.free(task.share)
+        if task.preparing is None:
+            self._remove_directory(task)
+        self._journal.ended(task.message())
+        self._queue_log(task)
+        self._report(task)
+        self._active -= 1
+        if not self._active:
+            self._idle.set()
+
+    # -- directories --------------------------------------------------------------------------------------------------
+
+    def _make_directory(self, task: Task) -> Path:
+        self._directories += 1
+        task.directory = self._work / str(self._directories)
+        task.directory.mkdir(mode=0o700)
+        return task.directory
+
+    def _remove_directory(self, task: Task) -> None:
+        directory, task.directory = task.directory, None
+        if directory is None:
+            return
+        try:
+            directory.rmdir()  # most tasks leave nothing
+        except OSError:
+            self._loop.run_in_executor(None, shutil.rmtree, directory, True)

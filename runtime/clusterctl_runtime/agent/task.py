@@ -1,0 +1,77 @@
+"""One task on this node: what was asked, how far it is, and the file descriptors and timers that belong to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from clusterctl_runtime.agent.gpus import Share
+from clusterctl_runtime.agent.logs import Output
+from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
+
+WAITING = "waiting"  # taken, not started: its turn has not come or its package is under way
+RUNNING = "running"
+LINGERING = "lingering"  # the program ended; its group still holds the pipe
+ENDED = "ended"
+
+
+class Task:
+    __slots__ = (
+        "acknowledged",
+        "deadline",
+        "directory",
+        "output",
+        "pipe",
+        "preparing",
+        "queued_to_send",
+        "reading",
+        "report",
+        "share",
+        "spec",
+        "stage",
+        "timer",
+    )
+
+    def __init__(self, spec: TaskSpec, output: Output) -> None:
+        self.spec = spec
+        self.report = TaskReport(task=spec.task, state="running")
+        self.output = output
+        self.stage = WAITING
+        self.share = Share()
+        self.pipe = -1
+        self.reading = False
+        self.directory: Path | None = None
+        self.preparing: asyncio.Task[None] | None = None
+        self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
+        self.timer: asyncio.TimerHandle | None = None  # the next harsher signal
+        self.acknowledged = False
+        self.queued_to_send = False
+
+    @property
+    def id(self) -> str:
+        return self.spec.task
+
+    @property
+    def finished(self) -> bool:
+        """The head has its end and its whole log: nothing is left to do."""
+        return self.acknowledged and self.output.done
+
+    def message(self) -> Message:
+        return dict(vars(self.report))
+
+    def cancel_timers(self) -> None:
+        for handle in (self.deadline, self.timer):
+            if handle:
+                handle.cancel()
+        self.deadline = self.timer = None
+
+    def end(self, exit_code: int | None, error: str = "") -> None:
+        """Writes the final report."""
+        self.cancel_timers()
+        self.stage = ENDED
+        self.output.seal()
+        report = self.report
+        report.state, report.exit_code, report.ended = "exited", exit_code, time.time()
+        report.log_size = self.output.total
+        report.error = report.error or error
