@@ -9,18 +9,19 @@ const SOURCES = { job: "queued job", task: "Ray tasks and actors", placement_gro
 export function demandTable() {
   return new Table({
     label: "Demand",
-    key: (demand) => JSON.stringify([demand.id, demand.shape, demand.gang, demand.source]),
+    key: (demand) => demand.id ?? JSON.stringify([demand.shape, demand.gang, demand.source]),
     empty: "Nothing waits: all that was asked for runs.",
     columns: [
       { title: "Wanted", cell: wanted },
       { title: "Source", cell: (demand) => SOURCES[demand.source] ?? demand.source },
-      { title: "Why it waits", kind: "wide", cell: (demand) => why(demand.reason) },
+      { title: "Why it waits", kind: "wide", cell: (demand) => why({ text: demand.reason, code: demand.code, fix: demand.fix }) },
     ],
   });
 }
 
 function wanted(demand) {
-  const amount = `${demand.count} × ${resources(demand.shape)}`;
+  const shape = resources(demand.shape);
+  const amount = demand.count > 1 ? `${demand.count} × [${shape}]` : shape;
   return [h("strong", null, amount), demand.gang ? h("span.tag", { title: "All of it at once, or none" }, "gang") : null];
 }
 

@@ -12,14 +12,17 @@ export class Explain {
     this.signature = "";
   }
 
+  /** Resolves to the head's answer, or null. */
   async load() {
     try {
       const answer = await get(`explain/${encodeURIComponent(this.id)}`);
       const signature = JSON.stringify(answer);
       if (signature !== this.signature) this.draw(answer);
       this.signature = signature;
+      return answer;
     } catch (error) {
       if (error.status !== 0 && !this.signature) fill(this.body, h("p.empty", null, error.message));
+      return null;
     }
   }
 

@@ -41,6 +41,7 @@ export class LogPanel {
   /** Takes the job as it is now; a new attempt is followed at once, whatever was looked at before. */
   update(job) {
     this.job = job;
+    if (this.over) this.sayHowItEnded(job);
     const attempts = job.attempts ?? [];
     const latest = attempts.at(-1);
     if (!latest) return;
@@ -58,7 +59,8 @@ export class LogPanel {
     this.stop?.abort();
     this.stop = new AbortController();
     const { signal } = this.stop;
-    this.offsets = new Map();
+    this.offsets.clear();
+    this.over = false;
     this.text.clear({ ranks: this.rank.value === "all" });
     say(this.state, "opening…");
     try {
@@ -72,29 +74,42 @@ export class LogPanel {
     }
   }
 
-  /** With one rank a broken stream goes on at the byte where it ended; with all of them it is told apart by offsets. */
+  /** With one rank a broken stream goes on at the byte where it ended; with all of them, each at a byte of its own, the
+      end of every log is asked for anew. */
   path() {
     const rank = this.rank.value;
     const query = new URLSearchParams({ attempt: this.attempt.value, follow: "1" });
     if (rank !== "all") query.set("rank", rank);
-    const from = rank === "all" ? undefined : this.offsets.get(Number(rank));
-    if (from !== undefined) query.set("offset", String(from));
-    else if (this.offsets.size === 0) query.set("tail", String(TAIL));
+    const from = this.offsets.get(Number(rank));
+    this.startOver = from === undefined && this.offsets.size > 0;
+    if (from === undefined) query.set("tail", String(TAIL));
+    else query.set("offset", String(from));
     return `jobs/${encodeURIComponent(this.jobId)}/logs?${query}`;
   }
 
   take(item) {
     if (item.end) {
       this.text.flush();
-      say(this.state, ending(item));
+      this.over = true;
+      this.sayHowItEnded(item);
       this.ended();
       return true;
     }
-    const known = this.offsets.get(item.rank);
-    const next = item.offset + new TextEncoder().encode(item.data).length;
-    if (known === undefined || item.offset >= known) this.text.add(item.rank, item.data);
-    if (known === undefined || next > known) this.offsets.set(item.rank, next);
+    if (this.startOver) {
+      this.startOver = false;
+      this.offsets.clear();
+      this.text.clear({ ranks: true });
+    }
+    this.text.add(item.rank, item.data);
+    this.offsets.set(item.rank, item.next);
     return false;
+  }
+
+  /** The attempt's own end where it is known, since the job may have gone on to another. */
+  sayHowItEnded(job) {
+    const { state, exit_code: code } = this.job.attempts[Number(this.attempt.value) - 1] ?? job;
+    const told = state === "running" ? job : { state, exit_code: code };
+    say(this.state, ending(told));
   }
 
   close() {

@@ -13,6 +13,7 @@ export function nodesTable() {
     label: "Nodes",
     key: (node) => node.id,
     empty: "No nodes yet.",
+    unseen: ["heard", "free", "idle_since"],
     columns: [
       { title: "Node", cell: (node) => nodeLink(node.id), sort: (node) => node.id },
       { title: "State", cell: (node) => chip(node.state), sort: (node) => node.state },
@@ -84,25 +85,28 @@ export class NodeView {
   }
 
   async load() {
+    let node = null;
     try {
-      const node = await get(`nodes/${encodeURIComponent(this.id)}`);
+      node = await get(`nodes/${encodeURIComponent(this.id)}`);
       this.draw(node);
-      this.story.update([...(node.story ?? [])].reverse());
     } catch (error) {
       if (error.status !== 0) fill(this.top, h("h1", null, this.id), h("p.problem", null, error.message, " ", error.fix));
     }
-    await this.explain.load();
+    const answer = await this.explain.load();
+    const story = node?.story ?? answer?.story; // a node that is gone has only its story left
+    if (story) this.story.update([...story].reverse());
   }
 
   draw(node) {
-    const can = ["joining", "ready"].includes(node.state);
+    const can = node.state === "ready" && node.role !== "head";
     const drain = can && h("button", { type: "button", id: "drain", onclick: () => this.drain() }, "Drain…");
     const facts = [
       ["Pool", node.pool], ["For", age(node.since)], ["Used by", node.owner || "nobody"], ["Resources", resources(node.resources)],
       ["Instance", node.instance_id || "–"], ["Type", [node.instance_type, node.market, node.zone].filter(Boolean).join(" · ") || "–"],
-      ["Address", node.address || "–"], ["Price", node.price === undefined ? null : `${money(node.price)}/h`],
+      ["Address", node.address || "–"], ["Price", `${money(node.price_per_hour)}/h`],
+      ["Free", node.free && resources(node.free)], ["Engine", node.engine], ["Last heard of", node.heard ? [age(node.heard), " ago"] : null],
       ...Object.entries(node.facts ?? {}).map(([name, value]) => [name, text(value)]),
-    ].filter(([, value]) => value !== null);
+    ].filter(([, value]) => value !== null && value !== undefined);
     fill(
       this.top,
       h("div.title", null, h("h1", null, node.id), chip(node.state), h("span.push"), drain),

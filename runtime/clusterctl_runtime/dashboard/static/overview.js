@@ -12,6 +12,7 @@ const STATES = ["running", "queued", "succeeded", "failed", "cancelled"];
 export class OverviewView {
   constructor() {
     this.tiles = h("dl.tiles");
+    this.messages = h("div.messages", { role: "status", hidden: true });
     this.pools = poolsTable();
     this.demand = demandTable();
     this.nodes = nodesTable();
@@ -22,6 +23,7 @@ export class OverviewView {
       null,
       h("h1.hidden", null, "Overview"),
       this.tiles,
+      this.messages,
       section("pools", "Pools", this.pools),
       section("demand", "Waiting", this.demand),
       section("nodes", "Nodes", this.nodes, h("a", { href: "#/nodes" }, "All nodes")),
@@ -33,6 +35,7 @@ export class OverviewView {
   update(status) {
     const nodes = status.nodes ?? [];
     this.drawTiles(status, nodes);
+    this.drawMessages([...(status.messages ?? []), status.engine?.message].filter(Boolean));
     this.pools.update(status.pools ?? []);
     this.demand.update(status.demand ?? []);
     this.nodes.update(nodes);
@@ -54,6 +57,12 @@ export class OverviewView {
       tile("Cost", `${money(cost.per_hour)}/h`, `${money(cost.total)} so far`),
       h("div.tile.jobs", null, h("dt", null, "Jobs"), h("dd", null, STATES.map((state) => count(state, jobs[state] ?? 0)))),
     );
+  }
+
+  /** What the head has to say about providers and the engine, while it lasts. */
+  drawMessages(messages) {
+    this.messages.hidden = messages.length === 0;
+    if (this.messages.textContent !== messages.join("")) fill(this.messages, messages.map((message) => h("p", null, message)));
   }
 
   close() {

@@ -5,10 +5,11 @@ import { fill, h } from "./dom.js";
 
 const FIRST = 200; // rows shown before the person asks for all: 2,000 nodes must not make the page slow
 
-/** columns: [{title, cell(item) -> children, sort?(item) -> value, kind?: "num" | "wide"}] */
+/** `unseen` names fields that no column shows: their changes alone redraw nothing.
+    columns: [{title, cell(item) -> children, sort?(item) -> value, kind?: "num" | "wide"}] */
 export class Table {
-  constructor({ label, columns, key, empty }) {
-    Object.assign(this, { columns, key, empty, items: [], rows: new Map(), all: false, sortBy: null, reverse: false });
+  constructor({ label, columns, key, empty, unseen = [] }) {
+    Object.assign(this, { columns, key, empty, unseen, items: [], rows: new Map(), all: false, sortBy: null, reverse: false });
     this.head = h("tr", { role: "row" });
     this.body = h("tbody", { role: "rowgroup" });
     this.table = h("table", { role: "table", "aria-label": label }, h("thead", { role: "rowgroup" }, this.head), this.body);
@@ -78,15 +79,20 @@ export class Table {
   }
 
   row(old, item) {
-    const signature = JSON.stringify(item);
+    const signature = JSON.stringify(item, (name, value) => (this.unseen.includes(name) ? undefined : value));
     if (old?.signature === signature) return old;
     const element = old?.element ?? h("tr", { role: "row" });
     const cells = this.columns.map((column) =>
-      h(`td${column.kind ? `.${column.kind}` : ""}`, { role: "cell", "data-label": column.title }, h("div", null, column.cell(item))),
+      h(`td${column.kind ? `.${column.kind}` : ""}`, { role: "cell", "data-label": column.title }, cell(column.cell(item))),
     );
     const focused = element.contains(document.activeElement) ? [...element.querySelectorAll("a, button")].indexOf(document.activeElement) : -1;
     fill(element, cells);
     if (focused >= 0) element.querySelectorAll("a, button")[focused]?.focus();
     return { element, signature };
   }
+}
+
+/** A cell without content is marked, so that a card on a phone can leave it out. */
+function cell(content) {
+  return h(content === "–" ? "div.blank" : "div", null, content);
 }
