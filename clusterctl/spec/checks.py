@@ -162,6 +162,7 @@ def check_cluster(spec: ClusterSpec) -> list[Finding]:
         *_check_region(spec),
         *_check_zones(spec),
         *_check_foreign_keys(spec),
+        *_check_auth(spec),
         *_check_machines(spec),
         *_check_limits(spec),
         *_check_ray(spec),
@@ -250,6 +251,11 @@ def _check_foreign_keys(spec: ClusterSpec) -> Iterator[Finding]:
                 _instead(spec.provider_name, key),
                 True,
             )
+
+
+def _check_auth(spec: ClusterSpec) -> Iterator[Finding]:
+    if spec.provider_name in ("local", "docker", "fake") and spec.auth.model_dump(exclude_defaults=True):
+        yield Finding(("auth",), f"'auth' means nothing to provider {spec.provider_name!r}", "remove it", True)
 
 
 def _instead(provider: str, key: str) -> str:

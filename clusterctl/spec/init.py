@@ -28,8 +28,8 @@ STARTERS = {
 
 
 def write_starter(provider: str, directory: Path) -> list[Path]:
-    """Writes `cluster.yaml` and `job.py` into `directory` (made if need be) and returns their paths. Overwrites nothing:
-    raises UsageError naming what is in the way, and leaves no file of its own behind when it fails."""
+    """Writes `cluster.yaml` and `job.py` into `directory` (made if need be) and returns their paths. Overwrites
+    nothing: raises UsageError naming what is in the way, and leaves no file of its own behind when it fails."""
     texts = starter_texts(provider, ray=importlib.util.find_spec("ray") is not None)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file: name a directory for cluster.yaml and job.py")
@@ -54,7 +54,7 @@ def write_starter(provider: str, directory: Path) -> list[Path]:
 
 
 def starter_texts(name: str, *, ray: bool) -> dict[str, str]:
-    """File name -> text of the starter `name`. `ray`: whether Ray is installed here, which matters to local clusters."""
+    """File name -> text of the starter `name`. `ray`: whether Ray is installed here, as local clusters need it."""
     if name not in STARTERS:
         near = did_you_mean(name, STARTERS) or f"there are {', '.join(STARTERS)}"
         raise UsageError(f"no starter named {name!r}: {near}")

@@ -23,11 +23,12 @@ from clusterctl.spec.checks import check_cluster, check_pool, read_amounts
 from clusterctl.spec.faults import refuse
 from clusterctl.spec.providers import PROVIDER_NAMES as PROVIDER_NAMES
 from clusterctl.spec.providers import Provider, ProviderName, ProviderSettings, SpecModel, kind_of
-from clusterctl.spec.units import parse_duration, parse_size
+from clusterctl.spec.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
-_DURATION_SCHEMA = {"type": ["string", "number"], "description": "A duration: 90s, 5m, 2h, 1h30m, or seconds."}
-_SIZE_SCHEMA = {"type": ["string", "integer"], "description": "A size: 100GiB, 512MiB, 20GB, or bytes."}
+# "x-unit" is for the reference; editors pass over it
+_DURATION_SCHEMA = {"type": ["string", "number"], "pattern": DURATION_PATTERN, "minimum": 0, "x-unit": "duration"}
+_SIZE_SCHEMA = {"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0, "x-unit": "size"}
 _AMOUNTS_SCHEMA = {
     "type": "object",
     "properties": {"memory": _SIZE_SCHEMA, "object_store_memory": _SIZE_SCHEMA},
@@ -36,6 +37,8 @@ _AMOUNTS_SCHEMA = {
 
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]  # seconds
 Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]  # bytes
+# numbers and booleans without quotes are taken as they are written, where text is wanted
+Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Amounts = Annotated[dict[str, float], BeforeValidator(read_amounts), WithJsonSchema(_AMOUNTS_SCHEMA)]
 Count = Annotated[int, Field(ge=0)]
@@ -58,7 +61,7 @@ class Host(SpecModel):
     key: str = Field(default="", description="Private key file, if not `auth.key`.")
     jump: str = Field(default="", description="Jump host, as user@host:port.")
     resources: Amounts = Field(default={}, description="What it has, where that is not to be found out.")
-    labels: dict[str, str] = Field(default={}, description="Labels of this machine, besides its pool's.")
+    labels: dict[str, Text] = Field(default={}, description="Labels of this machine, besides its pool's.")
 
 
 HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(kind_of)]
@@ -93,7 +96,7 @@ class Pool(SpecModel):
         description="Markets, in the order in which they are tried.",
         examples=[["spot", "on-demand"]],
     )
-    zones: list[str] = Field(
+    zones: list[Text] = Field(
         default=[], description="Zones to use; default: all of the region.", examples=[["us-east-1a"]]
     )
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")
@@ -110,11 +113,13 @@ class Pool(SpecModel):
     orphan_timeout: Duration = Field(
         default=900.0, description="A node that has not heard from the head for so long ends itself.", examples=["15m"]
     )
-    labels: dict[str, str] = Field(
+    labels: dict[str, Text] = Field(
         default={}, description="Labels of its nodes, for selectors.", examples=[{"team": "vision"}]
     )
     setup: list[str] = Field(default=[], description="Shell commands that run on a new node, after the cluster's.")
-    env: dict[str, str] = Field(default={}, description="Environment of what runs on its nodes, besides the cluster's.")
+    env: dict[str, Text] = Field(
+        default={}, description="Environment of what runs on its nodes, besides the cluster's."
+    )
     limits: PoolLimits = Field(default=PoolLimits(), description="Hard limits of this pool.")
     one_zone: bool = Field(default=False, description="Nodes of a gang must be in one zone.")
 
@@ -134,7 +139,7 @@ class Head(SpecModel):
     resources: Amounts = Field(
         default={}, description="What the head offers to tasks; default: CPU 0, so that it stays free."
     )
-    zone: str = Field(default="", description="Zone; default: one of the pools'.", examples=["us-east-1a"])
+    zone: Text = Field(default="", description="Zone; default: one of the pools'.", examples=["us-east-1a"])
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")
     host: HostEntry | None = Field(default=None, description="The machine, for provider ssh.")
     slots: Count | None = Field(default=None, description="Drivers at the same time; default: by its memory and CPUs.")
@@ -155,7 +160,7 @@ class Auth(SpecModel):
 class Ray(SpecModel):
     """Ray on every node."""
 
-    version: str = Field(
+    version: Text = Field(
         default="",
         description="Version, 2.56 or later; default: the one that clusterctl was tested with.",
         examples=["2.60.0"],
@@ -164,7 +169,7 @@ class Ray(SpecModel):
         default=[], description="Extras of the ray package.", examples=[["data", "train", "tune", "serve"]]
     )
     python: str = Field(default="", description="A Python interpreter on the nodes that already has Ray.")
-    env: dict[str, str] = Field(default={}, description="Environment of Ray's own processes.")
+    env: dict[str, Text] = Field(default={}, description="Environment of Ray's own processes.")
 
 
 class Engine(SpecModel):
@@ -252,7 +257,9 @@ class ClusterSpec(SpecModel):
     files: list[FileMount] = Field(
         default=[], description="What is copied to every node.", examples=[[{"from": "./data", "to": "/data"}]]
     )
-    env: dict[str, str] = Field(default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}])
+    env: dict[str, Text] = Field(
+        default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}]
+    )
     limits: Limits = Field(default=Limits(), description="Hard limits of the cluster.")
     queue: Queue = Field(default=Queue(), description="The order of waiting jobs.")
 

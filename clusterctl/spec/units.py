@@ -11,6 +11,9 @@ for _power, _letter in enumerate("KMGTP", start=1):
     _SIZE[f"{_letter}iB"] = 1024**_power
     _SIZE[f"{_letter}B"] = 1000**_power
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
+# the same for editors
+DURATION_PATTERN = r"^ *([0-9]+(\.[0-9]+)? *(ms|s|m|h|d) *)+$"
+SIZE_PATTERN = r"^ *[0-9]+(\.[0-9]+)? *([KMGTP]i?B|B)? *$"
 _LONGEST = 40  # characters; more is no amount
 
 

@@ -1,4 +1,7 @@
-"""A service on the cluster's GPUs that grows with its traffic. Run it with `clusterctl submit job.py`; it stays when the job ends."""
+"""A service on the cluster's GPUs that grows with its traffic and stays when the job ends.
+
+Run it with `clusterctl submit job.py`.
+"""
 
 import ray
 from ray import serve

@@ -1,4 +1,7 @@
-"""Tasks on as many nodes as the cluster may have, and an actor that keeps count. Run it with `clusterctl submit job.py`."""
+"""Tasks on as many nodes as the cluster may have, and an actor that keeps count.
+
+Run it with `clusterctl submit job.py`.
+"""
 
 import random
 import socket

@@ -5,6 +5,7 @@ Run it with `clusterctl submit job.py`. Set STORAGE to a bucket: checkpoints mus
 
 import os
 import tempfile
+from pathlib import Path
 
 import ray
 from ray import train
@@ -27,7 +28,7 @@ def train_loop(config):
     checkpoint = train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as directory:
-            state = torch.load(os.path.join(directory, "state.pt"), map_location=device, weights_only=True)
+            state = torch.load(Path(directory) / "state.pt", map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["epoch"] + 1
@@ -41,7 +42,7 @@ def train_loop(config):
             saved = None
             if train.get_context().get_world_rank() == 0:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
-                torch.save(state, os.path.join(directory, "state.pt"))
+                torch.save(state, Path(directory) / "state.pt")
                 saved = Checkpoint.from_directory(directory)
             train.report({"epoch": epoch, "loss": loss.item()}, checkpoint=saved)
 

@@ -1,0 +1,96 @@
+"""What this version reads in a spec and cannot carry out, one row for each: who makes a part work deletes its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from clusterctl.spec.document import Document
+from clusterctl.spec.faults import Fault, Path, SpecError
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.version import __version__
+
+
+class Unsupported(SpecError):
+    """The spec is right, and this version cannot carry out a part of it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """`field` is a dotted path, `*` stands for every item of a list. A row applies where the value is not the default
+    and, if `provider` is given, under that provider. `lacks` says what would not happen."""
+
+    field: str
+    lacks: str
+    fix: str
+    provider: str = ""
+
+
+_OTHER_PROVIDER = "use provider local, or a later version"
+
+NOT_YET = (
+    Row("provider", "nodes cannot be containers", _OTHER_PROVIDER, "docker"),
+    Row("provider", "nodes cannot be machines reached by SSH", _OTHER_PROVIDER, "ssh"),
+    Row("provider", "no machine can be had there", _OTHER_PROVIDER, "aws"),
+    Row("provider", "no machine can be had there", _OTHER_PROVIDER, "gcp"),
+    Row("provider", "no machine can be had there", _OTHER_PROVIDER, "azure"),
+    Row("pools.*.provider", "a cluster has one provider", "make one cluster for each provider"),
+    Row("files", "nothing would be copied", "submit with --working-dir"),
+    Row("setup", "nothing would be run", "install what the jobs need beforehand"),
+    Row("pools.*.setup", "nothing would be run", "install what the jobs need beforehand"),
+    Row("engine.ray.version", "nothing would be installed", "it is the Ray that is installed here", "local"),
+    Row("engine.ray.extras", "nothing would be installed", "pip install them here", "local"),
+    Row("queue.fair_share", "all users wait in one line", "jobs run in the order of submission"),
+    Row("queue.preemption", "no job gives way to another", "jobs run until they end"),
+    Row("limits.per_user", "nobody would be held back", "limit the cluster or its pools"),
+)
+
+
+def check_supported(spec: ClusterSpec, located: Document | None = None) -> None:
+    """Raises Unsupported with the place of everything in `spec` that this version cannot carry out."""
+    faults = unsupported(spec, located)
+    if faults:
+        raise Unsupported(faults)
+
+
+def unsupported(spec: ClusterSpec, located: Document | None = None) -> tuple[Fault, ...]:
+    """What `check_supported` would raise, as `validate` warns of it. Without `located` the faults have no line."""
+    faults = (
+        _fault(row, path, spec, located)
+        for row in NOT_YET
+        if row.provider in ("", spec.provider_name)
+        for path in _set_paths(spec, row.field)
+    )
+    return tuple(sorted(faults))
+
+
+def _fault(row: Row, path: Path, spec: ClusterSpec, located: Document | None) -> Fault:
+    name = ".".join(str(step) for step in path if isinstance(step, str))
+    what = f"{name} {spec.provider_name!r}" if row.field == "provider" else f"{name!r}"
+    message = f"{what} does not work in clusterctl {__version__} yet: {row.lacks}"
+    if located is None:
+        return Fault(spec.cluster, 0, 0, message, row.fix)
+    return located.fault(path, message, row.fix, at_key=True)
+
+
+def _set_paths(spec: ClusterSpec, field: str) -> Iterator[Path]:
+    """The paths that match `field` and hold another value than their default."""
+    if field == "provider":
+        yield ("provider",)
+    elif field == "pools.*.provider":
+        for index, pool in enumerate(spec.pools):
+            if pool.provider not in ("", spec.provider_name):
+                yield ("pools", index, "provider")
+    else:
+        yield from _matches(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), field.split("."), ())
+
+
+def _matches(data: Any, steps: list[str], path: Path) -> Iterator[Path]:
+    if not steps:
+        yield path
+    elif steps[0] == "*" and isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _matches(item, steps[1:], (*path, index))
+    elif isinstance(data, dict) and steps[0] in data:
+        yield from _matches(data[steps[0]], steps[1:], (*path, steps[0]))
