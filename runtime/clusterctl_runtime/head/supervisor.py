@@ -34,6 +34,8 @@ class Supervisor:
             self._head = subprocess.Popen(
                 [sys.executable, "-m", "clusterctl_runtime.head", str(self._directory)], stdin=subprocess.DEVNULL
             )
+            if self._stopping:  # the signal came while the head was being started
+                self._head.send_signal(signal.SIGTERM)
             code = self._head.wait()
             if code == 0 or self._stopping:
                 return 0
@@ -45,9 +47,13 @@ class Supervisor:
         return 0
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stopping:
+            return
         self._stopping = True
         if self._head and self._head.poll() is None:
             self._head.send_signal(signal.SIGTERM)
+        elif self._head:
+            raise SystemExit(0)  # in the pause between two heads
 
 
 def main() -> int:
