@@ -1,0 +1,139 @@
+"""`ray start --block`, run under the engine's Python by path: the same command in the same process, with a shorter way in and out.
+
+Arguments are those of `ray start`. What differs from the plain command:
+- the command lines of Serve, Jobs and State are not imported, which `ray start` only lists in its help: over a second of CPU time;
+- stdout carries one JSON object a line (ready, died); what Ray prints goes to stderr;
+- it ends when its stdin does, so that no raylet outlives the agent that supervises it;
+- a raylet that drained and ended well ends this process too (`ray start --block` would wait for ever);
+- on the head, the raylet starts while the dashboard does, and there is no Ray Client server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+NOT_NEEDED = ("ray.serve.scripts", "ray.dashboard.modules.job.cli", "ray.util.state.state_cli")
+POLL_SECONDS = 0.1
+GCS_WAIT_SECONDS = 120.0
+
+
+class Announcer:
+    """Owns the real stdout; everything else of this process and its children writes to stderr."""
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)
+
+    def say(self, **message: Any) -> None:
+        self._out.write(json.dumps(message) + "\n")
+        self._out.flush()
+
+
+def end_with_stdin() -> None:
+    """Watches a private copy of stdin: its end is the end of the agent."""
+    private = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+    def watch() -> None:
+        while os.read(private, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="stdin").start()
+
+
+def wait_for_gcs(address: str) -> None:
+    """A worker may be started before the head's GCS answers: by then Ray is imported here. Ray's own wait is 20 s of retries."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + GCS_WAIT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"no GCS answered at {address} within {GCS_WAIT_SECONDS:.0f} s") from None
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def announcing(base: type, announcer: Announcer) -> type:
+    """Ray's Node, which says when it is up and ends this process when its raylet or GCS has ended."""
+
+    class AnnouncingNode(base):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._delayed: dict[str, Any] | None = None
+            super().__init__(*args, **kwargs)
+            import ray
+
+            announcer.say(
+                event="ready",
+                ray_node_id=self._node_id,
+                address=self.gcs_address,
+                dashboard=self.webui_url or "",
+                session_dir=self.get_session_dir_path(),
+                version=ray.__version__,
+            )
+            threading.Thread(target=self._watch, daemon=True, name="watch").start()
+
+        def start_api_server(self, **kwargs: Any) -> None:
+            """Called before the raylet is started, and waits for the dashboard: put off until the raylet is on its way."""
+            self._delayed = kwargs
+            self._webui_url = f"{self._ray_params.dashboard_host}:{self._ray_params.dashboard_port}"
+
+        def start_ray_processes(self) -> None:
+            super().start_ray_processes()
+            if self._delayed is not None:
+                super().start_api_server(**self._delayed)
+
+        def _watch(self) -> None:
+            while True:
+                time.sleep(POLL_SECONDS)
+                for kind in ("raylet", "gcs_server"):
+                    for info in list(self.all_processes.get(kind, ())):
+                        code = info.process.poll()
+                        if code is not None:
+                            self._end(kind, code)
+
+        def _end(self, kind: str, code: int) -> None:
+            announcer.say(event="died", process=kind, code=code)
+            self.kill_all_processes(check_alive=False, allow_graceful=False)
+            os._exit(0 if code == 0 else 1)
+
+    return AnnouncingNode
+
+
+def without_client_server(ray_params: Any, head: bool) -> None:
+    """Ray's start hook. `ray://` clients are not offered: drivers run on the cluster, under a lease of the queue."""
+    os.environ.pop("RAY_START_HOOK", None)
+    ray_params.ray_client_server_port = None
+
+
+def main(arguments: list[str]) -> None:
+    announcer = Announcer()
+    end_with_stdin()
+    for name in NOT_NEEDED:
+        sys.modules[name] = None  # type: ignore[assignment]  # makes their import fail, which `ray start` expects and ignores
+    sys.modules["clusterctl_engine_start"] = sys.modules[__name__]
+    import ray._private.node as node_module
+    from ray.scripts import scripts
+
+    node_module.Node = announcing(node_module.Node, announcer)
+    os.environ["RAY_START_HOOK"] = "clusterctl_engine_start.without_client_server"
+    for argument in arguments:
+        if argument.startswith("--address="):
+            wait_for_gcs(argument.partition("=")[2])
+    scripts.start.main(args=arguments, standalone_mode=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
