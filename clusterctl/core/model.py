@@ -264,6 +264,7 @@ class State:
     launches: tuple[float, ...] = ()  # times of recent launches, for launches_per_minute
     failures: tuple[tuple[str, float], ...] = ()  # (pool, time) of recent failed launches, for the breaker
     next_number: tuple[tuple[str, int], ...] = ()  # pool -> number of its next node: ids are never reused
+    sightings: tuple[tuple[str, int], ...] = ()  # kept by upkeep.count_sightings: orphans and missing nodes, times seen
 
 
 @dataclass(frozen=True)

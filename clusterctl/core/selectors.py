@@ -26,10 +26,8 @@ def matches(selector: str, value: str | None) -> bool:
     """`value` is the node's label, None when it has none."""
     negative = selector.startswith("!")
     body = selector[1:] if negative else selector
-    if body.startswith("in(") and body.endswith(")"):
-        wanted = {part.strip() for part in body[3:-1].split(",")}
-    else:
-        wanted = {body}
+    listed = body.startswith("in(") and body.endswith(")")
+    wanted = {part.strip() for part in body[3:-1].split(",")} if listed else {body}
     return (value not in wanted) if negative else (value in wanted)
 
 

@@ -1,0 +1,81 @@
+"""Which offers may be bought from now, and which of several equal ones is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clusterctl.core.model import Block, Offer, PassedOver, Pool, Reason, Shape
+from clusterctl.core.rooms import Room, Scale
+from clusterctl.core.selectors import Kind, kind_of_offer
+
+HIGHEST_PRICE = 1000.0  # $/h; a node above it is taken for a mistake in the price list
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The offer to take among those that differ in nothing that demand can see. `room` is that of an empty node."""
+
+    offer: Offer
+    kind: Kind
+    room: Room
+    has_gpu: bool
+
+    @property
+    def cost(self) -> float:
+        """What buying compares: the price, and a hair for the node itself, so that fewer nodes win a tie."""
+        return self.offer.price + 1e-4
+
+
+def refusal(offer: Offer, pools: dict[str, Pool], blocks: Sequence[Block], now: float) -> Reason | None:
+    """Why the offer cannot be bought at all at this moment; None if it can."""
+    pool = pools.get(offer.pool)
+    if pool is None:
+        return Reason("unknown_pool", f"no pool is named {offer.pool}")
+    if not math.isfinite(offer.price) or offer.price < 0 or offer.price > HIGHEST_PRICE:
+        return Reason("absurd_price", f"its price of {offer.price:g} $/h cannot be right", "run `clusterctl offers`")
+    for block in blocks:
+        if block.until > now and _covers(block.offer_key, offer.key):
+            return Reason(block.code, block.reason, f"it is tried again in {block.until - now:.0f} s")
+    return None
+
+
+def _covers(blocked: str, key: str) -> bool:
+    return key.startswith(blocked) if blocked.endswith("/") else key == blocked
+
+
+def usable(
+    offers: Sequence[Offer], pools: Sequence[Pool], blocks: Sequence[Block], now: float
+) -> tuple[list[Offer], list[PassedOver]]:
+    """The offers that may be bought, in order of preference, and the others with the reason. Repeated keys count once."""
+    by_name = {pool.name: pool for pool in pools}
+    good: dict[str, Offer] = {}
+    passed: dict[str, PassedOver] = {}
+    for offer in sorted(offers, key=lambda o: (o.rank, o.price if math.isfinite(o.price) else 0.0, o.key)):
+        reason = refusal(offer, by_name, blocks, now)
+        if reason is None:
+            good.setdefault(offer.key, offer)
+        else:
+            passed.setdefault(offer.key, PassedOver(offer.key, reason))
+    return list(good.values()), [passed[key] for key in sorted(passed)]
+
+
+def choices_of(
+    offers: Sequence[Offer], pools: Sequence[Pool], scale: Scale, keys: frozenset[str], *, by_zone: bool
+) -> list[Choice]:
+    """One choice per distinct (pool, rank, room, what selectors see); zones are told apart only when asked to."""
+    by_name = {pool.name: pool for pool in pools}
+    best: dict[tuple[object, ...], Choice] = {}
+    for offer in offers:  # in order of preference: the first of its likes is the best
+        kind = kind_of_offer(offer, by_name[offer.pool], keys)
+        room = scale.room(offer.resources)
+        has_gpu = "GPU" in offer.resources.units
+        likes = (kind.pool, kind.gpu_type, kind.labels, offer.rank, room, has_gpu, offer.zone if by_zone else "")
+        best.setdefault(likes, Choice(offer, kind, room, has_gpu))
+    return list(best.values())
+
+
+def waits_for_gpu(shape: Shape) -> bool:
+    """Whether the shape is GPU work: it asks for a GPU, or for a type of GPU."""
+    return "GPU" in shape.resources.units or bool(shape.gpu_type)

@@ -1,0 +1,118 @@
+"""plan(): what to launch, drain and end, and why everything else waits.
+
+The order of thought: what the records need (upkeep), what min asks for, what standing requests ask for, then demand:
+onto free capacity, onto nodes that may be called back or are coming up, and last onto new offers. Then what may go.
+Equal inputs give equal plans: every collection is walked in a sorted order, and nothing reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clusterctl.core.demand import STANDING
+from clusterctl.core.letting_go import (
+    Surplus,
+    draining,
+    plan_ends,
+    plan_idle,
+    plan_notices,
+    plan_over_max,
+    plan_returns,
+    plan_spec_changes,
+)
+from clusterctl.core.lifecycle import deadline
+from clusterctl.core.model import (
+    LIVE_STATES,
+    Action,
+    Demand,
+    Drain,
+    Launch,
+    Mark,
+    NodeState,
+    NodeView,
+    Observed,
+    Offer,
+    Plan,
+    Policy,
+    State,
+    Terminate,
+)
+from clusterctl.core.serving import Serving
+from clusterctl.core.upkeep import plan_upkeep, survey
+
+
+def plan(
+    policy: Policy,
+    observed: tuple[Observed, ...],
+    state: State,
+    demand: tuple[Demand, ...],
+    offers: tuple[Offer, ...],
+    now: float,
+) -> Plan:
+    """The whole decision for one moment. `now` is on the clock of all times in `state` and `observed`."""
+    found = survey(observed, state)
+    upkeep = plan_upkeep(policy, observed, found, state, now)
+    settled = {action.node_id for action in upkeep if not (isinstance(action, Mark) and action.event in _MILD)}
+    gone = {action.node_id for action in upkeep if isinstance(action, Mark) and action.event == "gone"}
+    views = sorted((v for v in state.nodes if v.node.state in LIVE_STATES), key=lambda v: v.node.id)
+    live = [view for view in views if view.node.id not in gone]
+    rest = [view for view in live if view.node.id not in settled and view.node.state is not NodeState.QUARANTINED]
+
+    ends = plan_ends(rest, found.complete, now)
+    notices = plan_notices([view for view in rest if view.node.id not in ends.ids], now)
+    surplus = Surplus.of(state, rest, ends.ids | notices.ids)
+    disturbed = sum(1 for view in live if draining(view) and view.node.code in ("spec_changed", "consolidation"))
+    leaving = [ends, notices, plan_over_max(rest, frozenset(), surplus, found.complete)]
+    stale = plan_spec_changes(policy, rest, surplus, found.complete, disturbed)
+    leaving.append(stale)
+    away = set[str]().union(*(part.ids for part in leaving))
+
+    serving = Serving(policy, state, [view for view in rest if view.node.id not in away], live, offers, now)
+    for pool in sorted(state.pools, key=lambda pool: (pool.role != "head", pool.name)):
+        lacking = pool.min - surplus.staying.get(pool.name, 0)
+        if lacking > 0:
+            serving.keep_minimum(pool, lacking)
+    serving.serve([d for d in demand if d.source in STANDING], in_total=True)
+    serving.serve([d for d in demand if d.source not in STANDING], in_total=False)
+    returns = plan_returns(rest, serving.wanted_back())
+    leaving.append(plan_idle([v for v in rest if v.node.id not in away], serving.used(), surplus, now))
+
+    actions: list[Action] = [*upkeep, *returns]
+    for part in leaving:
+        actions.extend(part.actions)
+    actions.extend(serving.site.launches())
+    wake = [at for part in leaving for at in part.wake] + serving.wake + _deadlines(state, live, now)
+    return Plan(
+        actions=tuple(actions),
+        waits=tuple(serving.waits),
+        passed_over=tuple(serving.passed_over()),
+        wake_at=min((at for at in wake if at > now), default=None),
+        price_before=round(sum(view.node.offer.price for view in views), 6),
+        price_after=round(_price_after(views, actions), 6),
+    )
+
+
+_MILD = frozenset({"running", "requested"})  # events after which a node goes on as before
+
+
+def _price_after(views: Sequence[NodeView], actions: Sequence[Action]) -> float:
+    away = {a.node_id for a in actions if isinstance(a, Drain | Terminate)}
+    away |= {a.node_id for a in actions if isinstance(a, Mark) and a.event in ("gone", "fail")}
+    launched = sum(action.offer.price for action in actions if isinstance(action, Launch))
+    return sum(view.node.offer.price for view in views if view.node.id not in away) + launched
+
+
+def _deadlines(state: State, views: Sequence[NodeView], now: float) -> list[float]:
+    """When a node will have been in its state for too long, or silent for too long."""
+    pools = {pool.name: pool for pool in state.pools}
+    wake: list[float] = []
+    for view in views:
+        pool = pools.get(view.node.pool)
+        if pool is None:
+            continue
+        limit = deadline(pool, view.node.state)
+        if limit is not None:
+            wake.append(view.node.since + limit + 0.001)
+        if view.heartbeat is not None and view.node.state in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING):
+            wake.append(view.heartbeat + pool.orphan_timeout + 0.001)
+    return [at for at in wake if at > now]

@@ -1,0 +1,366 @@
+"""Demand against capacity: what is served where, what is launched for it, and what waits for which reason.
+
+Each priority is served before the next lower one is looked at. Within one, gangs with a condition on nodes or zones
+come first, one by one. Then everything else is tried together; only if limits leave some of it unserved are the
+remaining gangs taken one by one, so that each is bought whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from clusterctl.core.buying import Market, Purchase, buy
+from clusterctl.core.demand import Ask, Gang, Single, asks_of, shapes_of
+from clusterctl.core.limits import Allowance
+from clusterctl.core.model import Demand, NodeView, Offer, PassedOver, Policy, Pool, Reason, Shape, State, Wait
+from clusterctl.core.obstacles import obstacle_to
+from clusterctl.core.offers import Choice, choices_of, usable
+from clusterctl.core.packing import Seat, Tier
+from clusterctl.core.rooms import Scale
+from clusterctl.core.selectors import selector_keys
+from clusterctl.core.site import Site
+from clusterctl.core.waits import bundles_text, copies_of, wait_for_launch, wait_for_pending
+
+
+@dataclass
+class _Claim:
+    """What an ask got: seats on spots by number, and how many bundles of each shape are still open."""
+
+    ask: Ask
+    seats: list[Seat] = field(default_factory=list[Seat])
+    left: Counter[Shape] = field(default_factory=Counter[Shape])
+
+
+class Serving:
+    """One plan's packing: keep_minimum(), then serve(); then read site, waits and wake."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        state: State,
+        staying: Sequence[NodeView],
+        live: Sequence[NodeView],
+        offers: Sequence[Offer],
+        now: float,
+    ) -> None:
+        """`staying` are the nodes that may serve; `live` are all that count against limits."""
+        self.state, self.now = state, now
+        self.waits: list[Wait] = []
+        self.wake: list[float] = []
+        self.all_offers = offers
+        self.offers, self.refused = usable(offers, state.pools, state.blocks, now)
+        self.allowance = Allowance.of(policy, state, [view.node for view in live], now)
+        self.site = Site(policy, state, staying, now)
+        self.scale, self.keys = Scale(()), frozenset[str]()
+        self.market = Market([], self.scale)
+
+    # ------------------------------------------------------------ min
+
+    def keep_minimum(self, pool: Pool, lacking: int) -> None:
+        """Launches `lacking` nodes of a pool: the cheapest of the market that is tried first."""
+        mine = [offer for offer in self.offers if offer.pool == pool.name]
+        for offer in mine:
+            n = min(lacking, self.allowance.most(offer))
+            if n <= 0:
+                continue
+            self.allowance.take(offer, n)
+            lacking -= n
+            for _ in range(n):
+                self.site.add_launch(offer, Reason("min", f"pool {pool.name} keeps at least {pool.min}"))
+        if lacking > 0:
+            reason = self._no_minimum(pool, mine)
+            self.waits.append(Wait(f"min:{pool.name}", lacking, reason))
+            self._wake_for(reason.code)
+
+    def _no_minimum(self, pool: Pool, mine: Sequence[Offer]) -> Reason:
+        for offer in mine:
+            found = self.allowance.obstacle(offer)
+            if found is not None:
+                return Reason(found.code, f"pool {pool.name} is below its min of {pool.min}: {found.text}", found.fix)
+        for passed in self.refused:
+            if passed.offer_key.startswith(pool.name + "/"):
+                text = f"pool {pool.name} is below its min of {pool.min}: {passed.offer_key}: {passed.reason.text}"
+                return Reason(passed.reason.code, text, passed.reason.fix)
+        text = f"pool {pool.name} is below its min of {pool.min}: the provider offers nothing for it"
+        return Reason("no_offers", text, "check the pool's instances and zones")
+
+    # ------------------------------------------------------------ demand
+
+    def serve(self, demand: Sequence[Demand], *, in_total: bool) -> None:
+        """Serves demands from what nodes have free, or (`in_total`) from all that they have, used or not."""
+        one_zone_pools = frozenset(pool.name for pool in self.state.pools if pool.one_zone_gangs)
+        asks = [ask for d in demand for ask in asks_of(d, one_zone_pools)]
+        if not asks:
+            return
+        shapes = sorted(shapes_of(asks))
+        self.scale, self.keys = Scale.of(shapes), selector_keys(set(shapes))
+        choices = choices_of(self.offers, self.state.pools, self.scale, self.keys, by_zone=False)
+        self.market = Market.of(choices, shapes, self.scale)
+        self.site.lay(self.scale, self.keys, self.offers, in_total=in_total)
+        size = {shape: self._size(shape) for shape in shapes}
+
+        def order(ask: Ask) -> tuple[float, float, str, Shape]:
+            bundles = [(ask.shape, 1)] if isinstance(ask, Single) else ask.bundles
+            largest = max(bundles, key=lambda bundle: (size[bundle[0]], bundle[0]))[0]
+            return -size[largest], ask.demand.since, ask.demand.id, largest
+
+        asks.sort(key=lambda ask: -ask.demand.priority)
+        for _, level in groupby(asks, key=lambda ask: ask.demand.priority):
+            self._serve_level(sorted(level, key=order))
+
+    def _size(self, shape: Shape) -> float:
+        """The largest part of any resource that a copy takes; GPU work is larger than any other."""
+        need = self.scale.need(shape.resources)
+        part = max((amount / self.site.floor.most[index] for index, amount in need.takes), default=0.0)
+        return part + ("GPU" in shape.resources.units)
+
+    def _serve_level(self, asks: Sequence[Ask]) -> None:
+        strict = [ask for ask in asks if isinstance(ask, Gang) and (ask.distinct or ask.one_zone)]
+        gangs = [ask for ask in asks if isinstance(ask, Gang) and not (ask.distinct or ask.one_zone)]
+        singles = [ask for ask in asks if isinstance(ask, Single)]
+        for gang in strict:
+            self._serve_one_by_one(gang)
+        mark = self.site.floor.mark()
+        claims = [self._seat(ask) for ask in (*gangs, *singles)]
+        allowance = self.allowance.copy()
+        bought, left = buy(self.market, _sum(claim.left for claim in claims), allowance)
+        if gangs and any(shape in left for shape in shapes_of(gangs)):
+            self.site.floor.undo(mark)
+            for gang in gangs:
+                self._serve_one_by_one(gang)
+            claims = [self._seat(ask) for ask in singles]
+            allowance = self.allowance.copy()
+            bought, left = buy(self.market, _sum(claim.left for claim in claims), allowance)
+        self.allowance = allowance
+        self._deliver(bought, claims)
+        for claim in claims:
+            self._report(claim)
+
+    def _seat(self, ask: Ask) -> _Claim:
+        """Takes room for as much of the ask as present nodes, and those already bought, can hold."""
+        claim = _Claim(ask)
+        bundles = [(ask.shape, ask.count)] if isinstance(ask, Single) else [(s, n * ask.count) for s, n in ask.bundles]
+        for shape, count in bundles:
+            spare = shape in self.market.kept_off_gpus
+            spread = isinstance(ask, Gang) and ask.spread
+            seats = self.site.pack(shape, count, distinct=True, spare_gpus=spare) if spread else []
+            missing = count - sum(seat.total for seat in seats)
+            seats += self.site.pack(shape, missing, spare_gpus=spare) if missing else []
+            claim.seats += seats
+            missing = count - sum(seat.total for seat in seats)
+            if missing:
+                claim.left[shape] += missing
+        return claim
+
+    def _deliver(self, bought: Sequence[Purchase], claims: Sequence[_Claim]) -> None:
+        """Makes launches of purchases and hands their contents to the claims, in order."""
+        waiting: dict[Shape, list[_Claim]] = {}
+        for claim in claims:
+            for shape in claim.left:
+                waiting.setdefault(shape, []).append(claim)
+        for purchase in bought:
+            offer = purchase.choice.offer
+            numbers = [self.site.add_launch(offer, Reason("demand", "")) for _ in range(purchase.count)]
+            self.site.put(numbers, purchase.contents)
+            for number in numbers:
+                for shape, n in purchase.contents:
+                    _hand_out(number, shape, n, waiting[shape])
+
+    # ------------------------------------------------------------ gangs, whole or not at all
+
+    def _serve_one_by_one(self, gang: Gang) -> None:
+        """Copies of a gang until one cannot be served; the rest wait for the same reason."""
+        one = Gang(gang.demand, gang.bundles, 1, gang.distinct, gang.spread, gang.one_zone)
+        for done in range(gang.count):
+            claim = self._serve_gang(one)
+            if claim is None:
+                self._refuse(gang.demand, gang.count - done, self._gang_obstacle(gang))
+                return
+            self._report(claim)
+
+    def _serve_gang(self, gang: Gang) -> _Claim | None:
+        if not gang.one_zone:
+            return self._commit(self._try_gang(gang, None), gang)
+        zones = {spot.offer.zone for spot in self.site.spots} | {offer.zone for offer in self.offers}
+        best: tuple[tuple[float, int, str], str] | None = None
+        for zone in sorted(zones):
+            mark = self.site.floor.mark()
+            tried = self._try_gang(gang, zone)
+            self.site.floor.undo(mark)
+            if tried is not None:
+                cost = sum(p.choice.offer.price * p.count for p in tried[1])
+                rated = ((cost, sum(p.count for p in tried[1]), zone), zone)
+                best = min(best, rated) if best else rated
+        return self._commit(self._try_gang(gang, best[1]), gang) if best else None
+
+    def _try_gang(self, gang: Gang, zone: str | None) -> tuple[_Claim, list[Purchase], Allowance] | None:
+        """Seats and purchases for one copy; None, and the floor as before, when it cannot be whole."""
+        mark = self.site.floor.mark()
+        claim = _Claim(gang)
+        used: set[int] = set()
+        for shape, count in gang.bundles:
+            apart = gang.distinct or gang.spread
+            seats = self.site.pack(shape, count, distinct=apart, avoid=used if gang.distinct else (), zone=zone)
+            used.update(number for seat in seats for number in seat.nodes)
+            missing = count - sum(seat.total for seat in seats)
+            if missing and gang.spread:
+                seats += self.site.pack(shape, missing, zone=zone)
+                missing = count - sum(seat.total for seat in seats)
+            claim.seats += seats
+            if missing:
+                claim.left[shape] += missing
+        allowance = self.allowance.copy()
+        market = self.market if zone is None else self._market_in(zone)
+        if gang.distinct:
+            bought, left = _buy_apart(market, claim.left, allowance)
+        else:
+            bought, left = buy(market, claim.left, allowance)
+        if left:
+            self.site.floor.undo(mark)
+            return None
+        return claim, bought, allowance
+
+    def _market_in(self, zone: str) -> Market:
+        offers = [offer for offer in self.offers if offer.zone == zone]
+        choices = choices_of(offers, self.state.pools, self.scale, self.keys, by_zone=False)
+        return Market.of(choices, list(self.market.needs), self.scale)
+
+    def _commit(self, tried: tuple[_Claim, list[Purchase], Allowance] | None, gang: Gang) -> _Claim | None:
+        if tried is None:
+            return None
+        claim, bought, self.allowance = tried
+        self._deliver(bought, [claim])
+        return claim
+
+    def _gang_obstacle(self, gang: Gang) -> Reason:
+        what = bundles_text(gang.bundles)
+        for shape, count in gang.bundles:
+            opens = [self.market.choices[c] for c in self.market.opens[shape]]
+            if not opens:
+                reason = self._obstacle(shape)
+                return Reason(reason.code, f"{what} is served whole or not at all: {reason.text}", reason.fix)
+            apart = 1 if gang.distinct else count
+            short = all(self.allowance.most(choice.offer) < apart for choice in opens)
+            found = next((r for c in opens if (r := self.allowance.obstacle(c.offer)) is not None), None)
+            if found is not None or short:
+                found = found or self._first_limit(opens)
+                return Reason(found.code, f"{what} is served whole or not at all: {found.text}", found.fix)
+        found = self._first_limit(
+            [c for s, _ in gang.bundles for c in (self.market.choices[n] for n in self.market.opens[s])]
+        )
+        text = f"{what} is served whole or not at all, and the limits allow only part of it: {found.text}"
+        return Reason(found.code, text, found.fix)
+
+    def _first_limit(self, opens: Sequence[Choice]) -> Reason:
+        """The limit that is reached first when as many nodes as possible are taken."""
+        for choice in opens:
+            full = self.allowance.copy()
+            full.take(choice.offer, full.most(choice.offer))
+            found = full.obstacle(choice.offer)
+            if found is not None:
+                return found
+        return Reason("no_room", "no zone or set of nodes has room for all of it now")
+
+    # ------------------------------------------------------------ reports
+
+    def _report(self, claim: _Claim) -> None:
+        """Books what the claim got and says what of it waits."""
+        ask = claim.ask
+        demand = ask.demand
+        spots = self.site.spots
+        by_tier: dict[Tier, list[int]] = {}
+        amounts: Counter[Tier] = Counter()
+        for seat in claim.seats:
+            for number in seat.nodes:
+                spots[number].book(demand.id)
+                by_tier.setdefault(spots[number].tier, []).append(number)
+                amounts[spots[number].tier] += seat.copies
+        size = 1 if isinstance(ask, Single) else sum(n for _, n in ask.bundles)
+        late = amounts[Tier.PENDING] + amounts[Tier.NEW]
+        if isinstance(ask, Gang) and late:
+            copies = min(ask.count, -(-late // size))
+            self._say_late(demand, bundles_text(ask.bundles), copies, by_tier)
+        elif isinstance(ask, Single):
+            for tier in (Tier.PENDING, Tier.NEW):
+                if amounts[tier]:
+                    what = copies_of(ask.shape, amounts[tier])
+                    self._say_late(demand, what, amounts[tier], {tier: by_tier[tier]})
+            for shape, n in claim.left.items():
+                self._refuse(demand, n, self._obstacle(shape))
+
+    def _say_late(self, demand: Demand, what: str, count: int, by_tier: dict[Tier, list[int]]) -> None:
+        spots = self.site.spots
+        new = [spots[n] for n in dict.fromkeys(by_tier.get(Tier.NEW, ()))]
+        coming = [view for n in dict.fromkeys(by_tier.get(Tier.PENDING, ())) if (view := spots[n].view) is not None]
+        if new:
+            for spot in new:
+                if spot.reason is not None and not spot.reason.text:
+                    spot.reason = Reason("demand", f"for {what} ({', '.join(demand.refs[:3]) or demand.id})")
+            launches = [(spot.node_id, spot.offer) for spot in new]
+            self.waits.append(wait_for_launch(demand, what, count, launches, self.now))
+        elif coming:
+            self.waits.append(wait_for_pending(demand, what, count, coming, self.now))
+
+    def _refuse(self, demand: Demand, count: int, reason: Reason) -> None:
+        self.waits.append(Wait(demand.id, count, reason))
+        self._wake_for(reason.code)
+
+    def _obstacle(self, shape: Shape) -> Reason:
+        opens = [self.market.choices[number] for number in self.market.opens[shape]]
+        return obstacle_to(shape, opens, self.all_offers, self.refused, self.state.pools, self.allowance)
+
+    def _wake_for(self, code: str) -> None:
+        loosens = self.allowance.loosens_at(code)
+        if loosens is not None:
+            self.wake.append(loosens)
+        self.wake.extend(block.until for block in self.state.blocks if block.until > self.now)
+
+    def wanted_back(self) -> dict[str, str]:
+        """Draining nodes that demand was packed onto: node id -> who wants it."""
+        spots = [spot for spot in self.site.spots if spot.tier is Tier.DRAINING and spot.used]
+        return {spot.node_id: spot.demand_ids[0] for spot in spots}
+
+    def used(self) -> set[str]:
+        return {spot.node_id for spot in self.site.spots if spot.used}
+
+    def passed_over(self) -> list[PassedOver]:
+        return list(self.refused)
+
+
+def _hand_out(number: int, shape: Shape, n: int, queue: list[_Claim]) -> None:
+    """Gives `n` seats on spot `number` to the claims that wait for the shape, in order."""
+    while n > 0:
+        claim = queue[0]
+        got = min(n, claim.left[shape])
+        claim.seats.append(Seat((number,), got))
+        claim.left[shape] -= got
+        n -= got
+        if not claim.left[shape]:
+            del claim.left[shape]
+            queue.pop(0)
+
+
+def _sum(counters: Iterable[Counter[Shape]]) -> Counter[Shape]:
+    total: Counter[Shape] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
+def _buy_apart(market: Market, wanted: Counter[Shape], allowance: Allowance) -> tuple[list[Purchase], Counter[Shape]]:
+    """One node for each copy: for each shape the cheapest offer that holds it, as far as limits allow."""
+    bought: list[Purchase] = []
+    left: Counter[Shape] = Counter()
+    for shape, count in sorted(wanted.items()):
+        for choice in sorted((market.choices[c] for c in market.opens[shape]), key=lambda c: (c.cost, c.offer.key)):
+            n = min(count, allowance.most(choice.offer))
+            if n > 0:
+                allowance.take(choice.offer, n)
+                bought.append(Purchase(choice, ((shape, 1),), n))
+                count -= n
+        if count:
+            left[shape] = count
+    return bought, left

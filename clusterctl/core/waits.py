@@ -1,0 +1,55 @@
+"""The sentences that say why something waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clusterctl.core.model import Demand, NodeState, NodeView, Offer, Reason, Shape, Wait
+from clusterctl.core.placement import describe
+
+_STAGE = {
+    NodeState.PLANNED: "being launched",
+    NodeState.REQUESTED: "being launched",
+    NodeState.BOOTING: "booting",
+    NodeState.JOINING: "joining",
+}
+
+
+def expected_ready(view: NodeView, now: float) -> float:
+    """When a node that is coming up should be ready: its launch plus the offer's boot time, but never in the past."""
+    return max(view.node.created + view.node.offer.boot_seconds, now + 1.0)
+
+
+def where(offer: Offer) -> str:
+    return f"{offer.instance_type} in {offer.zone}" if offer.zone else offer.instance_type
+
+
+def soon(seconds: float) -> str:
+    return f"ready in about {seconds:.0f} s"
+
+
+def wait_for_pending(demand: Demand, what: str, count: int, views: Sequence[NodeView], now: float) -> Wait:
+    """Work that has room on nodes which are still coming up."""
+    eta = max(expected_ready(view, now) for view in views)
+    first = views[0].node
+    others = f" and {len(views) - 1} more" if len(views) > 1 else ""
+    text = f"waiting for {what}: {first.id} ({where(first.offer)}){others} is {_STAGE[first.state]}, {soon(eta - now)}"
+    return Wait(demand.id, count, Reason("starting", text), eta, tuple(view.node.id for view in views))
+
+
+def wait_for_launch(demand: Demand, what: str, count: int, launches: Sequence[tuple[str, Offer]], now: float) -> Wait:
+    """Work that has room on nodes which this plan launches."""
+    boot = max(offer.boot_seconds for _, offer in launches)
+    others = f" and {len(launches) - 1} more" if len(launches) > 1 else ""
+    text = f"waiting for {what}: launching {where(launches[0][1])}{others}, {soon(boot)}"
+    return Wait(demand.id, count, Reason("launching", text), now + boot, tuple(node for node, _ in launches))
+
+
+def copies_of(shape: Shape, count: int) -> str:
+    return describe(shape) if count == 1 else f"{count} times {describe(shape)}"
+
+
+def bundles_text(bundles: Sequence[tuple[Shape, int]]) -> str:
+    """A gang in words: "a gang of 4 (4 times 1 x GPU)"."""
+    total = sum(n for _, n in bundles)
+    return f"a gang of {total} ({', '.join(copies_of(shape, n) for shape, n in bundles)})"
