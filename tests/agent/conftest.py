@@ -1,4 +1,4 @@
-"""A head for the agent under test to talk to: a real TLS server that speaks the wire protocol and writes down what it hears."""
+"""A head for the agent under test to talk to: a real TLS server that speaks the wire and notes what it hears."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PIECE = 256 * 1024
 
 @dataclass
 class Log:
-    """What arrived of one task's output: `data` in order of offsets, each byte once; `gaps` as (offset, bytes missing)."""
+    """What arrived of one task's output: `data` by offset, each byte once; `gaps` as (offset, bytes missing)."""
 
     data: bytearray = field(default_factory=bytearray)
     received: int = 0  # offset in the program's output

@@ -122,8 +122,10 @@ class Node:
     async def _keep_lease(self) -> None:
         """The dead-man switch: a head silent for `orphan_timeout` will not end this node, so the node does."""
         timeout = self._bootstrap.orphan_timeout
-        while (left := self._link.heard + timeout - time.monotonic()) > 0:
+        left = timeout
+        while left > 0:
             await asyncio.sleep(left)
+            left = self._link.heard + timeout - time.monotonic()
         self._end(EXIT_ORPHANED, f"the head was silent for {timeout:g} s")
 
     async def _end_work(self, reason: str) -> None:

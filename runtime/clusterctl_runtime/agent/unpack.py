@@ -1,7 +1,8 @@
 """Unpacking what a stranger may have packed: a zip of regular files and directories, and nothing else.
 
 The target is a fresh directory of ours. No link is ever made in it and every file is created new (O_EXCL, O_NOFOLLOW),
-so that a name without `..` cannot lead outside. What an archive claims about its sizes is not believed: bytes are counted.
+so that a name without `..` cannot lead outside. What an archive claims about its sizes is not believed: bytes are
+counted.
 """
 
 from __future__ import annotations
