@@ -29,6 +29,7 @@ from clusterctl.core.model import (
     Undrain,
 )
 from clusterctl.core.planner import plan as make_plan
+from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome, Provisioner
 from clusterctl.spec.to_core import core_limits, core_pools
 from clusterctl_runtime.head.config import HeadConfig
@@ -74,6 +75,7 @@ class Autoscaler:
         self.offers: tuple[Offer, ...] = ()
         self.offers_error = ""
         self.observed: tuple[Observed, ...] = ()
+        self._sightings: tuple[tuple[str, int], ...] = ()
         self.last_plan = Plan(())
         self.demand: tuple[Demand, ...] = ()
         self.decision_seconds: deque[float] = deque(maxlen=1000)
@@ -118,14 +120,14 @@ class Autoscaler:
     # ------------------------------------------------------------ one tick
 
     async def tick(self) -> None:
-        observed = await self._observe()
+        await self._observe()
         await self._refresh_offers()
         self._draining.check()
         groups, demand = job_demand(self._book)
         self.demand = demand + self._engine_demand()
         now = time.time()
         started = time.perf_counter()
-        plan = make_plan(self._policy, observed, self._state(now), self.demand, self.offers, now)
+        plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
         self.decision_seconds.append(time.perf_counter() - started)
         self.last_plan = plan
         self._book.set_waits(_waits_by_group(plan, groups))
@@ -136,13 +138,15 @@ class Autoscaler:
             for outcome in await asyncio.to_thread(self._provisioner.apply, plan):
                 self._after(outcome)
 
-    async def _observe(self) -> tuple[Observed, ...]:
+    async def _observe(self) -> None:
+        """A fresh look at the providers where one is due. The planner compares its time with each node's, so an older one
+        does no harm."""
         if not self._observe_now and time.time() - self._observed_at < OBSERVE_ACTIVE:
-            return ()
+            return
         self._observe_now = False
         self.observed = await asyncio.to_thread(self._provisioner.observe)
         self._observed_at = time.time()
-        return self.observed
+        self._sightings = count_sightings(self._state(self._observed_at), self.observed)
 
     async def _refresh_offers(self) -> None:
         try:
@@ -166,7 +170,7 @@ class Autoscaler:
             launches=self._provisioner.launches(now),
             failures=self._provisioner.failures(now),
             next_number=journal.next_numbers(),
-            sightings=tuple(sorted(self._provisioner.sightings.items())),
+            sightings=self._sightings,
         )
 
     # ------------------------------------------------------------ effects on the head's own books

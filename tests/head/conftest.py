@@ -1,0 +1,65 @@
+"""The head's parts on a real SQLite file, without a network."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.jobs import JobBook
+from clusterctl_runtime.head.ledger import Ledger
+from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.requests import JobRequest
+from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.work import Work
+
+from clusterctl.core.model import Node, NodeState, Offer
+from clusterctl.core.resources import Resources
+
+
+class Desk:
+    """The queue's records with two nodes of 4 CPUs; `sent` is what nodes were told."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.open()
+
+    def open(self) -> None:
+        self.store = Store(self.directory / "store.db")
+        self.book = JobBook(self.store)
+        self.events = EventLog(self.store)
+        self.ledger = Ledger()
+        self.logs = LogStore(self.directory / "logs")
+        for name in ("cpu-1", "cpu-2"):
+            self.ledger.open(_node(name), Resources.of(CPU=4), (), time.time())
+        self.work = Work(self.book, self.ledger, self.logs, self.events, self._send, lambda _: None)
+
+    def _send(self, node_id: str, message: dict[str, Any]) -> bool:
+        self.sent.append((node_id, message))
+        return True
+
+    def reopen(self) -> None:
+        """What a new process would find: everything that was written, and nothing that was only in memory."""
+        self.store.close()
+        self.open()
+        self.work.restore()
+
+    def job(self, **request: Any) -> Any:
+        body = JobRequest(argv=["true"], **request).model_dump()
+        body.pop("array")
+        return self.book.add(body)[0]
+
+
+def _node(name: str) -> Node:
+    offer = Offer("cpu", "local", "on-demand", "local", 0.0, Resources.of(CPU=4))
+    return Node(name, 1, "t", offer, NodeState.READY, 0.0, 0.0)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path)
+    yield desk
+    desk.store.close()
