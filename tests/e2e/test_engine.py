@@ -1,0 +1,153 @@
+"""Ray on a cluster of ours: the samples that users come with, on a cluster that started with no workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.cluster import LocalCluster, wait_until
+
+SPEC = """\
+cluster: demo
+provider: local
+pools:
+  - {name: cpu, min: 0, max: 2, resources: {CPU: 2}, idle_timeout: 15s}
+  - {name: tpu, min: 0, max: 1, resources: {CPU: 1, TPU: 1}, idle_timeout: 15s}
+  - {name: gpu, min: 0, max: 1, resources: {CPU: 1, GPU: 2}, idle_timeout: 15s}
+"""
+
+FAN_OUT = """
+import os, ray, helper
+ray.init()
+@ray.remote
+def square(x):
+    return helper.square(x), os.environ.get("GREETING"), ray.get_runtime_context().get_node_id()
+rows = ray.get([square.remote(i) for i in range(8)])
+print("squares", [r[0] for r in rows], {r[1] for r in rows})
+@ray.remote
+class Counter:
+    def __init__(self): self.n = 0
+    def add(self): self.n += 1; return self.n
+counter = Counter.remote()
+print("count", [ray.get(counter.add.remote()) for _ in range(3)])
+"""
+
+SHAPES = """
+import ray
+ray.init()
+@ray.remote(num_cpus=1, resources={"TPU": 1})
+def on_tpu(): return "tpu"
+@ray.remote(num_cpus=0, num_gpus=0.5)
+def on_gpu(): return tuple(ray.get_gpu_ids())
+print(ray.get(on_tpu.remote()), ray.get([on_gpu.remote() for _ in range(2)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    directory = tmp_path_factory.mktemp("ray")
+    cluster = LocalCluster(directory, SPEC)
+    try:
+        cluster.up(timeout=180)
+        yield cluster
+        cluster.down()
+        assert cluster.processes() == []
+    finally:
+        cluster.clean_up()
+
+
+def write_job(cluster: LocalCluster, name: str, text: str) -> Path:
+    work = cluster.directory / name
+    work.mkdir()
+    (work / "job.py").write_text(text)
+    (work / "helper.py").write_text("def square(x): return x * x\n")
+    return work / "job.py"
+
+
+def test_a_fan_out_and_an_actor_run_on_a_cluster_that_started_with_no_workers(ray_cluster):
+    assert ray_cluster.ready_nodes() == []
+    job = write_job(ray_cluster, "fan", FAN_OUT)
+    done = ray_cluster.cli("submit", "--working-dir", str(job.parent), "--env", "GREETING=hi", str(job), timeout=170)
+    assert "squares [0, 1, 4, 9, 16, 25, 36, 49] {'hi'}" in done.stdout
+    assert "count [1, 2, 3]" in done.stdout
+    events = ray_cluster.json("events")["events"]
+    assert [e for e in events if e["code"] == "launch" and e["subject"].startswith("cpu")]
+
+
+def test_custom_resources_and_fractions_of_a_gpu_bring_the_pools_that_offer_them(ray_cluster):
+    job = write_job(ray_cluster, "shapes", SHAPES)
+    done = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job), timeout=170)
+    assert "tpu [" in done.stdout
+
+
+def test_a_queue_job_takes_its_share_of_a_node_back_from_ray_and_returns_it(ray_cluster):
+    job_id = ray_cluster.submit("--pool", "cpu", "--cpus", "1", "--", "sleep", "8")
+    ray_cluster.wait_job(job_id, "running", 60)
+    node_id = ray_cluster.job(job_id)["attempts"][0]["nodes"][0]
+    probe = write_job(
+        ray_cluster, "probe", "import ray; ray.init(); print('cpus', [n['Resources'].get('CPU') for n in ray.nodes() if n['Alive']])"
+    )
+    shrunk = ray_cluster.cli("submit", "--working-dir", str(probe.parent), str(probe), timeout=60).stdout
+    assert "1.0" in shrunk, shrunk
+    ray_cluster.wait_job(job_id, "succeeded")
+    owner = {n["id"]: n["owner"] for n in ray_cluster.status()["nodes"]}
+    assert owner.get(node_id, "") == ""
+    restored = ray_cluster.cli("submit", "--working-dir", str(probe.parent), str(probe), timeout=60).stdout
+    assert "1.0" not in restored.replace("11.0", ""), restored
+
+
+def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
+    import urllib.error
+    import urllib.request
+
+    head = next(p for p in ray_cluster.processes() if "dashboard.py" in " ".join(p.cmdline()))
+    ports = [c.laddr for c in head.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert ports
+    assert {address.ip for address in ports} <= {"127.0.0.1", "::1"} or any(a.ip == "127.0.0.1" for a in ports)
+    refused = 0
+    for address in ports:
+        body = json.dumps({"entrypoint": "id"}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{address.port}/api/jobs/", body, {"Content-Type": "application/json"})
+        try:
+            urllib.request.urlopen(request, timeout=5)
+            raise AssertionError(f"port {address.port} accepted a job without a token")
+        except urllib.error.HTTPError as error:
+            assert error.code in (401, 403, 404, 405), error.code
+            refused += error.code in (401, 403)
+        except OSError:
+            continue
+    assert refused
+
+
+def test_a_raylet_killed_is_replaced_and_ray_retries_its_task(ray_cluster):
+    marks = ray_cluster.directory / "marks"
+    text = f"""
+import ray, time
+ray.init()
+@ray.remote(num_cpus=2, max_retries=3)
+def slow():
+    with open({str(marks)!r}, "a") as f: f.write(ray.get_runtime_context().get_node_id() + "\\n")
+    time.sleep(6)
+    return "done"
+print(ray.get(slow.remote()))
+"""
+    job = write_job(ray_cluster, "slow", text)
+    job_id = ray_cluster.submit("--working-dir", str(job.parent), str(job))
+    wait_until(marks.exists, 90, "the task started")
+    victim = marks.read_text().split()[0]
+    raylets = [p for p in ray_cluster.processes() if p.name() == "raylet" and any(victim in part for part in p.cmdline())]
+    assert raylets, "the raylet that runs the task"
+    raylets[0].kill()
+    ray_cluster.wait_job(job_id, "succeeded", 150)
+    assert "done" in ray_cluster.cli("logs", job_id).stdout
+    assert len(set(marks.read_text().split())) == 2
+
+
+def test_idle_nodes_of_ray_are_drained_and_removed(ray_cluster):
+    wait_until(lambda: ray_cluster.ready_nodes() == [] and len(ray_cluster.status()["nodes"]) == 1, 90, "only the head node is left")
+    reasons = [e["text"] for e in ray_cluster.json("events")["events"] if e["code"] == "drain"]
+    assert any("idle" in text for text in reasons)

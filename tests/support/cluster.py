@@ -1,0 +1,130 @@
+"""A real cluster of the local provider for tests: driven through the command line, watched through the API, and gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
+    """The first true value of `condition`; fails with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
+        time.sleep(0.02)
+
+
+class LocalCluster:
+    """One cluster in a home of its own. `spec` is the text of its cluster.yaml."""
+
+    def __init__(self, directory: Path, spec: str, name: str = "demo") -> None:
+        self.directory = directory
+        self.name = name
+        self.home = directory / "home"
+        self.spec = directory / "cluster.yaml"
+        self.spec.write_text(spec)
+        self.env = {**os.environ, "CLUSTERCTL_HOME": str(self.home), "NO_COLOR": "1", "RAY_DEDUP_LOGS": "0"}
+        self.env.pop("CLUSTERCTL_CLUSTER", None)
+
+    # ------------------------------------------------------------ the command line
+
+    def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "clusterctl", *args]
+        return subprocess.Popen(
+            command, env=self.env, cwd=self.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
+        )
+
+    def cli(self, *args: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Runs one command; `code` is the exit code it must have (None: any)."""
+        command = [sys.executable, "-m", "clusterctl", *args]
+        done = subprocess.run(
+            command, env=self.env, cwd=self.directory, text=True, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+        if code is not None:
+            assert done.returncode == code, f"{args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}\n{self.head_log()}"
+        return done
+
+    def json(self, *args: str) -> Any:
+        return json.loads(self.cli(*args, "--json").stdout)
+
+    def up(self, timeout: float = 120) -> None:
+        self.cli("up", str(self.spec), "-y", timeout=timeout)
+
+    # ------------------------------------------------------------ looking
+
+    @property
+    def head_dir(self) -> Path:
+        return self.home / "clusters" / self.name / "head"
+
+    def head_log(self, size: int = 3000) -> str:
+        path = self.head_dir / "head.log"
+        return path.read_text(errors="replace")[-size:] if path.exists() else "(no head.log)"
+
+    def head_pid(self) -> int:
+        return int(json.loads((self.head_dir / "head.json").read_text())["pid"])
+
+    def status(self) -> dict[str, Any]:
+        return self.json("status")
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return self.json("job", "show", job_id)
+
+    def wait_job(self, job_id: str, state: str, seconds: float = 60.0) -> dict[str, Any]:
+        """The job once it is in `state`; fails at once when it ended in another one."""
+
+        def reached() -> dict[str, Any] | None:
+            job = self.job(job_id)
+            final = job["state"] in ("succeeded", "failed", "cancelled")
+            assert not (final and job["state"] != state), f"{job_id} is {job['state']}: {job['reason']}\n{self.head_log()}"
+            return job if job["state"] == state else None
+
+        return wait_until(reached, seconds, f"job {job_id} {state}")
+
+    def submit(self, *args: str) -> str:
+        return self.json("submit", "-d", *args)["id"]
+
+    def ready_nodes(self, pool: str = "") -> list[dict[str, Any]]:
+        nodes = self.status()["nodes"]
+        return [n for n in nodes if n["state"] == "ready" and (n["pool"] == pool if pool else n["pool"] != "head")]
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs for this cluster, found by the home in its environment."""
+        marker = str(self.home)
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and process.environ().get("CLUSTERCTL_HOME") == marker:
+                    if process.status() != psutil.STATUS_ZOMBIE:
+                        found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    # ------------------------------------------------------------ the end
+
+    def down(self) -> None:
+        self.cli("down", self.name, "-y", timeout=120)
+
+    def clean_up(self) -> None:
+        """Whatever the test did: afterwards nothing of it runs."""
+        self.cli("down", self.name, "-y", code=None, timeout=120)
+        for process in self.processes():
+            process.kill()
+        psutil.wait_procs(self.processes(), timeout=10)
