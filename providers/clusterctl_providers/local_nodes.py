@@ -1,0 +1,208 @@
+"""A local node on disk: its directory, its papers, its agent's process.
+
+STATE/nodes/TOKEN/        0700; made first, so that a crash at any later point is found and finished by the same
+token instance.json         who it is: id, tags, offer, short directory
+    bootstrap.json 0600   what the agent starts from
+    alive                 locked by the agent for as long as it lives (the lock is inherited, not taken by it)
+    pid                   the agent's process id, once it was started
+    agent.log             what it printed
+STATE/ended/TOKEN         this token has had its instance: it never gets another one
+/tmp/cctl-XXXXXXXXXX/     the node's own directory (`directory` in the bootstrap): the agent, its work and the
+engine live here, because Unix sockets bear no path over 107 characters
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusterctl_providers.local_processes import MARK, instance_of, is_alive, marked_processes
+
+LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
+
+
+@dataclass(frozen=True)
+class LocalNode:
+    """The paths of one node; `papers` is instance.json."""
+
+    path: Path
+    papers: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.papers["id"])
+
+    @property
+    def short_dir(self) -> Path:
+        return Path(self.papers["short_dir"])
+
+    def pid(self) -> int:
+        """The agent's process id, 0 before it was started."""
+        try:
+            return int((self.path / "pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def runs(self) -> bool:
+        pid = self.pid()
+        return bool(pid) and instance_of(pid) == self.id and is_alive(pid)
+
+    def log_tail(self) -> str:
+        try:
+            with (self.path / "agent.log").open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL))
+                return file.read(LOG_TAIL).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
+@contextlib.contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """One process at a time changes this cluster's nodes; the lock goes when its holder dies."""
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def nodes_on_disk(state: Path) -> list[LocalNode]:
+    """Every node whose papers are written, by directory name. One without papers was never started: it is nothing
+    yet."""
+    try:
+        paths = sorted((state / "nodes").iterdir())
+    except FileNotFoundError:
+        return []
+    nodes: list[LocalNode] = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            nodes.append(LocalNode(path, json.loads((path / "instance.json").read_text())))
+    return nodes
+
+
+def has_ended(state: Path, token: str) -> bool:
+    return (state / "ended" / token).exists()
+
+
+def mark_ended(state: Path, token: str) -> None:
+    """Written before anything is ended: from here on the token is used up, whatever happens."""
+    (state / "ended").mkdir(parents=True, exist_ok=True, mode=0o700)
+    (state / "ended" / token).touch(mode=0o600)
+
+
+def write_node(state: Path, token: str, papers: Mapping[str, Any], bootstrap: Mapping[str, Any]) -> LocalNode:
+    """Makes the directories and papers of a node; finds them as they are when they exist. The papers come last."""
+    path = state / "nodes" / token
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    known = path / "instance.json"
+    if known.exists():
+        return LocalNode(path, json.loads(known.read_text()))
+    _make_short_dir(Path(papers["short_dir"]))
+    _write_private(path / "bootstrap.json", {**bootstrap, "directory": papers["short_dir"]})
+    _write_private(known, papers)
+    return LocalNode(path, papers)
+
+
+def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, str]) -> None:
+    """Starts the node's agent unless it runs. Call it under `locked`. The child inherits the lock on `alive` from the
+    instant of the fork on, so that a crash between fork and the note of its pid cannot lead to a second agent."""
+    alive = os.open(node.path / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _note_running_agent(node)
+            return
+        if node.pid():
+            return  # it ran and ended: a new one needs a new token
+        log = os.open(node.path / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            child = subprocess.Popen(
+                [*argv, "--bootstrap", str(node.path / "bootstrap.json")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=node.short_dir,
+                env={**os.environ, **extra_env, MARK: node.id},
+                start_new_session=True,
+                pass_fds=(alive,),
+            )
+        finally:
+            os.close(log)
+        _write_private(node.path / "pid", child.pid)
+        _CHILDREN[child.pid] = child
+    finally:
+        os.close(alive)
+
+
+def _note_running_agent(node: LocalNode) -> None:
+    """An agent was started by a process that ended before it noted the pid. Between fork and exec it does not bear
+    its mark yet, so we look for up to a second; the first to bear it is the agent."""
+    deadline = time.monotonic() + 1.0
+    while not node.pid() and time.monotonic() < deadline:
+        if pids := marked_processes().get(node.id):
+            _write_private(node.path / "pid", min(pids))
+            return
+        time.sleep(0.005)
+
+
+def remove_short_dir(path: Path) -> None:
+    if _is_ours(path):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_node(node: LocalNode) -> None:
+    """Removes what the node left on disk, its papers last so that a crash half-way is seen and finished."""
+    remove_short_dir(node.short_dir)
+    for item in sorted(node.path.iterdir(), key=lambda p: p.name == "instance.json"):
+        shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        node.path.rmdir()
+
+
+_CHILDREN: dict[int, subprocess.Popen[bytes]] = {}  # agents that this process started, to be reaped when they end
+
+
+def reap() -> None:
+    """Collects agents of ours that have ended, so that they do not stay behind as zombies."""
+    for pid, child in list(_CHILDREN.items()):
+        if child.poll() is not None:
+            del _CHILDREN[pid]
+
+
+def _make_short_dir(path: Path) -> None:
+    """In a directory that everyone may write to, a name that we did not make ourselves is not ours to use."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    if not _is_ours(path):
+        raise PermissionError(f"{path} exists and is not a private directory of this user: remove it and try again")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        info = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o077
+
+
+def _write_private(path: Path, data: Any) -> None:
+    """Whole or not at all, and for this user's eyes only from the first byte."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump(data, file)
+    part.replace(path)

@@ -1,0 +1,110 @@
+"""Finding and ending the processes of a local node, by the mark in their environment.
+
+A process id proves nothing (it may be another program's by now); the mark that every descendant inherits does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import psutil
+
+MARK = "CLUSTERCTL_INSTANCE"
+_MARKED = re.compile(rb"(?:^|\0)CLUSTERCTL_INSTANCE=([^\0]*)")
+_PROC = Path("/proc")
+_ON_LINUX = sys.platform.startswith("linux")
+FIRST_PAUSE = 0.002  # seconds between two looks at processes that end; doubles up to LONGEST_PAUSE
+LONGEST_PAUSE = 0.05
+KILL_LIMIT = 10.0  # seconds after which a process that survives SIGKILL is given up and named
+
+
+def instance_of(pid: int) -> str:
+    """The instance that a living process belongs to, "" for none, for a process that has ended or is another user's."""
+    try:
+        if not _ON_LINUX:
+            return psutil.Process(pid).environ().get(MARK, "")
+        match = _MARKED.search((_PROC / str(pid) / "environ").read_bytes())
+        return match.group(1).decode(errors="replace") if match else ""
+    except (OSError, psutil.Error):
+        return ""
+
+
+def marked_processes() -> dict[str, set[int]]:
+    """Instance -> ids of its living processes, over all processes of this machine that we may look at."""
+    found: dict[str, set[int]] = {}
+    for pid in psutil.pids():
+        instance = instance_of(pid)
+        if instance and is_alive(pid):
+            found.setdefault(instance, set()).add(pid)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """False for zombies: they hold nothing and only wait for their parent."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return False
+
+
+def environment(pid: int, name: str) -> str:
+    try:
+        return psutil.Process(pid).environ().get(name, "")
+    except (psutil.Error, OSError):
+        return ""
+
+
+def end_processes(agents: Mapping[str, int], grace: float) -> set[int]:
+    """Ends all processes of the instances in `agents` (instance -> its agent's pid or 0). The agent gets SIGTERM and at
+    most `grace` seconds to end its work in order; then everything that bears the mark, or descended from what bears
+    it, is killed, again and again until a look finds nothing. Returns what could not be ended."""
+    heads = [pid for instance, pid in agents.items() if pid and instance_of(pid) == instance]
+    family = _family(_marked(agents) | set(heads))
+    for pid in heads:
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).terminate()
+    _await(lambda: not any(is_alive(pid) for pid in heads), grace)
+    deadline, pause = time.monotonic() + KILL_LIMIT, FIRST_PAUSE
+    while rest := _alive(family | _family(_marked(agents))):
+        if time.monotonic() > deadline:
+            break
+        family |= rest
+        for process in rest:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+    return {process.pid for process in rest}
+
+
+def _marked(instances: Collection[str]) -> set[int]:
+    return {pid for pid in psutil.pids() if instance_of(pid) in instances}
+
+
+def _alive(processes: set[psutil.Process]) -> set[psutil.Process]:
+    """psutil compares start times: a process id that is someone else's by now is not alive in this sense."""
+    return {process for process in processes if process.is_running() and is_alive(process.pid)}
+
+
+def _family(pids: set[int]) -> set[psutil.Process]:
+    """The processes and all that descends from them now: some programs overwrite their environment with a title, and
+    only their parents show whose they are."""
+    found: set[psutil.Process] = set()
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            found.add(process)
+            found.update(process.children(recursive=True))
+    return found
+
+
+def _await(done: Callable[[], bool], limit: float) -> None:
+    deadline, pause = time.monotonic() + limit, FIRST_PAUSE
+    while not done() and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
