@@ -40,6 +40,7 @@ class Call:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    context: typer.Context | None = None
 
     def cluster(self) -> Cluster:
         return Registry().resolve(self.cluster_name)
@@ -86,7 +87,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*, context: typer.Context, **given: Any) -> Any:
         before: dict[str, Any] = context.obj if isinstance(context.obj, dict) else {}
         options = {name: given.pop(name) or before.get(name, default) for name, (_, default) in _SHARED.items()}
-        call = Call(options["cluster_name"], options["as_json"], options["quiet"], options["verbose"])
+        call = Call(options["cluster_name"], options["as_json"], options["quiet"], options["verbose"], context)
         try:
             code = function(call, **given)
         except ClusterctlError:

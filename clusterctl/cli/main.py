@@ -134,7 +134,8 @@ def run() -> NoReturn:
     except ClusterctlError as error:
         from clusterctl.cli.output import say
 
-        say(f"clusterctl: {error}")
+        # A spec's faults already begin with file:line:column, as editors and people look for them.
+        say(str(error) if hasattr(error, "faults") else f"clusterctl: {error}")
         sys.exit(error.exit_code)
     sys.exit(0)
 

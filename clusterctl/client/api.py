@@ -11,7 +11,7 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Any
@@ -149,7 +149,7 @@ class Api:
 
     # ---- one request, many answers
 
-    def stream(self, path: str, **query: Any) -> Iterator[Json]:
+    def stream(self, path: str, **query: Any) -> Generator[Json, None, None]:
         """The objects of an NDJSON answer until it ends; raises Lost when it breaks off in the middle."""
         with closing(self.clone()) as own:
             response = own._send("GET", path, query=query, timeout=SILENCE_SECONDS)
@@ -265,8 +265,10 @@ def with_patience(call: Callable[[], Json], patience: float) -> Json:
         pause = min(pause * 2, 0.5)
 
 
-def follow(open_stream: Callable[[], Iterator[Json]], *, patience: float = PATIENCE_SECONDS) -> Iterator[Json]:
-    """The objects of a stream, opened again whenever it breaks off; `open_stream` asks from where the last one left off.
+def follow(
+    open_stream: Callable[[], Generator[Json, None, None]], *, patience: float = PATIENCE_SECONDS
+) -> Generator[Json]:
+    """The objects of a stream, opened again whenever it breaks off: `open_stream` asks from where the last left off.
     Ends when the stream itself ends; raises Unreachable when the head stays away for `patience` seconds."""
     deadline, pause = time.monotonic() + patience, 0.02
     while True:

@@ -1,4 +1,4 @@
-"""Which files of a working directory are left out: what git ignores, what `.clusterctlignore` says, and a few always."""
+"""Which files of a working directory are left out: those git ignores, those of `.clusterctlignore`, and a few always."""
 
 from __future__ import annotations
 

@@ -28,11 +28,12 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster known here. `created` is unix seconds; `spec_path` is where the user's file was at the last `up`."""
+    """A cluster known here. `engine`: "ray" or "none"; `created`: unix seconds; `spec_path`: the user's file at the last `up`."""
 
     name: str
     uid: str
     provider: str
+    engine: str
     created: float
     spec_path: str
     directory: Path
@@ -79,7 +80,7 @@ class Registry:
             return []
         return sorted(path.name for path in self.root.iterdir() if (path / "cluster.json").is_file())
 
-    def create(self, name: str, *, provider: str, spec_path: str) -> Cluster:
+    def create(self, name: str, *, provider: str, engine: str, spec_path: str) -> Cluster:
         """The cluster `name`, made if it is new. Its uid is minted once and survives every later `up`."""
         directory = self.root / checked_name(name)
         known = read_json(directory / "cluster.json")
@@ -87,6 +88,7 @@ class Registry:
             "name": name,
             "uid": known.get("uid") or str(uuid.uuid4()),
             "provider": provider,
+            "engine": engine,
             "created": known.get("created") or time.time(),
             "spec_path": spec_path,
         }
@@ -108,6 +110,7 @@ class Registry:
             name=body["name"],
             uid=body["uid"],
             provider=body.get("provider", ""),
+            engine=body.get("engine", ""),
             created=float(body.get("created") or 0.0),
             spec_path=body.get("spec_path", ""),
             directory=directory,

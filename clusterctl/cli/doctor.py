@@ -1,0 +1,43 @@
+"""`clusterctl doctor`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.output import paint
+from clusterctl.cli.text import columns
+from clusterctl.client.diagnosis import diagnose
+from clusterctl.client.registry import Registry
+
+
+@verb
+def doctor(call: Call) -> int:
+    """Check this machine and say what to mend.
+
+    Ends with 1 when something that every cluster needs is missing.
+
+    \b
+    Example:
+      clusterctl doctor --json
+    """
+    checks = [vars(check) for check in diagnose(Registry())]
+    call.show({"ok": all(check["ok"] or not check["needed"] for check in checks), "checks": checks}, render)
+    return 0 if all(check["ok"] or not check["needed"] for check in checks) else 1
+
+
+def render(document: dict[str, Any]) -> str:
+    rows = [
+        [
+            paint("ok", "green")
+            if check["ok"]
+            else paint("MISSING", "red")
+            if check["needed"]
+            else paint("absent", "yellow"),
+            check["name"],
+            check["found"],
+            "" if check["ok"] else check["fix"],
+        ]
+        for check in document["checks"]
+    ]
+    return columns(["", "check", "found", "what to do"], rows)

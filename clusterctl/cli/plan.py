@@ -1,0 +1,50 @@
+"""`clusterctl plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.reading import read_spec
+from clusterctl.cli.render_plan import render_plan
+from clusterctl.client.api import Api
+from clusterctl.client.launch import SpecFile
+from clusterctl.client.registry import Registry
+from clusterctl.core.errors import Unreachable
+
+CHANGES = 10  # exit code of `--exit-code` when there is something to do
+
+
+@verb
+def plan(
+    call: Call,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")],
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 10 when there is something to do, else 0.")
+    ] = False,
+) -> int:
+    """Show what `up` would change, and what it costs before and after.
+
+    \b
+    Example:
+      clusterctl plan cluster.yaml --exit-code
+    """
+    document = plan_of(Registry(), read_spec(spec))
+    call.show(document, render_plan)
+    return CHANGES if exit_code and document.get("actions") else 0
+
+
+def plan_of(registry: Registry, source: SpecFile) -> dict[str, Any]:
+    """The running cluster's own answer; for a cluster without a head, all that its spec asks for."""
+    if source.name in registry.names():
+        try:
+            with Api.of(registry.load(source.name)) as api:
+                return api.post("/api/v1/plan", {"yaml": source.text})
+        except Unreachable:
+            pass
+    from clusterctl.client.planning import plan_new
+
+    return plan_new(source)

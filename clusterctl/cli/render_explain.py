@@ -1,0 +1,41 @@
+"""Reasons and stories as a person reads them; nothing here fetches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl.cli.escape import one_line
+from clusterctl.cli.render_jobs import clock
+from clusterctl.cli.render_status import state
+from clusterctl.cli.text import columns, duration
+
+
+def render_explain(document: dict[str, Any], now: float) -> str:
+    reason = document.get("reason") or {}
+    lines = [f"{document.get('kind', '')} {document['id']}: {state(document.get('state', ''))}"]
+    if reason.get("text"):
+        lines.append(f"reason  {one_line(reason['text'])} [{one_line(reason.get('code') or '-')}]")
+    if reason.get("fix"):
+        lines.append(f"fix     {one_line(reason['fix'])}")
+    if document.get("eta"):
+        lines.append(f"ready   in about {duration(document['eta'] - now)}")
+    if document.get("ahead"):
+        lines.append(f"ahead   {document['ahead']} queued before it")
+    passed = [[p["offer"], p.get("code", ""), p.get("text", "")] for p in document.get("passed_over") or []]
+    if passed:
+        lines += ["", columns(["offer passed over", "code", "why"], passed)]
+    if document.get("story"):
+        lines += ["", render_story(document["story"])]
+    return "\n".join(lines)
+
+
+def render_story(story: list[dict[str, Any]]) -> str:
+    rows = [
+        [clock(item.get("at")), item.get("event") or "", item.get("state") or "", item.get("reason") or ""]
+        for item in story
+    ]
+    return columns(["at", "event", "state", "reason"], rows) if rows else "no story yet"
+
+
+def render_event(event: dict[str, Any]) -> str:
+    return f"{clock(event['at'])}  {event['kind']:8}  {one_line(event['subject'])}  {event['code']}  {one_line(event['text'])}"

@@ -1,0 +1,106 @@
+"""`clusterctl init` and `clusterctl validate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clusterctl.cli import output
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.reading import read_spec
+from clusterctl.core.errors import UsageError
+
+
+@verb
+def init(
+    call: Call,
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.", show_default=False)] = Path(),
+    provider: Annotated[
+        str,
+        typer.Option(
+            "--provider",
+            "-p",
+            metavar="P",
+            help="local, docker, ssh, aws, gcp, azure, fake, or a starter like aws-gpu.",
+        ),
+    ] = "local",
+) -> None:
+    """Write a starter cluster.yaml and a job.py that runs on it.
+
+    Overwrites nothing.
+
+    \b
+    Example:
+      clusterctl init --provider local
+    """
+    from clusterctl.spec.init import write_starter
+
+    written = write_starter(provider, directory)
+    call.show({"provider": provider, "written": [str(path) for path in written]}, _render_written)
+
+
+def _render_written(document: dict[str, Any]) -> str:
+    spec = next((path for path in document["written"] if path.endswith(".yaml")), "cluster.yaml")
+    return f"wrote {' and '.join(document['written'])}; next: clusterctl up {spec}"
+
+
+@verb
+def validate(
+    call: Call,
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC]", help="The file to check.", show_default=False)
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
+) -> int:
+    """Check a spec: every fault with its line and column.
+
+    \b
+    Examples:
+      clusterctl validate cluster.yaml
+      clusterctl validate --schema > cluster.schema.json
+    """
+    if schema:
+        from clusterctl.spec.schema import json_schema
+
+        output.write(json.dumps(json_schema(), indent=2) + "\n")
+        return 0
+    if spec is None:
+        raise UsageError("name the file to check, as in `clusterctl validate cluster.yaml`")
+    document = check(spec)
+    if call.json:
+        output.write_json(document)
+    else:
+        for fault in document["faults"]:
+            output.say(fault["text"])
+        for warning in document["warnings"]:
+            output.say(f"{warning['text']} (`up` would refuse it)")
+        if document["valid"]:
+            output.write_line(f"{spec} is a valid spec of cluster {document['cluster']}")
+    return 0 if document["valid"] else 2
+
+
+def check(path: Path) -> dict[str, Any]:
+    """{"valid", "cluster", "faults", "warnings"}: warnings are parts that this version cannot carry out."""
+    from clusterctl.spec.faults import SpecError
+    from clusterctl.spec.support import unsupported
+
+    try:
+        source = read_spec(path)
+    except SpecError as error:
+        return {"valid": False, "cluster": "", "faults": [_place(fault) for fault in error.faults], "warnings": []}
+    warnings = [_place(fault) for fault in unsupported(source.spec, source.located)]
+    return {"valid": True, "cluster": source.name, "faults": [], "warnings": warnings}
+
+
+def _place(fault: Any) -> dict[str, Any]:
+    return {
+        "file": fault.file,
+        "line": fault.line,
+        "column": fault.column,
+        "message": fault.message,
+        "suggestion": fault.suggestion,
+        "text": str(fault),
+    }

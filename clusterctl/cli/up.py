@@ -1,0 +1,122 @@
+"""`clusterctl up`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.progress import make_progress
+from clusterctl.cli.reading import read_spec
+from clusterctl.cli.render_plan import destructive, render_plan
+from clusterctl.client.api import Api, follow
+from clusterctl.client.launch import Started, bring_up
+from clusterctl.client.lock import changing
+from clusterctl.client.readiness import Readiness
+from clusterctl.client.registry import Registry
+from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+
+
+@verb
+def up(
+    call: Call,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before nodes are drained or replaced.")] = False,
+    timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="Give up waiting after so long, as in 90s or 20m.")
+    ] = "20m",
+) -> None:
+    """Make the cluster be as the spec says; again does no harm.
+
+    Returns when the head and every pool's min are ready. Running jobs are not touched unless the plan says so.
+
+    \b
+    Example:
+      clusterctl up cluster.yaml
+    """
+    began = time.monotonic()
+    from clusterctl.spec.support import check_supported
+
+    patience = _seconds(timeout)
+    source = read_spec(spec)
+    check_supported(source.spec, source.located)
+    registry = Registry()
+    with changing(registry, source.name, "up"):
+        started = bring_up(registry, source, call.say, lambda api: _confirm(call, api, source.text, yes))
+        status = _wait(call, started, patience)
+    document = {
+        "cluster": started.cluster.name,
+        "uid": started.cluster.uid,
+        "head": started.head,
+        "spec_changed": started.spec_changed,
+        "seconds": round(time.monotonic() - began, 3),
+        "pools": status.get("pools", []),
+    }
+    call.show(document, _render_done)
+
+
+def _seconds(text: str) -> float:
+    from clusterctl.spec.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from error
+
+
+def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:
+    """Shows what the new spec would take down, and asks; refuses where nobody can be asked."""
+    if yes:
+        return
+    try:
+        plan = api.post("/api/v1/plan", {"yaml": text})
+    except NotFound:
+        return
+    actions = destructive(plan)
+    if not actions:
+        return
+    call.say(render_plan({**plan, "actions": actions}))
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ClusterctlError("the new spec drains or replaces nodes: look at `clusterctl plan SPEC`, then pass -y")
+    if not typer.confirm("Go on?", err=True):
+        raise ClusterctlError("nothing was changed")
+
+
+def _wait(call: Call, started: Started, patience: float) -> dict[str, Any]:
+    """Follows the cluster until it is ready; raises ClusterctlError that says what is missing, node by node."""
+    readiness, deadline = Readiness(), time.monotonic() + patience
+    with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
+        for status in statuses:
+            if readiness.feed(status):
+                return status
+            if readiness.hopeless:
+                raise ClusterctlError(_why_not(started, readiness, "gave up"))
+            progress.show(status, readiness.waiting)
+            if time.monotonic() > deadline:
+                raise ClusterctlError(_why_not(started, readiness, f"not ready after {patience:g} s"))
+    raise ClusterctlError(_why_not(started, readiness, "its head ended"))
+
+
+def _statuses(api: Api) -> Generator[dict[str, Any], None, None]:
+    """The first document at once, then every change; also now and then without a change, so that time can run out."""
+    yield api.get("/api/v1/status")
+    yield from follow(lambda: api.stream("/api/v1/status", watch=1))
+
+
+def _why_not(started: Started, readiness: Readiness, what: str) -> str:
+    lines = [f"cluster {started.cluster.name!r}: {what}"]
+    lines += [f"  waiting for {text}" for text in readiness.waiting]
+    lines += [f"  failed: {text}" for text in dict.fromkeys(readiness.hopeless or readiness.failures[-3:])]
+    lines.append("  the cluster stays as it is: `clusterctl events` tells more, `up` again goes on, `down` ends it")
+    return "\n".join(lines)
+
+
+def _render_done(document: dict[str, Any]) -> str:
+    pools = ", ".join(f"{p['name']} {p.get('ready', 0)} ready (max {p.get('max')})" for p in document["pools"])
+    return f"cluster {document['cluster']} is up after {document['seconds']:.1f} s" + (f": {pools}" if pools else "")

@@ -1,0 +1,148 @@
+"""Waiting for a job: its output as it comes, why it waits meanwhile, and what Ctrl-C means."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from contextlib import closing
+
+import typer
+
+from clusterctl.cli.call import Call
+from clusterctl.cli.print_logs import LogPrinter
+from clusterctl.client.api import PATIENCE_SECONDS, Api, follow, with_patience
+from clusterctl.client.logs import FINAL, End, LogReader
+from clusterctl.core.errors import ClusterctlError
+
+INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a program that Ctrl-C ended
+QUIET_SECONDS = 0.3  # most jobs have begun by then: only those that have not are asked why
+
+
+def wait_for_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
+    """Streams the job's log to its end; returns the exit code for the shell. Ctrl-C asks whether to cancel or detach."""
+    reader, printer = LogReader(api, job_id, ranks=ranks), LogPrinter(ranks=ranks > 1, as_json=call.json)
+    cancelled = False
+    while True:
+        try:
+            end = _stream(call, api, job_id, reader, printer)
+            break
+        except KeyboardInterrupt:
+            if cancelled or not _wants_cancel(job_id):
+                call.say(f"\ndetached: job {job_id} goes on. `clusterctl logs -f {job_id}` shows its output again,")
+                call.say(f"`clusterctl job cancel {job_id}` ends it")
+                return INTERRUPTED
+        api.clone().post(f"/api/v1/jobs/{job_id}/cancel")
+        call.say(f"cancelling job {job_id}; Ctrl-C again detaches")
+        cancelled = True
+    if end.state != "succeeded":
+        reason = api.clone().get(f"/api/v1/jobs/{job_id}").get("reason")
+        call.say(f"job {job_id} {end.state}" + (f": {reason}" if reason else ""))
+    return exit_code(end)
+
+
+def exit_code(end: End) -> int:
+    """The program's own code; 1 where the job did not succeed and no code of the program says so."""
+    return (end.exit_code or 0) if end.state == "succeeded" else (end.exit_code or 1)
+
+
+def _stream(call: Call, api: Api, job_id: str, reader: LogReader, printer: LogPrinter) -> End:
+    reasons = Reasons(call, api.clone(), job_id)
+    reasons.start()
+    end: End | None = None
+    try:
+        with closing(reader.pieces(follow_on=True)) as pieces:
+            for piece in pieces:
+                reasons.stop()
+                if isinstance(piece, End):
+                    end = piece
+                else:
+                    printer.show(piece)
+    finally:
+        reasons.stop()
+    printer.end(end)
+    if end is None:
+        raise ClusterctlError(
+            f"the log of job {job_id} ended before the job: `clusterctl job show {job_id}` says how it is"
+        )
+    return end
+
+
+def _wants_cancel(job_id: str) -> bool:
+    """Asks on a terminal; elsewhere, and after a second Ctrl-C, the job goes on."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    try:
+        answer = typer.prompt(
+            f"\nJob {job_id}: cancel it, or detach and let it go on? [c/D]", default="d", show_default=False, err=True
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        return False
+    return answer.strip().lower().startswith("c")
+
+
+class Reasons(threading.Thread):
+    """Says on stderr why the job waits, once per reason, until it begins. A thread of its own, since the main one is
+    reading the log; it ends with the process."""
+
+    def __init__(self, call: Call, api: Api, job_id: str) -> None:
+        super().__init__(daemon=True, name=f"reasons of {job_id}")
+        self._call = call
+        self._api = api
+        self._job_id = job_id
+        self._over = threading.Event()
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def run(self) -> None:
+        if self._call.quiet or self._over.wait(QUIET_SECONDS):
+            return
+        said = ""
+        try:
+            for job in follow(lambda: self._api.stream(f"/api/v1/jobs/{self._job_id}/watch")):
+                if self._over.is_set() or job.get("state") != "queued":
+                    return
+                text = waiting_text(job)
+                if text and text != said:
+                    self._call.say(text)
+                    said = text
+        except ClusterctlError:
+            return  # the log's own stream says what is wrong
+
+
+def waiting_text(job: dict[str, object]) -> str:
+    """ "waiting for 1 x GPU: launching g6.xlarge, ready in about 70 s", "" when nothing is known."""
+    wait = job.get("wait")
+    if not isinstance(wait, dict):
+        return ""
+    text = str(wait.get("text") or "")
+    text = text if not text or text.startswith("waiting") else f"waiting: {text}"
+    return f"{text} ({wait['fix']})" if text and wait.get("fix") else text
+
+
+def wait_for_array(call: Call, api: Api, array_id: str) -> int:
+    """Waits for every job of an array and says how they ended; 0 when all succeeded, else 1."""
+    try:
+        counts = _follow_array(call, api, array_id)
+    except KeyboardInterrupt:
+        call.say(f"\ndetached: the jobs of {array_id} go on. `clusterctl job cancel {array_id}` ends them")
+        return INTERRUPTED
+    document = {"id": array_id, "counts": counts}
+    call.show(document, lambda _: f"array {array_id}: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    return 0 if set(counts) <= {"succeeded"} else 1
+
+
+def _follow_array(call: Call, api: Api, array_id: str) -> dict[str, int]:
+    """Looks again whenever the cluster's own figures change."""
+    said = ""
+    for _ in follow(lambda: api.stream("/api/v1/status", watch=1)):
+        jobs = with_patience(lambda: api.get("/api/v1/jobs", array=array_id, limit=100_000), PATIENCE_SECONDS)["jobs"]
+        counts = dict(sorted(Counter(str(job["state"]) for job in jobs).items()))
+        text = ", ".join(f"{n} {state}" for state, n in counts.items())
+        if set(counts) <= FINAL:
+            return counts
+        if text != said:
+            call.say(f"array {array_id}: {text}")
+            said = text
+    raise ClusterctlError(f"the head ended before the jobs of {array_id}: `clusterctl up SPEC` starts it again")

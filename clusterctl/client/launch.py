@@ -1,0 +1,107 @@
+"""`up`, as far as this machine is concerned: the cluster's files, its head, and the spec in force.
+
+Every step can be repeated: an `up` that was interrupted anywhere is finished by the next one, or undone by `down`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client import headprocess
+from clusterctl.client.api import Api
+from clusterctl.client.private import write_private
+from clusterctl.client.registry import Cluster, Registry
+
+if TYPE_CHECKING:
+    from clusterctl.spec.document import Document
+    from clusterctl.spec.model import ClusterSpec
+
+
+@dataclass(frozen=True)
+class SpecFile:
+    """A spec as the user wrote it and as it was understood."""
+
+    path: Path
+    text: str
+    spec: ClusterSpec
+    located: Document  # knows the place of every key
+
+    @property
+    def name(self) -> str:
+        return self.spec.cluster
+
+
+@dataclass(frozen=True)
+class Started:
+    """What `bring_up` found and did."""
+
+    cluster: Cluster
+    head: str  # "running" | "started"
+    spec_changed: bool
+
+
+def bring_up(
+    registry: Registry, source: SpecFile, tell: Callable[[str], None], confirm: Callable[[Api], None]
+) -> Started:
+    """Sees to it that a head runs and has this spec. `confirm(api)` is called before a running cluster gets a spec other
+    than the one in force, and raises to stop. The caller holds the cluster's lock."""
+    cluster = registry.create(
+        source.name,
+        provider=source.spec.provider_name,
+        engine="ray" if source.spec.ray else "none",
+        spec_path=str(source.path.absolute()),
+    )
+    if headprocess.answers(cluster):
+        with Api.of(cluster) as api:
+            return Started(cluster, "running", _put_spec(api, cluster, source, confirm))
+    if headprocess.supervisor_pid(cluster):
+        tell(f"the head of cluster {cluster.name} is being started again")
+        headprocess.start(cluster)
+        with Api.of(cluster) as api:
+            return Started(cluster, "running", _put_spec(api, cluster, source, confirm))
+    changed = _text_of(cluster.spec_file) != source.text
+    write_files(cluster, source)
+    tell(f"starting the head of cluster {cluster.name}")
+    headprocess.start(cluster)
+    return Started(cluster, "started", changed)
+
+
+def _put_spec(api: Api, cluster: Cluster, source: SpecFile, confirm: Callable[[Api], None]) -> bool:
+    if _text_of(cluster.spec_file) != source.text:
+        confirm(api)
+    changed = bool(api.put("/api/v1/spec", {"yaml": source.text}).get("changed"))
+    # After the head took it: an interrupted `up` then asks again instead of believing that it was done.
+    if _text_of(cluster.spec_file) != source.text:
+        write_private(cluster.spec_file, source.text)
+    return changed
+
+
+def write_files(cluster: Cluster, source: SpecFile) -> None:
+    """The files a head starts from. The token stays as it is once minted; the head's own file holds only its hash."""
+    token = cluster.read_client().get("token") or secrets.token_urlsafe(32)
+    write_private(cluster.client_file, json.dumps({"url": "", "token": token}))
+    config: dict[str, Any] = {
+        "name": cluster.name,
+        "uid": cluster.uid,
+        "spec_yaml": source.text,
+        "spec": source.spec.model_dump(mode="json", by_alias=True),
+        "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
+        "state_dir": str(cluster.provider_dir),
+        "engine_python": sys.executable,
+    }
+    write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
+    write_private(cluster.spec_file, source.text)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

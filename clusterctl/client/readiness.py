@@ -1,0 +1,74 @@
+"""When is `up` done? Judged from the documents of `GET /api/v1/status`, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+GIVE_UP_AFTER = 3  # failed launches of a pool while it stays below its min
+_ENGINE_DONE = frozenset({"", "none", "ready"})
+
+
+@dataclass
+class Readiness:
+    """Feed it status documents; then `waiting` says what is missing, and `hopeless` why waiting longer is of no use."""
+
+    waiting: list[str] = field(default_factory=list)
+    hopeless: list[str] = field(default_factory=list)
+    _failed: dict[str, dict[str, str]] = field(default_factory=dict)  # pool -> "node/since" -> reason
+
+    def feed(self, status: dict[str, Any]) -> bool:
+        """True when the head node and every pool's min are ready and the engine is up."""
+        nodes = status.get("nodes") or []
+        for node in nodes:
+            if node.get("state") == "failed":
+                reasons = self._failed.setdefault(node.get("pool", ""), {})
+                reasons[f"{node.get('id')}/{node.get('since')}"] = f"{node.get('id')}: {node.get('reason') or 'failed'}"
+        self.waiting = _missing_nodes(status, nodes) + _missing_engine(status.get("engine") or {})
+        self.hopeless = [reason for pool in self._short(status, nodes) for reason in self._given_up(pool)]
+        if (status.get("engine") or {}).get("state") == "failed":
+            self.hopeless += _missing_engine(status["engine"])
+        return not self.waiting
+
+    def _short(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
+        """Pools that have fewer ready nodes than they must."""
+        short = [p["name"] for p in status.get("pools") or [] if p.get("ready", 0) < p.get("min", 0)]
+        return short if _head_is_ready(nodes) else ["head", *short]
+
+    def _given_up(self, pool: str) -> list[str]:
+        reasons = list(self._failed.get(pool, {}).values())
+        return reasons[-GIVE_UP_AFTER:] if len(reasons) >= GIVE_UP_AFTER else []
+
+    @property
+    def failures(self) -> list[str]:
+        """Why launches failed so far, newest last."""
+        return [reason for reasons in self._failed.values() for reason in reasons.values()]
+
+
+def _head_is_ready(nodes: list[dict[str, Any]]) -> bool:
+    return any(node.get("pool") == "head" and node.get("state") == "ready" for node in nodes)
+
+
+def _missing_nodes(status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
+    missing = [] if _head_is_ready(nodes) else [_state_of("head node", [n for n in nodes if n.get("pool") == "head"])]
+    for pool in status.get("pools") or []:
+        ready, wanted = pool.get("ready", 0), pool.get("min", 0)
+        if pool["name"] != "head" and ready < wanted:
+            unready = [n for n in nodes if n.get("pool") == pool["name"] and n.get("state") != "ready"]
+            missing.append(_state_of(f"pool {pool['name']}: {ready} of {wanted} ready", unready))
+    return missing
+
+
+def _state_of(what: str, nodes: list[dict[str, Any]]) -> str:
+    states = ", ".join(
+        f"{n.get('id')} {n.get('state')}" + (f" ({n['reason']})" if n.get("reason") else "") for n in nodes
+    )
+    return f"{what} [{states}]" if states else what
+
+
+def _missing_engine(engine: dict[str, Any]) -> list[str]:
+    state = engine.get("state") or ""
+    if state in _ENGINE_DONE:
+        return []
+    detail = engine.get("message") or ""
+    return [f"engine {engine.get('name', '')} {state}".strip() + (f" ({detail})" if detail else "")]

@@ -1,0 +1,108 @@
+"""`down`: the head ends its nodes; what is left of them, and of the head, is ended from here by the cluster's uid.
+
+Works whatever state `up` or the head is in, and can be repeated: the cluster is forgotten only when its providers list
+nothing any more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client import headprocess
+from clusterctl.client.api import Api, with_patience
+from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.core.errors import ClusterctlError, NotFound
+
+if TYPE_CHECKING:
+    from clusterctl.provision.journal import Journal
+
+PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
+
+
+def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None]) -> None:
+    """Ends everything of `cluster` and forgets it. The caller holds the cluster's lock."""
+    if headprocess.answers(cluster):
+        _ask_head(cluster, tell)
+    headprocess.stop(cluster)
+    end_leftovers(cluster, tell)
+    registry.forget(cluster)
+
+
+def _ask_head(cluster: Cluster, tell: Callable[[str], None]) -> None:
+    tell(f"the head of cluster {cluster.name} ends its nodes")
+    try:
+        with Api.of(cluster) as api:
+            with_patience(lambda: api.post("/api/v1/down", timeout=None), 10.0)
+    except ClusterctlError as error:
+        tell(f"{error}; going on from here")
+        return
+    headprocess.wait_for_end(cluster)
+
+
+def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
+    """Ends what the cluster's providers still list with its uid; returns after two complete lists without anything."""
+    config = read_json(cluster.head_dir / "config.json")
+    if not config:
+        return  # no head was ever started, so nothing was ever launched
+    from clusterctl.provision.provisioner import Provisioner
+
+    providers = make_providers(cluster, config["spec"])
+    with _journal(cluster, tell) as journal:
+        journal.acquire(f"clusterctl down (process {os.getpid()})")
+        provisioner = Provisioner(
+            journal, providers, _no_bootstrap, cluster=cluster.name, uid=cluster.uid, clock=time.time
+        )
+        try:
+            provisioner.down(tell, patience=PATIENCE)
+        finally:
+            provisioner.close()
+
+
+def make_providers(cluster: Cluster, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Every provider that this spec names, the cluster's own first."""
+    from clusterctl_providers import ProviderUnavailable, make_provider
+    from clusterctl_providers.base import ProviderContext
+
+    settings = spec["provider"] if isinstance(spec["provider"], dict) else {spec["provider"]: {}}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    names = [*settings, *(pool.get("provider") for pool in spec.get("pools", []) if pool.get("provider"))]
+    providers: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        context = ProviderContext(
+            cluster=cluster.name,
+            uid=cluster.uid,
+            state_dir=str(cluster.provider_dir),
+            settings=settings.get(name) or {},
+            auth=spec.get("auth") or {},
+        )
+        try:
+            providers[name] = make_provider(name, context)
+        except ProviderUnavailable as error:
+            raise NotFound(str(error)) from error
+    return providers
+
+
+@contextmanager
+def _journal(cluster: Cluster, tell: Callable[[str], None]) -> Iterator[Journal]:
+    """The cluster's journal; a damaged one is set aside, since the providers' lists say what there is to end."""
+    from clusterctl.provision.journal import Journal, JournalDamaged, rebuild
+
+    path = cluster.head_dir / "nodes.db"
+    try:
+        journal = Journal(path)
+    except JournalDamaged as error:
+        tell(f"{error}; ending what the providers list")
+        rebuild(path)
+        journal = Journal(path)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _no_bootstrap(*_: Any) -> Mapping[str, Any]:
+    raise ClusterctlError("`down` was about to start a node: this is a fault of clusterctl, please report it")
