@@ -21,7 +21,7 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True)
 class InstanceType:
-    """A machine type. `memory_gib` is nominal, `gpu_memory_gib` per device; `gpu_count` below 1 is a slice of a device."""
+    """A machine type. `memory_gib` is nominal, `gpu_memory_gib` per device; `gpu_count` below 1 is a slice of one."""
 
     provider: str
     name: str

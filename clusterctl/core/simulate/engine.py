@@ -1,0 +1,366 @@
+"""The discrete-event loop: jobs arrive and end, machines boot, come and go, and a policy decides when something changed.
+
+One thread, a clock that jumps from event to event, every chance drawn from the seed: equal inputs give equal logs. Jobs
+are placed by `core.placement.place` under every policy, so that policies differ in what they buy and let go, not in who
+comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from heapq import heappop, heappush
+
+from clusterctl.core.model import Limits, Node, NodeState, Observed, Offer, Pool, Reason, Spend, Wait
+from clusterctl.core.placement import place
+from clusterctl.core.simulate.books import Books, RunningJob
+from clusterctl.core.simulate.cloud import Machine, SimulatedCloud
+from clusterctl.core.simulate.executor import Executor
+from clusterctl.core.simulate.jobs import Trace
+from clusterctl.core.simulate.policy import Policy, Situation
+from clusterctl.core.simulate.record import Recorder, Result
+from clusterctl.core.simulate.summary import summarise
+from clusterctl.core.simulate.waiting import Key, Ticket, WaitingJobs
+from clusterctl.core.simulate.world import World
+
+CLUSTER = "simulated"
+UID = "5f0c7a52-0000-4000-8000-000000000000"
+STARVE_AFTER = 600.0  # as the head's dispatcher
+PATIENCE = 7 * 86_400.0  # seconds without any progress after which waiting jobs count as unserved
+TAIL = 2 * 3600.0  # seconds granted after the last job for nodes to be let go
+LOOK_AGAIN = 5.0  # seconds after which the list is read again while it was partial, or shows what is not understood
+_WINDOW = 64  # waiting jobs that one call of `place` is given
+
+
+class Event(IntEnum):
+    """Order matters at equal times: what frees capacity comes before what asks for it, deciding comes last."""
+
+    JOB_ENDS = 0
+    NODE_JOINS = 1
+    NOTICE = 2
+    RECLAIM = 3
+    VANISH = 4
+    CALL = 5
+    DRAIN_DEADLINE = 6
+    SUBMIT = 7
+    DECIDE = 8
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A cluster to simulate: what may be bought, within which limits."""
+
+    pools: tuple[Pool, ...]
+    offers: tuple[Offer, ...]
+    limits: Limits = field(default_factory=Limits)
+
+
+class Simulation:
+    """One policy on one trace in one world. `run` plays it to the end; `check` is called after every instant."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        trace: Trace,
+        policy: Policy,
+        world: World,
+        seed: int,
+        *,
+        keep_log: bool = False,
+        check: Callable[[Simulation], None] | None = None,
+    ) -> None:
+        self.setting = setting
+        self.trace = trace
+        self.policy = policy
+        self.world = world
+        self.seed = seed
+        self.now = 0.0
+        self.record = Recorder(keep_log=keep_log)
+        self.cloud = SimulatedCloud(world, seed, CLUSTER, UID)
+        self.books = Books()
+        self.waiting = WaitingJobs()
+        self.executor = Executor(self)
+        self.waits: dict[str, Wait] = {}
+        self._check = check
+        self._events: list[tuple[float, int, int, object]] = []
+        self._number = 0
+        self._left: dict[str, float] = {}  # job -> seconds still to be done, for jobs that lost an attempt
+        self._attempts: dict[str, int] = {}
+        self._submitted = 0
+        self._refused: set[Key] = set()  # groups whose first job did not fit since capacity last grew
+        self._dispatch = False
+        self._decide_at: float | None = None
+        self._progress = 0.0  # when something last happened besides looking
+        longest = max((job.duration for job in trace.jobs), default=0.0)
+        self._horizon = (trace.jobs[-1].submit if trace.jobs else 0.0) + 5 * longest + 30 * 86_400.0
+
+    # ------------------------------------------------------------ the clock
+
+    def at(self, time: float, event: Event, payload: object = None) -> None:
+        self._number += 1
+        heappush(self._events, (max(time, self.now), int(event), self._number, payload))
+
+    def run(self) -> Result:
+        if self.trace.jobs:
+            self.at(self.trace.jobs[0].submit, Event.SUBMIT, 0)
+        self.changed()
+        while self._events and not self._is_over(self._events[0][0]):
+            self.now = self._events[0][0]
+            self.record.meter.advance(self.now)
+            while self._events and self._events[0][0] == self.now:
+                _, event, _, payload = heappop(self._events)
+                if event == Event.DECIDE and payload != self._decide_at:
+                    continue  # an earlier or later decision took its place
+                self.record.events += 1
+                if event != Event.DECIDE:
+                    self._progress = self.now
+                    self._handle(Event(event), payload)
+                else:
+                    self._start_jobs()
+                    self._decide()
+            self._start_jobs()
+            self.record.look(self.now, len(self.books.running), self.waiting.count)
+            if self._check is not None:
+                self._check(self)
+        return summarise(self)
+
+    def _is_over(self, next_at: float) -> bool:
+        if next_at > self._horizon:
+            return True
+        if self._submitted < len(self.trace.jobs) or self.books.running:
+            return False
+        if self.waiting.count:
+            return next_at - self._progress > PATIENCE
+        if not self.cloud.listed and not self.books.nodes:
+            return True
+        least = sum(pool.min for pool in self.setting.pools)
+        idle = all(record.node.state is NodeState.READY for record in self.books.nodes.values())
+        return (idle and len(self.books.nodes) <= least) or next_at - self.record.last_end > TAIL
+
+    def changed(self) -> None:
+        """Something happened that a policy should know: it decides at the time it names."""
+        self._decide_no_later(max(self.policy.due(self.now), self.now))
+
+    def _decide_no_later(self, time: float) -> None:
+        if self._decide_at is None or time < self._decide_at:
+            self._decide_at = time
+            self.at(time, Event.DECIDE, time)
+
+    # ------------------------------------------------------------ what happens
+
+    def _handle(self, event: Event, payload: object) -> None:
+        if event is Event.SUBMIT:
+            self._submit(payload)  # type: ignore[arg-type]
+        elif event is Event.JOB_ENDS:
+            self._job_ends(*payload)  # type: ignore[misc]
+        elif event is Event.NODE_JOINS:
+            self._node_joins(payload)  # type: ignore[arg-type]
+        elif event is Event.NOTICE:
+            self._notice(payload)  # type: ignore[arg-type]
+        elif event is Event.RECLAIM:
+            self._reclaim(payload)  # type: ignore[arg-type]
+        elif event is Event.VANISH:
+            self.cloud.vanish(payload)  # type: ignore[arg-type]
+            self.changed()
+        elif event is Event.CALL:
+            self.executor.create(payload)  # type: ignore[arg-type]
+        else:
+            self._drain_deadline(*payload)  # type: ignore[misc]
+
+    def _submit(self, index: int) -> None:
+        job = self.trace.jobs[index]
+        self._submitted = index + 1
+        if self._submitted < len(self.trace.jobs):
+            self.at(self.trace.jobs[self._submitted].submit, Event.SUBMIT, self._submitted)
+        self.record.log(self.now, "submit", job.id)
+        self.waiting.add(Ticket(job, index, self.now))
+        self._dispatch = True
+
+    def _job_ends(self, job_id: str, attempt: int) -> None:
+        running = self.books.running.get(job_id)
+        if running is None or running.attempt != attempt:
+            return  # that attempt was lost before
+        self.books.stop(job_id, self.now)
+        self.record.used(running.job, self.now - running.started)
+        self.record.ended(self.now)
+        self._left.pop(job_id, None)
+        self.record.log(self.now, "end", job_id)
+        self.capacity_grew(running.ranks)
+
+    def capacity_grew(self, node_ids: tuple[str, ...]) -> None:
+        """Work left these nodes: others may start, and a node that is idle or draining is news for the policy."""
+        self._refused.clear()
+        self._dispatch = True
+        for node_id in set(node_ids):
+            record = self.books.nodes.get(node_id)
+            if record is not None and not record.work:
+                if record.drain == "requested":
+                    self.books.note(node_id, drain="acked")
+                self.changed()
+
+    def _node_joins(self, machine: Machine) -> None:
+        record = self.books.nodes.get(machine.node_id)
+        if machine.ended is not None or record is None or record.node.generation != machine.generation:
+            return
+        if record.node.state not in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING):
+            return
+        self.books.move(machine.node_id, "joined", self.now, Reason("joined", "its agent dialled in"), machine.id)
+        self.books.move(machine.node_id, "ready", self.now, Reason("ready", "it takes work"))
+        self.record.log(self.now, "ready", machine.node_id)
+        self._refused.clear()
+        self._dispatch = True
+        self.changed()
+
+    def _notice(self, machine: Machine) -> None:
+        if machine.ended is None and machine.node_id in self.books.nodes:
+            self.books.note(machine.node_id, preempt_at=machine.reclaimed)
+            self.record.log(self.now, "notice", machine.node_id)
+            self.changed()
+
+    def _reclaim(self, machine: Machine) -> None:
+        """The spot market takes a machine: its jobs go back to the queue, the list stops showing it."""
+        if self.cloud.terminate(machine.id, self.now) is None:
+            return
+        self.record.interruptions += 1
+        self.record.log(self.now, "reclaimed", machine.node_id)
+        self.stop_bill(machine)
+        self.evict(machine.node_id)
+        self.changed()
+
+    def drain_until(self, deadline: float, node: Node) -> None:
+        """What still runs on a draining node then is killed."""
+        self.at(deadline, Event.DRAIN_DEADLINE, (node.id, node.generation))
+
+    def _drain_deadline(self, node_id: str, generation: int) -> None:
+        record = self.books.nodes.get(node_id)
+        if record and record.node.generation == generation and record.node.state is NodeState.DRAINING:
+            self.evict(node_id)
+
+    def evict(self, node_id: str) -> None:
+        """Ends all work on a node; the jobs start again from their last checkpoint."""
+        for job_id in self.books.jobs_on(node_id):
+            running = self.books.stop(job_id, self.now)
+            self._requeue(running)
+            self.capacity_grew(running.ranks)
+
+    def _requeue(self, running: RunningJob) -> None:
+        done = self.now - running.started
+        every = self.world.checkpoint
+        kept = 0.0 if not every else min(done // every * every, running.left)
+        self.record.used(running.job, done)
+        self.record.lost_work += (done - kept) * running.job.nodes
+        self._left[running.job.id] = running.left - kept
+        self.record.log(self.now, "requeue", running.job.id, f"{kept:.3f}")
+        self.waiting.add(Ticket(running.job, running.number, self.now))
+
+    # ------------------------------------------------------------ who starts
+
+    def _start_jobs(self) -> None:
+        """Starts what fits on ready nodes, in the order of the queue, as the head's dispatcher does."""
+        if not self._dispatch:
+            return
+        self._dispatch = False
+        while True:
+            batch, keys = self._next_batch()
+            if all(key in self._refused for key in keys.values()):
+                break
+            starving = any(self.now - t.since >= STARVE_AFTER for t in batch)
+            views = [v for v in self.books.views() if starving or v.free.items]
+            placement = place([t.request() for t in batch], views, now=self.now, starve_after=STARVE_AFTER)
+            tickets = {t.job.id: t for t in batch}
+            counts: dict[Key, int] = {}
+            for job_id, ranks in placement.placed:
+                self._start(tickets[job_id], ranks)
+                counts[keys[job_id]] = counts.get(keys[job_id], 0) + 1
+            for key, count in counts.items():
+                self.waiting.take_first(key, count)
+            self._refused.update(keys[job_id] for job_id, _ in placement.waiting)
+        if self.waiting.count:
+            self.changed()
+
+    def _next_batch(self) -> tuple[list[Ticket], dict[str, Key]]:
+        """The next jobs in order; of a group that was refused only the first, which may keep nodes for itself."""
+        chosen: list[tuple[Ticket, Key]] = []
+        for key, ticket in self.waiting.in_order(self._refused):
+            chosen.append((ticket, key))
+            if len(chosen) >= _WINDOW:
+                break
+        if chosen:
+            for key in self._refused:
+                first = self.waiting.first(key)
+                if first is not None:
+                    chosen.append((first, key))
+            chosen.sort(key=lambda entry: entry[0].place)
+        return [ticket for ticket, _ in chosen], {ticket.job.id: key for ticket, key in chosen}
+
+    def _start(self, ticket: Ticket, ranks: tuple[str, ...]) -> None:
+        job = ticket.job
+        attempt = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
+        left = self._left.get(job.id, job.duration)
+        self.books.start(RunningJob(job, ticket.number, attempt, self.now, left, ranks), self.now)
+        self.record.started(job, ticket.since, self.now)
+        self.record.log(self.now, "start", job.id, ",".join(ranks))
+        self.at(self.now + left, Event.JOB_ENDS, (job.id, attempt))
+        self._progress = self.now
+
+    # ------------------------------------------------------------ machines
+
+    def ask_cloud(self, nodes: tuple[Node, ...], delay: float) -> None:
+        self.at(self.now + delay, Event.CALL, nodes)
+
+    def begin_bill(self, machine: Machine) -> None:
+        """A machine was made: it costs from now on, boots, and may be reclaimed one day."""
+        self.record.meter.add(machine.offer.resources, machine.offer.price, +1)
+        if machine.joins is not None:
+            self.at(machine.joins, Event.NODE_JOINS, machine)
+        if machine.reclaimed is not None:
+            self.at(machine.reclaimed - self.world.notice, Event.NOTICE, machine)
+            self.at(machine.reclaimed, Event.RECLAIM, machine)
+
+    def stop_bill(self, machine: Machine) -> None:
+        self.record.meter.add(machine.offer.resources, machine.offer.price, -1)
+        self.at(machine.vanishes or self.now, Event.VANISH, machine.id)
+
+    def log_action(self, verb: str, subject: str, reason: Reason) -> None:
+        self.record.log(self.now, verb, subject, reason.code)
+
+    # ------------------------------------------------------------ what is bought
+
+    def _decide(self) -> None:
+        self._decide_at = None
+        self.record.plans += 1
+        observed = self.cloud.observe(self.now)
+        self.executor.learn(observed)
+        plan = self.policy.decide(self.situation(observed))
+        self.waits = {wait.demand_id: wait for wait in plan.waits}
+        self.executor.apply(plan)
+        if plan.wake_at is not None:
+            self._decide_no_later(max(plan.wake_at, self.now + 1e-3))
+        if not observed.complete or self.executor.in_doubt():
+            self._decide_no_later(self.now + LOOK_AGAIN)
+
+    def situation(self, observed: Observed) -> Situation:
+        books, meter = self.books, self.record.meter
+        return Situation(
+            now=self.now,
+            cluster=CLUSTER,
+            uid=UID,
+            pools=self.setting.pools,
+            offers=self.setting.offers,
+            limits=self.setting.limits,
+            nodes=books.views(),
+            observed=(observed,),
+            demand=self.waiting.demands(),
+            launches=books.launches(self.now),
+            failures=books.failures(self.now),
+            next_number=books.next_numbers(),
+            spend=Spend(meter.today, meter.month, meter.dollars),
+        )
+
+
+def simulate(
+    setting: Setting, trace: Trace, policy: Policy, world: World, seed: int, *, keep_log: bool = False
+) -> Result:
+    """Plays `trace` under `policy`; the same arguments give the same result, to the digest of the log."""
+    return Simulation(setting, trace, policy, world, seed, keep_log=keep_log).run()

@@ -1,0 +1,95 @@
+"""The queue of a simulation: jobs that wait, grouped by what they need, so that a long queue costs what its shapes cost."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import merge
+
+from clusterctl.core.model import Demand, Shape
+from clusterctl.core.placement import Request
+from clusterctl.core.simulate.jobs import TraceJob, demand_of, group_key
+
+Key = tuple[Shape, int, int, str]
+Place = tuple[int, float, int]  # order in the queue: priority (high first), submit time, number in the trace
+
+_REFS = 3  # jobs named in a demand
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A job in the queue. `number` is its place in the trace; `since` when it began to wait this time."""
+
+    job: TraceJob
+    number: int
+    since: float
+
+    @property
+    def place(self) -> Place:
+        return (-self.job.priority, self.job.submit, self.number)
+
+    def request(self) -> Request:
+        job = self.job
+        return Request(job.id, ((job.shape, job.nodes),), gang=job.nodes > 1, since=self.since)
+
+
+@dataclass
+class _Group:
+    """Invariant: `tickets` is sorted by place. `demand` is None after a change, until asked for again."""
+
+    tickets: list[tuple[Place, Ticket]] = field(default_factory=list[tuple[Place, Ticket]])
+    demand: Demand | None = None
+
+
+class WaitingJobs:
+    def __init__(self) -> None:
+        self._groups: dict[Key, _Group] = {}
+        self.count = 0
+
+    def add(self, ticket: Ticket) -> Key:
+        key = group_key(ticket.job)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group()
+        insort(group.tickets, (ticket.place, ticket), key=lambda entry: entry[0])
+        group.demand = None
+        self.count += 1
+        return key
+
+    def take_first(self, key: Key, count: int) -> None:
+        """Takes the first `count` jobs of a group out."""
+        group = self._groups[key]
+        del group.tickets[:count]
+        group.demand = None
+        self.count -= count
+        if not group.tickets:
+            del self._groups[key]
+
+    def in_order(self, without: set[Key]) -> Iterator[tuple[Key, Ticket]]:
+        """All waiting jobs in the order of the queue, but for some groups."""
+        runs = [_keyed(key, group) for key, group in self._groups.items() if key not in without]
+        for _, key, ticket in merge(*runs, key=lambda entry: entry[0]):
+            yield key, ticket
+
+    def first(self, key: Key) -> Ticket | None:
+        group = self._groups.get(key)
+        return group.tickets[0][1] if group else None
+
+    def demands(self) -> tuple[Demand, ...]:
+        """What waits, one demand per group."""
+        found: list[Demand] = []
+        for group in self._groups.values():
+            if group.demand is None:
+                first = group.tickets[0][1]
+                refs = tuple(ticket.job.id for _, ticket in group.tickets[:_REFS])
+                group.demand = demand_of(first.job, len(group.tickets), first.since, refs)
+            found.append(group.demand)
+        return tuple(found)
+
+    def tickets(self) -> list[Ticket]:
+        return [ticket for _, ticket in self.in_order(set())]
+
+
+def _keyed(key: Key, group: _Group) -> Iterator[tuple[Place, Key, Ticket]]:
+    return ((place, key, ticket) for place, ticket in group.tickets)
