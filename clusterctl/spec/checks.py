@@ -54,19 +54,24 @@ def read_amounts(value: Any) -> Any:
     amounts: dict[Any, Any] = {}
     findings: list[Finding] = []
     for name, amount in value.items():
-        familiar = _WELL_KNOWN.get(str(name).lower(), "")
-        if not familiar and str(name).lower() in SIZES:
-            familiar = str(name).lower()
-        if familiar and familiar != name:
+        familiar = _familiar(str(name))
+        if familiar != name:
             findings.append(
                 Finding((name,), f"unknown resource {shorten(name)}", f"did you mean {familiar!r}?", at_key=True)
             )
+            continue
         try:
-            amounts[name] = parse_size(amount) if name in SIZES and isinstance(amount, str) else amount
+            amounts[name] = parse_size(amount) if name in SIZES and not isinstance(amount, float) else amount
             findings += _check_amount(str(name), amounts[name])
         except ValueError as error:
             findings.append(Finding((name,), str(error)))
     return refuse(findings) if findings else amounts
+
+
+def _familiar(name: str) -> str:
+    """The right name of a resource that is known under several; others are the user's own."""
+    lower = name.lower()
+    return lower if lower in SIZES else _WELL_KNOWN.get(lower, name)
 
 
 def _check_amount(name: str, amount: Any) -> Iterator[Finding]:
@@ -74,10 +79,55 @@ def _check_amount(name: str, amount: Any) -> Iterator[Finding]:
         yield Finding((name,), f"the amount of {name!r} must be a number, not {shorten(amount)}")
     elif amount < 0:
         yield Finding((name,), f"resource {name!r} is negative ({amount:g})")
+    elif name in SIZES and amount != int(amount):
+        yield Finding((name,), f"{name!r} counts bytes: {amount:g} is not a size", f"did you mean {amount:g}GiB?")
     elif name == "GPU" and amount != int(amount):
         yield Finding(
             (name,), f"a node cannot have {amount:g} GPUs", "jobs may ask for a part of one; a node has whole ones"
         )
+
+
+def read_env(value: Any) -> Any:
+    """Environment variables, whose names must be such."""
+    findings = list(_check_env(value)) if isinstance(value, dict) else []
+    return refuse(findings) if findings else value
+
+
+def _check_env(env: dict[Any, Any]) -> Iterator[Finding]:
+    for name, value in env.items():
+        yield from _check_text(name, value)
+        if not _ENV_NAME.fullmatch(str(name)):
+            what = f"{shorten(name)} is not a name for an environment variable"
+            yield Finding((name,), what, "letters, digits and '_', no digit first", True)
+        elif name.startswith("CLUSTERCTL_"):
+            what = f"{shorten(name)} is reserved: clusterctl sets the variables that begin with CLUSTERCTL_"
+            yield Finding((name,), what, "", True)
+
+
+def read_labels(value: Any) -> Any:
+    """Labels, which Ray must accept."""
+    findings = list(_check_labels(value)) if isinstance(value, dict) else []
+    return refuse(findings) if findings else value
+
+
+def _check_labels(labels: dict[Any, Any]) -> Iterator[Finding]:
+    allowed = "up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
+    for key, value in labels.items():
+        yield from _check_text(key, value)
+        if str(key).startswith("ray.io/"):
+            yield Finding(
+                (key,), f"label {shorten(key)} is reserved: Ray sets those that begin with 'ray.io/'", "", True
+            )
+        elif not _LABEL_KEY.fullmatch(str(key)):
+            yield Finding((key,), f"{shorten(key)} is not a label", allowed, True)
+        if isinstance(value, str) and not _LABEL_VALUE.fullmatch(value):
+            yield Finding((key,), f"{shorten(value)} is not a label's value", allowed)
+
+
+def _check_text(name: Any, value: Any) -> Iterator[Finding]:
+    """Lists and mappings are no text. Numbers and booleans are taken as written, by whoever knows the text."""
+    if isinstance(value, list | dict):
+        yield Finding((name,), f"{str(name)!r} must be text, not a {'list' if isinstance(value, list) else 'mapping'}")
 
 
 def check_pool(pool: Pool) -> list[Finding]:
@@ -103,7 +153,7 @@ def check_pool(pool: Pool) -> list[Finding]:
         findings.append(Finding(("orphan_timeout",), "every node would end itself at once", "write 15m"))
     if isinstance(pool.hosts, list):
         findings += _check_hosts(pool)
-    return [*findings, *check_env(("env",), pool.env), *check_labels(("labels",), pool.labels)]
+    return findings
 
 
 def _check_repeats(path: tuple[str, ...], values: list[str]) -> Iterator[Finding]:
@@ -122,39 +172,6 @@ def _check_hosts(pool: Pool) -> Iterator[Finding]:
         yield Finding(("min",), f"min ({pool.min}) is above the number of hosts ({len(names)})")
 
 
-def check_env(path: tuple[str, ...], env: dict[str, str]) -> Iterator[Finding]:
-    for name, value in env.items():
-        if not _ENV_NAME.fullmatch(name):
-            yield Finding(
-                (*path, name),
-                f"{shorten(name)} is not a name for an environment variable",
-                "letters, digits and '_'",
-                True,
-            )
-        elif name.startswith("CLUSTERCTL_"):
-            yield Finding(
-                (*path, name),
-                f"{shorten(name)} is reserved: clusterctl sets the variables that begin with CLUSTERCTL_",
-                "",
-                True,
-            )
-        elif "\0" in value:
-            yield Finding((*path, name), "an environment variable cannot hold a NUL character")
-
-
-def check_labels(path: tuple[str, ...], labels: dict[str, str]) -> Iterator[Finding]:
-    allowed = "up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
-    for key, value in labels.items():
-        if key.startswith("ray.io/"):
-            yield Finding(
-                (*path, key), f"label {shorten(key)} is reserved: Ray sets those that begin with 'ray.io/'", "", True
-            )
-        elif not _LABEL_KEY.fullmatch(key):
-            yield Finding((*path, key), f"{shorten(key)} is not a label", allowed, True)
-        if not _LABEL_VALUE.fullmatch(value):
-            yield Finding((*path, key), f"{shorten(value)} is not a label's value", allowed)
-
-
 def check_cluster(spec: ClusterSpec) -> list[Finding]:
     """What contradicts itself between the parts of a spec."""
     return [
@@ -167,11 +184,12 @@ def check_cluster(spec: ClusterSpec) -> list[Finding]:
         *_check_limits(spec),
         *_check_ray(spec),
         *_check_files(spec),
-        *check_env(("env",), spec.env),
     ]
 
 
 def _check_pool_names(spec: ClusterSpec) -> Iterator[Finding]:
+    if not spec.pools:
+        yield Finding(("pools",), "'pools' is empty", "write `pools: [{name: cpu, max: 3}]`")
     first: dict[str, int] = {}
     for index, pool in enumerate(spec.pools):
         path = ("pools", index, "name")
@@ -317,7 +335,6 @@ def _check_ray(spec: ClusterSpec) -> Iterator[Finding]:
         if extra not in RAY_EXTRAS:
             suggestion = did_you_mean(extra, RAY_EXTRAS) or f"Ray has {', '.join(RAY_EXTRAS)}"
             yield Finding((*path, "extras", index), f"Ray has no extra {shorten(extra)}", suggestion)
-    yield from check_env((*path, "env"), spec.ray.env)
 
 
 def _check_files(spec: ClusterSpec) -> Iterator[Finding]:

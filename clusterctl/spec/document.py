@@ -221,6 +221,8 @@ class _Composer:
 
     def aliased_node(self, event: yaml.AliasEvent) -> Node:
         node = self.anchors.get(event.anchor)
+        if any(part.anchor == event.anchor for part in self.open):
+            self.give_up(event, f"alias '*{event.anchor}' stands inside what it refers to")
         if node is None:
             self.give_up(
                 event,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clusterctl.spec.document import MAX_BYTES, Document, Node, compose
-from clusterctl.spec.faults import Fault, Finding, SpecError, did_you_mean
+from clusterctl.spec.faults import FINDINGS, Fault, Finding, SpecError, did_you_mean
 from clusterctl.spec.faults import Path as SpecPath
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.syntax import place_of
@@ -46,7 +45,7 @@ def parse_located(text: str, name: str = "cluster.yaml") -> tuple[ClusterSpec, D
         spec, found = _validate(data, document), []
     except ValidationError as error:
         found = _findings(error, document)
-        spec, found = None, found + _findings_between_parts(data, found, document)
+        spec, found = None, found + _findings_between_parts(data, found)
     faults = [document.fault(f.path, f.message, f.suggestion, f.at_key) for f in (*empty, *_elsewhere(found, empty))]
     if faults or spec is None:
         raise SpecError(faults)
@@ -93,7 +92,7 @@ def _near_file(path: Path) -> str:
     try:
         names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
     except (OSError, ValueError):
-        return ""
+        names = []
     return did_you_mean(path.name, names) or "`clusterctl init` writes a cluster.yaml to start from"
 
 
@@ -130,31 +129,26 @@ def _findings(error: ValidationError, document: Document) -> list[Finding]:
     return [finding for details in error.errors() for finding in findings_of(details, document)]
 
 
-def _findings_between_parts(data: dict[str, Any], found: list[Finding], document: Document) -> list[Finding]:
+def _findings_between_parts(data: dict[str, Any], found: list[Finding]) -> list[Finding]:
     """The contradictions between the parts that are right in themselves, which pydantic does not come to see when any
     part is wrong. Nothing is said where the provider itself is wrong: half of the rules hang on it."""
     wrong = {finding.path for finding in found}
-    if (
-        any(path[:1] in ((), ("provider",)) for path in wrong)
-        or "pools" not in data
-        or not isinstance(data["pools"], list)
-    ):
+    pools = data.get("pools")
+    if not isinstance(pools, list) or any(path[:1] in ((), ("provider",)) for path in wrong - {()}):
         return []
-    rest = copy.copy(data)
-    for path in wrong:
-        if path[0] != "pools":
-            rest.pop(str(path[0]), None)
-    rest.setdefault("cluster", "unnamed")
-    bad = {path[1] for path in wrong if path[0] == "pools" and len(path) > 1}
-    kept = [index for index in range(len(data["pools"])) if index not in bad]
-    if len(kept) == len(data["pools"]) and len(rest) == len(data):
-        return []  # they were compared already
-    rest["pools"] = [data["pools"][index] for index in kept]
+    bad = {path[1] for path in wrong if path[:1] == ("pools",) and len(path) > 1}
+    kept = [index for index in range(len(pools)) if index not in bad]
+    rest = {key: value for key, value in data.items() if (key,) not in {path[:1] for path in wrong} or key == "pools"}
+    rest = {"cluster": "unnamed", **rest, "pools": [pools[index] for index in kept]}
+    if rest == data:
+        return []  # its parts were compared already
+    # what is said of the pools together is not known without the wrong ones
+    hidden = {("pools",), ("head", "zone")} if bad else set()
     try:
         ClusterSpec.model_validate(rest)
     except ValidationError as error:
-        more = [f for e in error.errors() if e["type"] == "findings" and not e["loc"] for f in e["ctx"]["findings"]]  # pyright: ignore
-        return [_renumbered(finding, kept) for finding in more]
+        more = [finding for e in error.errors() if not e["loc"] for finding in e.get("ctx", {}).get(FINDINGS, ())]
+        return [_renumbered(finding, kept) for finding in more if finding.path not in hidden]
     return []
 
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from clusterctl.spec.checks import check_cluster, check_pool, read_amounts
+from clusterctl.spec.checks import check_cluster, check_pool, read_amounts, read_env, read_labels
 from clusterctl.spec.faults import refuse
 from clusterctl.spec.providers import PROVIDER_NAMES as PROVIDER_NAMES
 from clusterctl.spec.providers import Provider, ProviderName, ProviderSettings, SpecModel, kind_of
@@ -31,6 +31,7 @@ _DURATION_SCHEMA = {"type": ["string", "number"], "pattern": DURATION_PATTERN, "
 _SIZE_SCHEMA = {"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0, "x-unit": "size"}
 _AMOUNTS_SCHEMA = {
     "type": "object",
+    "x-unit": "amounts",
     "properties": {"memory": _SIZE_SCHEMA, "object_store_memory": _SIZE_SCHEMA},
     "additionalProperties": {"type": "number", "minimum": 0},
 }
@@ -41,6 +42,8 @@ Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Amounts = Annotated[dict[str, float], BeforeValidator(read_amounts), WithJsonSchema(_AMOUNTS_SCHEMA)]
+Env = Annotated[dict[str, Text], BeforeValidator(read_env)]
+Labels = Annotated[dict[str, Text], BeforeValidator(read_labels)]
 Count = Annotated[int, Field(ge=0)]
 Money = Annotated[float, Field(ge=0)]  # US dollars
 
@@ -61,7 +64,7 @@ class Host(SpecModel):
     key: str = Field(default="", description="Private key file, if not `auth.key`.")
     jump: str = Field(default="", description="Jump host, as user@host:port.")
     resources: Amounts = Field(default={}, description="What it has, where that is not to be found out.")
-    labels: dict[str, Text] = Field(default={}, description="Labels of this machine, besides its pool's.")
+    labels: Labels = Field(default={}, description="Labels of this machine, besides its pool's.")
 
 
 HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(kind_of)]
@@ -85,7 +88,9 @@ class Pool(SpecModel):
         description="Instance types that will do; the cheapest that fits and is to be had is taken.",
         examples=[["g6.xlarge", "g5.xlarge"]],
     )
-    gpu: Gpu | None = Field(default=None, description="GPUs of a node, instead of instance types.")
+    gpu: Gpu | None = Field(
+        default=None, description="GPUs of a node, instead of instance types.", examples=[{"name": "L4", "count": 1}]
+    )
     resources: Amounts = Field(
         default={},
         description="What a node has: CPU, GPU, memory and resources of your own, such as TPU.",
@@ -113,13 +118,9 @@ class Pool(SpecModel):
     orphan_timeout: Duration = Field(
         default=900.0, description="A node that has not heard from the head for so long ends itself.", examples=["15m"]
     )
-    labels: dict[str, Text] = Field(
-        default={}, description="Labels of its nodes, for selectors.", examples=[{"team": "vision"}]
-    )
+    labels: Labels = Field(default={}, description="Labels of its nodes, for selectors.", examples=[{"team": "vision"}])
     setup: list[str] = Field(default=[], description="Shell commands that run on a new node, after the cluster's.")
-    env: dict[str, Text] = Field(
-        default={}, description="Environment of what runs on its nodes, besides the cluster's."
-    )
+    env: Env = Field(default={}, description="Environment of what runs on its nodes, besides the cluster's.")
     limits: PoolLimits = Field(default=PoolLimits(), description="Hard limits of this pool.")
     one_zone: bool = Field(default=False, description="Nodes of a gang must be in one zone.")
 
@@ -169,7 +170,7 @@ class Ray(SpecModel):
         default=[], description="Extras of the ray package.", examples=[["data", "train", "tune", "serve"]]
     )
     python: str = Field(default="", description="A Python interpreter on the nodes that already has Ray.")
-    env: dict[str, Text] = Field(default={}, description="Environment of Ray's own processes.")
+    env: Env = Field(default={}, description="Environment of Ray's own processes.")
 
 
 class Engine(SpecModel):
@@ -248,7 +249,7 @@ class ClusterSpec(SpecModel):
         description="What runs tasks and actors: ray (the default) or none.",
         examples=["none", {"ray": {"version": "2.60.0"}}],
     )
-    pools: list[Pool] = Field(min_length=1, description="Groups of like nodes.")
+    pools: list[Pool] = Field(description="Groups of like nodes.", json_schema_extra={"minItems": 1})
     setup: list[str] = Field(
         default=[],
         description="Shell commands that run on every new node.",
@@ -257,9 +258,7 @@ class ClusterSpec(SpecModel):
     files: list[FileMount] = Field(
         default=[], description="What is copied to every node.", examples=[[{"from": "./data", "to": "/data"}]]
     )
-    env: dict[str, Text] = Field(
-        default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}]
-    )
+    env: Env = Field(default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}])
     limits: Limits = Field(default=Limits(), description="Hard limits of the cluster.")
     queue: Queue = Field(default=Queue(), description="The order of waiting jobs.")
 

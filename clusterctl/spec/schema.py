@@ -23,6 +23,7 @@ def json_schema() -> dict[str, Any]:
         {"$ref": schema["$defs"]["Engine"]["properties"]["ray"].pop("$ref")},
         {"type": "null"},
     ]
+    schema["properties"]["engine"]["default"] = "ray"
     return {"$schema": DIALECT, **schema, "title": "cluster.yaml of clusterctl"}
 
 

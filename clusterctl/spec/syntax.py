@@ -28,11 +28,7 @@ _PLAIN_WORDS = (
     ),
     ("flow sequence", "a ',' or ']' is missing", "close the list with ']'"),
     ("flow mapping", "a ',' or '}' is missing", "close the mapping with '}'"),
-    (
-        "quoted scalar",
-        "a quoted text is not closed, or has an unknown escape",
-        "close the quote; '\\' is plain in single quotes",
-    ),
+    ("escape", "a backslash in double quotes begins an escape, and this is none", "use single quotes"),
     ("block sequence entries are not allowed", "a '- ' is not expected here", "put the list on lines of its own"),
     ("expected the node content", "a value is missing here", "give it a value, or quote it"),
     ("duplicate", "said twice", "keep one of them"),
@@ -51,6 +47,9 @@ def syntax_fault(name: str, text: str, error: yaml.YAMLError) -> Fault:
         if character == "\t":
             return Fault(name, line, column, "a tab is used to indent", "use spaces")
         return Fault(name, line, column, f"text cannot begin with {character!r}", "put it in quotes")
+    if "unexpected end of stream" in problem and "quoted scalar" in context:
+        begun: Any = getattr(error, "context_mark", None) or mark
+        return Fault(name, begun.line + 1, begun.column + 1, "the quote that begins here is not closed", "close it")
     for words, plain, fix in _PLAIN_WORDS:
         if words in problem or words in context:
             begun = getattr(error, "context_mark", None)

@@ -13,7 +13,8 @@ for _power, _letter in enumerate("KMGTP", start=1):
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
 # the same for editors
 DURATION_PATTERN = r"^ *([0-9]+(\.[0-9]+)? *(ms|s|m|h|d) *)+$"
-SIZE_PATTERN = r"^ *[0-9]+(\.[0-9]+)? *([KMGTP]i?B|B)? *$"
+SIZE_PATTERN = r"^ *([0-9]+(\.[0-9]+)? *[KMGTP]i?B|[0-9]+ *B?) *$"
+_SMALLEST = 1024**2  # a smaller number is not meant as bytes
 _LONGEST = 40  # characters; more is no amount
 
 
@@ -31,10 +32,12 @@ def parse_duration(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Bytes from "100GiB", "500MB" or a plain whole number >= 0; raises ValueError with examples."""
+    """Bytes from "100GiB", "500MB" or a plain whole number (0, or at least 1 MiB); raises ValueError with examples."""
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise ValueError(f"{value} is not a size: it must be 0 or more bytes")
+        if 0 < value < _SMALLEST:
+            raise ValueError(f"{value} without a unit means {value} bytes: did you mean {value}GiB?")
         return value
     text = str(value).strip()
     match = _PART.fullmatch(text[:_LONGEST])
@@ -43,4 +46,4 @@ def parse_size(value: object) -> int:
         letter = unit[:1].upper()
         fix = f"did you mean {number}{letter}iB?" if letter and letter in "KMGTP" else "write 100GiB, 512MiB or 20GB"
         raise ValueError(f"{text[:_LONGEST]!r} is not a size: {fix}")
-    return int(float(number) * _SIZE[unit])
+    return int(float(number) * _SIZE[unit]) if unit else parse_size(int(number))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -28,6 +30,17 @@ _ELSEWHERE = {
     "cpu": "resources: {CPU: 1}", "memory": "resources: {memory: 8GiB}",
 }  # fmt: skip
 
+_PROVIDERS_ELSEWHERE = {
+    "amazon": "aws",
+    "ec2": "aws",
+    "google": "gcp",
+    "gce": "gcp",
+    "microsoft": "azure",
+    "localhost": "local",
+}
+_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+_SIMPLE = re.compile(r"[A-Za-z0-9~./][A-Za-z0-9_./-]*")
+
 _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -53,7 +66,7 @@ def findings_of(error: ErrorDetails, document: Document) -> Iterator[Finding]:
     """The Findings of one of pydantic's errors, at paths in the text (without the tags of unions)."""
     path = path_in_text(error["loc"], document)
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
-    name = repr(str(path[-1])) if path else "the spec"
+    name = _name(path)
     if kind == FINDINGS:
         for found in context["findings"]:
             yield Finding((*path, *found.path), found.message, found.suggestion, found.at_key)
@@ -62,16 +75,14 @@ def findings_of(error: ErrorDetails, document: Document) -> Iterator[Finding]:
     elif kind == "extra_forbidden":
         yield Finding(path, f"unknown key {shorten(path[-1])}", suggest_key(path), at_key=True)
     elif kind in _KINDS:
-        yield Finding(path, f"{name} must be {_KINDS[kind]}, not {describe(value)}", _type_fix(kind, value))
+        yield Finding(path, f"{name} must be {_KINDS[kind]}, not {describe(value)}", _type_fix(kind, value, path))
     elif kind in _BOUNDS:
         words, key = _BOUNDS[kind]
         yield Finding(path, f"{name} must be {words} {context[key]:g}, not {value:g}")
     elif kind == "literal_error":
-        yield Finding(
-            path,
-            f"{name} must be {context['expected']}, not {describe(value)}",
-            did_you_mean(str(value), _choices(context["expected"])),
-        )
+        near = _PROVIDERS_ELSEWHERE.get(str(value).lower(), "") if path[-1:] == ("provider",) else ""
+        suggestion = f"write {near}" if near else did_you_mean(str(value), _choices(context["expected"]))
+        yield Finding(path, f"{name} must be {context['expected']}, not {describe(value)}", suggestion)
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         yield Finding(path, f"{name} must be {_forms(path)}, not {describe(value)}")
     elif kind == "string_pattern_mismatch":
@@ -80,10 +91,15 @@ def findings_of(error: ErrorDetails, document: Document) -> Iterator[Finding]:
             f"{shorten(value)} is not a name: lower-case letters, digits and '-', at most 40, a letter first",
             _as_name(value),
         )
-    elif kind == "too_short":
-        yield Finding(path, f"{name} is empty", _example(path[:-1], str(path[-1])))
     else:
         yield Finding(path, error["msg"].removeprefix("Value error, "))
+
+
+def _name(path: Path) -> str:
+    """What to call the value at `path`."""
+    if path and isinstance(path[-1], int):
+        return f"item {path[-1] + 1} of {str(path[-2])!r}"
+    return repr(str(path[-1])) if path else "the spec"
 
 
 def path_in_text(location: tuple[str | int, ...], document: Document) -> Path:
@@ -107,25 +123,30 @@ def describe(value: Any) -> str:
     return "nothing" if value is None else f"{value}"
 
 
-def _type_fix(kind: str, value: Any) -> str:
+def _type_fix(kind: str, value: Any, path: Path) -> str:
+    """What to write instead of a value of the wrong kind."""
     if kind == "list_type" and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return f"write [{value}]"
+        return f"write {flow([value])}"
+    if kind == "list_type" and path == ("pools",):
+        return "begin each pool with `- name: NAME`, its other keys below"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return _example(path[:-1], str(path[-1]))
     if kind in ("int_type", "float_type") and isinstance(value, str):
         digits = value.replace("_", "").replace(",", "")
         return f"write {digits}" if digits.isdigit() else ""
     if kind == "bool_type" and isinstance(value, str):
-        words = {
-            "yes": "true",
-            "on": "true",
-            "y": "true",
-            "no": "false",
-            "off": "false",
-            "n": "false",
-            "true": "true",
-            "false": "false",
-        }
-        return f"write {words[value.lower()]}" if value.lower() in words else ""
+        return f"write {_BOOLEANS[value.lower()]}" if value.lower() in _BOOLEANS else ""
     return ""
+
+
+def flow(value: Any) -> str:
+    """A value as it would stand in a spec, on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(flow(inner) for inner in value) + "]"
+    text = str(value)
+    return text if not isinstance(value, str) or _SIMPLE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _choices(expected: str) -> list[str]:
@@ -154,7 +175,7 @@ def _example(path: Path, key: str) -> str:
     info = next((f for n, f in fields_of(model).items() if n == key), None) if model else None
     if key == "pools":
         return "write `pools: [{name: cpu, max: 3}]`"
-    return f"write `{key}: {info.examples[0]}`" if info and info.examples else ""
+    return f"write `{key}: {flow(info.examples[0])}`" if info and info.examples else ""
 
 
 def suggest_key(path: Path) -> str:
@@ -164,6 +185,8 @@ def suggest_key(path: Path) -> str:
     elsewhere = _ELSEWHERE.get(word.lower(), "")
     if elsewhere and elsewhere.split(":")[0] in known:
         return f"write `{elsewhere}`"
+    if elsewhere.split(":")[0] in Pool.model_fields and model is ClusterSpec:
+        return f"write `{elsewhere}` in a pool"
     near = did_you_mean(word, known)
     if near:
         return near
