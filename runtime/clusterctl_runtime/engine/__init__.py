@@ -1,1 +1,1 @@
-"""Ray, and the only place that knows it: `launch` runs on nodes, `client` and `config` on the head, `helper` under Ray's Python."""
+"""The only place that knows Ray: `launch` runs on nodes, `client` and `config` on the head, `helper` under Ray's Python."""

@@ -1,4 +1,4 @@
-"""The engine on one node: Ray's processes started, watched and ended without a trace. Standard library only: nodes carry this file.
+"""The engine on one node: Ray's processes started, watched and ended without a trace. Standard library only, for the bundle.
 
 A raylet is `ray start --block` (through start.py) in a session of its own, with a mark in its environment that every descendant
 inherits. Its scratch is a short private directory (unix sockets allow 107 characters) that is removed at the end.
@@ -50,8 +50,8 @@ class EngineFailed(Exception):
 class EngineConfig:
     """What a node needs to run its part of the engine. `token` is a secret: it goes to a 0600 file, never into argv or a log.
 
-    `gcs_address` is "host:port" of the head's GCS; on the head it is the port to bind, "" or ":0" for a free one. `python` "" is the
-    interpreter that runs the agent, `node_ip` and `temp_dir` "" are chosen on the node. `resources`: CPU, GPU, memory (bytes)
+    `gcs_address` is "host:port" of the head's GCS; on the head it is the port to bind, "" for a free one. `python` "" is the
+    interpreter that runs the agent; `node_ip` and `temp_dir` "" are chosen on the node. `resources`: CPU, GPU, memory (bytes)
     and custom ones. `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this machine.
     """
 
@@ -154,7 +154,7 @@ class Raylet:
         with os.fdopen(descriptor, "w") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(self._config.token)
-        source = pkgutil.get_data(__package__, "start.py")
+        source = pkgutil.get_data("clusterctl_runtime.engine", "start.py")
         assert source is not None
         (self._directory / "start.py").write_bytes(source)
 
@@ -246,9 +246,12 @@ class Raylet:
         if not sys.platform.startswith("linux"):
             ours["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
         if self._ports is not None:
+            ours["RAY_custom_unit_instance_resources"] = (
+                ""  # a rehearsed TPU is a number: its share can be resized like a CPU's
+            )
             ours["DASHBOARD_METRIC_PORT"] = str(self._ports.first + len(PINNED_PORTS) + 2)
             ours["AUTOSCALER_METRIC_PORT"] = str(self._ports.first + len(PINNED_PORTS) + 3)
-        return {**inherited, **config.env, **{k: v for k, v in ours.items() if v}}
+        return {**inherited, **config.env, **{k: v for k, v in ours.items() if v or k.startswith("RAY_custom")}}
 
     async def _follow(self, process: asyncio.subprocess.Process) -> None:
         """Reads what start.py announces until the process has ended."""
@@ -359,8 +362,8 @@ _GANG = {
 
 
 def task_env(config: EngineConfig, state: dict[str, Any], task: TaskSpec, cwd: str = "") -> dict[str, str]:
-    """The variables that attach a task to the engine: a plain `ray.init()` joins this cluster, and Ray's workers on every node get
-    the task's working directory (when it has one), its environment and its `runtime_env`. What the program itself passes to
+    """The variables that attach a task to the engine: a plain `ray.init()` joins this cluster, and Ray's workers on every node
+    get the task's working directory (when it has one), its environment and its `runtime_env`. What the program itself passes to
     `ray.init(runtime_env=...)` wins."""
     runtime_env = dict(task.runtime_env)
     if task.package:

@@ -1,4 +1,4 @@
-"""Free ports for the raylets of one machine, claimed so that several that start at once never pick the same. Standard library only."""
+"""Free ports for the raylets of one machine, claimed so that several that start at once never pick the same."""
 
 from __future__ import annotations
 

@@ -49,13 +49,19 @@ async def end_marked(mark: str, session: int = 0, grace: float = 0.0) -> None:
     """SIGTERM, then after `grace` seconds SIGKILL, to all of them; returns when none is left (or after 10 s of kills)."""
     if grace > 0:
         _signal_all(marked(mark, session), signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while time.monotonic() < deadline and marked(mark, session):
-            await asyncio.sleep(0.05)
+        await _until_gone(mark, session, grace)
     deadline = time.monotonic() + 10.0
     while (left := marked(mark, session)) and time.monotonic() < deadline:
         _signal_all(left, signal.SIGKILL)
         await asyncio.sleep(0.02)
+
+
+async def _until_gone(mark: str, session: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not marked(mark, session):
+            return
+        await asyncio.sleep(0.05)
 
 
 def _signal_all(pids: list[int], number: signal.Signals) -> None:

@@ -1,7 +1,7 @@
-"""`ray start --block`, run under the engine's Python by path: the same command in the same process, with a shorter way in and out.
+"""`ray start --block`, run under the engine's Python by path: the same command, with a shorter way in and out.
 
 Arguments are those of `ray start`. What differs from the plain command:
-- the command lines of Serve, Jobs and State are not imported, which `ray start` only lists in its help: over a second of CPU time;
+- the command lines of Serve, Jobs and State are not imported, which `ray` only lists in its help: over a second of CPU time;
 - stdout carries one JSON object a line (ready, died); what Ray prints goes to stderr;
 - it ends when its stdin does, so that no raylet outlives the agent that supervises it;
 - a raylet that drained and ended well ends this process too (`ray start --block` would wait for ever);

@@ -1,0 +1,294 @@
+"""The head's side of the helper: state comes in as values of the core, commands go out and are awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.model import Demand
+from clusterctl.core.resources import Resources
+from clusterctl_runtime.engine.demand import demand_of, plain_resources
+
+HELPER = Path(__file__).with_name("helper.py")
+REPLY_SECONDS = 30.0
+RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+UNSUPPORTED_EXIT = 3
+
+
+class EngineRefused(ClusterctlError):
+    """The engine did not do what was asked; the message is its answer."""
+
+
+@dataclass(frozen=True)
+class EngineNode:
+    """A raylet as Ray sees it. GPUs that Ray holds for us (`hold_gpus`) are taken out of `total`, and are no use or activity of
+    Ray's own. `status`: IDLE, RUNNING, DRAINING or DEAD. `idle_seconds` is as of the last change."""
+
+    ray_node_id: str
+    instance_id: str
+    status: str
+    idle_seconds: float
+    total: Resources
+    available: Resources
+    activity: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """`healthy`: false while the GCS does not answer, or when this Ray cannot be read at all (`message` says which): then nothing
+    but the pools' `min` is known to be wanted."""
+
+    nodes: tuple[EngineNode, ...] = ()
+    demand: tuple[Demand, ...] = ()
+    version: str = ""
+    healthy: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class _Hold:
+    node_id: str
+    gpus: int
+
+
+class EngineClient:
+    """One helper process, started again when it dies. `on_state` is called with each new state, in the event loop."""
+
+    def __init__(
+        self,
+        python: str,
+        gcs_address: str,
+        token_path: str,
+        on_state: Callable[[EngineState], None],
+        log: logging.Logger | None = None,
+    ) -> None:
+        self._python, self._gcs_address, self._token_path = python, gcs_address, token_path
+        self._on_state, self._log = on_state, log or logging.getLogger(__name__)
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ids = itertools.count(1)
+        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._holds: dict[str, _Hold] = {}
+        self._since: dict[str, float] = {}  # demand id -> when it was first seen, unix seconds
+        self._raw: dict[str, Any] = {}
+        self.state = EngineState(message="the engine's helper is starting")
+
+    async def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep_running())
+
+    async def stop(self) -> None:
+        """Ends the helper; GPUs held through it go back to Ray."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self._end_process()
+
+    # ------------------------------------------------------------ commands
+
+    async def resize(self, ray_node_id: str, resources: dict[str, float]) -> dict[str, float]:
+        """Sets the raylet's totals of the named resources and returns all that are in force: what tasks hold is not taken away,
+        so what is still more than asked for is in use. GPU cannot be resized (EngineRefused)."""
+        reply = await self._ask("resize", node=ray_node_id, resources=resources)
+        return {str(k): float(v) for k, v in reply["totals"].items()}
+
+    async def drain(self, ray_node_id: str, message: str, preempt_deadline: float | None = None) -> bool:
+        """True once Ray takes no new work there and its state says so. Without a deadline (unix seconds) only an idle node is
+        drained; with one, running work has until then. False also when Ray could not be asked."""
+        try:
+            reply = await self._ask("drain", node=ray_node_id, message=message, deadline=preempt_deadline)
+        except EngineRefused as error:
+            self._log.warning("Ray node %s was not drained: %s", ray_node_id[:12], error)
+            return False
+        return bool(reply["accepted"])
+
+    async def hold_gpus(self, ray_node_id: str, count: int) -> tuple[str, list[int]]:
+        """(hold id, ids of the GPUs): Ray gives them to nobody until `release_gpus`. EngineRefused when they are not free."""
+        node = next((n for n in self.state.nodes if n.ray_node_id == ray_node_id), None)
+        if node is None or node.available.get("GPU") < count:
+            raise EngineRefused(f"Ray node {ray_node_id[:12]} has no {count} free GPUs")
+        hold_id = f"hold-{next(self._ids)}"
+        self._holds[hold_id] = _Hold(ray_node_id, count)
+        try:
+            reply = await self._ask("hold_gpus", node=ray_node_id, count=count, hold=hold_id)
+        except BaseException:
+            self._holds.pop(hold_id, None)
+            self._publish_again()
+            raise
+        return hold_id, [int(i) for i in reply["gpu_ids"]]
+
+    async def release_gpus(self, hold_id: str) -> None:
+        """Idempotent."""
+        if hold_id in self._holds:
+            await self._ask("release", hold=hold_id)
+            self._holds.pop(hold_id, None)
+            self._publish_again()
+
+    async def report(self, pending: list[dict[str, str]], failed: list[dict[str, Any]]) -> None:
+        """Tells Ray of our nodes on the way, for `ray status`. pending: instance_id, ray_node_type_name (pool),
+        instance_type_name, details; failed: ray_node_type_name, instance_type_name, count, reason."""
+        await self._ask("report", pending=pending, failed=failed)
+
+    async def clear_requests(self) -> None:
+        """Forgets `request_resources`: Ray itself keeps it after the driver that asked has ended."""
+        await self._ask("clear_requests")
+
+    async def _ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.stdin is None or process.returncode is not None:
+            raise EngineRefused(f"the engine's helper is not running: {do} was not asked")
+        number = next(self._ids)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._replies[number] = future
+        try:
+            process.stdin.write(json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
+            await process.stdin.drain()
+            reply = await asyncio.wait_for(future, REPLY_SECONDS)
+        except (asyncio.TimeoutError, ConnectionError) as error:
+            raise EngineRefused(f"the engine's helper did not answer to {do}") from error
+        finally:
+            self._replies.pop(number, None)
+        if "error" in reply:
+            raise EngineRefused(f"{do}: {reply['error']}")
+        return reply
+
+    # ------------------------------------------------------------ the process
+
+    async def _keep_running(self) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                code = await self._run_once()
+            except OSError as error:
+                self._publish(
+                    EngineState(message=f"the engine's helper cannot be started with {self._python}: {error}")
+                )
+                code = None
+            if code == UNSUPPORTED_EXIT:
+                return
+            failures = 0 if time.monotonic() - began > 30 else failures + 1
+            await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS)) - 1])
+
+    async def _run_once(self) -> int:
+        process = self._process = await asyncio.create_subprocess_exec(
+            self._python,
+            str(HELPER),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment(),
+            limit=64 * 1024 * 1024,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        words: list[str] = []
+        listener = asyncio.create_task(self._listen(process.stderr, words))
+        try:
+            async for line in process.stdout:
+                self._take(json.loads(line))
+            code = await process.wait()
+        finally:
+            await self._end_process()
+            await asyncio.wait([listener])
+        self._holds.clear()
+        for future in self._replies.values():
+            if not future.done():
+                future.set_result({"error": "the engine's helper ended"})
+        if code != UNSUPPORTED_EXIT:
+            said = f": {words[-1]}" if words else ""
+            self._publish(
+                EngineState(self.state.nodes, version=self.state.version, message=f"the engine's helper ended{said}")
+            )
+        return code
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        return {
+            **inherited,
+            "CLUSTERCTL_GCS": self._gcs_address,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": self._token_path,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # else a GCS that is away for a minute ends the helper
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+        }
+
+    async def _listen(self, stream: asyncio.StreamReader, words: list[str]) -> None:
+        async for line in stream:
+            text = line.decode(errors="replace").strip()
+            if text:
+                words[:] = [*words[-9:], text]
+                self._log.debug("engine helper: %s", text)
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await process.wait()
+
+    # ------------------------------------------------------------ what comes in
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind = message.get("t")
+        if kind == "reply":
+            future = self._replies.get(message["id"])
+            if future is not None and not future.done():
+                future.set_result(message)
+        elif kind == "state":
+            self._raw = message
+            self._publish(self._state_of(message))
+        elif kind == "lost":
+            self._publish(EngineState(self.state.nodes, version=self.state.version, message=message["message"]))
+        elif kind == "unsupported":
+            text = f"{message['message']}: no more than the pools' min is kept; use a Ray that this clusterctl knows"
+            self._publish(EngineState(message=text))
+
+    def _publish(self, state: EngineState) -> None:
+        self.state = state
+        self._on_state(state)
+
+    def _publish_again(self) -> None:
+        """Our holds changed, and with them the reading of what Ray told last."""
+        if self._raw and self.state.healthy:
+            self._publish(self._state_of(self._raw))
+
+    def _state_of(self, message: dict[str, Any]) -> EngineState:
+        demand = demand_of(message, self._since, time.time())
+        self._since = {d.id: d.since for d in demand}
+        return EngineState(
+            nodes=tuple(self._node_of(n) for n in message["nodes"]),
+            demand=demand,
+            version=message["version"],
+            healthy=True,
+        )
+
+    def _node_of(self, raw: dict[str, Any]) -> EngineNode:
+        total, available = plain_resources(raw["total"]), plain_resources(raw["available"])
+        held = sum(h.gpus for h in self._holds.values() if h.node_id == raw["id"])
+        ours = Resources.of(GPU=min(held, (total - available).get("GPU")))
+        total = total - ours
+        # Ray keeps the last reasons for being busy after a node has become idle.
+        idle = total == available and (raw["status"] == "IDLE" or bool(ours))
+        return EngineNode(
+            ray_node_id=raw["id"],
+            instance_id=raw["instance_id"],
+            status="IDLE" if idle and raw["status"] == "RUNNING" else raw["status"],
+            idle_seconds=raw["idle_ms"] / 1000,
+            total=total,
+            available=available,
+            activity=() if idle else tuple(raw["activity"]),
+        )

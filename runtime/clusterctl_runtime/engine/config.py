@@ -1,0 +1,80 @@
+"""What each node is told about the engine, from the cluster's spec and the node's place in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterctl.core.model import Node
+from clusterctl_runtime.engine.launch import PINNED_DASHBOARD, PINNED_GCS, PINNED_WORKERS, EngineConfig
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.config import HeadConfig
+    from clusterctl_runtime.head.ledger import NodeLedger
+
+LOCAL_STORE_SHARE = 0.1  # of this machine's memory, for the object store of each raylet on it
+LOCAL_STORE_MOST = 2 * 1024**3
+LOCAL_STORE_LEAST = 128 * 1024**2
+_LABEL_KEY = re.compile(r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
+_LABEL_VALUE = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
+
+
+def head_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: Path) -> EngineConfig:
+    """The head's raylet offers no CPUs or GPUs: Ray's tasks wait for workers, drivers run beside it under the queue's books."""
+    made = _node_config(config, node, books, token_path)
+    made.role = "head"
+    made.resources = {}
+    if not made.single_host:
+        made.gcs_address = f"{made.node_ip}:{PINNED_GCS}"
+        made.dashboard_port = PINNED_DASHBOARD
+    return made
+
+
+def worker_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: Path, address: str) -> EngineConfig:
+    """`address` is the GCS's, as the head's raylet told it."""
+    made = _node_config(config, node, books, token_path)
+    made.gcs_address = address
+    return made
+
+
+def _node_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: Path) -> EngineConfig:
+    spec, ray = config.spec, config.spec.ray
+    assert ray is not None, "a cluster without an engine configures none"
+    pool = next((p for p in spec.pools if p.name == node.pool), None)
+    provider = (pool.provider if pool else "") or spec.provider_name
+    single_host = provider in ("local", "fake")
+    resources = dict(books.total.to_dict())
+    if single_host and node.offer.gpu_type:
+        resources[f"accelerator_type:{node.offer.gpu_type}"] = 1
+    return EngineConfig(
+        python=config.engine_python if single_host else ray.python,
+        node_ip="" if single_host else (books.address or node.address),
+        token=token_path.read_text().strip(),
+        resources=resources,
+        labels=engine_labels({**dict(node.offer.labels), **dict(books.labels)}),
+        instance_id=f"{node.id}@{node.generation}",
+        instance_type=node.offer.instance_type,
+        market=node.offer.market,
+        zone=node.offer.zone,
+        region=node.offer.region,
+        pool=node.pool,
+        worker_ports=[] if single_host else list(PINNED_WORKERS),
+        object_store_memory=_local_store() if single_host else 0,
+        env={**spec.env, **(pool.env if pool else {}), **ray.env},
+        single_host=single_host,
+    )
+
+
+def engine_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Those that Ray accepts: its own namespace and values it cannot parse stay out."""
+    return {
+        k: v for k, v in labels.items() if _LABEL_KEY.match(k) and _LABEL_VALUE.match(v) and not k.startswith("ray.io/")
+    }
+
+
+def _local_store() -> int:
+    """Bytes. Ray's default is 30 % of the machine for each raylet, which several on one machine would promise many times over."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(LOCAL_STORE_MOST, max(LOCAL_STORE_LEAST, memory * LOCAL_STORE_SHARE)))

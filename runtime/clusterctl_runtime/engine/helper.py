@@ -1,0 +1,310 @@
+"""Runs under the engine's Python, by path, beside the head: the only user of Ray's private interfaces to cluster state.
+
+One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "report" | "clear_requests", ...}.
+Out: {"t": "state", ...} whenever what Ray tells has changed (asked every 100 ms), {"t": "reply", "id", ...} (or with "error"),
+{"t": "lost", "message"} while the GCS does not answer, {"t": "unsupported", "message"} and the end when this Ray speaks otherwise.
+
+The address and the token come from the environment (CLUSTERCTL_GCS, RAY_AUTH_TOKEN_PATH). It ends with its stdin.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+sys.path.pop(0)  # our own directory: its module names are not for Ray's imports to find
+
+POLL_SECONDS = 0.1
+CALL_SECONDS = 5.0
+DRAIN_CONFIRM_SECONDS = 5.0
+HOLD_SECONDS = 15.0
+IDLE_TERMINATION, PREEMPTION = 1, 2
+STATUS = {1: "RUNNING", 2: "DEAD", 3: "IDLE", 4: "DRAINING"}
+NEEDED = ("get_cluster_resource_state", "drain_node", "resize_raylet_resource_instances", "report_autoscaling_state")
+_OUT = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)  # whatever Ray prints is no protocol
+_OUT_LOCK = threading.Lock()
+
+
+class Unsupported(Exception):
+    """This Ray lacks an interface that we need, or answers in a shape we do not know."""
+
+
+class Refused(Exception):
+    """What was asked is not possible now; the message is the answer."""
+
+
+def say(message):
+    with _OUT_LOCK:
+        _OUT.write(json.dumps(message, separators=(",", ":")) + "\n")
+        _OUT.flush()
+
+
+class Gcs:
+    """The cluster state of the GCS as plain data. Node ids are hex strings throughout: `drain_node` takes nothing else."""
+
+    def __init__(self, address):
+        try:
+            import ray
+            from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+            from ray.core.generated import autoscaler_pb2
+        except ImportError as error:
+            raise Unsupported(f"this Ray lacks an interface that demand is read through ({error})") from error
+        self.version = ray.__version__
+        self._pb: Any = autoscaler_pb2
+        self._by_piece = {"GPU"}
+        self._client = GcsClient(address=address)
+        missing = [name for name in NEEDED if not hasattr(self._client, name)]
+        if missing:
+            raise Unsupported(f"Ray {self.version} has no {', '.join(missing)}")
+
+    def state(self):
+        reply = self._pb.GetClusterResourceStateReply()
+        reply.ParseFromString(self._client.get_cluster_resource_state(timeout_s=CALL_SECONDS))
+        try:
+            return self._plain(reply.cluster_resource_state)
+        except AttributeError as error:
+            raise Unsupported(f"Ray {self.version} describes its state in another shape ({error})") from error
+
+    def _plain(self, state):
+        return {
+            "nodes": sorted((_node(n) for n in state.node_states), key=lambda n: n["id"]),
+            "tasks": _counted(state.pending_resource_requests),
+            "gangs": sorted((_gang(g) for g in state.pending_gang_resource_requests), key=json.dumps),
+            "requests": [e for c in state.cluster_resource_constraints for e in _counted(c.resource_requests)],
+        }
+
+    def drain(self, node_id, reason, message, deadline_ms):
+        return self._client.drain_node(node_id, reason, message, deadline_ms, timeout=CALL_SECONDS)
+
+    def resize(self, node_id, resources):
+        """Totals in force. What Ray hands out by the piece (GPU, TPU ...) cannot be resized: it is left out, and learned."""
+        while True:
+            asked = {name: amount for name, amount in resources.items() if name not in self._by_piece}
+            try:
+                return dict(self._client.resize_raylet_resource_instances(node_id, asked, timeout_s=CALL_SECONDS))
+            except Exception as error:
+                refused = next((n for n in asked if f"unit instance resource '{n}'" in str(error)), None)
+                if refused is None:
+                    raise
+                self._by_piece.add(refused)
+
+    def report(self, pending, failed):
+        """`ray status` shows these. The version of the state seen stays 0: a GCS crashes on one that it has not reached."""
+        state = self._pb.AutoscalingState(autoscaler_state_version=time.time_ns() // 1_000_000)
+        for entry in pending:
+            state.pending_instances.add(**entry)
+        for entry in failed:
+            state.failed_instance_requests.add(**entry)
+        self._client.report_autoscaling_state(state.SerializeToString(), timeout_s=CALL_SECONDS)
+
+    def clear_requests(self):
+        self._client.request_cluster_resource_constraint([], [], [], timeout_s=CALL_SECONDS)
+
+
+def _node(node):
+    return {
+        "id": node.node_id.hex(),
+        "instance_id": node.instance_id,
+        "status": STATUS.get(node.status, "UNSPECIFIED"),
+        "idle_ms": node.idle_duration_ms,
+        "total": dict(node.total_resources),
+        "available": dict(node.available_resources),
+        "activity": list(node.node_activity),
+    }
+
+
+def _counted(entries):
+    shapes = ({**_shape(e.request), "count": e.count} for e in entries)
+    return sorted(shapes, key=lambda s: json.dumps(s, sort_keys=True))
+
+
+def _gang(gang):
+    bundles = {}
+    for request in gang.requests:
+        shape = json.dumps(_shape(request), sort_keys=True)
+        bundles[shape] = bundles.get(shape, 0) + 1
+    pg_id, _, rest = gang.details.partition(":")
+    constraints = [c for r in gang.requests for c in r.placement_constraints]
+    strategy = rest.partition("|")[0]
+    if strategy not in ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"):
+        strategy = "STRICT_SPREAD" if any(c.HasField("anti_affinity") for c in constraints) else "PACK"
+    return {
+        "id": pg_id,
+        "strategy": strategy,
+        "bundles": [{**json.loads(shape), "count": n} for shape, n in sorted(bundles.items())],
+    }
+
+
+def _shape(request):
+    """Alternative selectors are tried in turn by Ray; the first is what the user would rather have."""
+    selectors = {}
+    for selector in request.label_selectors[:1]:
+        for constraint in selector.label_constraints:
+            values = sorted(constraint.label_values)
+            text = values[0] if len(values) == 1 else f"in({','.join(values)})"
+            selectors[constraint.label_key] = ("!" if constraint.operator == 2 else "") + text
+    return {"resources": dict(request.resources_bundle), "selectors": selectors}
+
+
+class Holds:
+    """GPUs that Ray holds for us on a node: an actor pinned there, which knows their ids. The driver starts with the first."""
+
+    def __init__(self, address):
+        self._address, self._actors, self._lock = address, {}, threading.Lock()
+
+    def take(self, hold_id, node_id, count):
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        with self._lock:
+            if not ray.is_initialized():
+                ray.init(self._address, namespace="clusterctl", log_to_driver=False, logging_level=logging.ERROR)
+
+        class Hold:
+            def ids(self):
+                import ray
+
+                return [int(i) for i in ray.get_gpu_ids()]
+
+        pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        remote_class: Any = ray.remote(Hold)
+        actor = remote_class.options(num_gpus=count, num_cpus=0, scheduling_strategy=pinned).remote()
+        try:
+            ids = ray.get(actor.ids.remote(), timeout=HOLD_SECONDS)
+        except Exception as error:
+            ray.kill(actor)
+            raise Refused(f"Ray did not let go of {count} GPUs of node {node_id}: {error}") from error
+        self._actors[hold_id] = actor
+        return ids
+
+    def release(self, hold_id):
+        actor = self._actors.pop(hold_id, None)
+        if actor is not None:
+            import ray
+
+            ray.kill(actor)
+        return actor is not None
+
+
+class Helper:
+    def __init__(self, address):
+        self._gcs, self._holds = Gcs(address), Holds(address)
+        self._commands = ThreadPoolExecutor(max_workers=8)
+        self._last = {}
+        self._changed = threading.Condition()
+
+    def poll(self):
+        """For ever: what changed goes out. Idle times grow by themselves and are no change; their reset is."""
+        seen, lost = "", False
+        while True:
+            started = time.monotonic()
+            try:
+                state = self._gcs.state()
+            except Unsupported as error:
+                end_unsupported(error)
+            except Exception as error:
+                if not lost:
+                    say({"t": "lost", "message": f"Ray's GCS does not answer: {_first_line(error)}"})
+                lost, seen = True, ""
+                time.sleep(POLL_SECONDS)
+                continue
+            lost = False
+            with self._changed:
+                self._last = {n["id"]: n for n in state["nodes"]}
+                self._changed.notify_all()
+            key = json.dumps(
+                {**state, "nodes": [{**n, "idle_ms": n["idle_ms"] > 0} for n in state["nodes"]]}, sort_keys=True
+            )
+            if key != seen:
+                seen = key
+                say({"t": "state", "version": self._gcs.version, **state})
+            time.sleep(max(0.0, POLL_SECONDS - (time.monotonic() - started)))
+
+    def answer(self, command):
+        try:
+            reply = getattr(self, f"do_{command['do']}")(command)
+        except Exception as error:
+            reply = {"error": str(error) or type(error).__name__}
+        say({"t": "reply", "id": command["id"], **reply})
+
+    def do_resize(self, command):
+        started = time.perf_counter()
+        totals = self._gcs.resize(command["node"], {k: float(v) for k, v in command["resources"].items()})
+        return {"totals": totals, "seconds": time.perf_counter() - started}
+
+    def do_drain(self, command):
+        """An idle drain is asked for only where Ray looks idle: the mere question marks the node's actors as preempted."""
+        node_id, deadline = command["node"], command.get("deadline")
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._last, DRAIN_CONFIRM_SECONDS):
+                raise Refused("Ray's GCS has not told its nodes yet")
+        node = self._last.get(node_id)
+        if node is None or node["status"] in ("DEAD", "DRAINING"):
+            return {"accepted": True, "detail": "Ray does not use this node any more"}
+        if deadline is None and not _is_idle(node):
+            return {"accepted": False, "detail": "the node is in use"}
+        reason = IDLE_TERMINATION if deadline is None else PREEMPTION
+        accepted, detail = self._gcs.drain(node_id, reason, command["message"], int((deadline or 0) * 1000))
+        if not accepted:
+            return {"accepted": False, "detail": str(detail)}
+        return {"accepted": self._until_draining(node_id), "detail": "Ray accepted, and its state confirms it or not"}
+
+    def _until_draining(self, node_id):
+        """Accepting is not enough: unknown nodes are accepted too."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._last.get(node_id, {"status": "DEAD"})["status"] in ("DEAD", "DRAINING"),
+                DRAIN_CONFIRM_SECONDS,
+            )
+
+    def do_hold_gpus(self, command):
+        return {"gpu_ids": self._holds.take(command["hold"], command["node"], command["count"])}
+
+    def do_release(self, command):
+        return {"released": self._holds.release(command["hold"])}
+
+    def do_report(self, command):
+        self._gcs.report(command["pending"], command["failed"])
+        return {}
+
+    def do_clear_requests(self, command):
+        self._gcs.clear_requests()
+        return {}
+
+    def serve(self):
+        threading.Thread(target=self.poll, daemon=True).start()
+        for line in sys.stdin:
+            self._commands.submit(self.answer, json.loads(line))
+
+
+def _is_idle(node):
+    return (
+        node["status"] == "IDLE" and node["total"] == node["available"]
+    )  # `activity` keeps the last reasons: no help here
+
+
+def _first_line(error):
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
+
+
+def end_unsupported(error) -> NoReturn:
+    say({"t": "unsupported", "message": str(error)})
+    os._exit(3)
+
+
+def main():
+    try:
+        helper = Helper(os.environ["CLUSTERCTL_GCS"])
+    except Unsupported as error:
+        end_unsupported(error)
+    helper.serve()
+    os._exit(0)  # Ray's driver threads need no farewell: the GCS notices
+
+
+if __name__ == "__main__":
+    main()
