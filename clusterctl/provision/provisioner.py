@@ -85,8 +85,8 @@ class Provisioner:
         self._pause = pause
         self._blocks = Blocks(journal.meta_get("blocks"))
         self._watcher = Watcher(journal, self.providers, uid)
-        self._retry_at: dict[str, float] = {}  # launch token -> when to call create again
-        self._tries: dict[str, int] = {}  # launch token -> unknown outcomes so far
+        self._retry_at: dict[str, float] = {}  # launch token or instance id -> when to call create or terminate again
+        self._tries: dict[str, int] = {}  # launch token or instance id -> calls without a clear outcome so far
         self._ended: set[str] = set()  # instance ids whose end a provider has accepted
         self._offers: dict[str, tuple[Offer, ...]] = {}  # by pool
         self._offers_until = 0.0
@@ -136,6 +136,7 @@ class Provisioner:
     def wake_at(self) -> float | None:
         """When `resume` has something to do even if nothing happens before; None = nothing is open."""
         times = [self._retry_at.get(node.token, 0.0) for node in self._unsettled()]
+        times += [self._retry_at.get(node.instance_id, 0.0) for node in self._unended()]
         return min(times, default=None)
 
     # ------------------------------------------------------------ what is to be done
@@ -161,14 +162,7 @@ class Provisioner:
         now = self._clock()
         due = [(None, node) for node in self._unsettled() if self._retry_at.get(node.token, 0.0) <= now]
         outcomes = self._create(due) if due else []
-        ending = [
-            node
-            for node in self.journal.nodes().values()
-            if node.state is NodeState.TERMINATING
-            and node.instance_id
-            and node.instance_id not in self._ended
-            and self._watcher.shows_running(node.instance_id)
-        ]
+        ending = [node for node in self._unended() if self._retry_at.get(node.instance_id, 0.0) <= now]
         return outcomes + self._end([(None, node.instance_id, node.id) for node in ending])
 
     def down(self, progress: Callable[[str], None] = lambda _: None, *, patience: float = 300.0) -> None:
@@ -235,7 +229,7 @@ class Provisioner:
         now, move = self._clock(), self.journal.move
         current = self.journal.get(node.id) or node
         if isinstance(result, Instance) and result.state not in ("stopping", "stopped", "terminated"):
-            self._settled(node)
+            self._settled(node.token)
             self._blocks.granted(node.offer)
             known = self.journal.learn(node.id, result.id, result.address, now) or node
             if known.state is NodeState.PLANNED:
@@ -244,7 +238,7 @@ class Provisioner:
                 known = move(node.id, "running", now, "the provider says that it runs", "running")
             return Outcome(action, True, node=known)
         if isinstance(result, Instance):
-            self._settled(node)
+            self._settled(node.token)
             text = f"the instance {result.id} of this launch has already ended {result.detail}".rstrip()
             return self._lost(action, current, "instance_ended", text)
         if isinstance(result, Throttled):
@@ -252,11 +246,11 @@ class Provisioner:
             self._refuse(result, node)
             return Outcome(action, False, result.code, str(result), current)
         if type(result) is ProviderError or isinstance(result, UnknownOutcome):
-            self._wait_longer(node, now)
+            self._wait_longer(node.token, now)
             if current.state is NodeState.PLANNED:
                 current = move(node.id, "requested", now, str(result), UnknownOutcome.code)
             return Outcome(action, False, UnknownOutcome.code, str(result), current)
-        self._settled(node)
+        self._settled(node.token)
         self._refuse(result, node)
         return self._lost(action, current, result.code, str(result))
 
@@ -274,18 +268,28 @@ class Provisioner:
         known = [offer for pool in pools for offer in self._offers.get(pool, ())]
         self._blocks.refuse(error, node.offer, known, pools, self._clock())
 
-    def _wait_longer(self, node: Node, now: float) -> None:
-        tries = self._tries[node.token] = self._tries.get(node.token, 0) + 1
-        self._retry_at[node.token] = now + min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
+    def _wait_longer(self, key: str, now: float) -> None:
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        self._retry_at[key] = now + min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
 
-    def _settled(self, node: Node) -> None:
-        self._retry_at.pop(node.token, None)
-        self._tries.pop(node.token, None)
+    def _settled(self, key: str) -> None:
+        self._retry_at.pop(key, None)
+        self._tries.pop(key, None)
 
     def _unsettled(self) -> list[Node]:
         """Launches whose instance is not known yet."""
         nodes = self.journal.nodes().values()
         return [node for node in nodes if node.state in _UNSETTLED and not node.instance_id]
+
+    def _unended(self) -> list[Node]:
+        """Nodes whose end is journalled and that the lists still show, though no provider has accepted their end."""
+        return [
+            node
+            for node in self.journal.nodes().values()
+            if node.state is NodeState.TERMINATING
+            and node.instance_id not in self._ended
+            and self._watcher.shows_running(node.instance_id)
+        ]
 
     def _request(self, node: Node) -> CreateRequest:
         pool = self._pool_request(node)
@@ -349,12 +353,15 @@ class Provisioner:
                 continue
             self.journal.check_fence()
             code = error = ""
+            ids = [instance_id for _, instance_id, _ in batch]
             try:
-                provider.terminate([instance_id for _, instance_id, _ in batch])
-                self._ended.update(instance_id for _, instance_id, _ in batch)
+                provider.terminate(ids)
+                self._ended.update(ids)
             except Exception as trouble:
                 code = getattr(trouble, "code", UnknownOutcome.code)
                 error = str(trouble) or type(trouble).__name__
+            for instance_id in ids:
+                self._wait_longer(instance_id, self._clock()) if error else self._settled(instance_id)
             for action, _, node_id in batch:
                 outcomes.append(Outcome(action, not error, code, error, self.journal.get(node_id) if node_id else None))
         return outcomes

@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from clusterctl_providers.local_nodes import LocalNode
 
 ADDRESS = "127.0.0.1"
 SCOPE = "local"
+ACCEPT_WITHIN = 0.25  # seconds that `terminate` waits for the end itself
 _CLUSTER_VARIABLE = "CLUSTERCTL_CLUSTER"  # in the agent's environment, for `find_clusters`
 
 
@@ -42,6 +44,7 @@ class LocalProvider:
         self._context = context
         self._state = Path(context.state_dir)
         self._grace = float(context.settings.get("grace", 5.0))
+        self._ends: list[_End] = []
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         with local_nodes.locked(self._state):
@@ -63,13 +66,23 @@ class LocalProvider:
         return [Observed(SCOPE, tuple(instances), True, now)]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """Ends the agents (in order, within the grace), then every process that bears the mark, then the
-        directories."""
-        wanted = {i for i in instance_ids if _uid_of(i) == self._context.uid}
+        """Ends the agents (in order, within the grace), then every process that bears the mark, then the directories.
+        What takes longer than a moment goes on in a thread, and is listed as stopping; `close` waits for it."""
+        wanted = {i for i in instance_ids if _uid_of(i) == self._context.uid} - self._stopping()
+        if not wanted:
+            return
         with local_nodes.locked(self._state):
             nodes = [node for node in local_nodes.nodes_on_disk(self._state) if node.id in wanted]
             for node in nodes:
                 local_nodes.mark_ended(self._state, node.path.name)
+        end = _End(wanted, lambda: self._end(wanted, nodes))
+        self._ends.append(end)
+        end.start()
+        end.join(ACCEPT_WITHIN)
+        if end.error:
+            raise end.error
+
+    def _end(self, wanted: set[str], nodes: Sequence[LocalNode]) -> None:
         marked = local_processes.marked_processes()
         agents = {instance: min(marked.get(instance, ()), default=0) for instance in wanted}
         agents.update({node.id: pid for node in nodes if (pid := node.pid())})
@@ -77,13 +90,18 @@ class LocalProvider:
         local_nodes.reap()
         if left:
             raise ProviderError(
-                f"could not end the processes {sorted(left)} of {', '.join(sorted(wanted))}: they survived SIGKILL for 10 s; "
-                "look at them with ps and end them by hand"
+                f"could not end the processes {sorted(left)} of {', '.join(sorted(wanted))}: they survived SIGKILL; look at "
+                "them with ps and end them by hand"
             )
         for node in nodes:
             local_nodes.remove_node(node)
         for instance_id in wanted:
             local_nodes.remove_short_dir(self._short_dir(instance_id))
+
+    def _stopping(self) -> set[str]:
+        """Instances that this process is ending right now. After a crash nobody is, and they show as running again."""
+        self._ends = [end for end in self._ends if end.is_alive()]
+        return set[str]().union(*(end.instances for end in self._ends))
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """One offer: this machine, as much of it as the pool says."""
@@ -135,6 +153,8 @@ class LocalProvider:
         return sorted((name, uid, len(instances)) for uid, (name, instances) in found.items() if uid)
 
     def close(self) -> None:
+        for end in self._ends:
+            end.join()
         local_nodes.reap()
 
     # ------------------------------------------------------------ inside
@@ -194,8 +214,10 @@ class LocalProvider:
 
     def _instance(self, node: LocalNode, marked: Mapping[str, set[int]]) -> Instance:
         papers = node.papers
-        state: Literal["pending", "running", "terminated"] = "terminated"
-        if node.runs() or (not node.pid() and marked.get(node.id)):
+        state: Literal["pending", "running", "stopping", "terminated"] = "terminated"
+        if node.id in self._stopping():
+            state = "stopping"
+        elif node.runs() or (not node.pid() and marked.get(node.id)):
             state = "running"
         elif not node.pid():
             state = "pending"  # written but not started: the same token again starts it
@@ -217,10 +239,27 @@ class LocalProvider:
 
     def _paperless(self, instance_id: str) -> Instance:
         """Someone removed the directory of a running node: it is still ours to show and to end."""
+        state = "stopping" if instance_id in self._stopping() else "running"
         return Instance(
-            instance_id, self._context.uid, "", 0, "running",
+            instance_id, self._context.uid, "", 0, state,
             address=ADDRESS, zone="local", instance_type="local", detail="its directory is gone",
         )  # fmt: skip
+
+
+class _End(threading.Thread):
+    """The end of some instances under way. `error` is set when it failed."""
+
+    def __init__(self, instances: set[str], work: Callable[[], None]) -> None:
+        super().__init__(name="end-local-nodes", daemon=True)
+        self.instances = frozenset(instances)
+        self.error: Exception | None = None
+        self._work = work
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
 
 
 def _resources(pool: PoolRequest, gpu: Mapping[str, Any]) -> dict[str, float]:

@@ -103,16 +103,18 @@ def mark_ended(state: Path, token: str) -> None:
 
 
 def write_node(state: Path, token: str, papers: Mapping[str, Any], bootstrap: Mapping[str, Any]) -> LocalNode:
-    """Makes the directories and papers of a node; finds them as they are when they exist. The papers come last."""
+    """Makes what is missing of a node's papers and directories. The papers come first: from then on the node is listed,
+    and all that it leaves behind is known."""
     path = state / "nodes" / token
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     known = path / "instance.json"
-    if known.exists():
-        return LocalNode(path, json.loads(known.read_text()))
-    _make_short_dir(Path(papers["short_dir"]))
-    _write_private(path / "bootstrap.json", {**bootstrap, "directory": papers["short_dir"]})
-    _write_private(known, papers)
-    return LocalNode(path, papers)
+    if not known.exists():
+        _write_private(known, papers)
+    node = LocalNode(path, json.loads(known.read_text()))
+    if not node.pid():
+        _make_short_dir(node.short_dir)
+        _write_private(path / "bootstrap.json", {**bootstrap, "directory": str(node.short_dir)})
+    return node
 
 
 def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, str]) -> None:
