@@ -150,9 +150,7 @@ def plan_idle(views: Sequence[NodeView], used: Collection[str], surplus: Surplus
     return leaving
 
 
-def plan_over_max(
-    views: Sequence[NodeView], used: Collection[str], surplus: Surplus, complete: Mapping[str, bool]
-) -> Leaving:
+def plan_over_max(views: Sequence[NodeView], surplus: Surplus, complete: Mapping[str, bool]) -> Leaving:
     """Lets go of nodes above a pool's max, or of a pool that the spec no longer has: nodes that never came up first,
     then idle ones, then the least busy."""
     leaving = Leaving()
@@ -164,7 +162,7 @@ def plan_over_max(
         code = "over_max" if known else "pool_removed"
         text = f"pool {pool} may have {surplus.pools[pool].max} nodes" if known else f"the spec has no pool {pool} now"
         candidates = [v for v in views if v.node.pool == pool and _may_go(v, complete)]
-        candidates.sort(key=lambda v: (v.node.id in used, _effort(v), -v.node.created, v.node.id))
+        candidates.sort(key=lambda v: (_effort(v), -v.node.created, v.node.id))
         for view in candidates[:excess]:
             surplus.remove(pool)
             leaving.actions.append(_let_go(view, Reason(code, text)))

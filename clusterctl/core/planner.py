@@ -58,13 +58,18 @@ def plan(
     live = [view for view in views if view.node.id not in gone]
     rest = [view for view in live if view.node.id not in settled and view.node.state is not NodeState.QUARANTINED]
 
-    ends = plan_ends(rest, found.complete, now)
-    notices = plan_notices([view for view in rest if view.node.id not in ends.ids], now)
+    touched = {action.node_id for action in upkeep}  # one action per node and plan: letting go can wait for the next
+    ends = plan_ends([view for view in rest if view.node.id not in touched], found.complete, now)
+    touched |= ends.ids
+    notices = plan_notices([view for view in rest if view.node.id not in touched], now)
+    touched |= notices.ids
     surplus = Surplus.of(state, rest, ends.ids | notices.ids)
     disturbed = sum(1 for view in live if draining(view) and view.node.code in ("spec_changed", "consolidation"))
-    leaving = [ends, notices, plan_over_max(rest, frozenset(), surplus, found.complete)]
-    stale = plan_spec_changes(policy, rest, surplus, found.complete, disturbed)
-    leaving.append(stale)
+    over = plan_over_max([view for view in rest if view.node.id not in touched], surplus, found.complete)
+    touched |= over.ids
+    untouched = [view for view in rest if view.node.id not in touched]
+    stale = plan_spec_changes(policy, untouched, surplus, found.complete, disturbed)
+    leaving = [ends, notices, over, stale]
     away = set[str]().union(*(part.ids for part in leaving))
 
     serving = Serving(policy, state, [view for view in rest if view.node.id not in away], live, offers, now)
@@ -74,8 +79,9 @@ def plan(
             serving.keep_minimum(pool, lacking)
     serving.serve([d for d in demand if d.source in STANDING], in_total=True)
     serving.serve([d for d in demand if d.source not in STANDING], in_total=False)
-    returns = plan_returns(rest, serving.wanted_back())
-    leaving.append(plan_idle([v for v in rest if v.node.id not in away], serving.used(), surplus, now))
+    untouched = [view for view in untouched if view.node.id not in stale.ids]
+    returns = plan_returns(untouched, serving.wanted_back())
+    leaving.append(plan_idle(untouched, serving.used(), surplus, now))
 
     actions: list[Action] = [*upkeep, *returns]
     for part in leaving:
