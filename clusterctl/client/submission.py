@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def place_script(script: Path, working_dir: Path | None) -> Place:
         raise UsageError(f"there is no file {script}: name a Python file, or a command as in `submit -- CMD`")
     root = (working_dir or Path.cwd()).resolve()
     if script.is_relative_to(root):
-        whole = working_dir is not None or root not in (Path.home(), Path(root.anchor), Path("/tmp"))  # noqa: S108
+        whole = working_dir is not None or root not in (Path.home(), Path(root.anchor), Path(tempfile.gettempdir()))
         return Place(root, script.relative_to(root).as_posix()) if whole else Place(None, script.name)
     if working_dir is not None:
         raise UsageError(f"{script} is not inside the working directory {root}: name a directory that holds it")

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from clusterctl.client.packing import Package, list_entries, pack, pack_file
+from clusterctl.core.errors import UsageError
+
+
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def names(root: Path) -> list[str]:
+    return [entry.path for entry in list_entries(root)]
+
+
+def read(package: Package) -> dict[str, bytes]:
+    with zipfile.ZipFile(package.archive) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_same_files_give_the_same_bytes_wherever_and_whenever_they_were_written(tmp_path: Path) -> None:
+    files = {"b.py": "b", "a/z.txt": "z" * 500, "a/b/c.txt": "c", "job.py": "print(1)"}
+    first = tree(tmp_path / "first", files)
+    second = tree(tmp_path / "second", dict(reversed(files.items())))
+    for path in second.rglob("*"):
+        os.utime(path, (1, 1))
+    one, two = pack(first), pack(second)
+    assert one.digest == two.digest and one.archive.read() == two.archive.read()
+    (second / "b.py").write_text("other")
+    assert pack(second).digest != one.digest
+
+
+def test_contents_and_permission_bits_arrive(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"run.sh": "#!/bin/sh\n", "data.txt": "x" * 10_000})
+    (root / "run.sh").chmod(0o755)
+    (root / "data.txt").chmod(0o640)
+    package = pack(root)
+    with zipfile.ZipFile(package.archive) as archive:
+        modes = {info.filename: info.external_attr >> 16 for info in archive.infolist()}
+        assert archive.read("data.txt") == b"x" * 10_000
+    assert stat.S_IMODE(modes["run.sh"]) == 0o755 and stat.S_ISREG(modes["run.sh"])
+    assert stat.S_IMODE(modes["data.txt"]) == 0o640
+
+
+def test_setuid_does_not_travel(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"tool": "x"})
+    (root / "tool").chmod(0o4755)
+    with zipfile.ZipFile(pack(root).archive) as archive:
+        assert stat.S_IMODE(archive.infolist()[0].external_attr >> 16) == 0o755
+
+
+def test_gitignore_is_honoured_with_negation_and_in_subdirectories(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        {
+            ".gitignore": "*.log\n!keep.log\n/build/\ndata/*\n!data/small.csv\n",
+            "a.log": "",
+            "keep.log": "",
+            "build/x": "",
+            "sub/build/x": "",
+            "data/big.bin": "",
+            "data/small.csv": "",
+            "sub/.gitignore": "secret\n!b.log\n",
+            "sub/secret": "",
+            "sub/b.log": "",
+            "sub/c.log": "",
+            "secret": "",
+        },
+    )
+    assert names(root) == [
+        ".gitignore",
+        "data/small.csv",
+        "keep.log",
+        "secret",
+        "sub/.gitignore",
+        "sub/b.log",
+        "sub/build/x",
+    ]
+
+
+def test_clusterctlignore_has_the_last_word(tmp_path: Path) -> None:
+    root = tree(tmp_path, {".gitignore": "model.bin\n", ".clusterctlignore": "!model.bin\nnotes/\n", "model.bin": "", "notes/n": "", "a": ""})
+    assert names(root) == [".clusterctlignore", ".gitignore", "a", "model.bin"]
+
+
+def test_a_subdirectory_of_a_repository_follows_the_rules_above_it(tmp_path: Path) -> None:
+    tree(tmp_path, {".git/config": "", ".gitignore": "*.ckpt\n/project/out\n", "project/a.ckpt": "", "project/out/x": "", "project/job.py": ""})
+    assert names(tmp_path / "project") == ["job.py"]
+
+
+def test_repositories_environments_and_caches_stay_here(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        {
+            ".git/HEAD": "",
+            ".venv/bin/python": "",
+            "my-env/pyvenv.cfg": "",
+            "my-env/lib/x.py": "",
+            "pkg/__pycache__/a.pyc": "",
+            "pkg/a.py": "",
+            ".mypy_cache/x": "",
+        },
+    )
+    assert names(root) == ["pkg/a.py"]
+
+
+def test_an_empty_directory_is_kept_and_one_emptied_by_rules_too(tmp_path: Path) -> None:
+    root = tree(tmp_path, {".gitignore": "*.ckpt\n", "out/a.ckpt": ""})
+    (root / "logs").mkdir()
+    assert names(root) == [".gitignore", "logs/", "out/"]
+    assert "logs/" in read(pack(root))
+
+
+def test_links_that_stay_inside_become_what_they_point_to(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"real.txt": "content", "lib/a.py": "a"})
+    (root / "alias.txt").symlink_to("real.txt")
+    (root / "lib2").symlink_to("lib")
+    assert read(pack(root)) == {"real.txt": b"content", "alias.txt": b"content", "lib/a.py": b"a", "lib2/a.py": b"a"}
+
+
+@pytest.mark.parametrize("target", ["../outside.txt", "/etc/hostname", "../outside"])
+def test_a_link_that_leads_out_is_refused_by_name(tmp_path: Path, target: str) -> None:
+    tree(tmp_path, {"outside.txt": "secret", "outside/x": "secret"})
+    root = tree(tmp_path / "root", {"job.py": ""})
+    (root / "link").symlink_to(target)
+    with pytest.raises(UsageError, match=r"root/link leads out of .*\.clusterctlignore"):
+        pack(root)
+    (root / ".clusterctlignore").write_text("link\n")
+    assert names(root) == [".clusterctlignore", "job.py"]
+
+
+def test_a_link_to_a_directory_that_holds_it_is_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a/b/x": ""})
+    (root / "a" / "b" / "up").symlink_to("../../a")
+    with pytest.raises(UsageError, match="leads back to"):
+        pack(root)
+
+
+def test_a_link_to_nothing_is_refused_by_name(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"x": ""})
+    (root / "dangling").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"dangling leads nowhere \(nowhere\)"):
+        pack(root)
+
+
+def test_pipes_and_sockets_are_no_content(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"x": ""})
+    os.mkfifo(root / "pipe")
+    with socket.socket(socket.AF_UNIX) as sock:
+        before = Path.cwd()
+        os.chdir(root)  # the path of a socket may not be long
+        try:
+            sock.bind("socket")
+        finally:
+            os.chdir(before)
+        assert names(root) == ["x"]
+
+
+def test_over_the_limit_the_largest_entries_are_named(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"data/a.bin": "x" * 3000, "data/b.bin": "x" * 3000, "model.bin": "x" * 2000, "job.py": "x"})
+    with pytest.raises(UsageError, match=r"over the limit .* Largest: data/ \(0\.0 MiB\), model\.bin .*\.clusterctlignore"):
+        pack(root, max_bytes=5000)
+
+
+def test_a_file_can_travel_alone(tmp_path: Path) -> None:
+    tree(tmp_path, {"job.py": "print(1)", "other": ""})
+    assert read(pack_file(tmp_path / "job.py")) == {"job.py": b"print(1)"}
+
+
+def test_names_that_are_not_ascii_arrive(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"größe/データ.txt": "x"})
+    assert read(pack(root)) == {"größe/データ.txt": b"x"}
+
+
+def test_what_is_not_a_directory_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a directory"):
+        pack(tmp_path / "missing")
