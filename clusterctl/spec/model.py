@@ -138,7 +138,7 @@ class Head(SpecModel):
     )
     disk: Size | None = Field(default=None, description="Size of its disk.", examples=["100GiB"])
     resources: Amounts = Field(
-        default={}, description="What the head offers to tasks; default: CPU 0, so that it stays free."
+        default={}, description="What the head node has, for drivers; tasks of the engine run on workers."
     )
     zone: Text = Field(default="", description="Zone; default: one of the pools'.", examples=["us-east-1a"])
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")

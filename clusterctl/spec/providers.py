@@ -30,6 +30,9 @@ class SpecModel(BaseModel):
 class LocalSettings(SpecModel):
     """Nodes are processes on this machine."""
 
+    grace: Annotated[float, Field(ge=0)] = Field(default=5, description="Seconds that a node gets to end its work.")
+    short_dir: str = Field(default="/tmp", description="Where short paths may be made; sockets need them.")  # noqa: S108
+
 
 class DockerSettings(SpecModel):
     """Nodes are containers."""

@@ -41,6 +41,7 @@ NOT_YET = (
     Row("pools.*.setup", "nothing would be run", "install what the jobs need beforehand"),
     Row("engine.ray.version", "nothing would be installed", "it is the Ray that is installed here", "local"),
     Row("engine.ray.extras", "nothing would be installed", "pip install them here", "local"),
+    Row("engine.ray.python", "another interpreter would not be used", "start clusterctl with it", "local"),
     Row("queue.fair_share", "all users wait in one line", "jobs run in the order of submission"),
     Row("queue.preemption", "no job gives way to another", "jobs run until they end"),
     Row("limits.per_user", "nobody would be held back", "limit the cluster or its pools"),

@@ -101,6 +101,7 @@ VALUES: dict[str, Any] = {
     "setup": ["ls"],
     "version": "2.60.0",
     "extras": ["train"],
+    "python": "/usr/bin/python3",
     "fair_share": "user",
     "preemption": True,
     "per_user": {"alice": {"gpus": 1}},

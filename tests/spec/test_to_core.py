@@ -13,7 +13,6 @@ from clusterctl.spec.model import ClusterSpec, Head, Pool
 from clusterctl.spec.to_core import core_limits, core_pools, pool_requests
 from tests.spec.examples import FULL, SMALLEST
 
-
 DIGESTS = ("ff1c0da4de50d052", "2b728ea065364f7b", "7533c3b487b1ef02")  # of spec, pool and head of the smallest spec
 
 
