@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl.client.readiness import GIVE_UP_AFTER, Readiness
+
+
+def node(name: str, state: str, reason: str = "", since: float = 0.0) -> dict[str, Any]:
+    return {"id": name, "pool": name.rsplit("-", 1)[0], "state": state, "reason": reason, "since": since}
+
+
+def status(*nodes: dict[str, Any], low: int = 1, engine: str = "none", message: str = "") -> dict[str, Any]:
+    ready = sum(n["state"] == "ready" for n in nodes if n["pool"] == "cpu")
+    pools = [{"name": "cpu", "min": low, "max": 9, "ready": ready}]
+    return {"nodes": list(nodes), "pools": pools, "engine": {"name": "ray", "state": engine, "message": message}}
+
+
+def test_up_is_done_when_head_node_min_of_every_pool_and_engine_are_ready() -> None:
+    readiness = Readiness()
+    assert not readiness.feed(status())
+    assert not readiness.feed(status(node("head-1", "ready")))
+    assert not readiness.feed(status(node("head-1", "joining"), node("cpu-1", "ready")))
+    assert not readiness.feed(status(node("head-1", "ready"), node("cpu-1", "ready"), engine="starting"))
+    assert readiness.feed(status(node("head-1", "ready"), node("cpu-1", "ready"), engine="ready"))
+
+
+def test_what_is_missing_is_said_node_by_node() -> None:
+    readiness = Readiness()
+    readiness.feed(status(node("head-1", "booting", "installing"), node("cpu-1", "joining"), low=2, engine="starting"))
+    assert readiness.waiting == [
+        "head node [head-1 booting (installing)]",
+        "pool cpu: 0 of 2 ready [cpu-1 joining]",
+        "engine ray starting",
+    ]
+
+
+def test_a_pool_whose_launches_keep_failing_is_given_up_with_each_reason() -> None:
+    readiness = Readiness()
+    for number in range(1, GIVE_UP_AFTER):
+        readiness.feed(status(node("head-1", "ready"), node(f"cpu-{number}", "failed", "no capacity")))
+        assert not readiness.hopeless
+    readiness.feed(status(node("head-1", "ready"), node("cpu-9", "failed", "quota")))
+    assert readiness.hopeless == ["cpu-1: no capacity", "cpu-2: no capacity", "cpu-9: quota"]
+
+
+def test_failures_do_not_matter_once_the_pool_has_its_min() -> None:
+    readiness = Readiness()
+    failed = [node(f"cpu-{number}", "failed", "x") for number in range(2, 9)]
+    assert readiness.feed(status(node("head-1", "ready"), node("cpu-1", "ready"), *failed))
+    assert not readiness.hopeless
+
+
+def test_a_failed_engine_is_given_up_with_its_words() -> None:
+    readiness = Readiness()
+    readiness.feed(status(node("head-1", "ready"), node("cpu-1", "ready"), engine="failed", message="port taken"))
+    assert readiness.hopeless == ["engine ray failed (port taken)"]
