@@ -136,7 +136,8 @@ class TaskReport(_Record):
     """`exit_code` is the program's own, 128+N for signal N, None while it runs or when it never started (`error` says why).
 
     `log_size` is the final length of its output in bytes, so that the head knows when the log is whole. Times are unix
-    seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended.
+    seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended, or the node
+    (not the program) was why it never started: try again.
     `stopped`: "" | "killed" (asked by the head) | "timeout".
     """
 

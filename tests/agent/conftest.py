@@ -22,7 +22,7 @@ import pytest
 import trustme
 from clusterctl_runtime import wire
 from clusterctl_runtime.agent.bundle import build_bundle
-from clusterctl_runtime.agent.leash import list_marked
+from clusterctl_runtime.agent.processes import list_marked
 
 PIECE = 256 * 1024
 

@@ -57,18 +57,22 @@ class EngineHost:
             try:
                 await work
             except Exception as error:
-                log.exception("engine")
-                self._set({"state": "failed", "detail": f"the engine could not be started or stopped: {error}"})
+                log.error("engine: %s", error)
+                if self.state.get("state") != "failed":  # else it has said so itself
+                    self._set({"state": "failed", "detail": f"the engine could not be started or stopped: {error}"})
 
         self._last = asyncio.ensure_future(run())
         return self._last
 
     async def _replace(self, config: Message) -> None:
-        from clusterctl_runtime.engine.launch import EngineConfig, Raylet
+        from clusterctl_runtime.engine.launch import LONGEST_TEMP_DIR, EngineConfig, Raylet
 
         await self._end(5.0)
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._config = EngineConfig.from_json(config)
+        scratch = str(self._directory / "ray")
+        if not self._config.temp_dir and len(scratch) <= LONGEST_TEMP_DIR:
+            self._config.temp_dir = scratch  # goes with the node's directory, however the node ends
         self._raylet = Raylet(self._config, self._directory, self._set)
         await self._raylet.start()
 

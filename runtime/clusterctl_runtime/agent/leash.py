@@ -11,10 +11,10 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
+
+from clusterctl_runtime.agent.processes import list_family
 
 MARK = "CLUSTERCTL_LEASH"
-_PROC = Path("/proc")
 
 
 def put_on_leash(boot_id: str) -> None:
@@ -72,6 +72,7 @@ class Leash:
 
 def _watch(pipe: int, boot_id: str) -> None:
     """The watchdog: reads groups until the pipe ends, then kills."""
+    agents_session = os.getsid(0)
     os.setsid()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
@@ -89,11 +90,11 @@ def _watch(pipe: int, boot_id: str) -> None:
                 groups.add(int(line[1:]))
             else:
                 groups.discard(int(line[1:]))
-    sweep(boot_id, groups)
+    sweep(boot_id, groups, agents_session)
 
 
-def sweep(boot_id: str, groups: set[int]) -> int:
-    """Kills whatever has the mark or is in one of the groups, until two looks in a row find none; returns how many."""
+def sweep(boot_id: str, groups: set[int], agents_session: int) -> int:
+    """Kills whatever has the mark or is of the groups' family, until two looks in a row find none; returns how many."""
     killed: set[int] = set()
     for group in groups:
         with contextlib.suppress(OSError):
@@ -101,7 +102,8 @@ def sweep(boot_id: str, groups: set[int]) -> int:
     quiet = 0
     deadline = time.monotonic() + 30
     while quiet < 2 and time.monotonic() < deadline:
-        found = list_marked(boot_id, groups)
+        found, sessions = list_family(boot_id, groups, agents_session)
+        groups |= sessions
         for pid in found:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
@@ -110,31 +112,3 @@ def sweep(boot_id: str, groups: set[int]) -> int:
         if quiet < 2:
             time.sleep(0.02)
     return len(killed)
-
-
-def list_marked(mark: str, groups: set[int] | frozenset[int] = frozenset()) -> list[int]:
-    """Living processes whose environment holds `mark`, or whose group or session is in `groups` (Linux; else none)."""
-    found = []
-    try:
-        names = [path.name for path in _PROC.iterdir()]
-    except OSError:
-        return found
-    needle = mark.encode()
-    for name in names:
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            state, _parent, group, session = _stat(name)
-            if state in "ZX":
-                continue
-            if group in groups or session in groups or needle in (_PROC / name / "environ").read_bytes():
-                found.append(int(name))
-        except (OSError, ValueError):
-            continue  # it ended while we looked, or is another user's
-    return found
-
-
-def _stat(pid: str) -> tuple[str, int, int, int]:
-    """State, parent, process group and session."""
-    fields = (_PROC / pid / "stat").read_bytes().rpartition(b")")[2].split()
-    return fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3])

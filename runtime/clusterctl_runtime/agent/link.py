@@ -50,7 +50,7 @@ class Link:
         self._wake = asyncio.Event()
         self._welcomed = asyncio.Event()
         self._head = bootstrap.heads[0] if bootstrap.heads else ""
-        self._echoed = False
+        self._echoed = self._head_was_there = False
         self.heard = time.monotonic()
 
     def wake(self) -> None:
@@ -77,10 +77,8 @@ class Link:
                     log.warning("%s", error)
                 except BROKEN as error:
                     log.info("no connection to the head at %s: %s", head, error or type(error).__name__)
-                if self._welcomed.is_set():
-                    self._welcomed.clear()
-                    self._session.parted()
-                    pause = FIRST_PAUSE
+                if self._head_was_there:
+                    self._head_was_there, pause = False, FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -106,12 +104,16 @@ class Link:
             if message["t"] != "welcome":
                 raise WireError(f"the head answered {message['t']!r} to hello")
             self._head, self._echoed, self.heard = head, False, time.monotonic()
+            self._head_was_there = True
             self._session.welcome(message)
             self._welcomed.set()
             self._wake.set()
             await self._talk(reader, writer, message)
         finally:
             writer.transport.abort()
+            if self._welcomed.is_set():
+                self._welcomed.clear()
+                self._session.parted()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, welcome: Message) -> None:
         writer.transport.set_write_buffer_limits(high=_BUFFER_BYTES)

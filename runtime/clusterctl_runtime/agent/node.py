@@ -50,7 +50,7 @@ class Node:
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._journal = Journal(directory.journal, boot_id)
         for earlier in self._journal.boots:
-            sweep(earlier, set())  # its watchdog may still be at it; "lost" must mean dead
+            sweep(earlier, set(), os.getsid(0))  # its watchdog may still be at it; "lost" must mean dead
         self._clear_scratch()
         self._journal.begin()
         self._link = Link(bootstrap, self)

@@ -16,15 +16,20 @@ from pathlib import Path
 from clusterctl_runtime.agent.unpack import UnpackError, unpack
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+FETCHES = 5
 CACHE_BYTES = 4 * 1024**3
 
 
 class PackageError(Exception):
-    """The package could not be had or unpacked; the message is for the user."""
+    """The package is of no use wherever it is tried; the message is for the user."""
+
+
+class PackageMissed(PackageError):
+    """The package could not be fetched or stored here and now: another try, or another node, may do better."""
 
 
 class Packages:
-    """`fetch(digest)` yields the blob's bytes; it may raise OSError or PackageError."""
+    """`fetch(digest)` yields the blob's bytes; it may raise OSError (tried again) or PackageError (final)."""
 
     def __init__(self, directory: Path, fetch: Callable[[str], AsyncIterator[bytes]]) -> None:
         self._directory = directory
@@ -42,7 +47,7 @@ class Packages:
         except UnpackError as error:
             raise PackageError(f"package {digest[:12]} was refused: {error}") from error
         except OSError as error:
-            raise PackageError(f"package {digest[:12]} cannot be unpacked into {target}: {error.strerror}") from error
+            raise PackageMissed(f"package {digest[:12]} cannot be unpacked into {target}: {error.strerror}") from error
 
     async def _archive(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
@@ -53,9 +58,19 @@ class Packages:
             return path
         fetching = self._under_way.get(digest)
         if fetching is None:
-            fetching = self._under_way[digest] = asyncio.ensure_future(self._download(digest, path))
+            fetching = self._under_way[digest] = asyncio.ensure_future(self._persist(digest, path))
             fetching.add_done_callback(lambda _: self._under_way.pop(digest, None))
         return await asyncio.shield(fetching)  # one impatient task does not end it for the others
+
+    async def _persist(self, digest: str, path: Path) -> Path:
+        """A broken connection is no reason to fail a job: `fetch` waits for the head, and is asked a few times."""
+        for left in reversed(range(FETCHES)):
+            try:
+                return await self._download(digest, path)
+            except OSError as error:
+                if not left:
+                    raise PackageMissed(f"package {digest[:12]} cannot be fetched to this node: {error}") from error
+        raise AssertionError("the last try returns or raises")
 
     async def _download(self, digest: str, path: Path) -> Path:
         part = path.with_suffix(".part")
@@ -71,8 +86,6 @@ class Packages:
                 )
             self._make_room(part.stat().st_size)
             return part.replace(path)
-        except OSError as error:
-            raise PackageError(f"package {digest[:12]} cannot be fetched to this node: {error}") from error
         finally:
             part.unlink(missing_ok=True)
 

@@ -21,16 +21,18 @@ from clusterctl_runtime.agent.environ import TASK_MARK, NotReady
 from clusterctl_runtime.agent.exits import Exits
 from clusterctl_runtime.agent.gpus import Gpus, NoFreeGpu
 from clusterctl_runtime.agent.journal import Journal
-from clusterctl_runtime.agent.leash import Leash, list_marked
+from clusterctl_runtime.agent.leash import Leash
 from clusterctl_runtime.agent.logs import LogBudget, Output
-from clusterctl_runtime.agent.packages import PackageError, Packages
+from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
+from clusterctl_runtime.agent.processes import is_group_alive, list_family
 from clusterctl_runtime.agent.spawn import CannotStart, spawn
-from clusterctl_runtime.agent.task import ENDED, LINGERING, RUNNING, WAITING, Task
+from clusterctl_runtime.agent.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
 from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 
 log = logging.getLogger(__name__)
 LINGER_SECONDS = 1.0  # what the rest of a group gets to finish its output once the program itself has ended
 TIMEOUT_GRACE_SECONDS = 10.0
+_DYING_SECONDS = 3.0
 _REMEMBERED = 10_000  # acknowledged tasks whose repetition is still recognised
 _SLICE_SECONDS = 0.01  # of starting programs, before exits and messages get their turn
 _READ_BYTES = 64 * 1024
@@ -229,11 +231,13 @@ class Runner:
         directory = self._make_directory(task)
         try:
             await self._packages.unpack(task.spec.package, directory)
+        except PackageMissed as error:
+            self._never_started(task, None, str(error), lost=True)
         except PackageError as error:
             self._never_started(task, None, str(error))
         except Exception as error:  # whatever it is, the head must hear of it
             log.exception("preparing %s", task.id)
-            self._never_started(task, None, f"preparing the working directory failed: {error!r}")
+            self._never_started(task, None, f"preparing the working directory failed: {error!r}", lost=True)
         task.preparing = None
         if task.stage == WAITING:
             self._start(task)
@@ -253,7 +257,7 @@ class Runner:
             self._never_started(task, error.exit_code, str(error))
             return
         except (NoFreeGpu, NotReady, OSError) as error:
-            self._never_started(task, None, str(error))
+            self._never_started(task, None, str(error), lost=True)
             return
         try:
             self._exits.watch(spawned.pid, lambda: self._program_ended(task))
@@ -262,7 +266,7 @@ class Runner:
             self._leash.remove(spawned.pid)
             self._exits.reap(spawned.pid)
             os.close(spawned.pipe)
-            self._never_started(task, None, f"the program was started but cannot be watched: {error}")
+            self._never_started(task, None, f"the program was started but cannot be watched: {error}", lost=True)
             return
         report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
         task.stage, task.pipe = RUNNING, spawned.pipe
@@ -271,8 +275,10 @@ class Runner:
             task.deadline = self._loop.call_later(spec.timeout, self._time_out, task)
         self._report(task)
 
-    def _never_started(self, task: Task, exit_code: int | None, error: str) -> None:
+    def _never_started(self, task: Task, exit_code: int | None, error: str, lost: bool = False) -> None:
+        """`lost`: it is this node's fault, not the task's, so that the head may try it again elsewhere."""
         if task.stage == WAITING:
+            task.report.lost = lost
             self._end(task, exit_code, error)
 
     # -- output -------------------------------------------------------------------------------------------------------
@@ -343,6 +349,8 @@ class Runner:
         if task.stage == WAITING:
             self._end(task, None, reason)
             return
+        if task.stage == DYING:
+            return
         self._signal(task, signal.SIGTERM)
         self._signal(task, signal.SIGCONT)
         if task.timer:
@@ -368,7 +376,8 @@ class Runner:
     def _end_group(self, task: Task) -> None:
         """The rest of the group had its time; whoever left the group and still holds the pipe goes as well."""
         self._signal(task, signal.SIGKILL)
-        for pid in list_marked(f"{TASK_MARK}={task.id}\0"):
+        family, _ = list_family(f"{TASK_MARK}={task.id}\0", {task.report.pid}, os.getsid(0))
+        for pid in family:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         self._read(task, force=True)
@@ -376,9 +385,28 @@ class Runner:
 
     def _finish(self, task: Task) -> None:
         self._close_pipe(task)
+        task.stage = DYING
+        task.cancel_timers()
         self._signal(task, signal.SIGKILL)  # daemons that closed the pipe but stayed in the group
         self._leash.remove(task.report.pid)
-        self._end(task, self._exits.reap(task.report.pid))
+        code = self._exits.reap(task.report.pid)
+        self._end_when_gone(task, code, time.monotonic() + _DYING_SECONDS)
+
+    def _end_when_gone(self, task: Task, code: int, deadline: float) -> None:
+        """A killed process still holds its memory and its GPU for an instant: the end is said when it has let go."""
+        try:
+            os.killpg(task.report.pid, 0)  # counts zombies, which init collects when it likes
+            alive = is_group_alive(task.report.pid)
+        except OSError:
+            alive = False
+        if not alive:
+            self._end(task, code)
+            return
+        if time.monotonic() > deadline:
+            log.warning("%s: its process group %d does not die; going on without it", task.id, task.report.pid)
+            self._end(task, code)
+            return
+        self._loop.call_later(0.005, self._end_when_gone, task, code, deadline)
 
     def _end(self, task: Task, exit_code: int | None, error: str = "") -> None:
         task.end(exit_code, error)

@@ -13,6 +13,7 @@ from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 WAITING = "waiting"  # taken, not started: its turn has not come or its package is under way
 RUNNING = "running"
 LINGERING = "lingering"  # the program ended; its group still holds the pipe
+DYING = "dying"  # the program is reaped, its group has been killed
 ENDED = "ended"
 
 
