@@ -55,6 +55,10 @@ class LocalNode:
 
     def runs(self) -> bool:
         pid = self.pid()
+        child = _CHILDREN.get(pid)
+        if child is not None:
+            # Right after its start a process's environment still reads as empty; that it is our child says enough.
+            return child.poll() is None
         return bool(pid) and instance_of(pid) == self.id and is_alive(pid)
 
     def log_tail(self) -> str:

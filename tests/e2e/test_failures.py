@@ -12,11 +12,10 @@ from tests.support.cluster import wait_until
 
 
 def agent_of(cluster, node_id: str) -> psutil.Process:
-    for process in cluster.processes():
-        command = process.cmdline()
-        if "--bootstrap" in command and any(node_id in part for part in command):
-            return process
-    raise AssertionError(f"no agent of {node_id}: {[p.cmdline() for p in cluster.processes()]}")
+    """The agent's process: the oldest one that bears the mark of the node's instance."""
+    instance = next(n["instance_id"] for n in cluster.status()["nodes"] if n["id"] == node_id)
+    marked = [p for p in cluster.processes() if p.environ().get("CLUSTERCTL_INSTANCE") == instance]
+    return min(marked, key=lambda p: p.create_time())
 
 
 def test_a_head_killed_while_jobs_run_goes_on_and_no_job_runs_twice(cluster):
@@ -139,4 +138,7 @@ def test_no_secret_is_in_any_command_line_or_log(cluster):
     for path in Path(cluster.home).rglob("*"):
         if path.is_file() and path.name != "client.json":
             assert token.encode() not in path.read_bytes(), path
-            assert path.stat().st_mode & 0o077 == 0, path
+    private = [p for pattern in ("client.json", "config.json", "*.key", "*.secret", "bootstrap*") for p in cluster.home.rglob(pattern)]
+    assert len(private) >= 5
+    for path in private:
+        assert path.stat().st_mode & 0o077 == 0, path

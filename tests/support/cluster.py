@@ -59,7 +59,8 @@ class LocalCluster:
         return done
 
     def json(self, *args: str) -> Any:
-        return json.loads(self.cli(*args, "--json").stdout)
+        cut = args.index("--") if "--" in args else len(args)  # what follows belongs to the job's program
+        return json.loads(self.cli(*args[:cut], "--json", *args[cut:]).stdout)
 
     def up(self, timeout: float = 120) -> None:
         self.cli("up", str(self.spec), "-y", timeout=timeout)

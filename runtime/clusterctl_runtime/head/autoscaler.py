@@ -108,7 +108,8 @@ class Autoscaler:
 
     async def _sleep(self) -> None:
         now = time.time()
-        quiet = all(n.state in SETTLED for n in self._fleet.journal.nodes().values())
+        nodes = self._fleet.journal.nodes().values()
+        quiet = all(n.state in SETTLED and n.id in self._fleet.sessions for n in nodes)
         times = [self._observed_at + (OBSERVE_QUIET if quiet else OBSERVE_ACTIVE), now + LONGEST_SLEEP]
         times += [t for t in (self.last_plan.wake_at, self._provisioner.wake_at()) if t is not None]
         delay = max(0.02, min(times) - now)
