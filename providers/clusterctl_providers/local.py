@@ -157,10 +157,14 @@ class LocalProvider:
             end.join()
         local_nodes.reap()
 
+    def instance_id(self, token: str) -> str:
+        """The id that a launch token leads to."""
+        return _instance_id(self._context.uid, token)
+
     # ------------------------------------------------------------ inside
 
     def _create(self, request: CreateRequest) -> CreateResult:
-        instance_id = _instance_id(self._context.uid, request.token)
+        instance_id = self.instance_id(request.token)
         if local_nodes.has_ended(self._state, request.token):
             return Instance(
                 instance_id, self._context.uid, request.node_id, request.generation, "terminated",
