@@ -54,8 +54,8 @@ function apply(parameters, style) {
 /** The nearest of our eight colours for "5;N" or "2;R;G;B": only those have been checked for contrast in both schemes. */
 function extended(codes, at) {
   if (codes[at] === 2) return [nearest(codes[at + 1] ?? 0, codes[at + 2] ?? 0, codes[at + 3] ?? 0), 4];
-  if (codes[at] !== 5) return ["", 1];
-  const n = codes[at + 1] ?? 0;
+  const n = codes[at + 1];
+  if (codes[at] !== 5 || n === undefined) return ["", 1];
   if (n < 16) return [NAMES[n % 8], 2];
   if (n >= 232) return [n < 244 ? "black" : "white", 2];
   const level = (step) => (step ? 55 + 40 * step : 0);

@@ -12,7 +12,11 @@ export class ApiError extends Error {
   }
 }
 
+const HOUR = 3_600_000;
+
 let refused = () => {};
+let asleep = false;
+const reading = new Set(); // what ends each stream that is open
 
 /** `listener` is called once the head no longer accepts our token. */
 export function onRefused(listener) {
@@ -27,9 +31,9 @@ async function call(method, path, { body, signal } = {}) {
     response = await fetch(`/api/v1/${path}`, { method, headers, signal, body: body && JSON.stringify(body) });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, { message: "The head does not answer.", fix: "It is tried again by itself." });
   }
-  if (response.ok) return response;
+  if (response?.ok) return response;
+  if (!response || response.status === 502) throw new ApiError(0, { message: "The head does not answer." }); // 502: the forwarded port says so
   if (response.status === 401) {
     forget();
     refused();
@@ -60,6 +64,7 @@ async function read(path, { signal, each, opened }) {
   const stop = new AbortController();
   const abort = () => stop.abort();
   signal.addEventListener("abort", abort);
+  reading.add(abort);
   let watchdog = setTimeout(abort, SILENCE);
   try {
     const response = await call("GET", path, { signal: stop.signal });
@@ -78,7 +83,20 @@ async function read(path, { signal, each, opened }) {
   } finally {
     clearTimeout(watchdog);
     signal.removeEventListener("abort", abort);
+    reading.delete(abort);
   }
+}
+
+/** Lets all streams go until `wakeUp`: a browser has six connections per host, over all tabs, also those that nobody sees. */
+export function sleep() {
+  asleep = true;
+  for (const abort of reading) abort();
+}
+
+/** Every stream goes on from where it was. */
+export function wakeUp() {
+  asleep = false;
+  dispatchEvent(new Event("clusterctl:retry"));
 }
 
 /** Follows a stream, opening it again whenever it breaks, until `signal` aborts or `each` returns true ("that was all").
@@ -88,6 +106,10 @@ export async function follow(path, { signal, each, state = () => {} }) {
   let pause = 250;
   let over = false;
   while (!signal.aborted && !over) {
+    if (asleep) {
+      await wake(HOUR, signal);
+      continue;
+    }
     try {
       await read(path(), {
         signal,
@@ -102,6 +124,7 @@ export async function follow(path, { signal, each, state = () => {} }) {
       if (error instanceof ApiError && error.status >= 400 && error.status < 500) throw error;
     }
     if (signal.aborted || over) return;
+    if (asleep) continue;
     state("lost");
     await wake(pause, signal);
     pause = Math.min(pause * 2, 4000);

@@ -1,6 +1,6 @@
 // Start: let in by a ticket, follow the cluster's status, show the view that the address names.
 
-import { follow, onRefused } from "./api.js";
+import { follow, onRefused, sleep, wakeUp } from "./api.js";
 import { Connection } from "./connection.js";
 import { fill, h, say } from "./dom.js";
 import { EventsView } from "./events.js";
@@ -11,7 +11,7 @@ import { NodesView, NodeView } from "./nodes.js";
 import { OverviewView } from "./overview.js";
 import { admit } from "./session.js";
 
-const HIDDEN_FOR = 30_000; // ms after which a tab that nobody sees lets its connections go: a browser has six per host
+const HIDDEN_FOR = 5_000; // ms after which a tab that nobody sees lets its connections go
 
 const main = document.getElementById("main");
 const connection = new Connection();
@@ -71,18 +71,12 @@ function start() {
   });
 }
 
-function pause() {
-  page.streams?.abort();
-  page.streams = null;
-  page.view?.close();
-  page.view = null;
-}
-
 /** What stands here when this tab may not look at the cluster. */
 function gate(why) {
-  pause();
+  page.streams?.abort();
+  page.view?.close();
+  page.view = null;
   removeEventListener("hashchange", navigate);
-  document.removeEventListener("visibilitychange", watchVisibility);
   document.getElementById("views").hidden = true;
   connection.show("locked", "No session");
   document.getElementById("banner").replaceChildren();
@@ -92,8 +86,8 @@ function gate(why) {
 let hiddenTimer = 0;
 function watchVisibility() {
   clearTimeout(hiddenTimer);
-  if (document.hidden) hiddenTimer = setTimeout(pause, HIDDEN_FOR);
-  else if (!page.streams) start();
+  if (document.hidden) hiddenTimer = setTimeout(sleep, HIDDEN_FOR);
+  else wakeUp();
 }
 
 function onKey(event) {
@@ -116,6 +110,8 @@ async function begin() {
   document.getElementById("views").hidden = false;
   addEventListener("hashchange", navigate);
   document.addEventListener("visibilitychange", watchVisibility);
+  addEventListener("pagehide", sleep); // the browser may keep a page that was left, with all that it has open
+  addEventListener("pageshow", wakeUp);
   addEventListener("keydown", onKey);
   setInterval(() => {
     tickAll();

@@ -17,7 +17,7 @@ export async function admit() {
   if (!match) return token() ? "" : "This page needs a ticket.";
   history.replaceState(null, "", location.pathname);
   forget(); // a new ticket is meant to be used, whoever this tab was before
-  let response;
+  let response = null;
   try {
     response = await fetch("/api/v1/session", {
       method: "POST",
@@ -25,8 +25,9 @@ export async function admit() {
       body: JSON.stringify({ ticket: decodeURIComponent(match[1]) }),
     });
   } catch {
-    return "The head did not answer while the ticket was being exchanged.";
+    // said below
   }
+  if (!response || response.status >= 500) return "The head did not answer while the ticket was being exchanged.";
   if (!response.ok) return "This ticket was used before or is older than a minute.";
   sessionStorage.setItem(KEY, (await response.json()).token);
   return "";
