@@ -120,18 +120,12 @@ class Journal:
 
     def acquire(self, owner: str) -> int:
         """Takes the fence for `owner` ("head 1234 on host"), returns its number and locks all earlier holders out."""
-        with self._lock:
-            self._begin()
-            try:
-                self.fence = int(self.meta_get("fence", "0")) + 1
-                self._put_meta("fence", str(self.fence))
-                self._put_meta("owner", owner)
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._load()
-            return self.fence
+        with self._lock, self._transaction():
+            self.fence = int(self.meta_get("fence", "0")) + 1
+            self._put_meta("fence", str(self.fence))
+            self._put_meta("owner", owner)
+        self._load()
+        return self.fence
 
     def check_fence(self) -> None:
         """Raises StaleFence when someone else has taken over; to be called before every call to a provider."""
@@ -146,23 +140,19 @@ class Journal:
     def together(self) -> Iterator[None]:
         """Makes the writes inside one transaction: all are on disk after the block, or none."""
         with self._lock:
-            if self._depth == 0:
-                self._begin()
-            self._depth += 1
+            if self._depth:
+                yield  # inside another block: that one commits
+                return
+            self._depth = 1
             try:
-                if self._depth == 1:
+                with self._transaction():
                     self.check_fence()
-                yield
-                if self._depth == 1:
-                    self._db.execute("COMMIT")
+                    yield
             except BaseException:
-                if self._depth == 1:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    self._load()  # memory may hold what was rolled back
+                self._load()  # memory may hold what was rolled back
                 raise
             finally:
-                self._depth -= 1
+                self._depth = 0
 
     def meta_set(self, key: str, value: str) -> None:
         with self.together():
@@ -304,8 +294,22 @@ class Journal:
             "sets it aside and finds the nodes again by their tags"
         )
 
-    def _begin(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise ClusterctlError(
+                f"the journal of nodes {self.path} cannot be written ({error}); its owner is {self.meta_get('owner')}: if "
+                "that process hangs, end it and try again"
+            ) from error
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def _load(self) -> None:
         """Rebuilds memory from disk, checking every record."""

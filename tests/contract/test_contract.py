@@ -1,0 +1,172 @@
+"""The contract of `clusterctl_providers.base`, which every provider passes."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import pytest
+from clusterctl_providers.base import TAG_CLUSTER, TAG_NODE, TAG_UID, HasClusters, HasConsole, Provider
+
+from clusterctl.core.errors import ProviderError
+from clusterctl.core.model import Instance
+from tests.contract.worlds import World
+from tests.support.cluster import wait_until
+
+
+def test_it_is_a_provider_and_names_its_scopes(world: World) -> None:
+    provider = world.provider()
+    assert isinstance(provider, Provider)
+    assert provider.name == world.provider_name
+    assert [scope.scope for scope in provider.list()] == list(provider.scopes)
+
+
+def test_a_new_cluster_has_an_empty_and_complete_list(world: World) -> None:
+    assert world.living(world.provider()) == {}
+
+
+def test_an_offer_says_what_a_node_will_have_and_cost(world: World) -> None:
+    provider = world.provider()
+    offers = provider.offers(world.pool)
+    assert offers and offers == provider.offers(world.pool)
+    for offer in offers:
+        assert offer.pool == "cpu" and offer.resources.get("CPU") == 1 and offer.price >= 0 and offer.price_source
+
+
+def test_the_same_token_twice_is_one_instance(world: World) -> None:
+    provider = world.provider()
+    (first,), (second,) = world.create(provider, "cpu-1"), world.create(provider, "cpu-1")
+    assert first.id == second.id
+    world.listed(provider, first.id)
+
+
+def test_the_same_token_twice_in_one_call_is_one_instance(world: World) -> None:
+    provider = world.provider()
+    first, second = world.create(provider, "cpu-1", "cpu-1")
+    assert first.id == second.id
+    world.listed(provider, first.id)
+
+
+def test_two_callers_with_the_same_token_at_once_make_one_instance(world: World) -> None:
+    providers = [world.provider() for _ in range(4)]
+    made: list[Instance] = []
+    threads = [threading.Thread(target=lambda p=p: made.extend(world.create(p, "cpu-1", "cpu-2"))) for p in providers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(made) == 8 and len({instance.id for instance in made}) == 2
+    world.listed(providers[0], *{instance.id for instance in made})
+
+
+def test_an_answer_that_was_lost_is_found_again_by_token_and_by_tags(world: World) -> None:
+    world.create(world.provider(), "cpu-1")  # the caller dies here, without having read the answer
+    later = world.provider()
+    (found,) = wait_until(lambda: list(world.living(later).values()), what="the instance in the list")
+    assert (found.node_id, found.generation, found.uid) == ("cpu-1", 1, world.uid)
+    assert world.create(later, "cpu-1")[0].id == found.id
+
+
+def test_the_next_generation_of_a_node_is_another_instance(world: World) -> None:
+    provider = world.provider()
+    (first,) = world.create(provider, "cpu-1")
+    (second,) = provider.create([world.request(provider, "cpu-1", generation=2)])
+    assert isinstance(second, Instance) and second.id != first.id and second.generation == 2
+
+
+def test_a_list_shows_every_instance_with_its_tags(world: World) -> None:
+    provider = world.provider()
+    names = [f"cpu-{n}" for n in range(1, world.many + 1)]
+    made = world.create(provider, *names)
+    shown = world.listed(provider, *(instance.id for instance in made))
+    assert {i.node_id for i in shown.values()} == set(names)
+    for instance in shown.values():
+        tags = dict(instance.tags)
+        assert (tags[TAG_UID], tags[TAG_NODE]) == (world.uid, instance.node_id) and tags[TAG_CLUSTER]
+        assert instance.created > 0 and instance.zone and instance.instance_type and instance.market == "on-demand"
+
+
+def test_instances_get_to_run_and_have_an_address(world: World) -> None:
+    provider = world.provider()
+    (made,) = world.create(provider, "cpu-1")
+    wait_until(lambda: world.living(provider)[made.id].state == "running", what="the instance running")
+    assert world.living(provider)[made.id].address
+
+
+def test_a_list_that_is_not_complete_says_so_and_why(world: World) -> None:
+    provider = world.provider()
+    world.create(provider, "cpu-1", "cpu-2")
+    with world.half_blind() as blind:
+        scopes = blind.list()
+        assert any(not scope.complete and scope.error for scope in scopes)
+        assert [scope.scope for scope in scopes] == list(provider.scopes)
+    assert all(scope.complete for scope in provider.list())
+
+
+def test_terminate_ends_what_it_is_told_and_nothing_else(world: World) -> None:
+    provider = world.provider()
+    kept, ended = world.create(provider, "cpu-1", "cpu-2")
+    provider.terminate([ended.id])
+    world.listed(provider, kept.id)
+
+
+def test_terminate_twice_or_of_what_never_was_is_success(world: World) -> None:
+    provider = world.provider()
+    (made,) = world.create(provider, "cpu-1")
+    provider.terminate([made.id])
+    provider.terminate([made.id])
+    world.none_left(provider)
+    world.provider().terminate([made.id, "never-was"])
+    provider.terminate([])
+
+
+def test_a_token_whose_instance_has_ended_is_used_up(world: World) -> None:
+    provider = world.provider()
+    (made,) = world.create(provider, "cpu-1")
+    provider.terminate([made.id])
+    world.none_left(provider)
+    (again,) = provider.create([world.request(provider, "cpu-1")])
+    assert isinstance(again, ProviderError) or again.state in ("stopping", "terminated")
+    world.none_left(provider)
+
+
+def test_two_clusters_neither_see_nor_end_each_others_instances(world: World) -> None:
+    ours, other_uid = world.provider(), str(uuid.uuid4())
+    theirs = world.provider(other_uid)
+    (mine,), (other,) = world.create(ours, "cpu-1"), world.create(theirs, "cpu-1", uid=other_uid)
+    assert mine.id != other.id
+    world.listed(ours, mine.id)
+    ours.terminate([other.id])
+    world.listed(theirs, other.id)
+
+
+def test_a_refused_request_is_a_typed_error_in_its_place(world: World) -> None:
+    provider = world.provider()
+    with world.refusing(provider, "cpu-2") as refusing:
+        (answer,) = refusing.create([world.request(provider, "cpu-2")])
+    assert type(answer) is world.refusal and str(answer)
+    assert world.living(provider) == {}
+
+
+def test_a_provider_made_anew_knows_and_ends_its_instances(world: World) -> None:
+    first = world.provider()
+    ids = {instance.id for instance in world.create(first, "cpu-1", "cpu-2", "cpu-3")}
+    first.close()
+    second = world.provider()
+    assert set(world.listed(second, *ids)) == ids
+    second.terminate(sorted(ids))
+    world.none_left(second)
+
+
+def test_clusters_are_found_by_their_uid(world: World) -> None:
+    provider = world.provider()
+    if not isinstance(provider, HasClusters):
+        pytest.fail("every provider can say which clusters it holds: `gc` and `list --adopt` need it")
+    world.create(provider, "cpu-1", "cpu-2")
+    found = {uid: (name, count) for name, uid, count in provider.find_clusters()}
+    assert found[world.uid] == (f"c-{world.uid[:8]}", 2)
+
+
+def test_the_console_of_an_unknown_instance_is_empty(world: World) -> None:
+    provider = world.provider()
+    assert isinstance(provider, HasConsole) and provider.console_log("never-was") == ""
