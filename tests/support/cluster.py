@@ -96,7 +96,7 @@ class LocalCluster:
         return wait_until(reached, seconds, f"job {job_id} {state}")
 
     def submit(self, *args: str) -> str:
-        return self.json("submit", "-d", *args)["id"]
+        return json.loads(self.cli("submit", "-d", "--json", *args).stdout)["id"]
 
     def ready_nodes(self, pool: str = "") -> list[dict[str, Any]]:
         nodes = self.status()["nodes"]

@@ -110,7 +110,7 @@ class StubHead:
             def log_message(self, format: str, *args: Any) -> None:
                 return
 
-            do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815
+            do_GET = do_POST = do_PUT = do_HEAD = answer
 
         return Handler
 
