@@ -1,146 +1,105 @@
 """Which nodes to buy for work that nothing present can take: the least $/h, then the fewest nodes.
 
-The method is greedy by value for money. A shape's value is what one copy costs on the offer that suits it best when bought
-for it alone. Each round takes the offer whose best filling is worth most per dollar, as many times over as the demand
-repeats it. Worth can only fall as demand is met, so a heap with lazy re-evaluation looks at few offers per round.
+The method is greedy by value for money. A shape's value is what one copy costs on the offer that suits it best when
+bought for it alone. Each round takes the offer whose best filling is worth most per dollar, as many times over as the
+demand repeats it. Worth can only fall as demand is met, so a heap with lazy re-evaluation looks at few offers per round.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from clusterctl.core.limits import Allowance
-from clusterctl.core.model import Shape
-from clusterctl.core.offers import Choice, waits_for_gpu
-from clusterctl.core.resources import UNIT
-from clusterctl.core.rooms import Need, Room, Scale, copies, take
-from clusterctl.core.selectors import accepts
+from clusterctl.core.market import Market, Purchase
+from clusterctl.core.refining import refine
 
-Contents = tuple[tuple[Shape, int], ...]
+SMALL = 48  # nodes up to which a purchase is tried several times and refined
+ATTEMPTS = 4
 
 
-@dataclass(frozen=True)
-class Purchase:
-    """`count` nodes of `choice`, each bought to hold `contents`."""
+def buy(market: Market, wanted: Mapping[int, int], allowance: Allowance) -> tuple[list[Purchase], dict[int, int]]:
+    """Purchases within `allowance` (which they use up), and what is left unserved. `wanted` counts shapes by number.
 
-    choice: Choice
-    contents: Contents
-    count: int
-
-
-@dataclass
-class Market:
-    """The choices and what each shape may do with them.
-
-    `opens[shape]`: choices that may be bought for its sake. `fits[choice]`: shapes that may use what is left on it.
-    Within a pool only the market tried first is opened while it can hold the shape; a GPU is not opened for other work
-    while something without one can be had.
+    A small purchase is made several times over with other ideas of what shapes are worth, and refined; the cheapest
+    wins. A large one is not: there, one node more or less hardly counts.
     """
-
-    choices: list[Choice]
-    scale: Scale
-    needs: dict[Shape, Need] = field(default_factory=dict[Shape, Need])
-    opens: dict[Shape, list[int]] = field(default_factory=dict[Shape, list[int]])
-    fits: list[list[Shape]] = field(default_factory=list[list[Shape]])
-    kept_off_gpus: set[Shape] = field(default_factory=set[Shape])
-    worth: dict[Shape, float] = field(default_factory=dict[Shape, float])
-
-    @classmethod
-    def of(cls, choices: Sequence[Choice], shapes: Sequence[Shape], scale: Scale) -> Market:
-        self = cls(list(choices), scale, fits=[[] for _ in choices])
-        for shape in shapes:
-            need = self.needs[shape] = scale.need(shape.resources)
-            able: list[int] = []
-            for number, choice in enumerate(self.choices):
-                if accepts(choice.kind, shape) and copies(choice.room, need, scale.gpu):
-                    able.append(number)
-                    self.fits[number].append(shape)
-            self.opens[shape] = self._may_open(shape, able)
-            costs = [self.choices[c].cost / copies(self.choices[c].room, need, scale.gpu) for c in self.opens[shape]]
-            self.worth[shape] = min(costs, default=0.0)
-        return self
-
-    def _may_open(self, shape: Shape, able: list[int]) -> list[int]:
-        if not waits_for_gpu(shape):
-            without = [c for c in able if not self.choices[c].has_gpu]
-            if without:
-                self.kept_off_gpus.add(shape)
-                able = without
-        first: dict[str, int] = {}
-        for number in able:
-            offer = self.choices[number].offer
-            first[offer.pool] = min(first.get(offer.pool, offer.rank), offer.rank)
-        return [c for c in able if self.choices[c].offer.rank == first[self.choices[c].offer.pool]]
-
-    def fill(self, number: int, left: Mapping[Shape, int]) -> tuple[Contents, float]:
-        """The best filling of one empty node with what is still wanted, and its worth. Densest worth first; work that
-        must not open this choice only gets what the rest leaves."""
-        choice = self.choices[number]
-        gpu = self.scale.gpu
-        wanted = [s for s in self.fits[number] if left.get(s, 0) > 0]
-        openers = [s for s in wanted if number in self.opens[s]]
-        if not openers:
-            return (), 0.0
-        followers = [s for s in wanted if number not in self.opens[s]]
-        best: tuple[Contents, float] = ((), 0.0)
-        for order in self._orders(choice, openers):
-            room = choice.room
-            contents: list[tuple[Shape, int]] = []
-            worth = 0.0
-            for shape in (*order, *followers):
-                if shape in self.kept_off_gpus and choice.has_gpu and _gpu_left(room, gpu):
-                    continue
-                need = self.needs[shape]
-                n = min(copies(room, need, gpu), left[shape])
-                if n:
-                    room = take(room, need, n, gpu)
-                    contents.append((shape, n))
-                    worth += n * self.worth[shape]
-            if worth > best[1] + 1e-12:
-                best = (tuple(contents), worth)
-        return best
-
-    def _orders(self, choice: Choice, shapes: list[Shape]) -> list[list[Shape]]:
-        share = {s: _share(self.needs[s], choice.room) for s in shapes}
-        dense = sorted(shapes, key=lambda s: (-self.worth[s] / max(share[s], 1e-9), -share[s], s))
-        large = sorted(shapes, key=lambda s: (-share[s], -self.worth[s], s))
-        return [dense] if dense == large else [dense, large]
+    servable = {shape: n for shape, n in wanted.items() if n > 0 and market.opens[shape]}
+    unserved = {shape: n for shape, n in wanted.items() if n > 0 and not market.opens[shape]}
+    spent = allowance.copy()
+    bought, left = _greedy(market, market.worth, servable, spent)
+    if not left and 0 < sum(p.count for p in bought) <= SMALL:
+        bought, spent = _bargain(market, servable, allowance, bought, spent)
+    allowance.become(spent)
+    return bought, left | unserved
 
 
-def _share(need: Need, room: Room) -> float:
-    """The largest part that one copy takes of any resource of an empty node."""
-    amounts, shares = room
-    part = max((amount / amounts[index] for index, amount in need.takes), default=0.0)
-    if need.share:
-        devices = sum(amounts) and max(sum(shares) / UNIT, 1.0)
-        part = max(part, need.share / UNIT / devices)
-    return part
+def _bargain(
+    market: Market, wanted: dict[int, int], allowance: Allowance, bought: list[Purchase], spent: Allowance
+) -> tuple[list[Purchase], Allowance]:
+    """The cheapest of several attempts that serve everything within the allowance; `bought` is the first."""
+    best, best_spent = bought, spent
+    worth = market.worth
+    for attempt in range(ATTEMPTS + 1):
+        if attempt == ATTEMPTS:
+            bought, left = _greedy(market, market.worth_alone(), wanted, allowance.copy())
+        elif attempt:
+            bought, left = _greedy(market, worth, wanted, allowance.copy())
+        else:
+            left = {}
+        if left:
+            continue
+        worth = _learn(worth, bought)
+        refined = refine(market, bought)
+        trial = allowance.copy()
+        if _cost(refined) < _cost(best) - 1e-9 and _take_all(refined, trial):
+            best, best_spent = refined, trial
+    return best, best_spent
 
 
-def _gpu_left(room: Room, gpu: int) -> bool:
-    return gpu >= 0 and (room[0][gpu] > 0 or bool(room[1]))
+def _cost(bought: Sequence[Purchase]) -> float:
+    return sum(purchase.choice.cost * purchase.count for purchase in bought)
 
 
-def buy(market: Market, wanted: Mapping[Shape, int], allowance: Allowance) -> tuple[list[Purchase], dict[Shape, int]]:
-    """Purchases within `allowance` (which they use up), and what is left unserved."""
-    left = {shape: n for shape, n in wanted.items() if n > 0 and market.opens.get(shape)}
-    unserved = {shape: n for shape, n in wanted.items() if n > 0 and not market.opens.get(shape)}
+def _take_all(bought: Sequence[Purchase], allowance: Allowance) -> bool:
+    for purchase in bought:
+        if allowance.most(purchase.choice.offer) < purchase.count:
+            return False
+        allowance.take(purchase.choice.offer, purchase.count)
+    return True
+
+
+def _learn(worth: Sequence[float], bought: Sequence[Purchase]) -> list[float]:
+    """What shapes turned out to cost: the worth of those on poorly filled nodes rises, of the others falls."""
+    paid: dict[int, float] = {}
+    copies_bought: dict[int, int] = {}
+    for purchase in bought:
+        valued = sum(worth[shape] * n for shape, n in purchase.contents) or 1.0
+        for shape, n in purchase.contents:
+            share = purchase.choice.cost * purchase.count * worth[shape] * n / valued
+            paid[shape] = paid.get(shape, 0.0) + share
+            copies_bought[shape] = copies_bought.get(shape, 0) + n * purchase.count
+    return [(w + paid[s] / copies_bought[s]) / 2 if s in paid else w for s, w in enumerate(worth)]
+
+
+def _greedy(
+    market: Market, worth: Sequence[float], wanted: Mapping[int, int], allowance: Allowance
+) -> tuple[list[Purchase], dict[int, int]]:
+    left = dict(wanted)
     bought: list[Purchase] = []
     heap: list[tuple[float, int]] = []
     for number in range(len(market.choices)):
-        ratio = -market.fill(number, left)[1] / market.choices[number].cost
+        ratio = -market.fill(number, left, worth)[1] / market.choices[number].cost
         if ratio < 0:
             heap.append((ratio, number))
     heapq.heapify(heap)
     while heap and left:
         number = heapq.heappop(heap)[1]
         choice = market.choices[number]
-        contents, worth = market.fill(number, left)
-        if worth <= 0:
+        contents, value = market.fill(number, left, worth)
+        if value <= 0:
             continue
-        ratio = -worth / choice.cost
+        ratio = -value / choice.cost
         if heap and (ratio, number) > heap[0]:
             heapq.heappush(heap, (ratio, number))
             continue
@@ -154,4 +113,4 @@ def buy(market: Market, wanted: Mapping[Shape, int], allowance: Allowance) -> tu
             if not left[shape]:
                 del left[shape]
         heapq.heappush(heap, (ratio, number))
-    return bought, left | unserved
+    return bought, left

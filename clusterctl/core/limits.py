@@ -76,6 +76,11 @@ class Allowance:
         twin.launches, twin._budgets = self.launches, self._budgets
         return twin
 
+    def become(self, other: Allowance) -> None:
+        """Takes over what `other`, a copy of this one, has used up."""
+        self.nodes, self.gpus, self.price, self.launches = other.nodes, other.gpus, other.price, other.launches
+        self.pool_nodes, self.pool_price = other.pool_nodes, other.pool_price
+
     def take(self, offer: Offer, n: int) -> None:
         self._count(offer, n)
         self.launches += n

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Literal
 
 from clusterctl.core.resources import Resources
@@ -91,7 +92,12 @@ PENDING_STATES = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BO
 
 def launch_token(cluster_uid: str, node_id: str, generation: int) -> str:
     """The idempotency token of a launch: the same intent always carries the same token."""
-    return str(uuid.uuid5(uuid.UUID(cluster_uid), f"{node_id}/{generation}"))
+    return str(uuid.uuid5(_namespace(cluster_uid), f"{node_id}/{generation}"))
+
+
+@lru_cache(maxsize=8)
+def _namespace(uid: str) -> uuid.UUID:
+    return uuid.UUID(uid)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ HIGHEST_PRICE = 1000.0  # $/h; a node above it is taken for a mistake in the pri
 
 @dataclass(frozen=True)
 class Choice:
-    """The offer to take among those that differ in nothing that demand can see. `room` is that of an empty node."""
+    """The offer to take among those that differ in nothing that demand can see. `room` is that of an empty node.
 
+    `number` is its place in the list of choices."""
+
+    number: int
     offer: Offer
     kind: Kind
     room: Room
@@ -72,7 +75,8 @@ def choices_of(
         room = scale.room(offer.resources)
         has_gpu = "GPU" in offer.resources.units
         likes = (kind.pool, kind.gpu_type, kind.labels, offer.rank, room, has_gpu, offer.zone if by_zone else "")
-        best.setdefault(likes, Choice(offer, kind, room, has_gpu))
+        if likes not in best:
+            best[likes] = Choice(len(best), offer, kind, room, has_gpu)
     return list(best.values())
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from clusterctl.core.buying import Market, Purchase, buy
+from clusterctl.core.buying import buy
 from clusterctl.core.demand import Ask, Gang, Single, asks_of, shapes_of
 from clusterctl.core.limits import Allowance
+from clusterctl.core.market import Market, Purchase
 from clusterctl.core.model import Demand, NodeView, Offer, PassedOver, Policy, Pool, Reason, Shape, State, Wait
 from clusterctl.core.obstacles import obstacle_to
 from clusterctl.core.offers import Choice, choices_of, usable
@@ -27,11 +28,11 @@ from clusterctl.core.waits import bundles_text, copies_of, wait_for_launch, wait
 
 @dataclass
 class _Claim:
-    """What an ask got: seats on spots by number, and how many bundles of each shape are still open."""
+    """What an ask got: seats on spots by number, and how many bundles of each shape (by number) are still open."""
 
     ask: Ask
     seats: list[Seat] = field(default_factory=list[Seat])
-    left: Counter[Shape] = field(default_factory=Counter[Shape])
+    left: Counter[int] = field(default_factory=Counter[int])
 
 
 class Serving:
@@ -55,7 +56,7 @@ class Serving:
         self.allowance = Allowance.of(policy, state, [view.node for view in live], now)
         self.site = Site(policy, state, staying, now)
         self.scale, self.keys = Scale(()), frozenset[str]()
-        self.market = Market([], self.scale)
+        self.market = Market([], self.scale, [], {})
 
     # ------------------------------------------------------------ min
 
@@ -127,7 +128,7 @@ class Serving:
         claims = [self._seat(ask) for ask in (*gangs, *singles)]
         allowance = self.allowance.copy()
         bought, left = buy(self.market, _sum(claim.left for claim in claims), allowance)
-        if gangs and any(shape in left for shape in shapes_of(gangs)):
+        if gangs and any(self.market.numbers[shape] in left for shape in shapes_of(gangs)):
             self.site.floor.undo(mark)
             for gang in gangs:
                 self._serve_one_by_one(gang)
@@ -144,7 +145,8 @@ class Serving:
         claim = _Claim(ask)
         bundles = [(ask.shape, ask.count)] if isinstance(ask, Single) else [(s, n * ask.count) for s, n in ask.bundles]
         for shape, count in bundles:
-            spare = shape in self.market.kept_off_gpus
+            number = self.market.numbers[shape]
+            spare = number in self.market.kept_off_gpus
             spread = isinstance(ask, Gang) and ask.spread
             seats = self.site.pack(shape, count, distinct=True, spare_gpus=spare) if spread else []
             missing = count - sum(seat.total for seat in seats)
@@ -152,19 +154,19 @@ class Serving:
             claim.seats += seats
             missing = count - sum(seat.total for seat in seats)
             if missing:
-                claim.left[shape] += missing
+                claim.left[number] += missing
         return claim
 
     def _deliver(self, bought: Sequence[Purchase], claims: Sequence[_Claim]) -> None:
         """Makes launches of purchases and hands their contents to the claims, in order."""
-        waiting: dict[Shape, list[_Claim]] = {}
+        waiting: dict[int, list[_Claim]] = {}
         for claim in claims:
             for shape in claim.left:
                 waiting.setdefault(shape, []).append(claim)
         for purchase in bought:
             offer = purchase.choice.offer
             numbers = [self.site.add_launch(offer, Reason("demand", "")) for _ in range(purchase.count)]
-            self.site.put(numbers, purchase.contents)
+            self.site.put(numbers, [(self.market.shapes[s], n) for s, n in purchase.contents])
             for number in numbers:
                 for shape, n in purchase.contents:
                     _hand_out(number, shape, n, waiting[shape])
@@ -211,7 +213,7 @@ class Serving:
                 missing = count - sum(seat.total for seat in seats)
             claim.seats += seats
             if missing:
-                claim.left[shape] += missing
+                claim.left[self.market.numbers[shape]] += missing
         allowance = self.allowance.copy()
         market = self.market if zone is None else self._market_in(zone)
         if gang.distinct:
@@ -226,7 +228,7 @@ class Serving:
     def _market_in(self, zone: str) -> Market:
         offers = [offer for offer in self.offers if offer.zone == zone]
         choices = choices_of(offers, self.state.pools, self.scale, self.keys, by_zone=False)
-        return Market.of(choices, list(self.market.needs), self.scale)
+        return Market.of(choices, self.market.shapes, self.scale)
 
     def _commit(self, tried: tuple[_Claim, list[Purchase], Allowance] | None, gang: Gang) -> _Claim | None:
         if tried is None:
@@ -238,7 +240,7 @@ class Serving:
     def _gang_obstacle(self, gang: Gang) -> Reason:
         what = bundles_text(gang.bundles)
         for shape, count in gang.bundles:
-            opens = [self.market.choices[c] for c in self.market.opens[shape]]
+            opens = self.market.opening(self.market.numbers[shape])
             if not opens:
                 reason = self._obstacle(shape)
                 return Reason(reason.code, f"{what} is served whole or not at all: {reason.text}", reason.fix)
@@ -248,9 +250,8 @@ class Serving:
             if found is not None or short:
                 found = found or self._first_limit(opens)
                 return Reason(found.code, f"{what} is served whole or not at all: {found.text}", found.fix)
-        found = self._first_limit(
-            [c for s, _ in gang.bundles for c in (self.market.choices[n] for n in self.market.opens[s])]
-        )
+        numbers = [self.market.numbers[shape] for shape, _ in gang.bundles]
+        found = self._first_limit([choice for number in numbers for choice in self.market.opening(number)])
         text = f"{what} is served whole or not at all, and the limits allow only part of it: {found.text}"
         return Reason(found.code, text, found.fix)
 
@@ -288,8 +289,8 @@ class Serving:
                 if amounts[tier]:
                     what = copies_of(ask.shape, amounts[tier])
                     self._say_late(demand, what, amounts[tier], {tier: by_tier[tier]})
-            for shape, n in claim.left.items():
-                self._refuse(demand, n, self._obstacle(shape))
+            for n in claim.left.values():
+                self._refuse(demand, n, self._obstacle(ask.shape))
 
     def _say_late(self, demand: Demand, what: str, count: int, by_tier: dict[Tier, list[int]]) -> None:
         spots = self.site.spots
@@ -309,7 +310,7 @@ class Serving:
         self._wake_for(reason.code)
 
     def _obstacle(self, shape: Shape) -> Reason:
-        opens = [self.market.choices[number] for number in self.market.opens[shape]]
+        opens = self.market.opening(self.market.numbers[shape])
         return obstacle_to(shape, opens, self.all_offers, self.refused, self.state.pools, self.allowance)
 
     def _wake_for(self, code: str) -> None:
@@ -330,7 +331,7 @@ class Serving:
         return list(self.refused)
 
 
-def _hand_out(number: int, shape: Shape, n: int, queue: list[_Claim]) -> None:
+def _hand_out(number: int, shape: int, n: int, queue: list[_Claim]) -> None:
     """Gives `n` seats on spot `number` to the claims that wait for the shape, in order."""
     while n > 0:
         claim = queue[0]
@@ -343,19 +344,19 @@ def _hand_out(number: int, shape: Shape, n: int, queue: list[_Claim]) -> None:
             queue.pop(0)
 
 
-def _sum(counters: Iterable[Counter[Shape]]) -> Counter[Shape]:
-    total: Counter[Shape] = Counter()
+def _sum(counters: Iterable[Counter[int]]) -> Counter[int]:
+    total: Counter[int] = Counter()
     for counter in counters:
         total.update(counter)
     return total
 
 
-def _buy_apart(market: Market, wanted: Counter[Shape], allowance: Allowance) -> tuple[list[Purchase], Counter[Shape]]:
+def _buy_apart(market: Market, wanted: Counter[int], allowance: Allowance) -> tuple[list[Purchase], Counter[int]]:
     """One node for each copy: for each shape the cheapest offer that holds it, as far as limits allow."""
     bought: list[Purchase] = []
-    left: Counter[Shape] = Counter()
+    left: Counter[int] = Counter()
     for shape, count in sorted(wanted.items()):
-        for choice in sorted((market.choices[c] for c in market.opens[shape]), key=lambda c: (c.cost, c.offer.key)):
+        for choice in market.opening(shape):
             n = min(count, allowance.most(choice.offer))
             if n > 0:
                 allowance.take(choice.offer, n)
