@@ -2,26 +2,52 @@
 .DEFAULT_GOAL := help
 PY ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.stamp
+# What the tests need beyond Python: a browser, and hosts to log in to.
+DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables procps
 
-help:            ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+.PHONY: help setup system demo test check bench docs lock clean
 
-$(STAMP): pyproject.toml
+help:    ## show this
+	@grep -E '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+$(STAMP): pyproject.toml requirements-dev.lock
 	$(PY) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	touch $(STAMP)
 
 setup: $(STAMP)  ## make .venv with everything for development
+
+system:  ## Debian packages that the tests start for real (needs root or sudo)
+	@missing=$$(for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+
+demo: setup      ## the main job, shown on this machine
+	PATH=$(BIN):$$PATH scripts/demo.sh
+
+test: setup system  ## all tests (what CI runs)
+	$(BIN)/pytest tests
 
 check: setup     ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test: setup      ## all tests (what CI runs)
-	$(BIN)/pytest
+bench: setup     ## benchmarks against peers; prints a table and writes build/bench.json
+	$(BIN)/python -m tests.bench
 
-.PHONY: help setup check test
+docs: setup      ## regenerate the pages that are made from code
+	$(BIN)/python -m clusterctl.spec.schema --markdown > docs/spec.md
+	$(BIN)/python -m clusterctl.cli.reference > docs/cli.md
+
+lock: setup      ## pin what development uses
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-emit-package clusterctl pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0
 HELLO_TIMEOUT = 15.0
 SEND_BUFFER = 8 * 1024 * 1024
+SUSPICIOUS = frozenset(
+    {"bad_secret", "token_used", "wrong_cluster"}
+)  # the rest is a node that is late, not an intruder
 
 
 class Session:
@@ -97,9 +100,11 @@ class AgentServer:
         hello, _ = await asyncio.wait_for(wire.read_frame(reader), HELLO_TIMEOUT)
         verdict = self._judge(hello)
         if not verdict.ok:
-            self._events.add(
-                "security", str(hello.get("node_id", "?"))[:80], verdict.code, f"refused to join: {verdict.reason}"
-            )
+            if verdict.code in SUSPICIOUS:
+                name = str(hello.get("node_id", "?"))[:80]
+                self._events.add("security", name, verdict.code, f"refused to join: {verdict.reason}")
+            else:
+                log.info("%s was refused: %s", hello.get("node_id"), verdict.reason)
             writer.write(
                 wire.encode({"t": "refuse", "code": verdict.code, "reason": verdict.reason, "final": verdict.final})
             )

@@ -78,6 +78,7 @@ class Autoscaler:
         self._sightings: tuple[tuple[str, int], ...] = ()
         self.last_plan = Plan(())
         self.demand: tuple[Demand, ...] = ()
+        self.groups: dict[str, GroupKey] = {}  # which queued jobs a demand stands for
         self.decision_seconds: deque[float] = deque(maxlen=1000)
         self.stopped = False
         self._idle = asyncio.Event()
@@ -125,6 +126,7 @@ class Autoscaler:
         await self._refresh_offers()
         self._draining.check()
         groups, demand = job_demand(self._book)
+        self.groups = groups
         self.demand = demand + self._engine_demand()
         now = time.time()
         started = time.perf_counter()

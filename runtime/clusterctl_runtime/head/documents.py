@@ -116,6 +116,9 @@ def demand_documents(head: Head) -> list[Document]:
     reasons = {wait.demand_id: wait.reason for wait in head.autoscaler.last_plan.waits}
     documents = []
     for demand in head.autoscaler.demand:
+        count = _still_wanted(head, demand)
+        if not count:
+            continue
         reason = reasons.get(demand.id)
         documents.append(
             {
@@ -124,7 +127,7 @@ def demand_documents(head: Head) -> list[Document]:
                 "resources": [
                     {"resources": s.resources.to_dict(), "count": n, "pool": s.pool} for s, n in demand.bundles
                 ],
-                "count": demand.count,
+                "count": count,
                 "gang": demand.gang,
                 "source": demand.source,
                 "since": demand.since,
@@ -134,6 +137,12 @@ def demand_documents(head: Head) -> list[Document]:
             }
         )
     return documents
+
+
+def _still_wanted(head: Head, demand: Demand) -> int:
+    """Jobs may have started since the last plan; what Ray wants is as fresh as it told us."""
+    group = head.autoscaler.groups.get(demand.id)
+    return demand.count if group is None else len(head.book.groups.get(group, ()))
 
 
 def shape_text(demand: Demand) -> str:
