@@ -26,7 +26,7 @@ Head -> agent
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
-    stop    reason                                     end all work, then this node
+    stop    reason, grace_seconds                      end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
 """
 

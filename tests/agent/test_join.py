@@ -49,6 +49,26 @@ def test_the_token_buys_a_credential_that_only_its_owner_can_read_and_that_serve
     assert second["secret"] in head.credentials and second["boot_id"] != head.hellos[0]["boot_id"]
 
 
+def test_the_credential_of_an_earlier_node_in_the_same_place_is_not_used(head, start_agent) -> None:
+    first = start_agent()
+    head.until_joined()
+    first.kill()
+    head.join_tokens.add("second-token")
+    start_agent(generation=2, join_token="second-token")
+    assert head.until_joined(times=2)["secret"] == "second-token"
+
+
+def test_a_message_that_makes_no_sense_is_passed_over(head, start_agent) -> None:
+    agent = start_agent()
+    head.until_joined()
+    head.send("run", tasks=[{"nonsense": 1}])
+    head.send("kill")
+    head.send("something_of_the_future", field=1)
+    head.run(TaskSpec("j-1/1/0", ["/bin/true"]))
+    assert head.until_exited("j-1/1/0").exit_code == 0
+    assert head.connections == 1 and "cannot be understood" in agent.stderr
+
+
 def test_a_used_token_without_its_credential_is_refused_and_the_agent_ends_with_3(head, start_agent, tmp_path) -> None:
     head.join_tokens.clear()
     agent = start_agent()

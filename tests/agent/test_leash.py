@@ -110,6 +110,23 @@ def test_an_end_that_was_not_acknowledged_is_reported_by_the_next_agent(head, st
     assert (report["task"], report["exit_code"], report["lost"]) == (T, 9, False)
 
 
+def test_an_end_while_the_head_is_away_survives_the_agents_death(head, start_agent, tmp_path) -> None:
+    agent = start_agent()
+    head.until_joined()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    head.run(TaskSpec(T, ["/bin/sh", "-c", f"read x < {fifo}; exit 9"]))
+    head.until(lambda: T in head.reports)
+    head.stop()
+    fifo.write_text("go\n")
+    wait_until(lambda: '"end"' in (agent.directory / "tasks.jsonl").read_text())
+    agent.kill()
+    head.start()
+    start_agent()
+    (report,) = head.until_joined(times=2)["tasks"]
+    assert (report["task"], report["exit_code"], report["lost"]) == (T, 9, False)
+
+
 def test_when_the_agent_ends_in_order_daemons_of_its_tasks_end_too(head, start_agent) -> None:
     agent = start_agent()
     head.until_joined()

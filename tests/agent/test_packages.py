@@ -60,6 +60,31 @@ def test_one_flipped_byte_is_refused_and_not_kept(head, start_agent) -> None:
     assert head.until_exited("j-1/2/0").exit_code == 0
 
 
+def test_a_kept_archive_that_was_tampered_with_is_not_used(head, start_agent) -> None:
+    agent = start_agent()
+    head.until_joined()
+    digest = head.add_blob(pack({"job.sh": b"echo good"}))
+    head.run(TaskSpec("j-1/1/0", ["/bin/sh", "job.sh"], package=digest))
+    head.until_exited("j-1/1/0")
+    (agent.directory / "packages" / digest).write_bytes(pack({"job.sh": b"echo evil"}))
+    head.run(TaskSpec("j-2/1/0", ["/bin/sh", "job.sh"], package=digest))
+    assert head.until_exited("j-2/1/0").lost, "to be tried again"
+    head.run(TaskSpec("j-2/2/0", ["/bin/sh", "job.sh"], package=digest))
+    assert head.until_exited("j-2/2/0").exit_code == 0
+    assert bytes(head.log("j-2/2/0").data) == b"good\n" and not head.log("j-2/1/0").data
+
+
+def test_a_fetch_that_the_heads_restart_interrupts_is_made_again(head, start_agent) -> None:
+    start_agent()
+    head.until_joined()
+    digest = head.add_blob(pack({"a": os.urandom(30_000_000)}))
+    head.run(TaskSpec("j-1/1/0", ["/usr/bin/stat", "-c", "%s", "a"], package=digest))
+    head.until(lambda: head.connections == 2)
+    head.stop()
+    head.start()
+    assert head.until_exited("j-1/1/0").exit_code == 0
+
+
 def test_an_evil_archive_is_refused_and_nothing_runs(head, start_agent, tmp_path) -> None:
     agent = start_agent()
     head.until_joined()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from pathlib import Path
 
@@ -33,14 +34,16 @@ class NodeDirectory:
         except OSError as error:
             raise DirectoryInUse(f"another agent runs in {path}: end it first, or give this node its own") from error
 
-    def credential(self) -> str:
-        """What the join token was exchanged for; empty before the first join."""
+    def credential(self, owner: list[str | int]) -> str:
+        """What the join token was exchanged for; empty before the first join. `owner`: uid, node id and generation; the
+        credential of an earlier node on this machine is not ours."""
         try:
-            return self._credential.read_text()
-        except FileNotFoundError:
+            kept = json.loads(self._credential.read_text())
+            return kept["credential"] if kept["owner"] == owner else ""
+        except (FileNotFoundError, ValueError, KeyError):
             return ""
 
-    def keep_credential(self, credential: str) -> None:
+    def keep_credential(self, owner: list[str | int], credential: str) -> None:
         """On disk before it returns: the join token that bought it does not work twice."""
         part = self._credential.with_suffix(".part")
         with contextlib.suppress(FileNotFoundError):
@@ -48,7 +51,7 @@ class NodeDirectory:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             os.fchmod(descriptor, 0o600)
-            file.write(credential)
+            json.dump({"owner": owner, "credential": credential}, file)
             file.flush()
             os.fsync(descriptor)
         part.replace(self._credential)

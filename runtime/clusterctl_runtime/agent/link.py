@@ -77,6 +77,8 @@ class Link:
                     log.warning("%s", error)
                 except BROKEN as error:
                     log.info("no connection to the head at %s: %s", head, error or type(error).__name__)
+                except Exception:  # a fault of ours must not leave the work without a head
+                    log.exception("the connection to the head at %s", head)
                 if self._head_was_there:
                     self._head_was_there, pause = False, FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -141,7 +143,14 @@ class Link:
             elif message["t"] == "refuse":
                 raise Refused(message)
             else:
-                self._session.receive(message)
+                self._receive(message)
+
+    def _receive(self, message: Message) -> None:
+        try:
+            self._session.receive(message)
+        except (KeyError, TypeError, ValueError) as error:
+            # A head of another version: what this message wanted cannot be done, everything else can.
+            log.error("the head's message %r cannot be understood: %r", message["t"], error)
 
     async def _write(self, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -64,7 +64,7 @@ class Output:
 
     def __init__(self, cap: int, budget: LogBudget) -> None:
         self._budget = budget
-        self._first = cap // 2
+        self._first = max(0, cap // 2)
         self._ring_size = max(1, cap - self._first)
         self._memory = bytearray()  # from `base` on
         self._spool: Queue | None = None  # follows `_memory`

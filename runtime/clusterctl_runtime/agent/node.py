@@ -23,6 +23,7 @@ from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash, sweep
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs import LogBudget
+from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import Packages
 from clusterctl_runtime.agent.runner import Runner
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
@@ -42,11 +43,12 @@ class Node:
     ) -> None:
         self._bootstrap, self._directory, self._boot_id, self._leash = bootstrap, directory, boot_id, leash
         self._version = version
-        self._credential = directory.credential()
+        self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
+        self._credential = directory.credential(self._owner)
         self._facts: dict[str, Any] = {}
         self._environment = base_environment()
         self._engine_changed = False
-        self._power = False
+        self._power, self._grace = False, END_GRACE_SECONDS
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._journal = Journal(directory.journal, boot_id)
         for earlier in self._journal.boots:
@@ -57,6 +59,7 @@ class Node:
         self._engine = EngineHost(directory.engine, self._engine_says)
         self._exits = watch_exits(asyncio.get_running_loop())
         self._watch_leash()
+        self._outbox = Outbox(self._journal, leash, self._link.wake)
         self._runner = self._make_runner()
         self._runner.recover(self._journal.open_tasks)
 
@@ -73,7 +76,7 @@ class Node:
             leash=self._leash,
             exits=self._exits,
             environment=self._task_environment,
-            wake=self._link.wake,
+            outbox=self._outbox,
         )
 
     def _watch_leash(self) -> None:
@@ -129,10 +132,10 @@ class Node:
         self._end(EXIT_ORPHANED, f"the head was silent for {timeout:g} s")
 
     async def _end_work(self, reason: str) -> None:
-        self._runner.kill_all(END_GRACE_SECONDS, reason)
-        engine = self._engine.stop(END_GRACE_SECONDS)
+        self._runner.kill_all(self._grace, reason)
+        engine = self._engine.stop(self._grace)
         await self._runner.idle()
-        await asyncio.wait([engine], timeout=2 * END_GRACE_SECONDS)
+        await asyncio.wait([engine], timeout=2 * END_GRACE_SECONDS + self._grace)
         if self._link.welcomed:
             await asyncio.wait([asyncio.ensure_future(self._runner.settled())], timeout=_FAREWELL_SECONDS)
 
@@ -164,7 +167,7 @@ class Node:
     def welcome(self, message: Message) -> None:
         credential = message.get("credential")
         if credential:
-            self._directory.keep_credential(credential)
+            self._directory.keep_credential(self._owner, credential)
             self._credential = credential
         self._runner.connected(True)
 
@@ -187,6 +190,7 @@ class Node:
         elif kind == "engine_stop":
             self._engine.stop(float(message.get("grace_seconds", END_GRACE_SECONDS)))
         elif kind == "stop":
+            self._grace = float(message.get("grace_seconds", END_GRACE_SECONDS))
             self._end(EXIT_STOPPED, message.get("reason") or "the head stopped this node")
 
     def outgoing(self) -> list[Message]:
@@ -194,13 +198,13 @@ class Node:
         if self._engine_changed:
             self._engine_changed = False
             messages.append({**self._engine.state, "t": "engine"})
-        items = self._runner.take_reports()
+        items = self._outbox.take_reports()
         if items:
             messages.append({"t": "tasks", "items": items})
         return messages
 
     def next_log(self) -> tuple[Message, bytes] | None:
-        return self._runner.take_log()
+        return self._outbox.take_log()
 
     def _engine_says(self) -> None:
         self._engine_changed = True

@@ -43,7 +43,7 @@ class Packages:
         """The package's files in `target`, a fresh empty directory. Raises PackageError."""
         archive = await self._archive(digest)
         try:
-            await asyncio.get_running_loop().run_in_executor(None, unpack, archive, target)
+            await asyncio.get_running_loop().run_in_executor(None, _verify_and_unpack, archive, digest, target)
         except UnpackError as error:
             raise PackageError(f"package {digest[:12]} was refused: {error}") from error
         except OSError as error:
@@ -100,3 +100,15 @@ class Packages:
             total -= path.stat().st_size
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def _verify_and_unpack(archive: Path, digest: str, target: Path) -> None:
+    """The kept archive lies where every task of this node can write: it is checked each time."""
+    with archive.open("rb") as file:
+        seen = hashlib.sha256()
+        while piece := file.read(1024 * 1024):
+            seen.update(piece)
+    if seen.hexdigest() != digest:
+        archive.unlink(missing_ok=True)
+        raise PackageMissed(f"package {digest[:12]} was damaged on this node: its kept copy was removed, try again")
+    unpack(archive, target)

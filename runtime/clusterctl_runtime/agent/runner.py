@@ -23,7 +23,9 @@ from clusterctl_runtime.agent.gpus import Gpus, NoFreeGpu
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash
 from clusterctl_runtime.agent.logs import LogBudget, Output
+from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
+from clusterctl_runtime.agent.pipes import Pipes
 from clusterctl_runtime.agent.processes import is_group_alive, list_family
 from clusterctl_runtime.agent.spawn import CannotStart, spawn
 from clusterctl_runtime.agent.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
@@ -35,11 +37,10 @@ TIMEOUT_GRACE_SECONDS = 10.0
 _DYING_SECONDS = 3.0
 _REMEMBERED = 10_000  # acknowledged tasks whose repetition is still recognised
 _SLICE_SECONDS = 0.01  # of starting programs, before exits and messages get their turn
-_READ_BYTES = 64 * 1024
 
 
 class Runner:
-    """`environment(spec)` gives a task's variables (raises NotReady); `wake` says that there is something to send."""
+    """`environment(spec)` gives a task's variables (raises NotReady)."""
 
     def __init__(
         self,
@@ -51,21 +52,18 @@ class Runner:
         leash: Leash,
         exits: Exits,
         environment: Callable[[TaskSpec], dict[str, str]],
-        wake: Callable[[], None],
+        outbox: Outbox,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._work, self._journal, self._packages, self._gpus = work, journal, packages, gpus
         self._budget, self._leash, self._exits = budget, leash, exits
-        self._environment, self._wake = environment, wake
+        self._environment, self._outbox = environment, outbox
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._tasks: dict[str, Task] = {}
         self._past: dict[str, Message] = {}  # acknowledged, oldest first
         self._queue: deque[Task] = deque()  # to be started
         self._starting = False
-        self._changed: dict[str, Task] = {}  # reports the head has not been sent
-        self._past_asked: dict[str, Message] = {}
-        self._to_send: deque[Task] = deque()  # have log bytes to send
-        self._paused: set[Task] = set()  # pipe not read: the head or the disk is behind
+        self._pipes = Pipes(self._loop, outbox, self._pipe_ended)
         self._directories = 0
         self._active = 0  # tasks that have not ended
         self._idle = asyncio.Event()
@@ -90,10 +88,9 @@ class Runner:
         for spec in specs:
             known = self._tasks.get(spec.task)
             if known is not None:
-                self._report(known)
+                self._outbox.report(known)
             elif spec.task in self._past:
-                self._past_asked[spec.task] = self._past[spec.task]
-                self._wake()
+                self._outbox.answer(self._past[spec.task])
             else:
                 task = self._tasks[spec.task] = Task(spec, Output(spec.log_cap, self._budget))
                 self._journal.ran(spec.task)
@@ -111,12 +108,11 @@ class Runner:
             if task is not None:
                 self._stop(task, "killed", grace, reason)
             elif task_id in self._past:
-                self._past_asked[task_id] = self._past[task_id]
+                self._outbox.answer(self._past[task_id])
             else:
                 error = "this node does not know the task: it was never started here"
                 unknown = TaskReport(task=task_id, state="exited", lost=True, error=error)
-                self._past_asked[task_id] = dict(vars(unknown))
-            self._wake()
+                self._outbox.answer(dict(vars(unknown)))
 
     def kill_all(self, grace: float, reason: str) -> None:
         for task in list(self._tasks.values()):
@@ -138,20 +134,21 @@ class Runner:
             task = self._tasks.get(task_id)
             if task is not None:
                 task.output.acknowledge(offset)
-                self._queue_log(task)
+                self._outbox.log(task)
                 touched.append(task)
         for task_id in ids:
             task = self._tasks.get(task_id)
             if task is not None and task.stage == ENDED:
                 task.acknowledged = True
                 self._journal.acknowledged(task_id)
+                self._outbox.note_soon()
                 touched.append(task)
         for task in touched:
             if task.finished:
                 self._forget(task)
-        self._read_again()
+        self._pipes.read_again()
 
-    # -- what the link sends ------------------------------------------------------------------------------------------
+    # -- the connection -----------------------------------------------------------------------------------------------
 
     def connected(self, yes: bool) -> None:
         """A connection begins (everything unacknowledged is sent again) or ends (logs go to the spool)."""
@@ -159,46 +156,13 @@ class Runner:
         if yes:
             for task in self._tasks.values():
                 task.output.rewind()
-                self._queue_log(task)
-        self._read_again()
+                self._outbox.log(task)
+        self._pipes.read_again()
 
     def reports(self) -> list[Message]:
         """Everything this node still knows, for `hello`. What changes from now on is sent after the welcome."""
-        self._changed.clear()
+        self._outbox.clear_reports()
         return [task.message() for task in self._tasks.values()]
-
-    def take_reports(self) -> list[Message]:
-        """What changed since the last call; on disk before it is sent."""
-        self._journal.write()
-        self._leash.write()
-        items = [task.message() for task in self._changed.values()] + list(self._past_asked.values())
-        self._changed.clear()
-        self._past_asked.clear()
-        return items
-
-    def take_log(self) -> tuple[Message, bytes] | None:
-        """The next log frame, tasks in turn; None when all that may be sent is sent."""
-        while self._to_send:
-            task = self._to_send.popleft()
-            task.queued_to_send = False
-            if task.output.unsent:
-                offset, data, dropped = task.output.take()
-                self._queue_log(task)
-                message: Message = {"t": "log", "task": task.id, "offset": offset}
-                if dropped:
-                    message["dropped"] = dropped
-                return message, data
-        return None
-
-    def _queue_log(self, task: Task) -> None:
-        if not task.queued_to_send and task.output.unsent:
-            task.queued_to_send = True
-            self._to_send.append(task)
-            self._wake()
-
-    def _report(self, task: Task) -> None:
-        self._changed[task.id] = task
-        self._wake()
 
     def _forget(self, task: Task) -> None:
         if self._tasks.pop(task.id, None) is None:
@@ -270,10 +234,10 @@ class Runner:
             return
         report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
         task.stage, task.pipe = RUNNING, spawned.pipe
-        self._resume(task)
+        self._pipes.open(task)
         if spec.timeout is not None:
             task.deadline = self._loop.call_later(spec.timeout, self._time_out, task)
-        self._report(task)
+        self._outbox.report(task)
 
     def _never_started(self, task: Task, exit_code: int | None, error: str, lost: bool = False) -> None:
         """`lost`: it is this node's fault, not the task's, so that the head may try it again elsewhere."""
@@ -281,61 +245,11 @@ class Runner:
             task.report.lost = lost
             self._end(task, exit_code, error)
 
-    # -- output -------------------------------------------------------------------------------------------------------
-
-    def _resume(self, task: Task) -> None:
-        self._paused.discard(task)
-        self._loop.add_reader(task.pipe, self._readable, task)
-        task.reading = True
-
-    def _pause(self, task: Task) -> None:
-        self._loop.remove_reader(task.pipe)
-        task.reading = False
-        self._paused.add(task)
-
-    def _read_again(self) -> None:
-        for task in [t for t in self._paused if t.output.wants()]:
-            self._resume(task)
-
-    def _readable(self, task: Task) -> None:
-        at_end = self._read(task, force=False)
-        if at_end:
-            self._close_pipe(task)
-            if task.stage == LINGERING:
-                self._finish(task)
-        elif not task.output.wants():
-            self._pause(task)
-
-    def _read(self, task: Task, force: bool) -> bool:
-        """Takes what is there, a few pieces at most so that no printer starves the rest; True at the end of the pipe.
-        `force` ignores the window: the program is dead, and no more than a pipe is full of it."""
-        output = task.output
-        for _ in range(4 if not force else 16):
-            if not force and not output.wants():
-                break
-            try:
-                data = os.read(task.pipe, _READ_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:
-                return True
-            if not data:
-                return True
-            output.add(data)
-            if len(data) < _READ_BYTES and not force:
-                break
-        self._queue_log(task)
-        return False
-
-    def _close_pipe(self, task: Task) -> None:
-        if task.pipe >= 0:
-            if task.reading:
-                self._loop.remove_reader(task.pipe)
-            self._paused.discard(task)
-            os.close(task.pipe)
-            task.pipe, task.reading = -1, False
-
     # -- ending -------------------------------------------------------------------------------------------------------
+
+    def _pipe_ended(self, task: Task) -> None:
+        if task.stage == LINGERING:
+            self._finish(task)
 
     def _time_out(self, task: Task) -> None:
         self._stop(task, "timeout", TIMEOUT_GRACE_SECONDS, f"it ran longer than its timeout of {task.spec.timeout:g} s")
@@ -366,7 +280,7 @@ class Runner:
         task.stage = LINGERING
         if task.deadline:
             task.deadline.cancel()
-        if task.pipe < 0 or self._read(task, force=True):
+        if task.pipe < 0 or self._pipes.drain(task):
             self._finish(task)
             return
         if task.timer:
@@ -380,11 +294,11 @@ class Runner:
         for pid in family:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        self._read(task, force=True)
+        self._pipes.drain(task)
         self._finish(task)
 
     def _finish(self, task: Task) -> None:
-        self._close_pipe(task)
+        self._pipes.close(task)
         task.stage = DYING
         task.cancel_timers()
         self._signal(task, signal.SIGKILL)  # daemons that closed the pipe but stayed in the group
@@ -414,8 +328,8 @@ class Runner:
         if task.preparing is None:
             self._remove_directory(task)
         self._journal.ended(task.message())
-        self._queue_log(task)
-        self._report(task)
+        self._outbox.log(task)
+        self._outbox.report(task)
         self._active -= 1
         if not self._active:
             self._idle.set()
