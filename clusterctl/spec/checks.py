@@ -157,17 +157,21 @@ def check_pool(pool: Pool) -> list[Finding]:
 
 
 def _check_repeats(path: tuple[str, ...], values: list[str]) -> Iterator[Finding]:
+    seen: set[str] = set()
     for index, value in enumerate(values):
-        if value in values[:index]:
+        if value in seen:
             yield Finding((*path, index), f"{shorten(value)} is listed twice")
+        seen.add(value)
 
 
 def _check_hosts(pool: Pool) -> Iterator[Finding]:
     assert isinstance(pool.hosts, list)
     names = [(entry, 0) if isinstance(entry, str) else (entry.host, entry.port or 0) for entry in pool.hosts]
+    seen: set[tuple[str, int]] = set()
     for index, name in enumerate(names):
-        if name in names[:index]:
+        if name in seen:
             yield Finding(("hosts", index), f"host {shorten(name[0])} is listed twice")
+        seen.add(name)
     if pool.min > len(names):
         yield Finding(("min",), f"min ({pool.min}) is above the number of hosts ({len(names)})")
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from clusterctl.spec.faults import Fault, Path, SpecError, shorten
+from clusterctl.spec.faults import MAX_FAULTS, Fault, Path, SpecError, shorten
 from clusterctl.spec.syntax import syntax_fault, unprintable_fault
 
 MAX_BYTES = 1024 * 1024
@@ -145,6 +145,8 @@ class _Composer:
         try:
             for event in _events(self.text):
                 self.take(event)
+                if len(self.faults) > MAX_FAULTS:
+                    break
         except yaml.YAMLError as error:
             self.faults.append(syntax_fault(self.name, self.text, error))
         if self.faults:

@@ -13,6 +13,8 @@ from clusterctl.core.errors import UsageError
 
 Path = tuple[str | int, ...]  # keys and list indices from the top of the spec, e.g. ("pools", 0, "min")
 
+MAX_FAULTS = 100  # nobody reads more, and a hostile text has as many as it likes
+
 FINDINGS = "findings"  # the type of the pydantic error that carries Findings in its context
 
 
@@ -42,10 +44,15 @@ class Fault:
 
 
 class SpecError(UsageError):
-    """A spec cannot be used. `faults` are all that were found, in the order of the text; str() is one line for each."""
+    """A spec cannot be used. `faults` are those that were found, in the order of the text (a text with more than
+    MAX_FAULTS is not read to its end); str() is one line for each."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults: tuple[Fault, ...] = tuple(dict.fromkeys(sorted(faults)))
+        found = tuple(dict.fromkeys(sorted(faults)))
+        if len(found) > MAX_FAULTS:
+            last = found[MAX_FAULTS]
+            found = (*found[:MAX_FAULTS], Fault(last.file, last.line, last.column, "and more faults from here on"))
+        self.faults: tuple[Fault, ...] = found
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from clusterctl.spec.document import MAX_BYTES, Document, Node, compose
-from clusterctl.spec.faults import FINDINGS, Fault, Finding, SpecError, did_you_mean
+from clusterctl.spec.faults import FINDINGS, MAX_FAULTS, Fault, Finding, SpecError, did_you_mean
 from clusterctl.spec.faults import Path as SpecPath
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.syntax import place_of
@@ -40,7 +41,7 @@ def parse_located(text: str, name: str = "cluster.yaml") -> tuple[ClusterSpec, D
         example = "begin with `cluster: demo`"
         raise SpecError([document.fault((), "a spec is a mapping of keys to values", example)])
     data = document.root.data()
-    empty = list(_empty_values(document.root))
+    empty = list(islice(_empty_values(document.root), MAX_FAULTS + 1))
     try:
         spec, found = _validate(data, document), []
     except ValidationError as error:
@@ -126,7 +127,8 @@ def _take_as_text(data: Any, path: SpecPath, document: Document) -> bool:
 
 
 def _findings(error: ValidationError, document: Document) -> list[Finding]:
-    return [finding for details in error.errors() for finding in findings_of(details, document)]
+    found = (finding for details in error.errors() for finding in findings_of(details, document))
+    return list(islice(found, MAX_FAULTS + 1))
 
 
 def _findings_between_parts(data: dict[str, Any], found: list[Finding]) -> list[Finding]:
@@ -138,7 +140,8 @@ def _findings_between_parts(data: dict[str, Any], found: list[Finding]) -> list[
         return []
     bad = {path[1] for path in wrong if path[:1] == ("pools",) and len(path) > 1}
     kept = [index for index in range(len(pools)) if index not in bad]
-    rest = {key: value for key, value in data.items() if (key,) not in {path[:1] for path in wrong} or key == "pools"}
+    wrong_keys = {path[0] for path in wrong if path} - {"pools"}
+    rest = {key: value for key, value in data.items() if key not in wrong_keys}
     rest = {"cluster": "unnamed", **rest, "pools": [pools[index] for index in kept]}
     if rest == data:
         return []  # its parts were compared already

@@ -71,7 +71,9 @@ def findings_of(error: ErrorDetails, document: Document) -> Iterator[Finding]:
         for found in context["findings"]:
             yield Finding((*path, *found.path), found.message, found.suggestion, found.at_key)
     elif kind == "missing":
-        yield Finding(path, f"{str(error['loc'][-1])!r} is missing", _example(path, str(error["loc"][-1])), at_key=True)
+        key = str(error["loc"][-1])
+        if not _misnamed(path, key, document):
+            yield Finding(path, f"{key!r} is missing", _example(path, key), at_key=True)
     elif kind == "extra_forbidden":
         yield Finding(path, f"unknown key {shorten(path[-1])}", suggest_key(path), at_key=True)
     elif kind in _KINDS:
@@ -195,6 +197,14 @@ def suggest_key(path: Path) -> str:
     if word in ClusterSpec.model_fields:
         return "it belongs at the top of the spec"
     return f"known here: {', '.join(sorted(known))}" if known else "it has no settings"
+
+
+def _misnamed(path: Path, key: str, document: Document) -> bool:
+    """Whether a key that is missing stands there under another name, which is a fault of its own."""
+    node, model = document.node(path), model_at(path)
+    known = list(fields_of(model)) if model else []
+    written = [name for name in node.value if name not in known] if node and isinstance(node.value, dict) else []
+    return any(_ELSEWHERE.get(name) == key or did_you_mean(name, known) == f"did you mean {key!r}?" for name in written)
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, Any]:

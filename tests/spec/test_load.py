@@ -160,6 +160,18 @@ def test_a_text_too_large_is_refused() -> None:
         parse_spec(SMALLEST + "#" * 1024 * 1024)
 
 
+def test_a_text_with_faults_without_end_is_answered_with_the_first_of_them() -> None:
+    """Also where each kind of fault is found by another part."""
+    unknown = "".join(f"key{i}: {i}\n" for i in range(20_000))
+    twice = "env: {}\n" * 20_000
+    empty = "env:\n" + "".join(f"  A{i}:\n" for i in range(20_000))
+    for text in (unknown, twice, empty):
+        with pytest.raises(SpecError) as caught:
+            parse_spec(SMALLEST + text)
+        assert len(caught.value.faults) == 101
+        assert caught.value.faults[-1].message == "and more faults from here on"
+
+
 def test_a_path_that_no_file_can_have_is_refused() -> None:
     with pytest.raises(SpecError, match=r"cannot be read"):
         load_spec(Path("a\0b.yaml"))
