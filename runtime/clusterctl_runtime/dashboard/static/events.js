@@ -68,7 +68,7 @@ export class EventsView {
     this.events = [];
     this.filter = h("input", { type: "search", id: "filter", placeholder: "job, node, code, words …", autocomplete: "off", oninput: () => this.draw() });
     this.element = h(
-      "section.card",
+      "section.card.spacious",
       { "aria-labelledby": "events-title" },
       h("div.bar-of-tools", null, h("h1", { id: "events-title" }, "Events"), h("label", { for: "filter" }, "Filter"), this.filter),
       this.table.element,

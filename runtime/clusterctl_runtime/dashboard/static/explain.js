@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { fill, h } from "./dom.js";
-import { duration, milliseconds, reason } from "./format.js";
+import { clock, duration, milliseconds, reason } from "./format.js";
 
 export class Explain {
   constructor(id) {
@@ -34,7 +34,9 @@ export class Explain {
       h("p.lead", null, text || "There is nothing to explain.", code && h("code.tag", null, code)),
       fix && h("p.fix", null, h("strong", null, "What would change it: "), fix),
       wait && h("p", null, "Expected ", wait, "."),
+      answer.ahead ? h("p", null, `${answer.ahead} queued before it.`) : null,
       passedOver(answer.passed_over ?? []),
+      answer.kind === "job" ? happened(answer.story ?? []) : null, // a node's page has a table of its own for this
     );
   }
 }
@@ -44,6 +46,11 @@ function expected(eta) {
   if (eta === null || eta === undefined) return "";
   const seconds = eta > 1e9 ? (milliseconds(eta) - Date.now()) / 1000 : eta;
   return seconds > 1 ? `in about ${duration(seconds)}` : "any moment";
+}
+
+function happened(story) {
+  if (!story.length) return null;
+  return h("ol.happened", { "aria-label": "What happened" }, story.map((step) => h("li", null, clock(step.at), " ", reason(step.reason).text || step.event)));
 }
 
 function passedOver(offers) {

@@ -37,12 +37,15 @@ export function clock(time) {
   if (at === null) return "–";
   const date = new Date(at);
   const text = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-  return h("time", { datetime: date.toISOString(), title: date.toLocaleString() }, text);
+  const day = date.toDateString() === new Date().toDateString() ? "" : `${date.toLocaleDateString([], { day: "numeric", month: "short" })} `;
+  return h("time", { datetime: date.toISOString(), title: date.toLocaleString() }, day, text);
 }
 
 function tick(element) {
   const until = element.dataset.until ? Number(element.dataset.until) : Date.now();
-  const text = duration((until - Number(element.dataset.from)) / 1000);
+  const seconds = (until - Number(element.dataset.from)) / 1000;
+  const over = element.dataset.until !== undefined; // only what no longer grows is worth a fraction of a second
+  const text = over && seconds < 10 ? `${Math.max(0, seconds).toFixed(seconds < 1 ? 2 : 1)} s` : duration(seconds);
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -56,10 +59,13 @@ export function money(dollars) {
   return `$${value.toFixed(value !== 0 && value < 0.1 ? 4 : 2)}`;
 }
 
-function amount(name, value) {
-  if (name !== "memory" && name !== "object_store_memory") return `${Number(value.toFixed(4))}\u00a0${name}`;
+export function bytes(value) {
   const gib = value / 2 ** 30;
   return gib >= 1 ? `${Number(gib.toFixed(1))}\u00a0GiB` : `${Number((value / 2 ** 20).toFixed(0))}\u00a0MiB`;
+}
+
+function amount(name, value) {
+  return name === "memory" || name === "object_store_memory" ? bytes(value) : `${Number(value.toFixed(4))}\u00a0${name}`;
 }
 
 const ORDER = ["CPU", "GPU", "memory"];

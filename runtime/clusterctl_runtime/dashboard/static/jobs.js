@@ -77,8 +77,10 @@ function words(job) {
   return [job.id, job.name, job.user, job.state, job.pool, command(job), reason(job.reason).text].join(" ").toLowerCase();
 }
 
+/** The command as one could type it into a shell. */
 export function command(job) {
-  return Array.isArray(job.entrypoint) ? job.entrypoint.join(" ") : String(job.entrypoint ?? "");
+  const parts = [job.script, ...(job.entrypoint ?? [])].filter((part, at) => at > 0 || part);
+  return parts.map((part) => (/^[\w@%+=:,./-]+$/.test(part) ? part : `'${part.replaceAll("'", "'\\''")}'`)).join(" ");
 }
 
 function jobsTable() {

@@ -18,24 +18,19 @@ export class LogPanel {
     this.text.onFollow = (on) => {
       this.follow.checked = on;
     };
-    this.element = h(
-      "section.card.log",
-      { "aria-labelledby": "log-title" },
-      h(
-        "div.bar-of-tools",
-        null,
-        h("h2", { id: "log-title" }, "Log"),
-        this.state,
-        h("span.push"),
-        h("label", { for: "log-attempt" }, "Attempt"),
-        this.attempt,
-        h("label", { for: "log-rank" }, "Rank"),
-        this.rank,
-        h("label.check", null, this.follow, "Follow"),
-        h("label.check", null, this.wrap, "Wrap"),
-      ),
-      this.text.element,
+    this.tools = h(
+      "div.tools",
+      { hidden: true },
+      h("label", { for: "log-attempt" }, "Attempt"),
+      this.attempt,
+      h("label", { for: "log-rank" }, "Rank"),
+      this.rank,
+      h("label.check", null, this.follow, "Follow"),
+      h("label.check", null, this.wrap, "Wrap"),
     );
+    this.text.element.hidden = true; // until there is an attempt
+    const bar = h("div.bar-of-tools", null, h("h2", { id: "log-title" }, "Log"), this.state, h("span.push"), this.tools);
+    this.element = h("section.card.log", { "aria-labelledby": "log-title" }, bar, this.text.element);
   }
 
   /** Takes the job as it is now; a new attempt is followed at once, whatever was looked at before. */
@@ -44,6 +39,7 @@ export class LogPanel {
     if (this.over) this.sayHowItEnded(job);
     const attempts = job.attempts ?? [];
     const latest = attempts.at(-1);
+    this.tools.hidden = this.text.element.hidden = !latest;
     if (!latest) return;
     const ranks = Math.max(1, latest.nodes?.length ?? 0, job.nodes ?? 1);
     if (attempts.length === this.attempts && ranks === this.ranks) return;

@@ -3,7 +3,7 @@
 import { get, post } from "./api.js";
 import { fill, h } from "./dom.js";
 import { Explain } from "./explain.js";
-import { age, chip, clock, jobLink, money, nodeLink, reason, resources, text } from "./format.js";
+import { age, bytes, chip, clock, jobLink, money, nodeLink, reason, resources, text } from "./format.js";
 import { paced } from "./live.js";
 import { attempt, confirm } from "./notice.js";
 import { Table } from "./table.js";
@@ -28,7 +28,7 @@ export function nodesTable() {
 
 function instance(node) {
   const place = [node.instance_type, node.market, node.zone].filter(Boolean).join(" · ");
-  return [h("span", null, place || "–"), node.instance_id ? h("span.sub", null, node.instance_id) : null];
+  return [h("span", null, place || "–"), node.instance_id ? h("span.sub.clip", { title: node.instance_id }, node.instance_id) : null];
 }
 
 /** The page of all nodes, with a filter over everything that is shown of them. */
@@ -71,7 +71,7 @@ export class NodeView {
       null,
       h("section.card", { "aria-label": `Node ${id}` }, this.top),
       this.explain.element,
-      h("section.card", { "aria-labelledby": "story-title" }, h("h2", { id: "story-title" }, "Story"), this.story.element),
+      h("section.card.spacious", { "aria-labelledby": "story-title" }, h("h2", { id: "story-title" }, "Story"), this.story.element),
     );
     this.reload = paced(() => this.load(), 1000);
   }
@@ -105,15 +105,15 @@ export class NodeView {
       ["Instance", node.instance_id || "–"], ["Type", [node.instance_type, node.market, node.zone].filter(Boolean).join(" · ") || "–"],
       ["Address", node.address || "–"], ["Price", `${money(node.price_per_hour)}/h`],
       ["Free", node.free && resources(node.free)], ["Engine", node.engine], ["Last heard of", node.heard ? [age(node.heard), " ago"] : null],
-      ...Object.entries(node.facts ?? {}).map(([name, value]) => [name, text(value)]),
     ].filter(([, value]) => value !== null && value !== undefined);
     fill(
       this.top,
       h("div.title", null, h("h1", null, node.id), chip(node.state), h("span.push"), drain),
       node.reason && h("p.lead", null, reason(node.reason).text),
-      h("dl.facts", null, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+      factList(facts),
       h("h2", null, "Runs now"),
       running(node.running ?? []),
+      machine(node.facts ?? {}, this.top.querySelector("details")?.open),
     );
   }
 
@@ -125,6 +125,18 @@ export class NodeView {
     });
     if (sure && (await attempt(() => post(`nodes/${encodeURIComponent(this.id)}/drain`), (node) => `Node ${this.id} is ${node.state}.`))) this.reload();
   }
+}
+
+function factList(facts) {
+  return h("dl.facts", null, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+}
+
+const SHOWN_AS = { memory: bytes, disk_free: bytes, disk: bytes, clock: (value) => clock(value) };
+
+/** What the agent found on the machine, folded away; `open` keeps it open while the page is drawn anew. */
+function machine(facts, open) {
+  const shown = Object.entries(facts).map(([name, value]) => [name.replaceAll("_", " "), (SHOWN_AS[name] ?? text)(value)]);
+  return shown.length ? h("details", { open: Boolean(open) }, h("summary", null, "The machine"), factList(shown)) : null;
 }
 
 function running(tasks) {

@@ -47,12 +47,12 @@ export class OverviewView {
     if (signature === this.signature) return;
     this.signature = signature;
     const ready = nodes.filter((node) => node.state === "ready").length;
-    const engineName = engine.name && engine.name !== "none" ? `${engine.name} ${engine.version ?? ""}` : "none: plain jobs";
+    const engineName = engine.name && engine.name !== "none" ? `${engine.name} ${engine.version ?? ""}` : "none";
     fill(
       this.tiles,
       tile("Cluster", status.cluster, chip(status.state)),
       tile("Head", head.address || "–", `clusterctl ${head.version ?? ""}`),
-      tile("Engine", engineName, engine.name && engine.name !== "none" ? chip(engine.state) : null),
+      tile("Engine", engineName, engine.name && engine.name !== "none" ? chip(engine.state) : "plain jobs only"),
       tile("Nodes ready", `${ready}`, `of ${nodes.length} known`),
       tile("Cost", `${money(cost.per_hour)}/h`, `${money(cost.total)} so far`),
       h("div.tile.jobs", null, h("dt", null, "Jobs"), h("dd", null, STATES.map((state) => count(state, jobs[state] ?? 0)))),

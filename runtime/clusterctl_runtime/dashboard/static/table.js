@@ -94,5 +94,7 @@ export class Table {
 
 /** A cell without content is marked, so that a card on a phone can leave it out. */
 function cell(content) {
-  return h(content === "–" ? "div.blank" : "div", null, content);
+  const element = h("div", null, content);
+  if (element.textContent === "–") element.className = "blank";
+  return element;
 }
