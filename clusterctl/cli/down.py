@@ -22,7 +22,7 @@ from clusterctl.core.errors import ClusterctlError
 def down(
     call: Call,
     which: Annotated[
-        str, typer.Argument(metavar="[NAME|SPEC]", help="The cluster or its file.", show_default=False)
+        str, typer.Argument(metavar="NAME|SPEC", help="The cluster or its file.", show_default=False)
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask when jobs are running.")] = False,
 ) -> None:

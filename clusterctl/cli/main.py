@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from dataclasses import dataclass
@@ -70,7 +71,10 @@ class Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         verb = VERBS.get(cmd_name)
-        return load(cmd_name, verb) if verb else None
+        if verb is not None:
+            return load(cmd_name, verb)
+        near = difflib.get_close_matches(cmd_name, VERBS, n=1)
+        return ctx.fail(f"No such command {cmd_name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for title, verbs in SECTIONS.items():

@@ -17,7 +17,7 @@ from clusterctl.core.errors import UsageError
 @verb
 def init(
     call: Call,
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.", show_default=False)] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write.", show_default=False)] = Path(),
     provider: Annotated[
         str,
         typer.Option(
@@ -50,9 +50,7 @@ def _render_written(document: dict[str, Any]) -> str:
 @verb
 def validate(
     call: Call,
-    spec: Annotated[
-        Path | None, typer.Argument(metavar="[SPEC]", help="The file to check.", show_default=False)
-    ] = None,
+    spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="The file to check.", show_default=False)] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
 ) -> int:
     """Check a spec: every fault with its line and column.

@@ -28,6 +28,7 @@ def listening_socket(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.bind(("127.0.0.1", port))
+        sock.listen()  # before the address is told to anyone
     except OSError as error:
         sock.close()
         raise ClusterctlError(

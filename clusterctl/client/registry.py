@@ -134,13 +134,16 @@ class Registry:
         return self.load(names[0])
 
     def forget(self, cluster: Cluster) -> None:
-        """Removes what is kept of `cluster`; its description goes first, so that a half-removed one is unknown."""
-        (cluster.directory / "cluster.json").unlink(missing_ok=True)
-        shutil.rmtree(cluster.directory, ignore_errors=True)
-        if cluster.directory.exists():
+        """Removes all that is kept of `cluster`. It is moved aside first, so that a half-removed one is no cluster."""
+        aside = self.root / f".{cluster.name}.gone"
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            cluster.directory.rename(aside)
+            shutil.rmtree(aside)
+        except OSError as error:
             raise ClusterctlError(
-                f"the directory {cluster.directory} could not be removed: look at what is in it, then remove it by hand"
-            )
+                f"{error.filename or aside} could not be removed ({error.strerror}): look into it, then remove it by hand"
+            ) from error
 
     def _known(self) -> str:
         names = self.names()

@@ -50,7 +50,7 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
         return  # no head was ever started, so nothing was ever launched
     from clusterctl.provision.provisioner import Provisioner
 
-    providers = make_providers(cluster, config["spec"])
+    providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), config["spec"])
     with _journal(cluster, tell) as journal:
         journal.acquire(f"clusterctl down (process {os.getpid()})")
         provisioner = Provisioner(
@@ -62,7 +62,7 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
             provisioner.close()
 
 
-def make_providers(cluster: Cluster, spec: Mapping[str, Any]) -> dict[str, Any]:
+def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Every provider that this spec names, the cluster's own first."""
     from clusterctl_providers import ProviderUnavailable, make_provider
     from clusterctl_providers.base import ProviderContext
@@ -73,9 +73,9 @@ def make_providers(cluster: Cluster, spec: Mapping[str, Any]) -> dict[str, Any]:
     providers: dict[str, Any] = {}
     for name in dict.fromkeys(names):
         context = ProviderContext(
-            cluster=cluster.name,
-            uid=cluster.uid,
-            state_dir=str(cluster.provider_dir),
+            cluster=cluster,
+            uid=uid,
+            state_dir=state_dir,
             settings=settings.get(name) or {},
             auth=spec.get("auth") or {},
         )

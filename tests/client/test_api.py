@@ -44,7 +44,9 @@ def test_every_request_carries_the_token_and_a_loopback_host(stub: StubHead) -> 
         (503, ClusterctlError, 1),
     ],
 )
-def test_a_refusal_is_the_heads_own_sentence_with_its_exit_code(stub: StubHead, status: int, kind: type, code: int) -> None:
+def test_a_refusal_is_the_heads_own_sentence_with_its_exit_code(
+    stub: StubHead, status: int, kind: type, code: int
+) -> None:
     stub.on("POST", "/api/v1/x", refuse(status))
     with Api.of(stub.cluster) as api, pytest.raises(kind, match="it was refused do this") as caught:
         api.post("/api/v1/x")
@@ -67,7 +69,10 @@ def test_a_dead_head_is_unreachable_with_what_starts_it_again(stub: StubHead) ->
 def test_the_token_is_not_sent_to_a_port_whose_head_has_died(stub: StubHead) -> None:
     head = stub.cluster.read_head() | {"pid": 2**22 + 1}
     write_whole(stub.cluster.head_dir / "head.json", json.dumps(head))
-    with Api.of(stub.cluster) as api, pytest.raises(Unreachable, match=r"is not running; `clusterctl up cluster\.yaml`"):
+    with (
+        Api.of(stub.cluster) as api,
+        pytest.raises(Unreachable, match=r"is not running; `clusterctl up cluster\.yaml`"),
+    ):
         api.get("/healthz")
     assert stub.asked == []
 

@@ -12,8 +12,6 @@ from clusterctl.client.packing import Package, list_entries, pack, pack_file
 from clusterctl.core.errors import UsageError
 
 
-
-
 def tree(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
@@ -92,12 +90,30 @@ def test_gitignore_is_honoured_with_negation_and_in_subdirectories(tmp_path: Pat
 
 
 def test_clusterctlignore_has_the_last_word(tmp_path: Path) -> None:
-    root = tree(tmp_path, {".gitignore": "model.bin\n", ".clusterctlignore": "!model.bin\nnotes/\n", "model.bin": "", "notes/n": "", "a": ""})
+    root = tree(
+        tmp_path,
+        {
+            ".gitignore": "model.bin\n",
+            ".clusterctlignore": "!model.bin\nnotes/\n",
+            "model.bin": "",
+            "notes/n": "",
+            "a": "",
+        },
+    )
     assert names(root) == [".clusterctlignore", ".gitignore", "a", "model.bin"]
 
 
 def test_a_subdirectory_of_a_repository_follows_the_rules_above_it(tmp_path: Path) -> None:
-    tree(tmp_path, {".git/config": "", ".gitignore": "*.ckpt\n/project/out\n", "project/a.ckpt": "", "project/out/x": "", "project/job.py": ""})
+    tree(
+        tmp_path,
+        {
+            ".git/config": "",
+            ".gitignore": "*.ckpt\n/project/out\n",
+            "project/a.ckpt": "",
+            "project/out/x": "",
+            "project/job.py": "",
+        },
+    )
     assert names(tmp_path / "project") == ["job.py"]
 
 
@@ -171,7 +187,9 @@ def test_pipes_and_sockets_are_no_content(tmp_path: Path) -> None:
 
 def test_over_the_limit_the_largest_entries_are_named(tmp_path: Path) -> None:
     root = tree(tmp_path, {"data/a.bin": "x" * 3000, "data/b.bin": "x" * 3000, "model.bin": "x" * 2000, "job.py": "x"})
-    with pytest.raises(UsageError, match=r"over the limit .* Largest: data/ \(0\.0 MiB\), model\.bin .*\.clusterctlignore"):
+    with pytest.raises(
+        UsageError, match=r"over the limit .* Largest: data/ \(0\.0 MiB\), model\.bin .*\.clusterctlignore"
+    ):
         pack(root, max_bytes=5000)
 
 

@@ -141,9 +141,9 @@ def test_a_second_shell_is_told_who_is_changing_the_cluster(registry: Registry) 
     other.start()
     try:
         assert held.wait(30)
-        with pytest.raises(Busy, match=rf"`clusterctl up` \(process {other.pid}\) is changing cluster 'demo'"):
-            with changing(registry, "demo", "down"):
-                raise AssertionError("both have the lock")
+        sentence = rf"`clusterctl up` \(process {other.pid}\) is changing cluster 'demo'"
+        with pytest.raises(Busy, match=sentence), changing(registry, "demo", "down"):
+            raise AssertionError("both have the lock")
         with changing(registry, "other", "up"):
             pass
     finally:

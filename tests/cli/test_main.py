@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterctl.cli import reference
+from clusterctl.cli.main import VERBS, load
+from clusterctl.version import __version__
+
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_overview_says_what_the_verbs_own_help_says(name: str) -> None:
+    command = load(name, VERBS[name])
+    assert inspect.cleandoc(command.help or "").splitlines()[0] == VERBS[name].line
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_shows_an_example_and_has_the_shared_options(name: str) -> None:
+    group = load(name, VERBS[name])
+    for command in getattr(group, "commands", {}).values() or [group]:
+        assert "Example" in command.help and f"clusterctl {name}" in command.help, command.name
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"--cluster", "-c", "--json", "--quiet", "-q", "--verbose", "-v"} <= options, command.name
+
+
+def test_the_reference_in_the_docs_is_what_help_prints() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    assert reference.replaced(text) == text, "run `python -m clusterctl.cli.reference docs/cli.md`"
+
+
+def test_help_and_version(run) -> None:
+    assert "clusterctl up cluster.yaml" in run("--help").stdout
+    assert run("--version").stdout == f"clusterctl {__version__}\n"
+    document = json.loads(run("version", "--json").stdout)
+    assert document["version"] == __version__ and document["executable"] == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense"], "No such command"),
+        (["statu"], "Did you mean 'status'"),
+        (["submit"], "Missing argument"),
+        (["submit", "--nodes", "0", "--", "true"], "Invalid value for '--nodes'"),
+        (["submit", "--array", "9-1", "--", "true"], "--array '9-1': write it as 0-9"),
+        (["submit", "--env", "=x", "--", "true"], "write K=V"),
+        (["submit", "--resource", "TPU", "--", "true"], "write NAME=AMOUNT"),
+        (["submit", "--memory", "much", "--", "true"], "is not a size"),
+        (["submit", "--timeout", "0s", "--", "true"], "is not more than nothing"),
+        (["submit", "--cron", "* * * * *", "--", "true"], "--cron is not in this version yet"),
+        (["submit", "echo", "hi"], "clusterctl submit -- echo hi"),
+        (["validate", "missing.yaml"], "missing.yaml: no such file"),
+        (["up", "missing.yaml"], "missing.yaml: no such file"),
+        (["plan", "missing.yaml"], "missing.yaml: no such file"),
+        (["validate"], "name the file to check"),
+        (["cost", "--by", "moon"], "--by 'moon'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_a_sentence_and_exit_code_2(run, arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2, done
+    assert said in done.stderr and "Traceback" not in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["status"],
+        ["jobs"],
+        ["nodes"],
+        ["down"],
+        ["down", "nope"],
+        ["logs", "j-1"],
+        ["submit", "--", "true"],
+        ["dashboard"],
+    ],
+)
+def test_without_a_cluster_every_verb_says_so_with_exit_code_3(run, verb: list[str]) -> None:
+    done = run(*verb)
+    assert done.returncode == 3 and "is known here" in done.stderr and not done.stdout
+
+
+def test_faults_of_a_spec_come_with_file_line_and_column(run, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("cluster: demo\nprovider: local\npools:\n  - {name: cpu, maxx: 3}\n")
+    for verb in (["validate"], ["up"], ["plan"]):
+        done = run(*verb, "bad.yaml")
+        assert done.returncode == 2 and "bad.yaml:4:17: " in done.stderr and "max" in done.stderr
+    document = json.loads(run("validate", "bad.yaml", "--json").stdout)
+    assert not document["valid"] and (document["faults"][0]["line"], document["faults"][0]["column"]) == (4, 17)
+
+
+def test_init_writes_what_validate_accepts_and_overwrites_nothing(run, tmp_path: Path) -> None:
+    assert run("init", "--provider", "local").returncode == 0
+    assert json.loads(run("validate", "cluster.yaml", "--json").stdout)["valid"]
+    before = (tmp_path / "job.py").read_text()
+    again = run("init")
+    assert again.returncode == 2 and "would be overwritten" in again.stderr
+    assert (tmp_path / "job.py").read_text() == before
+
+
+def test_the_schema_for_editors_is_json(run) -> None:
+    assert json.loads(run("validate", "--schema").stdout)["title"]
+
+
+def test_what_this_version_cannot_do_is_refused_at_up_with_its_place(run, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "cluster: demo\nprovider: local\nengine: none\npools: [{name: cpu, resources: {CPU: 1}}]\nqueue: {preemption: true}\n"
+    )
+    assert run("validate", "c.yaml").returncode == 0
+    done = run("up", "c.yaml")
+    assert done.returncode == 2 and "c.yaml:5:" in done.stderr and not (tmp_path / "home" / "clusters").exists()
+
+
+def test_a_cluster_that_up_never_finished_can_be_taken_down(run, tmp_path: Path) -> None:
+    directory = tmp_path / "home" / "clusters" / "half"
+    directory.mkdir(parents=True)
+    (directory / "cluster.json").write_text(json.dumps({"name": "half", "uid": "7d0f0e9e-3f0a-4f57-9a4b-111111111111"}))
+    assert run("status").returncode == 4
+    assert run("down").returncode == 0 and not directory.exists()
+
+
+def test_doctor_says_what_there_is(run) -> None:
+    done = run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert {"python", "home", "disk", "ports", "ray", "ssh", "docker"} <= set(checks)
+    assert all(check["fix"] for check in checks.values() if not check["ok"])
+    assert done.returncode == (0 if all(c["ok"] or not c["needed"] for c in checks.values()) else 1)
+
+
+def test_the_shared_options_may_stand_before_the_verb(run) -> None:
+    assert json.loads(run("--json", "version").stdout)["version"] == __version__
+    assert "no cluster named 'x'" in run("-c", "x", "status").stderr
