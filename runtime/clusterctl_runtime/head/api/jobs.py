@@ -144,6 +144,7 @@ class _LogReader:
         while True:
             events = [self._head.book.changed(self._job.id)]
             events += [self._head.logs.changed(task) for task, _, _ in self._tasks()]
+            over = self._is_over()  # judged before reading: what arrived until then is read below
             progressed = False
             for task, attempt, rank in self._tasks():
                 line = await self._next(task, attempt, rank)
@@ -152,7 +153,7 @@ class _LogReader:
                     yield line
             if progressed:
                 continue
-            if not follow or self._is_over():
+            if not follow or over:
                 for line in self._leftovers():
                     yield line
                 yield {
