@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -46,7 +47,8 @@ def _hyperqueue() -> float:
     from hyperqueue import Client, Job, LocalCluster as HqCluster
     from hyperqueue.cluster import WorkerConfig
 
-    with HqCluster() as cluster:
+    # HyperQueue keeps each task's output too, in two files of its working directory.
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory), HqCluster() as cluster:
         cluster.start_worker(WorkerConfig(cores=CPUS))
         client: Client = cluster.client()
         job = Job()
