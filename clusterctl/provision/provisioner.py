@@ -232,7 +232,7 @@ class Provisioner:
             self._settled(node.token)
             self._blocks.granted(node.offer)
             known = self.journal.learn(node.id, result.id, result.address, now) or node
-            if known.state is NodeState.PLANNED:
+            if known.state in _UNSETTLED:
                 known = move(node.id, "requested", now, "the provider accepted the launch", "accepted")
             if known.state is NodeState.REQUESTED and result.state == "running":
                 known = move(node.id, "running", now, "the provider says that it runs", "running")
@@ -277,9 +277,14 @@ class Provisioner:
         self._tries.pop(key, None)
 
     def _unsettled(self) -> list[Node]:
-        """Launches whose instance is not known yet."""
-        nodes = self.journal.nodes().values()
-        return [node for node in nodes if node.state in _UNSETTLED and not node.instance_id]
+        """Launches that no create has confirmed yet, also where a list already shows something of them: what it shows
+        may be half an instance, which only the same create finishes."""
+        return [
+            node
+            for node in self.journal.nodes().values()
+            if node.state is NodeState.PLANNED
+            or (node.state is NodeState.REQUESTED and (not node.instance_id or node.code == UnknownOutcome.code))
+        ]
 
     def _unended(self) -> list[Node]:
         """Nodes whose end is journalled and that the lists still show, though no provider has accepted their end."""

@@ -1,0 +1,271 @@
+"""A small head, a fake cloud and a fuse: the process can be made to die at any position of the journal or of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clusterctl_providers.base import PoolRequest, ProviderContext
+from clusterctl_providers.fake import FakeProvider
+
+from clusterctl.core.errors import UnknownOutcome
+from clusterctl.core.model import (
+    Demand,
+    Instance,
+    Node,
+    NodeState,
+    NodeView,
+    Observed,
+    Policy,
+    Pool,
+    Shape,
+    State,
+)
+from clusterctl.core.planner import plan
+from clusterctl.core.resources import Resources
+from clusterctl.core.upkeep import count_sightings
+from clusterctl.provision.journal import Journal
+from clusterctl.provision.provisioner import Provisioner
+
+UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
+SPEC = {"resources": {}, "market": ["on-demand"], "orphan_timeout": 900.0}
+POOLS = (
+    Pool("cpu", "fake", min=1, max=4, idle_timeout=10.0),
+    Pool("head", "fake", min=1, max=1, role="head"),
+)
+
+
+POLICY = Policy(orphan_min_age=5.0)  # short, so that the tests need not live through half a minute each time
+
+
+class Crash(BaseException):
+    """kill -9: nothing catches it."""
+
+
+class Fuse:
+    """Counts positions. At number `blow` it does `action`: by default the process is gone, for good."""
+
+    def __init__(self, blow: int = 0, action: Callable[[], None] | None = None, skip: Sequence[str] = ()) -> None:
+        self.blow, self.skip = blow, skip
+        self.passed: list[str] = []
+        self.blown = False
+        self._action = action
+
+    def at(self, position: str) -> None:
+        if self.blown and self._action is None:
+            raise Crash(position)
+        if position in self.skip:
+            return
+        self.passed.append(position)
+        if len(self.passed) == self.blow:
+            self.blown = True
+            if self._action is None:
+                raise Crash(position)
+            self._action()
+
+
+class BrittleDb:
+    """A connection that may die just before or just after a commit."""
+
+    def __init__(self, db: Any, fuse: Fuse) -> None:
+        self._db, self._fuse = db, fuse
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if sql != "COMMIT":
+            return self._db.execute(sql, *parameters)
+        self._fuse.at("before commit")
+        self._db.execute(sql)
+        return self._fuse.at("after commit")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+class BrittleProvider:
+    """A provider around whose calls the process may die. `lost`: numbers of calls that are done and never answered."""
+
+    def __init__(self, inner: FakeProvider, fuse: Fuse, lost: Sequence[int] = ()) -> None:
+        self.inner, self.fuse, self.lost = inner, fuse, lost
+        self.name, self.scopes, self.settle_seconds = inner.name, inner.scopes, inner.settle_seconds
+        self.calls = 0
+
+    def _around(self, name: str, *arguments: Any) -> Any:
+        self.calls += 1
+        self.fuse.at(f"before {name}")
+        answer = getattr(self.inner, name)(*arguments)
+        self.fuse.at(f"after {name}")
+        if self.calls in self.lost:
+            raise UnknownOutcome(f"the answer of {name} was lost")
+        return answer
+
+    def create(self, requests: Any) -> Any:
+        return self._around("create", requests)
+
+    def list(self) -> Any:
+        return self._around("list")
+
+    def terminate(self, ids: Any) -> None:
+        self._around("terminate", ids)
+
+    def offers(self, pool: PoolRequest) -> Any:
+        return self.inner.offers(pool)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@dataclass
+class Sky:
+    """What outlives every process: the directory, the cloud in it, and time."""
+
+    directory: Path
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    now: float = 1_000_000.0
+    _eye: FakeProvider | None = None
+
+    def cloud(self) -> FakeProvider:
+        settings = {
+            "types": {"small": {"CPU": 1, "price": 1.0}},
+            "zones": ["za", "zb"],
+            "boot_seconds": 2,
+            "faults": self.faults,
+            "clock": lambda: self.now,
+        }
+        return FakeProvider(ProviderContext("demo", UID, str(self.directory / "cloud"), settings))
+
+    def living(self) -> list[Instance]:
+        """The truth, which no list lags behind."""
+        eye = self._eye = self._eye or self.cloud()
+        now = eye._now()
+        return [eye._show(row, now, truth=True) for row in eye._cloud.instances() if row.lives(now)]
+
+    def close(self) -> None:
+        if self._eye:
+            self._eye.close()
+
+
+class MiniHead:
+    """The head's loop without its network: agents join as soon as their instance runs, and drain at once."""
+
+    def __init__(self, sky: Sky, fuse: Fuse | None = None, lost: Sequence[int] = ()) -> None:
+        self.sky = sky
+        self.journal = Journal(sky.directory / "nodes.db", strict=True)
+        self.journal._db = BrittleDb(self.journal._db, fuse or Fuse())  # type: ignore[assignment]
+        self.provider = BrittleProvider(sky.cloud(), fuse or Fuse(), lost)
+        self.sightings: tuple[tuple[str, int], ...] = ()
+        self.idle_since: dict[str, float] = {}
+        self.acked: set[str] = set()
+        self.busy: set[str] = set()
+
+    def start(self) -> None:
+        self.journal.acquire("head")
+        self.provisioner = Provisioner(
+            self.journal,
+            {"fake": self.provider},
+            lambda node, pool: {"join_token": node.token},
+            cluster="demo",
+            uid=UID,
+            clock=lambda: self.sky.now,
+            pause=self._pause,
+            pools=[PoolRequest("cpu", SPEC), PoolRequest("head", SPEC, "head")],
+        )
+
+    def _pause(self, seconds: float) -> None:
+        self.sky.now += max(seconds, 0.5)
+
+    def tick(self, jobs: int = 0) -> None:
+        """One turn of the loop, one second after the last."""
+        self.sky.now += 1.0
+        observed = self.provisioner.observe()
+        self._agents(observed)
+        self.sightings = count_sightings(self._state(jobs), observed)
+        offers = self.provisioner.offers()
+        answer = plan(POLICY, observed, self._state(jobs), _demand(jobs), offers, self.sky.now)
+        for outcome in self.provisioner.apply(answer):
+            if outcome.action is not None and outcome.action.op == "drain" and outcome.node:
+                self.acked.add(outcome.node.id)
+
+    def _agents(self, observed: tuple[Observed, ...]) -> None:
+        running = {(i.node_id, i.generation) for s in observed for i in s.instances if i.state == "running"}
+        for node in self.journal.nodes().values():
+            if (node.id, node.generation) not in running:
+                continue
+            if node.state in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING):
+                self.journal.move(node.id, "joined", self.sky.now)
+                self.journal.move(node.id, "ready", self.sky.now)
+            elif node.state is NodeState.JOINING:
+                self.journal.move(node.id, "ready", self.sky.now)
+
+    def _state(self, jobs: int) -> State:
+        return State(
+            cluster="demo",
+            uid=UID,
+            pools=POOLS,
+            nodes=tuple(self._view(node, jobs) for node in self.journal.nodes().values()),
+            blocks=self.provisioner.blocks(self.sky.now),
+            launches=self.provisioner.launches(self.sky.now),
+            failures=self.provisioner.failures(self.sky.now),
+            next_number=self.journal.next_numbers(),
+            sightings=self.sightings,
+        )
+
+    def _view(self, node: Node, jobs: int) -> NodeView:
+        ready = node.state in (NodeState.READY, NodeState.DRAINING)
+        idle = jobs == 0 and ready
+        since = self.idle_since.setdefault(node.id, self.sky.now) if idle else None
+        if not idle:
+            self.idle_since.pop(node.id, None)
+        drain = "acked" if node.state is NodeState.DRAINING else ""
+        total = node.offer.resources
+        return NodeView(node, total, total, idle_since=since, drain=drain, heartbeat=self.sky.now if ready else None)
+
+    def ready(self) -> list[str]:
+        return sorted(node.id for node in self.journal.nodes().values() if node.state is NodeState.READY)
+
+    def close(self) -> None:
+        self.provider.close()
+        self.journal.close()
+
+
+def _demand(jobs: int) -> tuple[Demand, ...]:
+    if not jobs:
+        return ()
+    shape = Shape(Resources.of(CPU=1), pool="cpu")
+    return (Demand("jobs", "job", ((shape, 1),), count=jobs, since=0.0),)
+
+
+# ---------------------------------------------------------------- the story that is interrupted
+
+
+def phase_up(head: MiniHead) -> bool:
+    return len(head.ready()) == 2
+
+
+def phase_grown(head: MiniHead) -> bool:
+    return len(head.ready()) == 4
+
+
+PHASES: tuple[tuple[str, int, Callable[[MiniHead], bool]], ...] = (
+    ("up", 0, phase_up),
+    ("scale-up", 3, phase_grown),
+    ("scale-down", 0, lambda head: len(head.ready()) == 2 and len(head.journal.nodes()) == 2),
+)
+NODES_AT_MOST = 5  # four workers and the head
+
+
+def run_story(head: MiniHead, done: list[str], check: Callable[[], None] = lambda: None) -> None:
+    """Brings the cluster through the phases that are not `done` yet, then takes it down."""
+    for name, jobs, reached in PHASES:
+        if name in done:
+            continue
+        for _ in range(120):
+            if reached(head):
+                break
+            head.tick(jobs)
+            check()
+        assert reached(head), (name, head.journal.nodes())
+        done.append(name)
+    head.provisioner.down()
+    done.append("down")
