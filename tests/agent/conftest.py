@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -286,9 +284,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        os.sched_yield()
-        with contextlib.suppress(Exception):
-            signal.sigtimedwait([], 0.01)
+        threading.Event().wait(0.01)
     return value
 
 
@@ -310,10 +306,11 @@ StartAgent = Callable[..., AgentProcess]
 
 @pytest.fixture
 def start_agent(bundle: Path, head: HeadDouble, tmp_path: Path) -> Iterator[StartAgent]:
-    """Starts an agent of `head`; keywords overwrite the bootstrap. `env` adds to its environment."""
+    """Starts an agent of `head`; keywords overwrite the bootstrap. `env` adds to its environment,
+    `under` is a command that starts it."""
     started: list[AgentProcess] = []
 
-    def start(env: dict[str, str] | None = None, **changes: Any) -> AgentProcess:
+    def start(env: dict[str, str] | None = None, under: Sequence[str] = (), **changes: Any) -> AgentProcess:
         bootstrap = wire.Bootstrap(
             cluster="test",
             uid=head.uid,
@@ -333,7 +330,7 @@ def start_agent(bundle: Path, head: HeadDouble, tmp_path: Path) -> Iterator[Star
         stderr = tmp_path / f"stderr-{len(started)}"
         with stderr.open("wb") as sink:
             process = subprocess.Popen(
-                [sys.executable, "-S", "-E", str(bundle), "--bootstrap", str(file)],
+                [*under, sys.executable, "-S", "-E", str(bundle), "--bootstrap", str(file)],
                 env=environment,
                 stderr=sink,
                 start_new_session=True,

@@ -22,8 +22,10 @@ def run(version: str = "source") -> None:
         print("usage: agent.pyz --bootstrap FILE | --version", file=sys.stderr)
         raise SystemExit(2)
     # Before anything heavy is imported: what the watchdog's copy of this process holds is what it costs.
+    from clusterctl_runtime.agent.init import stand_in_for_init
     from clusterctl_runtime.agent.leash import Leash, put_on_leash
 
+    stand_in_for_init()
     boot_id = os.urandom(16).hex()
     put_on_leash(boot_id)
     leash = Leash(boot_id)
