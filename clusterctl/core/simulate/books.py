@@ -121,7 +121,9 @@ class Books:
         self._views = None
         return node
 
-    def move(self, node_id: str, event: str, now: float, reason: Reason, instance_id: str = "") -> Node:
+    def move(
+        self, node_id: str, event: str, now: float, reason: Reason, instance_id: str = "", address: str = ""
+    ) -> Node:
         """Applies an event of the life cycle; raises IllegalTransition where the table has no entry."""
         record = self.nodes[node_id]
         before = record.node
@@ -131,6 +133,7 @@ class Books:
             state=state,
             since=before.since if state is before.state else now,
             instance_id=instance_id or before.instance_id,
+            address=address or before.address,
             reason=reason.text,
             code=reason.code,
         )

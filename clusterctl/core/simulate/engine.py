@@ -90,6 +90,8 @@ class Simulation:
         self._submitted = 0
         self._refused: set[Key] = set()  # groups whose first job did not fit since capacity last grew
         self._dispatch = False
+        self._arrived: list[str] = []  # jobs that came to the queue since jobs were last placed
+        self._idle: set[str] = set()  # nodes that joined or got empty since jobs were last placed
         self._decide_at: float | None = None
         self._progress = 0.0  # when something last happened besides looking
         longest = max((job.duration for job in trace.jobs), default=0.0)
@@ -162,7 +164,8 @@ class Simulation:
             self._reclaim(payload)  # type: ignore[arg-type]
         elif event is Event.VANISH:
             self.cloud.vanish(payload)  # type: ignore[arg-type]
-            self.changed()
+            if self.waiting.count:
+                self.changed()  # its place under the limits is free; otherwise the next look books it
         elif event is Event.CALL:
             self.executor.create(payload)  # type: ignore[arg-type]
         else:
@@ -174,8 +177,7 @@ class Simulation:
         if self._submitted < len(self.trace.jobs):
             self.at(self.trace.jobs[self._submitted].submit, Event.SUBMIT, self._submitted)
         self.record.log(self.now, "submit", job.id)
-        self.waiting.add(Ticket(job, index, self.now))
-        self._dispatch = True
+        self._enqueue(Ticket(job, index, self.now))
 
     def _job_ends(self, job_id: str, attempt: int) -> None:
         running = self.books.running.get(job_id)
@@ -194,10 +196,13 @@ class Simulation:
         self._dispatch = True
         for node_id in set(node_ids):
             record = self.books.nodes.get(node_id)
-            if record is not None and not record.work:
-                if record.drain == "requested":
-                    self.books.note(node_id, drain="acked")
+            if record is None or record.work:
+                continue
+            if record.drain == "requested":
+                self.books.note(node_id, drain="acked")
                 self.changed()
+            else:
+                self._idle.add(node_id)
 
     def _node_joins(self, machine: Machine) -> None:
         record = self.books.nodes.get(machine.node_id)
@@ -210,7 +215,7 @@ class Simulation:
         self.record.log(self.now, "ready", machine.node_id)
         self._refused.clear()
         self._dispatch = True
-        self.changed()
+        self._idle.add(machine.node_id)
 
     def _notice(self, machine: Machine) -> None:
         if machine.ended is None and machine.node_id in self.books.nodes:
@@ -252,7 +257,12 @@ class Simulation:
         self.record.lost_work += (done - kept) * running.job.nodes
         self._left[running.job.id] = running.left - kept
         self.record.log(self.now, "requeue", running.job.id, f"{kept:.3f}")
-        self.waiting.add(Ticket(running.job, running.number, self.now))
+        self._enqueue(Ticket(running.job, running.number, self.now))
+
+    def _enqueue(self, ticket: Ticket) -> None:
+        self.waiting.add(ticket)
+        self._arrived.append(ticket.job.id)
+        self._dispatch = True
 
     # ------------------------------------------------------------ who starts
 
@@ -276,8 +286,15 @@ class Simulation:
             for key, count in counts.items():
                 self.waiting.take_first(key, count)
             self._refused.update(keys[job_id] for job_id, _ in placement.waiting)
-        if self.waiting.count:
+        if any(job_id not in self.books.running for job_id in self._arrived):
             self.changed()
+        self._arrived.clear()
+        for node_id in sorted(self._idle):
+            record = self.books.nodes.get(node_id)
+            if record is not None and not record.work:
+                pool = next((p for p in self.setting.pools if p.name == record.node.pool), None)
+                self._decide_no_later(self.policy.due_idle(pool.idle_timeout if pool else 0.0, self.now))
+        self._idle.clear()
 
     def _next_batch(self) -> tuple[list[Ticket], dict[str, Key]]:
         """The next jobs in order; of a group that was refused only the first, which may keep nodes for itself."""
@@ -332,15 +349,18 @@ class Simulation:
         self.record.plans += 1
         observed = self.cloud.observe(self.now)
         self.executor.learn(observed)
-        plan = self.policy.decide(self.situation(observed))
+        doubt = not observed.complete or self.executor.in_doubt()
+        plan = self.policy.decide(self.situation(observed, doubt))
         self.waits = {wait.demand_id: wait for wait in plan.waits}
-        self.executor.apply(plan)
+        if plan.actions:
+            self.executor.apply(plan)
+            doubt = not observed.complete or self.executor.in_doubt()
         if plan.wake_at is not None:
             self._decide_no_later(max(plan.wake_at, self.now + 1e-3))
-        if not observed.complete or self.executor.in_doubt():
+        if doubt:
             self._decide_no_later(self.now + LOOK_AGAIN)
 
-    def situation(self, observed: Observed) -> Situation:
+    def situation(self, observed: Observed, doubt: bool) -> Situation:
         books, meter = self.books, self.record.meter
         return Situation(
             now=self.now,
@@ -351,6 +371,7 @@ class Simulation:
             limits=self.setting.limits,
             nodes=books.views(),
             observed=(observed,),
+            doubt=doubt,
             demand=self.waiting.demands(),
             launches=books.launches(self.now),
             failures=books.failures(self.now),

@@ -53,8 +53,8 @@ class Executor:
         simulation.log_action(f"mark {mark.event}", mark.node_id, mark.reason)
         if mark.event in ("gone", "fail"):
             simulation.evict(mark.node_id)
-        simulation.books.move(mark.node_id, mark.event, simulation.now, mark.reason, mark.instance_id)
-        simulation.changed()
+            simulation.changed()
+        simulation.books.move(mark.node_id, mark.event, simulation.now, mark.reason, mark.instance_id, mark.address)
 
     def _drain(self, drain: Drain) -> None:
         simulation = self._simulation

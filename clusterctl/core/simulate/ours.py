@@ -26,6 +26,9 @@ class PlannerPolicy:
         """At once: the head's loop is driven by events."""
         return now
 
+    def due_idle(self, idle_timeout: float, now: float) -> float:
+        return now + idle_timeout
+
     def decide(self, situation: Situation) -> Plan:
         state = State(
             cluster=situation.cluster,
@@ -40,8 +43,8 @@ class PlannerPolicy:
             next_number=situation.next_number,
             sightings=self._sightings,
         )
-        self._sightings = count_sightings(state, situation.observed)
-        if self._sightings != state.sightings:
+        if situation.doubt or self._sightings:  # else every instance is explained and every node is there
+            self._sightings = count_sightings(state, situation.observed)
             state = replace(state, sightings=self._sightings)
         return plan(self.knobs, situation.observed, state, situation.demand, situation.offers, situation.now)
 

@@ -108,6 +108,10 @@ class QuietPolicy:
     def due(self, now: float) -> float:
         return now
 
+    def due_idle(self, idle_timeout: float, now: float) -> float:
+        del idle_timeout
+        return self.due(now)
+
     def refused(self, offer: Offer, error: ProviderError, now: float) -> None:
         del offer, error, now
 

@@ -21,7 +21,8 @@ from clusterctl.core.model import (
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a policy may know. `demand` is what waits; `nodes` carry what runs."""
+    """All that a policy may know. `demand` is what waits; `nodes` carry what runs. `doubt`: the list is partial, or it
+    and the records disagree."""
 
     now: float
     cluster: str
@@ -31,6 +32,7 @@ class Situation:
     limits: Limits
     nodes: tuple[NodeView, ...]
     observed: tuple[Observed, ...]
+    doubt: bool
     demand: tuple[Demand, ...]
     launches: tuple[float, ...]
     failures: tuple[tuple[str, float], ...]
@@ -44,6 +46,10 @@ class Policy(Protocol):
     name: str
 
     def due(self, now: float) -> float: ...
+
+    def due_idle(self, idle_timeout: float, now: float) -> float:
+        """When to decide at the latest after a node got idle at `now`."""
+        ...
 
     def decide(self, situation: Situation) -> Plan: ...
 

@@ -91,6 +91,9 @@ class RayV2(QuietPolicy):
         """The next round of the loop."""
         return math.ceil(now / INTERVAL) * INTERVAL
 
+    def due_idle(self, idle_timeout: float, now: float) -> float:
+        return self.due(now + idle_timeout + 0.001)
+
     def refused(self, offer: Offer, error: ProviderError, now: float) -> None:
         """The next launch of the type starts with its next zone."""
         del error, now

@@ -47,7 +47,7 @@ class WaitingJobs:
         self._groups: dict[Key, _Group] = {}
         self.count = 0
 
-    def add(self, ticket: Ticket) -> Key:
+    def add(self, ticket: Ticket) -> None:
         key = group_key(ticket.job)
         group = self._groups.get(key)
         if group is None:
@@ -55,7 +55,6 @@ class WaitingJobs:
         insort(group.tickets, (ticket.place, ticket), key=lambda entry: entry[0])
         group.demand = None
         self.count += 1
-        return key
 
     def take_first(self, key: Key, count: int) -> None:
         """Takes the first `count` jobs of a group out."""
