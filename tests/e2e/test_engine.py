@@ -100,6 +100,26 @@ def test_a_queue_job_takes_its_share_of_a_node_back_from_ray_and_returns_it(ray_
     assert "1.0" not in restored.replace("11.0", ""), restored
 
 
+def test_a_queue_job_gets_gpus_that_ray_then_gives_to_nobody_else(ray_cluster):
+    show = ["python3", "-c", "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(12)"]
+    job_id = ray_cluster.submit("--gpus", "1", "--cpus", "0", "--", *show)
+    ray_cluster.wait_job(job_id, "running", 90)
+    wait_until(lambda: "ids" in ray_cluster.cli("logs", job_id).stdout, 20)
+    ours = ray_cluster.cli("logs", job_id).stdout.split()[-1]
+    text = """
+import ray
+ray.init()
+@ray.remote(num_cpus=0, num_gpus=1)
+def which(): return ray.get_gpu_ids()
+print("rays", ray.get(which.remote()), ray.available_resources().get("GPU", 0))
+"""
+    job = write_job(ray_cluster, "which", text)
+    rays = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job), timeout=60).stdout
+    assert ours in ("0", "1")
+    assert f"[{1 - int(ours)}]" in rays, (ours, rays)
+    ray_cluster.wait_job(job_id, "succeeded")
+
+
 def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
     import urllib.error
     import urllib.request

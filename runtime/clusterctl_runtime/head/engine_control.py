@@ -245,7 +245,7 @@ class EngineControl:
         if books is None or books.engine.state != "ready" or self._is_head(books) or self._client is None:
             return
         keep = self._without_gpu(books.lendable)
-        if self._lent.get(node_id, keep) == keep:
+        if self._lent.get(node_id) == keep:  # unknown after a start of the head: then it is set, whatever it was
             return
         target = {name: keep.get(name) for name in self._without_gpu(books.total)}
         try:

@@ -128,9 +128,9 @@ class Fleet:
         self._ack_later(node.id, tasks=[r.task for r in reports if r.state == "exited"])
         if node.state in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING):
             node = self.move(node.id, "joined", "its agent dialled in", "joined")
-        self.engine.node_joined(books, node)
-        if hello.get("engine"):
+        if hello.get("engine"):  # first: a raylet that already runs must not be started again
             self.engine.node_reported(books, node, dict(hello["engine"]))
+        self.engine.node_joined(books, node)
         self.check_ready(node.id)
         self._wake()
         self._dispatch()
