@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clusterctl.core.model import Instance, Node, Observed, Offer
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal_file import TO_ADOPT
+
+_ADOPTED = "adopted-scopes"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,24 @@ def adopt(
         scope.error or f"{scope.scope} could not be listed in full" for scope in observed if not scope.complete
     )
     return Adoption(tuple(nodes), strays, gaps)
+
+
+def adopt_for_new_journal(
+    journal: Journal, observed: Sequence[Observed], uid: str, offers: Callable[[], Sequence[Offer]], now: float
+) -> None:
+    """Where the journal is new, whatever already carries our uid was launched by one that is lost: it is adopted before
+    the planner takes it for an orphan. Done once per scope, when its list is complete."""
+    if not journal.meta_get(TO_ADOPT):
+        return
+    done = set(journal.meta_get(_ADOPTED, "").split("\n")) - {""}
+    fresh = [scope for scope in observed if scope.complete and scope.scope not in done]
+    with journal.together():
+        if any(instance.uid == uid for scope in fresh for instance in scope.instances):
+            adopt(journal, fresh, uid, offers(), now)
+        done |= {scope.scope for scope in fresh}
+        journal.meta_set(_ADOPTED, "\n".join(sorted(done)))
+        if done >= {scope.scope for scope in observed}:
+            journal.meta_set(TO_ADOPT, "")
 
 
 def offer_of(instance: Instance, offers: Sequence[Offer]) -> Offer:

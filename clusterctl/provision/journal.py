@@ -8,7 +8,6 @@ pause cannot act on an old view. Safe to use from several threads.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -20,32 +19,17 @@ from clusterctl.core.errors import ClusterctlError, IllegalTransition
 from clusterctl.core.lifecycle import next_state
 from clusterctl.core.model import PENDING_STATES, Instance, Launch, Node, NodeState, Offer, Spend
 from clusterctl.provision.costs import CostRow, Ledger
+from clusterctl.provision.journal_file import JournalDamaged as JournalDamaged
+from clusterctl.provision.journal_file import damaged, open_journal_file
+from clusterctl.provision.journal_file import rebuild as rebuild
 from clusterctl.provision.records import Record, record_from_text, record_to_text
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS numbers (pool TEXT PRIMARY KEY, next INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS nodes (
-    id TEXT NOT NULL, generation INTEGER NOT NULL, record TEXT NOT NULL, checksum INTEGER NOT NULL,
-    PRIMARY KEY (id, generation));
-CREATE TABLE IF NOT EXISTS story (
-    seq INTEGER PRIMARY KEY, node_id TEXT NOT NULL, generation INTEGER NOT NULL, at REAL NOT NULL,
-    state TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL, code TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS story_of_node ON story (node_id, seq);
-CREATE INDEX IF NOT EXISTS intents ON story (at) WHERE event = 'intend';
-CREATE TABLE IF NOT EXISTS failures (pool TEXT NOT NULL, at REAL NOT NULL, code TEXT NOT NULL);
-"""
-_VERSION = 1
 # launches that a provider turned down for now: the offer is blocked for a while, the pool itself is not at fault
 _NOT_THE_POOLS_FAULT = frozenset({"no_capacity", "quota_exceeded", "throttled"})
 
 
 class StaleFence(ClusterctlError):
     """Somebody else has taken over this cluster's nodes: stop acting, nothing was written."""
-
-
-class JournalDamaged(ClusterctlError):
-    """The file is not a journal that can be trusted. `rebuild` sets it aside; `adopt` finds the nodes again by tag."""
 
 
 class Journal:
@@ -60,8 +44,12 @@ class Journal:
         self._records: dict[str, Record] = {}  # newest generation of every node id that is not gone
         self._numbers: dict[str, int] = {}
         self._ended = Ledger()  # costs of generations that are gone
-        self._db = self._open()
-        self._load()
+        self._db = open_journal_file(self.path)
+        try:
+            self._load()
+        except BaseException:
+            self._db.close()
+            raise
 
     # ------------------------------------------------------------ reading, from memory
 
@@ -261,39 +249,6 @@ class Journal:
 
     # ------------------------------------------------------------ inside
 
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("its pages do not fit together")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
-                raise JournalDamaged(
-                    f"{self.path} was written by a newer clusterctl (format {version}, this reads {_VERSION}): upgrade"
-                )
-            db.executescript(_SCHEMA)
-            db.execute(f"PRAGMA user_version={_VERSION}")
-        except sqlite3.OperationalError:
-            db.close()
-            raise  # busy, read-only or full disk: the file itself is sound
-        except sqlite3.DatabaseError as error:
-            db.close()
-            raise self._damaged(error) from error
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _damaged(self, error: Exception) -> JournalDamaged:
-        return JournalDamaged(
-            f"the journal of nodes {self.path} is damaged ({error}): no node was touched; `clusterctl list --adopt` "
-            "sets it aside and finds the nodes again by their tags"
-        )
-
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
@@ -324,7 +279,7 @@ class Journal:
                 else:
                     _book(ended, record, record.billed_to)
         except (sqlite3.DatabaseError, ValueError) as error:
-            raise self._damaged(error) from error
+            raise damaged(self.path, error) from error
         self._records, self._numbers, self._ended = records, numbers, ended
 
     def _newest(self, node_id: str) -> Record | None:
@@ -385,20 +340,6 @@ def planned_node(launch: Launch, now: float) -> Node:
         state=NodeState.PLANNED, since=now, created=now, role=launch.role,
         reason=launch.reason.text, code=launch.reason.code, spec_hash=launch.spec_hash,
     )  # fmt: skip
-
-
-def rebuild(path: str | Path) -> Path:
-    """Sets a damaged journal aside (with its WAL, for inspection) so that `Journal(path)` starts empty and nodes can be
-    adopted by tag; returns where the damaged file is now."""
-    path = Path(path)
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside
 
 
 def _billed(record: Record, now: float) -> Record:

@@ -33,6 +33,7 @@ from clusterctl.core.model import (
     Terminate,
     Undrain,
 )
+from clusterctl.provision.adopt import adopt_for_new_journal
 from clusterctl.provision.blocks import Blocks
 from clusterctl.provision.ending import end_everything
 from clusterctl.provision.journal import Journal, StaleFence, planned_node
@@ -115,7 +116,16 @@ class Provisioner:
 
     def observe(self) -> tuple[Observed, ...]:
         """Lists every provider. A provider that fails is an incomplete scope; ids that lists reveal are journalled."""
-        return self._watcher.observe(self._clock())
+        observed = self._watcher.observe(self._clock())
+        adopt_for_new_journal(self.journal, observed, self.uid, self._known_offers, self._clock())
+        return observed
+
+    def _known_offers(self) -> tuple[Offer, ...]:
+        """For adoption only, which must not fail because a price is not to be had."""
+        try:
+            return self.offers()
+        except ProviderError:
+            return ()
 
     @property
     def sightings(self) -> Mapping[str, int]:
