@@ -37,6 +37,7 @@ from clusterctl.provision.adopt import adopt_for_new_journal
 from clusterctl.provision.blocks import Blocks
 from clusterctl.provision.ending import end_everything
 from clusterctl.provision.journal import Journal, StaleFence, planned_node
+from clusterctl.provision.pools import PoolBook
 from clusterctl.provision.tags import ownership_tags
 from clusterctl.provision.watching import Watcher
 
@@ -44,7 +45,6 @@ MakeBootstrap = Callable[[Node, PoolRequest], Mapping[str, Any]]
 
 FIRST_RETRY = 2.0  # seconds after an unknown outcome; doubles up to LONGEST_RETRY
 LONGEST_RETRY = 60.0
-OFFERS_LAST = 3600.0  # prices and types are asked for again after so many seconds
 _UNSETTLED = frozenset({NodeState.PLANNED, NodeState.REQUESTED})
 
 
@@ -89,30 +89,20 @@ class Provisioner:
         self._retry_at: dict[str, float] = {}  # launch token or instance id -> when to call create or terminate again
         self._tries: dict[str, int] = {}  # launch token or instance id -> calls without a clear outcome so far
         self._ended: set[str] = set()  # instance ids whose end a provider has accepted
-        self._offers: dict[str, tuple[Offer, ...]] = {}  # by pool
-        self._offers_until = 0.0
-        self.use_pools(pools)
+        self._pools = PoolBook(self.providers, self._watcher.provider_of_pool)
+        self._pools.use(pools)
 
     # ------------------------------------------------------------ what there is
 
     def use_pools(self, pools: Iterable[PoolRequest]) -> None:
         """Puts a (new) spec's pools in force. Nodes of pools that left the spec keep their provider."""
-        self._pools = {pool.name: pool for pool in pools}
-        self._offers_until = 0.0
+        self._pools.use(pools)
 
     def offers(self, pools: Iterable[PoolRequest] | None = None, *, refresh: bool = False) -> tuple[Offer, ...]:
         """All offers of all pools, from memory for an hour. Raises ProviderError when a provider cannot say."""
         if pools is not None:
-            wanted = {pool.name: pool for pool in pools}
-            if wanted != self._pools:
-                self.use_pools(wanted.values())
-        now = self._clock()
-        if refresh or now >= self._offers_until:
-            self._offers = {
-                name: tuple(self._provider_of(name).offers(pool)) for name, pool in sorted(self._pools.items())
-            }
-            self._offers_until = now + OFFERS_LAST
-        return tuple(offer for offers in self._offers.values() for offer in offers)
+            self._pools.use(pools)
+        return self._pools.offers(self._clock(), refresh)
 
     def observe(self) -> tuple[Observed, ...]:
         """Lists every provider. A provider that fails is an incomplete scope; ids that lists reveal are journalled."""
@@ -199,7 +189,7 @@ class Provisioner:
                     secret = str(self._bootstrap(planned_node(launch, now)).get("join_token", ""))
                     hashed = hashlib.sha256(secret.encode()).hexdigest() if secret else ""
                     intents.append((launch, self.journal.intend(launch, now, hashed)))
-                    self._watcher.remember_provider(launch.offer.pool, self._provider_name(launch.offer.pool))
+                    self._watcher.remember_provider(launch.offer.pool, self._pools.provider_name(launch.offer.pool))
                 except StaleFence:
                     raise
                 except ClusterctlError as error:
@@ -210,7 +200,7 @@ class Provisioner:
         """Calls create once per provider. Every intent is on disk by now."""
         outcomes: list[Outcome] = []
         for name in self.providers:
-            batch = [(action, node) for action, node in intents if self._provider_name(node.pool) == name]
+            batch = [(action, node) for action, node in intents if self._pools.provider_name(node.pool) == name]
             if not batch:
                 continue
             self.journal.check_fence()
@@ -273,10 +263,8 @@ class Provisioner:
         return Outcome(action, False, code, text, node)
 
     def _refuse(self, error: ProviderError, node: Node) -> None:
-        name = self._provider_name(node.pool)
-        pools = [pool for pool in sorted({*self._pools, node.pool}) if self._provider_name(pool) == name]
-        known = [offer for pool in pools for offer in self._offers.get(pool, ())]
-        self._blocks.refuse(error, node.offer, known, pools, self._clock())
+        pools = self._pools.beside(node.pool)
+        self._blocks.refuse(error, node.offer, self._pools.known_offers(pools), pools, self._clock())
 
     def _wait_longer(self, key: str, now: float) -> None:
         tries = self._tries[key] = self._tries.get(key, 0) + 1
@@ -307,7 +295,7 @@ class Provisioner:
         ]
 
     def _request(self, node: Node) -> CreateRequest:
-        pool = self._pool_request(node)
+        pool = self._pools.request(node)
         orphan_timeout = pool.spec.get("orphan_timeout")
         return CreateRequest(
             token=node.token,
@@ -320,7 +308,7 @@ class Provisioner:
         )
 
     def _bootstrap(self, node: Node) -> Mapping[str, Any]:
-        return self._make_bootstrap(node, self._pool_request(node))
+        return self._make_bootstrap(node, self._pools.request(node))
 
     # ------------------------------------------------------------ ends and records
 
@@ -411,21 +399,6 @@ class Provisioner:
         reason = action.reason
         return self.journal.move(node_id, event, self._clock(), reason.text, reason.code, instance_id, address)
 
-    # ------------------------------------------------------------ which provider
-
-    def _pool_request(self, node: Node) -> PoolRequest:
-        return self._pools.get(node.pool) or PoolRequest(node.pool, {}, node.role)
-
     def _pool_of(self, node_id: str) -> str:
         node = self.journal.get(node_id) if node_id else None
         return node.pool if node else ""
-
-    def _provider_name(self, pool: str) -> str:
-        """The pool's own provider, else the cluster's; for a pool that left the spec, the one it had."""
-        request = self._pools.get(pool)
-        if request is None:
-            return self._watcher.provider_of_pool(pool)
-        return str(request.spec.get("provider") or next(iter(self.providers)))
-
-    def _provider_of(self, pool: str) -> Provider:
-        return self.providers[self._provider_name(pool)]

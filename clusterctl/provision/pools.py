@@ -1,0 +1,55 @@
+"""The pools of the spec in force: whose provider makes their nodes, and what that provider offers for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from clusterctl_providers.base import PoolRequest, Provider
+
+from clusterctl.core.model import Node, Offer
+
+OFFERS_LAST = 3600.0  # prices and types are asked for again after so many seconds
+
+
+class PoolBook:
+    """`former_provider` says which provider a pool had that is not in the spec any more."""
+
+    def __init__(self, providers: Mapping[str, Provider], former_provider: Callable[[str], str]) -> None:
+        self._providers = providers
+        self._former_provider = former_provider
+        self._pools: dict[str, PoolRequest] = {}
+        self._offers: dict[str, tuple[Offer, ...]] = {}
+        self._offers_until = 0.0
+
+    def use(self, pools: Iterable[PoolRequest]) -> None:
+        wanted = {pool.name: pool for pool in pools}
+        if wanted != self._pools:
+            self._pools = wanted
+            self._offers_until = 0.0
+
+    def offers(self, now: float, refresh: bool) -> tuple[Offer, ...]:
+        if refresh or now >= self._offers_until:
+            self._offers = {
+                name: tuple(self._providers[self.provider_name(name)].offers(pool))
+                for name, pool in sorted(self._pools.items())
+            }
+            self._offers_until = now + OFFERS_LAST
+        return self.known_offers(self._offers)
+
+    def known_offers(self, pools: Iterable[str]) -> tuple[Offer, ...]:
+        return tuple(offer for pool in pools for offer in self._offers.get(pool, ()))
+
+    def request(self, node: Node) -> PoolRequest:
+        return self._pools.get(node.pool) or PoolRequest(node.pool, {}, node.role)
+
+    def provider_name(self, pool: str) -> str:
+        """The pool's own provider, else the cluster's; for a pool that left the spec, the one it had."""
+        request = self._pools.get(pool)
+        if request is None:
+            return self._former_provider(pool)
+        return str(request.spec.get("provider") or next(iter(self._providers)))
+
+    def beside(self, pool: str) -> list[str]:
+        """The pools of the same provider, this one included."""
+        name = self.provider_name(pool)
+        return [other for other in sorted({*self._pools, pool}) if self.provider_name(other) == name]
