@@ -43,7 +43,7 @@ bench: setup     ## benchmarks against peers; prints a table and writes build/be
 	$(BIN)/python -m tests.bench
 
 docs: setup      ## regenerate the pages that are made from code
-	$(BIN)/python -m clusterctl.spec.schema --markdown > docs/spec.md
+	$(BIN)/python -m clusterctl.spec.schema --markdown docs/spec.md
 	$(BIN)/python -m clusterctl.cli.reference > docs/cli.md
 
 lock: setup      ## pin what development uses
