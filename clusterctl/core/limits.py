@@ -156,6 +156,7 @@ class Allowance:
                 code,
                 f"pool {pool.name} has {have} of at most {pool.max} nodes",
                 f"raise max of pool {pool.name} from {pool.max} to {max(have, pool.max) + 1}",
+                (("pool", pool.name),),
             )
         if code == "breaker_open":
             return Reason(
@@ -185,7 +186,8 @@ class Allowance:
         if code == "pool_cost_limit":
             cost = self.pool_price.get(pool.name, 0.0) + offer.price
             text = f"one more node of pool {pool.name} would cost {cost:.2f} $/h in all, over its limit"
-            return Reason(code, text, f"raise the pool's cost limit from {pool.max_cost_per_hour:g} to {cost:.2f}")
+            fix = f"raise the pool's cost limit from {pool.max_cost_per_hour:g} to {cost:.2f}"
+            return Reason(code, text, fix, (("pool", pool.name),))
         if code == "cost_limit":
             text = f"one more {offer.instance_type} would make the cluster cost {after:.2f} $/h, over its limit"
             return Reason(code, text, f"raise limits.cost_per_hour from {limits.cost_per_hour:g} to {after:.2f}")

@@ -132,6 +132,7 @@ class Work:
     since: float
     disturbable: bool = False  # may be moved by consolidation
     checkpointed: float | None = None  # when it last saved its state
+    user: str = ""  # whose it is, for limits per user
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,9 @@ class Policy:
     disruption_budget: int = 1  # nodes voluntarily disturbed at the same time
     orphan_sightings: int = 2
     orphan_min_age: float = 30.0
+    consolidation_horizon: float = 3600.0  # seconds for which a saving is counted against the work it disturbs
+    consolidation_grace: float = 60.0  # seconds that disturbed work has to save its state
+    restart_seconds: float = 60.0  # what starting a disturbed piece of work anew costs, besides what it has to redo
 
 
 # ---------------------------------------------------------------- what to do

@@ -7,10 +7,13 @@ Equal inputs give equal plans: every collection is walked in a sorted order, and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from clusterctl.core.consolidation import plan_consolidation
 from clusterctl.core.demand import STANDING
 from clusterctl.core.letting_go import (
+    Leaving,
     Surplus,
     draining,
     plan_ends,
@@ -34,11 +37,13 @@ from clusterctl.core.model import (
     Offer,
     Plan,
     Policy,
+    Shape,
     State,
     Terminate,
 )
 from clusterctl.core.serving import Serving
 from clusterctl.core.upkeep import plan_upkeep, survey
+from clusterctl.core.users import admit
 
 
 def plan(
@@ -77,11 +82,27 @@ def plan(
         lacking = pool.min - surplus.staying.get(pool.name, 0)
         if lacking > 0:
             serving.keep_minimum(pool, lacking)
-    serving.serve([d for d in demand if d.source in STANDING], in_total=True)
-    serving.serve([d for d in demand if d.source not in STANDING], in_total=False)
+    admitted, refused = admit(demand, state, serving.offers)
+    serving.waits.extend(refused)
+    passing = [d for d in admitted if d.source not in STANDING] + _replacements(rest, now)
+    serving.serve([d for d in admitted if d.source in STANDING], in_total=True)
+    serving.serve(passing, in_total=False)
     untouched = [view for view in untouched if view.node.id not in stale.ids]
     returns = plan_returns(untouched, serving.wanted_back())
     leaving.append(plan_idle(untouched, serving.used(), surplus, now))
+    untouched = [view for view in untouched if view.node.id not in leaving[-1].ids]
+    if (
+        policy.consolidate
+        and disturbed + len(stale.ids) < policy.disruption_budget
+        and not serving.site.buys_or_awaits()
+    ):
+        spare = {pool.name: surplus.spare(pool.name) for pool in state.pools}
+        move = plan_consolidation(policy, untouched, serving.offers, state.pools, spare, serving.allowance, now)
+        if move is not None and move.drain is not None and move.drain.node_id not in serving.used():
+            leaving.append(Leaving([move.drain]))
+        elif move is not None and move.launch is not None:
+            serving.allowance.take(move.launch, 1)
+            serving.site.add_launch(move.launch, move.reason)
 
     actions: list[Action] = [*upkeep, *returns]
     for part in leaving:
@@ -96,6 +117,21 @@ def plan(
         price_before=round(sum(view.node.offer.price for view in views), 6),
         price_after=round(_price_after(views, actions), 6),
     )
+
+
+def _replacements(views: Sequence[NodeView], now: float) -> list[Demand]:
+    """Work on nodes that the provider is about to take away, as demand: its replacement is launched at once."""
+    found: list[Demand] = []
+    for view in views:
+        if view.preempt_at is None or not view.work:
+            continue
+        own = view.node.offer
+        shapes = Counter(
+            Shape(work.resources, own.gpu_type if "GPU" in work.resources.units else "", own.pool) for work in view.work
+        )
+        bundles = tuple(sorted(shapes.items()))
+        found.append(Demand(f"replace:{view.node.id}", "replacement", bundles, since=now, refs=(view.node.id,)))
+    return found
 
 
 _MILD = frozenset({"running", "requested"})  # events after which a node goes on as before

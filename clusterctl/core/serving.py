@@ -80,7 +80,12 @@ class Serving:
         for offer in mine:
             found = self.allowance.obstacle(offer)
             if found is not None:
-                return Reason(found.code, f"pool {pool.name} is below its min of {pool.min}: {found.text}", found.fix)
+                return Reason(
+                    found.code,
+                    f"pool {pool.name} is below its min of {pool.min}: {found.text}",
+                    found.fix,
+                    found.details,
+                )
         for passed in self.refused:
             if passed.offer_key.startswith(pool.name + "/"):
                 text = f"pool {pool.name} is below its min of {pool.min}: {passed.offer_key}: {passed.reason.text}"
@@ -243,17 +248,21 @@ class Serving:
             opens = self.market.opening(self.market.numbers[shape])
             if not opens:
                 reason = self._obstacle(shape)
-                return Reason(reason.code, f"{what} is served whole or not at all: {reason.text}", reason.fix)
+                return Reason(
+                    reason.code, f"{what} is served whole or not at all: {reason.text}", reason.fix, reason.details
+                )
             apart = 1 if gang.distinct else count
             short = all(self.allowance.most(choice.offer) < apart for choice in opens)
             found = next((r for c in opens if (r := self.allowance.obstacle(c.offer)) is not None), None)
             if found is not None or short:
                 found = found or self._first_limit(opens)
-                return Reason(found.code, f"{what} is served whole or not at all: {found.text}", found.fix)
+                return Reason(
+                    found.code, f"{what} is served whole or not at all: {found.text}", found.fix, found.details
+                )
         numbers = [self.market.numbers[shape] for shape, _ in gang.bundles]
         found = self._first_limit([choice for number in numbers for choice in self.market.opening(number)])
         text = f"{what} is served whole or not at all, and the limits allow only part of it: {found.text}"
-        return Reason(found.code, text, found.fix)
+        return Reason(found.code, text, found.fix, found.details)
 
     def _first_limit(self, opens: Sequence[Choice]) -> Reason:
         """The limit that is reached first when as many nodes as possible are taken."""

@@ -124,6 +124,10 @@ class Site:
         need = self.scale.need(shape.resources)
         return self.floor.pack(need, kinds, count, distinct=distinct, avoid=avoid, spare_gpus=spare_gpus)
 
+    def buys_or_awaits(self) -> bool:
+        """Whether any node is coming up, or to be launched by this plan."""
+        return any(spot.tier >= Tier.PENDING for spot in self.spots)
+
     def launches(self) -> list[Launch]:
         """The launches, in the order of their ids' making."""
         found: list[Launch] = []

@@ -1,0 +1,234 @@
+"""What putting a new spec in force would change: per pool and field in-place, drain, replace or refused; and $/h.
+
+Works on plain nouns, so that it serves a cluster that exists and one that does not. Fields of the spec that the planner
+does not know (image, disk, setup ...) come as plain mappings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from clusterctl.core.codec import dumps
+from clusterctl.core.model import LIVE_STATES, Launch, NodeView, Offer, Plan
+
+Fields = Mapping[str, Any]
+Way = Literal["in-place", "drain", "replace", "refused"]
+Op = Literal["add", "change", "remove"]
+
+# What changing a field of a pool takes. Fields not named here need a new node.
+POOL_FIELDS: dict[str, Way] = {
+    "min": "in-place",
+    "max": "in-place",
+    "idle_timeout": "in-place",
+    "orphan_timeout": "in-place",
+    "limits": "in-place",
+    "market": "in-place",  # holds for nodes to come; those that run stay
+    "zones": "in-place",
+    "one_zone": "in-place",
+    "env": "in-place",
+    "files": "in-place",
+    "hosts": "drain",  # hosts that are no longer listed are drained
+    "provider": "refused",
+}
+CLUSTER_FIELDS: dict[str, Way] = {
+    "limits": "in-place",
+    "queue": "in-place",
+    "env": "in-place",
+    "files": "in-place",
+    "auth": "replace",
+    "setup": "replace",
+    "engine": "replace",
+    "head": "replace",
+    "cluster": "refused",
+    "provider": "refused",
+}
+_WHY: dict[Way, str] = {
+    "in-place": "takes effect without touching a node",
+    "drain": "nodes that no longer belong are drained, then ended",
+    "replace": "nodes are drained and made anew, a few at a time",
+    "refused": "cannot be changed while the cluster exists: take it down first",
+}
+_SEVERITY: tuple[Way, ...] = ("in-place", "drain", "replace", "refused")
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """`before` and `after` are canonical JSON of the values, "" where there is none."""
+
+    name: str
+    before: str
+    after: str
+    way: Way
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of `plan`: a pool, a node or the cluster itself that is added, changed or removed."""
+
+    op: Op
+    kind: str  # "cluster" | "pool" | "node"
+    name: str
+    fields: tuple[FieldChange, ...] = ()
+    way: Way = "in-place"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SpecPlan:
+    """What `up` would do. `price_max` is $/h if every pool grew to its max; `warnings` are sentences."""
+
+    cluster: str
+    changes: tuple[Change, ...]
+    price_before: float = 0.0
+    price_after: float = 0.0
+    price_max: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        return any(change.way == "refused" for change in self.changes)
+
+
+def plan_spec(
+    old: Fields | None,
+    new: Fields,
+    nodes: Sequence[NodeView] = (),
+    first: Plan | None = None,
+    offers: Sequence[Offer] = (),
+) -> SpecPlan:
+    """The changes from one spec to the next. A spec is a mapping of its top-level fields, `pools` a list of mappings with
+    `name`. `old` is None for a cluster that does not exist. `first` is the planner's first plan under the new spec."""
+    name = str(new.get("cluster", ""))
+    live = [view for view in nodes if view.node.state in LIVE_STATES]
+    changes: list[Change] = []
+    if old is None:
+        changes.append(Change("add", "cluster", name, reason="it does not exist yet"))
+    else:
+        changes.extend(_cluster_change(old, new, name))
+    changes.extend(_pool_changes(_pools(old or {}), _pools(new), live))
+    changes.extend(_node_changes(first, live))
+    before = sum(view.node.offer.price for view in live)
+    after = first.price_after if first is not None else before
+    warnings = (*_price_warnings(new, offers), *(_launch_warnings(first) if first is not None else ()))
+    return SpecPlan(name, tuple(changes), round(before, 6), round(after, 6), _price_at_max(new, offers), warnings)
+
+
+def _pools(spec: Fields) -> dict[str, Fields]:
+    return {str(pool["name"]): pool for pool in cast("Sequence[Fields]", spec.get("pools") or ())}
+
+
+def _field_changes(old: Fields, new: Fields, ways: Mapping[str, Way], skip: frozenset[str]) -> tuple[FieldChange, ...]:
+    found: list[FieldChange] = []
+    for key in sorted((set(old) | set(new)) - skip):
+        before = dumps(old[key]) if key in old else ""
+        after = dumps(new[key]) if key in new else ""
+        if before != after:
+            found.append(FieldChange(key, before, after, ways.get(key, "replace")))
+    return tuple(found)
+
+
+def _worst(fields: Sequence[FieldChange]) -> Way:
+    worst: Way = "in-place"
+    for field in fields:
+        if _SEVERITY.index(field.way) > _SEVERITY.index(worst):
+            worst = field.way
+    return worst
+
+
+def _cluster_change(old: Fields, new: Fields, name: str) -> list[Change]:
+    fields = _field_changes(old, new, CLUSTER_FIELDS, frozenset({"pools"}))
+    if not fields:
+        return []
+    way = _worst(fields)
+    return [Change("change", "cluster", name, fields, way, _WHY[way])]
+
+
+def _pool_changes(old: Mapping[str, Fields], new: Mapping[str, Fields], live: Sequence[NodeView]) -> list[Change]:
+    changes: list[Change] = []
+    for name in sorted(set(old) | set(new)):
+        count = sum(1 for view in live if view.node.pool == name)
+        if name not in old:
+            pool = new[name]
+            reason = f"{pool.get('min', 0)} to {pool.get('max', 1)} nodes"
+            changes.append(Change("add", "pool", name, reason=reason))
+        elif name not in new:
+            reason = f"its {count} nodes are drained, then ended" if count else "it has no nodes"
+            changes.append(Change("remove", "pool", name, way="drain" if count else "in-place", reason=reason))
+        else:
+            fields = _field_changes(old[name], new[name], POOL_FIELDS, frozenset({"name"}))
+            if fields:
+                way = _worst(fields)
+                touched = f" ({count} nodes)" if way in ("drain", "replace") else ""
+                changes.append(Change("change", "pool", name, fields, way, _WHY[way] + touched))
+    return changes
+
+
+def _node_changes(first: Plan | None, live: Sequence[NodeView]) -> list[Change]:
+    """The nodes that the first plan adds and lets go."""
+    if first is None:
+        return []
+    known = {view.node.id for view in live}
+    changes: list[Change] = []
+    for action in first.actions:
+        if isinstance(action, Launch):
+            text = f"{action.offer.instance_type} {action.offer.market} at {action.offer.price:.4g} $/h: {action.reason.text}"
+            changes.append(Change("add", "node", action.node_id, reason=text))
+        elif action.op in ("drain", "terminate") and action.node_id in known:
+            way: Way = "replace" if action.reason.code == "spec_changed" else "drain"
+            changes.append(Change("remove", "node", action.node_id, way=way, reason=action.reason.text))
+    return changes
+
+
+def _price_at_max(spec: Fields, offers: Sequence[Offer]) -> float:
+    """What the dearest offer of each pool's first market would cost if the pool were full."""
+    total = 0.0
+    for name, pool in _pools(spec).items():
+        mine = [offer for offer in offers if offer.pool == name]
+        first = [offer.price for offer in mine if offer.rank == min(o.rank for o in mine)]
+        total += max(first, default=0.0) * int(pool.get("max", 1))
+    return round(total, 6)
+
+
+def _price_warnings(spec: Fields, offers: Sequence[Offer]) -> list[str]:
+    """Pools that nothing is on offer for, and limits that the spec itself would run into."""
+    found: list[str] = []
+    for name, pool in _pools(spec).items():
+        if offers and not any(offer.pool == name for offer in offers):
+            found.append(f"pool {name}: the provider offers nothing for it now; check its instances and zones")
+        if int(pool.get("min", 0)) > int(pool.get("max", 1)):
+            found.append(f"pool {name}: min {pool['min']} is above max {pool['max']}")
+    limits = cast("Fields", spec.get("limits") or {})
+    least = sum(int(pool.get("min", 0)) for pool in _pools(spec).values())
+    if limits.get("nodes") is not None and least > int(limits["nodes"]):
+        found.append(f"the pools' min add up to {least} nodes, more than limits.nodes allows ({limits['nodes']})")
+    return found
+
+
+def _launch_warnings(first: Plan) -> list[str]:
+    """What stands in the way of a pool's min right now: quota, missing capacity, limits."""
+    waits = [wait for wait in first.waits if wait.demand_id.startswith("min:")]
+    return [f"{wait.reason.text}{f' ({wait.reason.fix})' if wait.reason.fix else ''}" for wait in waits]
+
+
+def plan_document(plan: SpecPlan) -> dict[str, Any]:
+    """The document of `plan --json`."""
+    return {
+        "cluster": plan.cluster,
+        "actions": [
+            {
+                "op": change.op,
+                "kind": change.kind,
+                "name": change.name,
+                "fields": [
+                    {"name": f.name, "before": f.before, "after": f.after, "policy": f.way} for f in change.fields
+                ],
+                "policy": change.way,
+                "reason": change.reason,
+            }
+            for change in plan.changes
+        ],
+        "cost": {"before": plan.price_before, "after": plan.price_after, "max": plan.price_max},
+        "warnings": list(plan.warnings),
+    }

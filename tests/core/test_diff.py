@@ -1,0 +1,94 @@
+"""`plan`: what a changed spec would do, per pool and field."""
+
+from __future__ import annotations
+
+from clusterctl.core.diff import plan_document, plan_spec
+from tests.core.worlds import amounts, decide, offer, pool, state, view
+
+OLD = {
+    "cluster": "demo",
+    "provider": "local",
+    "limits": {"nodes": 10},
+    "pools": [{"name": "cpu", "min": 0, "max": 3, "image": "a"}, {"name": "old", "min": 0, "max": 1}],
+}
+
+
+def changed(**rest: object) -> dict[str, object]:
+    return OLD | rest
+
+
+def ways(plan) -> dict[str, str]:
+    return {f"{c.name}.{f.name}": f.way for c in plan.changes for f in c.fields}
+
+
+def test_the_same_spec_changes_nothing() -> None:
+    assert plan_spec(OLD, dict(OLD)).changes == ()
+
+
+def test_a_cluster_that_does_not_exist_is_added_with_its_pools_and_its_first_nodes() -> None:
+    first = decide(state(pools=(pool("cpu", 1, 3), pool("old"))), offers=(offer(price=0.5),))
+    plan = plan_spec(None, OLD, first=first, offers=(offer(price=0.5), offer("old", price=2.0)))
+    assert [(c.op, c.kind, c.name) for c in plan.changes] == [
+        ("add", "cluster", "demo"),
+        ("add", "pool", "cpu"),
+        ("add", "pool", "old"),
+        ("add", "node", "cpu-1"),
+    ]
+    assert (plan.price_before, plan.price_after, plan.price_max) == (0, 0.5, 3.5)
+
+
+def test_each_changed_field_says_what_it_takes() -> None:
+    pools = [{"name": "cpu", "min": 1, "max": 3, "image": "b"}, {"name": "old", "min": 0, "max": 1}]
+    plan = plan_spec(OLD, changed(pools=pools, limits={"nodes": 5}, provider="aws"))
+    assert ways(plan) == {
+        "demo.limits": "in-place",
+        "demo.provider": "refused",
+        "cpu.image": "replace",
+        "cpu.min": "in-place",
+    }
+    assert plan.refused
+
+
+def test_a_pool_that_is_taken_out_is_drained() -> None:
+    nodes = (view("old-1", offer("old")),)
+    plan = plan_spec(OLD, changed(pools=OLD["pools"][:1]), nodes)  # type: ignore[index]
+    (change,) = plan.changes
+    assert (change.op, change.name, change.way) == ("remove", "old", "drain")
+    assert "1 nodes are drained" in change.reason
+
+
+def test_nodes_that_the_new_spec_replaces_are_listed_with_the_price_before_and_after() -> None:
+    nodes = tuple(view(f"cpu-{n}", used=amounts(CPU=1), spec_hash="a") for n in (1, 2))
+    first = decide(state(*nodes, pools=(pool("cpu", 2, 3, spec_hash="b"),)))
+    plan = plan_spec(OLD, changed(), nodes, first)
+    assert [(c.op, c.kind, c.name, c.way) for c in plan.changes] == [
+        ("remove", "node", "cpu-1", "replace"),
+        ("add", "node", "cpu-3", "in-place"),
+    ]
+    assert plan.price_before == 2.0
+
+
+def test_contradictions_and_missing_offers_are_warnings_with_the_place() -> None:
+    pools = [{"name": "cpu", "min": 4, "max": 3}, {"name": "gpu", "min": 8, "max": 8}]
+    plan = plan_spec(None, changed(pools=pools), offers=(offer("cpu"),))
+    assert plan.warnings == (
+        "pool cpu: min 4 is above max 3",
+        "pool gpu: the provider offers nothing for it now; check its instances and zones",
+        "the pools' min add up to 12 nodes, more than limits.nodes allows (10)",
+    )
+
+
+def test_the_document_is_that_of_plan_json() -> None:
+    pools = [{"name": "cpu", "min": 0, "max": 5, "image": "a"}, {"name": "old", "min": 0, "max": 1}]
+    document = plan_document(plan_spec(OLD, changed(pools=pools)))
+    assert document["actions"] == [
+        {
+            "op": "change",
+            "kind": "pool",
+            "name": "cpu",
+            "fields": [{"name": "max", "before": "3", "after": "5", "policy": "in-place"}],
+            "policy": "in-place",
+            "reason": "takes effect without touching a node",
+        }
+    ]
+    assert document["cost"] == {"before": 0, "after": 0, "max": 0}
