@@ -39,12 +39,14 @@ def plan(
 
 def plan_of(registry: Registry, source: SpecFile) -> dict[str, Any]:
     """The running cluster's own answer; for a cluster without a head, all that its spec asks for."""
+    warnings: list[str] = []
     if source.name in registry.names():
         try:
             with Api.of(registry.load(source.name)) as api:
                 return api.post("/api/v1/plan", {"yaml": source.text})
-        except Unreachable:
-            pass
+        except Unreachable as error:
+            warnings.append(f"{error}. What it has is not counted here: this is what a new cluster would get")
     from clusterctl.client.planning import plan_new
 
-    return plan_new(source)
+    document = plan_new(source)
+    return document | {"warnings": [*warnings, *document["warnings"]]}
