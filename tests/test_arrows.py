@@ -37,7 +37,9 @@ ARROWS: dict[str, set[str]] = {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.client", "clusterctl.version",
         "clusterctl.simulation", "clusterctl_providers", "clusterctl_templates", "clusterctl_runtime",
     },
-    "clusterctl.simulation": {"clusterctl.core", "clusterctl.spec", "clusterctl.version", "clusterctl_providers"},
+    "clusterctl.simulation": {
+        "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
+    },
     "clusterctl.__main__": {"clusterctl.cli"},
     "clusterctl": {"clusterctl.version"},
     "clusterctl_providers": {"clusterctl.core.model", "clusterctl.core.errors", "clusterctl.core.resources"},
