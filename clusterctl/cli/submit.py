@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.waiting import wait_for_array, wait_for_job
 from clusterctl.client import submission
+from clusterctl.client.registry import Registry
 from clusterctl.client.submission import Wanted
 from clusterctl.core.errors import UsageError
 
@@ -134,7 +135,7 @@ def submit(
 
 def _run(call: Call, wanted: Wanted, detach: bool) -> int:
     with call.api() as api:
-        accepted = submission.submit(api, wanted)
+        accepted = submission.submit(api, wanted, Registry().home)
         call.detail(f"job {accepted['id']} is on the head's disk")
         if detach:
             call.show(accepted, lambda document: str(document["id"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,9 +45,10 @@ class Ignored:
 
     prefix: str = ""  # path of the packed root below the root of its repository, "" or ending in "/"
     rules: tuple[_Rules, ...] = ()
+    without: Path | None = None  # a directory that is left out whatever the rules say
 
     @classmethod
-    def at_root(cls, root: Path) -> Ignored:
+    def at_root(cls, root: Path, without: Path | None = None) -> Ignored:
         """Rules from above `root` too when it lies inside a repository, as git reads them."""
         above: list[Path] = []
         for directory in (root, *root.parents):
@@ -58,7 +59,7 @@ class Ignored:
             above = [root]
         top = above[-1]
         prefix = root.relative_to(top).as_posix()
-        ignored = cls("" if prefix == "." else prefix + "/")
+        ignored = cls("" if prefix == "." else prefix + "/", without=without)
         for directory in reversed(above[1:]):
             inner = directory.relative_to(top).as_posix()
             ignored = ignored._with(directory, "" if inner == "." else inner + "/")
@@ -95,4 +96,4 @@ class Ignored:
             spec = GitIgnoreSpec.from_lines(lines)
         except ValueError as error:
             raise UsageError(f"an ignore file in {directory} has a pattern that cannot be read: {error}") from error
-        return Ignored(self.prefix, (*self.rules, _Rules(base, spec)))
+        return replace(self, rules=(*self.rules, _Rules(base, spec)))

@@ -47,9 +47,10 @@ class Package:
     archive: IO[bytes]
 
 
-def pack(root: Path, *, max_bytes: int = MAX_BYTES) -> Package:
-    """Packs `root`; raises UsageError naming the largest entries when it is over `max_bytes`."""
-    entries = list_entries(root, max_bytes=max_bytes)
+def pack(root: Path, *, without: Path | None = None, max_bytes: int = MAX_BYTES) -> Package:
+    """Packs `root` without the directory `without`; raises UsageError naming the largest entries when it is over
+    `max_bytes`."""
+    entries = list_entries(root, without=without, max_bytes=max_bytes)
     return _write(entries, max_bytes, root)
 
 
@@ -58,14 +59,15 @@ def pack_file(file: Path) -> Package:
     return _write([_entry(file.name, file)], MAX_BYTES, file.parent)
 
 
-def list_entries(root: Path, *, max_bytes: int = MAX_BYTES) -> list[Entry]:
+def list_entries(root: Path, *, without: Path | None = None, max_bytes: int = MAX_BYTES) -> list[Entry]:
     """What `pack` would put in, sorted by path."""
     root = root.resolve()
     if not root.is_dir():
         raise UsageError(f"the working directory {root} is not a directory")
     found: list[Entry] = []
     total = 0
-    for entry in _walk(root, root, "", Ignored.at_root(root), (root,)):
+    ignored = Ignored.at_root(root, without.resolve() if without else None)
+    for entry in _walk(root, root, "", ignored, (root,)):
         found.append(entry)
         total += entry.size
         if len(found) > MAX_FILES:
@@ -94,6 +96,8 @@ def _walk(root: Path, directory: Path, path: str, ignored: Ignored, chain: tuple
         if ignored.covers(inner, is_dir=is_dir) or (is_dir and (Path(item.path) / "pyvenv.cfg").is_file()):
             continue
         target = _inside(root, Path(item.path), chain) if item.is_symlink() else Path(item.path)
+        if target == ignored.without:
+            continue
         if is_dir:
             empty = False
             yield from _walk(root, target, f"{inner}/", ignored, (*chain, target))

@@ -105,23 +105,24 @@ def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
     }
 
 
-def submit(api: Api, wanted: Wanted) -> dict[str, Any]:
-    """Packs, uploads what the head does not have, and posts; returns {"id", "state"} once the head has it on disk."""
+def submit(api: Api, wanted: Wanted, home: Path | None = None) -> dict[str, Any]:
+    """Packs, uploads what the head does not have, and posts; returns {"id", "state"} once the head has it on disk. `home`
+    is never packed: the tokens of clusters lie there."""
     package, script = "", ""
     if wanted.script is not None:
         place = place_script(wanted.script, wanted.working_dir)
-        package, script = _upload(api, place.root, wanted.script), place.script
+        package, script = _upload(api, place.root, wanted.script, home), place.script
     elif wanted.working_dir is not None:
-        package = _upload(api, wanted.working_dir, None)
+        package = _upload(api, wanted.working_dir, None, home)
     return api.post_once("/api/v1/jobs", job_request(wanted, package, script))
 
 
-def _upload(api: Api, root: Path | None, file: Path | None) -> str:
+def _upload(api: Api, root: Path | None, file: Path | None, home: Path | None) -> str:
     """Packs `root`, or else `file` alone; returns the digest."""
     from clusterctl.client.packing import pack, pack_file
 
     if root is not None:
-        packed = pack(root)
+        packed = pack(root, without=home)
     else:
         assert file is not None
         packed = pack_file(file.resolve())

@@ -206,3 +206,9 @@ def test_names_that_are_not_ascii_arrive(tmp_path: Path) -> None:
 def test_what_is_not_a_directory_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a directory"):
         pack(tmp_path / "missing")
+
+
+def test_the_home_with_the_tokens_never_travels_not_even_through_a_link(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"job.py": "", "state/clusters/demo/client.json": "token"})
+    (root / "alias").symlink_to("state")
+    assert [entry.path for entry in list_entries(root, without=root / "state")] == ["job.py"]
