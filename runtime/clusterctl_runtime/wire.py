@@ -23,6 +23,7 @@ Head -> agent
     refuse  code, reason, final                        final = do not try again: stop work and shut down
     run     tasks [TaskSpec]
     kill    tasks [id], grace_seconds, reason          SIGTERM to the process group, SIGKILL after the grace
+    recall  tasks [id]                                 give back those that wait behind another task; started ones go on
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
@@ -115,6 +116,7 @@ class Bootstrap(_Record):
 class TaskSpec(_Record):
     """One process to run. `task` is "JOB/ATTEMPT/RANK", unique for ever. `package` is the digest of a blob to unpack and run in.
 
+    `after`: the task that must have ended here before this one starts ("" = at once; an unknown one counts as ended).
     `gpus`: how many whole GPUs to assign ("gpu_ids" names them if the head chose). `engine`: attach the node's engine
     (RAY_ADDRESS and friends). `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
     """
@@ -129,6 +131,7 @@ class TaskSpec(_Record):
     timeout: float | None = None
     log_cap: int = 256 * 1024 * 1024
     runtime_env: dict[str, Any] = field(default_factory=dict)
+    after: str = ""
 
 
 @dataclass
@@ -138,7 +141,7 @@ class TaskReport(_Record):
     `log_size` is the final length of its output in bytes, so that the head knows when the log is whole. Times are unix
     seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended, or the node
     (not the program) was why it never started: try again.
-    `stopped`: "" | "killed" (asked by the head) | "timeout".
+    `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back).
     """
 
     task: str

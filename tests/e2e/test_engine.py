@@ -89,7 +89,9 @@ def test_a_queue_job_takes_its_share_of_a_node_back_from_ray_and_returns_it(ray_
     ray_cluster.wait_job(job_id, "running", 60)
     node_id = ray_cluster.job(job_id)["attempts"][0]["nodes"][0]
     probe = write_job(
-        ray_cluster, "probe", "import ray; ray.init(); print('cpus', [n['Resources'].get('CPU') for n in ray.nodes() if n['Alive']])"
+        ray_cluster,
+        "probe",
+        "import ray; ray.init(); print('cpus', [n['Resources'].get('CPU') for n in ray.nodes() if n['Alive']])",
     )
     shrunk = ray_cluster.cli("submit", "--working-dir", str(probe.parent), str(probe), timeout=60).stdout
     assert "1.0" in shrunk, shrunk
@@ -101,7 +103,11 @@ def test_a_queue_job_takes_its_share_of_a_node_back_from_ray_and_returns_it(ray_
 
 
 def test_a_queue_job_gets_gpus_that_ray_then_gives_to_nobody_else(ray_cluster):
-    show = ["python3", "-c", "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(12)"]
+    show = [
+        "python3",
+        "-c",
+        "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(12)",
+    ]
     job_id = ray_cluster.submit("--gpus", "1", "--cpus", "0", "--", *show)
     ray_cluster.wait_job(job_id, "running", 90)
     wait_until(lambda: "ids" in ray_cluster.cli("logs", job_id).stdout, 20)
@@ -131,7 +137,9 @@ def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
     refused = 0
     for address in ports:
         body = json.dumps({"entrypoint": "id"}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{address.port}/api/jobs/", body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{address.port}/api/jobs/", body, {"Content-Type": "application/json"}
+        )
         try:
             urllib.request.urlopen(request, timeout=5)
             raise AssertionError(f"port {address.port} accepted a job without a token")
@@ -159,7 +167,9 @@ print(ray.get(slow.remote()))
     job_id = ray_cluster.submit("--working-dir", str(job.parent), str(job))
     wait_until(marks.exists, 90, "the task started")
     victim = marks.read_text().split()[0]
-    raylets = [p for p in ray_cluster.processes() if p.name() == "raylet" and any(victim in part for part in p.cmdline())]
+    raylets = [
+        p for p in ray_cluster.processes() if p.name() == "raylet" and any(victim in part for part in p.cmdline())
+    ]
     assert raylets, "the raylet that runs the task"
     raylets[0].kill()
     ray_cluster.wait_job(job_id, "succeeded", 150)
@@ -168,6 +178,10 @@ print(ray.get(slow.remote()))
 
 
 def test_idle_nodes_of_ray_are_drained_and_removed(ray_cluster):
-    wait_until(lambda: ray_cluster.ready_nodes() == [] and len(ray_cluster.status()["nodes"]) == 1, 90, "only the head node is left")
+    wait_until(
+        lambda: ray_cluster.ready_nodes() == [] and len(ray_cluster.status()["nodes"]) == 1,
+        90,
+        "only the head node is left",
+    )
     reasons = [e["text"] for e in ray_cluster.json("events")["events"] if e["code"] == "drain"]
     assert any("idle" in text for text in reasons)

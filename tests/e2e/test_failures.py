@@ -26,7 +26,11 @@ def test_a_head_killed_while_jobs_run_goes_on_and_no_job_runs_twice(cluster):
     wait_until(marks.exists, 20)
     old = cluster.head_pid()
     cluster.kill(old)
-    wait_until(lambda: cluster.head_pid() != old and psutil.pid_exists(cluster.head_pid()), 30, "the head is started again by itself")
+    wait_until(
+        lambda: cluster.head_pid() != old and psutil.pid_exists(cluster.head_pid()),
+        30,
+        "the head is started again by itself",
+    )
     wait_until(lambda: cluster.cli("status", code=None).returncode == 0, 30, "the head answers")
     job = cluster.wait_job(job_id, "succeeded", 60)
     assert len(job["attempts"]) == 1
@@ -47,7 +51,9 @@ def test_a_job_acknowledged_right_before_the_head_is_killed_is_there_afterwards(
 
 
 def test_a_stream_of_logs_survives_a_restart_of_the_head(cluster):
-    process = cluster.start("submit", "--", "sh", "-c", "i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); sleep 0.1; done")
+    process = cluster.start(
+        "submit", "--", "sh", "-c", "i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); sleep 0.1; done"
+    )
     wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"], 30)
     cluster.kill(cluster.head_pid())
     out, err = process.communicate(timeout=90)
@@ -76,7 +82,9 @@ def test_down_at_any_moment_leaves_no_process_port_or_directory(make_cluster):
         ids = [cluster.submit("--", "sleep", "100") for _ in range(delay_jobs)]
         if ids:
             wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"], 30)
-    ports = {c.laddr.port for p in cluster.processes() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    ports = {
+        c.laddr.port for p in cluster.processes() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+    }
     assert ports
     cluster.down()
     assert cluster.processes() == []
@@ -138,7 +146,11 @@ def test_no_secret_is_in_any_command_line_or_log(cluster):
     for path in Path(cluster.home).rglob("*"):
         if path.is_file() and path.name != "client.json":
             assert token.encode() not in path.read_bytes(), path
-    private = [p for pattern in ("client.json", "config.json", "*.key", "*.secret", "bootstrap*") for p in cluster.home.rglob(pattern)]
+    private = [
+        p
+        for pattern in ("client.json", "config.json", "*.key", "*.secret", "bootstrap*")
+        for p in cluster.home.rglob(pattern)
+    ]
     assert len(private) >= 5
     for path in private:
         assert path.stat().st_mode & 0o077 == 0, path

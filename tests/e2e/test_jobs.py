@@ -37,7 +37,10 @@ def test_a_gang_runs_on_as_many_nodes_as_it_has_ranks_with_torchruns_variables(c
     program += "('RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT','CLUSTERCTL_NODE_ID','CLUSTERCTL_HOSTS')}))"
     job_id = cluster.submit("--nodes", "2", "--cpus", "2", "--", "python3", "-c", program)
     job = cluster.wait_job(job_id, "succeeded")
-    ranks = [json.loads(cluster.cli("logs", job_id, "--rank", str(r)).stdout.splitlines()[-1].split("] ")[-1]) for r in (0, 1)]
+    ranks = [
+        json.loads(cluster.cli("logs", job_id, "--rank", str(r)).stdout.splitlines()[-1].split("] ")[-1])
+        for r in (0, 1)
+    ]
     assert [r["RANK"] for r in ranks] == ["0", "1"]
     assert {r["WORLD_SIZE"] for r in ranks} == {"2"}
     assert len({(r["MASTER_ADDR"], r["MASTER_PORT"]) for r in ranks}) == 1
@@ -45,7 +48,11 @@ def test_a_gang_runs_on_as_many_nodes_as_it_has_ranks_with_torchruns_variables(c
 
 
 def test_gpu_work_gets_gpu_ids_of_its_own_and_cpu_work_none(cluster):
-    show = ["python3", "-c", "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(1)"]
+    show = [
+        "python3",
+        "-c",
+        "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(1)",
+    ]
     ids = [cluster.submit("--gpus", "1", "--cpus", "0", "--", *show) for _ in range(2)]
     for job_id in ids:
         cluster.wait_job(job_id, "succeeded")
@@ -60,7 +67,9 @@ def test_gpu_work_gets_gpu_ids_of_its_own_and_cpu_work_none(cluster):
 def test_the_working_directory_travels_by_content_without_what_is_ignored(cluster):
     work = cluster.directory / "work"
     (work / "pkg").mkdir(parents=True)
-    (work / "job.py").write_text("import sys; from pkg.mod import VALUE; print(VALUE, sys.argv[1:], open('data.txt').read())")
+    (work / "job.py").write_text(
+        "import sys; from pkg.mod import VALUE; print(VALUE, sys.argv[1:], open('data.txt').read())"
+    )
     (work / "pkg" / "mod.py").write_text("VALUE = 42")
     (work / "data.txt").write_text("data")
     (work / "secret.key").write_text("no")
@@ -121,8 +130,29 @@ def test_a_flood_of_output_is_kept_within_its_cap_and_the_job_is_not_hurt(cluste
 def test_a_batch_of_jobs_runs_each_once(cluster):
     marks = cluster.directory / "marks"
     marks.mkdir()
-    done = cluster.json("submit", "-d", "--array", "0-29", "--cpus", "1", "--", "sh", "-c", f"echo x >> {marks}/$CLUSTERCTL_ARRAY_INDEX")
+    done = cluster.json(
+        "submit", "-d", "--array", "0-29", "--cpus", "1", "--", "sh", "-c", f"echo x >> {marks}/$CLUSTERCTL_ARRAY_INDEX"
+    )
     array = done["id"]
-    wait_until(lambda: len([j for j in cluster.json("jobs", "--limit", "100")["jobs"] if j["state"] == "succeeded"]) == 30, 60, array)
+    wait_until(
+        lambda: len([j for j in cluster.json("jobs", "--limit", "100")["jobs"] if j["state"] == "succeeded"]) == 30,
+        60,
+        array,
+    )
     assert sorted(int(p.name) for p in marks.iterdir()) == list(range(30))
     assert {p.read_text() for p in marks.iterdir()} == {"x\n"}
+
+
+def test_jobs_behind_one_that_lasts_unexpectedly_long_do_not_wait_for_it(cluster):
+    script = "case $CLUSTERCTL_ARRAY_INDEX in 30) sleep 30;; esac"
+    array = cluster.json("submit", "-d", "--array", "0-59", "--cpus", "2", "--pool", "cpu", "--", "sh", "-c", script)[
+        "id"
+    ]
+
+    def done() -> int:
+        return len([j for j in cluster.json("jobs", "--limit", "100", "--state", "succeeded")["jobs"]])
+
+    wait_until(lambda: done() == 59, 25, "all but the long one")
+    long = next(j for j in cluster.json("jobs", "--state", "running")["jobs"])
+    assert long["array_index"] == 30
+    cluster.cli("job", "cancel", array)

@@ -185,6 +185,8 @@ class Node:
         elif kind == "kill":
             grace = float(message.get("grace_seconds", END_GRACE_SECONDS))
             self._runner.kill(message["tasks"], grace, message.get("reason", ""))
+        elif kind == "recall":
+            self._runner.recall(message["tasks"])
         elif kind == "engine_start":
             self._engine.start(message["config"])
         elif kind == "engine_stop":

@@ -62,6 +62,7 @@ class Runner:
         self._tasks: dict[str, Task] = {}
         self._past: dict[str, Message] = {}  # acknowledged, oldest first
         self._queue: deque[Task] = deque()  # to be started
+        self._followers: dict[str, list[Task]] = {}  # by the task that must end first
         self._starting = False
         self._pipes = Pipes(self._loop, outbox, self._pipe_ended)
         self._directories = 0
@@ -94,13 +95,32 @@ class Runner:
             else:
                 task = self._tasks[spec.task] = Task(spec, Output(spec.log_cap, self._budget))
                 self._journal.ran(spec.task)
-                self._queue.append(task)
+                self._line_up(task)
                 self._active += 1
                 self._idle.clear()
         self._journal.write()
+        self._start_soon()
+
+    def _line_up(self, task: Task) -> None:
+        """To be started now, or when the task it waits for has ended."""
+        ahead = self._tasks.get(task.spec.after)
+        if ahead is not None and ahead.stage != ENDED:
+            self._followers.setdefault(ahead.id, []).append(task)
+        else:
+            self._queue.append(task)
+
+    def _start_soon(self) -> None:
         if self._queue and not self._starting:
             self._starting = True
             self._loop.call_soon(self._start_some)
+
+    def recall(self, ids: list[str]) -> None:
+        """Gives back tasks that were not started yet; those that were go on."""
+        for task_id in ids:
+            task = self._tasks.get(task_id)
+            if task is not None and task.stage == WAITING and task.preparing is None:
+                task.report.stopped = "recalled"
+                self._end(task, None, "it was called back before it started")
 
     def kill(self, ids: list[str], grace: float, reason: str) -> None:
         for task_id in ids:
@@ -330,6 +350,8 @@ class Runner:
         self._journal.ended(task.message())
         self._outbox.log(task)
         self._outbox.report(task)
+        self._queue.extend(self._followers.pop(task.id, ()))
+        self._start_soon()
         self._active -= 1
         if not self._active:
             self._idle.set()

@@ -17,6 +17,7 @@ from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
 from clusterctl_runtime.head.ledger import NodeLedger
+from clusterctl_runtime.head.lookahead import PATIENCE_SECONDS, Lookahead
 from clusterctl_runtime.head.store import Store, StoreUnavailable
 from clusterctl_runtime.head.work import Work, gang_environment
 from clusterctl_runtime.wire import TaskSpec
@@ -55,6 +56,9 @@ class Dispatcher:
         self.paused = False
         self._wanted = asyncio.Event()
         self._freed: set[str] = set()
+        self._ahead = Lookahead(book, fleet.ledger, fleet.send)
+        work.ended = self._ahead.ended
+        self._recall: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
         self._wanted.set()
@@ -80,8 +84,29 @@ class Dispatcher:
             views = [v for v in self._fleet.views(time.time()) if v.node.state is NodeState.READY and v.free]
             if views:
                 await self._start(self._choose(views))
+            await self._send_ahead()
         for node_id in freed:
             self.shares.settle(node_id)
+
+    async def _send_ahead(self) -> None:
+        starts = []
+        for job, node_id, after in self._ahead.room():
+            attempt = self._work.assign(job, [node_id])
+            self._ahead.started(job, task_id(attempt.id, 0), node_id, after)
+            starts.append((job, attempt, self._spec_builder(job, attempt, after)))
+        if starts:
+            await self._flush()
+            self._work.launch(starts)
+            if self._recall is None:
+                self._recall_later()
+
+    def _recall_later(self) -> None:
+        self._recall = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._recall_late)
+
+    def _recall_late(self) -> None:
+        self._recall = None
+        if self._ahead.recall_late():
+            self._recall_later()
 
     def _choose(self, views: Sequence[NodeView]) -> list[tuple[Job, tuple[str, ...]]]:
         connected = [v for v in views if v.node.id in self._fleet.sessions]
@@ -108,6 +133,8 @@ class Dispatcher:
             gpu_ids = {rank: ids for rank, (_, ids) in enumerate(holds) if ids is not None}
             attempt = self._work.assign(job, nodes, gpu_ids)
             self._note_holds(attempt, holds)
+            if job.nodes == 1:
+                self._ahead.started(job, task_id(attempt.id, 0), nodes[0])
             starts.append((job, attempt, self._spec_builder(job, attempt)))
         if starts:
             await self._flush()
@@ -141,7 +168,7 @@ class Dispatcher:
             except StoreUnavailable:
                 await asyncio.sleep(0.5)
 
-    def _spec_builder(self, job: Job, attempt: Attempt) -> Callable[[int], TaskSpec]:
+    def _spec_builder(self, job: Job, attempt: Attempt, after: str = "") -> Callable[[int], TaskSpec]:
         config = self._config()
         spec, request = config.spec, job.request
         pools = {pool.name: pool.env for pool in spec.pools}
@@ -166,6 +193,7 @@ class Dispatcher:
                 engine=bool(request["engine"]) and spec.ray is not None,
                 timeout=request["timeout"],
                 runtime_env=dict(request["runtime_env"]),
+                after=after,
             )
 
         return build

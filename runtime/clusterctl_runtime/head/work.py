@@ -35,6 +35,7 @@ class Work:
         self.events = events
         self._send = send
         self._freed = freed  # a node has room again
+        self.ended: Callable[[str, Job, TaskReport], None] = lambda task, job, report: None  # told of each rank's end
         self.release_hold: Callable[[Holding], None] = lambda holding: None  # set where an engine holds GPUs for us
 
     # ------------------------------------------------------------ starting
@@ -103,6 +104,8 @@ class Work:
         if report.state == "running":
             if report.gpu_ids:
                 attempt.gpu_ids[rank] = report.gpu_ids
+            if job.nodes == 1:
+                attempt.started = time.time()  # it may have waited on its node behind another one
             return
         if rank in attempt.exits:
             return
@@ -113,8 +116,11 @@ class Work:
     def _rank_ended(self, job: Job, attempt: Attempt, rank: int, report: TaskReport) -> None:
         attempt.exits[rank] = report.exit_code
         self._release(attempt, rank)
+        self.ended(report.task, job, report)
         code = report.exit_code
-        if report.lost:
+        if report.stopped == "recalled" and not attempt.stopping:
+            attempt.stopping, attempt.reason = "recalled", "it was called back before it started"
+        elif report.lost:
             self._stop_ranks(attempt, "lost", f"rank {rank} was lost: {report.error or 'its agent was restarted'}")
         elif report.stopped == "timeout":
             self._stop_ranks(
@@ -164,7 +170,9 @@ class Work:
         elif attempt.exit_code is None:
             attempt.exit_code = next((c for c in attempt.exits.values() if c), None)
         self.book.save_attempt(job, attempt)
-        if outcome == "failed" and job.retries_used < (job.request.get("max_retries") or 0):
+        if outcome == "recalled":
+            self._retry(job, attempt, attempt.reason)
+        elif outcome == "failed" and job.retries_used < (job.request.get("max_retries") or 0):
             job.retries_used += 1
             self._retry(job, attempt, f"retry {job.retries_used} of {job.request['max_retries']}: {attempt.reason}")
         elif outcome == "lost" and job.losses < _loss_budget(job):

@@ -1,0 +1,87 @@
+"""Short jobs follow each other on a node without a round trip to the head.
+
+A job that lasts milliseconds leaves its node idle for as long as the head takes to hear of its end, write the next attempt to
+disk and send it. So where jobs of a kind are short, the next few are sent ahead, each to start when the one before it has
+ended. Every attempt is on disk before it is sent, as ever. If the one before lasts unexpectedly long, those behind it are
+called back and go wherever there is room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from clusterctl_runtime.head.jobs import GroupKey, Job, JobBook
+from clusterctl_runtime.head.ledger import Ledger
+from clusterctl_runtime.wire import TaskReport
+
+DEPTH = 8  # jobs sent ahead of each running one
+SHORT_SECONDS = 0.25  # jobs of a kind count as short while they last less, on average
+PATIENCE_SECONDS = 1.0  # after which those behind a running job are called back
+SMOOTHING = 0.2
+
+
+@dataclass
+class Lane:
+    """Tasks that follow each other on one node; the first one runs. `since` is when the first one's turn came."""
+
+    node_id: str
+    group: GroupKey
+    tasks: list[str] = field(default_factory=list)
+    since: float = 0.0
+
+
+class Lookahead:
+    def __init__(self, book: JobBook, ledger: Ledger, send: Callable[[str, dict[str, object]], bool]) -> None:
+        self._book = book
+        self._ledger = ledger
+        self._send = send
+        self._lanes: dict[str, Lane] = {}  # by every task that is in it
+        self._seconds: dict[GroupKey, float] = {}  # smoothed duration of a kind of job
+
+    def started(self, job: Job, task: str, node_id: str, after: str = "") -> None:
+        """A single-rank job was sent to a node, to start at once or after another."""
+        lane = self._lanes.get(after) if after else None
+        if lane is None:
+            lane = Lane(node_id, job.group, since=time.monotonic())
+        lane.tasks.append(task)
+        self._lanes[task] = lane
+
+    def ended(self, task: str, job: Job, report: TaskReport) -> None:
+        if report.started and report.ended:
+            lasted = max(0.0, report.ended - report.started)
+            known = self._seconds.get(job.group, lasted)
+            self._seconds[job.group] = known + SMOOTHING * (lasted - known)
+        lane = self._lanes.pop(task, None)
+        if lane and task in lane.tasks:
+            lane.tasks.remove(task)
+            lane.since = time.monotonic()
+
+    def room(self) -> Iterator[tuple[Job, str, str]]:
+        """(job, node, the task to follow) for all that should be sent ahead now, oldest jobs first. The caller assigns each job
+        before it asks for the next. A lane is filled again when it is half empty, so that several jobs share one commit."""
+        for lane in list({id(lane): lane for lane in self._lanes.values()}.values()):
+            if len(lane.tasks) > DEPTH // 2 or not self._may_follow(lane):
+                continue
+            while len(lane.tasks) <= DEPTH and (jobs := self._book.groups.get(lane.group)):
+                yield next(iter(jobs.values())), lane.node_id, lane.tasks[-1]
+
+    def _may_follow(self, lane: Lane) -> bool:
+        books = self._ledger.get(lane.node_id)
+        shape, nodes = lane.group
+        plain = nodes == 1 and not shape.resources.get("GPU")
+        usable = books is not None and books.connected and books.drain == "" and books.engine.state != "ready"
+        return plain and usable and self._seconds.get(lane.group, SHORT_SECONDS) < SHORT_SECONDS
+
+    def recall_late(self) -> bool:
+        """Calls back what waits behind a job that lasts too long; true while anything waits at all."""
+        waiting = False
+        now = time.monotonic()
+        for lane in {id(lane): lane for lane in self._lanes.values()}.values():
+            if len(lane.tasks) > 1:
+                waiting = True
+                if now - lane.since > PATIENCE_SECONDS:
+                    self._seconds[lane.group] = max(self._seconds.get(lane.group, 0.0), PATIENCE_SECONDS)
+                    self._send(lane.node_id, {"t": "recall", "tasks": lane.tasks[1:]})
+        return waiting
