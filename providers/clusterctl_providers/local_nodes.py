@@ -102,7 +102,7 @@ def has_ended(state: Path, token: str) -> bool:
 
 def mark_ended(state: Path, token: str) -> None:
     """Written before anything is ended: from here on the token is used up, whatever happens."""
-    (state / "ended").mkdir(parents=True, exist_ok=True, mode=0o700)
+    (state / "ended").mkdir(exist_ok=True, mode=0o700)
     (state / "ended" / token).touch(mode=0o600)
 
 
@@ -110,7 +110,8 @@ def write_node(state: Path, token: str, papers: Mapping[str, Any], bootstrap: Ma
     """Makes what is missing of a node's papers and directories. The papers come first: from then on the node is listed,
     and all that it leaves behind is known."""
     path = state / "nodes" / token
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    path.mkdir(exist_ok=True, mode=0o700)
     known = path / "instance.json"
     if not known.exists():
         _write_private(known, papers)

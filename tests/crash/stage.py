@@ -106,8 +106,8 @@ class BrittleProvider:
     def list(self) -> Any:
         return self._around("list")
 
-    def terminate(self, ids: Any) -> None:
-        self._around("terminate", ids)
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        self._around("terminate", instance_ids)
 
     def offers(self, pool: PoolRequest) -> Any:
         return self.inner.offers(pool)

@@ -19,7 +19,8 @@ SetStage = Callable[..., Stage]
 class Recording:
     """A provider that tells what the journal held when it was called, and may answer in its own way."""
 
-    name, scopes, settle_seconds = "recording", ("here",), 0.0
+    name = "recording"
+    scopes: Sequence[str] = ("here",)
 
     def __init__(self, stage: Stage, answer: Callable[[Sequence[CreateRequest]], Any] | None = None) -> None:
         self.stage, self.answer = stage, answer
@@ -34,8 +35,8 @@ class Recording:
     def list(self) -> Any:
         return self.stage.cloud.list()
 
-    def terminate(self, ids: Any) -> None:
-        self.stage.cloud.terminate(ids)
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        self.stage.cloud.terminate(instance_ids)
 
     def offers(self, pool: PoolRequest) -> Any:
         return self.stage.cloud.offers(pool)
