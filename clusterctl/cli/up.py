@@ -22,6 +22,8 @@ from clusterctl.client.readiness import Readiness
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
+LOOK_SECONDS = 1.0  # where nothing changes for so long, the watch is begun anew and gives its first document
+
 
 @verb
 def up(
@@ -104,9 +106,8 @@ def _wait(call: Call, started: Started, patience: float) -> dict[str, Any]:
 
 
 def _statuses(api: Api) -> Generator[dict[str, Any], None, None]:
-    """The first document at once, then every change; also now and then without a change, so that time can run out."""
-    yield api.get("/api/v1/status")
-    yield from follow(lambda: api.stream("/api/v1/status", watch=1))
+    """Every change, and a document now and then without one, so that time can run out."""
+    yield from follow(lambda: api.stream("/api/v1/status", silence=LOOK_SECONDS, watch=1))
 
 
 def _why_not(started: Started, readiness: Readiness, what: str) -> str:

@@ -149,10 +149,11 @@ class Api:
 
     # ---- one request, many answers
 
-    def stream(self, path: str, **query: Any) -> Generator[Json, None, None]:
-        """The objects of an NDJSON answer until it ends; raises Lost when it breaks off in the middle."""
+    def stream(self, path: str, *, silence: float | None = None, **query: Any) -> Generator[Json, None, None]:
+        """The objects of an NDJSON answer until it ends; raises Lost when it breaks off in the middle, or says nothing for
+        `silence` seconds."""
         with closing(self.clone()) as own:
-            response = own._send("GET", path, query=query, timeout=SILENCE_SECONDS)
+            response = own._send("GET", path, query=query, timeout=silence or SILENCE_SECONDS)
             try:
                 for line in _lines(response):
                     if line:

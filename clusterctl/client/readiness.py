@@ -32,7 +32,8 @@ class Readiness:
 
     def _short(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
         """Pools that have fewer ready nodes than they must."""
-        short = [p["name"] for p in status.get("pools") or [] if p.get("ready", 0) < p.get("min", 0)]
+        pools = status.get("pools") or []
+        short = [pool["name"] for pool in pools if _ready(nodes, pool["name"]) < pool.get("min", 0)]
         return short if _head_is_ready(nodes) else ["head", *short]
 
     def _given_up(self, pool: str) -> list[str]:
@@ -46,24 +47,37 @@ class Readiness:
 
 
 def _head_is_ready(nodes: list[dict[str, Any]]) -> bool:
-    return any(node.get("pool") == "head" and node.get("state") == "ready" for node in nodes)
+    return _ready(nodes, "head") > 0
+
+
+def _ready(nodes: list[dict[str, Any]], pool: str) -> int:
+    """How many nodes of `pool` take work now: after a restart of the head, a ready one must have dialled in again."""
+    return sum(node.get("pool") == pool and _is_ready(node) for node in nodes)
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    return node.get("state") == "ready" and node.get("connected", True)
 
 
 def _missing_nodes(status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
     missing = [] if _head_is_ready(nodes) else [_state_of("head node", [n for n in nodes if n.get("pool") == "head"])]
     for pool in status.get("pools") or []:
-        ready, wanted = pool.get("ready", 0), pool.get("min", 0)
+        ready, wanted = _ready(nodes, pool["name"]), pool.get("min", 0)
         if pool["name"] != "head" and ready < wanted:
-            unready = [n for n in nodes if n.get("pool") == pool["name"] and n.get("state") != "ready"]
+            unready = [n for n in nodes if n.get("pool") == pool["name"] and not _is_ready(n)]
             missing.append(_state_of(f"pool {pool['name']}: {ready} of {wanted} ready", unready))
     return missing
 
 
 def _state_of(what: str, nodes: list[dict[str, Any]]) -> str:
-    states = ", ".join(
-        f"{n.get('id')} {n.get('state')}" + (f" ({n['reason']})" if n.get("reason") else "") for n in nodes
-    )
+    states = ", ".join(f"{n.get('id')} {n.get('state')}" + (f" ({_reason(n)})" if _reason(n) else "") for n in nodes)
     return f"{what} [{states}]" if states else what
+
+
+def _reason(node: dict[str, Any]) -> str:
+    if node.get("state") == "ready" and not _is_ready(node):
+        return "its agent has not dialled in again"
+    return str(node.get("reason") or "")
 
 
 def _missing_engine(engine: dict[str, Any]) -> list[str]:

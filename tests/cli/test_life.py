@@ -167,3 +167,18 @@ def test_a_head_that_cannot_start_says_why_with_the_end_of_its_log(cluster: Loca
     done = cluster.cli("up", str(cluster.spec), code=1)
     assert "ended with code" in done.stderr and "supervisor.log" in done.stderr and "Is a directory" in done.stderr
     (cluster.head_dir / "supervisor.lock").rmdir()
+
+
+def test_time_runs_out_also_when_nothing_changes(cluster: LocalCluster) -> None:
+    cluster.up()
+    cluster.kill(int((cluster.head_dir / "supervisor.pid").read_text()))
+    cluster.kill(cluster.head_pid())
+    for process in cluster.processes():
+        if "--bootstrap" in process.cmdline():
+            process.suspend()  # its nodes neither come nor go
+    began = time.monotonic()
+    done = cluster.cli("up", str(cluster.spec), "--timeout", "2s", code=1)
+    assert "not ready after 2 s" in done.stderr and time.monotonic() - began < 20
+    for process in cluster.processes():
+        process.resume()
+    cluster.up()

@@ -54,3 +54,11 @@ def test_a_failed_engine_is_given_up_with_its_words() -> None:
     readiness = Readiness()
     readiness.feed(status(node("head-1", "ready"), node("cpu-1", "ready"), engine="failed", message="port taken"))
     assert readiness.hopeless == ["engine ray failed (port taken)"]
+
+
+def test_after_a_restart_of_the_head_a_node_counts_once_it_has_dialled_in_again() -> None:
+    readiness = Readiness()
+    away = node("cpu-1", "ready") | {"connected": False}
+    assert not readiness.feed(status(node("head-1", "ready"), away))
+    assert readiness.waiting == ["pool cpu: 0 of 1 ready [cpu-1 ready (its agent has not dialled in again)]"]
+    assert readiness.feed(status(node("head-1", "ready"), away | {"connected": True}))
