@@ -2,8 +2,9 @@
 
 A request starts whole or not at all. One that does not fit does not hold up those behind it, until it has waited
 `starve_after` seconds: from then on the nodes that it could use once they are empty are kept for it (the emptiest
-first, as many as it needs), and requests behind it go elsewhere. A request that no set of present nodes could hold
-keeps nothing: buying is the planner's part.
+first, as many as it needs), and requests behind it go elsewhere. Of equal requests only the oldest keeps nodes, and only
+the first few kinds that starve do, so that a long queue cannot freeze a cluster. A request that no set of present nodes
+could hold keeps nothing: buying is the planner's part.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from clusterctl.core.model import NodeState, NodeView, Reason, Shape, Strategy
 from clusterctl.core.rooms import UNBOUNDED, Need, Room, Scale, copies, take
 from clusterctl.core.selectors import Kind, accepts, kind_of_node, selector_keys
+
+KEEPERS = 4  # requests that nodes are kept for at the same time
 
 Bundles = tuple[tuple[Shape, int], ...]
 
@@ -98,6 +101,7 @@ def place(
     board = _board(usable, shapes)
     placed: list[tuple[str, tuple[str, ...]]] = []
     waiting: list[tuple[str, Reason]] = []
+    keepers: set[tuple[Bundles, Strategy, bool]] = set()
     refused: dict[tuple[Bundles, Strategy, bool], Reason] = {}  # rooms only shrink: what failed once fails again
     for request in requests:
         key = (request.bundles, request.strategy, request.one_zone)
@@ -108,7 +112,9 @@ def place(
                 placed.append((request.id, tuple(board.ids[i] for i in found)))
                 continue
             reason = refused[key] = _why_not(board, request)
-        if now is not None and now - request.since >= starve_after and _keep_for(board, request):
+        starves = now is not None and now - request.since >= starve_after
+        if starves and key not in keepers and len(keepers) < KEEPERS and _keep_for(board, request):
+            keepers.add(key)
             reason = Reason("starving", f"{reason.text}; nodes are being kept free for it", reason.fix)
         waiting.append((request.id, reason))
     return Placement(tuple(placed), tuple(waiting))
@@ -167,7 +173,7 @@ def _place_in(board: _Board, request: Request, zone: str | None) -> list[int] | 
         return _place_filling(board, request.bundles, zone, distinct=True)
     if request.strategy == "SPREAD":
         spread = _place_filling(board, request.bundles, zone, distinct=True)
-        return spread if spread is not None else _place_filling(board, request.bundles, zone, distinct=False)
+        return spread if spread is not None else _place_evenly(board, request.bundles, zone)
     return _place_filling(board, request.bundles, zone, distinct=False)
 
 
@@ -204,6 +210,27 @@ def _place_filling(board: _Board, bundles: Bundles, zone: str | None, *, distinc
                 at += 1
         if not distinct:
             cursor.at = at
+    return chosen
+
+
+def _place_evenly(board: _Board, bundles: Bundles, zone: str | None) -> list[int] | None:
+    """Deals ranks out to nodes in turns, one each time round."""
+    chosen: list[int] = []
+    before: dict[int, Room] = {}
+    for shape, count in bundles:
+        cursor = board.cursor(shape, zone)
+        able = [node for node in cursor.nodes[cursor.at :] if node not in board.closed]
+        while count and able:
+            able = [node for node in able if copies(board.rooms[node], cursor.need, board.gpu)]
+            for node in able[:count]:
+                before.setdefault(node, board.rooms[node])
+                board.rooms[node] = take(board.rooms[node], cursor.need, 1, board.gpu)
+                chosen.append(node)
+            count -= min(count, len(able))
+        if count:
+            for node, room in before.items():
+                board.rooms[node] = room
+            return None
     return chosen
 
 

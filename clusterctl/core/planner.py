@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from clusterctl.core.consolidation import plan_consolidation
 from clusterctl.core.demand import STANDING
@@ -42,7 +43,7 @@ from clusterctl.core.model import (
     Terminate,
 )
 from clusterctl.core.serving import Serving
-from clusterctl.core.upkeep import plan_upkeep, survey
+from clusterctl.core.upkeep import Survey, plan_upkeep, survey
 from clusterctl.core.users import admit
 
 
@@ -55,68 +56,109 @@ def plan(
     now: float,
 ) -> Plan:
     """The whole decision for one moment. `now` is on the clock of all times in `state` and `observed`."""
-    found = survey(observed, state)
-    upkeep = plan_upkeep(policy, observed, found, state, now)
-    settled = {action.node_id for action in upkeep if not (isinstance(action, Mark) and action.event in _MILD)}
-    gone = {action.node_id for action in upkeep if isinstance(action, Mark) and action.event == "gone"}
-    views = sorted((v for v in state.nodes if v.node.state in LIVE_STATES), key=lambda v: v.node.id)
-    live = [view for view in views if view.node.id not in gone]
-    rest = [view for view in live if view.node.id not in settled and view.node.state is not NodeState.QUARANTINED]
-
-    touched = {action.node_id for action in upkeep}  # one action per node and plan: letting go can wait for the next
-    ends = plan_ends([view for view in rest if view.node.id not in touched], found.complete, now)
-    touched |= ends.ids
-    notices = plan_notices([view for view in rest if view.node.id not in touched], now)
-    touched |= notices.ids
-    surplus = Surplus.of(state, rest, ends.ids | notices.ids)
-    disturbed = sum(1 for view in live if draining(view) and view.node.code in ("spec_changed", "consolidation"))
-    over = plan_over_max([view for view in rest if view.node.id not in touched], surplus, found.complete)
-    touched |= over.ids
-    untouched = [view for view in rest if view.node.id not in touched]
-    stale = plan_spec_changes(policy, untouched, surplus, found.complete, disturbed)
-    leaving = [ends, notices, over, stale]
-    away = set[str]().union(*(part.ids for part in leaving))
-
-    serving = Serving(policy, state, [view for view in rest if view.node.id not in away], live, offers, now)
-    for pool in sorted(state.pools, key=lambda pool: (pool.role != "head", pool.name)):
-        lacking = pool.min - surplus.staying.get(pool.name, 0)
-        if lacking > 0:
-            serving.keep_minimum(pool, lacking)
-    admitted, refused = admit(demand, state, serving.offers)
-    serving.waits.extend(refused)
-    passing = [d for d in admitted if d.source not in STANDING] + _replacements(rest, now)
-    serving.serve([d for d in admitted if d.source in STANDING], in_total=True)
-    serving.serve(passing, in_total=False)
-    untouched = [view for view in untouched if view.node.id not in stale.ids]
-    returns = plan_returns(untouched, serving.wanted_back())
-    leaving.append(plan_idle(untouched, serving.used(), surplus, now))
-    untouched = [view for view in untouched if view.node.id not in leaving[-1].ids]
-    if (
-        policy.consolidate
-        and disturbed + len(stale.ids) < policy.disruption_budget
-        and not serving.site.buys_or_awaits()
-    ):
-        spare = {pool.name: surplus.spare(pool.name) for pool in state.pools}
-        move = plan_consolidation(policy, untouched, serving.offers, state.pools, spare, serving.allowance, now)
-        if move is not None and move.drain is not None and move.drain.node_id not in serving.used():
-            leaving.append(Leaving([move.drain]))
-        elif move is not None and move.launch is not None:
-            serving.allowance.take(move.launch, 1)
-            serving.site.add_launch(move.launch, move.reason)
-
-    actions: list[Action] = [*upkeep, *returns]
-    for part in leaving:
+    scene = _look(policy, observed, state, now)
+    _let_go_whatever_is_wanted(scene)
+    away = set[str]().union(*(part.ids for part in scene.leaving))
+    staying = [view for view in scene.rest if view.node.id not in away]
+    serving = Serving(policy, state, staying, scene.live, offers, now)
+    _serve(scene, serving, demand)
+    returns = plan_returns(scene.untouched(), serving.wanted_back())
+    _let_go_what_is_not_wanted(scene, serving)
+    actions: list[Action] = [*scene.upkeep, *returns]
+    for part in scene.leaving:
         actions.extend(part.actions)
     actions.extend(serving.site.launches())
-    wake = [at for part in leaving for at in part.wake] + serving.wake + _deadlines(state, live, now)
+    wake = [at for part in scene.leaving for at in part.wake] + serving.wake + _deadlines(state, scene.live, now)
     return Plan(
         actions=tuple(actions),
         waits=tuple(serving.waits),
         passed_over=tuple(serving.passed_over()),
         wake_at=min((at for at in wake if at > now), default=None),
-        price_before=round(sum(view.node.offer.price for view in views), 6),
-        price_after=round(_price_after(views, actions), 6),
+        price_before=round(sum(view.node.offer.price for view in scene.views), 6),
+        price_after=round(_price_after(scene.views, actions), 6),
     )
+
+
+@dataclass
+class _Scene:
+    """What is known once records are compared with the observation.
+
+    `views` are all nodes on record, `live` those not found to be gone, `rest` those that upkeep leaves in their life.
+    `touched` have an action already: one per node and plan, since what comes next can wait for the next plan.
+    """
+
+    policy: Policy
+    state: State
+    now: float
+    found: Survey
+    upkeep: list[Action]
+    views: list[NodeView]
+    live: list[NodeView]
+    rest: list[NodeView]
+    touched: set[str]
+    disturbed: int = 0
+    surplus: Surplus = field(default_factory=lambda: Surplus({}))
+    leaving: list[Leaving] = field(default_factory=list[Leaving])
+
+    def untouched(self) -> list[NodeView]:
+        return [view for view in self.rest if view.node.id not in self.touched]
+
+    def let_go(self, part: Leaving) -> None:
+        self.leaving.append(part)
+        self.touched |= part.ids
+
+
+def _look(policy: Policy, observed: Sequence[Observed], state: State, now: float) -> _Scene:
+    found = survey(observed, state)
+    upkeep = plan_upkeep(policy, found, state, now)
+    settled = {action.node_id for action in upkeep if not (isinstance(action, Mark) and action.event in _MILD)}
+    gone = {action.node_id for action in upkeep if isinstance(action, Mark) and action.event == "gone"}
+    views = sorted((v for v in state.nodes if v.node.state in LIVE_STATES), key=lambda v: v.node.id)
+    live = [view for view in views if view.node.id not in gone]
+    rest = [view for view in live if view.node.id not in settled and view.node.state is not NodeState.QUARANTINED]
+    return _Scene(policy, state, now, found, upkeep, views, live, rest, {action.node_id for action in upkeep})
+
+
+def _let_go_whatever_is_wanted(scene: _Scene) -> None:
+    """Ends, notices, surplus and outdated nodes: none of these serves any more, so demand is served without them."""
+    complete, now = scene.found.complete, scene.now
+    scene.let_go(plan_ends(scene.untouched(), complete, now))
+    scene.let_go(plan_notices(scene.untouched(), now))
+    scene.surplus = Surplus.of(scene.state, scene.rest, set[str]().union(*(part.ids for part in scene.leaving)))
+    scene.let_go(plan_over_max(scene.untouched(), scene.surplus, complete))
+    going = [view for view in scene.live if draining(view) and view.node.code in _VOLUNTARY]
+    stale = plan_spec_changes(scene.policy, scene.untouched(), scene.surplus, complete, len(going))
+    scene.disturbed = len(going) + len(stale.ids)
+    scene.let_go(stale)
+
+
+def _serve(scene: _Scene, serving: Serving, demand: Sequence[Demand]) -> None:
+    """First what pools keep up, then standing requests, then the rest."""
+    for pool in sorted(scene.state.pools, key=lambda pool: (pool.role != "head", pool.name)):
+        lacking = pool.min - scene.surplus.staying.get(pool.name, 0)
+        if lacking > 0:
+            serving.keep_minimum(pool, lacking)
+    admitted, refused = admit(demand, scene.state, serving.offers)
+    serving.waits.extend(refused)
+    serving.serve([d for d in admitted if d.source in STANDING], in_total=True)
+    passing = [d for d in admitted if d.source not in STANDING]
+    serving.serve(passing + _replacements(scene.rest, scene.now), in_total=False)
+
+
+def _let_go_what_is_not_wanted(scene: _Scene, serving: Serving) -> None:
+    """Idle nodes; and, when nothing is coming up, the one move that saves most."""
+    policy, state = scene.policy, scene.state
+    scene.let_go(plan_idle(scene.untouched(), serving.used(), scene.surplus, scene.now))
+    if not policy.consolidate or scene.disturbed >= policy.disruption_budget or serving.site.buys_or_awaits():
+        return
+    spare = {pool.name: scene.surplus.spare(pool.name) for pool in state.pools}
+    steady = [view for view in scene.untouched() if view.node.id not in serving.used()]
+    move = plan_consolidation(policy, steady, serving.offers, state.pools, spare, serving.allowance, scene.now)
+    if move is not None and move.drain is not None:
+        scene.let_go(Leaving([move.drain]))
+    elif move is not None and move.launch is not None:
+        serving.allowance.take(move.launch, 1)
+        serving.site.add_launch(move.launch, move.reason)
 
 
 def _replacements(views: Sequence[NodeView], now: float) -> list[Demand]:
@@ -134,6 +176,7 @@ def _replacements(views: Sequence[NodeView], now: float) -> list[Demand]:
     return found
 
 
+_VOLUNTARY = frozenset({"spec_changed", "consolidation"})  # drains that count against the disruption budget
 _MILD = frozenset({"running", "requested"})  # events after which a node goes on as before
 
 

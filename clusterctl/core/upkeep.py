@@ -106,7 +106,7 @@ def _missing(view: NodeView, found: Survey) -> bool:
     )
 
 
-def plan_upkeep(policy: Policy, observed: Sequence[Observed], found: Survey, state: State, now: float) -> list[Action]:
+def plan_upkeep(policy: Policy, found: Survey, state: State, now: float) -> list[Action]:
     """Marks and terminations that follow from what is, whatever is wanted. At most one action per node."""
     pools = {pool.name: pool for pool in state.pools}
     actions: list[Action] = []

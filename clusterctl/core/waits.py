@@ -33,7 +33,10 @@ def wait_for_pending(demand: Demand, what: str, count: int, views: Sequence[Node
     eta = max(expected_ready(view, now) for view in views)
     first = views[0].node
     others = f" and {len(views) - 1} more" if len(views) > 1 else ""
-    text = f"waiting for {what}: {first.id} ({where(first.offer)}){others} is {_STAGE[first.state]}, {soon(eta - now)}"
+    verb = "are" if others else "is"
+    text = (
+        f"waiting for {what}: {first.id} ({where(first.offer)}){others} {verb} {_STAGE[first.state]}, {soon(eta - now)}"
+    )
     return Wait(demand.id, count, Reason("starting", text), eta, tuple(view.node.id for view in views))
 
 

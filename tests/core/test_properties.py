@@ -16,7 +16,7 @@ from tests.core.arbitrary import World, worlds
 from tests.core.worlds import NOW, UID
 
 arbitrary = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
