@@ -20,7 +20,7 @@ from clusterctl.client.launch import Started, bring_up
 from clusterctl.client.lock import changing
 from clusterctl.client.readiness import Readiness
 from clusterctl.client.registry import Registry
-from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.core.errors import ClusterctlError, UsageError
 
 LOOK_SECONDS = 1.0  # where nothing changes for so long, the watch is begun anew and gives its first document
 
@@ -78,8 +78,10 @@ def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:
         return
     try:
         plan = api.post("/api/v1/plan", {"yaml": text})
-    except NotFound:
-        return
+    except ClusterctlError as error:
+        raise ClusterctlError(
+            f"what the new spec would take down could not be told ({error}): pass -y to put it in force all the same"
+        ) from error
     actions = destructive(plan)
     if not actions:
         return

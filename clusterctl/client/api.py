@@ -43,6 +43,10 @@ class Lost(Unreachable):
     """The connection broke in the middle: whether the request was carried out is unknown."""
 
 
+class Gone(Unreachable):
+    """There is no head, and nobody who would start one: waiting for it is of no use."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     host: str
@@ -56,19 +60,28 @@ def locate(cluster: Cluster) -> Endpoint:
     client = cluster.read_client()
     again = f"`clusterctl up {cluster.spec_path or 'SPEC'}` starts it again"
     if not client.get("token"):
-        raise Unreachable(f"cluster {cluster.name!r} has no way to its head yet: its `up` was interrupted; {again}")
+        raise Gone(f"cluster {cluster.name!r} has no way to its head yet: its `up` was interrupted; {again}")
     head = cluster.read_head()
     if head.get("port"):
         # The pid first: after a crash another user's process may listen on that port, and would get the token.
-        if not is_running(int(head.get("pid") or 0)):
-            raise Unreachable(
-                f"the head of cluster {cluster.name!r} (process {head.get('pid')}) is not running; {again}"
-            )
-        return Endpoint("127.0.0.1", int(head["port"]), client["token"])
+        if is_running(int(head.get("pid") or 0)):
+            return Endpoint("127.0.0.1", int(head["port"]), client["token"])
+        raise _absence(cluster)(
+            f"the head of cluster {cluster.name!r} (process {head.get('pid')}) is not running; {again}"
+        )
     url = urlsplit(client.get("url") or "")
     if (cluster.head_dir / "config.json").exists() or not url.port:
-        raise Unreachable(f"the head of cluster {cluster.name!r} is not running; {again}")
+        raise _absence(cluster)(f"the head of cluster {cluster.name!r} is not running; {again}")
     return Endpoint(url.hostname or "127.0.0.1", url.port, client["token"])
+
+
+def _absence(cluster: Cluster) -> type[Unreachable]:
+    """Unreachable for a moment while a supervisor starts the head again, else Gone."""
+    try:
+        supervisor = int((cluster.head_dir / "supervisor.pid").read_text())
+    except (OSError, ValueError):
+        return Gone
+    return Unreachable if is_running(supervisor) else Gone
 
 
 def is_running(pid: int) -> bool:
@@ -257,8 +270,8 @@ def with_patience(call: Callable[[], Json], patience: float) -> Json:
     while True:
         try:
             return call()
-        except Unreachable:
-            if time.monotonic() + pause > deadline:
+        except Unreachable as error:
+            if isinstance(error, Gone) or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)
         pause = min(pause * 2, 0.5)
@@ -276,8 +289,8 @@ def follow(
                 deadline, pause = time.monotonic() + patience, 0.02
                 yield item
             return
-        except Unreachable:
-            if time.monotonic() + pause > deadline:
+        except Unreachable as error:
+            if isinstance(error, Gone) or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)
         pause = min(pause * 2, 0.5)

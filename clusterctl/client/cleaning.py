@@ -1,7 +1,7 @@
 """`gc`: what the providers hold of clusters that nobody looks after any more.
 
-A cluster is looked after when it is known here, or when its head runs on this machine for another home. The providers
-searched are this machine and those of the clusters known here.
+A cluster is looked after when it is known here, when another home on this machine knows it, or when its head runs. The
+providers searched are this machine and those of the clusters known here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def collect_strays(registry: Registry, *, dry_run: bool) -> list[Stray]:
     """Finds, and unless `dry_run` ends, every instance whose cluster nobody looks after."""
     from clusterctl.provision.gc import collect
 
-    owned = {cluster.uid for cluster in registry.all()} | uids_of_running_heads()
+    owned = {cluster.uid for cluster in registry.all()} | uids_in_use()
     with tempfile.TemporaryDirectory(prefix="clusterctl-gc-") as scratch:
         specs = _provider_specs(registry)
 
@@ -40,24 +40,31 @@ def collect_strays(registry: Registry, *, dry_run: bool) -> list[Stray]:
                 provider.close()
 
 
-def uids_of_running_heads() -> set[str]:
-    """The uids of all heads of this user that run on this machine, whatever home they belong to."""
+def uids_in_use() -> set[str]:
+    """The uids of clusters that another home still knows, or whose head runs: found by the paths in the command lines of
+    heads and agents on this machine."""
     uids: set[str] = set()
     for process in psutil.process_iter():
         try:
             arguments = process.cmdline()
         except psutil.Error:
             continue
-        if any(argument.startswith("clusterctl_runtime.head") for argument in arguments):
-            uids.add(_uid_in(arguments[-1]))
+        for argument in arguments:
+            if argument.startswith("/") and "/clusters/" in argument:
+                uids |= {_uid_in(directory) for directory in (Path(argument), *Path(argument).parents)}
     return uids - {""}
 
 
-def _uid_in(directory: str) -> str:
-    try:
-        return str(read_json(Path(directory) / "config.json").get("uid") or "")
-    except ClusterctlError:
-        return ""
+def _uid_in(directory: Path) -> str:
+    """The uid of the cluster or the head whose directory this is, "" for any other."""
+    for name in ("cluster.json", "config.json"):
+        try:
+            uid = read_json(directory / name).get("uid")
+        except ClusterctlError:
+            continue  # another user's, or half written
+        if uid:
+            return str(uid)
+    return ""
 
 
 def _provider_specs(registry: Registry) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -137,9 +138,21 @@ def test_a_submission_waits_for_a_head_that_is_being_started_again(stub: StubHea
     stub.on("POST", "/api/v1/jobs", (201, {"id": "a", "state": "queued"}))
     stub.stop()
     (stub.cluster.head_dir / "head.json").unlink()
+    (stub.cluster.head_dir / "supervisor.pid").write_text(str(os.getpid()))
     threading.Timer(0.2, stub.start).start()
     with Api.of(stub.cluster) as api:
         assert submit(api, Wanted(["true"], submission_id="a"))["id"] == "a"
+
+
+def test_nobody_waits_for_a_head_that_nobody_starts(stub: StubHead) -> None:
+    stub.stop()
+    (stub.cluster.head_dir / "head.json").unlink()
+    began = time.monotonic()
+    with Api.of(stub.cluster) as api, pytest.raises(Unreachable, match="is not running"):
+        submit(api, Wanted(["true"], submission_id="a"))
+    with Api.of(stub.cluster) as api, pytest.raises(Unreachable, match="is not running"):
+        list(follow(lambda: api.stream("/api/v1/events")))
+    assert time.monotonic() - began < 5
 
 
 def test_a_refused_submission_is_not_tried_again(stub: StubHead) -> None:
