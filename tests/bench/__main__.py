@@ -43,7 +43,9 @@ def table_of(rows: list[dict[str, object]]) -> Table:
         figures = [f"{row[key]:.4g}" if isinstance(row.get(key), int | float) else "-" for key in ("ours", "peer")]
         ratio = row.get("ratio")
         shown = f"{ratio:.3g}x" if isinstance(ratio, int | float) else "-"
-        table.add_row(str(row["name"]), *figures, str(row["peer_name"]), shown, str(row["unit"]), str(row.get("goal", "")))
+        table.add_row(
+            str(row["name"]), *figures, str(row["peer_name"]), shown, str(row["unit"]), str(row.get("goal", ""))
+        )
     return table
 
 

@@ -44,7 +44,8 @@ def _ours() -> float:
 
 
 def _hyperqueue() -> float:
-    from hyperqueue import Client, Job, LocalCluster as HqCluster
+    from hyperqueue import Client, Job
+    from hyperqueue import LocalCluster as HqCluster
     from hyperqueue.cluster import WorkerConfig
 
     # HyperQueue keeps each task's output too, in two files of its working directory.

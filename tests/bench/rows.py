@@ -16,7 +16,15 @@ def row(name: str, ours: float, peer: float | None, peer_name: str, unit: str, g
     ratio = None
     if peer:
         ratio = ours / peer if unit.endswith("/s") else peer / ours if ours else None
-    return {"name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ratio, "unit": unit, "goal": goal}
+    return {
+        "name": name,
+        "ours": ours,
+        "peer": peer,
+        "peer_name": peer_name,
+        "ratio": ratio,
+        "unit": unit,
+        "goal": goal,
+    }
 
 
 def median_seconds(command: Sequence[str], runs: int = 5, env: dict[str, str] | None = None) -> float:

@@ -33,7 +33,14 @@ def _measure(cluster: LocalCluster) -> list[Row]:
     ours, rays = str(BIN / "clusterctl"), str(BIN / "ray")
     env, ray_env = cluster.env, ray_environment(cluster)
     rows = [
-        row("--help", median_seconds([ours, "--help"], env=env), median_seconds([rays, "--help"], 3), "ray --help", "s", ">= 4x"),
+        row(
+            "--help",
+            median_seconds([ours, "--help"], env=env),
+            median_seconds([rays, "--help"], 3),
+            "ray --help",
+            "s",
+            ">= 4x",
+        ),
         row(
             "status",
             median_seconds([ours, "status"], env=env),
@@ -74,5 +81,3 @@ def _dashboard(cluster: LocalCluster) -> str:
     command = next(p.cmdline() for p in cluster.processes() if "dashboard.py" in " ".join(p.cmdline()))
     port = next(part.split("=", 1)[1] for part in command if part.startswith("--port="))
     return f"127.0.0.1:{port}"
-
-
