@@ -33,7 +33,8 @@ def render_plan(document: dict[str, Any]) -> str:
     if len(lines) == 1:
         lines.append("  nothing to do")
     if cost:
-        lines.append(f"cost {money(cost.get('before'))}/h -> {money(cost.get('after'))}/h")
+        most = f", at most {money(cost['max'])}/h" if cost.get("max") else ""
+        lines.append(f"cost {money(cost.get('before'))}/h -> {money(cost.get('after'))}/h{most}")
     lines += [f"warning: {one_line(_text(warning))}" for warning in document.get("warnings") or []]
     return "\n".join(lines)
 
@@ -41,7 +42,7 @@ def render_plan(document: dict[str, Any]) -> str:
 def _action(action: dict[str, Any]) -> list[str]:
     sign = sign_of(action)
     head = f"{sign} {action.get('kind', '')} {action.get('name', '')}".rstrip()
-    policy = f" [{action['policy']}]" if action.get("policy") else ""
+    policy = f" [{action['policy']}]" if action.get("policy") and sign != "+" else ""
     reason = _text(action.get("reason"))
     lines = [f"  {paint(one_line(head), _COLOURS[sign])}{policy}" + (f": {one_line(reason)}" if reason else "")]
     return lines + [f"      {one_line(field)}" for field in _fields(action.get("fields"))]
@@ -67,7 +68,7 @@ def _change(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "-" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _text(value: Any) -> str:

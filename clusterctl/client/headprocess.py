@@ -49,12 +49,15 @@ def start(cluster: Cluster) -> None:
     ClusterctlError with the end of its log when it does not."""
     process = None
     if not supervisor_pid(cluster):
-        (cluster.head_dir / "head.json").unlink(missing_ok=True)  # of a head that died
+        for old in ("head.json", "head.error"):  # of a head that died
+            (cluster.head_dir / old).unlink(missing_ok=True)
         process = _spawn(cluster)
     deadline = time.monotonic() + START_SECONDS
     while not answers(cluster):
         if process is not None and process.poll() is not None and not supervisor_pid(cluster):
             raise ClusterctlError(_did_not_start(cluster, f"ended with code {process.returncode}"))
+        if (cluster.head_dir / "head.error").exists():
+            raise ClusterctlError((cluster.head_dir / "head.error").read_text())
         if time.monotonic() > deadline:
             raise ClusterctlError(_did_not_start(cluster, f"does not listen after {START_SECONDS:.0f} s"))
         time.sleep(_LOOK)

@@ -35,7 +35,15 @@ def test_from_init_to_down(cluster: LocalCluster) -> None:
     written = cluster.json("init", "--provider", "fake", str(directory))["written"]
     assert [Path(path).name for path in written] == ["cluster.yaml", "job.py"]
     cluster.cli("validate", str(cluster.spec))
-    assert [a["name"] for a in cluster.json("plan", str(cluster.spec))["actions"]] == ["head", "cpu"]
+    planned = [
+        (action["op"], action["kind"], action["name"]) for action in cluster.json("plan", str(cluster.spec))["actions"]
+    ]
+    assert planned == [
+        ("add", "cluster", "demo"),
+        ("add", "pool", "cpu"),
+        ("add", "node", "head-1"),
+        ("add", "node", "cpu-1"),
+    ]
     cluster.cli("plan", str(cluster.spec), "--exit-code", code=10)
     up = cluster.cli("up", str(cluster.spec))
     assert up.stdout.startswith("cluster demo is up after") and "cpu-1" in up.stderr
@@ -182,3 +190,21 @@ def test_time_runs_out_also_when_nothing_changes(cluster: LocalCluster) -> None:
     for process in cluster.processes():
         process.resume()
     cluster.up()
+
+
+def test_a_spec_that_takes_nodes_down_is_shown_and_waits_for_a_yes(cluster: LocalCluster) -> None:
+    cluster.up()
+    assert cluster.json("plan", str(cluster.spec), "--exit-code")["actions"] == []
+    cluster.spec.write_text(SPEC.replace("CPU: 2", "CPU: 1"))
+    plan = json.loads(cluster.cli("plan", str(cluster.spec), "--exit-code", "--json", code=10).stdout)
+    assert {"op", "kind", "name", "fields", "policy", "reason"} <= set(plan["actions"][0])
+    assert {"before", "after"} <= set(plan["cost"])
+    done = cluster.cli("up", str(cluster.spec), code=1)
+    assert (
+        "[replace]" in done.stderr
+        and 'resources: {"CPU":2.0} -> {"CPU":1.0}' in done.stderr
+        and "pass -y" in done.stderr
+    )
+    assert [node["id"] for node in cluster.ready_nodes("cpu")] == ["cpu-1"]
+    cluster.cli("up", str(cluster.spec), "-y")
+    wait_until(lambda: [n["id"] for n in cluster.ready_nodes("cpu")] == ["cpu-2"], 30, "the node was made anew")

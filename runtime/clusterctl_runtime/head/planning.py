@@ -1,0 +1,42 @@
+"""`plan SPEC` against the running cluster: what putting it in force would change, by the planner and the head's own books."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from clusterctl_providers.base import PoolRequest
+
+from clusterctl.core import diff
+from clusterctl.core.model import Offer, Policy
+from clusterctl.core.planner import plan
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.to_core import core_limits, core_pools, pool_requests
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+
+def plan_document(head: Head, spec: ClusterSpec) -> dict[str, Any]:
+    """The document of `plan --json`. Nothing is changed by asking."""
+    now, autoscaler = time.time(), head.autoscaler
+    offers = _offers(head, spec)
+    state = replace(autoscaler._state(now), pools=core_pools(spec), limits=core_limits(spec))
+    first = plan(Policy(), autoscaler.observed, state, autoscaler.demand, offers, now)
+    before, after = (s.model_dump(mode="json", by_alias=True) for s in (head.config.spec, spec))
+    return diff.plan_document(diff.plan_spec(before, after, state.nodes, first, offers))
+
+
+def _offers(head: Head, spec: ClusterSpec) -> tuple[Offer, ...]:
+    """What there would be for the pools of `spec`. A pool of a provider that this cluster does not use has none: `plan`
+    says that the change is refused."""
+    requests = pool_requests(spec)
+    return tuple(
+        offer
+        for pool in core_pools(spec)
+        if pool.provider in head.provisioner.providers
+        for offer in head.provisioner.providers[pool.provider].offers(
+            PoolRequest(pool.name, requests[pool.name], pool.role)
+        )
+    )
