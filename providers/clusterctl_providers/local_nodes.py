@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clusterctl_providers.local_processes import MARK, instance_of, is_alive, marked_processes
+from clusterctl_providers.local_processes import MARK, belongs_to, marked_processes
 
 LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
 
@@ -55,11 +55,7 @@ class LocalNode:
 
     def runs(self) -> bool:
         pid = self.pid()
-        child = _CHILDREN.get(pid)
-        if child is not None:
-            # Right after its start a process's environment still reads as empty; that it is our child says enough.
-            return child.poll() is None
-        return bool(pid) and instance_of(pid) == self.id and is_alive(pid)
+        return bool(pid) and belongs_to(pid, self.id)
 
     def log_tail(self) -> str:
         try:

@@ -20,6 +20,8 @@ _PROC = Path("/proc")
 _ON_LINUX = sys.platform.startswith("linux")
 FIRST_PAUSE = 0.002  # seconds between two looks at processes that end; doubles up to LONGEST_PAUSE
 LONGEST_PAUSE = 0.05
+YOUNG = 5.0  # seconds after its start in which a process without any environment may still be starting
+STARTING_LIMIT = 1.0  # seconds for which that is waited out
 KILL_LIMIT = 10.0  # seconds after which a process that survives SIGKILL is given up and named
 
 
@@ -32,6 +34,23 @@ def instance_of(pid: int) -> str:
         return match.group(1).decode(errors="replace") if match else ""
     except (OSError, psutil.Error):
         return ""
+
+
+def belongs_to(pid: int, instance: str) -> bool:
+    """Whether the living process `pid` is the instance's. A program that is being started has no environment for an
+    instant: that is waited out, since taking it for a stranger would lose it."""
+    deadline = time.monotonic() + STARTING_LIMIT
+    while not (found := instance_of(pid)) and _is_starting(pid) and time.monotonic() < deadline:
+        time.sleep(FIRST_PAUSE)
+    return found == instance and is_alive(pid)
+
+
+def _is_starting(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return time.time() - process.create_time() < YOUNG and is_alive(pid) and not process.environ()
+    except (psutil.Error, OSError):
+        return False
 
 
 def marked_processes() -> dict[str, set[int]]:
@@ -63,7 +82,7 @@ def end_processes(agents: Mapping[str, int], grace: float) -> set[int]:
     """Ends all processes of the instances in `agents` (instance -> its agent's pid or 0). The agent gets SIGTERM and at
     most `grace` seconds to end its work in order; then everything that bears the mark, or descended from what bears
     it, is killed, again and again until a look finds nothing. Returns what could not be ended."""
-    heads = [pid for instance, pid in agents.items() if pid and instance_of(pid) == instance]
+    heads = [pid for instance, pid in agents.items() if pid and belongs_to(pid, instance)]
     family = _family(_marked(agents) | set(heads))
     for pid in heads:
         with contextlib.suppress(psutil.Error):

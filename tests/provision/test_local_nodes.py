@@ -190,6 +190,17 @@ def test_a_process_id_that_is_another_programs_by_now_is_not_taken_for_the_agent
     assert psutil.Process(os.getpid()).is_running(), "we are still here"
 
 
+def test_an_agent_ended_in_the_instant_of_its_start_is_not_lost(open_local: Open, tmp_path: Path) -> None:
+    """Until the kernel has laid out its environment a new program bears no mark."""
+    provider = open_local()
+    for number in range(25):
+        (made,) = provider.create([request(f"cpu-{number}")])
+        assert isinstance(made, Instance) and made.state == "running"
+        provider.terminate([made.id])
+    provider.close()
+    assert provider.list()[0].instances == () and not list(tmp_path.glob("cctl-*"))
+
+
 def test_a_short_directory_that_somebody_else_laid_out_is_refused(open_local: Open, tmp_path: Path) -> None:
     provider = open_local()
     trap = provider._short_dir(provider.instance_id(request().token))
