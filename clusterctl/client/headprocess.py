@@ -48,16 +48,17 @@ def start(cluster: Cluster) -> None:
     """Sees to it that a head answers: starts the supervisor unless one runs, and waits until the head listens. Raises
     ClusterctlError with the end of its log when it does not."""
     process = None
+    failure = cluster.head_dir / "head.error"  # what kept a head from starting, in a sentence
+    failure.unlink(missing_ok=True)
     if not supervisor_pid(cluster):
-        for old in ("head.json", "head.error"):  # of a head that died
-            (cluster.head_dir / old).unlink(missing_ok=True)
+        (cluster.head_dir / "head.json").unlink(missing_ok=True)  # of a head that died
         process = _spawn(cluster)
     deadline = time.monotonic() + START_SECONDS
     while not answers(cluster):
         if process is not None and process.poll() is not None and not supervisor_pid(cluster):
             raise ClusterctlError(_did_not_start(cluster, f"ended with code {process.returncode}"))
-        if (cluster.head_dir / "head.error").exists():
-            raise ClusterctlError((cluster.head_dir / "head.error").read_text())
+        if failure.exists():
+            raise ClusterctlError(failure.read_text())
         if time.monotonic() > deadline:
             raise ClusterctlError(_did_not_start(cluster, f"does not listen after {START_SECONDS:.0f} s"))
         time.sleep(_LOOK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -154,3 +155,42 @@ def test_no_secret_is_in_any_command_line_or_log(cluster):
     assert len(private) >= 5
     for path in private:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_full_disk_for_logs_is_said_and_does_not_hurt_the_job(cluster):
+    logs = cluster.head_dir / "logs"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(logs)], check=True)
+    try:
+        job_id = cluster.submit("--", "sh", "-c", "yes 0123456789 | head -c 1000000; exit 0")
+        cluster.wait_job(job_id, "succeeded")
+        events = cluster.json("events")["events"]
+        said = [e for e in events if e["subject"] == job_id and e["code"] == "log_dropped"]
+        assert len(said) == 1
+        assert "No space left" in said[0]["text"]
+        assert cluster.cli("logs", job_id).stdout.startswith("0123456789\n")
+    finally:
+        subprocess.run(["umount", str(logs)], check=True)
+
+
+def test_a_taken_port_is_named_and_a_free_one_is_enough_to_go_on(cluster):
+    ports = json.loads((cluster.head_dir / "ports.json").read_text())
+    cluster.kill(int((cluster.head_dir / "supervisor.pid").read_text()))
+    cluster.kill(cluster.head_pid())
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        wait_until(lambda: _bind(squatter, ports["agents"]), 10)
+        squatter.listen()
+        failed = cluster.cli("up", str(cluster.spec), "-y", code=1, timeout=150)
+        assert f"127.0.0.1:{ports['agents']}" in failed.stderr
+        assert "end the program that has this port" in failed.stderr
+    cluster.up()
+    job_id = cluster.submit("--", "true")
+    cluster.wait_job(job_id, "succeeded")
+
+
+def _bind(sock: socket.socket, port: int) -> bool:
+    try:
+        sock.bind(("127.0.0.1", port))
+        return True
+    except OSError:
+        return False

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.head.admission import private_umask
-from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.config import HeadConfig, write_private
 
 STOPPED_BY_SIGNAL = 75  # the cluster lives on without its head
 
@@ -59,6 +59,7 @@ def main() -> int:
             os.close(lock)
     except ClusterctlError as error:
         logging.error("%s", error)
+        write_private(directory / "head.error", str(error))  # `up` shows it instead of waiting for a head that cannot start
         return 1
 
 

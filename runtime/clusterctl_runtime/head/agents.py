@@ -12,6 +12,8 @@ from clusterctl_runtime import wire
 from clusterctl_runtime.head.admission import Admission, Verdict
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.listening import listen
+from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
 
 log = logging.getLogger(__name__)
@@ -67,12 +69,14 @@ class AgentServer:
         self._store = store
         self._events = events
         self._receiver = receiver
+        self.standby: Standby | None = None  # set by the head where machines of an inventory wait for their claim
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
         self.port = 0
 
     async def start(self, host: str, port: int, context: ssl.SSLContext) -> None:
-        self._server = await asyncio.start_server(self._serve, host, port, ssl=context, limit=wire.MAX_HEADER)
+        sock = listen(host, port)
+        self._server = await asyncio.start_server(self._serve, sock=sock, ssl=context, limit=wire.MAX_HEADER)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -98,6 +102,9 @@ class AgentServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello, _ = await asyncio.wait_for(wire.read_frame(reader), HELLO_TIMEOUT)
+        if hello.get("t") == "hello" and hello.get("purpose") == "standby" and self.standby is not None:
+            await self.standby.serve(reader, writer, hello)
+            return
         verdict = self._judge(hello)
         if not verdict.ok:
             if verdict.code in SUSPICIOUS:

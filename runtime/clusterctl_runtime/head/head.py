@@ -40,6 +40,7 @@ from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.head.listening import listen
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.queue import Queue
+from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
 from clusterctl_runtime.head.tickets import Tickets
 from clusterctl_runtime.head.work import Work
@@ -66,14 +67,32 @@ class Head:
         self.events = EventLog(self.store)
         self.book = JobBook(self.store)
         self.ledger = Ledger()
-        self.logs = LogStore(directory / "logs")
+        self.logs = LogStore(
+            directory / "logs", lambda task, text: self.events.add("job", task.split("/")[0], "log_dropped", text)
+        )
         self.blobs = BlobStore(directory / "blobs")
         self.admission = Admission(directory, self.store)
         self.tokens = Tokens(config.token_sha256)
         self.tickets = _tickets(directory)
         self._bundle, self._bundle_digest = build_bundle(directory)
+        self.standby = self._make_standby()
         self.provisioner = self._make_provisioner()
         self._wire_up()
+
+    def _make_standby(self) -> Standby | None:
+        """The books of an inventory's hosts, where the cluster has one."""
+        spec = self.config.spec
+        if "ssh" not in (spec.provider_name, *(pool.provider for pool in spec.pools)):
+            return None
+        return Standby(self.config.directory, self.config.uid, self._hosts_changed, self._node_is_here)
+
+    def _hosts_changed(self) -> None:
+        self.provisioner.capacity_returned()
+        self.autoscaler.wake(observe=True)
+
+    def _node_is_here(self, node_id: str, generation: int) -> bool:
+        session = self.fleet.sessions.get(node_id)
+        return session is not None and session.generation == generation
 
     def _wire_up(self) -> None:
         self.fleet = Fleet(
@@ -112,6 +131,7 @@ class Head:
             lambda: self.config, self.book, self.work, self.store, self.blobs, self.events, self._arrived
         )
         self.agents = AgentServer(self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet)
+        self.agents.standby = self.standby
         self.work.restore()
 
     def _make_engine(self) -> Any:
@@ -156,7 +176,7 @@ class Head:
             cluster=self.config.name,
             uid=self.config.uid,
             state_dir=str(self.config.state_dir),
-            settings={**settings, "agent_bundle": str(self._bundle)},
+            settings={**settings, "agent_bundle": str(self._bundle), "reach": self.standby},
             auth=spec.auth.model_dump(),
         )
         try:
@@ -174,7 +194,7 @@ class Head:
             uid=self.config.uid,
             node_id=node.id,
             generation=node.generation,
-            heads=[f"{self.config.raw.get('agent_host', '127.0.0.1')}:{self.agents.port}"],
+            heads=[f"{host}:{self.agents.port}" for host in self._agent_hosts()],
             ca_pem=self._ca_pem,
             join_token=self.admission.join_token(node.id, node.generation),
             pool=node.pool,
@@ -183,6 +203,10 @@ class Head:
             orphan_timeout=float(pool.spec.get("orphan_timeout") or 900.0),
             resources=node.offer.resources.to_dict(),
         ).to_json()
+
+    def _agent_hosts(self) -> list[str]:
+        """Where agents dial this head, to be tried in turn."""
+        return list(self.config.raw.get("agent_hosts") or [self.config.raw.get("agent_host", "127.0.0.1")])
 
     # ------------------------------------------------------------ life
 
@@ -218,6 +242,7 @@ class Head:
             "version": __version__,
         }
         write_private(directory / "head.json", json.dumps(head))
+        (directory / "head.error").unlink(missing_ok=True)
         self.dispatcher.wake()
         await self.ended.wait()
         server.should_exit = True

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,10 @@ class _Stream:
 class LogStore:
     """Appends what agents send, in order, each byte once; readers follow by file position."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, complain: Callable[[str, str], None] = lambda task, text: None) -> None:
+        """`complain(task, sentence)` is called once for each log that the disk refuses."""
         self._root = root
+        self._complain = complain
         self._root.mkdir(mode=0o700, exist_ok=True)
         self._streams: dict[str, _Stream] = {}
         self._changed: dict[str, asyncio.Event] = {}
@@ -60,15 +63,15 @@ class LogStore:
         """Takes `data`, which starts at `offset` of the output; returns the offset up to which all is on file."""
         stream = self._stream(task)
         if offset > stream.received:
-            self._mark_gap(stream, offset - stream.received)
+            self._mark_gap(task, stream, offset - stream.received)
         skip = stream.received - offset
         if skip < len(data):
-            self._write(stream, data[skip:])
+            self._write(task, stream, data[skip:])
         have = max(stream.received, offset + len(data))
         self._settle(task, stream)
         return have
 
-    def _write(self, stream: _Stream, data: bytes) -> None:
+    def _write(self, task: str, stream: _Stream, data: bytes) -> None:
         if stream.broken:
             stream.shift += len(data)
             return
@@ -80,13 +83,17 @@ class LogStore:
         except OSError as error:
             # Losing a log must not lose the job: acknowledge, say so, go on.
             log.error("log %s: %s; the rest of this log is dropped", stream.path, error)
+            self._complain(
+                task,
+                f"its output could not be kept in {stream.path} ({error.strerror}): the rest is dropped, the job goes on",
+            )
             stream.broken = True
             stream.size = stream.path.stat().st_size if stream.path.exists() else 0
             stream.shift += len(data)
 
-    def _mark_gap(self, stream: _Stream, missing: int) -> None:
+    def _mark_gap(self, task: str, stream: _Stream, missing: int) -> None:
         marker = f"\n[clusterctl: {missing} bytes of output dropped here: over the log's cap]\n".encode()
-        self._write(stream, marker)
+        self._write(task, stream, marker)
         shift = missing - len(marker)
         stream.shift += shift
         try:
@@ -113,10 +120,6 @@ class LogStore:
     def offset(self, task: str) -> int:
         """How much of the output is here: where the agent goes on after a reconnect."""
         return self._stream(task).received
-
-    def is_broken(self, task: str) -> bool:
-        stream = self._streams.get(task)
-        return bool(stream and stream.broken)
 
     def close(self, task: str) -> None:
         """Forget the bookkeeping of an ended task; its file stays."""
