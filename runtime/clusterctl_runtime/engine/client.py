@@ -221,7 +221,7 @@ class EngineClient:
             "RAY_AUTH_TOKEN_PATH": self._token_path,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # else a GCS that is away for a minute ends the helper
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 is meant
         }
 
     async def _listen(self, stream: asyncio.StreamReader, words: list[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterctl.core.model import Node
-from clusterctl_runtime.engine.launch import PINNED_DASHBOARD, PINNED_GCS, PINNED_WORKERS, EngineConfig
+from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINNED_WORKERS, EngineConfig
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.config import HeadConfig

@@ -1,8 +1,9 @@
 """Runs under the engine's Python, by path, beside the head: the only user of Ray's private interfaces to cluster state.
 
 One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "report" | "clear_requests", ...}.
-Out: {"t": "state", ...} whenever what Ray tells has changed (asked every 100 ms), {"t": "reply", "id", ...} (or with "error"),
-{"t": "lost", "message"} while the GCS does not answer, {"t": "unsupported", "message"} and the end when this Ray speaks otherwise.
+Out: {"t": "state", ...} whenever what Ray tells has changed (asked every 100 ms), {"t": "reply", "id", ...},
+{"t": "lost", "message"} while the GCS does not answer; {"t": "unsupported", "message"}, and then the end, when this Ray speaks
+otherwise.
 
 The address and the token come from the environment (CLUSTERCTL_GCS, RAY_AUTH_TOKEN_PATH). It ends with its stdin.
 """

@@ -19,15 +19,6 @@ class PortBlock:
     first: int
     claim: socket.socket
 
-    @property
-    def index(self) -> int:
-        return (self.first - FIRST) // BLOCK
-
-    @property
-    def loopback(self) -> str:
-        """An address of 127.0.0.0/8 that no other block has. It is never 127.0.0.1, which Ray replaces by the machine's own."""
-        return f"127.77.{self.index // 250}.{self.index % 250 + 2}"
-
     def release(self) -> None:
         self.claim.close()
 

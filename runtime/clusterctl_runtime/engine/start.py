@@ -5,6 +5,8 @@ Arguments are those of `ray start`. What differs from the plain command:
 - stdout carries one JSON object a line (ready, died); what Ray prints goes to stderr;
 - it ends when its stdin does, so that no raylet outlives the agent that supervises it;
 - a raylet that drained and ended well ends this process too (`ray start --block` would wait for ever);
+- a GCS that keeps its state on disk is started again beside the running raylet when it dies: nobody loses anything;
+- 127.0.0.1 stays 127.0.0.1, and then nothing listens on other addresses (the plain command takes the machine's own);
 - on the head, the raylet starts while the dashboard does, and there is no Ray Client server.
 """
 
@@ -22,6 +24,8 @@ from typing import Any
 NOT_NEEDED = ("ray.serve.scripts", "ray.dashboard.modules.job.cli", "ray.util.state.state_cli")
 POLL_SECONDS = 0.1
 GCS_WAIT_SECONDS = 120.0
+GCS_RESTARTS, GCS_WINDOW_SECONDS = 5, 300.0
+WATCHED = ("raylet", "gcs_server")
 
 
 class Announcer:
@@ -71,7 +75,11 @@ def announcing(base: type, announcer: Announcer) -> type:
 
     class AnnouncingNode(base):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.all_processes = {}
             self._delayed: dict[str, Any] | None = None
+            self._up = False
+            self._gcs_deaths: list[float] = []
+            threading.Thread(target=self._watch, daemon=True, name="watch").start()
             super().__init__(*args, **kwargs)
             import ray
 
@@ -83,7 +91,7 @@ def announcing(base: type, announcer: Announcer) -> type:
                 session_dir=self.get_session_dir_path(),
                 version=ray.__version__,
             )
-            threading.Thread(target=self._watch, daemon=True, name="watch").start()
+            self._up = True
 
         def start_api_server(self, **kwargs: Any) -> None:
             """Called before the raylet is started, and waits for the dashboard: put off until the raylet is on its way."""
@@ -95,19 +103,34 @@ def announcing(base: type, announcer: Announcer) -> type:
             if self._delayed is not None:
                 super().start_api_server(**self._delayed)
 
+        def dead_processes(self) -> list[Any]:
+            """What `ray start` ends everything for; two of them are judged by `_watch`."""
+            return [(kind, process) for kind, process in super().dead_processes() if kind not in WATCHED]
+
         def _watch(self) -> None:
             while True:
                 time.sleep(POLL_SECONDS)
-                for kind in ("raylet", "gcs_server"):
+                for kind in WATCHED:
                     for info in list(self.all_processes.get(kind, ())):
                         code = info.process.poll()
                         if code is not None:
-                            self._end(kind, code)
+                            self._ended(kind, code)
 
-        def _end(self, kind: str, code: int) -> None:
+        def _ended(self, kind: str, code: int) -> None:
+            if kind == "gcs_server" and self._may_restart_gcs():
+                self.kill_gcs_server(check_alive=False)
+                self.start_gcs_server()
+                announcer.say(event="gcs_restarted", code=code)
+                return
             announcer.say(event="died", process=kind, code=code)
             self.kill_all_processes(check_alive=False, allow_graceful=False)
             os._exit(0 if code == 0 else 1)
+
+        def _may_restart_gcs(self) -> bool:
+            now = time.monotonic()
+            self._gcs_deaths = [at for at in self._gcs_deaths if now - at < GCS_WINDOW_SECONDS] + [now]
+            kept = os.environ.get("RAY_gcs_storage") == "rocksdb"  # noqa: SIM112  Ray's spelling
+            return self._up and kept and len(self._gcs_deaths) <= GCS_RESTARTS
 
     return AnnouncingNode
 
@@ -125,8 +148,14 @@ def main(arguments: list[str]) -> None:
         sys.modules[name] = None  # type: ignore[assignment]  # makes their import fail, which `ray start` expects and ignores
     sys.modules["clusterctl_engine_start"] = sys.modules[__name__]
     import ray._private.node as node_module
+    import ray._private.ray_constants as ray_constants
+    import ray._private.services as services
     from ray.scripts import scripts
 
+    services.resolve_ip_for_localhost = lambda host: host
+    ray_constants.ENABLE_RAY_CLUSTER = (
+        True  # on macOS too, where several raylets on 127.0.0.1 serve for trying things out
+    )
     node_module.Node = announcing(node_module.Node, announcer)
     os.environ["RAY_START_HOOK"] = "clusterctl_engine_start.without_client_server"
     for argument in arguments:

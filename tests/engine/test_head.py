@@ -1,0 +1,67 @@
+"""Ray's head loses a process, and neither its workers nor what they hold are lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.engine.test_raylets import pid_of, until
+
+# One detached actor, asked once at the start and then for every line of input but "end".
+COUNTER = """
+import sys, time, ray
+ray.init(namespace="kept", log_to_driver=False)
+NAME = {name!r}
+
+@ray.remote(num_cpus=0, resources={{"TPU": 1}})
+class Counter:
+    def __init__(self): self.n = 0
+    def next(self): self.n += 1; return self.n
+    def leave(self): ray.actor.exit_actor()
+
+counter = Counter.options(name=NAME, lifetime="detached", get_if_exists=True).remote()
+print(ray.get(counter.next.remote(), timeout=60))
+for line in sys.stdin:
+    if line == "end\\n":
+        counter.leave.remote()
+        while NAME in ray.util.list_named_actors():
+            time.sleep(0.02)
+    else:
+        print(ray.get(counter.next.remote(), timeout=60))
+"""
+
+
+def test_the_gcs_is_started_again_under_running_drivers(cluster):
+    cluster.quiet()
+    head = cluster.raylets["head"]
+    with cluster.driver(COUNTER.format(name="beneath")) as driver:
+        assert driver.line() == "1"
+        killed = pid_of(head, "gcs_server")
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: "the GCS ended with signal 9" in head.state["detail"])
+        assert pid_of(head, "gcs_server") != killed
+        driver.say("again")
+        assert driver.line() == "2"
+        driver.say("end")
+        assert driver.end() == 0
+    assert head.state["state"] == "ready"
+    cluster.until(lambda s: s.healthy and sum(n.status in ("IDLE", "RUNNING") for n in s.nodes) == 3)
+
+
+def test_a_head_started_anew_is_the_same_ray_cluster(cluster):
+    cluster.quiet()
+    head, session, address = cluster.raylets["head"], cluster.head_state["session"], cluster.address
+    with cluster.driver(COUNTER.format(name="anew")) as driver:
+        assert driver.line() == "1"
+        os.kill(pid_of(head, "raylet"), signal.SIGKILL)
+        until(lambda: head.state["state"] == "failed")
+    started = time.monotonic()
+    cluster.loop.run(head.start())
+    print(f"head started anew in {time.monotonic() - started:.1f} s")
+    assert (head.state["session"], head.state["address"]) == (session, address)
+    with cluster.driver(COUNTER.format(name="anew")) as driver:
+        assert driver.line() == "2"
+        driver.say("end")
+        assert driver.end() == 0
+    cluster.until(lambda s: s.healthy and sum(n.status in ("IDLE", "RUNNING") for n in s.nodes) == 3)

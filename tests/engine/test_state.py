@@ -1,0 +1,174 @@
+"""What Ray wants and holds is seen within a second, and Ray does what it is told: resize, drain, hold GPUs."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from clusterctl_runtime.engine.client import EngineRefused
+
+from clusterctl.core.resources import Resources
+
+SEEN_WITHIN = 1.0
+ENGINE_WORK = """
+import sys, time, ray
+ray.init(log_to_driver=False)
+{body}
+print(time.time())
+sys.stdin.read()
+"""
+
+
+def wanted(state, source):
+    return [d for d in state.demand if d.source == source]
+
+
+def seen(cluster, body, source, count):
+    """Runs `body` in a driver; returns the demand of `source` once there are `count` of them, and after how many seconds."""
+    cluster.quiet()
+    with cluster.driver(ENGINE_WORK.format(body=body)) as driver:
+        asked = float(driver.line())
+        state = cluster.until(lambda s: sum(d.count for d in wanted(s, source)) == count)
+        at = next(t for t, s in cluster.states if s is state)
+        print(f"{source}: seen after {at - asked:.3f} s")
+        demand = wanted(state, source)
+        assert at - asked < SEEN_WITHIN
+        assert driver.end() == 0
+    return demand
+
+
+def test_pending_tasks_are_seen_by_shape_within_a_second(cluster):
+    body = """
+@ray.remote(num_cpus=3, resources={"TPU": 1})
+def big(): pass
+@ray.remote(num_gpus=0.5, num_cpus=0, accelerator_type="L4", label_selector={"team": "!in(a,b)"})
+def selective(): pass
+waiting = [big.remote() for _ in range(4)] + [selective.remote()]
+"""
+    by_cpu = {d.bundles[0][0].resources.get("CPU"): d for d in seen(cluster, body, "task", 5)}
+    assert by_cpu[3].count == 4 and by_cpu[3].bundles[0][0].resources == Resources.of(CPU=3, TPU=1)
+    shape = by_cpu[0].bundles[0][0]
+    assert (shape.resources, shape.gpu_type, shape.selectors) == (Resources.of(GPU=0.5), "L4", (("team", "!in(a,b)"),))
+
+
+def test_pending_actors_are_seen_within_a_second(cluster):
+    body = """
+@ray.remote(num_gpus=3)
+class Big: pass
+actors = [Big.remote() for _ in range(2)]
+"""
+    (demand,) = seen(cluster, body, "task", 2)
+    assert demand.bundles[0][0].resources.get("GPU") == 3
+
+
+@pytest.mark.parametrize("strategy", ["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"])
+def test_placement_groups_are_seen_as_gangs_within_a_second(cluster, strategy):
+    body = f"""
+group = ray.util.placement_group([{{"CPU": 4}}, {{"CPU": 4}}, {{"CPU": 1, "GPU": 1}}], strategy={strategy!r})
+@ray.remote(num_cpus=4)
+def inside(): pass
+waits = inside.options(scheduling_strategy=ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group)).remote()
+""".replace("group = ", "import ray.util.scheduling_strategies\ngroup = ", 1)
+    (demand,) = seen(cluster, body, "placement_group", 1)
+    assert demand.gang and demand.strategy == strategy
+    assert {shape.resources: n for shape, n in demand.bundles} == {
+        Resources.of(CPU=4): 2,
+        Resources.of(CPU=1, GPU=1): 1,
+    }
+
+
+def test_requested_resources_are_seen_and_can_be_forgotten(cluster):
+    body = """
+from ray.autoscaler.sdk import request_resources
+request_resources(num_cpus=5, bundles=[{"GPU": 4}])
+"""
+    demand = seen(cluster, body, "request", 6)
+    assert sorted((str(d.bundles[0][0].resources), d.count) for d in demand) == [("1 x CPU", 5), ("4 x GPU", 1)]
+    cluster.loop.run(cluster.client.clear_requests())
+    cluster.until(lambda s: not s.demand)
+
+
+def test_a_node_carries_our_id_and_is_idle_only_while_nothing_runs_there(cluster):
+    cluster.quiet()
+    body = """
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+node = next(n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("TPU"))
+@ray.remote(num_cpus=0)
+class Small:
+    def ping(self): pass
+small = Small.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+ray.get(small.ping.remote())
+"""
+    with cluster.driver(ENGINE_WORK.format(body=body)) as driver:
+        assert driver.line()
+        cluster.until(lambda _: cluster.node("cpu").status == "RUNNING")
+        assert cluster.node("cpu").activity
+        assert not cluster.loop.run(cluster.client.drain(cluster.node("cpu").ray_node_id, "test")), (
+            "an actor without resources"
+        )
+        driver.end()
+    cluster.until(lambda _: cluster.node("cpu").status == "IDLE" and not cluster.node("cpu").activity)
+
+
+def test_shrinking_takes_what_is_free_and_leaves_what_tasks_hold(cluster):
+    cluster.quiet()
+    node = cluster.node("cpu").ray_node_id
+    body = """
+@ray.remote(num_cpus=1)
+class Holder:
+    def ping(self): pass
+holder = Holder.remote()
+ray.get(holder.ping.remote())
+"""
+    with cluster.driver(ENGINE_WORK.format(body=body)) as driver:
+        assert driver.line()
+        started = time.perf_counter()
+        in_force = cluster.loop.run(cluster.client.resize(node, {"CPU": 0, "TPU": 0}))
+        print(f"resize: {(time.perf_counter() - started) * 1000:.1f} ms")
+        assert in_force["CPU"] == 1 and "TPU" not in in_force
+        driver.end()
+    in_force = cluster.loop.run(cluster.client.resize(node, {"CPU": 2, "TPU": 1}))
+    assert (in_force["CPU"], in_force["TPU"]) == (2, 1)
+    cluster.until(lambda _: cluster.node("cpu").total.get("CPU") == 2)
+
+
+def test_gpus_stay_as_they_are_when_a_node_is_resized(cluster):
+    cluster.quiet()
+    node = cluster.node("gpu").ray_node_id
+    assert cluster.loop.run(cluster.client.resize(node, {"CPU": 0, "GPU": 1}))["GPU"] == 2
+    assert cluster.loop.run(cluster.client.resize(node, {"CPU": 1}))["CPU"] == 1
+
+
+def test_held_gpus_have_distinct_ids_and_are_nobodys_work(cluster):
+    cluster.quiet()
+    node, client, run = cluster.node("gpu").ray_node_id, cluster.client, cluster.loop.run
+    started = time.perf_counter()
+    first, one = run(client.hold_gpus(node, 1))
+    print(f"hold: {time.perf_counter() - started:.2f} s")
+    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 1)
+    second, other = run(client.hold_gpus(node, 1))
+    assert sorted(one + other) == [0, 1]
+    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 0)
+    held = cluster.node("gpu")
+    assert held.total == held.available and held.total.get("GPU") == 0 and not held.activity
+    with pytest.raises(EngineRefused, match="no 1 free GPUs"):
+        run(client.hold_gpus(node, 1))
+    for hold in (first, second, first):
+        run(client.release_gpus(hold))
+    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 2)
+
+
+def test_the_helper_is_started_again_when_it_dies(cluster):
+    cluster.client._process.kill()
+    cluster.until(lambda s: not s.healthy)
+    assert cluster.until(lambda s: s.healthy).nodes
+
+
+def test_our_nodes_on_the_way_are_shown_by_ray_itself(cluster):
+    pending = [
+        {"instance_id": "cpu-2@1", "ray_node_type_name": "cpu", "instance_type_name": "local", "details": "booting"}
+    ]
+    cluster.loop.run(cluster.client.report(pending, []))
+    with cluster.driver("from ray.scripts.scripts import cli; cli(['status'])") as driver:
+        text = driver.process.communicate()[0]
+    assert "cpu-2@1: cpu, booting" in text
