@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from clusterctl_providers.base import Provider
+from clusterctl_providers.base import HasLeftovers, Provider
 
-from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.errors import ClusterctlError, ProviderError
 from clusterctl.core.model import NodeState
 from clusterctl.provision.journal import Journal
 from clusterctl.provision.watching import Watcher
@@ -57,7 +57,38 @@ def end_everything(
         elif empty == 0:
             pause(wait)
             wait = min(wait * 2, LONGEST_PAUSE)
+    sweep_leftovers(providers, clock, progress, patience, pause)
     _journal_gone(journal, clock())
+
+
+def sweep_leftovers(
+    providers: Mapping[str, Provider],
+    clock: Callable[[], float],
+    progress: Callable[[str], None],
+    patience: float,
+    pause: Callable[[float], None],
+) -> None:
+    """Lets each provider remove what no instance needs any more, until nothing of it waits for something else. Raises
+    ClusterctlError, naming what is left, after `patience` seconds."""
+    for name, provider in providers.items():
+        if not isinstance(provider, HasLeftovers):
+            continue
+        started, wait = clock(), FIRST_PAUSE
+        while True:
+            try:
+                waiting = provider.sweep()
+            except ProviderError as error:
+                waiting = [str(error)]
+            if not waiting:
+                break
+            if clock() - started > patience:
+                raise ClusterctlError(
+                    f"no instance is left, but provider {name} could not remove everything else within {patience:g} s: "
+                    f"{'; '.join(waiting)}. Mend the cause and run `clusterctl down` again"
+                )
+            progress(f"no instance is left; {'; '.join(waiting)}")
+            pause(wait)
+            wait = min(wait * 2, LONGEST_PAUSE)
 
 
 def _terminate(journal: Journal, watcher: Watcher, providers: Mapping[str, Provider], left: set[str]) -> list[str]:

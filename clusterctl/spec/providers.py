@@ -61,7 +61,14 @@ class AwsSettings(SpecModel):
     instance_profile: str = Field(
         default="", description="IAM instance profile of the head; default: one of the cluster's own."
     )
+    worker_profile: str = Field(default="", description="IAM instance profile of the workers; default: none.")
+    ssh_from: list[str] = Field(
+        default=[], description="Addresses that may reach port 22 of the nodes; `me` is this machine's. Default: none."
+    )
     tags: dict[str, str] = Field(default={}, description="Tags for everything that is created, besides ours.")
+    calls_per_second: Annotated[float, Field(gt=0)] = Field(
+        default=5, description="Calls to AWS per second at most; the account's other programs need some as well."
+    )
     endpoint_url: str = Field(default="", description="Another endpoint than AWS's own, for stand-ins.")
 
 

@@ -93,6 +93,13 @@ class HasConsole(Protocol):
 
 
 @runtime_checkable
+class HasMost(Protocol):
+    def most(self, pool: PoolRequest) -> int:
+        """How many nodes of the pool there can be at this moment, where that does not follow from money."""
+        ...
+
+
+@runtime_checkable
 class HasDoctor(Protocol):
     def doctor(self) -> list[tuple[str, bool, str]]:
         """(what was checked, ok, what to do) for `clusterctl doctor`."""
@@ -103,4 +110,12 @@ class HasDoctor(Protocol):
 class HasClusters(Protocol):
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """(cluster name, uid, instances) for everything of ours that this account or machine holds: gc and adopt."""
+        ...
+
+
+@runtime_checkable
+class HasLeftovers(Protocol):
+    def sweep(self) -> list[str]:
+        """Removes what a cluster without instances still has (security group, key pair ...). Idempotent. Returns a
+        sentence for each thing that cannot go yet and will later; raises ProviderError when something cannot go."""
         ...

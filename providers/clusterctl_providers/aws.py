@@ -1,0 +1,112 @@
+"""The AWS provider: nodes are EC2 instances in one region, launched in batches and known again by their tags.
+
+Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. Its parts: aws_calls (one
+token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_instances (lists), aws_offers (types, zones,
+prices), aws_network (subnets, security group, key pair, sweep), aws_images, aws_quotas, aws_doctor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from clusterctl.core.errors import BadRequest, ProviderError, Throttled
+from clusterctl.core.model import Observed, Offer
+from clusterctl_providers.aws_batches import BatchBook
+from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_doctor import examine
+from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_images import Images
+from clusterctl_providers.aws_instances import Listing
+from clusterctl_providers.aws_launch import Launcher
+from clusterctl_providers.aws_network import Network
+from clusterctl_providers.aws_offers import Offers
+from clusterctl_providers.aws_quotas import Quotas
+from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, ProviderContext
+
+_ID = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
+MOST_ENDS = 500  # instances in one TerminateInstances
+
+
+class AwsProvider:
+    name = "aws"
+    settle_seconds = 2.0  # so long DescribeInstances may lag behind
+
+    def __init__(self, context: ProviderContext) -> None:
+        settings = context.settings
+        self._calls = Calls(settings)
+        self.scopes: Sequence[str] = (self._calls.region,)
+        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid)
+        self._quotas = Quotas(self._calls)
+        self._listing = Listing(self._calls, context.uid)
+        self._offers = Offers(self._calls, self._network)
+        book = BatchBook(Path(context.state_dir) / "aws-launches")
+        self._launcher = Launcher(
+            self._calls, settings, self._network, Images(self._calls), self._quotas, self._listing, book
+        )
+
+    def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        return self._launcher.launch(requests)
+
+    def list(self) -> list[Observed]:
+        return [self._listing.observe(self.scopes[0])]
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        """Ends those that carry our uid; what AWS does not know (any more) has ended."""
+        wanted = self._listing.owned([i for i in dict.fromkeys(instance_ids) if _ID.fullmatch(i)])
+        failed: list[ProviderError] = []
+        for start in range(0, len(wanted), MOST_ENDS):
+            try:
+                self._end(wanted[start : start + MOST_ENDS])
+            except ProviderError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _end(self, ids: Sequence[str]) -> None:
+        """One unknown id makes EC2 refuse the whole call: it is left out and the call made again."""
+        left = [*ids]
+        while left:
+            what = f"ending {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
+            try:
+                self._calls.call("ec2", "terminate_instances", what, InstanceIds=left)
+                return
+            except Throttled:
+                raise
+            except BadRequest as error:
+                if error.__cause__ is None or code_of(error.__cause__) != "InvalidInstanceID.NotFound":
+                    raise
+                unknown = {match.group(0) for match in _ID.finditer(str(error.__cause__))} & set(left)
+                if not unknown:
+                    raise
+                left = [i for i in left if i not in unknown]
+
+    def offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._offers.of(pool)
+
+    def sweep(self) -> list[str]:
+        return self._network.sweep()
+
+    def console_log(self, instance_id: str) -> str:
+        if not _ID.fullmatch(instance_id):
+            return ""
+        try:
+            what = f"reading the console of {instance_id}"
+            answer = self._calls.call("ec2", "get_console_output", what, InstanceId=instance_id)
+        except BadRequest:
+            return ""
+        return str(answer.get("Output") or "")[-20_000:]
+
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        return examine(self._calls, self._quotas)
+
+    def find_clusters(self) -> list[tuple[str, str, int]]:
+        """Clusters with instances in this region, and those of which only a security group or a key is left."""
+        found = {uid: (name, count) for name, uid, count in self._listing.clusters()}
+        for name, uid in self._network.clusters():
+            found.setdefault(uid, (name, 0))
+        return sorted((name, uid, count) for uid, (name, count) in found.items())
+
+    def close(self) -> None:
+        self._calls.close()

@@ -1,0 +1,105 @@
+"""What `clusterctl doctor` asks AWS: who we are, and each permission by name, with calls that change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl.core.errors import AuthFailed, ProviderError, Throttled, UnknownOutcome
+from clusterctl_providers.aws_calls import Calls, permission
+from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_quotas import Quotas, quota_of
+
+Check = tuple[str, bool, str]
+_NOWHERE = "i-00000000000000000"
+_RULE = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "127.0.0.1/32"}]}]
+
+# what is called for real, since it only reads
+_READS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("ec2", "describe_vpcs", {}),
+    ("ec2", "describe_subnets", {}),
+    ("ec2", "describe_instances", {"MaxResults": 5}),
+    ("ec2", "describe_images", {"Owners": ["self"]}),
+    ("ec2", "describe_instance_types", {"InstanceTypes": ["t3.micro"]}),
+    ("ec2", "describe_instance_type_offerings", {"Filters": [{"Name": "instance-type", "Values": ["t3.micro"]}]}),
+    ("ec2", "describe_spot_price_history", {"InstanceTypes": ["t3.micro"], "MaxResults": 5}),
+    ("ec2", "describe_security_groups", {"MaxResults": 5}),
+    ("ec2", "describe_key_pairs", {}),
+    ("ec2", "describe_placement_groups", {}),
+    ("ec2", "describe_volumes", {"MaxResults": 5}),
+    ("ssm", "get_parameter", {"Name": "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"}),
+)
+# what is asked with DryRun: AWS says whether it would be allowed, and does nothing
+_CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("run_instances", {"InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}),
+    ("terminate_instances", {"InstanceIds": [_NOWHERE]}),
+    ("create_security_group", {"GroupName": "clusterctl-doctor", "Description": "asked by clusterctl doctor"}),
+    ("authorize_security_group_ingress", {"GroupId": "sg-00000000000000000", "IpPermissions": _RULE}),
+    ("authorize_security_group_egress", {"GroupId": "sg-00000000000000000", "IpPermissions": _RULE}),
+    ("delete_security_group", {"GroupId": "sg-00000000000000000"}),
+    ("import_key_pair", {"KeyName": "clusterctl-doctor", "PublicKeyMaterial": b"ssh-ed25519 AAAA"}),
+    ("delete_key_pair", {"KeyName": "clusterctl-doctor"}),
+    ("create_placement_group", {"GroupName": "clusterctl-doctor", "Strategy": "cluster"}),
+    ("delete_placement_group", {"GroupName": "clusterctl-doctor"}),
+    ("delete_volume", {"VolumeId": "vol-00000000000000000"}),
+    ("get_console_output", {"InstanceId": _NOWHERE}),
+)
+
+
+def examine(calls: Calls, quotas: Quotas) -> list[Check]:
+    """(what was checked, ok, what to do). Stops at the credentials when AWS does not know them."""
+    try:
+        me = calls.read("sts", "get_caller_identity", "asking AWS who we are")
+    except ProviderError as error:
+        return [("AWS accepts the credentials", False, str(error))]
+    checks: list[Check] = [(f"AWS knows us as {me['Arn']} in {calls.region}", True, "")]
+    checks += [_read(calls, service, operation, parameters) for service, operation, parameters in _READS]
+    checks += [_dry_run(calls, operation, parameters) for operation, parameters in _CHANGES]
+    checks += [_optional(calls), *_quotas(calls, quotas)]
+    return checks
+
+
+def _read(calls: Calls, service: str, operation: str, parameters: dict[str, Any]) -> Check:
+    return _verdict(calls, service, operation, parameters)
+
+
+def _dry_run(calls: Calls, operation: str, parameters: dict[str, Any]) -> Check:
+    return _verdict(calls, "ec2", operation, {**parameters, "DryRun": True})
+
+
+def _verdict(calls: Calls, service: str, operation: str, parameters: dict[str, Any]) -> Check:
+    """Any answer but a refusal for want of permission means that we may: AWS checks that first."""
+    action = permission(service, operation)
+    try:
+        calls.call(service, operation, f"checking {action}", **parameters)
+    except (AuthFailed, Throttled, UnknownOutcome) as error:
+        if error.__cause__ is None or code_of(error.__cause__) != "DryRunOperation":
+            return (f"permission {action}", False, str(error))
+    except ProviderError:
+        return (f"permission {action}", True, "")
+    return (f"permission {action}", True, "")
+
+
+def _optional(calls: Calls) -> Check:
+    """Without it the catalogue's prices are used: told, not held against the account."""
+    filters = [{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "t3.micro"}]
+    name = "prices of today (pricing:GetProducts)"
+    try:
+        calls.call(
+            "pricing", "get_products", "asking for a price", ServiceCode="AmazonEC2", Filters=filters, MaxResults=1
+        )
+    except ProviderError as error:
+        return (f"{name}: not to be had, those of the catalogue are used ({error})", True, "")
+    return (name, True, "")
+
+
+def _quotas(calls: Calls, quotas: Quotas) -> list[Check]:
+    checks: list[Check] = []
+    for instance_type, market in (("m6i.large", "on-demand"), ("g6.xlarge", "on-demand"), ("g6.xlarge", "spot")):
+        quota = quota_of(instance_type, market)
+        value = quotas.vcpus(quota)
+        if value is None:
+            checks.append((f"quota {quota.name!r}: not to be looked up (servicequotas:GetServiceQuota)", True, ""))
+        else:
+            fix = f"ask for more of {quota.name!r} under Service Quotas > Amazon EC2 in {calls.region}"
+            checks.append((f"quota {quota.name!r} is {value:g} vCPUs", value > 0, fix))
+    return checks

@@ -1,0 +1,90 @@
+"""Which machine image a node starts from: named by id, by SSM parameter or by owner and name, else Ubuntu's own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl_providers.aws_calls import Calls
+
+UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
+DEEP_LEARNING = "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+_DEBIAN_NAMES = {"x86_64": "amd64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Image:
+    id: str
+    root_device: str
+    arch: str
+
+
+class Images:
+    """Asks AWS once per image and process: a cluster's nodes all start from the same one."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._found: dict[tuple[str, str, bool], Image] = {}
+        self._lock = threading.Lock()
+
+    def find(self, wanted: str, arch: str, nvidia: bool) -> Image:
+        """`wanted`: "" | "ami-..." | "ssm:/path" | "OWNER/name pattern" (the newest that matches). Raises BadRequest
+        when there is none, or when it is for another architecture than `arch`."""
+        with self._lock:
+            key = (wanted, arch, nvidia)
+            if key not in self._found:
+                self._found[key] = self._look_up(wanted, arch, nvidia)
+            return self._found[key]
+
+    def _look_up(self, wanted: str, arch: str, nvidia: bool) -> Image:
+        if wanted.startswith("ami-"):
+            return self._describe(wanted, arch)
+        if wanted.startswith(("ssm:", "resolve:ssm:", "/")):
+            return self._describe(self._parameter(wanted.rpartition("ssm:")[2], arch), arch)
+        if "/" in wanted:
+            owner, _, name = wanted.partition("/")
+            return self._newest(owner, name, arch)
+        if wanted:
+            raise BadRequest(
+                f"image {wanted!r} is no AWS image: write ami-..., ssm:/path of a parameter, or OWNER/NAME"
+            )
+        default = DEEP_LEARNING.format(arch=arch) if nvidia else UBUNTU.format(arch=_DEBIAN_NAMES.get(arch, arch))
+        return self._describe(self._parameter(default, arch), arch)
+
+    def _parameter(self, name: str, arch: str) -> str:
+        what = f"reading the image id from the SSM parameter {name} in {self._calls.region}"
+        try:
+            return str(self._calls.read("ssm", "get_parameter", what, Name=name)["Parameter"]["Value"])
+        except BadRequest as error:
+            raise BadRequest(
+                f"{what}: there is none for {arch}; name an image of the pool by its id ({error})"
+            ) from error
+
+    def _describe(self, ami: str, arch: str) -> Image:
+        what = f"looking up the image {ami} in {self._calls.region}"
+        found = self._calls.read("ec2", "describe_images", what, ImageIds=[ami])["Images"]
+        if not found:
+            raise BadRequest(f"{what}: there is none; images belong to a region")
+        return _checked(found[0], arch)
+
+    def _newest(self, owner: str, name: str, arch: str) -> Image:
+        what = f"looking for an image {name!r} of owner {owner} in {self._calls.region}"
+        filters = [
+            {"Name": "name", "Values": [name]},
+            {"Name": "architecture", "Values": [arch]},
+            {"Name": "state", "Values": ["available"]},
+        ]
+        pages = self._calls.pages("ec2", "describe_images", what, Owners=[owner], Filters=filters)
+        found = [image for page in pages for image in page["Images"]]
+        if not found:
+            raise BadRequest(f"{what}: there is none for {arch}")
+        return _checked(max(found, key=lambda image: (image.get("CreationDate", ""), image["ImageId"])), arch)
+
+
+def _checked(image: dict[str, str], arch: str) -> Image:
+    if image.get("Architecture", arch) != arch:
+        raise BadRequest(f"the image {image['ImageId']} is for {image['Architecture']}, the instance type is {arch}")
+    if not image.get("RootDeviceName"):
+        raise ProviderError(f"the image {image['ImageId']} has no root device")
+    return Image(image["ImageId"], image["RootDeviceName"], image.get("Architecture", arch))

@@ -1,0 +1,274 @@
+"""Batches of nodes into RunInstances calls, and AWS's answers into one result per request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled, UnknownOutcome
+from clusterctl.core.model import Instance
+from clusterctl_providers.aws_batches import (
+    TAG_NODES,
+    Batch,
+    BatchBook,
+    batch_of,
+    make_batches,
+    nodes_tag,
+    shared_bootstrap,
+)
+from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_images import Images
+from clusterctl_providers.aws_instances import Listing
+from clusterctl_providers.aws_network import Network
+from clusterctl_providers.aws_quotas import Quotas, quota_of
+from clusterctl_providers.base import TAG_GENERATION, TAG_NODE, TAG_TOKEN, CreateRequest, CreateResult
+from clusterctl_providers.catalog import InstanceType, instance_types
+from clusterctl_providers.cloud_boot import user_data
+
+GIB = 1024**3
+DISK = 30 * GIB
+GPU_DISK = 100 * GIB  # the deep-learning image alone has more than 50
+Results = dict[str, CreateResult]  # by node token
+
+
+class Launcher:
+    def __init__(
+        self,
+        calls: Calls,
+        settings: Mapping[str, Any],
+        network: Network,
+        images: Images,
+        quotas: Quotas,
+        listing: Listing,
+        book: BatchBook,
+    ) -> None:
+        self._calls, self._settings = calls, settings
+        self._network, self._images, self._quotas = network, images, quotas
+        self._listing, self._book = listing, book
+        self._types: dict[str, InstanceType] = {}
+
+    def launch(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        """A result per request, in order. What an earlier call has begun is asked for again, exactly as it was."""
+        results: Results = {}
+        with self._book.locked():
+            fresh: dict[str, CreateRequest] = {}
+            for request in requests:
+                begun = self._book.find(request.token)
+                if begun is None:
+                    fresh[request.token] = request
+                elif request.token not in results:
+                    results |= self._again(*begun)
+            walls: dict[str, ProviderError] = {}  # offers that turned us down, and "" for all of AWS
+            for batch in make_batches(list(fresh.values())):
+                results |= self._first(batch, walls)
+        return [results[request.token] for request in requests]
+
+    # ------------------------------------------------------------ calls
+
+    def _first(self, requests: list[CreateRequest], walls: dict[str, ProviderError]) -> Results:
+        offer = requests[0].offer
+        wall = walls.get("") or walls.get(offer.key)
+        if wall:
+            return _all(requests, wall)
+        try:
+            self._check_quota(requests[0])
+            batch = batch_of(requests)
+            parameters = self._parameters(batch, requests)
+        except ProviderError as error:
+            walls[offer.key] = error
+            return _all(requests, _before_the_call(error))
+        self._book.write(batch, parameters)
+        results = self._run(batch, parameters)
+        wall = next((r for r in results.values() if isinstance(r, ProviderError)), None)
+        if isinstance(wall, QuotaExceeded) and len(requests) > 1 and not _any_launched(results):
+            middle = len(requests) // 2  # a quota is all or nothing in a call: take what still fits
+            return self._first(requests[:middle], walls) | self._first(requests[middle:], walls)
+        if isinstance(wall, NoCapacity | QuotaExceeded | BadRequest):
+            walls[offer.key] = wall
+        elif wall:
+            walls[""] = wall
+        return results
+
+    def _run(self, batch: Batch, parameters: dict[str, Any]) -> Results:
+        what = (
+            f"launching {_names(batch)} ({parameters['InstanceType']}, {_market(parameters)}) in {self._calls.region}"
+        )
+        quota = quota_of(parameters["InstanceType"], _market(parameters)).name
+        try:
+            answer = self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
+        except ProviderError as error:
+            if error.__cause__ is not None and code_of(error.__cause__) == "IdempotentParameterMismatch":
+                return self._shown(batch, error)
+            if not isinstance(error, UnknownOutcome | Throttled):
+                self._book.forget(batch)
+            return dict.fromkeys(batch.node_tokens, error)
+        found = {int(row.get("AmiLaunchIndex") or 0): row for row in answer["Instances"]}
+        results: Results = {}
+        for index, token in enumerate(batch.node_tokens):
+            row = found.get(index)
+            if row is None:
+                text = f"{what}: AWS had capacity for {len(found)} of {len(batch.members)}; the next offer is tried"
+                results[token] = NoCapacity(text)
+            else:
+                results[token] = self._listing.remember(row, *batch.members[index])
+        return results
+
+    def _again(self, batch: Batch, parameters: dict[str, Any]) -> Results:
+        """A call whose outcome the caller does not know: what is there is taken, else the call is made again."""
+        try:
+            shown = self._listing.by_client_token(batch)
+            if not shown:
+                results = self._run(batch, parameters)
+                shown = self._listing.by_client_token(batch) if _any_launched(results) else {}
+                return {**results, **shown}
+        except ProviderError as error:
+            unknown = error if isinstance(error, Throttled) else UnknownOutcome(str(error))
+            return dict.fromkeys(batch.node_tokens, unknown)
+        missing = NoCapacity(f"launching {_names(batch)}: AWS had capacity for {len(shown)} of {len(batch.members)}")
+        return {token: shown.get(token, missing) for token in batch.node_tokens}
+
+    def _shown(self, batch: Batch, error: ProviderError) -> Results:
+        """This ClientToken was used with other parameters: the instances of that call are ours, if they show."""
+        try:
+            shown = self._listing.by_client_token(batch)
+        except ProviderError as trouble:
+            return dict.fromkeys(batch.node_tokens, UnknownOutcome(str(trouble)))
+        return {token: shown.get(token, UnknownOutcome(str(error))) for token in batch.node_tokens}
+
+    # ------------------------------------------------------------ what a call says
+
+    def _check_quota(self, request: CreateRequest) -> None:
+        """Refuses what cannot be launched even alone, without a call."""
+        offer = request.offer
+        quota = quota_of(offer.instance_type, offer.market)
+        limit = self._quotas.vcpus(quota)
+        wanted = self._type(offer.instance_type).vcpus
+        if limit is not None and limit < wanted:
+            raise QuotaExceeded(
+                f"{offer.instance_type} has {wanted} vCPUs, the quota {quota.name!r} in {self._calls.region} is {limit:g}: ask "
+                "for more under Service Quotas > Amazon EC2 in the AWS console, or name other instance types",
+                quota=quota.name,
+            )
+
+    def _type(self, name: str) -> InstanceType:
+        if not self._types:
+            self._types = {machine.name: machine for machine in instance_types("aws")}
+        if name not in self._types:
+            raise BadRequest(
+                f"AWS has no instance type {name!r} that the catalogue knows: name another one in `instances`"
+            )
+        return self._types[name]
+
+    def _parameters(self, batch: Batch, requests: Sequence[CreateRequest]) -> dict[str, Any]:
+        request, offer = requests[0], requests[0].offer
+        spec, machine = request.pool.spec, self._type(requests[0].offer.instance_type)
+        image = self._images.find(str(spec.get("image") or ""), machine.arch, machine.gpu_vendor == "nvidia")
+        gang = bool(spec.get("one_zone"))
+        least = len(requests) if gang else 1
+        disk = int(spec.get("disk") or (GPU_DISK if machine.gpu_vendor == "nvidia" else DISK))
+        parameters: dict[str, Any] = {
+            "ClientToken": batch.token,
+            "ImageId": image.id,
+            "InstanceType": machine.name,
+            "MinCount": least,
+            "MaxCount": len(requests),
+            "UserData": self._user_data(requests),
+            "InstanceInitiatedShutdownBehavior": "terminate",
+            "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+            "BlockDeviceMappings": [_root(image.root_device, disk)],
+            "TagSpecifications": self._tags(batch, request),
+            **self._place(request, machine, gang),
+        }
+        if offer.market == "spot":
+            options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+            parameters["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+        key = self._network.key_name()
+        if key:
+            parameters["KeyName"] = key
+        profile = str(self._settings.get("instance_profile" if request.pool.role == "head" else "worker_profile") or "")
+        if profile:
+            parameters["IamInstanceProfile"] = {"Arn" if profile.startswith("arn:") else "Name": profile}
+        return parameters
+
+    def _place(self, request: CreateRequest, machine: InstanceType, gang: bool) -> dict[str, Any]:
+        """Subnet, security group, and for gangs of one zone a placement group and the fast network card."""
+        zone = request.offer.zone
+        subnets = self._network.subnets()
+        if zone not in subnets:
+            raise NoCapacity(f"zone {zone} has no subnet of this cluster; it has {', '.join(subnets)}")
+        groups = self._network.security_groups()
+        placed: dict[str, Any] = {}
+        if gang:
+            placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}
+        cards = self._efa_cards(machine) if gang else 0
+        if not cards:
+            return {**placed, "SubnetId": subnets[zone], "SecurityGroupIds": groups}
+        interfaces = [
+            {
+                "DeviceIndex": 0 if card == 0 else 1,
+                "NetworkCardIndex": card,
+                "InterfaceType": "efa" if card == 0 else "efa-only",
+                "SubnetId": subnets[zone],
+                "Groups": groups,
+                "DeleteOnTermination": True,
+            }
+            for card in range(cards)
+        ]
+        return {**placed, "NetworkInterfaces": interfaces}
+
+    def _efa_cards(self, machine: InstanceType) -> int:
+        """How many network cards of this type speak EFA; 0 = none."""
+        what = f"looking up the network cards of {machine.name}"
+        found = self._calls.read("ec2", "describe_instance_types", what, InstanceTypes=[machine.name])["InstanceTypes"]
+        facts = found[0].get("NetworkInfo", {}) if found else {}
+        if not facts.get("EfaSupported"):
+            return 0
+        return int(facts.get("EfaInfo", {}).get("MaximumEfaInterfaces") or 1)
+
+    def _user_data(self, requests: Sequence[CreateRequest]) -> str:
+        boot = {**shared_bootstrap(requests[0]), "provider": "aws", "shutdown": "poweroff"}
+        nodes = [(r.node_id, r.generation, str(r.bootstrap.get("join_token", ""))) for r in requests]
+        return user_data(boot, nodes)
+
+    def _tags(self, batch: Batch, request: CreateRequest) -> list[dict[str, Any]]:
+        tags = {**dict(self._settings.get("tags") or {}), **request.tags}
+        if len(batch.members) > 1:
+            for name in (TAG_NODE, TAG_GENERATION, TAG_TOKEN):
+                tags.pop(name, None)
+            tags[TAG_NODES] = nodes_tag(batch.members)
+        kinds = ["instance", "volume", "network-interface"]
+        if request.offer.market == "spot":
+            kinds.append("spot-instances-request")
+        tags["Name"] = f"{self._network.name}-{request.pool.name}"
+        pairs = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+        return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
+
+
+def _root(device: str, size: int) -> dict[str, Any]:
+    gib = -(-size // GIB)
+    ebs = {"VolumeType": "gp3", "VolumeSize": gib, "Encrypted": True, "DeleteOnTermination": True}
+    return {"DeviceName": device, "Ebs": ebs}
+
+
+def _before_the_call(error: ProviderError) -> ProviderError:
+    """Nothing was launched: what is unknown about a preparation is no unknown launch, the same token comes again."""
+    return Throttled(str(error), retry_after=2.0) if isinstance(error, UnknownOutcome) else error
+
+
+def _any_launched(results: Results) -> bool:
+    return any(isinstance(result, Instance) for result in results.values())
+
+
+def _all(requests: Sequence[CreateRequest], error: ProviderError) -> Results:
+    return {request.token: error for request in requests}
+
+
+def _names(batch: Batch) -> str:
+    return (
+        batch.members[0][0] if len(batch.members) == 1 else f"{len(batch.members)} nodes ({nodes_tag(batch.members)})"
+    )
+
+
+def _market(parameters: Mapping[str, Any]) -> str:
+    return "spot" if parameters.get("InstanceMarketOptions") else "on-demand"

@@ -1,0 +1,285 @@
+"""What a cluster needs around its instances: subnets that exist, and a security group, key pair and placement groups
+of its own, tagged with its uid and removed by `sweep`."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
+
+SUBNETS_LAST = 600.0  # seconds
+WHO_AM_I = "https://checkip.amazonaws.com"
+
+
+class Network:
+    def __init__(
+        self,
+        calls: Calls,
+        settings: Mapping[str, Any],
+        auth: Mapping[str, Any],
+        cluster: str,
+        uid: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._calls, self._settings, self._auth = calls, settings, auth
+        self._cluster, self._uid = cluster, uid
+        self._clock = clock
+        self._vpc = ""
+        self._subnets: dict[str, str] = {}
+        self._subnets_until = 0.0
+        self._group = ""
+        self._key: str | None = None
+        self._placement: set[str] = set()
+        self._lock = threading.RLock()
+
+    @property
+    def name(self) -> str:
+        """Names of what is made: the cluster's and enough of its uid to be the only one."""
+        return f"clusterctl-{self._cluster}-{self._uid[:8]}"
+
+    def tags(self, kind: str, **more: str) -> list[dict[str, Any]]:
+        """TagSpecifications for something new; the user's tags never replace ours."""
+        pairs = {**dict(self._settings.get("tags") or {}), "Name": self.name, **more}
+        pairs |= {TAG_CLUSTER: self._cluster, TAG_UID: self._uid}
+        return [{"ResourceType": kind, "Tags": [{"Key": k, "Value": v} for k, v in pairs.items()]}]
+
+    # ------------------------------------------------------------ what exists
+
+    def subnets(self) -> dict[str, str]:
+        """Zone -> subnet, the one with the most free addresses where a zone has several."""
+        with self._lock:
+            if self._clock() >= self._subnets_until:
+                self._subnets = self._read_subnets()
+                self._subnets_until = self._clock() + SUBNETS_LAST
+            return dict(self._subnets)
+
+    def _read_subnets(self) -> dict[str, str]:
+        named = list(self._settings.get("subnets") or [])
+        vpc = str(self._settings.get("vpc") or "default")
+        what = f"listing the subnets of {', '.join(named) or f'VPC {vpc}'} in {self._calls.region}"
+        if named:
+            pages = self._calls.pages("ec2", "describe_subnets", what, SubnetIds=named)
+        else:
+            filters = [{"Name": "vpc-id", "Values": [self._vpc_id(vpc)]}]
+            pages = self._calls.pages("ec2", "describe_subnets", what, Filters=filters)
+        found = [subnet for page in pages for subnet in page["Subnets"]]
+        if not found:
+            raise BadRequest(f"{what}: there is none; name some under `provider: {{aws: {{subnets: [...]}}}}`")
+        self._vpc = found[0]["VpcId"]
+        found.sort(
+            key=lambda s: (not s.get("DefaultForAz"), -int(s.get("AvailableIpAddressCount") or 0), s["SubnetId"])
+        )
+        subnets: dict[str, str] = {}
+        for subnet in found:
+            subnets.setdefault(subnet["AvailabilityZone"], subnet["SubnetId"])
+        return dict(sorted(subnets.items()))
+
+    def _vpc_id(self, wanted: str) -> str:
+        if wanted != "default":
+            return wanted
+        what = f"looking for the default VPC in {self._calls.region}"
+        filters = [{"Name": "is-default", "Values": ["true"]}]
+        vpcs = self._calls.read("ec2", "describe_vpcs", what, Filters=filters)["Vpcs"]
+        if not vpcs:
+            raise BadRequest(f"{what}: this account has none; name one under `provider: {{aws: {{vpc: vpc-...}}}}`")
+        return str(vpcs[0]["VpcId"])
+
+    # ------------------------------------------------------------ what is made
+
+    def security_groups(self) -> list[str]:
+        """The user's, else the cluster's own: all traffic among its nodes, SSH from `ssh_from`, nothing else inward."""
+        given = list(self._settings.get("security_groups") or [])
+        with self._lock:
+            if not given and not self._group:
+                self._group = self._find_group() or self._make_group()
+            return given or [self._group]
+
+    def _find_group(self) -> str:
+        what = f"looking for the security group of cluster {self._cluster}"
+        found = self._calls.read("ec2", "describe_security_groups", what, Filters=self._mine())["SecurityGroups"]
+        return self._open_group(str(found[0]["GroupId"])) if found else ""
+
+    def _make_group(self) -> str:
+        self.subnets()
+        what = f"making the security group {self.name} in {self._vpc}"
+        try:
+            made = self._calls.call(
+                "ec2", "create_security_group", what,
+                GroupName=self.name, Description=f"nodes of the clusterctl cluster {self._cluster}", VpcId=self._vpc,
+                TagSpecifications=self.tags("security-group"),
+            )  # fmt: skip
+        except BadRequest as error:
+            if error.__cause__ is None or code_of(error.__cause__) != "InvalidGroup.Duplicate":
+                raise
+            filters = [{"Name": "group-name", "Values": [self.name]}, *self._mine()]  # another process was faster
+            found = self._calls.read("ec2", "describe_security_groups", what, Filters=filters)["SecurityGroups"]
+            if not found:
+                raise
+            made = found[0]
+        return self._open_group(str(made["GroupId"]))
+
+    def _open_group(self, group: str) -> str:
+        """Repeated on a group that is found, since the process that made it may have died before it was opened."""
+        inside = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
+        self._allow("authorize_security_group_ingress", group, [inside])
+        self._allow("authorize_security_group_egress", group, [inside])  # EFA wants it beside the rule for all
+        for cidr in self._settings.get("ssh_from") or []:
+            rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": _cidr(str(cidr))}]}
+            self._allow("authorize_security_group_ingress", group, [rule])
+        return group
+
+    def _allow(self, operation: str, group: str, rules: list[dict[str, Any]]) -> None:
+        try:
+            self._calls.call(
+                "ec2", operation, f"opening the security group {group}", GroupId=group, IpPermissions=rules
+            )
+        except BadRequest as error:
+            if error.__cause__ is None or code_of(error.__cause__) != "InvalidPermission.Duplicate":
+                raise
+
+    def key_name(self) -> str:
+        """The cluster's key pair, imported from the public half of `auth.key`; "" when the spec names no key."""
+        with self._lock:
+            if self._key is None:
+                path = str(self._auth.get("key") or "")
+                self._key = self._import_key(Path(path).expanduser()) if path else ""
+            return self._key
+
+    def _import_key(self, path: Path) -> str:
+        public = public_key(path)
+        what = f"importing the public key of {path} as {self.name}"
+        try:
+            self._calls.call(
+                "ec2", "import_key_pair", what,
+                KeyName=self.name, PublicKeyMaterial=public, TagSpecifications=self.tags("key-pair"),
+            )  # fmt: skip
+        except BadRequest as error:
+            if error.__cause__ is None or code_of(error.__cause__) != "InvalidKeyPair.Duplicate":
+                raise
+        return self.name
+
+    def placement_group(self, pool: str, zone: str) -> str:
+        """Nodes of a pool with `one_zone` sit close together, for its gangs."""
+        name = f"{self.name}-{pool}-{zone}"
+        with self._lock:
+            if name not in self._placement:
+                try:
+                    self._calls.call(
+                        "ec2", "create_placement_group", f"making the placement group {name}",
+                        GroupName=name, Strategy="cluster", TagSpecifications=self.tags("placement-group"),
+                    )  # fmt: skip
+                except BadRequest as error:
+                    if error.__cause__ is None or code_of(error.__cause__) != "InvalidPlacementGroup.Duplicate":
+                        raise
+                self._placement.add(name)
+            return name
+
+    # ------------------------------------------------------------ and removed
+
+    def sweep(self) -> list[str]:
+        """Removes what was made for this cluster beside instances. Returns a sentence for each thing that has to wait
+        (an instance that has just ended holds its network card for some seconds)."""
+        with self._lock:
+            waiting: list[str] = []
+            for volume in self._volumes():
+                waiting += self._remove("delete_volume", f"the volume {volume}", VolumeId=volume)
+            for group in self._placement_groups():
+                waiting += self._remove("delete_placement_group", f"the placement group {group}", GroupName=group)
+            for key in self._keys():
+                waiting += self._remove("delete_key_pair", f"the key pair {key}", KeyPairId=key)
+            what = f"looking for security groups of cluster {self._cluster}"
+            groups = self._calls.read("ec2", "describe_security_groups", what, Filters=self._mine())["SecurityGroups"]
+            for group in groups:
+                name = group["GroupId"]
+                waiting += self._remove("delete_security_group", f"the security group {name}", GroupId=name)
+            self._group, self._key = "", None
+            self._placement.clear()
+            return waiting
+
+    def _volumes(self) -> list[str]:
+        """Data volumes that outlived their instance; those in use go with it."""
+        filters = [*self._mine(), {"Name": "status", "Values": ["available"]}]
+        what = f"looking for volumes of cluster {self._cluster}"
+        pages = self._calls.pages("ec2", "describe_volumes", what, Filters=filters)
+        return [volume["VolumeId"] for page in pages for volume in page["Volumes"]]
+
+    def _placement_groups(self) -> list[str]:
+        what = f"looking for placement groups of cluster {self._cluster}"
+        found = self._calls.read("ec2", "describe_placement_groups", what, Filters=self._mine())
+        return [group["GroupName"] for group in found["PlacementGroups"] if group.get("State") != "deleting"]
+
+    def _keys(self) -> list[str]:
+        what = f"looking for key pairs of cluster {self._cluster}"
+        found = self._calls.read("ec2", "describe_key_pairs", what, Filters=self._mine())
+        return [pair["KeyPairId"] for pair in found["KeyPairs"]]
+
+    def _remove(self, operation: str, thing: str, **parameters: Any) -> list[str]:
+        try:
+            self._calls.call("ec2", operation, f"removing {thing}", **parameters)
+        except ProviderError as error:
+            code = code_of(error.__cause__) if error.__cause__ else ""
+            if code.endswith(("NotFound", ".Unknown")):
+                return []
+            if code in ("DependencyViolation", "InvalidPlacementGroup.InUse", "VolumeInUse"):
+                return [f"{thing} is still in use"]
+            raise
+        return []
+
+    def clusters(self) -> list[tuple[str, str]]:
+        """(cluster, uid) of every security group and key pair in this region that carries a uid."""
+        filters = [{"Name": "tag-key", "Values": [TAG_UID]}]
+        what = f"looking for clusters in {self._calls.region}"
+        rows = self._calls.read("ec2", "describe_security_groups", what, Filters=filters)["SecurityGroups"]
+        rows = rows + self._calls.read("ec2", "describe_key_pairs", what, Filters=filters)["KeyPairs"]
+        tags = [{tag["Key"]: tag["Value"] for tag in row.get("Tags") or ()} for row in rows]
+        return sorted({(found.get(TAG_CLUSTER, ""), found[TAG_UID]) for found in tags if TAG_UID in found})
+
+    def _mine(self) -> list[dict[str, Any]]:
+        return [{"Name": f"tag:{TAG_UID}", "Values": [self._uid]}]
+
+
+def _cidr(text: str) -> str:
+    """An address or network as a CIDR. "me" is this machine as the internet sees it."""
+    if text == "me":
+        text = own_address()
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise BadRequest(f"`ssh_from` has {text!r}, which is no address, no network and not `me`") from None
+
+
+def own_address() -> str:
+    """The public address from which this machine reaches AWS."""
+    try:
+        with urllib.request.urlopen(WHO_AM_I, timeout=10) as answer:
+            return answer.read(100).decode().strip()
+    except (OSError, ValueError) as error:
+        raise ProviderError(
+            f"the address of this machine could not be found out at {WHO_AM_I} ({error}); write it under "
+            "`provider: {aws: {ssh_from: [...]}}`"
+        ) from error
+
+
+def public_key(path: Path) -> bytes:
+    """The public half of a private key file: its .pub file, else taken from the key itself."""
+    beside = path.with_name(f"{path.name}.pub")
+    try:
+        if beside.exists():
+            return beside.read_bytes().strip()
+        from cryptography.hazmat.primitives import serialization
+
+        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+        return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    except (OSError, ValueError, TypeError) as error:
+        raise BadRequest(
+            f"the public half of {path} is not to be had ({error}); write it to {beside}: ssh-keygen -y -f {path} > {beside}"
+        ) from error

@@ -1,0 +1,31 @@
+"""User data of a cloud machine: a fixed script, then one JSON document that the script reads as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from clusterctl.core.errors import BadRequest
+
+LIMIT = 16 * 1024  # bytes of user data that EC2 takes
+
+
+@lru_cache(maxsize=1)
+def boot_script() -> str:
+    return resources.files("clusterctl_templates").joinpath("cloud-init").joinpath("node.sh").read_text(encoding="utf-8")
+
+
+def user_data(boot: Mapping[str, Any], nodes: Sequence[tuple[str, int, str]]) -> str:
+    """`boot` is what all nodes of a launch share, `nodes` are (node id, generation, join token) by launch index. The
+    one-time join tokens are the only secrets in it. Raises BadRequest beyond 16 KiB."""
+    document = json.dumps({"boot": dict(boot), "nodes": [list(node) for node in nodes]}, separators=(",", ":"))
+    text = f"{boot_script().rstrip()}\n{document}\n"
+    if len(text.encode()) > LIMIT:
+        raise BadRequest(
+            f"the user data of {len(nodes)} nodes has {len(text.encode())} bytes, over the {LIMIT} that a cloud takes: "
+            "shorten the cluster's labels or resources"
+        )
+    return text

@@ -1,0 +1,141 @@
+#!/bin/sh
+# The first thing a new cloud machine runs, as root, once. It is the same for every node: what differs is the JSON
+# document after the last line, which python reads as data. It finds a Python >= 3.10, fetches the agent from a head of
+# the cluster (TLS, pinned to the cluster's own CA), checks its digest, and starts it.
+for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3 /opt/clusterctl/bin/python3; do
+  if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    exec "$python" - "$0" <<'CLUSTERCTL_PYTHON'
+import hashlib, http.client, json, os, shutil, socket, ssl, subprocess, sys, time, urllib.request
+
+STATE = "/var/lib/clusterctl"
+METADATA = "http://169.254.169.254/latest"
+
+
+def say(text):
+    line = "clusterctl: " + text
+    print(line, flush=True)
+    try:
+        with open("/dev/console", "w") as console:
+            console.write(line + "\n")
+    except OSError:
+        pass
+
+
+def read_document(path):
+    with open(path, encoding="utf-8") as file:
+        return json.loads(file.read().rpartition("\n#clusterctl-document\n")[2])
+
+
+def metadata(path):
+    ask = urllib.request.Request(METADATA + "/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "300"})
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    token = direct.open(ask, timeout=5).read().decode()
+    get = urllib.request.Request(METADATA + "/meta-data/" + path, headers={"X-aws-ec2-metadata-token": token})
+    return direct.open(get, timeout=5).read().decode()
+
+
+def who_am_i(nodes, until):
+    """Our entry among the nodes of this launch: the launch index says which."""
+    while len(nodes) > 1:
+        try:
+            return nodes[int(metadata("ami-launch-index"))]
+        except (OSError, ValueError) as error:
+            if time.monotonic() > until:
+                raise
+            say("the metadata service does not answer (%s), trying again" % error)
+            time.sleep(1)
+    return nodes[0]
+
+
+class Pinned(http.client.HTTPSConnection):
+    """TLS to a head by address: its certificate names the cluster, not a host."""
+
+    def __init__(self, host, port, boot):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=boot["ca_pem"])
+        super().__init__(host, port, timeout=20, context=context)
+        self.server_name, self.pinned = "head-%s.clusterctl.internal" % boot["uid"], context
+
+    def connect(self):
+        raw = socket.create_connection((self.host, self.port), self.timeout)
+        self.sock = self.pinned.wrap_socket(raw, server_hostname=self.server_name)
+
+
+def fetch(boot, until):
+    """The agent's bytes, with the digest that the document names; tries all heads in turn until time is up."""
+    pause = 0.2
+    while True:
+        for head in boot["heads"]:
+            host, _, port = head.rpartition(":")
+            try:
+                connection = Pinned(host.strip("[]"), int(port), boot)
+                connection.request("GET", "/bundle/" + boot["bundle_digest"])
+                answer = connection.getresponse()
+                data = answer.read()
+                if answer.status != 200:
+                    raise OSError("it answered %d" % answer.status)
+                if hashlib.sha256(data).hexdigest() != boot["bundle_digest"]:
+                    raise OSError("the agent's digest is wrong")
+                return data
+            except (OSError, http.client.HTTPException) as error:
+                say("no agent from the head at %s yet: %s" % (head, error))
+        if time.monotonic() > until:
+            raise OSError("no head gave the agent in time")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 5)
+
+
+def write(path, data, mode):
+    descriptor = os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    os.replace(path + ".part", path)
+
+
+def start(agent, bootstrap):
+    """Under systemd where it is in charge (it then outlives this script's unit), else in a session of its own."""
+    command = [sys.executable, agent, "--bootstrap", bootstrap]
+    if os.path.isdir("/run/systemd/system") and shutil.which("systemd-run"):
+        unit = ["systemd-run", "--unit=clusterctl-agent", "--collect", "--property=KillMode=mixed", "--property=LimitNOFILE=1048576",
+                "--property=Restart=on-failure", "--property=RestartPreventExitStatus=0 2 3 4 5", "--setenv=HOME=/root"]
+        if subprocess.run(unit + command).returncode == 0:
+            return
+    with open(STATE + "/agent.log", "ab") as log:
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=STATE)
+
+
+def power_off(reason):
+    say(reason + "; turning this machine off")
+    for command in (["systemctl", "poweroff"], ["shutdown", "-h", "now"], ["poweroff"]):
+        try:
+            if subprocess.run(command, timeout=30).returncode == 0:
+                return
+        except (OSError, subprocess.SubprocessError):
+            pass
+
+
+def main():
+    os.makedirs(STATE, mode=0o700, exist_ok=True)
+    document = read_document(sys.argv[1])
+    boot = document["boot"]
+    until = time.monotonic() + float(boot.get("orphan_timeout") or 900)
+    try:
+        node_id, generation, secret = who_am_i(document["nodes"], until)
+        boot.update(node_id=node_id, generation=generation, join_token=secret)
+        write(STATE + "/agent.pyz", fetch(boot, until), 0o755)
+    except (OSError, ValueError, LookupError) as error:
+        return power_off("this node cannot join its cluster: %s" % error)
+    write(STATE + "/bootstrap.json", json.dumps(boot).encode(), 0o600)
+    say("starting the agent of %s" % node_id)
+    start(STATE + "/agent.pyz", STATE + "/bootstrap.json")
+
+
+main()
+CLUSTERCTL_PYTHON
+  fi
+done
+echo "clusterctl: no Python >= 3.10 on this image: choose another image of the pool; turning this machine off in 15 minutes" | tee /dev/console
+shutdown -h +15 2>/dev/null || { sleep 900; poweroff; }
+exit 1
+#clusterctl-document
