@@ -49,6 +49,11 @@ class Blocks:
             for pool in pools:
                 self._block(f"{pool}/", now + wait, error.code, reason)
 
+    def capacity_returned(self) -> None:
+        """Forgets every lack of capacity."""
+        self._blocks = {k: block for k, block in self._blocks.items() if block.code != NoCapacity.code}
+        self._refusals.clear()
+
     def granted(self, offer: Offer) -> None:
         """A launch of `offer` went through: the next refusal starts with a short wait again."""
         self._refusals.pop(offer.key, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from clusterctl_providers.base import PoolRequest, Provider
+from clusterctl_providers.base import HasMost, PoolRequest, Provider
 
 from clusterctl.core.model import Node, Offer
 
@@ -28,13 +28,23 @@ class PoolBook:
             self._offers_until = 0.0
 
     def offers(self, now: float, refresh: bool) -> tuple[Offer, ...]:
-        if refresh or now >= self._offers_until:
+        if refresh or now >= self._offers_until or self._lag_behind():
             self._offers = {
                 name: tuple(self._providers[self.provider_name(name)].offers(pool))
                 for name, pool in sorted(self._pools.items())
             }
             self._offers_until = now + OFFERS_LAST
         return self.known_offers(self._offers)
+
+    def _lag_behind(self) -> bool:
+        """Whether some provider's offers change from one moment to the next (`offers_last` 0), as free machines do."""
+        return any(getattr(provider, "offers_last", OFFERS_LAST) == 0.0 for provider in self._providers.values())
+
+    def most(self, pool: str) -> int | None:
+        """How many nodes of the pool its provider can have at all; None = as many as one pays for."""
+        request = self._pools.get(pool)
+        provider = self._providers.get(self.provider_name(pool)) if request else None
+        return provider.most(request) if request and isinstance(provider, HasMost) else None
 
     def known_offers(self, pools: Iterable[str]) -> tuple[Offer, ...]:
         return tuple(offer for pool in pools for offer in self._offers.get(pool, ()))

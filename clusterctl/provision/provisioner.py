@@ -88,6 +88,7 @@ class Provisioner:
         self._watcher = Watcher(journal, self.providers, uid)
         self._retry_at: dict[str, float] = {}  # launch token or instance id -> when to call create or terminate again
         self._tries: dict[str, int] = {}  # launch token or instance id -> calls without a clear outcome so far
+        self._capacity_returned = False
         self._ended: set[str] = set()  # instance ids whose end a provider has accepted
         self._pools = PoolBook(self.providers, self._watcher.provider_of_pool)
         self._pools.use(pools)
@@ -122,7 +123,18 @@ class Provisioner:
         """Instance id -> in how many lists in a row it was seen."""
         return self._watcher.sightings
 
+    def capacity_returned(self) -> None:
+        """Something that was taken is free again: offers without capacity may be tried again."""
+        self._capacity_returned = True
+
+    def most(self, pool: str) -> int | None:
+        """How many nodes of the pool there can be at all, where its provider has only so many machines."""
+        return self._pools.most(pool)
+
     def blocks(self, now: float) -> tuple[Block, ...]:
+        if self._capacity_returned:
+            self._capacity_returned = False
+            self._blocks.capacity_returned()
         return self._blocks.in_force(now)
 
     def failures(self, now: float, window: float = 3600.0) -> tuple[tuple[str, float], ...]:
@@ -339,12 +351,14 @@ class Provisioner:
         """Why an end must not be carried out: it was planned for another generation, or for what is not ours to end."""
         if node and node.instance_id and action.instance_id not in ("", node.instance_id):
             return f"{node.id} is instance {node.instance_id} by now, not {action.instance_id}: nothing was ended"
+        if action.node_id:
+            return ""
         owner = next((n for n in self.journal.nodes().values() if n.instance_id == action.instance_id), None)
-        if not action.node_id and owner:
+        if owner:
             return (
                 f"{action.instance_id} belongs to {owner.id}, the plan took it for one without owner: nothing was ended"
             )
-        if not action.node_id and action.instance_id not in self._watcher.sightings:
+        if action.instance_id not in self._watcher.sightings:
             return f"{action.instance_id} was not seen with this cluster's uid: nothing was ended"
         return ""
 

@@ -82,7 +82,8 @@ class FakeProvider:
             trouble = self._trouble("list", now)
             if trouble:
                 return [Observed(scope, (), False, at, str(trouble)) for scope in self.scopes]
-            return [self._list_scope(scope, now, at) for scope in self.scopes]
+            listed = [i for i in self._ours() if self._is_listed(i, now)]
+            return [self._list_scope(scope, listed, now, at) for scope in self.scopes]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         with self._cloud.change():
@@ -227,15 +228,16 @@ class FakeProvider:
     def _address(self, number: int, now: float, offer_key: str) -> str:
         if self._boots:
             return "127.0.0.1"
-        ended = [i for i in self._cloud.instances() if not i.lives(now)]
-        if ended and self._struck("address_reuse", now, offer=offer_key):
-            return max(ended, key=lambda i: (i.end(), i.number)).address
+        if any(fault.kind == "address_reuse" for fault in self._faults):
+            ended = [i for i in self._cloud.instances() if not i.lives(now)]
+            if ended and self._struck("address_reuse", now, offer=offer_key):
+                return max(ended, key=lambda i: (i.end(), i.number)).address
         return f"10.{64 + number // 65536 % 64}.{number // 256 % 256}.{number % 256}"
 
     # ------------------------------------------------------------ list
 
-    def _list_scope(self, scope: str, now: float, at: float) -> Observed:
-        rows = [i for i in self._ours() if i.zone == scope and self._is_listed(i, now)]
+    def _list_scope(self, scope: str, listed: Sequence[FakeInstance], now: float, at: float) -> Observed:
+        rows = [i for i in listed if i.zone == scope]
         if self._struck("partial_list", now, scope=scope):
             half = tuple(self._show(i, now) for i in rows[: len(rows) // 2])
             return Observed(scope, half, False, at, f"the list of {scope} broke off after {len(half)} instances")
