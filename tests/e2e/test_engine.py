@@ -112,6 +112,10 @@ def test_a_queue_job_gets_gpus_that_ray_then_gives_to_nobody_else(ray_cluster):
     ray_cluster.wait_job(job_id, "running", 90)
     wait_until(lambda: "ids" in ray_cluster.cli("logs", job_id).stdout, 20)
     ours = ray_cluster.cli("logs", job_id).stdout.split()[-1]
+    old = ray_cluster.head_pid()
+    ray_cluster.kill(old)  # a new head holds the same GPUs again
+    wait_until(lambda: ray_cluster.head_pid() != old and ray_cluster.cli("status", code=None).returncode == 0, 40)
+    wait_until(lambda: ray_cluster.status()["engine"]["state"] == "ready", 40)
     text = """
 import ray
 ray.init()

@@ -180,6 +180,8 @@ class EngineControl:
             books = self._books_of(engine_node)
             if books is not None:
                 freed = self._take_node(books, engine_node) or freed
+        if state.healthy and (before is None or not before.healthy):
+            self._spawn(self._hold_again())
         if before is None or before.demand != state.demand or freed:
             self._wake()
         if freed:
@@ -253,6 +255,23 @@ class EngineControl:
             self._lent[node_id] = Resources.of({name: got.get(name, 0.0) for name in target})
         except Exception as error:
             log.warning("the raylet of %s was not given its share back: %s", node_id, error)
+
+    async def _hold_again(self) -> None:
+        """Ray's holds end with the helper of the head that asked for them: after a start, running jobs' GPUs are held anew. What
+        is free by then are the same ones, unless Ray was quicker; then that is said."""
+        for books in list(self._fleet.ledger):
+            for task, holding in list(books.holdings.items()):
+                gpus = holding.resources.get("GPU")
+                if not gpus or holding.hold_id or books.engine.state != "ready" or self._client is None:
+                    continue
+                try:
+                    holding.hold_id, ids = await self._client.hold_gpus(books.engine.ray_node_id, max(1, round(gpus)))
+                except Exception as error:
+                    ids = []
+                    log.warning("%s: its GPUs are not held: %s", task, error)
+                if holding.gpu_ids is not None and sorted(ids) != sorted(holding.gpu_ids):
+                    text = f"{task} uses GPUs {holding.gpu_ids} of {books.node_id}, but Ray now holds {ids} for it"
+                    self._events.add("engine", books.node_id, "gpus_shared", text)
 
     def released(self, holding: Holding) -> None:
         """GPUs that Ray held for a job go back to it."""

@@ -37,7 +37,7 @@ class _Stream:
 class LogStore:
     """Appends what agents send, in order, each byte once; readers follow by file position."""
 
-    def __init__(self, root: Path, complain: Callable[[str, str], None] = lambda task, text: None) -> None:
+    def __init__(self, root: Path, complain: Callable[[str, str], object] = lambda task, text: None) -> None:
         """`complain(task, sentence)` is called once for each log that the disk refuses."""
         self._root = root
         self._complain = complain
