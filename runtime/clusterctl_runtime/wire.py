@@ -18,6 +18,13 @@ Agent -> head
     notice  kind ("preempt"), at                       the provider will take the machine away
     get     digest                                     on a "blob" connection
 
+Host's daemon -> head (purpose "standby": hello has host instead of node_id and generation; secret is the host's own token)
+    hello   uid, host, secret, facts, claims [claim without its bootstrap]
+    claims  items [claim], refused {token: reason}, ended {instance: end of its agent's log}     whenever they changed
+Head -> host's daemon
+    claim   claim {instance, token, node_id, generation, role, tags, bootstrap ...}              one node of this host is wanted
+    release instance                                                                             end it and park again
+
 Head -> agent
     welcome wire, credential (first join only), beat_seconds, lease_seconds
     refuse  code, reason, final                        final = do not try again: stop work and shut down

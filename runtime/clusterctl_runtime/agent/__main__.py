@@ -1,5 +1,7 @@
 """`agent.pyz --bootstrap FILE`: runs this machine's agent until the head, or the lease, ends it.
 
+A host of an inventory also runs `--host FILE` (see `standby`), kept by `--keep ROOT` (see `keep`).
+
 Exit codes: 0 ended by the head or a signal, 2 usage, 3 refused for good, 4 the head was silent for too long, 5 the
 directory cannot be used.
 """
@@ -18,9 +20,17 @@ def run(version: str = "source") -> None:
     if arguments == ["--version"]:
         print(version)
         raise SystemExit(0)
-    if len(arguments) != 2 or arguments[0] != "--bootstrap":
-        print("usage: agent.pyz --bootstrap FILE | --version", file=sys.stderr)
+    if len(arguments) != 2 or arguments[0] not in ("--bootstrap", "--host", "--keep"):
+        print("usage: agent.pyz --bootstrap FILE | --host FILE | --keep ROOT | --version", file=sys.stderr)
         raise SystemExit(2)
+    if arguments[0] == "--keep":
+        from clusterctl_runtime.agent.keep import keep
+
+        raise SystemExit(keep(Path(arguments[1])))
+    if arguments[0] == "--host":
+        from clusterctl_runtime.agent import standby
+
+        raise SystemExit(standby.serve(Path(arguments[1]), version))
     # Before anything heavy is imported: what the watchdog's copy of this process holds is what it costs.
     from clusterctl_runtime.agent.init import stand_in_for_init
     from clusterctl_runtime.agent.leash import Leash, put_on_leash

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from clusterctl.core.errors import ProviderError
@@ -24,6 +25,7 @@ from clusterctl.core.model import (
     Offer,
     Plan,
     Policy,
+    Pool,
     State,
     Terminate,
     Undrain,
@@ -165,7 +167,7 @@ class Autoscaler:
         return State(
             cluster=config.name,
             uid=config.uid,
-            pools=core_pools(config.spec),
+            pools=tuple(self._possible(pool) for pool in core_pools(config.spec)),
             nodes=self._fleet.views(now),
             limits=core_limits(config.spec),
             blocks=self._provisioner.blocks(now),
@@ -175,6 +177,11 @@ class Autoscaler:
             next_number=journal.next_numbers(),
             sightings=self._sightings,
         )
+
+    def _possible(self, pool: Pool) -> Pool:
+        """A pool of machines that exist already cannot have more nodes than there are machines."""
+        most = self._provisioner.most(pool.name)
+        return pool if most is None else replace(pool, min=min(pool.min, most), max=min(pool.max, most))
 
     # ------------------------------------------------------------ effects on the head's own books
 

@@ -1,0 +1,323 @@
+"""The hosts of the inventory as the head knows them: who is parked, what each is claimed for, and how to claim and release.
+
+`hosts.json` (the client writes it) says which hosts there are and how each proves who it is. What a connected host says of
+its claims is the truth; of a silent one the last that is known counts, until its lease has run out and it has ended its
+node itself. What was asked of a host is on disk (`claims.json`) before it is sent, so that a claim whose answer is lost
+is looked for where it was made.
+
+The API below `serve` is called by the provider, from threads of its own; sessions live in the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clusterctl_providers.ssh import ClaimView, HostView
+
+from clusterctl_runtime import wire
+from clusterctl_runtime.head.config import write_private
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 2.0
+LEASE_SECONDS = 30.0
+LEASE_MARGIN = 30.0  # beyond the orphan timeout, for clocks and for the end itself
+REMEMBERED_SECONDS = 86400.0  # that an ended claim is kept on file: its token stays used up
+
+
+@dataclass
+class Host:
+    """One row of the inventory and its connection. `claims`: instance id -> what the host, or else the file, says."""
+
+    entry: Mapping[str, Any]
+    writer: asyncio.StreamWriter | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    claims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    heard: float = 0.0
+
+
+class Standby:
+    """`changed` is called in the event loop when a host came, went, or changed its claims. `node_alive(node_id,
+    generation)` says whether that node's own agent is connected: then it lives, whatever its host's daemon says."""
+
+    def __init__(
+        self,
+        directory: Path,
+        uid: str,
+        changed: Callable[[], None] = lambda: None,
+        node_alive: Callable[[str, int], bool] = lambda node_id, generation: False,
+    ) -> None:
+        self._uid = uid
+        self._changed = changed
+        self._node_alive = node_alive
+        self._inventory = directory / "hosts.json"
+        self._record = directory / "claims.json"
+        self._stamp = 0
+        self._hosts: dict[str, Host] = {}
+        self._claims: dict[str, dict[str, Any]] = _load(
+            self._record
+        )  # instance id -> claim and its host, ended ones too
+        self._consoles: dict[str, str] = {}
+        self._refusals: dict[str, str] = {}  # token -> why its host did not take it
+        self._condition = threading.Condition(threading.RLock())
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.started = time.time()
+        self._read_inventory()
+
+    # ------------------------------------------------------------ sessions (event loop)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: wire.Message) -> None:
+        """One host's connection, from its hello to its end."""
+        self._loop = asyncio.get_running_loop()
+        refusal = self._refusal(hello)
+        if refusal:
+            code, reason, final = refusal
+            writer.write(wire.encode({"t": "refuse", "code": code, "reason": reason, "final": final}))
+            await writer.drain()
+            return
+        host = self._hosts[str(hello["host"])]
+        writer.write(
+            wire.encode(
+                {
+                    "t": "welcome",
+                    "wire": wire.WIRE_VERSION,
+                    "beat_seconds": BEAT_SECONDS,
+                    "lease_seconds": LEASE_SECONDS,
+                }
+            )
+        )
+        self._joined(host, writer, hello)
+        try:
+            while True:
+                message, _ = await wire.read_frame(reader)
+                self._received(host, message)
+        finally:
+            self._left(host, writer)
+
+    def _refusal(self, hello: wire.Message) -> tuple[str, str, bool] | None:
+        if hello.get("wire") != wire.WIRE_VERSION:
+            return "wire_version", "its agent is of another version: run `clusterctl up` again", False
+        if hello.get("uid") != self._uid:
+            return "wrong_cluster", "it belongs to another cluster", True
+        with self._condition:
+            self._read_inventory()
+            host = self._hosts.get(str(hello.get("host")))
+        if host is None:
+            return "unknown_host", f"host {hello.get('host')!r} is not in this cluster's inventory", False
+        shown = hashlib.sha256(str(hello.get("secret", "")).encode()).hexdigest()
+        if not hmac.compare_digest(shown, str(host.entry["token_sha256"])):
+            return "bad_secret", f"the join token of host {hello.get('host')} is wrong", False
+        return None
+
+    def _joined(self, host: Host, writer: asyncio.StreamWriter, hello: wire.Message) -> None:
+        with self._condition:
+            if host.writer is not None:
+                host.writer.close()
+            host.writer, host.heard = writer, time.time()
+            host.facts = dict(hello.get("facts") or {})
+            self._take_claims(host, hello.get("claims") or [])
+            self._condition.notify_all()
+        self._changed()
+
+    def _received(self, host: Host, message: wire.Message) -> None:
+        host.heard = time.time()
+        if message["t"] == "beat":
+            self._write(host, {"t": "beat", "seq": message.get("seq")})
+        elif message["t"] == "claims":
+            with self._condition:
+                self._refusals.update(message.get("refused") or {})
+                self._consoles.update(message.get("ended") or {})
+                while len(self._consoles) > 100:
+                    del self._consoles[next(iter(self._consoles))]
+                self._take_claims(host, message["items"])
+                self._condition.notify_all()
+            self._changed()
+
+    def _take_claims(self, host: Host, items: Sequence[dict[str, Any]]) -> None:
+        """The host's word replaces ours. What it does not name any more has ended, unless it was sent a moment ago."""
+        told = {str(item["instance"]): dict(item) for item in items}
+        now, news = time.time(), False
+        for instance, claim in self._claims.items():
+            if claim["host"] != host.entry["id"] or claim.get("ended") or instance in told:
+                continue
+            if claim.get("seen") or claim.get("releasing") or claim["token"] in self._refusals:
+                claim["ended"], news = now, True
+        for instance, item in told.items():
+            known = self._claims.get(instance)
+            if known is None or not known.get("seen"):
+                self._claims[instance] = {**item, "host": host.entry["id"], "seen": True}
+                news = True
+        host.claims = told
+        if news:
+            self._save()
+        self._resend(host)
+
+    def _resend(self, host: Host) -> None:
+        """Claims that were journalled and that the host has never heard of: the connection broke in between."""
+        for claim in self._claims.values():
+            unheard = claim["host"] == host.entry["id"] and not claim.get("seen") and not claim.get("ended")
+            if unheard and "bootstrap" in claim and claim["token"] not in self._refusals:
+                self._write(host, {"t": "claim", "claim": claim})
+
+    def _left(self, host: Host, writer: asyncio.StreamWriter) -> None:
+        if host.writer is not writer:
+            return
+        with self._condition:
+            host.writer = None
+            self._condition.notify_all()
+        self._changed()
+
+    def _write(self, host: Host, message: wire.Message) -> None:
+        if host.writer is not None and not host.writer.is_closing():
+            host.writer.write(wire.encode(message))
+
+    # ------------------------------------------------------------ what the provider asks (any thread)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Nobody else claims or is told of changes meanwhile."""
+        with self._condition:
+            yield
+
+    def hosts(self) -> list[HostView]:
+        """Every host of the inventory, in its order."""
+        with self._condition:
+            self._read_inventory()
+            return [self._view(host) for host in self._hosts.values()]
+
+    def claim(self, host_id: str, claim: Mapping[str, Any]) -> None:
+        """Asks a host for a claim; on disk before it is sent. The answer is seen in `hosts`."""
+        with self._condition:
+            instance = str(claim["instance"])
+            known = self._claims.get(instance)
+            if known is None:
+                known = self._claims[instance] = {**claim, "host": host_id, "seen": False, "created": time.time()}
+                self._save()
+            self._send(host_id, {"t": "claim", "claim": {**known, "bootstrap": claim["bootstrap"]}})
+
+    def release(self, instance: str) -> None:
+        """Asks an instance's host to end it. Returns at once; `hosts` shows when it has."""
+        with self._condition:
+            known = self._claims.get(instance)
+            if known is None or known.get("ended"):
+                return
+            known["releasing"] = True
+            host = self._hosts.get(known["host"])
+            if not known.get("seen") and (host is None or host.writer is None):
+                known["ended"] = time.time()  # should the host have got it after all, it will say so and be asked again
+            self._save()
+            self._send(known["host"], {"t": "release", "instance": instance})
+
+    def ended(self, token: str) -> bool:
+        with self._condition:
+            return any(claim["token"] == token and claim.get("ended") for claim in self._claims.values())
+
+    def refusal(self, token: str) -> str:
+        """Why the host that was asked did not take it; "" while it has not refused."""
+        with self._condition:
+            return self._refusals.get(token, "")
+
+    def console(self, instance: str) -> str:
+        with self._condition:
+            return self._consoles.get(instance, "")
+
+    def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Whether `condition` came true within so many seconds."""
+        with self._condition:
+            return self._condition.wait_for(condition, seconds)
+
+    # ------------------------------------------------------------ below
+
+    def _send(self, host_id: str, message: wire.Message) -> None:
+        host = self._hosts.get(host_id)
+        if host is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._write, host, message)
+
+    def _view(self, host: Host) -> HostView:
+        entry, connected = host.entry, host.writer is not None
+        claims = [self._claim_view(claim, host) for claim in self._claims.values() if claim["host"] == entry["id"]]
+        return HostView(
+            id=str(entry["id"]),
+            address=str(entry.get("address") or ""),
+            pools=tuple(entry.get("pools") or ()),
+            head=bool(entry.get("head")),
+            connected=connected,
+            why=str(entry.get("trouble") or "its agent is not connected"),
+            labels=dict(entry.get("labels") or {}),
+            resources=dict(entry.get("resources") or {}),
+            facts={**(entry.get("facts") or {}), **host.facts},
+            claims=tuple(claim for claim in claims if claim is not None),
+        )
+
+    def _claim_view(self, claim: dict[str, Any], host: Host) -> ClaimView | None:
+        told = host.claims.get(claim["instance"])
+        connected = host.writer is not None
+        if claim.get("ended"):
+            state = "terminated"
+        elif connected:
+            state = ("stopping" if told.get("state") == "stopping" else "running") if told else "pending"
+        elif self._node_alive(claim["node_id"], int(claim["generation"])):
+            state = "running"
+        else:
+            lease = float(claim.get("orphan_timeout") or 900.0) + LEASE_MARGIN
+            state = "terminated" if time.time() - max(host.heard, self.started) > lease else "unknown"
+        ended = float(claim.get("ended") or 0.0)
+        return ClaimView(
+            instance=claim["instance"],
+            token=claim["token"],
+            node_id=claim["node_id"],
+            generation=int(claim["generation"]),
+            role=str(claim.get("role") or "worker"),
+            state=state,
+            created=float(claim.get("created") or 0.0),
+            instance_type=str(claim.get("instance_type") or ""),
+            zone=str(claim.get("zone") or ""),
+            tags=dict(claim.get("tags") or {}),
+            ended=ended,
+        )
+
+    def _read_inventory(self) -> None:
+        """Again whenever the file changed. A host that left it while it is claimed stays until it is released."""
+        try:
+            stamp = self._inventory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if stamp == self._stamp:
+            return
+        entries = json.loads(self._inventory.read_text())["hosts"]
+        self._stamp = stamp
+        before, self._hosts = self._hosts, {}
+        for entry in entries:
+            host = before.pop(entry["id"], None) or Host(entry)
+            host.entry = entry
+            self._hosts[entry["id"]] = host
+        for name, host in before.items():
+            if any(c["host"] == name and not c.get("ended") for c in self._claims.values()):
+                host.entry = {**host.entry, "pools": [], "trouble": "it is not in the inventory any more"}
+                self._hosts[name] = host
+            elif host.writer is not None and self._loop is not None:
+                self._loop.call_soon_threadsafe(host.writer.close)
+
+    def _save(self) -> None:
+        oldest = time.time() - REMEMBERED_SECONDS
+        self._claims = {i: c for i, c in self._claims.items() if not c.get("ended") or c["ended"] > oldest}
+        kept = {i: {k: v for k, v in c.items() if k != "bootstrap"} for i, c in self._claims.items()}
+        write_private(self._record, json.dumps(kept))
+
+
+def _load(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}  # the hosts say what they are claimed for
