@@ -18,20 +18,39 @@ SMALL = 48  # nodes up to which a purchase is tried several times and refined
 ATTEMPTS = 4
 
 
-def buy(market: Market, wanted: Mapping[int, int], allowance: Allowance) -> tuple[list[Purchase], dict[int, int]]:
+def buy(
+    market: Market, wanted: Mapping[int, int], allowance: Allowance, *, bargain: bool = True
+) -> tuple[list[Purchase], dict[int, int]]:
     """Purchases within `allowance` (which they use up), and what is left unserved. `wanted` counts shapes by number.
 
     A small purchase is made several times over with other ideas of what shapes are worth, and refined; the cheapest
-    wins. A large one is not: there, one node more or less hardly counts.
+    wins. A large one is not: there, one node more or less hardly counts. Nor is it without `bargain`, when the question
+    is only what can be served.
     """
     servable = {shape: n for shape, n in wanted.items() if n > 0 and market.opens[shape]}
     unserved = {shape: n for shape, n in wanted.items() if n > 0 and not market.opens[shape]}
     spent = allowance.copy()
     bought, left = _greedy(market, market.worth, servable, spent)
-    if not left and 0 < sum(p.count for p in bought) <= SMALL:
+    if bargain and not left and 0 < sum(p.count for p in bought) <= SMALL:
         bought, spent = _bargain(market, servable, allowance, bought, spent)
     allowance.become(spent)
     return bought, left | unserved
+
+
+def buy_apart(market: Market, wanted: Mapping[int, int], allowance: Allowance) -> tuple[list[Purchase], dict[int, int]]:
+    """One node for each copy: for each shape the cheapest offer that holds it, as far as limits allow."""
+    bought: list[Purchase] = []
+    left: dict[int, int] = {}
+    for shape, count in sorted(wanted.items()):
+        for choice in market.opening(shape):
+            n = min(count, allowance.most(choice.offer))
+            if n > 0:
+                allowance.take(choice.offer, n)
+                bought.append(Purchase(choice, ((shape, 1),), n))
+                count -= n
+        if count:
+            left[shape] = count
+    return bought, left
 
 
 def _bargain(
@@ -88,7 +107,7 @@ def _greedy(
     left = dict(wanted)
     bought: list[Purchase] = []
     heap: list[tuple[float, int]] = []
-    for number in range(len(market.choices)):
+    for number in sorted(frozenset[int]().union(*(market.opens[shape] for shape in left))):
         ratio = -market.fill(number, left, worth)[1] / market.choices[number].cost
         if ratio < 0:
             heap.append((ratio, number))

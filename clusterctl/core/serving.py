@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from clusterctl.core.buying import buy
+from clusterctl.core.buying import buy, buy_apart
 from clusterctl.core.demand import Ask, Gang, Single, asks_of, shapes_of
 from clusterctl.core.limits import Allowance
 from clusterctl.core.market import Market, Purchase
@@ -24,6 +24,8 @@ from clusterctl.core.rooms import Scale
 from clusterctl.core.selectors import selector_keys
 from clusterctl.core.site import Site
 from clusterctl.core.waits import bundles_text, copies_of, wait_for_launch, wait_for_pending
+
+STRICT_PER_PLAN = 64  # gangs with a condition on nodes or zones that one plan serves: each is tried in every zone
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Serving:
         self.site = Site(policy, state, staying, now)
         self.scale, self.keys = Scale(()), frozenset[str]()
         self.market = Market([], self.scale, [], {})
+        self.markets: dict[str, Market] = {}  # by zone, for the same shapes
+        self.strict_left = STRICT_PER_PLAN
 
     # ------------------------------------------------------------ min
 
@@ -105,6 +109,7 @@ class Serving:
         self.scale, self.keys = Scale.of(shapes), selector_keys(set(shapes))
         choices = choices_of(self.offers, self.state.pools, self.scale, self.keys, by_zone=False)
         self.market = Market.of(choices, shapes, self.scale)
+        self.markets = {}
         self.site.lay(self.scale, self.keys, self.offers, in_total=in_total)
         size = {shape: self._size(shape) for shape in shapes}
 
@@ -128,7 +133,7 @@ class Serving:
         gangs = [ask for ask in asks if isinstance(ask, Gang) and not (ask.distinct or ask.one_zone)]
         singles = [ask for ask in asks if isinstance(ask, Single)]
         for gang in strict:
-            self._serve_one_by_one(gang)
+            self._serve_copies(gang)
         mark = self.site.floor.mark()
         claims = [self._seat(ask) for ask in (*gangs, *singles)]
         allowance = self.allowance.copy()
@@ -136,7 +141,7 @@ class Serving:
         if gangs and any(self.market.numbers[shape] in left for shape in shapes_of(gangs)):
             self.site.floor.undo(mark)
             for gang in gangs:
-                self._serve_one_by_one(gang)
+                self._serve_copies(gang)
             claims = [self._seat(ask) for ask in singles]
             allowance = self.allowance.copy()
             bought, left = buy(self.market, _sum(claim.left for claim in claims), allowance)
@@ -178,42 +183,77 @@ class Serving:
 
     # ------------------------------------------------------------ gangs, whole or not at all
 
-    def _serve_one_by_one(self, gang: Gang) -> None:
-        """Copies of a gang until one cannot be served; the rest wait for the same reason."""
-        one = Gang(gang.demand, gang.bundles, 1, gang.distinct, gang.spread, gang.one_zone)
-        for done in range(gang.count):
-            claim = self._serve_gang(one)
-            if claim is None:
-                self._refuse(gang.demand, gang.count - done, self._gang_obstacle(gang))
-                return
-            self._report(claim)
+    def _serve_copies(self, gang: Gang) -> None:
+        """As many copies as can be served; the rest wait. Copies that lie anywhere are tried together, the number of them
+        bisected; those with a condition on nodes or zones are taken one by one, a bounded number in each plan."""
+        strict = gang.distinct or gang.one_zone
+        done = self._one_by_one(gang) if strict else self._together(gang)
+        if strict and self.strict_left == 0 and done < gang.count:
+            text = (
+                f"{bundles_text(gang.bundles)}: {STRICT_PER_PLAN} gangs like it come first, the others in the next plan"
+            )
+            reason = Reason("next_plan", text)
+            self.waits.append(Wait(gang.demand.id, gang.count - done, reason))
+            self.wake.append(self.now + 1.0)
+        elif done < gang.count:
+            self._refuse(gang.demand, gang.count - done, self._gang_obstacle(gang))
 
-    def _serve_gang(self, gang: Gang) -> _Claim | None:
-        if not gang.one_zone:
-            return self._commit(self._try_gang(gang, None), gang)
+    def _one_by_one(self, gang: Gang) -> int:
+        most = min(gang.count, self.strict_left)
+        for done in range(most):
+            zone = self._best_zone(replace(gang, count=1)) if gang.one_zone else None
+            tried = self._try_gang(replace(gang, count=1), zone) if zone or not gang.one_zone else None
+            if tried is None:
+                return done
+            self._commit(tried)
+            self.strict_left -= 1
+        return most
+
+    def _together(self, gang: Gang) -> int:
+        """Commits the largest number of copies that can be served whole, and returns it."""
+        low, high = 0, gang.count
+        best: tuple[_Claim, list[Purchase], Allowance] | None = None
+        while low < high:
+            middle = (low + high + 1) // 2 if low else 1  # where one cannot be served, most often none can
+            mark = self.site.floor.mark()
+            if self._try_gang(replace(gang, count=middle), None, bargain=False) is None:
+                high = middle - 1
+            else:
+                self.site.floor.undo(mark)
+                low = middle
+        if low:
+            best = self._try_gang(replace(gang, count=low), None)
+        if best is not None:
+            self._commit(best)
+        return low
+
+    def _best_zone(self, gang: Gang) -> str | None:
+        """The zone in which the gang costs least, then needs the fewest nodes; None when it fits into none."""
         zones = {spot.offer.zone for spot in self.site.spots} | {offer.zone for offer in self.offers}
-        best: tuple[tuple[float, int, str], str] | None = None
+        rated: list[tuple[float, int, str]] = []
         for zone in sorted(zones):
             mark = self.site.floor.mark()
-            tried = self._try_gang(gang, zone)
+            tried = self._try_gang(gang, zone, bargain=False)
             self.site.floor.undo(mark)
             if tried is not None:
-                cost = sum(p.choice.offer.price * p.count for p in tried[1])
-                rated = ((cost, sum(p.count for p in tried[1]), zone), zone)
-                best = min(best, rated) if best else rated
-        return self._commit(self._try_gang(gang, best[1]), gang) if best else None
+                cost = sum(purchase.choice.offer.price * purchase.count for purchase in tried[1])
+                rated.append((round(cost, 9), sum(purchase.count for purchase in tried[1]), zone))
+        return min(rated)[2] if rated else None
 
-    def _try_gang(self, gang: Gang, zone: str | None) -> tuple[_Claim, list[Purchase], Allowance] | None:
-        """Seats and purchases for one copy; None, and the floor as before, when it cannot be whole."""
+    def _try_gang(
+        self, gang: Gang, zone: str | None, *, bargain: bool = True
+    ) -> tuple[_Claim, list[Purchase], Allowance] | None:
+        """Seats and purchases for all copies; None, and the floor as before, when they cannot all be whole."""
         mark = self.site.floor.mark()
         claim = _Claim(gang)
         used: set[int] = set()
-        for shape, count in gang.bundles:
+        for shape, n in gang.bundles:
+            count = n * gang.count
             apart = gang.distinct or gang.spread
             seats = self.site.pack(shape, count, distinct=apart, avoid=used if gang.distinct else (), zone=zone)
             used.update(number for seat in seats for number in seat.nodes)
             missing = count - sum(seat.total for seat in seats)
-            if missing and gang.spread:
+            if missing and gang.spread and not gang.distinct:
                 seats += self.site.pack(shape, missing, zone=zone)
                 missing = count - sum(seat.total for seat in seats)
             claim.seats += seats
@@ -222,25 +262,28 @@ class Serving:
         allowance = self.allowance.copy()
         market = self.market if zone is None else self._market_in(zone)
         if gang.distinct:
-            bought, left = _buy_apart(market, claim.left, allowance)
+            bought, left = buy_apart(market, claim.left, allowance)
         else:
-            bought, left = buy(market, claim.left, allowance)
+            bought, left = buy(market, claim.left, allowance, bargain=bargain)
         if left:
             self.site.floor.undo(mark)
             return None
         return claim, bought, allowance
 
+    def _commit(self, tried: tuple[_Claim, list[Purchase], Allowance]) -> None:
+        claim, bought, self.allowance = tried
+        self._deliver(bought, [claim])
+        self._report(claim)
+
     def _market_in(self, zone: str) -> Market:
+        if zone not in self.markets:
+            self.markets[zone] = self._make_market_in(zone)
+        return self.markets[zone]
+
+    def _make_market_in(self, zone: str) -> Market:
         offers = [offer for offer in self.offers if offer.zone == zone]
         choices = choices_of(offers, self.state.pools, self.scale, self.keys, by_zone=False)
         return Market.of(choices, self.market.shapes, self.scale)
-
-    def _commit(self, tried: tuple[_Claim, list[Purchase], Allowance] | None, gang: Gang) -> _Claim | None:
-        if tried is None:
-            return None
-        claim, bought, self.allowance = tried
-        self._deliver(bought, [claim])
-        return claim
 
     def _gang_obstacle(self, gang: Gang) -> Reason:
         what = bundles_text(gang.bundles)
@@ -358,19 +401,3 @@ def _sum(counters: Iterable[Counter[int]]) -> Counter[int]:
     for counter in counters:
         total.update(counter)
     return total
-
-
-def _buy_apart(market: Market, wanted: Counter[int], allowance: Allowance) -> tuple[list[Purchase], Counter[int]]:
-    """One node for each copy: for each shape the cheapest offer that holds it, as far as limits allow."""
-    bought: list[Purchase] = []
-    left: Counter[int] = Counter()
-    for shape, count in sorted(wanted.items()):
-        for choice in market.opening(shape):
-            n = min(count, allowance.most(choice.offer))
-            if n > 0:
-                allowance.take(choice.offer, n)
-                bought.append(Purchase(choice, ((shape, 1),), n))
-                count -= n
-        if count:
-            left[shape] = count
-    return bought, left
