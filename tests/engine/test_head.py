@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import httpx
+
 from tests.engine.test_raylets import pid_of, until
 
 # One detached actor, asked once at the start and then for every line of input but "end".
@@ -60,6 +62,7 @@ def test_a_head_started_anew_is_the_same_ray_cluster(cluster):
     cluster.loop.run(head.start())
     print(f"head started anew in {time.monotonic() - started:.1f} s")
     assert (head.state["session"], head.state["address"]) == (session, address)
+    assert httpx.get(f"http://{head.state['dashboard']}/api/version").status_code == 401
     with cluster.driver(COUNTER.format(name="anew")) as driver:
         assert driver.line() == "2"
         driver.say("end")

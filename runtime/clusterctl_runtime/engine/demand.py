@@ -12,7 +12,7 @@ from clusterctl.core.model import Demand, Shape, Strategy, labels_of
 from clusterctl.core.resources import Resources
 
 _ACCELERATOR = "accelerator_type:"
-_IN_GROUP = re.compile(r"(_group_[0-9a-f]+$|^bundle_group)")
+_IN_GROUP = re.compile(r"(_group_(\d+_)?[0-9a-f]+$|^bundle_group)")
 _NOT_FOR_SALE = re.compile(r"^(object_store_memory$|node:|accelerator_type:)")
 _STRATEGIES: tuple[Strategy, ...] = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 

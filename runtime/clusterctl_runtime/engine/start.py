@@ -101,7 +101,15 @@ def announcing(base: type, announcer: Announcer) -> type:
         def start_ray_processes(self) -> None:
             super().start_ray_processes()
             if self._delayed is not None:
+                self._forget_last_dashboard()
                 super().start_api_server(**self._delayed)
+
+        def _forget_last_dashboard(self) -> None:
+            """A GCS that kept its state also kept where the dashboard was before: Ray would take that for an answer."""
+            from ray._private import ray_constants
+
+            key, namespace = ray_constants.DASHBOARD_ADDRESS, ray_constants.KV_NAMESPACE_DASHBOARD
+            self.get_gcs_client().internal_kv_del(key.encode() if isinstance(key, str) else key, False, namespace)
 
         def dead_processes(self) -> list[Any]:
             """What `ray start` ends everything for; two of them are judged by `_watch`."""
