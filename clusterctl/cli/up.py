@@ -16,7 +16,8 @@ from clusterctl.cli.progress import make_progress
 from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render_plan import destructive, render_plan
 from clusterctl.client.api import Api, follow
-from clusterctl.client.launch import Started, bring_up
+from clusterctl.client.diagnosis import check_ray
+from clusterctl.client.launch import SpecFile, Started, bring_up
 from clusterctl.client.lock import changing
 from clusterctl.client.readiness import Readiness
 from clusterctl.client.registry import Registry
@@ -48,6 +49,7 @@ def up(
     patience = _seconds(timeout)
     source = read_spec(spec)
     check_supported(source.spec, source.located)
+    _require_engine(source)
     registry = Registry()
     with changing(registry, source.name, "up"):
         started = bring_up(registry, source, call.say, lambda api: _confirm(call, api, source.text, yes))
@@ -61,6 +63,18 @@ def up(
         "pools": status.get("pools", []),
     }
     call.show(document, _render_done)
+
+
+def _require_engine(source: SpecFile) -> None:
+    """On this machine Ray comes from this environment: better to say that it is missing now than after the head started."""
+    ray = source.spec.ray
+    if ray is None or ray.python or source.spec.provider_name != "local":
+        return
+    check = check_ray()
+    if not check.ok:
+        raise ClusterctlError(
+            f"{source.path} asks for the engine Ray, which this environment lacks ({check.found}): {check.fix}"
+        )
 
 
 def _seconds(text: str) -> float:

@@ -40,7 +40,7 @@ def diagnose(registry: Registry) -> list[Check]:
         _shared_memory(),
         _open_files(),
         _loopback(),
-        _ray(),
+        check_ray(),
         _program("ssh", "for ssh hosts: install OpenSSH's client (apt install openssh-client)"),
         _docker(),
         *(_head(cluster) for cluster in registry.all()),
@@ -113,7 +113,8 @@ def _loopback() -> Check:
     return Check("ports", True, f"127.0.0.1 has free ports ({port})", "", needed=True)
 
 
-def _ray() -> Check:
+def check_ray() -> Check:
+    """Whether this environment has a Ray that can be trusted with tokens; Ray itself is not imported."""
     fix = "for `engine: ray`: pip install 'clusterctl[ray]'; or write `engine: none`"
     try:
         version = importlib.metadata.version("ray")

@@ -94,7 +94,7 @@ def write_files(cluster: Cluster, source: SpecFile) -> None:
         "spec": source.spec.model_dump(mode="json", by_alias=True),
         "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
         "state_dir": str(cluster.provider_dir),
-        "engine_python": sys.executable,
+        "engine_python": (source.spec.ray.python if source.spec.ray else "") or sys.executable,
     }
     write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
     write_private(cluster.spec_file, source.text)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import json
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from clusterctl.cli import reference
-from clusterctl.cli.main import VERBS, load
+from clusterctl.cli.main import VERBS, app, load
+from clusterctl.core.errors import ClusterctlError
 from clusterctl.version import __version__
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -137,3 +140,20 @@ def test_doctor_says_what_there_is(run) -> None:
 def test_the_shared_options_may_stand_before_the_verb(run) -> None:
     assert json.loads(run("--json", "version").stdout)["version"] == __version__
     assert "no cluster named 'x'" in run("-c", "x", "status").stderr
+
+
+@pytest.mark.parametrize("version", ["", "2.55.0"])
+def test_asking_for_ray_where_there_is_none_to_trust_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    def installed(name: str) -> str:
+        if not version:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    (tmp_path / "c.yaml").write_text("cluster: demo\nprovider: local\npools: [{name: cpu, resources: {CPU: 1}}]\n")
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("importlib.metadata.version", installed)
+    with pytest.raises(ClusterctlError, match=r"asks for the engine Ray.*pip install.*clusterctl\[ray\]"):
+        typer.main.get_command(app).main(["up", str(tmp_path / "c.yaml")], standalone_mode=False)
+    assert not (tmp_path / "home").exists()
