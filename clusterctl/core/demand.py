@@ -39,16 +39,13 @@ Ask = Single | Gang
 
 
 def asks_of(demand: Demand, one_zone_pools: frozenset[str] = frozenset()) -> list[Ask]:
-    """A demand in the planner's form. A gang that must sit on one node is one larger shape; bundles that contradict
-    each other there (two pools, two GPU types) stay apart and will be refused as a gang that no node can hold."""
+    """A demand in the planner's form. A gang that must sit on one node is one larger shape."""
     bundles = tuple((shape, n) for shape, n in demand.bundles if n > 0)
     if demand.count <= 0 or not bundles:
         return []
     if demand.strategy == "STRICT_PACK":
-        merged = merge(bundles)
-        if merged is not None:
-            return [Single(demand, merged, demand.count)]
-    if not demand.gang and demand.strategy != "STRICT_PACK":
+        return [Single(demand, merge(bundles), demand.count)]
+    if not demand.gang:
         return [Single(demand, shape, n * demand.count) for shape, n in bundles]
     if len(bundles) == 1 and bundles[0][1] == 1:
         return [Single(demand, bundles[0][0], demand.count)]
@@ -65,17 +62,16 @@ def asks_of(demand: Demand, one_zone_pools: frozenset[str] = frozenset()) -> lis
     ]
 
 
-def merge(bundles: Sequence[tuple[Shape, int]]) -> Shape | None:
-    """The shape of all bundles on one node; None when they ask for different pools or GPU types."""
-    pools = {shape.pool for shape, _ in bundles if shape.pool}
+def merge(bundles: Sequence[tuple[Shape, int]]) -> Shape:
+    """The shape of all bundles on one node. Bundles that ask for two pools or GPU types make a shape that asks for both
+    at once, which no node is."""
+    pools = sorted({shape.pool for shape, _ in bundles if shape.pool})
     gpu_types = {shape.gpu_type.lower(): shape.gpu_type for shape, _ in bundles if shape.gpu_type}
-    if len(pools) > 1 or len(gpu_types) > 1:
-        return None
     resources = Resources()
     for shape, n in bundles:
         resources = resources + shape.resources.times(n)
     selectors = tuple(sorted({pair for shape, _ in bundles for pair in shape.selectors}))
-    return Shape(resources, next(iter(gpu_types.values()), ""), next(iter(pools), ""), selectors)
+    return Shape(resources, " and ".join(sorted(gpu_types.values())), " and ".join(pools), selectors)
 
 
 def shapes_of(asks: Sequence[Ask]) -> set[Shape]:

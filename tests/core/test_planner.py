@@ -192,6 +192,18 @@ def test_strict_spread_takes_as_many_nodes_as_bundles_and_strict_pack_one() -> N
     assert bought(decide(state(), pack, offers=(SMALL, LARGE))) == ["large"]
 
 
+def test_a_gang_that_must_sit_on_one_node_of_two_pools_at_once_waits_and_says_so() -> None:
+    bundles = ((shape(CPU=1, pool="cpu"), 1), (shape(CPU=1, pool="gpu"), 1))
+    world = state(pools=(pool(), pool("gpu")))
+    plan = decide(world, want(bundles=bundles, gang=True, strategy="STRICT_PACK"), offers=(SMALL, GPU))
+    assert not plan.actions
+    assert codes(plan) == {"d": "no_such_pool"}
+
+
+def test_a_task_that_needs_nothing_still_gets_a_node() -> None:
+    assert len(ops(decide(state(), want(of=shape(), count=3)), "launch")) == 1
+
+
 def test_a_gang_of_one_zone_is_bought_in_the_zone_where_that_is_cheapest() -> None:
     zones = tuple(offer(zone=z, price=p) for z, p in (("a", 1.0), ("b", 0.9), ("c", 0.5)))
     gang = want(bundles=((shape(CPU=1), 3),), gang=True, one_zone=True)
