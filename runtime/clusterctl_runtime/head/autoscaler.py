@@ -31,6 +31,7 @@ from clusterctl.core.model import (
     Undrain,
 )
 from clusterctl.core.planner import plan as make_plan
+from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome, Provisioner
 from clusterctl.spec.to_core import core_limits, core_pools
@@ -120,6 +121,12 @@ class Autoscaler:
             await asyncio.wait_for(self._wanted.wait(), delay)
         except asyncio.TimeoutError:
             self._observe_now = True
+
+    def situation(self) -> Situation:
+        """All that a plan would be made from now: for `explain` and `plan`, which ask the same planner."""
+        now = time.time()
+        self.groups, jobs = job_demand(self._book)
+        return Situation(self._policy, self.observed, self._state(now), jobs + self._engine_demand(), self.offers, now)
 
     # ------------------------------------------------------------ one tick
 

@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.errors import NotFound
+from clusterctl.core.explain import explain_demand, explain_node
+from clusterctl.core.model import Reason
 from clusterctl_runtime.head.documents import node_detail
 from clusterctl_runtime.head.jobs import Job
 
@@ -25,35 +27,45 @@ def explain_document(head: Head, subject: str) -> Document:
 
 
 def _explain_job(head: Head, job: Job) -> Document:
-    wait = head.book.wait_of(job)
     story = [{"at": e["at"], "event": e["code"], "reason": e["text"]} for e in head.events.since(-1, 200, job.id)]
-    document: Document = {"id": job.id, "kind": "job", "state": job.state, "story": story, "passed_over": []}
+    document: Document = {
+        "id": job.id,
+        "kind": "job",
+        "state": job.state,
+        "story": story,
+        "passed_over": [],
+        "eta": None,
+    }
     if job.state == "queued":
-        reason = wait or {
-            "code": "queued",
-            "text": "it was just queued: nothing was decided yet",
-            "fix": "",
-            "eta": None,
-        }
-        document["reason"] = {key: reason[key] for key in ("code", "text", "fix")}
-        document["eta"] = reason["eta"]
-        document["nodes"] = reason.get("nodes", [])
-        document["passed_over"] = _passed_over(head)
+        document.update(_why_queued(head, job))
         document["ahead"] = _ahead(head, job)
-    else:
-        code = {"running": "running"}.get(job.state, job.state)
-        nodes = ", ".join(sorted(set(job.attempt.nodes))) if job.attempt else ""
-        text = f"it runs on {nodes}" if nodes else (job.reason or f"it {job.state}")
-        document["reason"] = {"code": code, "text": text, "fix": ""}
-        document["eta"] = None
+        return document
+    nodes = ", ".join(sorted(set(job.attempt.nodes))) if job.attempt else ""
+    text = f"it runs on {nodes}" if nodes else (job.reason or f"it {job.state}")
+    document["reason"] = {"code": job.state, "text": text, "fix": ""}
     return document
 
 
-def _passed_over(head: Head) -> list[Document]:
-    return [
-        {"offer": p.offer_key, "code": p.reason.code, "text": p.reason.text}
-        for p in head.autoscaler.last_plan.passed_over
-    ]
+def _why_queued(head: Head, job: Job) -> Document:
+    """Planned afresh for this question, so that the fix is one that the planner itself would accept."""
+    situation = head.autoscaler.situation()
+    demand_id = next((d for d, group in head.autoscaler.groups.items() if group == job.group), "")
+    found = explain_demand(situation, demand_id)
+    if found is None:
+        reason = head.book.wait_of(job) or {
+            "code": "queued",
+            "text": "it was just queued: nothing was decided yet",
+            "fix": "",
+        }
+        return {"reason": {key: reason[key] for key in ("code", "text", "fix")}}
+    return {
+        "reason": {"code": found.reason.code, "text": found.reason.text, "fix": found.reason.fix},
+        "eta": found.eta,
+        "nodes": list(found.nodes),
+        "passed_over": [
+            {"offer": p.offer_key, "code": p.reason.code, "text": p.reason.text} for p in found.passed_over
+        ],
+    }
 
 
 def _ahead(head: Head, job: Job) -> int:
@@ -66,12 +78,14 @@ def _explain_node(head: Head, node_id: str) -> Document:
     assert node is not None
     view = next((v for v in head.fleet.views(time.time()) if v.node.id == node_id), None)
     detail = node_detail(head, view) if view else {"story": head.journal.story(node_id)}
+    found = explain_node(head.autoscaler.situation(), node_id)
+    reason = found.reason if found else Reason(node.code, node.reason)
     return {
         "id": node_id,
         "kind": "node",
         "state": node.state.value,
-        "reason": {"code": node.code, "text": node.reason, "fix": ""},
-        "eta": None,
+        "reason": {"code": reason.code, "text": reason.text, "fix": reason.fix},
+        "eta": found.eta if found else None,
         "offer": node.offer.key,
         "price_per_hour": node.offer.price,
         "running": detail.get("running", []),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core import diff
-from clusterctl.core.model import Offer, Policy
-from clusterctl.core.planner import plan
+from clusterctl.core.model import Offer
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.to_core import core_limits, core_pools, pool_requests
 
@@ -20,10 +18,10 @@ if TYPE_CHECKING:
 
 def plan_document(head: Head, spec: ClusterSpec) -> dict[str, Any]:
     """The document of `plan --json`. Nothing is changed by asking."""
-    now, autoscaler = time.time(), head.autoscaler
+    now = head.autoscaler.situation()
     offers = _offers(head, spec)
-    state = replace(autoscaler._state(now), pools=core_pools(spec), limits=core_limits(spec))
-    first = plan(Policy(), autoscaler.observed, state, autoscaler.demand, offers, now)
+    state = replace(now.state, pools=core_pools(spec), limits=core_limits(spec))
+    first = replace(now, state=state, offers=offers).plan()
     before, after = (s.model_dump(mode="json", by_alias=True) for s in (head.config.spec, spec))
     return diff.plan_document(diff.plan_spec(before, after, state.nodes, first, offers))
 
