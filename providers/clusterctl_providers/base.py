@@ -119,3 +119,18 @@ class HasLeftovers(Protocol):
         """Removes what a cluster without instances still has (security group, key pair ...). Idempotent. Returns a
         sentence for each thing that cannot go yet and will later; raises ProviderError when something cannot go."""
         ...
+
+
+@runtime_checkable
+class HasAgentEndpoint(Protocol):
+    def agent_endpoint(self) -> tuple[str, str]:
+        """(address of this machine on which the head listens for agents, host that nodes dial), where the head runs on
+        this machine and its nodes do not reach 127.0.0.1. May make what that takes (a network)."""
+        ...
+
+
+@runtime_checkable
+class HasSharedParts(Protocol):
+    def remove_shared(self) -> None:
+        """Removes what a cluster's nodes share (a network), once no instance is left. Idempotent."""
+        ...

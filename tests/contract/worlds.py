@@ -32,9 +32,11 @@ from tests.support.cluster import wait_until
 
 # name -> "module:class"; imported when its tests run, so that no provider needs another's libraries
 WORLDS = {
+    "aws": "tests.aws.world:AwsWorld",
     "local": "tests.contract.worlds:LocalWorld",
     "fake": "tests.contract.worlds:FakeWorld",
     "fake-boots-agents": "tests.contract.worlds:BootingFakeWorld",
+    "docker": "tests.docker.world:DockerWorld",
 }
 
 SLEEPER = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]

@@ -80,9 +80,13 @@ def running_engine() -> Iterator[DockerEngine]:
             _stop_if_last(directory, users)
 
 
+def client_of(host: str) -> docker.DockerClient:
+    return docker.DockerClient(base_url=host, timeout=120)
+
+
 def _answering(host: str) -> docker.DockerClient | None:
     try:
-        client = docker.DockerClient(base_url=host, timeout=120)
+        client = client_of(host)
     except DockerException:
         return None
     try:

@@ -1,0 +1,401 @@
+"""The Docker provider: nodes are containers on a network of their own, and dial the head daemon on this machine.
+
+No container gets the engine's socket, a privilege or a port that others can reach. The container's name follows from the
+launch token, so that a create which is made again finds what the first one made and finishes it.
+
+Settings (under `provider: {docker: ...}`): see `DockerSettings` of the spec. The head adds `agent_bundle` (the agent's
+zipapp) and `default_image`; `agent_argv` runs something else than the agent; `grace` is the seconds a node gets to end its
+work (default 5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from docker.errors import APIError, NotFound
+
+from clusterctl.core.errors import BadRequest, ProviderError, UnknownOutcome
+from clusterctl.core.model import Instance, Observed, Offer, labels_of
+from clusterctl.core.resources import Resources
+from clusterctl_providers import docker_network
+from clusterctl_providers.base import (
+    TAG_CLUSTER,
+    TAG_GENERATION,
+    TAG_NODE,
+    TAG_TOKEN,
+    TAG_UID,
+    CreateRequest,
+    CreateResult,
+    PoolRequest,
+    ProviderContext,
+)
+from clusterctl_providers.docker_client import TROUBLE, Engine, open_engine, translated
+from clusterctl_providers.docker_container import container_name, creation, seed
+from clusterctl_providers.docker_gpus import choose_gpus
+from clusterctl_providers.docker_images import Images
+from clusterctl_providers.docker_network import Network
+from clusterctl_providers.docker_tokens import Tokens
+
+SCOPE = "docker"
+CALLS = 8  # containers that are made or ended at the same time
+ACCEPT_WITHIN = 0.25  # seconds that `terminate` waits for the end itself
+CONSOLE_LINES = 400
+
+InstanceState = Literal["pending", "running", "stopping", "stopped", "terminated"]
+_STATES: dict[str, InstanceState] = {
+    "created": "pending", "running": "running", "paused": "running", "restarting": "running",
+    "removing": "stopping", "exited": "terminated", "dead": "terminated",
+}  # fmt: skip
+
+
+class DockerProvider:
+    name = "docker"
+    scopes: Sequence[str] = (SCOPE,)
+    settle_seconds = 0.0  # a list shows the truth at once
+
+    def __init__(self, context: ProviderContext) -> None:
+        self._context = context
+        self._state = Path(context.state_dir)
+        self._grace = float(context.settings.get("grace", 5.0))
+        self._tokens = Tokens(self._state)
+        self._gpus = threading.Lock()
+        self._ends: list[_End] = []
+
+    # ------------------------------------------------------------ the contract
+
+    def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        """In parallel: the engine starts several at a time."""
+        if not requests:
+            return []
+        try:
+            self._prepare()
+        except ProviderError as error:
+            return [error for _ in requests]
+        with ThreadPoolExecutor(min(CALLS, len(requests)), "docker-create") as pool:
+            return list(pool.map(self._create, requests))
+
+    def list(self) -> list[Observed]:
+        now = time.time()
+        try:
+            containers = self._containers()
+        except ProviderError as error:
+            return [Observed(SCOPE, (), False, now, str(error))]
+        ending = self._stopping()
+        return [Observed(SCOPE, tuple(self._instance(c, ending) for c in containers), True, now)]
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        """SIGTERM, after the grace SIGKILL, then the container goes. What takes longer than a moment goes on in a thread and
+        is listed as stopping; `close` waits for it."""
+        wanted = set(instance_ids) - self._stopping()
+        if not wanted:
+            return
+        containers = [c for c in self._containers() if _name(c) in wanted]
+        for container in containers:
+            if token := container["Labels"].get(TAG_TOKEN):
+                self._tokens.mark_ended(token)
+        if not containers:
+            return
+        end = _End({_name(c) for c in containers}, lambda: self._end(containers))
+        self._ends.append(end)
+        end.start()
+        end.join(ACCEPT_WITHIN)
+        if end.error:
+            raise end.error
+
+    def offers(self, pool: PoolRequest) -> list[Offer]:
+        """One offer: as much of the engine's machine as the pool says, all of it where it says nothing."""
+        gpu: Mapping[str, Any] = pool.spec.get("gpu") or {}
+        amounts = {str(name): float(amount) for name, amount in (pool.spec.get("resources") or {}).items()}
+        amounts.setdefault("CPU", self._engine.cpus)
+        amounts.setdefault("memory", self._engine.memory)
+        if gpu:
+            amounts.setdefault("GPU", float(gpu.get("count", 1)))
+        return [
+            Offer(
+                pool=pool.name,
+                instance_type="container",
+                market="on-demand",
+                zone=SCOPE,
+                price=0.0,
+                resources=Resources.of(amounts),
+                labels=labels_of(dict(pool.spec.get("labels") or {})),
+                gpu_type=str(gpu.get("name") or ""),
+                price_source="this engine's machine",
+                boot_seconds=1.0,
+            )
+        ]
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.join()
+        if "_engine" in self.__dict__:
+            self._engine.api.close()
+
+    # ------------------------------------------------------------ abilities
+
+    def console_log(self, instance_id: str) -> str:
+        """What its agent printed; "" for what is not ours or not there."""
+        try:
+            found = next((c for c in self._containers() if _name(c) == instance_id), None)
+            return self._engine.api.logs(found["Id"], tail=CONSOLE_LINES).decode(errors="replace") if found else ""
+        except (*TROUBLE, ProviderError):
+            return ""
+
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        try:
+            engine = self._engine
+        except ProviderError as error:
+            return [("the Docker engine answers", False, str(error))]
+        info = engine.info
+        return [
+            (f"the Docker engine {info.get('ServerVersion')} at {engine.host} answers", True, ""),
+            ("it runs Linux containers", info.get("OSType") == "linux", "switch it to Linux containers"),
+            ("it limits memory", bool(info.get("MemoryLimit")), "enable the memory cgroup (cgroup_enable=memory)"),
+            ("it limits processes", bool(info.get("PidsLimit", True)), "enable the pids cgroup"),
+        ]
+
+    def find_clusters(self) -> list[tuple[str, str, int]]:
+        """Also those of which only a network is left."""
+        found: dict[str, tuple[str, int]] = {}
+        try:
+            containers = self._everyones()
+            networks = self._engine.api.networks(filters={"label": TAG_UID})
+        except TROUBLE as error:
+            raise translated(error, "looking for clusters on the Docker engine") from error
+        for thing, count in [*((c, 1) for c in containers), *((n, 0) for n in networks)]:
+            labels = thing["Labels"]
+            name, before = found.get(labels[TAG_UID], (labels.get(TAG_CLUSTER, ""), 0))
+            found[labels[TAG_UID]] = (name, before + count)
+        return sorted((name, uid, count) for uid, (name, count) in found.items())
+
+    def agent_endpoint(self) -> tuple[str, str]:
+        """Makes the network: its gateway is where the head listens."""
+        setting = str(self._context.settings.get("head_address") or "")
+        return docker_network.agent_endpoint(self._engine, self._network, setting)
+
+    def remove_shared(self) -> None:
+        docker_network.remove_network(self._engine, self._context)
+        self.__dict__.pop("_network", None)
+
+    # ------------------------------------------------------------ inside
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """Of no cluster in particular (`gc`): nothing is noted."""
+        return open_engine(str(self._context.settings.get("host") or ""), self._state if self._context.uid else None)
+
+    @cached_property
+    def _network(self) -> Network:
+        return docker_network.ensure_network(self._engine, self._context)
+
+    @cached_property
+    def _images(self) -> Images:
+        return Images(self._engine, self._context)
+
+    def _prepare(self) -> tuple[Network, Images]:
+        """Once, before threads ask for them."""
+        return self._network, self._images
+
+    def _containers(self) -> list[Mapping[str, Any]]:
+        """All that carry our uid, in one call."""
+        try:
+            return self._engine.api.containers(all=True, filters={"label": f"{TAG_UID}={self._context.uid}"})
+        except TROUBLE as error:
+            raise translated(error, f"listing the containers of cluster {self._context.cluster}") from error
+
+    def _create(self, request: CreateRequest) -> CreateResult:
+        with self._tokens.held(request.token):
+            if self._tokens.has_ended(request.token):
+                return self._used_up(request)
+            try:
+                return self._make(request)
+            except ProviderError as error:
+                return error
+            except TROUBLE as error:
+                return translated(error, f"making the container of {request.node_id}")
+
+    def _make(self, request: CreateRequest) -> Instance:
+        """Creates, fills and starts what of it is not done yet. Whatever fails on the way leaves no container behind."""
+        api = self._engine.api
+        name = container_name(self._context.cluster, request.node_id, request.token)
+        image = self._images.get(self._image_name(request.pool))
+        archive = seed(request, self._context.settings, image)
+        try:
+            found = api.inspect_container(name)
+        except NotFound:
+            found = self._created(name, request)
+        if found["Config"]["Labels"].get(TAG_UID) != self._context.uid:
+            raise BadRequest(f"a container named {name} is not this cluster's: remove it (docker rm -f {name})")
+        if found["State"]["Status"] != "created":
+            return self._inspected(found)
+        try:
+            api.put_archive(found["Id"], "/", archive)
+            api.start(found["Id"])
+            return self._inspected(api.inspect_container(found["Id"]))
+        except TROUBLE as error:
+            self._undo(found["Id"], request.node_id, error)
+            if isinstance(error, NotFound):  # something was removed behind our back: made again with the next try
+                self._look_again(self._image_name(request.pool))
+                raise ProviderError(
+                    f"starting the container of {request.node_id} failed: {error.explanation}"
+                ) from error
+            raise translated(error, f"starting the container of {request.node_id}") from error
+
+    def _created(self, name: str, request: CreateRequest) -> Mapping[str, Any]:
+        api, pool = self._engine.api, request.pool
+        image_name = self._image_name(pool)
+        count = int(request.offer.resources.get("GPU"))
+        with self._gpus if count else contextlib.nullcontext():
+            others = [c for c in self._everyones() if _STATES.get(c["State"]) != "terminated"] if count else []
+            gpus = choose_gpus(count, others, self._context.settings, request.node_id)
+            for last_try in (False, True):
+                image = self._images.get(image_name)
+                try:
+                    made = api.create_container(
+                        **creation(self._engine, self._context, request, image, self._network, gpus)
+                    )
+                    return api.inspect_container(made["Id"])
+                except NotFound:
+                    if last_try:
+                        raise
+                    self._look_again(image_name)
+                except APIError as error:
+                    if error.status_code != 409:
+                        raise
+                    return api.inspect_container(name)
+        raise AssertionError("the loop above returns or raises")
+
+    def _everyones(self) -> list[Mapping[str, Any]]:
+        """Containers of all clusters on this engine."""
+        return self._engine.api.containers(all=True, filters={"label": TAG_UID})
+
+    def _look_again(self, image_name: str) -> None:
+        """The image or the network went away since it was looked at."""
+        self._images.forget(image_name)
+        self.__dict__.pop("_network", None)
+
+    def _undo(self, container: str, node_id: str, cause: Exception) -> None:
+        try:
+            with contextlib.suppress(NotFound):
+                self._engine.api.remove_container(container, force=True, v=True)
+        except TROUBLE as error:
+            raise UnknownOutcome(
+                f"the container of {node_id} did not start ({cause}) and could not be removed ({error}): looking again"
+            ) from error
+
+    def _image_name(self, pool: PoolRequest) -> str:
+        settings = self._context.settings
+        name = str(pool.spec.get("image") or settings.get("image") or settings.get("default_image") or "")
+        if not name:
+            raise BadRequest(
+                f"pool {pool.name} names no image: write `image:` in the pool or in `provider: {{docker: {{image: ...}}}}`, any "
+                "with Python 3.10 or later will do"
+            )
+        return name
+
+    def _end(self, containers: Sequence[Mapping[str, Any]]) -> None:
+        with ThreadPoolExecutor(min(CALLS * 2, len(containers)), "docker-end") as pool:
+            troubles = [text for text in pool.map(self._end_one, containers) if text]
+        if troubles:
+            raise ProviderError(f"could not end {', '.join(troubles)}")
+
+    def _end_one(self, container: Mapping[str, Any]) -> str:
+        """ "" when it is gone; else what it is and why not."""
+        api = self._engine.api
+        try:
+            if container["State"] in ("running", "restarting"):
+                with contextlib.suppress(NotFound):
+                    api.stop(container["Id"], timeout=max(1, round(self._grace)))
+            api.remove_container(container["Id"], force=True, v=True)
+        except NotFound:
+            return ""
+        except TROUBLE as error:
+            if isinstance(error, APIError) and error.status_code == 409:
+                return ""  # its removal is under way
+            return f"{_name(container)} ({error})"
+        return ""
+
+    def _stopping(self) -> set[str]:
+        """Instances that this process is ending right now. After a crash nobody is, and they show as running again."""
+        self._ends = [end for end in self._ends if end.is_alive()]
+        return set[str]().union(*(end.instances for end in self._ends))
+
+    # ------------------------------------------------------------ what a container is to us
+
+    def _instance(self, container: Mapping[str, Any], ending: set[str]) -> Instance:
+        """Of a row of the engine's list."""
+        networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+        addresses = [str(network.get("IPAddress") or "") for network in networks.values()]
+        state = _STATES.get(container["State"], "pending")
+        name = _name(container)
+        return self._described(
+            name,
+            container["Labels"],
+            "stopping" if name in ending and state != "terminated" else state,
+            next(filter(None, addresses), ""),
+            float(container["Created"]),
+            str(container.get("Status", "")) if state == "terminated" else "",
+        )
+
+    def _inspected(self, container: Mapping[str, Any]) -> Instance:
+        status = container["State"]
+        addresses = [network["IPAddress"] for network in container["NetworkSettings"]["Networks"].values()]
+        state = _STATES.get(status["Status"], "pending")
+        detail = f"(exit code {status['ExitCode']}) {status['Error']}".strip() if state == "terminated" else ""
+        created = datetime.datetime.fromisoformat(container["Created"][:19] + "+00:00").timestamp()
+        name = container["Name"].lstrip("/")
+        return self._described(
+            name, container["Config"]["Labels"], state, next(filter(None, addresses), ""), created, detail
+        )
+
+    def _described(
+        self, name: str, labels: Mapping[str, str], state: InstanceState, address: str, created: float, detail: str
+    ) -> Instance:
+        generation = labels.get(TAG_GENERATION, "")
+        return Instance(
+            id=name,
+            uid=labels.get(TAG_UID, ""),
+            node_id=labels.get(TAG_NODE, ""),
+            generation=int(generation) if generation.isdecimal() else 0,
+            state=state,
+            address=address,
+            zone=SCOPE,
+            instance_type="container",
+            created=created,
+            token=labels.get(TAG_TOKEN, ""),
+            detail=detail,
+            tags=labels_of(dict(labels)),
+        )
+
+    def _used_up(self, request: CreateRequest) -> Instance:
+        name = container_name(self._context.cluster, request.node_id, request.token)
+        labels = {**request.tags, TAG_UID: self._context.uid, TAG_TOKEN: request.token}
+        return self._described(name, labels, "terminated", "", 0.0, "(its token is used up)")
+
+
+class _End(threading.Thread):
+    """The end of some containers under way. `error` is set when it failed."""
+
+    def __init__(self, instances: set[str], work: Callable[[], None]) -> None:
+        super().__init__(name="end-containers", daemon=True)
+        self.instances = frozenset(instances)
+        self.error: Exception | None = None
+        self._work = work
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
+
+
+def _name(container: Mapping[str, Any]) -> str:
+    return str(container["Names"][0]).lstrip("/")
