@@ -52,7 +52,8 @@ ARROWS: dict[str, set[str]] = {
     "clusterctl_runtime.dashboard": set(),
     "clusterctl_runtime.head": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
-        "clusterctl_runtime.wire", "clusterctl_runtime.engine", *HEAD_SIDE, "clusterctl_runtime.dashboard", "clusterctl_runtime.agent.bundle",
+        "clusterctl_runtime.wire", "clusterctl_runtime.engine", *HEAD_SIDE, "clusterctl_runtime.dashboard",
+        "clusterctl_runtime.agent.bundle",
         "clusterctl_templates",
     },
     "clusterctl_runtime": set(),
