@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush
 
+from clusterctl.core.lifecycle import deadline
 from clusterctl.core.model import Limits, Node, NodeState, Observed, Offer, Pool, Reason, Spend, Wait
 from clusterctl.core.placement import place
 from clusterctl.core.simulate.books import Books, RunningJob
@@ -27,9 +28,10 @@ from clusterctl.core.simulate.world import World
 CLUSTER = "simulated"
 UID = "5f0c7a52-0000-4000-8000-000000000000"
 STARVE_AFTER = 600.0  # as the head's dispatcher
-PATIENCE = 7 * 86_400.0  # seconds without any progress after which waiting jobs count as unserved
+PATIENCE = 3 * 86_400.0  # seconds in which no job came, started or ended, after which the waiting ones are unserved
 TAIL = 2 * 3600.0  # seconds granted after the last job for nodes to be let go
 LOOK_AGAIN = 5.0  # seconds after which the list is read again while it was partial, or shows what is not understood
+TIMER = 1e-3  # seconds by which timers are late, as real ones are: never early by a rounding error
 _WINDOW = 64  # waiting jobs that one call of `place` is given
 
 
@@ -68,6 +70,7 @@ class Simulation:
         seed: int,
         *,
         keep_log: bool = False,
+        patience: float = PATIENCE,
         check: Callable[[Simulation], None] | None = None,
     ) -> None:
         self.setting = setting
@@ -83,6 +86,7 @@ class Simulation:
         self.executor = Executor(self)
         self.waits: dict[str, Wait] = {}
         self._check = check
+        self._patience = patience
         self._events: list[tuple[float, int, int, object]] = []
         self._number = 0
         self._left: dict[str, float] = {}  # job -> seconds still to be done, for jobs that lost an attempt
@@ -93,7 +97,7 @@ class Simulation:
         self._arrived: list[str] = []  # jobs that came to the queue since jobs were last placed
         self._idle: set[str] = set()  # nodes that joined or got empty since jobs were last placed
         self._decide_at: float | None = None
-        self._progress = 0.0  # when something last happened besides looking
+        self._progress = 0.0  # when a job last came, started or ended
         longest = max((job.duration for job in trace.jobs), default=0.0)
         self._horizon = (trace.jobs[-1].submit if trace.jobs else 0.0) + 5 * longest + 30 * 86_400.0
 
@@ -116,7 +120,6 @@ class Simulation:
                     continue  # an earlier or later decision took its place
                 self.record.events += 1
                 if event != Event.DECIDE:
-                    self._progress = self.now
                     self._handle(Event(event), payload)
                 else:
                     self._start_jobs()
@@ -133,7 +136,7 @@ class Simulation:
         if self._submitted < len(self.trace.jobs) or self.books.running:
             return False
         if self.waiting.count:
-            return next_at - self._progress > PATIENCE
+            return next_at - self._progress > self._patience
         if not self.cloud.listed and not self.books.nodes:
             return True
         least = sum(pool.min for pool in self.setting.pools)
@@ -186,6 +189,7 @@ class Simulation:
         self.books.stop(job_id, self.now)
         self.record.used(running.job, self.now - running.started)
         self.record.ended(self.now)
+        self._progress = self.now
         self._left.pop(job_id, None)
         self.record.log(self.now, "end", job_id)
         self.capacity_grew(running.ranks)
@@ -262,6 +266,7 @@ class Simulation:
     def _enqueue(self, ticket: Ticket) -> None:
         self.waiting.add(ticket)
         self._arrived.append(ticket.job.id)
+        self._progress = self.now
         self._dispatch = True
 
     # ------------------------------------------------------------ who starts
@@ -293,7 +298,7 @@ class Simulation:
             record = self.books.nodes.get(node_id)
             if record is not None and not record.work:
                 pool = next((p for p in self.setting.pools if p.name == record.node.pool), None)
-                self._decide_no_later(self.policy.due_idle(pool.idle_timeout if pool else 0.0, self.now))
+                self._decide_no_later(self.policy.due_idle(pool.idle_timeout if pool else 0.0, self.now) + TIMER)
         self._idle.clear()
 
     def _next_batch(self) -> tuple[list[Ticket], dict[str, Key]]:
@@ -339,6 +344,13 @@ class Simulation:
         self.record.meter.add(machine.offer.resources, machine.offer.price, -1)
         self.at(machine.vanishes or self.now, Event.VANISH, machine.id)
 
+    def watch(self, pool_name: str, state: NodeState) -> None:
+        """A node entered `state` between two decisions: the policy looks again when its deadline has passed."""
+        pool = next((pool for pool in self.setting.pools if pool.name == pool_name), None)
+        limit = deadline(pool, state) if pool is not None else None
+        if limit is not None:
+            self._decide_no_later(self.now + limit + 0.001)
+
     def log_action(self, verb: str, subject: str, reason: Reason) -> None:
         self.record.log(self.now, verb, subject, reason.code)
 
@@ -356,7 +368,7 @@ class Simulation:
             self.executor.apply(plan)
             doubt = not observed.complete or self.executor.in_doubt()
         if plan.wake_at is not None:
-            self._decide_no_later(max(plan.wake_at, self.now + 1e-3))
+            self._decide_no_later(max(plan.wake_at, self.now) + TIMER)
         if doubt:
             self._decide_no_later(self.now + LOOK_AGAIN)
 

@@ -134,6 +134,7 @@ class Executor:
         if node.state is NodeState.PLANNED:
             reason = Reason("accepted", "the provider accepted the launch")
             simulation.books.move(node.id, "requested", simulation.now, reason, machine.id)
+        simulation.watch(node.offer.pool, NodeState.REQUESTED)
 
     def _refused(self, node: Node, error: ProviderError) -> None:
         simulation = self._simulation
