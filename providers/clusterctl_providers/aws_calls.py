@@ -11,11 +11,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from botocore.config import Config
 
-from clusterctl.core.errors import BadRequest, ProviderError, Throttled, UnknownOutcome
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Throttled, UnknownOutcome
 from clusterctl_providers.aws_errors import typed
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ class Calls:
             wrong = typed(error, permission(service, operation), what, quota)
             if isinstance(wrong, Throttled) and wrong is not error:
                 wrong.retry_after = self.bucket.refused()
+            if isinstance(wrong, AuthFailed):
+                self._log_in_anew()
             raise wrong from error
         self.bucket.served()
         return answer
@@ -148,14 +151,23 @@ class Calls:
 
     def _open_session(self) -> Any:
         import boto3
+        import botocore.session
 
         with self._lock:
             if self._session is None:
                 try:
-                    self._session = boto3.Session(profile_name=self._profile)
+                    core = botocore.session.Session(profile=self._profile)
+                    core.register_component("data_loader", _loader())
+                    self._session = boto3.Session(botocore_session=core)
                 except Exception as error:
                     raise typed(error, "", f"opening the AWS profile {self._profile!r}") from error
             return self._session
+
+    def _log_in_anew(self) -> None:
+        """Credentials that lapsed are read again with the next call: a daemon outlives them."""
+        with self._lock:
+            self._clients.clear()
+            self._session = None
 
     def _client(self, service: str) -> Any:
         with self._lock:
@@ -173,6 +185,14 @@ class Calls:
                     name, region_name=region, endpoint_url=self._endpoint, config=config
                 )
             return self._clients[service]
+
+
+@lru_cache(maxsize=1)
+def _loader() -> Any:
+    """Service descriptions are large: read once per process."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def permission(service: str, operation: str) -> str:

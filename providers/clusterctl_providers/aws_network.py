@@ -195,7 +195,7 @@ class Network:
             for group in self._placement_groups():
                 waiting += self._remove("delete_placement_group", f"the placement group {group}", GroupName=group)
             for key in self._keys():
-                waiting += self._remove("delete_key_pair", f"the key pair {key}", KeyPairId=key)
+                waiting += self._remove("delete_key_pair", f"the key pair {key}", KeyName=key)
             what = f"looking for security groups of cluster {self._cluster}"
             groups = self._calls.read("ec2", "describe_security_groups", what, Filters=self._mine())["SecurityGroups"]
             for group in groups:
@@ -220,7 +220,7 @@ class Network:
     def _keys(self) -> list[str]:
         what = f"looking for key pairs of cluster {self._cluster}"
         found = self._calls.read("ec2", "describe_key_pairs", what, Filters=self._mine())
-        return [pair["KeyPairId"] for pair in found["KeyPairs"]]
+        return [pair["KeyName"] for pair in found["KeyPairs"]]
 
     def _remove(self, operation: str, thing: str, **parameters: Any) -> list[str]:
         try:

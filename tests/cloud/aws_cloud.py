@@ -1,0 +1,125 @@
+"""A stand-in for AWS in this process: moto over real HTTP, behind a front that checks, throttles and fails.
+
+    with AwsCloud() as cloud:
+        cloud.world.capacity["*/us-east-1a/spot"] = 0
+        client = cloud.client("ec2")
+
+moto keeps its state per process, so there is one cloud at a time; each starts empty.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields
+from typing import Any
+
+import boto3
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from tests.cloud import aws_moto
+from tests.cloud.aws_front import Front
+from tests.cloud.aws_moto import WORLD, ec2_backends
+from tests.cloud.aws_world import Fault, World
+
+REGION = "us-east-1"
+SSM = {
+    "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id": "ami-0ubuntu2404amd0001",
+    "/aws/service/canonical/ubuntu/server/24.04/stable/current/arm64/hvm/ebs-gp3/ami-id": "ami-0ubuntu2404arm0001",
+    "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id": "ami-0deeplearning00001",
+}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+}
+
+
+class AwsCloud:
+    def __init__(self, vpc_cidr: str = "") -> None:
+        """`vpc_cidr`: a VPC of its own with that network, one subnet (a /24) in each zone, instead of the default."""
+        self.world = WORLD
+        self._reset()
+        self._server: BaseWSGIServer = make_server("127.0.0.1", 0, Front(), threaded=True, request_handler=_Quiet)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="aws", daemon=True)
+        self._thread.start()
+        self.vpc = self._make_vpc(vpc_cidr) if vpc_cidr else ""
+        self.world.calls.clear()
+
+    def __enter__(self) -> AwsCloud:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.world.listeners.clear()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+        self._reset()
+
+    def client(self, service: str = "ec2") -> Any:
+        """An administrator's view: its calls are in the log like everybody's."""
+        return boto3.client(
+            service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )  # fmt: skip
+
+    def fault(self, action: str, effect: str = "error", **more: Any) -> Fault:
+        fault = Fault(action, effect, **more)
+        self.world.faults.append(fault)
+        return fault
+
+    def interrupt(self, instance_id: str) -> None:
+        aws_moto.interrupt(REGION, instance_id)
+
+    # ------------------------------------------------------------ the truth, which no delay hides
+
+    def instances(self, *states: str) -> list[Any]:
+        """moto's instances; by default those that cost money."""
+        aws_moto.advance(REGION)
+        wanted = states or ("pending", "running", "shutting-down", "stopping", "stopped")
+        return [i for i in self._backend.all_instances() if i._state.name in wanted]
+
+    def leftovers(self) -> list[str]:
+        """Ids of all that someone made here and did not remove."""
+        groups = [g.id for by_vpc in self._backend.groups.values() for g in by_vpc.values() if g.name != "default"]
+        keys = list(self._backend.key_pairs)
+        volumes = [v.id for v in self._backend.volumes.values()]
+        alive = [i.id for i in self.instances()]
+        return [*alive, *groups, *keys, *volumes, *self.world.placement_groups]
+
+    def tags(self, resource_id: str) -> dict[str, str]:
+        return dict(self._backend.tags.get(resource_id, {}))
+
+    @property
+    def _backend(self) -> Any:
+        return ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
+
+    def _reset(self) -> None:
+        for service in ("ec2", "iam", "ssm", "sts"):
+            get_backend(service).reset()
+        aws_moto.forget()
+        fresh = World()
+        for field in fields(World):
+            if field.name != "lock":
+                setattr(WORLD, field.name, getattr(fresh, field.name))
+        WORLD.parameters.update(SSM)
+
+    def _make_vpc(self, cidr: str) -> str:
+        ec2 = self.client()
+        vpc = ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
+        first, second, _ = cidr.split(".", 2)
+        for number, letter in enumerate("abc", 1):
+            block = f"{first}.{second}.{number}.0/24"
+            ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=f"{REGION}{letter}")
+        return str(vpc)
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_: Any) -> None:
+        return

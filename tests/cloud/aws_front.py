@@ -1,0 +1,174 @@
+"""What stands before moto on the wire: checks each request against botocore's model, throttles, loses answers, refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+from urllib.parse import parse_qs
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.wrappers import Request, Response
+
+from tests.cloud.aws_moto import WORLD, advance
+from tests.cloud.aws_validation import check_json, check_query
+from tests.cloud.aws_world import Fault, Refusal
+
+JSON = "application/x-amz-json-1.1"
+_MODELS = {
+    "servicequotas": "service-quotas",
+    "pricing": "pricing",
+    "ssm": "ssm",
+    "ec2": "ec2",
+    "sts": "sts",
+    "iam": "iam",
+}
+
+
+class Broken(Exception):
+    """The line is cut: no answer at all."""
+
+
+class Front:
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        body = request.get_data(cache=True)
+        text = body.decode("utf-8", "replace")
+        service, region = _signed_for(request.headers.get("Authorization", ""))
+        target = request.headers.get("X-Amz-Target", "")
+        action = target.rpartition(".")[2] or (parse_qs(text).get("Action") or [""])[0]
+        is_json = bool(target)
+        try:
+            parameters = self._check(service, action, text, is_json)
+            answer = self._answer(environ, body, service, region, action, text, parameters)
+        except Refusal as refusal:
+            answer = _refused(refusal, is_json)
+        except Broken:
+            with contextlib.suppress(OSError):
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionResetError from None
+        return answer(environ, start)
+
+    def _check(self, service: str, action: str, text: str, is_json: bool) -> dict[str, Any]:
+        model = _MODELS.get(service, service)
+        if is_json:
+            parameters = json.loads(text or "{}")
+            faults = check_json(model, action, parameters)
+        else:
+            parameters, faults = check_query(model, action, text)
+        with WORLD.lock:
+            WORLD.calls.append((time.monotonic(), f"{service}:{action}", parameters))
+            WORLD.violations += faults
+        if faults:
+            raise Refusal("UnknownParameter", "; ".join(faults))
+        return parameters
+
+    def _answer(
+        self, environ: Any, body: bytes, service: str, region: str, action: str, text: str, parameters: dict[str, Any]
+    ) -> Any:
+        if WORLD.lapsed:
+            raise (
+                Refusal("RequestExpired", "Request has expired.")
+                if service == "ec2"
+                else Refusal("ExpiredTokenException", "The security token included in the request is expired")
+            )
+        if f"{service}:{action}" in WORLD.denied:
+            raise Refusal("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+        if service == "ec2":
+            WORLD.check_rate(action)
+        fault = WORLD.fault_for(action, text)
+        if fault:
+            self._misbehave(fault, environ, body, region)
+        if service == "ec2":
+            advance(region)
+        own = {"GetProducts": _prices, "GetServiceQuota": _quota, "GetParameter": _parameter}.get(action)
+        if own:
+            answer = own(parameters)
+            if answer is not None:
+                return Response(json.dumps(answer), content_type=JSON)
+        return self._pass_on(environ, body)
+
+    def _misbehave(self, fault: Fault, environ: Any, body: bytes, region: str) -> None:
+        if fault.seconds:
+            time.sleep(fault.seconds)
+        if fault.effect == "delay":
+            return
+        if fault.effect in ("lost", "reset"):
+            advance(region)
+            list(self._pass_on(environ, body)({}, lambda *_: None))
+        if fault.effect in ("cut", "reset"):
+            raise Broken
+        raise Refusal(fault.code, fault.message, fault.status)
+
+    def _pass_on(self, environ: Any, body: bytes) -> Any:
+        """moto's answer; a Refusal of our patches comes out as it is, with its own HTTP status."""
+        inner = {k: v for k, v in environ.items() if not k.startswith("werkzeug.request")}
+        inner["wsgi.input"] = io.BytesIO(body)
+        started: list[Any] = []
+        try:
+            parts = b"".join(self._moto(inner, lambda status, headers, *_: started.append((status, headers))))
+        except NotImplementedError as error:
+            raise Refusal("InvalidAction", str(error)) from error
+
+        def answer(_: Any, start: Any) -> Iterable[bytes]:
+            start(*started[-1])
+            return [parts]
+
+        return answer
+
+
+def _signed_for(authorization: str) -> tuple[str, str]:
+    """(service, region) of a signed request."""
+    match = re.search(r"/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request", authorization)
+    return (match.group(2), match.group(1)) if match else ("", "")
+
+
+def _refused(refusal: Refusal, is_json: bool) -> Response:
+    if is_json:
+        return Response(
+            json.dumps({"__type": refusal.code, "message": refusal.message}), status=refusal.status, content_type=JSON
+        )
+    text = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>{refusal.code}</Code>'
+        f"<Message>{escape(refusal.message)}</Message></Error></Errors>"
+        f"<RequestID>{os.urandom(4).hex()}</RequestID></Response>"
+    )
+    return Response(text, status=refusal.status, content_type="text/xml;charset=UTF-8")
+
+
+def _prices(parameters: dict[str, Any]) -> dict[str, Any]:
+    fields = {f["Field"]: f["Value"] for f in parameters.get("Filters", [])}
+    name = fields.get("instanceType", "")
+    if name not in WORLD.prices:
+        return {"FormatVersion": "aws_v1", "PriceList": []}
+    dimension = {"unit": "Hrs", "pricePerUnit": {"USD": f"{WORLD.prices[name]:.10f}"}}
+    product = {
+        "product": {"productFamily": "Compute Instance", "sku": "X", "attributes": fields},
+        "serviceCode": "AmazonEC2",
+        "terms": {"OnDemand": {"X.T": {"priceDimensions": {"X.T.D": dimension}}}},
+    }
+    return {"FormatVersion": "aws_v1", "PriceList": [json.dumps(product)]}
+
+
+def _quota(parameters: dict[str, Any]) -> dict[str, Any]:
+    code = parameters["QuotaCode"]
+    if code not in WORLD.quotas:
+        raise Refusal("NoSuchResourceException", "The request failed because the specified quota does not exist.")
+    return {"Quota": {"ServiceCode": "ec2", "QuotaCode": code, "QuotaName": code, "Value": WORLD.quotas[code]}}
+
+
+def _parameter(parameters: dict[str, Any]) -> dict[str, Any] | None:
+    name = parameters["Name"]
+    if name not in WORLD.parameters:
+        return None
+    return {"Parameter": {"Name": name, "Type": "String", "Value": WORLD.parameters[name], "Version": 1}}
