@@ -236,6 +236,7 @@ def job_demand(book: JobBook) -> tuple[dict[str, GroupKey], tuple[Demand, ...]]:
                 bundles=((shape, nodes),),
                 count=len(jobs),
                 gang=nodes > 1,
+                strategy="STRICT_SPREAD" if nodes > 1 else "",
                 since=first.queued_since,
                 priority=int(first.request.get("priority") or 0),
                 user=str(first.request.get("user") or ""),

@@ -13,6 +13,7 @@ from typing import Protocol
 from clusterctl.core.model import NodeState, NodeView
 from clusterctl.core.placement import Request, place
 from clusterctl.core.resources import Resources
+from clusterctl_runtime.engine.config import node_python
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
@@ -110,15 +111,16 @@ class Dispatcher:
 
     def _choose(self, views: Sequence[NodeView]) -> list[tuple[Job, tuple[str, ...]]]:
         connected = [v for v in views if v.node.id in self._fleet.sessions]
-        placement = place([request_of(job) for job in self._candidates(connected)], connected)
+        requests = [request_of(job) for job in self._candidates(connected)]
+        placement = place(requests, connected, now=time.time())
         return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed]
 
     def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
-        """Of each kind of job, the oldest ones: as many as could start at the very most."""
+        """Of each kind of job, the oldest ones: as many as could start at the very most, and one for which room may be kept."""
         heads = []
         for (shape, nodes), jobs in self._book.groups.items():
             room = sum(min(shape.resources.count_in(view.free), len(jobs) * nodes) for view in views)
-            heads.append(itertools.islice(jobs.values(), room // nodes))
+            heads.append(itertools.islice(jobs.values(), max(1, room // nodes)))
         return heapq.merge(*heads, key=lambda job: job.seq)
 
     async def _start(self, chosen: Sequence[tuple[Job, tuple[str, ...]]]) -> None:
@@ -174,9 +176,11 @@ class Dispatcher:
         pools = {pool.name: pool.env for pool in spec.pools}
         books = [self._fleet.ledger.get(n) for n in attempt.nodes]
         addresses = [b.address if b and b.address else "127.0.0.1" for b in books]
-        argv = list(request["argv"])
-        if request.get("script"):
-            argv = [config.engine_python, "-u", request["script"], *argv]
+
+        def argv(rank: int) -> list[str]:
+            if not request.get("script"):
+                return list(request["argv"])
+            return [self._python_of(attempt.nodes[rank], books[rank]), "-u", request["script"], *request["argv"]]
 
         def build(rank: int) -> TaskSpec:
             node = self._fleet.journal.get(attempt.nodes[rank])
@@ -185,7 +189,7 @@ class Dispatcher:
             env.update(gang_environment(job, attempt, rank, addresses))
             return TaskSpec(
                 task=task_id(attempt.id, rank),
-                argv=argv,
+                argv=argv(rank),
                 env=env,
                 package=request["package"],
                 gpus=job.shape.resources.get("GPU"),
@@ -198,6 +202,16 @@ class Dispatcher:
 
         return build
 
+    def _python_of(self, node_id: str, books: NodeLedger | None) -> str:
+        """The interpreter of scripts on that node: the engine's, else the one that its agent runs on."""
+        config, node = self._config(), self._fleet.journal.get(node_id)
+        pool = next((pool for pool in config.spec.pools if node and pool.name == node.pool), None)
+        python = node_python(config, (pool.provider if pool else "") or config.spec.provider_name)
+        return python or str((books.facts if books else {}).get("executable") or "python3")
+
 
 def request_of(job: Job) -> Request:
-    return Request(job.id, ((job.shape, job.nodes),), gang=job.nodes > 1, since=job.queued_since)
+    """A gang's ranks go to nodes of their own: `--nodes` promises nodes, not places."""
+    gang = job.nodes > 1
+    strategy = "STRICT_SPREAD" if gang else ""
+    return Request(job.id, ((job.shape, job.nodes),), gang=gang, strategy=strategy, since=job.queued_since)
