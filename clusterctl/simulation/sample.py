@@ -59,8 +59,12 @@ def sample_csv() -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(sorted(rows, key=lambda row: tuple(map(str, (f"{row[0]:>9}", *row[1:])))))
+    writer.writerows(sorted(rows, key=_by_time))
     return text.getvalue()
+
+
+def _by_time(row: tuple[object, ...]) -> tuple[str, ...]:
+    return (f"{row[0]:>9}", *map(str, row[1:]))
 
 
 def _row(at: int, number: int) -> tuple[object, ...]:
