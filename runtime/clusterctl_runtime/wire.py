@@ -66,9 +66,10 @@ def encode(message: Message, payload: bytes = b"") -> bytes:
     return _LENGTHS.pack(len(header), len(payload)) + header + payload
 
 
-async def read_frame(reader: asyncio.StreamReader) -> tuple[Message, bytes]:
-    """The next frame; raises asyncio.IncompleteReadError at the end of the stream and WireError on nonsense."""
-    header_size, payload_size = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
+async def read_frame(reader: asyncio.StreamReader, begun: bytes = b"") -> tuple[Message, bytes]:
+    """The next frame, of which `begun` was read already; raises asyncio.IncompleteReadError at the end of the stream and
+    WireError on nonsense."""
+    header_size, payload_size = _LENGTHS.unpack(begun + await reader.readexactly(_LENGTHS.size - len(begun)))
     if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
         raise WireError(f"a frame of {header_size} + {payload_size} bytes is over the limit")
     body = await reader.readexactly(header_size + payload_size)
@@ -116,6 +117,7 @@ class Bootstrap(_Record):
     orphan_timeout: float = 900.0
     directory: str = ""
     shutdown: str = "exit"
+    provider: str = ""  # "aws": notices of the provider are read from its metadata service
     resources: dict[str, float] = field(default_factory=dict)
 
 

@@ -19,6 +19,7 @@ from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
 from clusterctl_runtime.agent.exits import watch_exits
 from clusterctl_runtime.agent.facts import read_facts
 from clusterctl_runtime.agent.gpus import Gpus
+from clusterctl_runtime.agent.imds import Notice, watch_notices
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash, sweep
 from clusterctl_runtime.agent.link import Link, Refused
@@ -48,6 +49,8 @@ class Node:
         self._facts: dict[str, Any] = {}
         self._environment = base_environment()
         self._engine_changed = False
+        self._notice: Message | None = None
+        self._notice_sent = False
         self._power, self._grace = False, END_GRACE_SECONDS
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._journal = Journal(directory.journal, boot_id)
@@ -100,8 +103,13 @@ class Node:
         self._facts = await loop.run_in_executor(None, read_facts, self._directory.path)
         linking = asyncio.ensure_future(self._stay_linked())
         keeping = asyncio.ensure_future(self._keep_lease())
+        noticing = (
+            asyncio.ensure_future(watch_notices(self._take_notice)) if self._bootstrap.provider == "aws" else None
+        )
         code, reason = await self._ending
         keeping.cancel()
+        if noticing:
+            noticing.cancel()
         log.warning("ending: %s", reason)
         await self._end_work(reason)
         linking.cancel()
@@ -164,6 +172,12 @@ class Node:
             "boot_id": self._boot_id,
         }
 
+    def _take_notice(self, notice: Notice) -> None:
+        kind, at = notice
+        log.warning("EC2 takes this machine back (%s) at %s", kind, time.strftime("%H:%M:%S UTC", time.gmtime(at)))
+        self._notice, self._notice_sent = {"t": "notice", "kind": "preempt", "at": at, "detail": kind}, False
+        self._link.wake()
+
     def welcome(self, message: Message) -> None:
         credential = message.get("credential")
         if credential:
@@ -172,6 +186,7 @@ class Node:
         self._runner.connected(True)
 
     def parted(self) -> None:
+        self._notice_sent = False  # a head that was restarted has not heard it
         self._runner.connected(False)
 
     def receive(self, message: Message) -> None:
@@ -200,6 +215,9 @@ class Node:
         if self._engine_changed:
             self._engine_changed = False
             messages.append({**self._engine.state, "t": "engine"})
+        if self._notice and not self._notice_sent:
+            self._notice_sent = True
+            messages.append(self._notice)
         items = self._outbox.take_reports()
         if items:
             messages.append({"t": "tasks", "items": items})

@@ -1,16 +1,18 @@
-"""The TLS listener that agents dial in to: admission, one session per node, blobs."""
+"""The TLS listener that agents dial in to: admission, one session per node, blobs, and the agent's own bundle."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import ssl
+from pathlib import Path
 from typing import Any, Protocol
 
 from clusterctl.core.model import NodeState
 from clusterctl_runtime import wire
 from clusterctl_runtime.head.admission import Admission, Verdict
 from clusterctl_runtime.head.blobs import BlobStore
+from clusterctl_runtime.head.bundle_server import serve_bundle
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.listening import listen
 from clusterctl_runtime.head.standby import Standby
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
 HELLO_TIMEOUT = 15.0
+BUNDLE_TIMEOUT = 60.0
 SEND_BUFFER = 8 * 1024 * 1024
 SUSPICIOUS = frozenset(
     {"bad_secret", "token_used", "wrong_cluster"}
@@ -61,9 +64,17 @@ class Receiver(Protocol):
 
 class AgentServer:
     def __init__(
-        self, uid: str, admission: Admission, blobs: BlobStore, store: Store, events: EventLog, receiver: Receiver
+        self,
+        uid: str,
+        admission: Admission,
+        blobs: BlobStore,
+        store: Store,
+        events: EventLog,
+        receiver: Receiver,
+        bundle: Path,
     ) -> None:
         self._uid = uid
+        self._bundle = bundle
         self._admission = admission
         self._blobs = blobs
         self._store = store
@@ -101,7 +112,11 @@ class AgentServer:
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hello, _ = await asyncio.wait_for(wire.read_frame(reader), HELLO_TIMEOUT)
+        begun = await asyncio.wait_for(reader.readexactly(4), HELLO_TIMEOUT)
+        if begun == b"GET ":  # as the length of a frame it would be over the limit
+            await asyncio.wait_for(serve_bundle(reader, writer, self._bundle), BUNDLE_TIMEOUT)
+            return
+        hello, _ = await asyncio.wait_for(wire.read_frame(reader, begun), HELLO_TIMEOUT)
         if hello.get("t") == "hello" and hello.get("purpose") == "standby" and self.standby is not None:
             await self.standby.serve(reader, writer, hello)
             return

@@ -130,7 +130,9 @@ class Head:
         self.queue = Queue(
             lambda: self.config, self.book, self.work, self.store, self.blobs, self.events, self._arrived
         )
-        self.agents = AgentServer(self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet)
+        self.agents = AgentServer(
+            self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet, self._bundle
+        )
         self.agents.standby = self.standby
         self.work.restore()
 

@@ -1,0 +1,82 @@
+"""Reads EC2's metadata service for the notice that this spot instance will be taken back. Standard library only."""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import json
+import logging
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+BASE = "http://169.254.169.254/latest"
+EVERY_SECONDS = 3.0  # EC2 gives 120 seconds; it asks for a look every five
+REBALANCE_SECONDS = 600.0  # a rebalance recommendation names no end: so long the node goes on at most
+_TOKEN_SECONDS = 21600
+
+Notice = tuple[str, float]  # ("terminate" | "stop" | "hibernate" | "rebalance", when in unix seconds)
+
+
+class Metadata:
+    """IMDSv2: every answer needs a token, which is asked for when there is none or it has run out."""
+
+    def __init__(self, base: str = BASE) -> None:
+        self._base, self._token = base, ""
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def get(self, path: str) -> str:
+        """The text at `path`, "" where there is none; raises OSError when the service does not answer."""
+        for _ in range(2):
+            if not self._token:
+                ask = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
+                self._token = self._open("/api/token", ask, "PUT")
+            try:
+                return self._open(f"/meta-data/{path}", {"X-aws-ec2-metadata-token": self._token}, "GET")
+            except urllib.error.HTTPError as error:
+                if error.code == 404:
+                    return ""
+                if error.code != 401:
+                    raise
+                self._token = ""
+        raise OSError("the metadata service does not accept its own token")
+
+    def notice(self) -> Notice | None:
+        """What EC2 announces for this instance, if anything. An interruption goes before a recommendation."""
+        action = self.get("spot/instance-action")
+        if action:
+            data = json.loads(action)
+            return str(data["action"]), _seconds(data["time"])
+        advice = self.get("events/recommendations/rebalance")
+        if advice:
+            return "rebalance", _seconds(json.loads(advice)["noticeTime"]) + REBALANCE_SECONDS
+        return None
+
+    def _open(self, path: str, headers: dict[str, str], method: str) -> str:
+        request = urllib.request.Request(self._base + path, method=method, headers=headers)  # noqa: S310  http, by BASE
+        with self._opener.open(request, timeout=2) as answer:
+            return answer.read(65536).decode()
+
+
+async def watch_notices(tell: Callable[[Notice], None], metadata: Metadata | None = None) -> None:
+    """Calls `tell` with every new notice, for as long as the node lives."""
+    metadata = metadata or Metadata()
+    loop = asyncio.get_running_loop()
+    told: Notice | None = None
+    while True:
+        try:
+            notice = await loop.run_in_executor(None, metadata.notice)
+            if notice and notice != told:
+                told = notice
+                tell(notice)
+        except (OSError, ValueError, KeyError) as error:
+            log.debug("the metadata service: %s", error)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+def _seconds(text: str) -> float:
+    """EC2's "2026-01-31T12:00:00Z" in unix seconds."""
+    return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))
