@@ -59,6 +59,7 @@ class EngineState:
 class _Hold:
     node_id: str
     gpus: int
+    ids: tuple[int, ...] = ()
 
 
 class EngineClient:
@@ -79,6 +80,8 @@ class EngineClient:
         self._ids = itertools.count(1)
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._holds: dict[str, _Hold] = {}
+        self._lost_holds: set[str] = set()  # of a helper that died: taken again through the next
+        self._retaking: asyncio.Task[None] | None = None
         self._since: dict[str, float] = {}  # demand id -> when it was first seen, unix seconds
         self._raw: dict[str, Any] = {}
         self.state = EngineState(message="the engine's helper is starting")
@@ -89,10 +92,12 @@ class EngineClient:
 
     async def stop(self) -> None:
         """Ends the helper; GPUs held through it go back to Ray."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks = [task for task in (self._task, self._retaking) if task is not None]
+        self._task = self._retaking = None
+        for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        if tasks:
+            await asyncio.wait(tasks)
         await self._end_process()
 
     # ------------------------------------------------------------ commands
@@ -126,7 +131,9 @@ class EngineClient:
             self._holds.pop(hold_id, None)
             self._publish_again()
             raise
-        return hold_id, [int(i) for i in reply["gpu_ids"]]
+        ids = [int(i) for i in reply["gpu_ids"]]
+        self._holds[hold_id] = _Hold(ray_node_id, count, tuple(ids))
+        return hold_id, ids
 
     async def release_gpus(self, hold_id: str) -> None:
         """Idempotent."""
@@ -134,6 +141,22 @@ class EngineClient:
             await self._ask("release", hold=hold_id)
             self._holds.pop(hold_id, None)
             self._publish_again()
+
+    async def _hold_again(self, hold_ids: set[str]) -> None:
+        """Holds end with the helper that asked for them. Ray may have given the GPUs away in between: then that is logged."""
+        for hold_id in sorted(hold_ids & self._holds.keys()):
+            hold = self._holds[hold_id]
+            try:
+                reply = await self._ask("hold_gpus", node=hold.node_id, count=hold.gpus, hold=hold_id)
+            except EngineRefused as error:
+                self._holds.pop(hold_id, None)
+                self._log.error("%d GPUs of Ray node %s are not held any more: %s", hold.gpus, hold.node_id[:12], error)
+                continue
+            if sorted(reply["gpu_ids"]) != sorted(hold.ids):
+                self._log.error(
+                    "Ray now holds GPUs %s of node %s, it was %s", reply["gpu_ids"], hold.node_id[:12], hold.ids
+                )
+        self._publish_again()
 
     async def report(self, pending: list[dict[str, str]], failed: list[dict[str, Any]]) -> None:
         """Tells Ray of our nodes on the way, for `ray status`. pending: instance_id, ray_node_type_name (pool),
@@ -201,7 +224,7 @@ class EngineClient:
         finally:
             await self._end_process()
             await asyncio.wait([listener])
-        self._holds.clear()
+        self._lost_holds = set(self._holds)
         for future in self._replies.values():
             if not future.done():
                 future.set_result({"error": "the engine's helper ended"})
@@ -251,6 +274,9 @@ class EngineClient:
         elif kind == "state":
             self._raw = message
             self._publish(self._state_of(message))
+            if self._lost_holds:
+                lost, self._lost_holds = self._lost_holds, set()
+                self._retaking = asyncio.create_task(self._hold_again(lost))
         elif kind == "lost":
             self._publish(EngineState(self.state.nodes, version=self.state.version, message=message["message"]))
         elif kind == "unsupported":

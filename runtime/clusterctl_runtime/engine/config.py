@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from clusterctl_runtime.head.ledger import NodeLedger
 
 LOCAL_STORE_SHARE = 0.1  # of this machine's memory, for the object store of each raylet on it
+CONTAINER_STORE_SHARE = 0.3  # of a container's memory
 LOCAL_STORE_MOST = 2 * 1024**3
 LOCAL_STORE_LEAST = 128 * 1024**2
 _LABEL_KEY = re.compile(r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
@@ -44,12 +46,12 @@ def _node_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: 
     assert ray is not None, "a cluster without an engine configures none"
     pool = next((p for p in spec.pools if p.name == node.pool), None)
     provider = (pool.provider if pool else "") or spec.provider_name
-    single_host = provider in ("local", "fake")
+    single_host = is_single_host(provider)
     resources = dict(books.total.to_dict())
     if single_host and node.offer.gpu_type:
         resources[f"accelerator_type:{node.offer.gpu_type}"] = 1
     return EngineConfig(
-        python=config.engine_python if single_host else ray.python,
+        python=node_python(config, provider),
         node_ip="" if single_host else (books.address or node.address),
         token=token_path.read_text().strip(),
         resources=resources,
@@ -61,10 +63,35 @@ def _node_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: 
         region=node.offer.region,
         pool=node.pool,
         worker_ports=[] if single_host else list(PINNED_WORKERS),
-        object_store_memory=_local_store() if single_host else 0,
+        object_store_memory=_store(provider, int(books.total.get("memory"))),
         env={**spec.env, **(pool.env if pool else {}), **ray.env},
         single_host=single_host,
     )
+
+
+def is_single_host(provider: str) -> bool:
+    """Whether several nodes share this machine's addresses and ports."""
+    return provider in ("local", "fake")
+
+
+def node_python(config: HeadConfig, provider: str) -> str:
+    """The engine's interpreter on that provider's nodes, "" = the one that runs the agent."""
+    if is_single_host(provider):
+        return config.engine_python
+    ray = config.spec.ray
+    return (ray.python if ray else "") or _mounted_python(config, provider)
+
+
+def helper_python(config: HeadConfig) -> str:
+    """The interpreter beside the head daemon that speaks to the engine: its Ray must be that of the nodes."""
+    known = _mounted_python(config, config.spec.provider_name) or config.engine_python
+    return known if Path(known).exists() else sys.executable  # else it names one that only the nodes have
+
+
+def _mounted_python(config: HeadConfig, provider: str) -> str:
+    """An environment of this machine that containers see under the same path."""
+    environment = config.spec.provider_settings.get("engine_env") if provider == "docker" else ""
+    return f"{environment}/bin/python" if environment else ""
 
 
 def engine_labels(labels: dict[str, str]) -> dict[str, str]:
@@ -72,6 +99,13 @@ def engine_labels(labels: dict[str, str]) -> dict[str, str]:
     return {
         k: v for k, v in labels.items() if _LABEL_KEY.match(k) and _LABEL_VALUE.match(v) and not k.startswith("ray.io/")
     }
+
+
+def _store(provider: str, memory: int) -> int:
+    """Bytes for the object store, 0 = Ray's default. Containers have /dev/shm for half of their memory (`docker_container`)."""
+    if provider == "docker":
+        return int(memory * CONTAINER_STORE_SHARE)
+    return _local_store() if is_single_host(provider) else 0
 
 
 def _local_store() -> int:

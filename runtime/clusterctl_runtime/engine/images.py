@@ -1,0 +1,22 @@
+"""The container image of nodes whose spec names none."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clusterctl.spec.model import Ray
+
+
+def default_image(ray: Ray | None) -> str:
+    """A public one with this Python, and with the Ray that is installed here: the head speaks to the nodes' Ray with it."""
+    python = sys.version_info
+    if ray is None:
+        return f"python:{python.major}.{python.minor}-slim"
+    try:
+        version = ray.version or importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return f"rayproject/ray:{version}-py{python.major}{python.minor}"
