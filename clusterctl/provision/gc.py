@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from clusterctl_providers.base import TAG_EXPIRES, HasClusters, HasSharedParts, Provider
+from clusterctl_providers.base import TAG_EXPIRES, HasClusters, HasLeftovers, Provider
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Instance, Observed
@@ -95,8 +95,8 @@ def _sweep(
                 break
             provider.terminate([instance.id for instance in left])
             empty = empty + 1 if not trouble and not any(i.state != "terminated" for i in left) else 0
-            if empty == 2 and isinstance(provider, HasSharedParts):
-                provider.remove_shared()
+            if empty == 2 and isinstance(provider, HasLeftovers) and (waiting := provider.sweep()):
+                trouble, empty = "; ".join(waiting), 1
         except ClusterctlError as error:
             trouble, empty = str(error), 0
         if clock() > deadline:

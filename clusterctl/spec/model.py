@@ -22,22 +22,20 @@ from pydantic import (
 from clusterctl.spec.checks import check_cluster, check_pool, read_amounts, read_env, read_labels
 from clusterctl.spec.faults import refuse
 from clusterctl.spec.providers import PROVIDER_NAMES as PROVIDER_NAMES
-from clusterctl.spec.providers import Provider, ProviderName, ProviderSettings, SpecModel, kind_of
-from clusterctl.spec.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
+from clusterctl.spec.providers import SIZE_SCHEMA, Provider, ProviderName, ProviderSettings, Size, SpecModel, kind_of
+from clusterctl.spec.units import DURATION_PATTERN, parse_duration
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
 # "x-unit" is for the reference; editors pass over it
 _DURATION_SCHEMA = {"type": ["string", "number"], "pattern": DURATION_PATTERN, "minimum": 0, "x-unit": "duration"}
-_SIZE_SCHEMA = {"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0, "x-unit": "size"}
 _AMOUNTS_SCHEMA = {
     "type": "object",
     "x-unit": "amounts",
-    "properties": {"memory": _SIZE_SCHEMA, "object_store_memory": _SIZE_SCHEMA},
+    "properties": {"memory": SIZE_SCHEMA, "object_store_memory": SIZE_SCHEMA},
     "additionalProperties": {"type": "number", "minimum": 0},
 }
 
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]  # seconds
-Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]  # bytes
 # numbers and booleans without quotes are taken as they are written, where text is wanted
 Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -63,6 +61,11 @@ class Host(SpecModel):
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of its SSH server.")
     key: str = Field(default="", description="Private key file, if not `auth.key`.")
     jump: str = Field(default="", description="Jump host, as user@host:port.")
+    host_key: str = Field(
+        default="",
+        pattern=r"^(SHA256:[A-Za-z0-9+/]{43})?$",
+        description="Fingerprint of its host key, as `ssh-keygen -l` prints it: it and no other is believed.",
+    )
     resources: Amounts = Field(default={}, description="What it has, where that is not to be found out.")
     labels: Labels = Field(default={}, description="Labels of this machine, besides its pool's.")
 

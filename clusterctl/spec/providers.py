@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+
+from clusterctl.spec.units import SIZE_PATTERN, parse_size
 
 PROVIDER_NAMES = ("local", "docker", "ssh", "aws", "gcp", "azure", "fake")
 CLOUDS = ("aws", "gcp", "azure")
+
+# "x-unit" is for the reference; editors pass over it
+SIZE_SCHEMA = {"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0, "x-unit": "size"}
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]  # bytes
 
 ProviderName = Literal["local", "docker", "ssh", "aws", "gcp", "azure", "fake"]
 
@@ -40,12 +46,51 @@ class DockerSettings(SpecModel):
     image: str = Field(default="", description="Image of every node, unless a pool names its own.")
     host: str = Field(default="", description="Address of the Docker engine; default: that of the docker command.")
     network: str = Field(default="", description="A network that exists; default: one of the cluster's own.")
+    engine_env: str = Field(
+        default="",
+        description="A virtual environment of this machine that has Ray; containers see it, and the Python that it was "
+        "made from, read-only under the same path. Default: the image has Ray.",
+        examples=["/opt/ray-env"],
+    )
+    mounts: list[str] = Field(
+        default=[],
+        description="Directories of the engine's machine that containers see, as SOURCE[:TARGET[:ro]].",
+        examples=[["/data:/data:ro"]],
+    )
+    ports: list[str] = Field(
+        default=[],
+        description="Ports of the head node to publish on 127.0.0.1, as PORT or PORT_HERE:PORT_IN_THE_CONTAINER.",
+        examples=[["8000", "18265:8265"]],
+    )
+    shm_size: Size | None = Field(
+        default=None, description="Size of /dev/shm of a node; default: half of its memory.", examples=["4GiB"]
+    )
+    pids: int | None = Field(
+        default=None, ge=64, description="Processes and threads that a node may have; default: 16384."
+    )
+    gpu_ids: list[str] = Field(
+        default=[],
+        description="GPUs to hand out, as nvidia-smi names them; default: all that it lists.",
+        examples=[["0", "1"]],
+    )
+    head_address: str = Field(
+        default="",
+        description="Address of this machine that containers reach; default: their network's gateway. Needed where the "
+        "engine is remote or rootless.",
+        examples=["192.168.1.20"],
+    )
 
 
 class SshSettings(SpecModel):
     """Nodes are machines that you already have, reached by SSH."""
 
     config: str = Field(default="", description="SSH client configuration to honour; default: `~/.ssh/config`.")
+    address: str = Field(
+        default="", description="Address by which the hosts reach the head's; default: where it was logged in to."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=7420, description="Port of the head to which the hosts connect: open it in firewalls."
+    )
 
 
 class AwsSettings(SpecModel):

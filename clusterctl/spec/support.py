@@ -30,8 +30,6 @@ class Row:
 _OTHER_PROVIDER = "use provider local, or a later version"
 
 NOT_YET = (
-    Row("provider", "nodes cannot be containers", _OTHER_PROVIDER, "docker"),
-    Row("provider", "nodes cannot be machines reached by SSH", _OTHER_PROVIDER, "ssh"),
     Row("provider", "no machine can be had there", _OTHER_PROVIDER, "aws"),
     Row("provider", "no machine can be had there", _OTHER_PROVIDER, "gcp"),
     Row("provider", "no machine can be had there", _OTHER_PROVIDER, "azure"),
@@ -42,6 +40,9 @@ NOT_YET = (
     Row("engine.ray.version", "nothing would be installed", "it is the Ray that is installed here", "local"),
     Row("engine.ray.extras", "nothing would be installed", "pip install them here", "local"),
     Row("engine.ray.python", "another interpreter would not be used", "start clusterctl with it", "local"),
+    Row("engine.ray.extras", "nothing would be installed", "name an image or an engine_env that has them", "docker"),
+    Row("engine.ray.version", "nothing would be installed", "it is the Ray that the hosts have", "ssh"),
+    Row("engine.ray.extras", "nothing would be installed", "install them on the hosts", "ssh"),
     Row("queue.fair_share", "all users wait in one line", "jobs run in the order of submission"),
     Row("queue.preemption", "no job gives way to another", "jobs run until they end"),
     Row("limits.per_user", "nobody would be held back", "limit the cluster or its pools"),

@@ -127,10 +127,3 @@ class HasAgentEndpoint(Protocol):
         """(address of this machine on which the head listens for agents, host that nodes dial), where the head runs on
         this machine and its nodes do not reach 127.0.0.1. May make what that takes (a network)."""
         ...
-
-
-@runtime_checkable
-class HasSharedParts(Protocol):
-    def remove_shared(self) -> None:
-        """Removes what a cluster's nodes share (a network), once no instance is left. Idempotent."""
-        ...

@@ -181,9 +181,11 @@ class DockerProvider:
         setting = str(self._context.settings.get("head_address") or "")
         return docker_network.agent_endpoint(self._engine, self._network, setting)
 
-    def remove_shared(self) -> None:
+    def sweep(self) -> list[str]:
+        """The network goes once no container is on it."""
         docker_network.remove_network(self._engine, self._context)
         self.__dict__.pop("_network", None)
+        return []
 
     # ------------------------------------------------------------ inside
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from clusterctl_providers.base import HasSharedParts, Provider
+from clusterctl_providers.base import HasLeftovers, Provider
 
 from clusterctl.core.errors import BadRequest
 from tests.contract.worlds import World
@@ -42,7 +42,7 @@ class DockerWorld(World):
         super().close()
         for uid in uids:
             provider = self.provider(uid)
-            assert isinstance(provider, HasSharedParts)
-            provider.remove_shared()
+            assert isinstance(provider, HasLeftovers)
+            assert provider.sweep() == []
             provider.close()
         self.client.close()

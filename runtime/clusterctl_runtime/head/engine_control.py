@@ -14,7 +14,7 @@ from typing import Any
 from clusterctl.core.model import Demand, Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl_runtime.engine.client import EngineClient, EngineNode, EngineState
-from clusterctl_runtime.engine.config import head_config, worker_config
+from clusterctl_runtime.engine.config import head_config, helper_python, worker_config
 from clusterctl_runtime.engine.environment import mint_token
 from clusterctl_runtime.head.config import HeadConfig, write_private
 from clusterctl_runtime.head.events import EventLog
@@ -124,7 +124,7 @@ class EngineControl:
             await self._client.stop()
         self._address, self.version = address, str(message.get("version", ""))
         client = EngineClient(
-            python=self._config().engine_python,
+            python=helper_python(self._config()),
             gcs_address=address,
             token_path=str(self._token_path),
             on_state=self._take_state,

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import uvicorn
 from clusterctl_providers import ProviderUnavailable, make_provider
-from clusterctl_providers.base import PoolRequest, Provider, ProviderContext
+from clusterctl_providers.base import HasAgentEndpoint, PoolRequest, Provider, ProviderContext
 
 from clusterctl.core.errors import Refused, UsageError
 from clusterctl.core.model import Node, Policy
@@ -24,6 +24,7 @@ from clusterctl.spec.load import parse_spec
 from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
+from clusterctl_runtime.engine.images import default_image
 from clusterctl_runtime.head.admission import Admission, Tokens
 from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
@@ -48,6 +49,7 @@ from clusterctl_runtime.wire import Bootstrap
 
 log = logging.getLogger(__name__)
 GIB = 1024**3
+LOOPBACK = "127.0.0.1"
 
 
 class Head:
@@ -58,6 +60,7 @@ class Head:
         self.state = "starting"
         self.started = time.time()
         self.port = 0
+        self._agent_hosts = [LOOPBACK]
         self.ended = asyncio.Event()
         directory = config.directory
         self._ca_pem = ensure_certificates(directory, config.uid)
@@ -178,7 +181,12 @@ class Head:
             cluster=self.config.name,
             uid=self.config.uid,
             state_dir=str(self.config.state_dir),
-            settings={**settings, "agent_bundle": str(self._bundle), "reach": self.standby},
+            settings={
+                **settings,
+                "agent_bundle": str(self._bundle),
+                "default_image": default_image(spec.ray),
+                "reach": self.standby,
+            },
             auth=spec.auth.model_dump(),
         )
         try:
@@ -196,7 +204,7 @@ class Head:
             uid=self.config.uid,
             node_id=node.id,
             generation=node.generation,
-            heads=[f"{host}:{self.agents.port}" for host in self._agent_hosts()],
+            heads=[f"{host}:{self.agents.port}" for host in self._agent_hosts],
             ca_pem=self._ca_pem,
             join_token=self.admission.join_token(node.id, node.generation),
             pool=node.pool,
@@ -206,9 +214,11 @@ class Head:
             resources=node.offer.resources.to_dict(),
         ).to_json()
 
-    def _agent_hosts(self) -> list[str]:
-        """Where agents dial this head, to be tried in turn."""
-        return list(self.config.raw.get("agent_hosts") or [self.config.raw.get("agent_host", "127.0.0.1")])
+    def _agent_endpoint(self) -> tuple[str, list[str]]:
+        """(address to listen on, hosts that agents dial in turn): as the client wrote, else as the provider says."""
+        raw, own = self.config.raw, next(iter(self.provisioner.providers.values()))
+        here, dialled = own.agent_endpoint() if isinstance(own, HasAgentEndpoint) else (LOOPBACK, LOOPBACK)
+        return str(raw.get("agent_listen", here)), list(raw.get("agent_hosts") or [raw.get("agent_host", dialled)])
 
     # ------------------------------------------------------------ life
 
@@ -218,8 +228,8 @@ class Head:
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
         self.port = api_socket.getsockname()[1]
-        agent_host = str(self.config.raw.get("agent_listen", "127.0.0.1"))
-        await self.agents.start(agent_host, ports.get("agents", 0), server_context(directory))
+        listen_on, self._agent_hosts = await asyncio.to_thread(self._agent_endpoint)
+        await self.agents.start(listen_on, ports.get("agents", 0), server_context(directory))
         write_private(directory / "ports.json", json.dumps({"api": self.port, "agents": self.agents.port}))
         server = _Server(
             uvicorn.Config(create_app(self), log_config=None, access_log=False, timeout_graceful_shutdown=2)
