@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from clusterctl_runtime.head import lookahead
-from clusterctl_runtime.head.lookahead import DEPTH, Lookahead
+from clusterctl_runtime.head.lookahead import AHEAD_SECONDS, DEEPEST, Lookahead
 from clusterctl_runtime.wire import TaskReport
 
 
@@ -40,12 +40,21 @@ def send_ahead(desk, ahead):
 
 
 def test_jobs_of_a_kind_that_is_short_are_sent_ahead_in_order_each_after_the_one_before(desk, ahead):
-    end(desk, begin(desk, ahead), 0.01)
+    end(desk, begin(desk, ahead), AHEAD_SECONDS / 10)
     first = begin(desk, ahead)
-    waiting = [desk.job() for _ in range(DEPTH + 5)]
+    waiting = [desk.job() for _ in range(15)]
     sent = send_ahead(desk, ahead)
-    assert [job for job, _ in sent] == waiting[:DEPTH]
-    assert [after for _, after in sent] == [f"{job.id}/1/0" for job in [first, *waiting[: DEPTH - 1]]]
+    assert 9 <= len(sent) <= 10
+    assert [job for job, _ in sent] == waiting[: len(sent)]
+    assert [after for _, after in sent] == [f"{job.id}/1/0" for job in [first, *waiting[: len(sent) - 1]]]
+
+
+def test_however_short_jobs_are_only_so_many_wait_on_one_slot(desk, ahead):
+    end(desk, begin(desk, ahead), 0.0)
+    begin(desk, ahead)
+    for _ in range(DEEPEST + 10):
+        desk.job()
+    assert len(send_ahead(desk, ahead)) == DEEPEST
 
 
 @pytest.mark.parametrize("seconds", [None, 5.0])

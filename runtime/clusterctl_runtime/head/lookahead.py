@@ -16,8 +16,8 @@ from clusterctl_runtime.head.jobs import GroupKey, Job, JobBook
 from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.wire import TaskReport
 
-DEPTH = 8  # jobs sent ahead of each running one
-SHORT_SECONDS = 0.25  # jobs of a kind count as short while they last less, on average
+AHEAD_SECONDS = 0.25  # of work that is sent ahead of each running job, by the average of its kind
+DEEPEST = 64  # jobs sent ahead, at the very most
 PATIENCE_SECONDS = 1.0  # after which those behind a running job are called back
 SMOOTHING = 0.2
 
@@ -62,17 +62,25 @@ class Lookahead:
         """(job, node, the task to follow) for all that should be sent ahead now, oldest jobs first. The caller assigns each job
         before it asks for the next. A lane is filled again when it is half empty, so that several jobs share one commit."""
         for lane in list({id(lane): lane for lane in self._lanes.values()}.values()):
-            if len(lane.tasks) > DEPTH // 2 or not self._may_follow(lane):
+            depth = self._depth(lane)
+            if len(lane.tasks) - 1 > depth // 2:
                 continue
-            while len(lane.tasks) <= DEPTH and (jobs := self._book.groups.get(lane.group)):
+            while len(lane.tasks) <= depth and (jobs := self._book.groups.get(lane.group)):
                 yield next(iter(jobs.values())), lane.node_id, lane.tasks[-1]
+
+    def _depth(self, lane: Lane) -> int:
+        """How many may wait behind the running one: 0 where jobs last long, or nobody knows how long."""
+        seconds = self._seconds.get(lane.group)
+        if seconds is None or not self._may_follow(lane):
+            return 0
+        return min(DEEPEST, int(AHEAD_SECONDS / max(seconds, 1e-6)))
 
     def _may_follow(self, lane: Lane) -> bool:
         books = self._ledger.get(lane.node_id)
         shape, nodes = lane.group
         plain = nodes == 1 and not shape.resources.get("GPU")
         usable = books is not None and books.connected and books.drain == "" and books.engine.state != "ready"
-        return plain and usable and self._seconds.get(lane.group, SHORT_SECONDS) < SHORT_SECONDS
+        return plain and usable
 
     def recall_late(self) -> bool:
         """Calls back what waits behind a job that lasts too long; true while anything waits at all."""
