@@ -24,8 +24,8 @@ def wanted(state, source):
 
 
 def seen(cluster, body, source, count):
-    """Runs `body` in a driver, sees demand of `source` in time, and returns it once `count` are wanted: Ray itself tells the first
-    of a shape at once, and how many more wait behind it up to a second later."""
+    """Runs `body` in a driver, sees demand of `source` in time, and returns it once `count` are wanted: Ray itself tells the
+    first of a shape at once, and how many more wait behind it up to a second later."""
     cluster.quiet()
     with cluster.driver(ENGINE_WORK.format(body=body)) as driver:
         before = len(cluster.states)

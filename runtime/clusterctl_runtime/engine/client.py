@@ -137,6 +137,11 @@ class EngineClient:
 
     async def release_gpus(self, hold_id: str) -> None:
         """Idempotent."""
+        if self._retaking is not None:
+            await asyncio.wait([self._retaking])
+        if hold_id in self._lost_holds:  # it ended with the helper, and nobody wants it back
+            self._lost_holds.discard(hold_id)
+            self._holds.pop(hold_id, None)
         if hold_id in self._holds:
             await self._ask("release", hold=hold_id)
             self._holds.pop(hold_id, None)
