@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "clusterctl.client": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
+        "clusterctl_runtime.agent.bundle",
     },
     "clusterctl.cli": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.client", "clusterctl.version",

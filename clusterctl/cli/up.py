@@ -108,7 +108,7 @@ def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:
 
 def _wait(call: Call, started: Started, patience: float) -> dict[str, Any]:
     """Follows the cluster until it is ready; raises ClusterctlError that says what is missing, node by node."""
-    readiness, deadline = Readiness(), time.monotonic() + patience
+    readiness, deadline = Readiness(shortage=started.shortage), time.monotonic() + patience
     with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
         for status in statuses:
             if readiness.feed(status):

@@ -9,8 +9,8 @@ import hashlib
 import json
 import secrets
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ class Started:
     cluster: Cluster
     head: str  # "running" | "started"
     spec_changed: bool
+    shortage: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # pool -> nodes it can have at most, and why
 
 
 def bring_up(
@@ -58,6 +59,8 @@ def bring_up(
         engine="ray" if source.spec.ray else "none",
         spec_path=str(source.path.absolute()),
     )
+    if cluster.provider == "ssh":
+        return _bring_up_remote(registry, cluster, source, tell, confirm)
     if headprocess.answers(cluster):
         with Api.of(cluster) as api:
             return Started(cluster, "running", _put_spec(api, cluster, source, confirm))
@@ -71,6 +74,26 @@ def bring_up(
     tell(f"starting the head of cluster {cluster.name}")
     headprocess.start(cluster)
     return Started(cluster, "started", changed)
+
+
+def _bring_up_remote(
+    registry: Registry,
+    cluster: Cluster,
+    source: SpecFile,
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+) -> Started:
+    """The same with a head on a machine reached by SSH. Hosts that cannot be used are named, and counted where a pool's
+    min needs them."""
+    from clusterctl.client.remote import Remote
+
+    remote = Remote(registry, cluster, source, tell)
+    was_running, troubles = remote.is_in_place(), {}
+    if not was_running:
+        troubles = {one.id: str(one.trouble) for one in remote.bring_up() if one.trouble is not None}
+    with Api.of(cluster) as api:
+        changed = _put_spec(api, cluster, source, confirm)
+    return Started(cluster, "running" if was_running else "started", changed, remote.shortage(troubles))
 
 
 def _put_spec(api: Api, cluster: Cluster, source: SpecFile, confirm: Callable[[Api], None]) -> bool:

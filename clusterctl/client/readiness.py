@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ class Readiness:
 
     waiting: list[str] = field(default_factory=list)
     hopeless: list[str] = field(default_factory=list)
+    shortage: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # pool -> nodes it can have at most, and why
     _failed: dict[str, dict[str, str]] = field(default_factory=dict)  # pool -> "node/since" -> reason
 
     def feed(self, status: dict[str, Any]) -> bool:
@@ -26,6 +28,7 @@ class Readiness:
                 reasons[f"{node.get('id')}/{node.get('since')}"] = f"{node.get('id')}: {node.get('reason') or 'failed'}"
         self.waiting = _missing_nodes(status, nodes) + _missing_engine(status.get("engine") or {})
         self.hopeless = [reason for pool in self._short(status, nodes) for reason in self._given_up(pool)]
+        self.hopeless += self._short_of_machines(nodes)
         if (status.get("engine") or {}).get("state") == "failed":
             self.hopeless += _missing_engine(status["engine"])
         return not self.waiting
@@ -35,6 +38,14 @@ class Readiness:
         pools = status.get("pools") or []
         short = [pool["name"] for pool in pools if _ready(nodes, pool["name"]) < pool.get("min", 0)]
         return short if _head_is_ready(nodes) else ["head", *short]
+
+    def _short_of_machines(self, nodes: list[dict[str, Any]]) -> list[str]:
+        """Once everything else is there, why the rest of a pool's min will not come."""
+        lacking = {f"pool {name}:" for name in self.shortage}
+        others = [text for text in self.waiting if not any(text.startswith(start) for start in lacking)]
+        if others or any(_ready(nodes, name) < most for name, (most, _) in self.shortage.items()):
+            return []
+        return [why for _, why in self.shortage.values()] if self.waiting else []
 
     def _given_up(self, pool: str) -> list[str]:
         reasons = list(self._failed.get(pool, {}).values())

@@ -25,6 +25,12 @@ PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
 
 def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None]) -> None:
     """Ends everything of `cluster` and forgets it. The caller holds the cluster's lock."""
+    if cluster.provider == "ssh":
+        from clusterctl.client.remote import take_down_remote
+
+        take_down_remote(cluster, tell)
+        registry.forget(cluster)
+        return
     if headprocess.answers(cluster):
         _ask_head(cluster, tell)
     headprocess.stop(cluster)

@@ -31,6 +31,7 @@ from clusterctl_runtime.head.api import create_app
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
 from clusterctl_runtime.head.dispatch import Dispatcher
 from clusterctl_runtime.head.draining import Draining
@@ -58,7 +59,7 @@ class Head:
     def __init__(self, config: HeadConfig) -> None:
         self.config = config
         self.state = "starting"
-        self.started = time.time()
+        self.started = steady_time()
         self.port = 0
         self._agent_hosts = [LOOPBACK]
         self.ended = asyncio.Event()
@@ -170,7 +171,7 @@ class Head:
             self._bootstrap,
             cluster=self.config.name,
             uid=self.config.uid,
-            clock=time.time,
+            clock=steady_time,
             pools=self._pool_requests(),
         )
 
@@ -304,7 +305,7 @@ class Head:
         return plan_document(self, parse_spec(text, f"{self.config.name}.yaml"))
 
     def costs(self, by: str) -> dict[str, Any]:
-        rows = self.journal.costs(time.time())
+        rows = self.journal.costs(steady_time())
         return {"by": by, "rows": [asdict(row) for row in rows]}
 
     async def take_down(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import hmac
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from typing import Any
 from clusterctl_providers.ssh import ClaimView, HostView
 
 from clusterctl_runtime import wire
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import write_private
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Standby:
         self._refusals: dict[str, str] = {}  # token -> why its host did not take it
         self._condition = threading.Condition(threading.RLock())
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.started = time.time()
+        self.started = steady_time()
         self._read_inventory()
 
     # ------------------------------------------------------------ sessions (event loop)
@@ -124,14 +124,14 @@ class Standby:
         with self._condition:
             if host.writer is not None:
                 host.writer.close()
-            host.writer, host.heard = writer, time.time()
+            host.writer, host.heard = writer, steady_time()
             host.facts = dict(hello.get("facts") or {})
             self._take_claims(host, hello.get("claims") or [])
             self._condition.notify_all()
         self._changed()
 
     def _received(self, host: Host, message: wire.Message) -> None:
-        host.heard = time.time()
+        host.heard = steady_time()
         if message["t"] == "beat":
             self._write(host, {"t": "beat", "seq": message.get("seq")})
         elif message["t"] == "claims":
@@ -147,7 +147,7 @@ class Standby:
     def _take_claims(self, host: Host, items: Sequence[dict[str, Any]]) -> None:
         """The host's word replaces ours. What it does not name any more has ended, unless it was sent a moment ago."""
         told = {str(item["instance"]): dict(item) for item in items}
-        now, news = time.time(), False
+        now, news = steady_time(), False
         for instance, claim in self._claims.items():
             if claim["host"] != host.entry["id"] or claim.get("ended") or instance in told:
                 continue
@@ -202,7 +202,7 @@ class Standby:
             instance = str(claim["instance"])
             known = self._claims.get(instance)
             if known is None:
-                known = self._claims[instance] = {**claim, "host": host_id, "seen": False, "created": time.time()}
+                known = self._claims[instance] = {**claim, "host": host_id, "seen": False, "created": steady_time()}
                 self._save()
             self._send(host_id, {"t": "claim", "claim": {**known, "bootstrap": claim["bootstrap"]}})
 
@@ -215,7 +215,7 @@ class Standby:
             known["releasing"] = True
             host = self._hosts.get(known["host"])
             if not known.get("seen") and (host is None or host.writer is None):
-                known["ended"] = time.time()  # should the host have got it after all, it will say so and be asked again
+                known["ended"] = steady_time()  # should the host have got it after all, it will say so and be asked again
             self._save()
             self._send(known["host"], {"t": "release", "instance": instance})
 
@@ -271,7 +271,7 @@ class Standby:
             state = "running"
         else:
             lease = float(claim.get("orphan_timeout") or 900.0) + LEASE_MARGIN
-            state = "terminated" if time.time() - max(host.heard, self.started) > lease else "unknown"
+            state = "terminated" if steady_time() - max(host.heard, self.started) > lease else "unknown"
         ended = float(claim.get("ended") or 0.0)
         return ClaimView(
             instance=claim["instance"],
@@ -310,7 +310,7 @@ class Standby:
                 self._loop.call_soon_threadsafe(host.writer.close)
 
     def _save(self) -> None:
-        oldest = time.time() - REMEMBERED_SECONDS
+        oldest = steady_time() - REMEMBERED_SECONDS
         self._claims = {i: c for i, c in self._claims.items() if not c.get("ended") or c["ended"] > oldest}
         kept = {i: {k: v for k, v in c.items() if k != "bootstrap"} for i, c in self._claims.items()}
         write_private(self._record, json.dumps(kept))

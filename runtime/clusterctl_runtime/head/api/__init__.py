@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refused, UsageError
 from clusterctl.version import __version__
 from clusterctl_runtime.dashboard import mount
-from clusterctl_runtime.head.api import cluster, control, jobs, nodes
+from clusterctl_runtime.head.api import cluster, control, hosts, jobs, nodes
 from clusterctl_runtime.head.blobs import TooLarge
 from clusterctl_runtime.head.guard import Guard
 from clusterctl_runtime.head.jobs import SubmissionConflict
@@ -40,7 +40,7 @@ def create_app(head: Head) -> Guard:
         title="clusterctl head", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
     )
     app.state.head = head
-    for router in (cluster.router, nodes.router, jobs.router, control.router):
+    for router in (cluster.router, nodes.router, hosts.router, jobs.router, control.router):
         app.include_router(router)
     mount(app)
 

@@ -1,0 +1,62 @@
+"""The machines of an ssh cluster as the last `up` found them in its spec: `inventory.json` in the cluster's directory.
+
+Logins and names only, no secret: `down` and the tunnel need them when the spec's file is changed or gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client.private import write_private
+from clusterctl.client.registry import read_json
+from clusterctl.core.errors import Unreachable
+from clusterctl.provision.ssh.inventory import Login, Machine
+
+if TYPE_CHECKING:
+    from clusterctl.provision.ssh.hosts import Hosts
+
+FILE = "inventory.json"
+
+
+def keep_machines(directory: Path, machines: Iterable[Machine], options: dict[str, Any]) -> None:
+    """`options`: the SSH configuration and the policy for host keys. Machines that left the spec stay until they are clean."""
+    document = {"options": options, "machines": [asdict(machine) for machine in machines]}
+    text = json.dumps(document, indent=1)
+    path = directory / FILE
+    if not path.exists() or path.read_text() != text:
+        write_private(path, text)
+
+
+def kept_machines(directory: Path) -> list[Machine]:
+    return [
+        Machine(
+            item["id"], Login(**item["login"]), tuple(item["pools"]), item["head"], item["labels"], item["resources"]
+        )
+        for item in read_json(directory / FILE).get("machines", [])
+    ]
+
+
+def head_machine(directory: Path) -> Machine:
+    for machine in kept_machines(directory):
+        if machine.head:
+            return machine
+    raise Unreachable("it is not known here which machine is the head: `clusterctl up SPEC` finds out")
+
+
+def open_hosts(directory: Path, tell: Callable[[str], None], machines: Iterable[Machine] | None = None) -> Hosts:
+    """The hosts of a cluster that is known here, ready to be connected to."""
+    from clusterctl.provision.ssh.hosts import Hosts
+
+    cluster, kept = read_json(directory / "cluster.json"), read_json(directory / FILE)
+    return Hosts(
+        cluster["name"],
+        cluster["uid"],
+        kept_machines(directory) if machines is None else machines,
+        directory.parent.parent,
+        tell,
+        **kept.get("options", {}),
+    )

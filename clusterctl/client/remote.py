@@ -1,0 +1,338 @@
+"""`up` for machines reached by SSH: all hosts at once, the head on one of them, and the API through a tunnel.
+
+Nobody waits for a stage that it does not need: while the head's packages travel and the head starts, the other hosts are
+looked at; each is installed as soon as the head is there. A host that cannot be used is named with its fix, and the rest
+goes on. An `up` with nothing to do asks the head alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client import headprocess, tunnels
+from clusterctl.client.api import Api
+from clusterctl.client.machines import FILE, keep_machines, kept_machines, open_hosts
+from clusterctl.client.private import write_private
+from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.ssh import distribution
+from clusterctl.provision.ssh.connection import Connection, HostTrouble
+from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
+from clusterctl.provision.ssh.inventory import Machine, read_inventory
+
+if TYPE_CHECKING:
+    from clusterctl.client.launch import SpecFile
+
+JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
+HEAD_SECONDS = 60.0
+END_SECONDS = 30.0  # that the head gets to end its nodes, before the hosts are gone to
+HOSTS_FILE = "hosts.json"  # what the head was told of its hosts, kept here too
+
+
+class Remote:
+    """One `up` of one cluster."""
+
+    def __init__(self, registry: Registry, cluster: Cluster, source: SpecFile, tell: Callable[[str], None]) -> None:
+        from clusterctl_runtime.agent.bundle import bundle_bytes
+
+        self.cluster, self.source, self.tell = cluster, source, tell
+        self.machines = read_inventory(source.spec, source.path.absolute().parent)
+        self._cache = registry.home / "cache"
+        data = bundle_bytes()
+        self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
+        self._known = {e["id"]: e for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", [])}
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._place: HeadPlace | None = None
+        self._placed = threading.Event()  # set too when there will be no head
+        self._head_connection: Connection | None = None
+        self._writer = GroupWriter(self._write_entries)
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------ is there anything to do?
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides what is on the hosts."""
+        document = [[asdict(machine) for machine in self.machines], self.bundle.digest, self._options()]
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def is_in_place(self) -> bool:
+        """Whether the last `up` installed just this, the head answers, and all its hosts are there."""
+        if read_json(self.cluster.directory / HOSTS_FILE).get("digest") != self.digest:
+            return False
+        if not headprocess.answers(self.cluster):
+            return False
+        with Api.of(self.cluster) as api:
+            return all(host["connected"] for host in api.get("/api/v1/hosts")["hosts"])
+
+    def _options(self) -> dict[str, Any]:
+        spec = self.source.spec
+        return {
+            "config": spec.provider_settings.get("config", ""),
+            "host_keys": spec.auth.host_keys,
+            "engine_python": (spec.ray.python or "python3") if spec.ray else "",
+        }
+
+    def shortage(self, troubles: dict[str, str]) -> dict[str, tuple[int, str]]:
+        """Pools whose min needs hosts that are left out: how many nodes each can have, and why not more."""
+        found: dict[str, tuple[int, str]] = {}
+        for pool in self.source.spec.pools:
+            mine = [machine.id for machine in self.machines if pool.name in machine.pools]
+            out = [name for name in mine if name in troubles]
+            if out and len(mine) - len(out) < pool.min:
+                why = "; ".join(f"host {name}: {troubles[name]}" for name in out)
+                found[pool.name] = (len(mine) - len(out), f"pool {pool.name} needs {pool.min} hosts: {why}")
+        return found
+
+    # ------------------------------------------------------------ doing it
+
+    def bring_up(self) -> list[Reached]:
+        """Makes everything be in place; every host with its trouble, if it has one. Raises ClusterctlError without a head."""
+        wanted = {machine.id for machine in self.machines}
+        before = [machine for machine in kept_machines(self.cluster.directory) if machine.id not in wanted]
+        keep_machines(self.cluster.directory, [*self.machines, *before], self._options())
+        hosts = open_hosts(self.cluster.directory, self.tell, self.machines)
+        reached: list[Reached] = hosts.each(lambda machine: self._serve(hosts, machine))
+        try:
+            head = next(one for one in reached if one.machine.head)
+            if self._place is None:
+                raise ClusterctlError(f"the head cannot run on {head.id}: {head.trouble or 'no reason given'}")
+            with self._lock:
+                self._entries.update({o.id: _left_out(o, self._known.get(o.id, {})) for o in reached if o.trouble})
+            self._writer.flush()
+            tunnels.tunnel_port(self.cluster)
+            self._await_hosts(reached)
+            for one in reached:
+                if one.trouble is not None:
+                    self.tell(f"host {one.id} is left out: {one.trouble}")
+            self._keep(complete=True)
+        finally:
+            for one in reached:
+                if one.connection is not None:
+                    one.connection.close()
+        self._clean_former(hosts, before)
+        return reached
+
+    def _serve(self, hosts: Hosts, machine: Machine) -> Reached:
+        """All that one host needs, in a thread of its own."""
+        reached = hosts.look(machine, self.bundle)
+        try:
+            if machine.head:
+                if reached.trouble is not None:
+                    return reached
+                self._start_head(hosts, reached)
+            if reached.trouble is None:
+                self._placed.wait()
+                if self._place is not None:
+                    self._install(hosts, reached, self._place)
+        except HostTrouble as error:
+            reached.trouble = error
+        finally:
+            if machine.head:
+                self._placed.set()
+        return reached
+
+    def _install(self, hosts: Hosts, reached: Reached, place: HeadPlace) -> None:
+        if not reached.machine.pools and not reached.machine.head:
+            return
+        reached.entry.update(_entry(reached))
+        todo = hosts.plan_install(reached, self.bundle, place, self._known.get(reached.id, {}))
+        with self._lock:
+            self._entries[reached.id] = reached.entry
+        self._writer.flush()
+        if todo is not None:
+            request, blob = todo
+            assert reached.connection is not None
+            reached.boot = reached.connection.ask(request, blob)["boot"]
+            if not reached.boot:
+                self.tell(
+                    f"host {reached.id} has neither systemd with sudo nor cron: after a reboot it comes back with the next `up`"
+                )
+
+    # ------------------------------------------------------------ the head
+
+    def _start_head(self, hosts: Hosts, reached: Reached) -> None:
+        """Packages, configuration and daemon of the head on its machine; returns when it listens."""
+        connection, facts = reached.connection, reached.facts
+        assert connection is not None
+        whole = distribution.fits(facts)
+        dist = distribution.build(self._cache, whole=whole)
+        if dist.name not in facts["dists"]:
+            how = (
+                "from here" if whole else f"with pip, since it has Python {facts['python_minor']} on {facts['machine']}"
+            )
+            self.tell(f"the head's packages go to {reached.id} ({len(dist.archive) / 2**20:.1f} MiB, {how})")
+            request = {**hosts.owner, "do": "place_dist", "dist": dist.name, "requirements": list(dist.requirements)}
+            connection.ask(request, dist.archive, timeout=1200)
+        running = "head" in facts["kept"] and facts["head_config"]
+        if not running:
+            self.tell(f"starting the head of cluster {self.cluster.name} on {reached.id}")
+        addresses = self._addresses(reached)
+        connection.ask({**hosts.owner, "do": "place_files", "files": self._first_files(addresses), "keep": True})
+        blob = b"" if self.bundle.name in facts["bundles"] else self.bundle.data
+        request = {**hosts.owner, "do": "install", "bundle": self.bundle.digest, "head": dist.name}
+        connection.ask(request, blob)
+        facts["bundles"].append(self.bundle.name)
+        answer = connection.ask({"do": "wait_head", "seconds": HEAD_SECONDS}, timeout=HEAD_SECONDS + 10)
+        if "head" not in answer:
+            raise HostTrouble(
+                "no_head", f"the head was started there and does not listen. The end of its log:\n{answer['log']}"
+            )
+        self._head_connection = connection
+        self._place = HeadPlace(addresses, int(answer["head"]["agent_port"]), answer["ca_pem"])
+        self._placed.set()
+
+    def _addresses(self, reached: Reached) -> list[str]:
+        """Where hosts reach the head: what the spec says, else where it was logged in to, and its name as the spec has it."""
+        given = self.source.spec.provider_settings.get("address", "")
+        named = reached.machine.login.host
+        return [given] if given else list(dict.fromkeys(a for a in (reached.facts["address"], named) if a))
+
+    def _first_files(self, addresses: list[str]) -> dict[str, str]:
+        """The files that a head starts from; those that it has already stay as they are."""
+        client = self.cluster.read_client()
+        token = client.get("token") or secrets.token_urlsafe(32)
+        if not client.get("token"):
+            write_private(self.cluster.client_file, json.dumps({"url": "", "token": token}))
+        spec = self.source.spec
+        config = {
+            "name": self.cluster.name,
+            "uid": self.cluster.uid,
+            "spec_yaml": self.source.text,
+            "spec": spec.model_dump(mode="json", by_alias=True),
+            "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
+            "state_dir": "provider",
+            "engine_python": (spec.ray.python or "python3") if spec.ray else "",
+            "agent_listen": "0.0.0.0",  # noqa: S104  TLS with the cluster's own authority, and a token per host
+            "agent_hosts": addresses,
+        }
+        port = spec.provider_settings.get("port", 7420)
+        return {"head/config.json": json.dumps(config, indent=1), "head/ports.json": json.dumps({"agents": port})}
+
+    def _write_entries(self) -> None:
+        with self._lock:
+            hosts = [self._entries[m.id] for m in self.machines if m.id in self._entries]
+        assert self._head_connection is not None
+        document = {"hosts": hosts}
+        files = {"head/hosts.json": json.dumps(document)}
+        request = {"uid": self.cluster.uid, "cluster": self.cluster.name, "do": "place_files", "files": files}
+        self._head_connection.ask(request)
+        self._keep(complete=False)
+
+    def _keep(self, *, complete: bool) -> None:
+        with self._lock:
+            hosts = [self._entries[m.id] for m in self.machines if m.id in self._entries]
+        document = {"digest": self.digest if complete else "", "hosts": hosts}
+        write_private(self.cluster.directory / HOSTS_FILE, json.dumps(document, indent=1))
+
+    # ------------------------------------------------------------ afterwards
+
+    def _await_hosts(self, reached: list[Reached]) -> None:
+        """Until every installed host has dialled in; one that does not gets its trouble, with the end of its log."""
+        good = {one.id: one for one in reached if one.trouble is None}
+        missing: set[str] = set(good)
+
+        def all_here() -> bool:
+            with Api.of(self.cluster) as api:
+                here = {host["id"] for host in api.get("/api/v1/hosts")["hosts"] if host["connected"]}
+            missing.difference_update(here)
+            return not missing
+
+        headprocess.wait_until(all_here, JOIN_SECONDS)
+        assert self._place is not None
+        for name in missing:
+            log = ""
+            connection = good[name].connection
+            if connection is not None:
+                log = str(connection.ask({"do": "logs"}).get("log", "")).strip().splitlines()[-1:]
+            good[name].trouble = HostTrouble(
+                "no_way_to_head",
+                f"its agent does not get through to the head at {', '.join(self._place.heads)}: open that port in the "
+                f"firewall, or set `provider: {{ssh: {{address: ...}}}}`. It says: {log}",
+            )
+
+    def _clean_former(self, hosts: Hosts, machines: list[Machine]) -> None:
+        """Hosts that left the inventory: the head knows them no more, so nothing of the cluster stays there."""
+        left: list[Machine] = []
+        for machine, answer, trouble in hosts.each(hosts.remove, machines):
+            if answer is not None and not answer["left"]:
+                self.tell(f"host {machine.id} left the inventory: nothing of the cluster is on it any more")
+            else:
+                left.append(machine)
+                self.tell(f"host {machine.id} left the inventory and could not be cleaned: {trouble or answer}")
+        keep_machines(self.cluster.directory, [*self.machines, *left], self._options())
+
+
+def _entry(reached: Reached) -> dict[str, Any]:
+    """A host's row for the head."""
+    machine, facts = reached.machine, reached.facts
+    kept = ("hostname", "cpus", "memory", "disk_free", "gpus", "python", "machine")
+    return {
+        "id": machine.id,
+        "address": facts.get("address", ""),
+        "pools": list(machine.pools),
+        "head": machine.head,
+        "labels": machine.labels,
+        "resources": machine.resources,
+        "facts": {key: facts[key] for key in kept if key in facts},
+    }
+
+
+def _left_out(reached: Reached, known: dict[str, Any]) -> dict[str, Any]:
+    """The row of a host that is not to be used: it has no token, so nobody can show it. `touched`: it may hold something."""
+    row = {**_entry(reached), "trouble": str(reached.trouble), "token_sha256": ""}
+    return row | {"touched": bool(known.get("touched") or known.get("token_sha256") or reached.entry)}
+
+
+def take_down_remote(cluster: Cluster, tell: Callable[[str], None]) -> None:
+    """`down`: the head ends its nodes in order if it can, then every host is cleaned, whatever state it is in."""
+    if read_json(cluster.directory / "tunnel.json").get("port") and headprocess.answers(cluster):
+        tell(f"the head of cluster {cluster.name} ends its nodes")
+        try:
+            with Api.of(cluster) as api:
+                api.post("/api/v1/down", timeout=END_SECONDS)
+        except ClusterctlError as error:
+            tell(f"{error}; going on from here")
+    take_down_hosts(cluster, tell)
+
+
+def take_down_hosts(cluster: Cluster, tell: Callable[[str], None]) -> None:
+    """Ends and removes everything of the cluster on all of its hosts. Raises ClusterctlError naming what is left where."""
+    machines = kept_machines(cluster.directory)
+    if not machines:
+        return
+    hosts = open_hosts(cluster.directory, tell)
+    others = [machine for machine in machines if not machine.head]
+    # The head last: were it gone first, hosts that are still up would have nobody to ask.
+    answers = hosts.each(hosts.remove, others) + hosts.each(hosts.remove, [m for m in machines if m.head])
+    untouched = {e["id"] for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", []) if not _is_touched(e)}
+    dirty: list[str] = []
+    for machine, answer, trouble in answers:
+        if trouble is not None and machine.id in untouched:
+            tell(f"host {machine.id}, which was never used, is not looked at: {trouble}")
+        elif trouble is not None:
+            dirty.append(f"  {machine.id}: {trouble}")
+        elif answer is not None and answer["left"]:
+            dirty.append(f"  {machine.id}: still there: {', '.join(answer['left'])}")
+    tunnels.stop(cluster)
+    if dirty:
+        lines = "\n".join(dirty)
+        raise ClusterctlError(
+            f"cluster {cluster.name!r} is down but for these hosts:\n{lines}\nBring them back and run `clusterctl down` again. "
+            "What runs there ends by itself when it has not heard of its head for its orphan_timeout"
+        )
+
+
+def _is_touched(entry: dict[str, Any]) -> bool:
+    return bool(entry.get("touched") or entry.get("token_sha256"))
+
+
+def is_remote(cluster: Cluster) -> bool:
+    """Whether the head of this cluster runs on a machine reached by SSH."""
+    return (cluster.directory / FILE).exists()

@@ -1,0 +1,80 @@
+"""Finding the tunnel to a cluster's head, and starting it where none runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from clusterctl.client.registry import Cluster, read_json
+from clusterctl.core.errors import Unreachable
+
+START_SECONDS = 30.0
+PROGRAM = "clusterctl.client.tunnel"
+
+
+def tunnel_port(cluster: Cluster) -> int:
+    """The local port of the tunnel, which is started when it does not run. Raises Unreachable."""
+    found = _living(cluster.directory)
+    if found:
+        return found
+    process = start(cluster)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        found = _living(cluster.directory)
+        if found:
+            return found
+        if process.poll() is not None:
+            said = read_json(cluster.directory / "tunnel.json").get("error") or f"see {cluster.directory}/tunnel.log"
+            raise Unreachable(f"the head's machine of cluster {cluster.name!r} cannot be reached: {said}")
+        time.sleep(0.01)
+    raise Unreachable(f"the head's machine of cluster {cluster.name!r} did not answer for {START_SECONDS:g} s")
+
+
+def start(cluster: Cluster) -> subprocess.Popen[bytes]:
+    """Starts a tunnel in a session of its own: it serves later commands as well."""
+    (cluster.directory / "tunnel.json").unlink(missing_ok=True)
+    log = os.open(cluster.directory / "tunnel.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", PROGRAM, str(cluster.directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
+def stop(cluster: Cluster) -> None:
+    document = read_json(cluster.directory / "tunnel.json")
+    pid = int(document.get("pid") or 0)
+    if _is_tunnel(pid, cluster.directory):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _living(directory: Path) -> int:
+    """Its port, when it really is our tunnel: after a crash another user's process may have the port, and would get the token."""
+    document = read_json(directory / "tunnel.json")
+    port = int(document.get("port") or 0)
+    return port if port and _is_tunnel(int(document.get("pid") or 0), directory) else 0
+
+
+def _is_tunnel(pid: int, directory: Path) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        import psutil
+
+        try:
+            arguments = [os.fsencode(part) for part in psutil.Process(pid).cmdline()]
+        except psutil.Error:
+            return False
+    return os.fsencode(directory) in arguments and PROGRAM.encode() in arguments

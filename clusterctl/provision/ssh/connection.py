@@ -1,0 +1,252 @@
+"""One connection to one host: made once, checked before anything is sent, used for everything.
+
+Uses paramiko's Transport, not its SSHClient, so that the host's key is judged by us and nothing is tried that was not asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import paramiko
+
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.ssh.hostkeys import Distrusted, Trust
+from clusterctl.provision.ssh.target import Target
+
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks of what is handled here
+
+CONNECT_SECONDS = 10.0
+KEEPALIVE_SECONDS = 15
+_BOOT = "import sys;b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
+# The first Python that is new enough. No word of the user's is in here, and no $ reaches the inner quotes unquoted.
+_FIND_PYTHON = (
+    "sh -c 'for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3; do "
+    'if "$p" -I -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null; then '
+    f'exec "$p" -I -c "{_BOOT}"; fi; done; '
+    "echo clusterctl-no-python; python3 -V 2>&1'"
+)
+
+
+class HostTrouble(ClusterctlError):
+    """A host cannot be used. `code` is for machines, the message a sentence with its fix."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass
+class Answered:
+    """What a program on a host left: its exit code and output."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Connection:
+    """Thread-safe for running things at once; `close` ends it. `close` also ends its jump hosts' transports."""
+
+    def __init__(self, target: Target, transport: paramiko.Transport, below: Sequence[paramiko.Transport]) -> None:
+        self.target, self.transport, self._below = target, transport, list(below)
+        self.bytes_sent = 0
+
+    def ask(self, request: dict[str, Any], blob: bytes = b"", timeout: float | None = 60.0) -> dict[str, Any]:
+        """Has the host carry out a request (see `onhost`); its answer. Raises HostTrouble."""
+        program = _program()
+        body = json.dumps({**request, "blob_size": len(blob)}).encode()
+        data = b"".join((b"%d\n" % len(program), program, b"%d\n" % len(body), body, blob))
+        self.bytes_sent += len(data)
+        done = self.run(_FIND_PYTHON, data, timeout)
+        lines = done.stdout.decode(errors="replace").strip().splitlines()
+        if "clusterctl-no-python" in lines:
+            found = lines[-1] if lines[-1].startswith("Python ") else "none"
+            raise HostTrouble(
+                "no_python", f"it has no Python 3.10 or newer (found: {found}): apt install python3 there"
+            )
+        try:
+            answer = json.loads(lines[-1])
+        except (IndexError, ValueError):
+            text = (done.stderr or done.stdout).decode(errors="replace").strip()[-400:]
+            raise HostTrouble("no_answer", f"its shell did not run our program: {text or 'no output'}") from None
+        if not answer["ok"]:
+            raise HostTrouble("refused", answer["error"])
+        return answer
+
+    def run(self, command: str, data: bytes = b"", timeout: float | None = None) -> Answered:
+        """Runs a command line in the user's shell there. Raises HostTrouble when the connection breaks."""
+        try:
+            channel = self.transport.open_session(timeout=CONNECT_SECONDS)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise HostTrouble("lost", f"the connection to it broke: {error or type(error).__name__}") from error
+        try:
+            channel.settimeout(timeout)
+            channel.exec_command(command)
+            sender = threading.Thread(target=_send, args=(channel, data), daemon=True)
+            sender.start()
+            errors: list[bytes] = []
+            reader = threading.Thread(target=_read_errors, args=(channel, errors), daemon=True)
+            reader.start()
+            out = b"".join(iter(lambda: channel.recv(1 << 16), b""))
+            reader.join()
+            code = channel.recv_exit_status()
+            return Answered(code, out, b"".join(errors))
+        except (TimeoutError, paramiko.SSHException, EOFError, OSError) as error:
+            what = (
+                f"it did not answer for {timeout:g} s"
+                if isinstance(error, socket.timeout)
+                else f"the connection broke: {error}"
+            )
+            raise HostTrouble("lost", what) from error
+        finally:
+            channel.close()
+
+    def close(self) -> None:
+        for transport in (self.transport, *self._below):
+            transport.close()
+
+
+def connect(target: Target, trust: Trust, timeout: float = CONNECT_SECONDS) -> Connection:
+    """A connection that has proven whom it leads to and has logged in. Raises HostTrouble."""
+    opened: list[paramiko.Transport] = []
+    try:
+        for hop in (*target.jumps, target):
+            opened.append(_transport(hop, trust, opened[-1] if opened else None, timeout, target))
+    except BaseException:
+        for transport in opened:
+            transport.close()
+        raise
+    return Connection(target, opened[-1], opened[:-1])
+
+
+def _transport(
+    hop: Target, trust: Trust, through: paramiko.Transport | None, timeout: float, target: Target
+) -> paramiko.Transport:
+    where = f"{hop.host}:{hop.port}" if hop is target else f"its jump host {hop.host}:{hop.port}"
+    sock = _socket(hop, through, timeout, where)
+    transport = paramiko.Transport(sock)
+    try:
+        transport.banner_timeout = transport.auth_timeout = timeout
+        transport.handshake_timeout = timeout
+        _prefer(transport, trust.kinds(hop))
+        transport.start_client(timeout=timeout)
+        trust.check(hop, transport.get_remote_server_key())
+        _log_in(transport, hop)
+        transport.set_keepalive(KEEPALIVE_SECONDS)
+        sock_type = getattr(sock, "setsockopt", None)
+        if sock_type:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # type: ignore[union-attr]
+        return transport
+    except Distrusted as error:
+        transport.close()
+        raise HostTrouble("host_key", f"{where}: {error}") from error
+    except HostTrouble:
+        transport.close()
+        raise
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        transport.close()
+        raise HostTrouble(
+            "no_ssh", f"{where} answers, but not as an SSH server should ({error or 'it hung up'}): is that its port?"
+        ) from error
+
+
+def _socket(hop: Target, through: paramiko.Transport | None, timeout: float, where: str) -> Any:
+    try:
+        if through is not None:
+            return through.open_channel("direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=timeout)
+        if hop.command:
+            return paramiko.ProxyCommand(hop.command)
+        return socket.create_connection((hop.host, hop.port), timeout=timeout)
+    except socket.gaierror as error:
+        raise HostTrouble(
+            "no_name", f"the name {hop.host!r} is not known ({error.strerror}): check its spelling, or DNS"
+        ) from error
+    except TimeoutError as error:
+        raise HostTrouble(
+            "silent", f"{where} does not answer within {timeout:g} s: is it on, and is its network reachable from here?"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise HostTrouble(
+            "no_sshd", f"{where} refuses connections: start its SSH server there, or set `port`"
+        ) from error
+    except (OSError, paramiko.SSHException) as error:
+        text = getattr(error, "strerror", None) or error
+        raise HostTrouble(
+            "unreachable", f"{where} cannot be reached ({text}): check its address and the network"
+        ) from error
+
+
+def _prefer(transport: paramiko.Transport, kinds: list[str]) -> None:
+    """Negotiates a key that can be compared with what is known."""
+    if kinds:
+        options = transport.get_security_options()
+        wanted = [t for k in kinds for t in (("rsa-sha2-512", "rsa-sha2-256", k) if k == "ssh-rsa" else (k,))]
+        have = list(options.key_types)
+        options.key_types = [k for k in wanted if k in have] + [k for k in have if k not in wanted]
+
+
+def _log_in(transport: paramiko.Transport, hop: Target) -> None:
+    tried: list[str] = []
+    for key in _keys(hop, tried):
+        try:
+            transport.auth_publickey(hop.user, key)
+            return
+        except paramiko.AuthenticationException:
+            continue
+        except (paramiko.SSHException, EOFError, OSError):
+            break
+    keys = ", ".join(tried) or "no key at all: set `auth.key`"
+    raise HostTrouble(
+        "login",
+        f"it does not let {hop.user!r} in (tried {keys}): put the public key into ~{hop.user}/.ssh/authorized_keys there",
+    )
+
+
+def _keys(hop: Target, tried: list[str]) -> Any:
+    for path in hop.keys:
+        try:
+            key = paramiko.PKey.from_path(path)
+        except FileNotFoundError as error:
+            raise HostTrouble("no_key", f"the key {path} is not there: check `key` in the spec") from error
+        except (paramiko.PasswordRequiredException, TypeError, ValueError):
+            tried.append(f"{path} (has a passphrase, or is no key: add it to ssh-agent)")
+            continue
+        except (paramiko.SSHException, OSError) as error:
+            raise HostTrouble("no_key", f"the key {path} cannot be read ({error}): check `key` in the spec") from error
+        tried.append(path)
+        yield key
+    if hop.use_agent:
+        agent = paramiko.Agent()
+        try:
+            for key in agent.get_keys():
+                tried.append("a key of ssh-agent")
+                yield key
+        finally:
+            agent.close()
+
+
+def _send(channel: paramiko.Channel, data: bytes) -> None:
+    try:
+        channel.sendall(data)
+        channel.shutdown_write()
+    except OSError:
+        return  # the other side ended before it read everything: its exit code tells
+
+
+def _read_errors(channel: paramiko.Channel, into: list[bytes]) -> None:
+    try:
+        while data := channel.recv_stderr(1 << 16):
+            into.append(data)
+    except OSError:
+        return
+
+
+def _program() -> bytes:
+    return resources.files("clusterctl.provision.ssh").joinpath("onhost.py").read_bytes()

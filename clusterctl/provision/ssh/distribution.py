@@ -1,0 +1,149 @@
+"""What the head's machine needs to run the head: our packages and those they need, taken from this very installation.
+
+Where the machine's Python is of the same minor version, kind of processor and C library, the installed files themselves go
+there, compiled ones too: no network, no index, the same versions. Elsewhere our own packages go (they are pure Python) and
+the host's pip gets the others in the versions that are installed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import platform
+import re
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+OURS = ("clusterctl", "clusterctl_providers", "clusterctl_runtime", "clusterctl_templates")
+CLIENT_ONLY = frozenset({"typer", "rich", "httpx"})  # what only the command line imports
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """`name` is its directory on the host; `archive` a compressed tar of site-packages; `requirements` are left to pip."""
+
+    name: str
+    archive: bytes
+    requirements: tuple[str, ...] = ()
+
+
+def fits(facts: dict[str, Any]) -> bool:
+    """Whether this installation's files run on the host."""
+    here = (f"{sys.version_info[0]}.{sys.version_info[1]}", platform.machine(), platform.libc_ver()[0])
+    return here == (facts["python_minor"], facts["machine"], facts["libc"])
+
+
+def build(cache: Path, *, whole: bool) -> Distribution:
+    """`whole`: with the packages of others. The archive is kept in `cache` by the digest of what is in it."""
+    files = {**dict(_our_files()), **dict(_our_metadata())}
+    requirements: tuple[str, ...] = ()
+    names = sorted(closure())
+    if whole:
+        for name in names:
+            files.update(_files_of(name))
+    else:
+        requirements = tuple(f"{name}=={metadata.version(name)}" for name in names)
+    digest = _digest(files, requirements)
+    path = cache / f"dist-{digest}.tar.gz"
+    if not path.exists():
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in cache.glob("dist-*.tar.gz"):
+            old.unlink(missing_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(_archive(files))
+        part.replace(path)
+    return Distribution(f"dist-{digest}", path.read_bytes(), requirements)
+
+
+def closure(root: str = "clusterctl") -> set[str]:
+    """The distributions that the head needs besides our own, by name."""
+    found: set[str] = set()
+    waiting = [name for name in _requirements(root) if name.lower() not in CLIENT_ONLY]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _requirements(name)
+    return found
+
+
+def _requirements(name: str) -> list[str]:
+    """The names that a distribution needs here; its extras are not asked for, and what a marker leaves out is not installed."""
+    wanted: list[str] = []
+    for text in metadata.requires(name) or []:
+        specifier, _, marker = text.partition(";")
+        match = _NAME.match(specifier.strip())
+        if match is None or "extra" in marker:
+            continue
+        found = match.group().lower().replace("_", "-")
+        try:
+            metadata.version(found)
+        except metadata.PackageNotFoundError:
+            continue
+        wanted.append(found)
+    return wanted
+
+
+def _our_files() -> Iterator[tuple[str, Path]]:
+    for package in OURS:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None and spec.origin is not None, f"{package} is not installed"
+        top = Path(spec.origin).parent
+        for path in sorted(top.rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                yield from _with_bytecode(f"{package}/{path.relative_to(top)}", path)
+
+
+def _our_metadata() -> Iterator[tuple[str, Path]]:
+    """What says which version we are: the agent's bundle that the head builds is then the one that is built here."""
+    for entry in metadata.files("clusterctl") or []:
+        if entry.name == "METADATA":
+            yield str(entry), Path(str(entry.locate()))
+
+
+def _files_of(name: str) -> Iterator[tuple[str, Path]]:
+    for entry in metadata.files(name) or []:
+        if entry.parts[0] == ".." or entry.suffix == ".pyc":
+            continue  # console scripts, and bytecode that is added below when it is there
+        path = Path(str(entry.locate()))
+        if path.is_file():
+            yield from _with_bytecode(str(entry), path)
+
+
+def _with_bytecode(name: str, path: Path) -> Iterator[tuple[str, Path]]:
+    """The file, and its compiled form for a quicker first start (valid as long as the modification time is kept)."""
+    yield name, path
+    if path.suffix == ".py":
+        compiled = Path(importlib.util.cache_from_source(str(path)))
+        if compiled.is_file():
+            yield f"{Path(name).parent}/__pycache__/{compiled.name}", compiled
+
+
+def _digest(files: dict[str, Path], requirements: tuple[str, ...]) -> str:
+    """By content for our own files, by size and time for others': they change only when they are installed anew."""
+    whole = hashlib.sha256(repr(requirements).encode())
+    for name in sorted(files):
+        if name.endswith(".pyc"):
+            continue
+        state = files[name].stat()
+        whole.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def _archive(files: dict[str, Path]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=3, format=tarfile.GNU_FORMAT) as archive:
+        for name in sorted(files):
+            entry = archive.gettarinfo(str(files[name]), name)
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            with files[name].open("rb") as file:
+                archive.addfile(entry, file)
+    return buffer.getvalue()

@@ -1,0 +1,227 @@
+"""All hosts of an inventory at once: reach them, judge what is there, install, remove. One thread and one connection per host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from clusterctl.provision.ssh.connection import Connection, HostTrouble, connect
+from clusterctl.provision.ssh.hostkeys import Trust
+from clusterctl.provision.ssh.inventory import Machine
+from clusterctl.provision.ssh.target import Config
+
+AT_ONCE = 64
+SKEW_SECONDS = 120.0
+LEAST_DISK = 200 * 1024**2
+GIB = 1024**3
+
+
+@dataclass
+class Bundle:
+    """The agent's one file."""
+
+    digest: str
+    data: bytes
+
+    @property
+    def name(self) -> str:
+        return f"agent-{self.digest}.pyz"
+
+    def facts_source(self) -> bytes:
+        """The agent's reading of facts, to be run before it is installed."""
+        with zipfile.ZipFile(BytesIO(self.data)) as archive:
+            return archive.read("clusterctl_runtime/agent/facts.py")
+
+
+@dataclass
+class HeadPlace:
+    """Where the head listens for agents, and what they pin."""
+
+    addresses: list[str]
+    port: int
+    ca_pem: str
+
+    @property
+    def heads(self) -> list[str]:
+        return [f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.addresses]
+
+
+@dataclass
+class Reached:
+    """One host after this `up` has been to it. `entry` is its row for the head; `trouble` says why it is left out."""
+
+    machine: Machine
+    trouble: HostTrouble | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    entry: dict[str, Any] = field(default_factory=dict)
+    connection: Connection | None = None
+    boot: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.machine.id
+
+
+class Hosts:
+    """`uid` and `cluster` say whose the hosts are to be; `home` keeps keys that were accepted when first seen."""
+
+    def __init__(
+        self,
+        cluster: str,
+        uid: str,
+        machines: Iterable[Machine],
+        home: Path,
+        tell: Callable[[str], None],
+        *,
+        config: str = "",
+        host_keys: str = "known_hosts",
+        engine_python: str = "",
+    ) -> None:
+        self.cluster, self.uid = cluster, uid
+        self.machines = list(machines)
+        self._tell = tell
+        self._config = Config(config)
+        self._trust = Trust(host_keys, home / "known_hosts", tell)
+        self._engine_python = engine_python
+
+    def connect(self, machine: Machine) -> Connection:
+        """Raises HostTrouble."""
+        return connect(self._config.target(machine.login), self._trust)
+
+    def each(self, work: Callable[[Machine], Any], machines: Iterable[Machine] | None = None) -> list[Any]:
+        """`work` for every machine, 64 at once; results in their order."""
+        chosen = self.machines if machines is None else list(machines)
+        if not chosen:
+            return []
+        with ThreadPoolExecutor(min(AT_ONCE, len(chosen)), thread_name_prefix="ssh") as pool:
+            return list(pool.map(work, chosen))
+
+    # ------------------------------------------------------------ looking
+
+    def look(self, machine: Machine, bundle: Bundle) -> Reached:
+        """Connects and reads what is there. Never raises HostTrouble: it is in the answer."""
+        reached = Reached(machine)
+        try:
+            reached.connection = self.connect(machine)
+            began = time.time()
+            request = {"do": "probe", "engine_python": self._engine_python}
+            reached.facts = reached.connection.ask(request, bundle.facts_source())
+            self._judge(reached, began, time.time())
+        except HostTrouble as error:
+            reached.trouble = error
+        return reached
+
+    def _judge(self, reached: Reached, began: float, ended: float) -> None:
+        """Raises HostTrouble for a host that cannot serve, with the fix."""
+        facts = reached.facts
+        owner = facts.get("owner") or {}
+        if owner and owner.get("uid") != self.uid:
+            raise HostTrouble(
+                "claimed",
+                f"it belongs to cluster {owner.get('cluster')!r} ({str(owner.get('uid'))[:8]}): take that one down first "
+                f"(`clusterctl down {owner.get('cluster')}`), or remove ~/.clusterctl-host there when it is long gone",
+            )
+        skew = facts["clock"] - (began + ended) / 2
+        if abs(skew) > SKEW_SECONDS + (ended - began):
+            raise HostTrouble(
+                "clock",
+                f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}: set it and keep it so "
+                "(apt install chrony)",
+            )
+        if not facts["writable"]:
+            raise HostTrouble(
+                "home", "the home directory of its user is not writable: mend its mode, or take another user"
+            )
+        if facts["disk_free"] < LEAST_DISK:
+            raise HostTrouble(
+                "disk",
+                f"it has {facts['disk_free'] / 2**20:.0f} MiB of disk left for its user: free at least 200 MiB there",
+            )
+
+    # ------------------------------------------------------------ installing
+
+    def plan_install(
+        self, reached: Reached, bundle: Bundle, place: HeadPlace, known: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes] | None:
+        """What would make the host's daemon run and dial the head: a request and its blob, None where all is in place.
+        `known` is the host's row of the last time. The row of this time says by which token it will be known."""
+        reached.entry.update(bundle=bundle.digest, heads=place.heads, ca_sha256=_digest(place.ca_pem))
+        if self._is_installed(reached, known):
+            reached.entry.update({key: known[key] for key in ("token_sha256", "settings_sha256")})
+            return None
+        token = secrets.token_urlsafe(32)
+        settings = {
+            "uid": self.uid,
+            "cluster": self.cluster,
+            "host": reached.id,
+            "heads": place.heads,
+            "ca_pem": place.ca_pem,
+            "token": token,
+        }
+        reached.entry["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()
+        reached.entry["settings_sha256"] = _digest(settings)
+        request = {**self.owner, "do": "install", "bundle": bundle.digest, "settings": settings}
+        return request, b"" if bundle.name in reached.facts["bundles"] else bundle.data
+
+    def _is_installed(self, reached: Reached, known: dict[str, Any]) -> bool:
+        facts, entry = reached.facts, reached.entry
+        return (
+            "standby" in facts["kept"]
+            and f"agent-{entry['bundle']}.pyz" in facts["bundles"]
+            and facts["settings_sha256"] == known.get("settings_sha256")
+            and all(known.get(key) == entry[key] for key in ("bundle", "heads", "ca_sha256"))
+        )
+
+    @property
+    def owner(self) -> dict[str, str]:
+        return {"uid": self.uid, "cluster": self.cluster}
+
+    # ------------------------------------------------------------ removing
+
+    def remove(self, machine: Machine) -> tuple[Machine, dict[str, Any] | None, HostTrouble | None]:
+        """Ends and removes all of the cluster on one host; what is left is in the answer."""
+        connection = None
+        try:
+            connection = self.connect(machine)
+            return machine, connection.ask({**self.owner, "do": "remove"}, timeout=120), None
+        except HostTrouble as error:
+            return machine, None, error
+        finally:
+            if connection is not None:
+                connection.close()
+
+
+class GroupWriter:
+    """Many threads change a document, one at a time writes it out; `flush` returns when what was there before it is written."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write = write
+        self._lock = threading.Lock()
+        self._wanted = threading.Lock()
+        self._version = self._written = 0
+
+    def flush(self) -> None:
+        with self._wanted:
+            self._version += 1
+            mine = self._version
+        with self._lock:
+            if self._written >= mine:
+                return
+            with self._wanted:
+                now = self._version
+            self._write()
+            self._written = now
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,144 @@
+"""The machines of a spec: inline lists, ranges such as `node[01-16].lab`, inventory files; each with how to log in to it.
+
+An inventory file has one host per line ("user@host:port", or a range), `#` begins a comment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterctl.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from clusterctl.spec.model import Auth, ClusterSpec, Host
+
+MOST_OF_A_RANGE = 4096
+_RANGE = re.compile(r"\[([0-9]+)-([0-9]+)\]")
+_ENTRY = re.compile(
+    r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9a-fA-F:]+\]|[^:@\s]+|[0-9a-fA-F]*:[0-9a-fA-F:]+)(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+@dataclass(frozen=True)
+class Login:
+    """A machine as the spec names it. Empty fields are filled from `~/.ssh/config` and defaults (see `target`)."""
+
+    host: str
+    user: str = ""
+    port: int | None = None
+    key: str = ""
+    jump: str = ""
+    host_key: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine of the inventory. `id` names it in messages and books; `pools` are those that it may serve."""
+
+    id: str
+    login: Login
+    pools: tuple[str, ...] = ()
+    head: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)
+
+
+def read_inventory(spec: ClusterSpec, directory: Path) -> list[Machine]:
+    """Every machine once, in the order of the spec, the head's marked. `directory` is where inventory files are looked for.
+    Raises UsageError."""
+    machines: dict[str, Machine] = {}
+    for pool in spec.pools:
+        for entry in _entries(pool.hosts, directory):
+            machine = _machine(entry, spec.auth)
+            known = machines.get(machine.id)
+            if known is None:
+                machines[machine.id] = replace(machine, pools=(pool.name,))
+            elif pool.name not in known.pools:
+                machines[machine.id] = replace(known, pools=(*known.pools, pool.name))
+    if spec.head.host is not None:
+        head = _machine(spec.head.host, spec.auth)
+        known = machines.get(head.id, head)
+        return [replace(known, head=True), *(m for m in machines.values() if m.id != head.id)]
+    if not machines:
+        raise UsageError("the spec names no machine: list some under `hosts` of a pool")
+    first, *others = machines.values()
+    return [replace(first, head=True), *others]
+
+
+def _entries(hosts: str | list[str | Host] | None, directory: Path) -> Iterator[str | Host]:
+    if hosts is None:
+        return
+    if isinstance(hosts, str):
+        yield from _file(Path(hosts).expanduser(), directory)
+        return
+    for entry in hosts:
+        if isinstance(entry, str):
+            yield from expand(entry)
+        else:
+            for name in expand(entry.host):
+                yield entry.model_copy(update={"host": name})
+
+
+def _file(path: Path, directory: Path) -> Iterator[str]:
+    place = path if path.is_absolute() else directory / path
+    try:
+        text = place.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the inventory {place} cannot be read ({error.strerror}): check its path and mode") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = line.partition("#")[0].strip()
+        if entry:
+            if not _ENTRY.fullmatch(_RANGE.sub("0", entry)):
+                raise UsageError(f"{place}:{number}: {entry!r} is no host: write one per line, as user@host:port")
+            yield from expand(entry)
+
+
+def expand(text: str) -> list[str]:
+    """`node[01-03].lab` is three names; several ranges multiply. Raises UsageError on ranges that run backwards."""
+    pieces: list[list[str]] = []
+    end = 0
+    for match in _RANGE.finditer(text):
+        first, last = match.groups()
+        if int(first) > int(last) or int(last) - int(first) >= MOST_OF_A_RANGE:
+            raise UsageError(
+                f"the range {match.group()} of host {text!r} runs backwards, or has over {MOST_OF_A_RANGE} hosts"
+            )
+        pieces.append([text[end : match.start()]])
+        pieces.append([str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)])
+        end = match.end()
+    pieces.append([text[end:]])
+    return ["".join(parts) for parts in itertools.product(*pieces)]
+
+
+def parse_login(text: str) -> Login:
+    """ "user@host:port", where user and port may be left out. Raises UsageError."""
+    match = _ENTRY.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text!r} is no host: write it as user@host:port")
+    port = match["port"]
+    return Login(match["host"].strip("[]"), match["user"] or "", int(port) if port else None)
+
+
+def _machine(entry: str | Host, auth: Auth) -> Machine:
+    if isinstance(entry, str):
+        login, labels, resources = parse_login(entry), {}, {}
+    else:
+        named = parse_login(entry.host)
+        login = Login(
+            named.host, entry.user or named.user, entry.port or named.port, entry.key, entry.jump, entry.host_key
+        )
+        labels, resources = dict(entry.labels), dict(entry.resources)
+    filled = replace(
+        login,
+        user=login.user or auth.user,
+        port=login.port or auth.port,
+        key=login.key or auth.key,
+        jump=login.jump or auth.jump,
+    )
+    port = f":{login.port}" if login.port not in (None, 22) else ""
+    return Machine(f"{login.host}{port}", filled, labels=labels, resources=resources)

@@ -1,0 +1,439 @@
+"""What runs on a host: this text is sent to its Python on stdin, with a request as JSON and a blob. Standard library only.
+
+    stdin:   LENGTH\\n this file, LENGTH\\n the request, the blob      stdout: the answer, one JSON object on the last line
+
+Nothing of the request is ever a part of a command line, and no shell reads it. Everything of a cluster lies below one
+directory, `~/.clusterctl-host`, and belongs to the cluster named in its `owner.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path.home() / ".clusterctl-host"
+CRON_MARK = "# clusterctl"
+END_SECONDS = 25.0
+Json = dict[str, Any]
+
+
+class Refused(Exception):
+    """The host is not ours to change; the message says whose it is."""
+
+
+# ---------------------------------------------------------------- looking
+
+
+def probe(request: Json, blob: bytes) -> Json:
+    """What there is: the machine, what is installed, and who owns it. Changes nothing."""
+    space: dict[str, Any] = {"__name__": "facts"}
+    exec(compile(blob, "facts.py", "exec"), space)  # noqa: S102  the agent's own reading of facts, sent along
+    settings = read(ROOT / "host.json") or {}
+    return {
+        **space["read_facts"](Path.home()),
+        "python_minor": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "libc": platform.libc_ver()[0],
+        "address": [*os.environ.get("SSH_CONNECTION", "").split(), "", "", ""][2],
+        "user": os.environ.get("USER") or str(os.getuid()),
+        "writable": os.access(Path.home(), os.W_OK),
+        "owner": read(ROOT / "owner.json"),
+        "bundles": [path.name for path in ROOT.glob("agent-*.pyz")],
+        "dists": [path.parent.name for path in ROOT.glob("dist-*/pyvenv.cfg")],
+        "settings_sha256": sha256(json.dumps(settings, sort_keys=True)) if settings else "",
+        "token_sha256": sha256(settings["token"]) if settings.get("token") else "",
+        "kept": sorted((read(ROOT / "keep.json") or {}).get("run") or {}) if keeper() else [],
+        "head_config": (ROOT / "head" / "config.json").exists(),
+        "clock": time.time(),
+        "engine": engine_of(request["engine_python"]) if request.get("engine_python") else None,
+    }
+
+
+def engine_of(python: str) -> Json:
+    """What `python` knows of Ray; `error` where it cannot say."""
+    code = (
+        "import importlib.metadata as m, json, sys\n"
+        "def version(name):\n"
+        "    try: return m.version(name)\n"
+        "    except m.PackageNotFoundError: return ''\n"
+        "print(json.dumps({'ray': version('ray'), 'python': '%d.%d.%d' % sys.version_info[:3],"
+        " 'default': bool(version('aiohttp') and version('prometheus-client'))}))\n"
+    )
+    try:
+        done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, timeout=30, check=True)
+        return json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return {"error": str(error)}
+
+
+def wait_head(request: Json, blob: bytes) -> Json:
+    """Where the head listens, once it does; else the end of its logs."""
+    directory = ROOT / "head"
+    deadline = time.monotonic() + float(request.get("seconds", 60))
+    while True:
+        head = read(directory / "head.json") or {}
+        if head and alive(int(head.get("pid") or 0)) and head.get("started", 0) >= request.get("since", 0):
+            return {"head": head, "ca_pem": (directory / "ca.pem").read_text()}
+        if time.monotonic() > deadline or not keeper():
+            return {"log": "\n".join(tail(path) for path in (ROOT / "head.log", directory / "head.log"))}
+        time.sleep(0.02)
+
+
+def logs(request: Json, blob: bytes) -> Json:
+    """The ends of the logs of the host's own daemon, for when it does not get through to the head."""
+    return {"log": tail(ROOT / "standby.log")}
+
+
+# ---------------------------------------------------------------- installing
+
+
+def install(request: Json, blob: bytes) -> Json:
+    """Puts the bundle, the host's settings and the head's files in place, and sees to it that the daemons run. Repeatable."""
+    own(request)
+    if blob:
+        digest = hashlib.sha256(blob).hexdigest()
+        if digest != request["bundle"]:
+            raise Refused(f"the agent arrived damaged (digest {digest[:12]}): run `clusterctl up` again")
+        write(ROOT / f"agent-{digest}.pyz", blob, 0o700)
+    bundle = str(ROOT / f"agent-{request['bundle']}.pyz")
+    run = (read(ROOT / "keep.json") or {}).get("run") or {}
+    changed = False
+    if request.get("settings"):
+        changed = (read(ROOT / "host.json") or {}) != request["settings"]
+        write(ROOT / "host.json", json.dumps(request["settings"]).encode())
+        run["standby"] = [sys.executable, bundle, "--host", str(ROOT / "host.json")]
+    if request.get("head"):
+        run["head"] = [
+            str(ROOT / request["head"] / "bin" / "python3"),
+            "-m",
+            "clusterctl_runtime.head",
+            str(ROOT / "head"),
+        ]
+    if run != (read(ROOT / "keep.json") or {}).get("run"):
+        write(ROOT / "keep.json", json.dumps({"run": run}).encode())
+        changed = True
+    start = [sys.executable, bundle, "--keep", str(ROOT)]
+    boot = at_boot(start, request["uid"])
+    pid = keeper()
+    if pid and changed:
+        if request.get("settings"):
+            restart_standby()
+        os.kill(pid, signal.SIGHUP)
+    elif not pid:
+        start_keeper(start, boot, request["uid"])
+    for old in ROOT.glob("agent-*.pyz"):
+        if old.name != Path(bundle).name and not named_by_a_process(old.name):
+            old.unlink()
+    return {"boot": boot, "started": not pid, "changed": changed}
+
+
+def place_dist(request: Json, blob: bytes) -> Json:
+    """Unpacks the head's packages as an environment of this host's Python, whole or not at all."""
+    own(request)
+    place = ROOT / request["dist"]
+    if (place / "pyvenv.cfg").exists():
+        return {"placed": False}
+    part = ROOT / f".{request['dist']}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    site = part / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    site.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(blob)) as archive:
+        archive.extractall(site)  # noqa: S202  made by this very client from its own installation
+    python = Path(os.path.realpath(sys.executable))
+    (part / "bin").mkdir()
+    (part / "bin" / "python3").symlink_to(python)
+    if request.get("requirements"):
+        install_requirements(part, site, request["requirements"])
+    (part / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
+    part.replace(place)
+    for old in ROOT.glob("dist-*"):
+        if old != place and not named_by_a_process(old.name):
+            shutil.rmtree(old, ignore_errors=True)
+    return {"placed": True}
+
+
+def install_requirements(part: Path, site: Path, requirements: list[str]) -> None:
+    """For a host whose Python is another than the client's: from the package index, with the host's pip."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site), *requirements]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Refused(f"pip could not be run for the head's packages: {error}") from error
+    if done.returncode:
+        text = (done.stderr or done.stdout).strip()[-600:]
+        raise Refused(f"pip could not install the head's packages (apt install python3-pip, and a network): {text}")
+
+
+def place_files(request: Json, blob: bytes) -> Json:
+    """Writes small private files below the root: {relative path: text}. None removes."""
+    own(request)
+    for name, text in request["files"].items():
+        path = ROOT / name
+        if ROOT not in path.resolve().parents:
+            raise Refused(f"{name} is outside of {ROOT}")
+        if text is None:
+            path.unlink(missing_ok=True)
+            continue
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if request.get("keep") and path.exists():
+            continue
+        write(path, text.encode())
+    return {}
+
+
+def own(request: Json) -> None:
+    """Claims the host for a cluster: the first one gets it, for good, until it takes it down."""
+    ROOT.mkdir(mode=0o700, exist_ok=True)
+    ROOT.chmod(0o700)
+    body = json.dumps({"uid": request["uid"], "cluster": request["cluster"], "since": time.time()})
+    path, part = ROOT / "owner.json", ROOT / f".owner.{os.getpid()}"
+    write(part, body.encode())
+    with contextlib.suppress(FileExistsError):
+        os.link(part, path)  # all of it or nothing, and never over another's
+    part.unlink()
+    owner = read(path) or {}
+    if owner.get("uid") != request["uid"]:
+        raise Refused(
+            f"it belongs to cluster {owner.get('cluster')!r} ({str(owner.get('uid'))[:8]}): take that one down first "
+            f"(`clusterctl down {owner.get('cluster')}`), or remove {ROOT} there when it is long gone"
+        )
+
+
+# ---------------------------------------------------------------- daemons, at boot and now
+
+
+def at_boot(start: list[str], uid: str) -> str:
+    """Sees to it that the keeper runs after a reboot: "systemd", "cron", or "" where neither can be had."""
+    if has_systemd():
+        return "systemd"
+    if not shutil.which("crontab"):
+        return ""
+    line = "@reboot " + " ".join(quote(part) for part in start) + f" >/dev/null 2>&1 {CRON_MARK} {uid}"
+    lines = crontab()
+    wanted = [*(old for old in lines if f"{CRON_MARK} {uid}" not in old), line]
+    if lines != wanted and not set_crontab(wanted):
+        return ""
+    return "cron" if shutil.which("cron", path="/usr/sbin:/sbin:/usr/bin") or shutil.which("crond") else ""
+
+
+def has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir() and sudo("-n", "true")
+
+
+def sudo(*arguments: str, text: str | None = None) -> bool:
+    try:
+        done = subprocess.run(["sudo", "-n", *arguments], input=text, text=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+def unit(uid: str) -> str:
+    return f"clusterctl-host-{uid[:8]}.service"
+
+
+def start_keeper(start: list[str], boot: str, uid: str) -> None:
+    if boot == "systemd":
+        command = " ".join('"' + part.replace('"', "") + '"' for part in start)
+        text = (
+            f"[Unit]\nDescription=clusterctl host\nAfter=network-online.target\n[Service]\nUser={os.getuid()}\n"
+            f"ExecStart={command}\nRestart=always\nKillMode=process\n[Install]\nWantedBy=multi-user.target\n"
+        )
+        placed = sudo("tee", f"/etc/systemd/system/{unit(uid)}", text=text)
+        if placed and sudo("systemctl", "daemon-reload") and sudo("systemctl", "enable", "--now", unit(uid)):
+            return
+    log = os.open(ROOT / "keep.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+    os.close(log)
+
+
+def restart_standby() -> None:
+    """The keeper starts it again at once, with its new settings; nodes go on meanwhile."""
+    for pid in processes(lambda argv, env: b"--host" in argv and os.fsencode(ROOT / "host.json") in argv):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def keeper() -> int:
+    """The pid of the running keeper, or 0."""
+    found = processes(lambda argv, env: b"--keep" in argv and os.fsencode(ROOT) in argv)
+    return min(found, default=0)
+
+
+def crontab() -> list[str]:
+    done = subprocess.run(["crontab", "-l"], capture_output=True, text=True)
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def set_crontab(lines: list[str]) -> bool:
+    if lines:
+        text = "\n".join(lines) + "\n"
+        return subprocess.run(["crontab", "-"], input=text, text=True, capture_output=True).returncode == 0
+    return subprocess.run(["crontab", "-r"], capture_output=True).returncode == 0
+
+
+# ---------------------------------------------------------------- removing
+
+
+def remove(request: Json, blob: bytes) -> Json:
+    """Ends all that runs for the cluster and removes every file of it; what is left is told. Repeatable."""
+    owner = read(ROOT / "owner.json")
+    uid = request["uid"]
+    if owner is not None and owner.get("uid") != uid:
+        return {"found": False, "left": []}
+    found = ROOT.exists()
+    if Path(f"/etc/systemd/system/{unit(uid)}").exists():
+        sudo("systemctl", "disable", "--now", unit(uid))
+        sudo("rm", "-f", f"/etc/systemd/system/{unit(uid)}")
+        sudo("systemctl", "daemon-reload")
+    if shutil.which("crontab") and any(f"{CRON_MARK} {uid}" in line for line in crontab()):
+        set_crontab([line for line in crontab() if f"{CRON_MARK} {uid}" not in line])
+        found = True
+    found = end_processes(uid) or found
+    shutil.rmtree(ROOT, ignore_errors=True)
+    left = [f"process {pid}" for pid in of_cluster(uid)]
+    left += [str(ROOT)] if ROOT.exists() else []
+    return {"found": found, "left": left}
+
+
+def end_processes(uid: str) -> bool:
+    """Daemons first, since they would start others; then agents, which end their work; then whatever bears the mark."""
+    seen = False
+    daemons = processes(lambda argv, env: os.fsencode(ROOT) in argv and b"--keep" in argv)
+    seen = end(daemons, 5.0) or seen
+    seen = end(processes(lambda argv, env: in_root(argv) and b"--bootstrap" not in argv), 5.0) or seen
+    seen = end(processes(lambda argv, env: in_root(argv)), END_SECONDS) or seen
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        rest = of_cluster(uid)
+        if not rest:
+            break
+        seen = True
+        for pid in rest:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return seen
+
+
+def end(pids: list[int], grace: float) -> bool:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for pid in pids:
+        if alive(pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    return bool(pids)
+
+
+def of_cluster(uid: str) -> list[int]:
+    """All that runs for the cluster here: by the mark in the environment, or by our directory in the command line."""
+    mark = f"CLUSTERCTL_INSTANCE=ssh-{uid.replace('-', '')}-".encode()
+    return processes(lambda argv, env: in_root(argv) or any(item.startswith(mark) for item in env))
+
+
+def in_root(argv: list[bytes]) -> bool:
+    root = os.fsencode(ROOT)
+    return any(part == root or part.startswith(root + b"/") for part in argv)
+
+
+def named_by_a_process(name: str) -> bool:
+    return bool(processes(lambda argv, env: any(os.fsencode(name) in part for part in argv)))
+
+
+def processes(wanted: Any) -> list[int]:
+    """Living processes of this user (but for this one) for which `wanted(argv, environment)` holds."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit() or int(path.name) in (os.getpid(), os.getppid()):
+            continue
+        try:
+            if path.stat().st_uid != os.getuid():
+                continue
+            argv = (path / "cmdline").read_bytes().split(b"\0")
+            env = (path / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted(argv, env) and alive(int(path.name)):
+            found.append(int(path.name))
+    return sorted(found)
+
+
+# ---------------------------------------------------------------- small things
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):
+        return False
+
+
+def read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    part.replace(path)
+
+
+def tail(path: Path, size: int = 1500) -> str:
+    try:
+        return path.read_bytes()[-size:].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''").replace("%", "\\%") + "'"
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+ACTIONS = {action.__name__: action for action in (probe, wait_head, logs, install, place_dist, place_files, remove)}
+
+
+def serve() -> None:
+    source = sys.stdin.buffer
+    request = json.loads(source.read(int(source.readline())))
+    blob = source.read(request.get("blob_size", 0))
+    os.umask(0o077)
+    try:
+        answer = {"ok": True, **ACTIONS[request["do"]](request, blob)}
+    except Refused as error:
+        answer = {"ok": False, "error": str(error)}
+    except OSError as error:
+        answer = {"ok": False, "error": f"{error.strerror or error} ({error.filename or ROOT})"}
+    print("\n" + json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
