@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from clusterctl_providers.base import Provider
 
@@ -27,9 +28,11 @@ class Watcher:
         self._provider_names: dict[str, str] = {}  # pool -> provider, as journalled
 
     def observe(self, now: float) -> tuple[Observed, ...]:
+        """`now`, read before the first list, becomes the time of all of them: a provider's own clock is not the journal's."""
         found: list[Observed] = []
         for name, provider in self._providers.items():
-            for observed in _list(name, provider, now):
+            for listed in _list(name, provider, now):
+                observed = replace(listed, at=now)
                 self._remember(name, observed)
                 found.append(observed)
         return tuple(found)

@@ -35,6 +35,7 @@ from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome, Provisioner
 from clusterctl.spec.to_core import core_limits, core_pools
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.draining import Draining
 from clusterctl_runtime.head.events import EventLog
@@ -111,7 +112,7 @@ class Autoscaler:
         await self._idle.wait()
 
     async def _sleep(self) -> None:
-        now = time.time()
+        now = steady_time()
         nodes = self._fleet.journal.nodes().values()
         quiet = all(n.state in SETTLED and n.id in self._fleet.sessions for n in nodes)
         times = [self._observed_at + (OBSERVE_QUIET if quiet else OBSERVE_ACTIVE), now + LONGEST_SLEEP]
@@ -124,7 +125,7 @@ class Autoscaler:
 
     def situation(self) -> Situation:
         """All that a plan would be made from now: for `explain` and `plan`, which ask the same planner."""
-        now = time.time()
+        now = steady_time()
         self.groups, jobs = job_demand(self._book)
         return Situation(self._policy, self.observed, self._state(now), jobs + self._engine_demand(), self.offers, now)
 
@@ -137,7 +138,7 @@ class Autoscaler:
         groups, demand = job_demand(self._book)
         self.groups = groups
         self.demand = demand + self._engine_demand()
-        now = time.time()
+        now = steady_time()
         started = time.perf_counter()
         plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
         self.decision_seconds.append(time.perf_counter() - started)
@@ -153,11 +154,11 @@ class Autoscaler:
     async def _observe(self) -> None:
         """A fresh look at the providers where one is due. The planner compares its time with each node's, so an older one
         does no harm."""
-        if not self._observe_now and time.time() - self._observed_at < OBSERVE_ACTIVE:
+        if not self._observe_now and steady_time() - self._observed_at < OBSERVE_ACTIVE:
             return
         self._observe_now = False
         self.observed = await asyncio.to_thread(self._provisioner.observe)
-        self._observed_at = time.time()
+        self._observed_at = steady_time()
         self._sightings = count_sightings(self._state(self._observed_at), self.observed)
 
     async def _refresh_offers(self) -> None:

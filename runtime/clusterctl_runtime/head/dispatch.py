@@ -6,7 +6,6 @@ import asyncio
 import heapq
 import itertools
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from clusterctl.core.model import NodeState, NodeView
 from clusterctl.core.placement import Request, place
 from clusterctl.core.resources import Resources
 from clusterctl_runtime.engine.config import node_python
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
@@ -82,7 +82,7 @@ class Dispatcher:
     async def dispatch(self) -> None:
         freed, self._freed = self._freed, set()
         if self._book.groups and not self.paused:
-            views = [v for v in self._fleet.views(time.time()) if v.node.state is NodeState.READY and v.free]
+            views = [v for v in self._fleet.views(steady_time()) if v.node.state is NodeState.READY and v.free]
             if views:
                 await self._start(self._choose(views))
             await self._send_ahead()
@@ -112,7 +112,7 @@ class Dispatcher:
     def _choose(self, views: Sequence[NodeView]) -> list[tuple[Job, tuple[str, ...]]]:
         connected = [v for v in views if v.node.id in self._fleet.sessions]
         requests = [request_of(job) for job in self._candidates(connected)]
-        placement = place(requests, connected, now=time.time())
+        placement = place(requests, connected, now=steady_time())
         return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed]
 
     def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.model import PENDING_STATES, Demand, NodeState, NodeView
 from clusterctl.version import __version__
+from clusterctl_runtime.head.clock import steady_time
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 
 def status_document(head: Head) -> Document:
-    now = time.time()
+    now = steady_time()
     views = head.fleet.views(now)
     live = [v for v in views if v.node.state not in (NodeState.PLANNED, NodeState.GONE)]
     spend = head.journal.spend(now)
@@ -157,7 +157,7 @@ def shape_text(demand: Demand) -> str:
 
 
 def offer_documents(head: Head) -> list[Document]:
-    now = time.time()
+    now = steady_time()
     blocks = head.provisioner.blocks(now)
     documents = []
     for offer in head.autoscaler.offers:

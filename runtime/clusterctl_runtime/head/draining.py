@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.ledger import NodeLedger
 
@@ -84,7 +84,7 @@ class Draining:
             self._acknowledge(books)
             return
         books.drain = ""
-        books.busy = time.time()
+        books.busy = steady_time()
         self._fleet.move(books.node_id, "undrain", "the engine still uses it: it takes work again", "drain_refused")
         self._wake()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from clusterctl.core.resources import Resources
 from clusterctl_runtime.engine.client import EngineClient, EngineNode, EngineState
 from clusterctl_runtime.engine.config import head_config, helper_python, worker_config
 from clusterctl_runtime.engine.environment import mint_token
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
@@ -198,7 +198,7 @@ class EngineControl:
         idle = not used and not engine_node.activity
         freed = not engine.known or (engine.used != used and used.fits_in(engine.used)) or (idle and not engine.idle)
         if not idle or not engine.idle:
-            books.busy = time.time()
+            books.busy = steady_time()
         engine.used, engine.total, engine.idle, engine.known = used, engine_node.total, idle, True
         return freed
 

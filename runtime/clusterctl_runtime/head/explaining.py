@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.errors import NotFound
 from clusterctl.core.explain import explain_demand, explain_node
 from clusterctl.core.model import Reason
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.documents import node_detail
 from clusterctl_runtime.head.jobs import Job
 
@@ -76,7 +76,7 @@ def _ahead(head: Head, job: Job) -> int:
 def _explain_node(head: Head, node_id: str) -> Document:
     node = head.journal.get(node_id)
     assert node is not None
-    view = next((v for v in head.fleet.views(time.time()) if v.node.id == node_id), None)
+    view = next((v for v in head.fleet.views(steady_time()) if v.node.id == node_id), None)
     detail = node_detail(head, view) if view else {"story": head.journal.story(node_id)}
     found = explain_node(head.autoscaler.situation(), node_id)
     reason = found.reason if found else Reason(node.code, node.reason)

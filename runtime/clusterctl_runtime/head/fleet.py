@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
 from clusterctl_runtime import wire
 from clusterctl_runtime.head.agents import Session
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.jobs import DRIVER_RESOURCE
 from clusterctl_runtime.head.ledger import Ledger, NodeLedger
@@ -78,7 +78,7 @@ class Fleet:
         self._dispatch = dispatch
         self._acks: dict[str, dict[str, Any]] = {}
         self._background: set[asyncio.Task[Any]] = set()
-        now = time.time()
+        now = steady_time()
         for node in journal.nodes().values():
             books = self.books(node)
             books.heard = now  # a grace to rejoin before anyone is declared lost
@@ -90,7 +90,7 @@ class Fleet:
         total = node.offer.resources
         if node.role == "head":
             total = total + Resources.of({DRIVER_RESOURCE: self._driver_slots})
-        return self.ledger.open(node, total, node.offer.labels, time.time())
+        return self.ledger.open(node, total, node.offer.labels, steady_time())
 
     def views(self, now: float) -> tuple[NodeView, ...]:
         """Every live node with its use, as the planner sees it."""
@@ -118,7 +118,7 @@ class Fleet:
             old.close()
         self.sessions[node.id] = session
         books = self.books(node)
-        books.connected, books.heard = True, time.time()
+        books.connected, books.heard = True, steady_time()
         books.facts = dict(hello.get("facts") or {})
         books.address = str(hello.get("address") or node.address)
         reports = [wire.TaskReport.from_json(item) for item in hello.get("tasks") or []]
@@ -139,7 +139,7 @@ class Fleet:
         books = self.ledger.get(session.node_id)
         if books is None or self.sessions.get(session.node_id) is not session:
             return
-        books.heard = time.time()
+        books.heard = steady_time()
         kind = message["t"]
         if kind == "beat":
             session.send({"t": "beat", "seq": message.get("seq")})
@@ -184,7 +184,7 @@ class Fleet:
 
     def _take_notice(self, books: NodeLedger, message: wire.Message) -> None:
         if message.get("kind") == "preempt":
-            books.preempt_at = float(message.get("at") or time.time() + 120)
+            books.preempt_at = float(message.get("at") or steady_time() + 120)
             self._events.add("node", books.node_id, "preempt_notice", f"the provider takes {books.node_id} away soon")
             self._wake()
 
@@ -216,7 +216,7 @@ class Fleet:
     def move(self, node_id: str, event: str, reason: str, code: str) -> Node:
         """Journals an event of a node's life and tells it."""
         before = self.journal.get(node_id)
-        node = self.journal.move(node_id, event, time.time(), reason=reason, code=code)
+        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code)
         if before is None or before.state is not node.state:
             self._events.add(
                 "node", node_id, code or event, f"{node_id} is {node.state.value}: {reason}", state=node.state.value
@@ -229,8 +229,8 @@ class Fleet:
         if not node or not books or node.state is not NodeState.JOINING or not books.connected:
             return
         if self.engine.is_ready(books):
-            books.busy = time.time()
-            took = time.time() - node.created
+            books.busy = steady_time()
+            took = steady_time() - node.created
             self.move(node_id, "ready", f"takes work, {took:.1f} s after it was asked for", "ready")
             self._dispatch()
             self._wake()

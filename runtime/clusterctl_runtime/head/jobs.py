@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import secrets
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.core.model import Shape
 from clusterctl.core.resources import Resources
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.store import Store
 
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -176,7 +176,7 @@ class JobBook:
                     f"submission id {job_id!r} already names a job with other contents: choose another id, or leave it out"
                 )
             return known, False
-        now = time.time()
+        now = steady_time()
         job = Job(job_id, self._next_seq, request, digest, submitted=now, queued_since=now)
         self._next_seq += 1
         self._index(job)
@@ -209,7 +209,7 @@ class JobBook:
         self._dequeue(job)
         self.running.pop(job.id, None)
         job.state, job.reason = state, reason
-        now = time.time()
+        now = steady_time()
         if state == "queued":
             job.queued_since = now
             self._enqueue(job)

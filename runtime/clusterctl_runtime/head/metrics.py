@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from clusterctl.core.model import NodeState
+from clusterctl_runtime.head.clock import steady_time
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -31,7 +31,7 @@ class _Collector:
             price[(node.pool,)] = price.get((node.pool,), 0) + node.offer.price
         yield _gauge("clusterctl_nodes", "Nodes by pool and state.", ["pool", "state"], dict(nodes))
         yield _gauge("clusterctl_price_dollars_per_hour", "Price of the nodes of a pool.", ["pool"], price)
-        spend = head.journal.spend(time.time())
+        spend = head.journal.spend(steady_time())
         yield _gauge(
             "clusterctl_spend_dollars",
             "Spent on nodes.",

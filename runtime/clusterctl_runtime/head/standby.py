@@ -215,7 +215,7 @@ class Standby:
             known["releasing"] = True
             host = self._hosts.get(known["host"])
             if not known.get("seen") and (host is None or host.writer is None):
-                known["ended"] = steady_time()  # should the host have got it after all, it will say so and be asked again
+                known["ended"] = steady_time()  # should the host have it after all, it says so and is asked again
             self._save()
             self._send(known["host"], {"t": "release", "instance": instance})
 

@@ -7,11 +7,11 @@ answered with a kill, and a lost attempt's id is never used again.
 from __future__ import annotations
 
 import logging
-import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.jobs import LOST_RETRIES, Attempt, Job, JobBook, number_of, split_task, task_id
 from clusterctl_runtime.head.ledger import Holding, Ledger
@@ -42,7 +42,7 @@ class Work:
 
     def assign(self, job: Job, node_ids: Sequence[str], gpu_ids: dict[int, list[int]] | None = None) -> Attempt:
         """Records the next attempt of `job` on `node_ids` (by rank) and books its shares. Flush, then `launch`."""
-        now = time.time()
+        now = steady_time()
         number = number_of(job.attempts[-1].id) + 1 if job.attempts else 1
         books = [self.ledger.get(node_id) for node_id in node_ids]
         attempt = Attempt(
@@ -76,7 +76,7 @@ class Work:
         """After a start: the shares of attempts that were running are theirs until their nodes say otherwise."""
         for job in self.book.running.values():
             if job.attempt:
-                self._book_shares(job, job.attempt, time.time())
+                self._book_shares(job, job.attempt, steady_time())
 
     def launch(self, starts: Iterable[tuple[Job, Attempt, Callable[[int], TaskSpec]]]) -> None:
         """Sends the ranks of attempts to their nodes, one message per node."""
@@ -105,7 +105,7 @@ class Work:
             if report.gpu_ids:
                 attempt.gpu_ids[rank] = report.gpu_ids
             if job.nodes == 1:
-                attempt.started = time.time()  # it may have waited on its node behind another one
+                attempt.started = steady_time()  # it may have waited on its node behind another one
             return
         if rank in attempt.exits:
             return
@@ -155,12 +155,12 @@ class Work:
             holding = books.holdings.pop(task_id(attempt.id, rank), None)
             if holding and holding.hold_id:
                 self.release_hold(holding)
-            books.busy = time.time()
+            books.busy = steady_time()
             self._freed(books.node_id)
 
     def _finish(self, job: Job, attempt: Attempt) -> None:
         """All ranks are accounted for: the attempt ends, the job with it or it is queued again."""
-        attempt.ended = time.time()
+        attempt.ended = steady_time()
         outcome = attempt.stopping or "succeeded"
         attempt.state = {"failed": "failed", "timeout": "failed", "cancelled": "cancelled", "lost": "lost"}.get(
             outcome, outcome

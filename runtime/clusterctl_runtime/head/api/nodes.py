@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -10,6 +9,7 @@ from fastapi import APIRouter
 from clusterctl.core.errors import NotFound, Refused
 from clusterctl.core.model import NodeState, NodeView
 from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.documents import node_detail, node_document
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
 
 
 def _view(head: Head, node_id: str) -> NodeView:
-    for view in head.fleet.views(time.time()):
+    for view in head.fleet.views(steady_time()):
         if view.node.id == node_id:
             return view
     if head.journal.get(node_id):
@@ -29,7 +29,7 @@ def _view(head: Head, node_id: str) -> NodeView:
 
 @router.get("")
 async def list_nodes(head: HeadDep) -> dict[str, Any]:
-    return {"nodes": [node_document(head, view) for view in head.fleet.views(time.time())]}
+    return {"nodes": [node_document(head, view) for view in head.fleet.views(steady_time())]}
 
 
 @router.get("/{node_id}")
