@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.aws.world import credentials
+from tests.cloud.aws_cloud import AwsCloud
+
+
+@pytest.fixture
+def cloud() -> Iterator[AwsCloud]:
+    with credentials(), AwsCloud() as cloud:
+        yield cloud
+        assert cloud.world.violations == []

@@ -1,0 +1,61 @@
+"""Jobs on real machines of a pretended AWS: launched by demand, joined by user data alone, gone with `down`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.aws.cluster import AwsCluster
+from tests.aws.world import credentials
+from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws_machines import AwsMachines
+from tests.support.cluster import wait_until
+
+SPOT = "  - {name: cpu, instances: [t3.micro, t3.small], market: [spot, on-demand], max: 4, idle_timeout: 3s}"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], AwsCluster]]:
+    clusters: list[AwsCluster] = []
+    with credentials(), AwsCloud("10.77.0.0/16") as cloud, AwsMachines(cloud) as machines:
+        cloud.world.boot_seconds = 0.3
+
+        def make(pools: str, more: str = "engine: none") -> AwsCluster:
+            clusters.append(AwsCluster(tmp_path, cloud, machines, pools, more))
+            clusters[-1].up()
+            return clusters[-1]
+
+        yield make
+        for cluster in clusters:
+            cluster.clean_up()
+        assert cloud.world.violations == []
+
+
+def test_jobs_bring_machines_up_and_down_leaves_nothing(start: Callable[[str], AwsCluster]) -> None:
+    cluster = start(SPOT)
+    jobs = [cluster.submit("--cpus", "2", "--", "hostname") for _ in range(3)]
+    for job in jobs:
+        cluster.wait_job(job, "succeeded", 90)
+    hosts = {cluster.cli("logs", job).stdout.strip() for job in jobs}
+    assert hosts and all(host.startswith("ip-10-77-") for host in hosts)
+    assert {i.lifecycle for i in cluster.cloud.instances() if i.instance_type != "t3.large"} == {"spot"}
+    wait_until(lambda: not cluster.ready_nodes(), 60, "idle nodes removed")
+    cluster.down()
+    assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
+
+
+def test_a_spot_notice_moves_the_job_to_a_new_machine(start: Callable[[str], AwsCluster]) -> None:
+    cluster = start(SPOT)
+    job = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "sleep ${WAIT:-8}; hostname")
+    cluster.wait_job(job, "running", 90)
+    (node,) = cluster.ready_nodes()
+    cluster.machines.warn(node["instance_id"], seconds=12)
+    wait_until(lambda: len([i for i in cluster.cloud.instances() if i.lifecycle == "spot"]) == 2, 30, "its replacement")
+    cluster.cloud.interrupt(node["instance_id"])
+    cluster.wait_job(job, "succeeded", 90)
+    attempts = cluster.job(job)["attempts"]
+    assert attempts[-1]["state"] == "succeeded"
+    cluster.down()
+    assert cluster.cloud.leftovers() == []

@@ -1,0 +1,206 @@
+"""Real machines for the instances of a pretended cloud: each a set of Linux namespaces with its own address, files,
+processes, sshd and metadata service, which runs its user data as root. Needs root, and knows nothing of any cloud.
+
+    with Machines("10.77.0.1/16") as machines:
+        machines.boot(MachineSpec("i-1", "10.77.1.4", user_data=b"#!/bin/sh ..."))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+from tests.cloud.metadata import MetadataServer
+
+BRIDGE = "cctlcloud"
+METADATA_ADDRESS = "169.254.169.254"
+_SCRIPT = Path(__file__).with_name("machine.sh")
+_LOCK = Path("/run/lock/cctl-cloud.lock")  # one cloud at a time on this host: there is one metadata address
+
+
+@dataclass
+class MachineSpec:
+    """`facts` are what the metadata service answers below meta-data/, by path."""
+
+    id: str
+    address: str
+    user_data: bytes = b""
+    authorized_key: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class Machines:
+    """`on_power_off(id)` is called when a machine turned itself off."""
+
+    def __init__(self, gateway: str = "10.77.0.1/16", on_power_off: Callable[[str], None] = lambda _: None) -> None:
+        self.gateway = ip_interface(gateway)
+        self.on_power_off = on_power_off
+        self._machines: dict[str, _Machine] = {}
+        self._lock = threading.RLock()
+        self._booting = threading.Semaphore(8)
+        self._threads: list[threading.Thread] = []
+        self._directory = Path(tempfile.mkdtemp(prefix="cctl-machines-", dir="/var/tmp"))
+        _LOCK.parent.mkdir(exist_ok=True)
+        self._descriptor = os.open(_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._bridge_up()
+        self.metadata = MetadataServer(METADATA_ADDRESS, self._by_address)
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def boot(self, spec: MachineSpec) -> None:
+        machine = _Machine(spec, self._directory / spec.id)
+        with self._lock:
+            if spec.id in self._machines:
+                return
+            self._machines[spec.id] = machine
+            self._threads.append(threading.Thread(target=self._boot, args=(machine,), name=spec.id, daemon=True))
+            self._threads[-1].start()
+
+    def _boot(self, machine: _Machine) -> None:
+        try:
+            with self._booting:
+                process = machine.boot(self.gateway.network.prefixlen, str(self.gateway.ip))
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"machine {machine.spec.id} did not boot: {error} {getattr(error, 'stderr', '')}", file=sys.stderr)
+            return
+        process.wait()
+        if not machine.ended:
+            self.destroy(machine.spec.id)
+            self.on_power_off(machine.spec.id)
+
+    def destroy(self, machine_id: str) -> None:
+        """Power off at once; nothing of it stays."""
+        with self._lock:
+            machine = self._machines.pop(machine_id, None)
+        if machine:
+            machine.destroy()
+
+    def ids(self) -> list[str]:
+        with self._lock:
+            return sorted(self._machines)
+
+    def console(self, machine_id: str) -> str:
+        with self._lock:
+            machine = self._machines.get(machine_id)
+        return machine.console() if machine else ""
+
+    def set_fact(self, machine_id: str, path: str, text: str) -> None:
+        """What the machine's metadata service answers from now on; "" = 404."""
+        with self._lock:
+            self._machines[machine_id].spec.facts[path] = text
+
+    def unplug(self, machine_id: str) -> None:
+        """Network partition."""
+        with self._lock:
+            machine = self._machines[machine_id]
+        _run("ip", "-n", machine.namespace, "link", "set", "eth0", "down")
+
+    def close(self) -> None:
+        for machine_id in self.ids():
+            self.destroy(machine_id)
+        for thread in self._threads:
+            thread.join(10)
+        self.metadata.close()
+        self._bridge_down()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        os.close(self._descriptor)
+
+    def _by_address(self, address: str) -> dict[str, str] | None:
+        with self._lock:
+            machine = next((m for m in self._machines.values() if m.spec.address == address), None)
+            if machine is None:
+                return None
+            spec = machine.spec
+            base = {
+                "instance-id": spec.id,
+                "local-ipv4": spec.address,
+                "user-data": spec.user_data.decode("utf-8", "replace"),
+            }
+            return {**base, **spec.facts}
+
+    def _bridge_up(self) -> None:
+        self._bridge_down()  # of a test that was killed
+        # A fixed address: else it changes as machines join, and they keep a stale ARP entry for half a minute.
+        _run("ip", "link", "add", BRIDGE, "address", "02:00:0a:4d:00:01", "type", "bridge")
+        _run("ip", "addr", "add", str(self.gateway), "dev", BRIDGE)
+        _run("ip", "addr", "add", f"{METADATA_ADDRESS}/32", "dev", BRIDGE)
+        _run("ip", "link", "set", BRIDGE, "up")
+        # A Docker engine drops what is forwarded, and bridged frames count as such.
+        _run("iptables", "-I", "FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT", check=False)
+
+    def _bridge_down(self) -> None:
+        _run("iptables", "-D", "FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT", check=False)
+        _run("ip", "link", "del", BRIDGE, check=False)
+
+
+class _Machine:
+    def __init__(self, spec: MachineSpec, directory: Path) -> None:
+        self.spec, self.directory = spec, directory
+        self.namespace = f"cctl-{spec.id[-10:]}"
+        self.ended = False
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def boot(self, prefix: int, gateway: str) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self.ended:
+                raise OSError("it was ended before it booted")
+            (self.directory / "mnt").mkdir(parents=True)
+            (self.directory / "user-data").write_bytes(self.spec.user_data)
+            (self.directory / "authorized_keys").write_text(self.spec.authorized_key)
+            self._plug_in(prefix, gateway)
+            name = f"ip-{self.spec.address.replace('.', '-')}"
+            python = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
+            with (self.directory / "console.log").open("wb") as console:
+                self._process = subprocess.Popen(
+                    ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
+                     "--kill-child", "/bin/bash", str(_SCRIPT), str(self.directory), name, self.spec.address, python],
+                    stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+            return self._process
+
+    def _plug_in(self, prefix: int, gateway: str) -> None:
+        veth = f"cc{self.spec.id[-10:]}"
+        _run("ip", "netns", "add", self.namespace)
+        outside = (
+            f"link add {veth} type veth peer name eth0 netns {self.namespace}\nlink set {veth} master {BRIDGE} up\n"
+        )
+        _run("ip", "-batch", "-", text=outside)
+        inside = f"addr add {self.spec.address}/{prefix} dev eth0\nlink set lo up\nlink set eth0 up\n"
+        inside += f"route add default via {gateway}\n"
+        _run("ip", "-n", self.namespace, "-batch", "-", text=inside)
+
+    def console(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self.directory / "console.log").read_text(errors="replace")
+        return ""
+
+    def destroy(self) -> None:
+        self.ended = True
+        with self._lock:
+            if self._process and self._process.poll() is None:
+                os.kill(self._process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
+                self._process.wait()
+            _run("ip", "netns", "del", self.namespace, check=False)
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _run(*argv: str, check: bool = True, text: str = "") -> Any:
+    return subprocess.run(argv, check=check, capture_output=True, text=True, input=text)
