@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import stat
 import subprocess
@@ -191,7 +192,8 @@ def on_a_terminal(cluster: LocalCluster, *arguments: str) -> tuple[subprocess.Po
 def read_until(master: int, wanted: str, seconds: float = 30) -> str:
     text, deadline = "", time.monotonic() + seconds
     while wanted not in text:
-        assert time.monotonic() < deadline, f"{wanted!r} not in {text!r}"
+        readable, _, _ = select.select([master], [], [], max(0.0, deadline - time.monotonic()))
+        assert readable, f"{wanted!r} not in {text!r}"
         try:
             data = os.read(master, 4096)
         except OSError:
