@@ -151,9 +151,9 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def remove_labelled(client: docker.DockerClient, value: str = "") -> None:
-    """Removes the containers and networks with our test label (and this value of it)."""
-    wanted: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={value}" if value else LABEL}
+def remove_labelled(client: docker.DockerClient, label: str = LABEL) -> None:
+    """Removes the containers and networks with this label ("NAME" or "NAME=VALUE")."""
+    wanted: dict[str, str | list[str] | bool] = {"label": label}
     for container in client.containers.list(all=True, filters=wanted, ignore_removed=True):
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)

@@ -125,7 +125,7 @@ class SshHosts:
         return path
 
     def close(self) -> None:
-        remove_labelled(self.engine.client, self.label)
+        remove_labelled(self.engine.client, f"{LABEL}={self.label}")
         self.key_path.unlink(missing_ok=True)
 
     def _make(
