@@ -53,6 +53,7 @@ MAX_PAYLOAD = 1024 * 1024
 _LENGTHS = struct.Struct(">II")
 
 Message = dict[str, Any]
+MAX_HELLO = 4 * 1024 * 1024  # from whom nothing is known yet; room for some 10,000 task reports
 
 
 class WireError(Exception):
@@ -66,16 +67,16 @@ def encode(message: Message, payload: bytes = b"") -> bytes:
     return _LENGTHS.pack(len(header), len(payload)) + header + payload
 
 
-async def read_frame(reader: asyncio.StreamReader, begun: bytes = b"") -> tuple[Message, bytes]:
-    """The next frame, of which `begun` was read already; raises asyncio.IncompleteReadError at the end of the stream and
-    WireError on nonsense."""
+async def read_frame(reader: asyncio.StreamReader, begun: bytes = b"", most: int = MAX_HEADER) -> tuple[Message, bytes]:
+    """The next frame, of which `begun` was read already, with a header of at most `most` bytes; raises
+    asyncio.IncompleteReadError at the end of the stream and WireError on nonsense."""
     header_size, payload_size = _LENGTHS.unpack(begun + await reader.readexactly(_LENGTHS.size - len(begun)))
-    if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+    if header_size > most or payload_size > MAX_PAYLOAD:
         raise WireError(f"a frame of {header_size} + {payload_size} bytes is over the limit")
     body = await reader.readexactly(header_size + payload_size)
     try:
         message = json.loads(body[:header_size])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError("a frame's header is not JSON") from error
     if not isinstance(message, dict) or not isinstance(message.get("t"), str):
         raise WireError("a frame's header has no message type")

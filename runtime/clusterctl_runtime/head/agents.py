@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
+from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
 HELLO_TIMEOUT = 15.0
+STRANGERS = 256  # connections whose hello has not been judged yet; one more is closed, and dials again
+ALARMS_A_MINUTE = 10  # events of one kind that refused nodes can cause
+READ_BUFFER = 256 * 1024
 BUNDLE_TIMEOUT = 60.0
 SEND_BUFFER = 8 * 1024 * 1024
 SUSPICIOUS = frozenset(
@@ -83,11 +88,15 @@ class AgentServer:
         self.standby: Standby | None = None  # set by the head where machines of an inventory wait for their claim
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
+        self._strangers = 0
+        self._alarms: dict[str, deque[float]] = {}
         self.port = 0
 
     async def start(self, host: str, port: int, context: ssl.SSLContext) -> None:
         sock = listen(host, port)
-        self._server = await asyncio.start_server(self._serve, sock=sock, ssl=context, limit=wire.MAX_HEADER)
+        self._server = await asyncio.start_server(
+            self._serve, sock=sock, ssl=context, limit=READ_BUFFER, ssl_handshake_timeout=HELLO_TIMEOUT
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -107,26 +116,41 @@ class AgentServer:
             log.debug("agent connection ended: %r", error)
         except asyncio.CancelledError:
             pass
+        except Exception as error:  # whatever a peer sends, it ends its own connection and nothing else
+            log.warning("an agent connection ended on a message that makes no sense: %r", error)
         finally:
             self._connections.discard(task)
             writer.close()
 
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> wire.Message | None:
+        """The hello of whoever dialled in; None when it only came for the bundle, or too many wait already."""
+        if self._strangers >= STRANGERS:
+            log.warning("%d connections have not said who they are: another one is closed", self._strangers)
+            return None
+        self._strangers += 1
+        try:
+            begun = await asyncio.wait_for(reader.readexactly(4), HELLO_TIMEOUT)
+            if begun == b"GET ":  # as the length of a frame it would be over the limit
+                await asyncio.wait_for(serve_bundle(reader, writer, self._bundle), BUNDLE_TIMEOUT)
+                return None
+            hello, _ = await asyncio.wait_for(wire.read_frame(reader, begun, wire.MAX_HELLO), HELLO_TIMEOUT)
+            return hello
+        finally:
+            self._strangers -= 1
+
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        begun = await asyncio.wait_for(reader.readexactly(4), HELLO_TIMEOUT)
-        if begun == b"GET ":  # as the length of a frame it would be over the limit
-            await asyncio.wait_for(serve_bundle(reader, writer, self._bundle), BUNDLE_TIMEOUT)
+        hello = await self._greet(reader, writer)
+        if hello is None:
             return
-        hello, _ = await asyncio.wait_for(wire.read_frame(reader, begun), HELLO_TIMEOUT)
         if hello.get("t") == "hello" and hello.get("purpose") == "standby" and self.standby is not None:
             await self.standby.serve(reader, writer, hello)
             return
         verdict = self._judge(hello)
         if not verdict.ok:
             if verdict.code in SUSPICIOUS:
-                name = str(hello.get("node_id", "?"))[:80]
-                self._events.add("security", name, verdict.code, f"refused to join: {verdict.reason}")
+                self._alarm(str(hello.get("node_id", "?"))[:80], verdict)
             else:
-                log.info("%s was refused: %s", hello.get("node_id"), verdict.reason)
+                log.info("%r was refused: %s", hello.get("node_id"), verdict.reason)
             writer.write(
                 wire.encode({"t": "refuse", "code": verdict.code, "reason": verdict.reason, "final": verdict.final})
             )
@@ -147,8 +171,16 @@ class AgentServer:
         else:
             await self._serve_node(reader, writer, hello)
 
+    def _alarm(self, name: str, verdict: Verdict) -> None:
+        """An event for people, unless there were many of its kind just now: they must not fill the disk."""
+        log.warning("%r was refused: %s", name, verdict.reason)
+        recent = self._alarms.setdefault(verdict.code, deque(maxlen=ALARMS_A_MINUTE))
+        if len(recent) < ALARMS_A_MINUTE or time.monotonic() - recent[0] > 60.0:
+            recent.append(time.monotonic())
+            self._events.add("security", name, verdict.code, f"refused to join: {verdict.reason}")
+
     def _judge(self, hello: wire.Message) -> Verdict:
-        node_id, generation = str(hello.get("node_id", "")), int(hello.get("generation") or 0)
+        node_id, generation = hello.get("node_id"), hello.get("generation")
         if hello.get("t") != "hello" or hello.get("wire") != wire.WIRE_VERSION:
             return Verdict(
                 False,
@@ -158,6 +190,8 @@ class AgentServer:
             )
         if hello.get("uid") != self._uid:
             return Verdict(False, code="wrong_cluster", reason="it belongs to another cluster", final=True)
+        if not isinstance(node_id, str) or not isinstance(generation, int):
+            return Verdict(False, code="bad_hello", reason="its hello names no node and generation", final=True)
         status = self._receiver.node_status(node_id)
         if status is None:
             return Verdict(False, code="unknown_node", reason=f"node {node_id!r} is not in this cluster's journal")
@@ -175,8 +209,8 @@ class AgentServer:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: wire.Message
     ) -> None:
         session = Session(hello["node_id"], int(hello["generation"]), writer, hello)
-        await self._receiver.joined(session, hello)
         try:
+            await self._receiver.joined(session, hello)
             while True:
                 message, payload = await wire.read_frame(reader)
                 self._receiver.received(session, message, payload)

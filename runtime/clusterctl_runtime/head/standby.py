@@ -83,6 +83,7 @@ class Standby:
         refusal = self._refusal(hello)
         if refusal:
             code, reason, final = refusal
+            log.warning("a host was refused: %s", reason)
             writer.write(wire.encode({"t": "refuse", "code": code, "reason": reason, "final": final}))
             await writer.drain()
             return
