@@ -35,6 +35,7 @@ WORLDS = {
     "aws": "tests.aws.world:AwsWorld",
     "local": "tests.contract.worlds:LocalWorld",
     "fake": "tests.contract.worlds:FakeWorld",
+    "ssh": "tests.ssh.world:SshWorld",
     "fake-boots-agents": "tests.contract.worlds:BootingFakeWorld",
     "docker": "tests.docker.world:DockerWorld",
 }
