@@ -339,5 +339,5 @@ def test_an_unreachable_head_is_exit_code_4_and_up_starts_it_again(cluster: Loca
     cluster.cli("submit", "--", "true", code=4, timeout=10)
     cluster.cli("events", "-f", code=4, timeout=10)
     document = cluster.json("up", str(cluster.spec))
-    assert document["head"] == "started" and document["pools"][0]["ready"] == 1
+    assert document["head"] == "started" and document["pools"][0]["ready"] >= 1
     assert cluster.head_pid() != head
