@@ -108,7 +108,7 @@ def test_a_job_whose_container_is_killed_runs_again_on_another(cluster: DockerCl
     text = (
         "import os, time\n"
         "print('on', os.uname().nodename, flush=True)\n"
-        "time.sleep(0 if os.environ['CLUSTERCTL_ATTEMPT'].endswith('/2') else 600)\n"
+        "time.sleep(0 if os.environ['CLUSTERCTL_ATTEMPT'].endswith('2') else 600)\n"
     )
     job = cluster.submit("--pool", "cpu", "--max-retries", "2", script(cluster, text))
     wait_until(lambda: cluster.job(job)["state"] == "running", what="it runs")
