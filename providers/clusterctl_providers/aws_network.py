@@ -155,6 +155,9 @@ class Network:
             return self._key
 
     def _import_key(self, path: Path) -> str:
+        known = self._keys()
+        if known:
+            return known[0]
         public = public_key(path)
         what = f"importing the public key of {path} as {self.name}"
         try:

@@ -82,7 +82,8 @@ class Front:
                 if service == "ec2"
                 else Refusal("ExpiredTokenException", "The security token included in the request is expired")
             )
-        if f"{service}:{action}" in WORLD.denied:
+        permission = f"{service}:{action}"
+        if permission in WORLD.denied or (WORLD.allowed is not None and permission not in WORLD.allowed):
             raise Refusal("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
         if service == "ec2":
             WORLD.check_rate(action)

@@ -45,6 +45,7 @@ class World:
     vcpu_quota: dict[str, int] = field(default_factory=dict)  # market -> vCPUs left
     quotas: dict[str, float] = field(default_factory=dict)  # quota code -> value, for Service Quotas
     denied: set[str] = field(default_factory=set)  # IAM actions that these credentials lack
+    allowed: set[str] | None = None  # IAM actions that they have; None = all
     rates: dict[str, list[float]] = field(default_factory=dict)  # action or "*" -> [burst, per second, level, at]
     faults: list[Fault] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)  # SSM

@@ -1,0 +1,77 @@
+"""The IAM policies that clusterctl needs on AWS, from the templates: least privilege, bound to a cluster's uid.
+
+python -m clusterctl_providers.aws_policies client --region us-east-1 --account 123456789012 > client.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib import resources
+from string import Template
+from typing import Any
+
+NAMES = ("client", "head", "worker", "trust")
+
+
+def render_policy(
+    name: str,
+    *,
+    region: str,
+    account: str,
+    uid: str = "*",
+    head_role: str = "clusterctl-head",
+    worker_role: str = "clusterctl-worker",
+    partition: str = "aws",
+) -> dict[str, Any]:
+    """Policy `name` as JSON data. With `uid` "*" it holds for all clusters of the account. Values are put into strings
+    of the parsed template, so that none of them can add a statement."""
+    text = resources.files("clusterctl_templates").joinpath("iam").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    values = {
+        "region": region,
+        "account": account,
+        "uid": uid,
+        "head_role": head_role,
+        "worker_role": worker_role,
+        "partition": partition,
+    }
+    return _filled(json.loads(text), values)
+
+
+def actions_of(policy: dict[str, Any]) -> set[str]:
+    """All actions that the policy allows."""
+    found: set[str] = set()
+    for statement in policy["Statement"]:
+        if statement["Effect"] == "Allow":
+            named = statement["Action"]
+            found |= {named} if isinstance(named, str) else set(named)
+    return found
+
+
+def _filled(data: Any, values: dict[str, str]) -> Any:
+    if isinstance(data, str):
+        return Template(data).substitute(values)
+    if isinstance(data, list):
+        return [_filled(item, values) for item in data]
+    if isinstance(data, dict):
+        return {key: _filled(item, values) for key, item in data.items()}
+    return data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m clusterctl_providers.aws_policies", description="Prints an IAM policy."
+    )
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--account", required=True, help="the account's id, 12 digits")
+    parser.add_argument("--uid", default="*", help="uid of one cluster; default: all clusters")
+    parser.add_argument("--head-role", default="clusterctl-head")
+    parser.add_argument("--worker-role", default="clusterctl-worker")
+    parser.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
+    given = vars(parser.parse_args())
+    print(json.dumps(render_policy(given.pop("name"), **given), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What IAM must allow is what the provider calls: no more, no less."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.aws_policies import actions_of, render_policy
+
+from clusterctl.core.errors import AuthFailed
+from clusterctl.core.model import Instance
+from tests.aws.stage import BOTH, Stage, pool
+from tests.cloud.aws_cloud import AwsCloud
+from tests.support.cluster import wait_until
+
+FACTS = {"region": "us-east-1", "account": "123456789012"}
+# Permissions that no call of ours names: tags are set by the calls that make things, the role is passed by RunInstances.
+IMPLIED = {"ec2:CreateTags", "iam:PassRole"}
+CLIENT = actions_of(render_policy("client", **FACTS)) - IMPLIED
+HEAD = actions_of(render_policy("head", **FACTS)) - IMPLIED
+
+
+@pytest.fixture
+def stage(cloud: AwsCloud, tmp_path: Path) -> Iterator[Stage]:
+    gang = pool("gang", instances=["g6.8xlarge"], one_zone=True)
+    place = Stage(tmp_path, cloud, [pool(market=BOTH), gang])
+    yield place
+    place.close()
+
+
+def key_of(directory: Path) -> dict[str, str]:
+    path = directory / "id_ed25519"
+    if not path.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return {"key": str(path)}
+
+
+def live(stage: Stage, provider: AwsProvider) -> None:
+    """A cluster's life: offers, launches of every kind, lists, ends, and the sweep."""
+    made = provider.create([stage.request("cpu-1"), stage.request("gang-1", wanted=stage.pools[1])])
+    assert all(isinstance(result, Instance) for result in made), made
+    ids = [result.id for result in made if isinstance(result, Instance)]
+    provider.console_log(ids[0])
+    assert provider.list()[0].complete
+    provider.terminate(ids)
+    wait_until(lambda: not provider.list()[0].instances, what="an empty list")
+    volume = stage.cloud.client().create_volume(
+        AvailabilityZone="us-east-1a", Size=1,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "clusterctl-uid", "Value": stage.uid}]}],
+    )  # fmt: skip
+    assert volume["VolumeId"] in stage.cloud.leftovers()
+    before = len(stage.cloud.world.calls)
+    assert provider.sweep() == [] and stage.cloud.leftovers() == []
+    assert "ec2:DeleteVolume" in stage.cloud.world.actions(before)
+
+
+def test_the_actions_called_are_the_actions_that_the_clients_policy_allows(stage: Stage, tmp_path: Path) -> None:
+    provider = stage.open(key_of(tmp_path), ssh_from=["192.0.2.7"])
+    live(stage, provider)
+    provider.find_clusters()
+    provider.doctor()
+    assert set(stage.cloud.world.actions()) - {"ec2:CreateVolume"} == CLIENT
+
+
+def test_a_head_lives_with_its_smaller_policy(stage: Stage, tmp_path: Path) -> None:
+    client = stage.open(key_of(tmp_path))
+    client.create([stage.request("cpu-9")])  # `up` made the security group and the key pair
+    stage.cloud.world.allowed = HEAD | {"ec2:CreateVolume"}
+    head = stage.open(key_of(tmp_path))
+    head.terminate([instance.id for instance in head.list()[0].instances])
+    before = len(stage.cloud.world.calls)
+    live(stage, head)
+    assert set(stage.cloud.world.actions(before)) - {"ec2:CreateVolume"} <= HEAD < CLIENT
+
+
+@pytest.mark.parametrize("name", ["client", "head"])
+def test_whatever_changes_something_is_bound_to_the_uid(name: str) -> None:
+    policy = render_policy(name, uid="5f3a", head_role="the-head", worker_role="the-worker", **FACTS)
+    for statement in policy["Statement"]:
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        assert not any("*" in action for action in actions)
+        ends = {
+            "ec2:TerminateInstances",
+            "ec2:DeleteSecurityGroup",
+            "ec2:DeleteVolume",
+            "ec2:AuthorizeSecurityGroupIngress",
+        }
+        if ends & set(actions):
+            assert statement["Condition"] == {"StringLike": {"aws:ResourceTag/clusterctl-uid": "5f3a"}}
+        if "iam:PassRole" in actions:
+            roles = [resource.rpartition("/")[2] for resource in statement["Resource"]]
+            assert roles == (["the-worker", "the-head"] if name == "client" else ["the-worker"])
+        if actions == ["ec2:CreateTags"]:
+            assert statement["Condition"]["StringLike"] == {"aws:RequestTag/clusterctl-uid": "5f3a"}
+            assert "RunInstances" in statement["Condition"]["StringEquals"]["ec2:CreateAction"]
+
+
+def test_a_value_cannot_add_a_statement() -> None:
+    evil = '*"}, {"Effect": "Allow", "Action": "*", "Resource": "*'
+    policy = render_policy("head", uid=evil, **FACTS)
+    assert actions_of(policy) == HEAD | IMPLIED
+    assert policy["Statement"][2]["Condition"]["StringLike"]["aws:RequestTag/clusterctl-uid"] == evil
+
+
+def test_doctor_names_each_missing_permission(stage: Stage) -> None:
+    told = {"pricing:GetProducts", "servicequotas:GetServiceQuota"}  # helpful, and not needed
+    provider = stage.open()
+    for action in sorted(CLIENT - told - {"sts:GetCallerIdentity"}):
+        stage.cloud.world.denied = {action}
+        failed = [(what, fix) for what, ok, fix in provider.doctor() if not ok]
+        assert [what for what, _ in failed] == [f"permission {action}"], failed
+        assert action in failed[0][1]
+    stage.cloud.world.denied = told
+    assert all(ok for _, ok, _ in provider.doctor())
+
+
+def test_a_missing_permission_is_a_sentence_that_names_it(stage: Stage) -> None:
+    stage.cloud.world.denied = {"ec2:RunInstances"}
+    (answer,) = stage.provider.create([stage.request("cpu-1")])
+    assert isinstance(answer, AuthFailed) and "ec2:RunInstances" in str(answer)
+
+
+def test_the_policies_are_printed_for_use() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "clusterctl_providers.aws_policies",
+        "head",
+        "--region",
+        "eu-west-1",
+        "--account",
+        "1" * 12,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "arn:aws:ec2:eu-west-1:111111111111:instance/*" in done.stdout
