@@ -53,6 +53,11 @@ SECTIONS: dict[str, dict[str, Verb]] = {
     "Money": {
         "offers": Verb("clusterctl.cli.money", "offers", "List instance types with $/h, source and date of the price."),
         "cost": Verb("clusterctl.cli.money", "cost", "Show what the cluster has cost."),
+        "simulate": Verb(
+            "clusterctl.cli.simulate",
+            "simulate",
+            "Replay a trace of jobs through the autoscaler: waits, $ and use per policy.",
+        ),
         "gc": Verb("clusterctl.cli.gc", "gc", "Find and remove what no cluster known here owns."),
     },
     "This machine": {

@@ -17,18 +17,42 @@ def offers(
     gpu: Annotated[
         str, typer.Option(metavar="NAME[:N]", help="Only with this GPU model, at least N of it.", show_default=False)
     ] = "",
+    provider: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="From the catalogue that ships: aws, gcp or azure; no cluster needed.",
+            show_default=False,
+        ),
+    ] = "",
+    region: Annotated[str, typer.Option(metavar="NAME", help="With --provider: only there.", show_default=False)] = "",
 ) -> None:
     """List instance types with $/h, source and date of the price.
 
     \b
     Example:
-      clusterctl offers --gpu L4:1
+      clusterctl offers --provider aws --gpu L4:1
     """
+    if provider or region:
+        _show_catalogue(call, gpu, provider, region)
+        return
     name, count = parse_gpu(gpu) if gpu else ("", 0.0)
     with call.api() as api:
         document = api.get("/api/v1/offers")
     fitting = [offer for offer in document["offers"] if _fits(offer, name, count)]
     call.show(document | {"offers": sorted(fitting, key=lambda o: (o["price_per_hour"], o["offer"]))}, render_offers)
+
+
+def _show_catalogue(call: Call, gpu: str, provider: str, region: str) -> None:
+    """Facts that ship with this version, each with its source and date; what a cluster would get may differ."""
+    from clusterctl_providers.catalog.listing import list_offers
+    from clusterctl_providers.catalog.listing import render_offers as render_listing
+
+    try:
+        document = list_offers(gpu, provider, region)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    call.show(document, render_listing)
 
 
 def parse_gpu(text: str) -> tuple[str, float]:
