@@ -243,6 +243,13 @@ def test_a_directory_too_long_for_sockets_is_refused_before_ray_is_started(clust
         cluster.loop.run(Raylet(config, tmp_path, lambda state: None).start())
 
 
+def test_rays_scratch_lies_in_the_nodes_directory_when_that_is_short_enough(tmp_path):
+    config = EngineConfig(instance_id="cpu-9@1")
+    assert Raylet(config, Path("/tmp/cctl-0123456789/engine"), print)._scratch == Path("/tmp/cctl-0123456789/engine/r")
+    elsewhere = Raylet(config, tmp_path / ("x" * 40), print)._scratch
+    assert len(str(elsewhere)) < 40 and elsewhere.parent == Path("/tmp")
+
+
 def test_the_mark_is_found_in_processes_that_left_their_session():
     process = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: "a-test-mark"}, start_new_session=True)
     try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineConfig", "EngineFailed", "Raylet", "task_env"]
 
-LONGEST_TEMP_DIR = 44  # to it come /r and Ray's 61 characters: /session_<date>_<pid>/sockets/plasma_store
+LONGEST_TEMP_DIR = 38  # to it come up to 68 characters of Ray's: /session_<date>_<pid>/sockets/dash_MetricsHead
 START_SECONDS = 180.0
 TAIL_LINES = 10
 _FRAME = re.compile(r"\(\+0x|\*\*\* StackTrace|^Traceback|^\s*File \"|^\s*\^+\s*$")
@@ -49,8 +49,8 @@ class Raylet:
     def __init__(self, config: EngineConfig, directory: Path, on_change: Callable[[dict[str, Any]], None]) -> None:
         self._config, self._directory, self._on_change = config, directory, on_change
         self._mark = hashlib.sha256(f"{config.instance_id}\0{directory.resolve()}".encode()).hexdigest()[:24]
-        self._scratch = Path(config.temp_dir or f"/tmp/cctl-ray-{self._mark[:12]}")  # noqa: S108  made 0700, refused if there
-        self._command = RayCommand(config, directory, self._scratch / "r", self._mark)  # Ray opens its own to everyone
+        self._scratch, temp_dir = self._places()
+        self._command = RayCommand(config, directory, temp_dir, self._mark)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -71,6 +71,8 @@ class Raylet:
         if failure:
             self._set(state="failed", detail=failure)
             raise EngineFailed(failure)
+        if self._config.role == "head" and not self.state["dashboard"]:
+            detail = f"{detail} Ray's dashboard did not start: its Jobs API and state API are missing".strip()
         self._set(state="ready", detail=detail)
 
     async def stop(self, grace: float = 5.0) -> None:
@@ -103,16 +105,25 @@ class Raylet:
             raise
         return ""
 
+    def _places(self) -> tuple[Path, Path]:
+        """What is removed at the end, and Ray's directory in it, which Ray opens to everyone: it lies in a closed one. Inside the
+        node's own directory, which goes with the node even if all of this is killed; elsewhere when that path is too long."""
+        inside = self._directory.resolve() / "r"
+        if not self._config.temp_dir and len(str(inside)) <= LONGEST_TEMP_DIR:
+            return inside, inside
+        scratch = Path(self._config.temp_dir or f"/tmp/cctl-ray-{self._mark[:12]}")  # noqa: S108  made 0700, refused if there
+        return scratch, scratch / "r"
+
     def _make_scratch(self) -> None:
-        path = self._scratch
+        path = self._command.temp_dir
         if len(str(path)) > LONGEST_TEMP_DIR:
             raise EngineFailed(
                 f"the engine's directory {path} is too long for Ray's unix sockets ({len(str(path))} characters, at most "
                 f"{LONGEST_TEMP_DIR}): set a shorter one"
             )
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(mode=0o700)  # FileExistsError when it is someone else's, or a link
-        self._command.temp_dir.mkdir()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(mode=0o700)  # FileExistsError when it is someone else's, or a link
+        path.mkdir(exist_ok=True)
 
     def _write_files(self) -> None:
         token = self._command.token_path
