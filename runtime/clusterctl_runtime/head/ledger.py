@@ -57,18 +57,30 @@ class NodeLedger:
     preempt_at: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     address: str = ""
+    _free: tuple[tuple[Resources, Resources, Resources], Resources] | None = None
+    held: Resources = field(
+        default_factory=Resources
+    )  # the sum of `holdings`: change them with `hold` and `release` only
 
-    @property
-    def held(self) -> Resources:
-        total = Resources()
-        for holding in self.holdings.values():
-            total = total + holding.resources
-        return total
+    def hold(self, task: str, holding: Holding) -> None:
+        self.release(task)
+        self.holdings[task] = holding
+        self.held = self.held + holding.resources
+
+    def release(self, task: str) -> Holding | None:
+        holding = self.holdings.pop(task, None)
+        if holding is not None:
+            self.held = self.held - holding.resources
+        return holding
 
     @property
     def free(self) -> Resources:
-        """What neither a queue job nor a running Ray task holds."""
-        return self.total - self.held - self.engine.used
+        """What neither a queue job nor a running Ray task holds. Looked at for every node in every dispatch: made anew only
+        when one of its parts is another one."""
+        parts = (self.total, self.held, self.engine.used)
+        if self._free is None or any(a is not b for a, b in zip(parts, self._free[0], strict=True)):
+            self._free = (parts, self.total - self.held - self.engine.used)
+        return self._free[1]
 
     @property
     def lendable(self) -> Resources:

@@ -68,8 +68,8 @@ class Work:
             books = self.ledger.get(node_id)
             if books is not None and books.generation == attempt.generations[rank] and rank not in attempt.exits:
                 task = task_id(attempt.id, rank)
-                held = books.holdings.get(task)
-                books.holdings[task] = held or Holding(job.shape.resources, now, gpu_ids=attempt.gpu_ids.get(rank))
+                if task not in books.holdings:
+                    books.hold(task, Holding(job.shape.resources, now, gpu_ids=attempt.gpu_ids.get(rank)))
                 books.busy = now
 
     def restore(self) -> None:
@@ -152,7 +152,7 @@ class Work:
     def _release(self, attempt: Attempt, rank: int) -> None:
         books = self.ledger.get(attempt.nodes[rank])
         if books and books.generation == attempt.generations[rank]:
-            holding = books.holdings.pop(task_id(attempt.id, rank), None)
+            holding = books.release(task_id(attempt.id, rank))
             if holding and holding.hold_id:
                 self.release_hold(holding)
             books.busy = steady_time()
