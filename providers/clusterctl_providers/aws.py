@@ -25,7 +25,7 @@ from clusterctl_providers.aws_offers import Offers
 from clusterctl_providers.aws_quotas import Quotas
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, ProviderContext
 
-_ID = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
+_ID = re.compile(r"i-(?:[0-9a-f]{17}|[0-9a-f]{8})")
 MOST_ENDS = 500  # instances in one TerminateInstances
 
 
