@@ -20,7 +20,7 @@ from clusterctl.client.api import Api
 from clusterctl.client.machines import FILE, keep_machines, kept_machines, open_hosts
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
-from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.errors import ClusterctlError, Unreachable
 from clusterctl.provision.ssh import distribution
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
@@ -177,9 +177,10 @@ class Remote:
         connection.ask({**hosts.owner, "do": "place_files", "files": self._first_files(addresses), "keep": True})
         blob = b"" if self.bundle.name in facts["bundles"] else self.bundle.data
         request = {**hosts.owner, "do": "install", "bundle": self.bundle.digest, "head": dist.name}
-        connection.ask(request, blob)
+        replaced = connection.ask(request, blob)["replaced"]
         facts["bundles"].append(self.bundle.name)
-        answer = connection.ask({"do": "wait_head", "seconds": HEAD_SECONDS}, timeout=HEAD_SECONDS + 10)
+        wait = {"do": "wait_head", "seconds": HEAD_SECONDS, "not_pid": replaced}
+        answer = connection.ask(wait, timeout=HEAD_SECONDS + 10)
         if "head" not in answer:
             raise HostTrouble(
                 "no_head", f"the head was started there and does not listen. The end of its log:\n{answer['log']}"
@@ -239,8 +240,11 @@ class Remote:
         missing: set[str] = set(good)
 
         def all_here() -> bool:
-            with Api.of(self.cluster) as api:
-                here = {host["id"] for host in api.get("/api/v1/hosts")["hosts"] if host["connected"]}
+            try:
+                with Api.of(self.cluster) as api:
+                    here = {host["id"] for host in api.get("/api/v1/hosts")["hosts"] if host["connected"]}
+            except Unreachable:
+                return False  # the tunnel is about to be dug
             missing.difference_update(here)
             return not missing
 

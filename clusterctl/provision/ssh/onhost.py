@@ -83,7 +83,8 @@ def wait_head(request: Json, blob: bytes) -> Json:
     deadline = time.monotonic() + float(request.get("seconds", 60))
     while True:
         head = read(directory / "head.json") or {}
-        if head and alive(int(head.get("pid") or 0)) and head.get("started", 0) >= request.get("since", 0):
+        pid = int(head.get("pid") or 0)
+        if pid != request.get("not_pid") and alive(pid):
             return {"head": head, "ca_pem": (directory / "ca.pem").read_text()}
         if time.monotonic() > deadline or not keeper():
             return {"log": "\n".join(tail(path) for path in (ROOT / "head.log", directory / "head.log"))}
@@ -120,7 +121,11 @@ def install(request: Json, blob: bytes) -> Json:
             "clusterctl_runtime.head",
             str(ROOT / "head"),
         ]
-    if run != (read(ROOT / "keep.json") or {}).get("run"):
+    before = (read(ROOT / "keep.json") or {}).get("run") or {}
+    replaced = 0  # the pid of a head that is about to be started anew, from other packages
+    if run.get("head") != before.get("head"):
+        replaced = int((read(ROOT / "head" / "head.json") or {}).get("pid") or 0)
+    if run != before:
         write(ROOT / "keep.json", json.dumps({"run": run}).encode())
         changed = True
     start = [sys.executable, bundle, "--keep", str(ROOT)]
@@ -135,7 +140,7 @@ def install(request: Json, blob: bytes) -> Json:
     for old in ROOT.glob("agent-*.pyz"):
         if old.name != Path(bundle).name and not named_by_a_process(old.name):
             old.unlink()
-    return {"boot": boot, "started": not pid, "changed": changed}
+    return {"boot": boot, "replaced": replaced}
 
 
 def place_dist(request: Json, blob: bytes) -> Json:

@@ -1,6 +1,7 @@
 """`agent.pyz --bootstrap FILE`: runs this machine's agent until the head, or the lease, ends it.
 
-A host of an inventory also runs `--host FILE` (see `standby`), kept by `--keep ROOT` (see `keep`).
+A host of an inventory also runs `--host FILE` (see `standby`), kept by `--keep ROOT` (see `keep`), and a `--spare NAME`:
+an agent that has loaded everything and waits for one line on its stdin, {"bootstrap", "log", "instance"}, to become a node.
 
 Exit codes: 0 ended by the head or a signal, 2 usage, 3 refused for good, 4 the head was silent for too long, 5 the
 directory cannot be used.
@@ -20,8 +21,10 @@ def run(version: str = "source") -> None:
     if arguments == ["--version"]:
         print(version)
         raise SystemExit(0)
-    if len(arguments) != 2 or arguments[0] not in ("--bootstrap", "--host", "--keep"):
-        print("usage: agent.pyz --bootstrap FILE | --host FILE | --keep ROOT | --version", file=sys.stderr)
+    if len(arguments) != 2 or arguments[0] not in ("--bootstrap", "--spare", "--host", "--keep"):
+        print(
+            "usage: agent.pyz --bootstrap FILE | --spare NAME | --host FILE | --keep ROOT | --version", file=sys.stderr
+        )
         raise SystemExit(2)
     if arguments[0] == "--keep":
         from clusterctl_runtime.agent.keep import keep
@@ -39,7 +42,26 @@ def run(version: str = "source") -> None:
     boot_id = os.urandom(16).hex()
     put_on_leash(boot_id)
     leash = Leash(boot_id)
-    raise SystemExit(_serve(Path(arguments[1]), boot_id, leash, version))
+    bootstrap_file = Path(arguments[1]) if arguments[0] == "--bootstrap" else _wait_as_spare()
+    raise SystemExit(_serve(bootstrap_file, boot_id, leash, version))
+
+
+def _wait_as_spare() -> Path:
+    """Everything is imported before the wait, so that becoming a node takes no longer than a connection."""
+    import asyncio  # noqa: F401
+
+    import clusterctl_runtime.agent.node  # noqa: F401
+
+    line = sys.stdin.readline()
+    if not line:
+        raise SystemExit(0)  # the host's daemon is gone: its next one has a spare of its own
+    order = json.loads(line)
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.environ["CLUSTERCTL_INSTANCE"] = order["instance"]
+    return Path(order["bootstrap"])
 
 
 def _serve(bootstrap_file: Path, boot_id: str, leash: object, version: str) -> int:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 INSTANCE_VARIABLE = "CLUSTERCTL_INSTANCE"  # in the environment of all that runs for a claim, so that it is found again
 GRACE_SECONDS = 20.0  # that an agent gets to end its work before it is killed
 REFUSED_PAUSE = 10.0
+SPARE_PAUSE = 1.0  # seconds after a claim before the next spare is loaded: the claimed node goes first
 _RESTART_FIRST, _RESTART_LONGEST = 0.2, 10.0
 _FINAL_CODES = frozenset(
     {0, 2, 3, 4, 5}
@@ -50,6 +51,7 @@ class Host:
         self._refusals: dict[str, str] = {}  # token -> why it was not taken
         self._ended: dict[str, str] = {}  # instance -> the end of its agent's log
         self._watched: dict[str, asyncio.Task[None]] = {}
+        self._spare: tuple[subprocess.Popen[bytes], str] | None = None  # an agent that is loaded, and its mark
         self._bootstrap = Bootstrap(
             cluster=settings["cluster"],
             uid=settings["uid"],
@@ -71,10 +73,13 @@ class Host:
         for instance, claim in list(self._claims.held.items()):
             self._look_after(instance, restart=claim["state"] == "running")
         linking = asyncio.ensure_future(self._stay_linked())
+        loop.call_later(0.05, self._start_spare)  # the head first
         await ended  # its agents go on: whoever wants them gone ends them first
         linking.cancel()
         for task in self._watched.values():
             task.cancel()
+        if self._spare is not None:
+            self._spare[0].kill()
         return 0
 
     async def _stay_linked(self) -> None:
@@ -202,13 +207,53 @@ class Host:
         return process.wait() if process else None
 
     def _start(self, instance: str) -> subprocess.Popen[bytes]:
-        argv = self._settings.get("agent_argv") or [sys.executable, sys.argv[0], "--bootstrap"]
-        descriptor = os.open(
-            self._claims.log_file(instance), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        """The claim's agent: the spare one, or a new one where there is none."""
+        process, mark = self._use_spare(instance) or self._start_new(instance)
+        self._claims.pid_file(instance).write_text(f"{process.pid} {mark}")
+        return process
+
+    def _use_spare(self, instance: str) -> tuple[subprocess.Popen[bytes], str] | None:
+        spare, self._spare = self._spare, None
+        asyncio.get_running_loop().call_later(SPARE_PAUSE, self._start_spare)
+        if spare is None or spare[0].poll() is not None:
+            return None
+        process, _ = spare
+        order = {
+            "bootstrap": str(self._claims.bootstrap_file(instance)),
+            "log": str(self._claims.log_file(instance)),
+            "instance": instance,
+        }
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            process.stdin.close()
+        except OSError:
+            return None
+        return spare
+
+    def _start_spare(self) -> None:
+        """Loads an agent in advance, unless there is one or the host has its own way of starting agents."""
+        if self._spare is not None or self._settings.get("agent_argv"):
+            return
+        mark = f"{self._root / 'nodes'}/spare-{os.urandom(8).hex()}"
+        process = subprocess.Popen(
+            [sys.executable, sys.argv[0], "--spare", mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._root,
+            start_new_session=True,
         )
+        self._spare = (process, mark)
+
+    def _start_new(self, instance: str) -> tuple[subprocess.Popen[bytes], str]:
+        argv = self._settings.get("agent_argv") or [sys.executable, sys.argv[0], "--bootstrap"]
+        bootstrap_file = str(self._claims.bootstrap_file(instance))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(self._claims.log_file(instance), flags, 0o600)
         try:
             process = subprocess.Popen(
-                [*argv, str(self._claims.bootstrap_file(instance))],
+                [*argv, bootstrap_file],
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,
@@ -218,17 +263,16 @@ class Host:
             )
         finally:
             os.close(descriptor)
-        self._claims.pid_file(instance).write_text(str(process.pid))
-        return process
+        return process, bootstrap_file
 
     def _agent_pid(self, instance: str) -> int:
-        """The pid of the claim's living agent, or 0. Believed only when its command line names this claim."""
+        """The pid of the claim's living agent, or 0. Believed only when its command line has the claim's mark."""
         try:
-            pid = int(self._claims.pid_file(instance).read_text())
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            pid, _, mark = self._claims.pid_file(instance).read_text().partition(" ")
+            arguments = Path(f"/proc/{int(pid)}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return 0
-        return pid if os.fsencode(self._claims.bootstrap_file(instance)) in arguments else 0
+        return int(pid) if os.fsencode(mark) in arguments else 0
 
 
 def end_marked(instance: str) -> None:

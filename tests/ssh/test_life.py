@@ -1,0 +1,98 @@
+"""A cluster on real hosts with real sshd, from `up` to `down`."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from tests.ssh.cluster import ROOT, USER, SshCluster, traces
+from tests.support.cluster import wait_until
+from tests.support.ssh_hosts import SshHost
+
+WORKERS = ["sh", "-c", "hostname; id -un; sleep 2"]
+
+
+def test_up_submit_autoscale_from_standby_and_down_leave_nothing(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    cluster.up()
+    assert all(host["connected"] for host in cluster.api_hosts().values())
+    status = cluster.status()
+    assert status["state"] == "ready" and [node["pool"] for node in status["nodes"]] == ["head"]
+    ids = [cluster.submit("--", *WORKERS) for _ in range(3)]
+    for job in ids:
+        cluster.wait_job(job, "succeeded")
+    said = {tuple(cluster.cli("logs", job).stdout.split()) for job in ids}
+    assert {user for _, user in said} == {USER} and len({name for name, _ in said}) >= 2, said
+    wait_until(lambda: not cluster.ready_nodes(), 60, "idle nodes are parked again")
+    assert all(host["connected"] and host["nodes"] in ([], ["head-1"]) for host in cluster.api_hosts().values())
+
+    began = time.monotonic()
+    again = json.loads(cluster.cli("up", str(cluster.spec), "-y", "--json").stdout)
+    assert again["head"] == "running" and not again["spec_changed"]
+    assert time.monotonic() - began < 5  # a machine that does nothing else needs less than one second
+
+    cluster.down()
+    assert [traces(host) for host in hosts] == [[], [], []]
+    assert not cluster.place.exists()
+
+
+def test_a_node_is_ready_soon_after_it_is_asked_for(cluster: SshCluster) -> None:
+    cluster.up()
+    cluster.cli("submit", "--", "true")
+    events = cluster.json("events")["events"]
+    times = {event["kind"] + event["code"]: event["at"] for event in events if event["subject"] == "cpu-1"}
+    assert times["nodeready"] - times["nodelaunch"] < 2
+
+
+def test_a_host_that_was_restarted_comes_back_by_itself(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    cluster.up()
+    last = hosts[2]
+    last.stop()
+    wait_until(lambda: not cluster.api_hosts()[last.address]["connected"], 60, "the head misses the host")
+    last.start()
+    wait_until(lambda: cluster.api_hosts()[last.address]["connected"], 60, "cron's @reboot brought it back")
+
+
+def test_a_job_survives_its_network_being_cut_for_less_than_the_lease(
+    cluster: SshCluster, hosts: list[SshHost]
+) -> None:
+    """Nothing is lost and nothing runs twice."""
+    cluster.write([hosts[1].address], more=f"engine: none\nhead: {{host: {hosts[0].address}}}", pool="idle_timeout: 5m")
+    cluster.up()
+    program = "for i in $(seq 40); do echo $i; sleep 0.25; done; echo once >> /tmp/ran"
+    hosts[1].run("rm", "-f", "/tmp/ran")
+    job = cluster.submit("--max-retries", "3", "--", "sh", "-c", program)
+    wait_until(lambda: "5\n" in cluster.cli("logs", job, code=None).stdout, 30, "it runs")
+    hosts[1].disconnect()
+    time.sleep(3)  # the outage itself
+    hosts[1].connect()
+    done = cluster.wait_job(job, "succeeded", 120)
+    assert len(done["attempts"]) == 1
+    assert hosts[1].run("cat", "/tmp/ran") == "once\n"
+    assert cluster.cli("logs", job).stdout.split() == [str(n) for n in range(1, 41)]
+
+
+def test_the_head_killed_comes_back_with_its_nodes_and_jobs(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    cluster.write(low=1)
+    cluster.up()
+    job = cluster.submit("--", "sleep", "3")
+    cluster.wait_job(job, "running")
+    pid = json.loads(hosts[0].run("cat", f"{ROOT}/head/head.json"))["pid"]
+    hosts[0].run("kill", "-9", str(pid))
+    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, 60, "another head answers")
+    assert len(cluster.wait_job(job, "succeeded")["attempts"]) == 1
+
+
+def test_no_secret_is_in_a_command_line_or_a_log(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    cluster.write(low=1)
+    cluster.up()
+    secrets = [json.loads(host.run("cat", f"{ROOT}/host.json"))["token"] for host in hosts]
+    secrets.append(json.loads((cluster.place / "client.json").read_text())["token"])
+    secrets.append(hosts[0].run("cat", f"{ROOT}/head/join.secret").strip())
+    for host in hosts:
+        shown = host.run(
+            "sh", "-c", f"cat /proc/*/cmdline /proc/*/environ {ROOT}/*.log {ROOT}/head/*.log 2>/dev/null; true"
+        )
+        assert not any(secret in shown for secret in secrets)
+        modes = host.run("find", ROOT, "-maxdepth", "1", "-type", "f", "-perm", "/077").split()
+        assert modes == []
+    assert not any(secret in (cluster.place / "tunnel.log").read_text() for secret in secrets)
