@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refused, UsageError
 from clusterctl.version import __version__
@@ -52,6 +53,15 @@ def create_app(head: Head) -> Guard:
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         return error_response(422, "invalid", "; ".join(_fault(e) for e in error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def _no_such_call(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"this head (clusterctl {__version__}) has no {request.method} {request.url.path[:200]}"
+        fix = "Use the clusterctl of the same version, or `clusterctl up` with the newer one."
+        if error.status_code not in (404, 405):
+            message, fix = str(error.detail), ""
+        code = "no_such_call" if fix else "invalid"
+        return error_response(error.status_code, code, message, fix)
 
     return Guard(app, head.authenticate)
 
