@@ -42,12 +42,19 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "submit": Verb("clusterctl.cli.submit", "app", "Run a Python file or a command on the cluster."),
         "jobs": Verb("clusterctl.cli.jobs", "jobs", "List jobs, newest first."),
         "job": Verb("clusterctl.cli.jobs", "app", "Show, cancel or retry one job."),
-        "logs": Verb("clusterctl.cli.logs", "logs", "Print what a job wrote."),
+        "logs": Verb("clusterctl.cli.logs", "logs", "Print what a job wrote, or the setup of a node."),
         "explain": Verb("clusterctl.cli.explain", "explain", "Say why a job waits, or why a node is as it is."),
     },
     "Nodes": {
         "nodes": Verb("clusterctl.cli.nodes", "nodes", "List nodes, with the reason for each."),
         "node": Verb("clusterctl.cli.nodes", "app", "Show or drain one node."),
+        "ssh": Verb("clusterctl.cli.access", "ssh", "Open a shell on a node."),
+        "exec": Verb(
+            "clusterctl.cli.access",
+            "executing",
+            "Run a command on nodes and show what each said; ends with the first code that is not 0.",
+        ),
+        "cp": Verb("clusterctl.cli.access", "cp", "Copy a file or a directory to or from a node."),
         "events": Verb("clusterctl.cli.events", "events", "Print the cluster's journal, with reasons."),
     },
     "Money": {

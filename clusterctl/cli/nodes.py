@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.render_explain import render_story
+from clusterctl.cli.render_explain import failed_setup, render_story
 from clusterctl.cli.render_status import render_nodes
 
 NodeId = Annotated[str, typer.Argument(metavar="ID", help="The node.")]
@@ -52,7 +52,10 @@ def show(call: Call, node: NodeId) -> None:
 
 def render_node(document: dict[str, Any], now: float) -> str:
     running = ", ".join(document.get("running") or []) or "nothing"
-    return "\n\n".join([render_nodes([document], now), f"runs: {running}", render_story(document.get("story") or [])])
+    parts = [render_nodes([document], now), f"runs: {running}", render_story(document.get("story") or [])]
+    if output := failed_setup(document):
+        parts.append(f"what its setup printed last:\n{output}")
+    return "\n\n".join(parts)
 
 
 @app.command("drain")

@@ -26,7 +26,17 @@ def render_explain(document: dict[str, Any], now: float) -> str:
         lines += ["", columns(["offer passed over", "code", "why"], passed)]
     if document.get("story"):
         lines += ["", render_story(document["story"])]
+    if output := failed_setup(document):
+        lines += ["", "what its setup printed last:", output]
     return "\n".join(lines)
+
+
+def failed_setup(document: dict[str, Any], lines: int = 20) -> str:
+    """The end of a node's setup output, indented, where that setup failed; "" for any other."""
+    code = (document.get("reason") or {}).get("code") or document.get("code")
+    failed = (document.get("preparing") or {}).get("error") or code == "setup_failed"
+    output = str(document.get("output") or "").rstrip() if failed else ""
+    return "\n".join(f"  {one_line(line)}" for line in output.splitlines()[-lines:])
 
 
 def render_story(story: list[dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client import headprocess
 from clusterctl.client.api import Api
+from clusterctl.client.mounts import Mount, packed, upload
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry
 
@@ -53,6 +54,17 @@ def bring_up(
 ) -> Started:
     """Sees to it that a head runs and has this spec. `confirm(api)` is called before a running cluster gets a spec other
     than the one in force, and raises to stop. The caller holds the cluster's lock."""
+    with packed(source) as mounts:
+        return _bring_up(registry, source, mounts, tell, confirm)
+
+
+def _bring_up(
+    registry: Registry,
+    source: SpecFile,
+    mounts: list[Mount],
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+) -> Started:
     cluster = registry.create(
         source.name,
         provider=source.spec.provider_name,
@@ -60,19 +72,22 @@ def bring_up(
         spec_path=str(source.path.absolute()),
     )
     if cluster.provider == "ssh":
-        return _bring_up_remote(registry, cluster, source, tell, confirm)
+        return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
     if headprocess.answers(cluster):
         with Api.of(cluster) as api:
-            return Started(cluster, "running", _put_spec(api, cluster, source, confirm))
+            return Started(cluster, "running", _put_spec(api, cluster, source, mounts, confirm))
     if headprocess.supervisor_pid(cluster):
         tell(f"the head of cluster {cluster.name} is being started again")
         headprocess.start(cluster)
         with Api.of(cluster) as api:
-            return Started(cluster, "running", _put_spec(api, cluster, source, confirm))
+            return Started(cluster, "running", _put_spec(api, cluster, source, mounts, confirm))
     changed = _text_of(cluster.spec_file) != source.text
     write_files(cluster, source)
     tell(f"starting the head of cluster {cluster.name}")
     headprocess.start(cluster)
+    if mounts:
+        with Api.of(cluster) as api:  # its nodes boot meanwhile
+            _put_spec(api, cluster, source, mounts, lambda _: None)
     return Started(cluster, "started", changed)
 
 
@@ -80,6 +95,7 @@ def _bring_up_remote(
     registry: Registry,
     cluster: Cluster,
     source: SpecFile,
+    mounts: list[Mount],
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
 ) -> Started:
@@ -91,15 +107,22 @@ def _bring_up_remote(
     was_running, troubles = remote.is_in_place(), {}
     if not was_running:
         troubles = {one.id: str(one.trouble) for one in remote.bring_up() if one.trouble is not None}
+    if remote.new_head and not mounts:
+        write_private(cluster.spec_file, source.text)
+        return Started(cluster, "started", True, remote.shortage(troubles))
     with Api.of(cluster) as api:
-        changed = _put_spec(api, cluster, source, confirm)
+        changed = _put_spec(api, cluster, source, mounts, confirm)
     return Started(cluster, "running" if was_running else "started", changed, remote.shortage(troubles))
 
 
-def _put_spec(api: Api, cluster: Cluster, source: SpecFile, confirm: Callable[[Api], None]) -> bool:
+def _put_spec(
+    api: Api, cluster: Cluster, source: SpecFile, mounts: list[Mount], confirm: Callable[[Api], None]
+) -> bool:
     if _text_of(cluster.spec_file) != source.text:
         confirm(api)
-    changed = bool(api.put("/api/v1/spec", {"yaml": source.text}).get("changed"))
+    upload(api, mounts)
+    body = {"yaml": source.text, "files": [mount.document() for mount in mounts]}
+    changed = bool(api.put("/api/v1/spec", body).get("changed"))
     # After the head took it: an interrupted `up` then asks again instead of believing that it was done.
     if _text_of(cluster.spec_file) != source.text:
         write_private(cluster.spec_file, source.text)

@@ -47,10 +47,17 @@ class Package:
     archive: IO[bytes]
 
 
-def pack(root: Path, *, without: Path | None = None, max_bytes: int = MAX_BYTES) -> Package:
+def pack(
+    root: Path,
+    *,
+    without: Path | None = None,
+    max_bytes: int = MAX_BYTES,
+    rules: Ignored | None = None,
+    what: str = "the working directory",
+) -> Package:
     """Packs `root` without the directory `without`; raises UsageError naming the largest entries when it is over
-    `max_bytes`."""
-    entries = list_entries(root, without=without, max_bytes=max_bytes)
+    `max_bytes`. `rules`: what is left out before its own ignore files are read, by default what git reads above it."""
+    entries = list_entries(root, without=without, max_bytes=max_bytes, rules=rules, what=what)
     return _write(entries, max_bytes, root)
 
 
@@ -59,14 +66,21 @@ def pack_file(file: Path) -> Package:
     return _write([_entry(file.name, file)], MAX_BYTES, file.parent)
 
 
-def list_entries(root: Path, *, without: Path | None = None, max_bytes: int = MAX_BYTES) -> list[Entry]:
+def list_entries(
+    root: Path,
+    *,
+    without: Path | None = None,
+    max_bytes: int = MAX_BYTES,
+    rules: Ignored | None = None,
+    what: str = "the working directory",
+) -> list[Entry]:
     """What `pack` would put in, sorted by path."""
     root = root.resolve()
     if not root.is_dir():
-        raise UsageError(f"the working directory {root} is not a directory")
+        raise UsageError(f"{what} {root} is not a directory")
     found: list[Entry] = []
     total = 0
-    ignored = Ignored.at_root(root, without.resolve() if without else None)
+    ignored = rules or Ignored.at_root(root, without.resolve() if without else None)
     for entry in _walk(root, root, "", ignored, (root,)):
         found.append(entry)
         total += entry.size
@@ -76,7 +90,7 @@ def list_entries(root: Path, *, without: Path | None = None, max_bytes: int = MA
                 "not need in .clusterctlignore"
             )
     if total > max_bytes:
-        raise UsageError(_too_large(root, found, total, max_bytes))
+        raise UsageError(_too_large(root, found, total, max_bytes, what))
     return sorted(found, key=lambda entry: entry.path)
 
 
@@ -159,7 +173,7 @@ def _add(target: zipfile.ZipFile, entry: Entry) -> None:
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
-def _too_large(root: Path, entries: list[Entry], total: int, limit: int) -> str:
+def _too_large(root: Path, entries: list[Entry], total: int, limit: int, what: str = "the working directory") -> str:
     """Names the five largest entries directly below `root`, with what is in them."""
     sums: dict[str, int] = {}
     for entry in entries:
@@ -168,6 +182,6 @@ def _too_large(root: Path, entries: list[Entry], total: int, limit: int) -> str:
     largest = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[:5]
     names = ", ".join(f"{name} ({size / 2**20:,.1f} MiB)" for name, size in largest)
     return (
-        f"the working directory {root} is {total / 2**20:,.1f} MiB, over the limit of {limit / 2**20:,.0f} MiB. "
-        f"Largest: {names}. Name what the job does not need in .clusterctlignore, or keep data in shared storage"
+        f"{what} {root} is {total / 2**20:,.1f} MiB, over the limit of {limit / 2**20:,.0f} MiB. "
+        f"Largest: {names}. Name what the nodes do not need in .clusterctlignore, or keep data in shared storage"
     )

@@ -29,6 +29,7 @@ POOL_FIELDS: dict[str, Way] = {
     "one_zone": "in-place",
     "env": "in-place",
     "files": "in-place",
+    "setup": "in-place",
     "hosts": "drain",  # hosts that are no longer listed are drained
     "provider": "refused",
 }
@@ -38,7 +39,7 @@ CLUSTER_FIELDS: dict[str, Way] = {
     "env": "in-place",
     "files": "in-place",
     "auth": "replace",
-    "setup": "replace",
+    "setup": "in-place",
     "engine": "replace",
     "head": "replace",
     "cluster": "refused",

@@ -342,10 +342,19 @@ def _check_ray(spec: ClusterSpec) -> Iterator[Finding]:
 
 
 def _check_files(spec: ClusterSpec) -> Iterator[Finding]:
+    """Nodes that are processes of this machine put files into directories of their own and nowhere else."""
+    here = {_provider_of(spec, pool) for pool in spec.pools} & {"local", "fake"}
+    taken: set[str] = set()
     for index, mount in enumerate(spec.files):
-        if not mount.to.startswith(("/", "~/")):
-            yield Finding(
-                ("files", index, "to"),
-                f"{shorten(mount.to)} is not a full path on the nodes",
-                "begin it with '/' or '~/'",
-            )
+        path = ("files", index, "to")
+        parts = mount.to.rstrip("/").split("/")
+        full = mount.to.startswith(("/", "~/"))
+        if full and here:
+            text = f"a node of provider {min(here)!r} is a process of this machine and keeps to its own directory"
+            fix = f"write `to: {parts[-1] or 'data'}`: what runs on a node finds it below $CLUSTERCTL_FILES"
+            yield Finding(path, f"{text}: {shorten(mount.to)} is outside", fix)
+        elif ".." in parts or parts[-1] in ("", ".") or (mount.to.startswith("~") and not full):
+            yield Finding(path, f"{shorten(mount.to)} does not name a file or directory", "as in /data, ~/data or data")
+        elif mount.to in taken:
+            yield Finding(path, f"{shorten(mount.to)} is given twice", "each target takes one file or directory")
+        taken.add(mount.to)

@@ -27,7 +27,7 @@ POOL_EFFECTS: dict[str, Effect] = {
     "idle_timeout": "in-place",
     "orphan_timeout": "replace",  # the node was told when it was made, and obeys when nobody can tell it anew
     "labels": "replace",  # the engine fixes labels when a node joins
-    "setup": "replace",
+    "setup": "in-place",  # runs on nodes that live, too
     "env": "in-place",
     "limits": "in-place",
     "one_zone": "in-place",
@@ -48,8 +48,8 @@ CLUSTER_EFFECTS: dict[str, Effect] = {
     "head": "in-place",  # key by key in HEAD_EFFECTS
     "engine": "replace",
     "pools": "in-place",  # key by key in POOL_EFFECTS
-    "setup": "replace",
-    "files": "replace",
+    "setup": "in-place",
+    "files": "in-place",
     "env": "in-place",
     "limits": "in-place",
     "queue": "in-place",

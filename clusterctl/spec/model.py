@@ -199,7 +199,7 @@ class FileMount(SpecModel):
     model_config = ConfigDict(populate_by_name=True)
 
     source: str = Field(alias="from", description="Path here, from where the spec is.")
-    to: str = Field(description="Path on the nodes.")
+    to: str = Field(description="Path on the nodes; a relative one is below $CLUSTERCTL_FILES.")
 
 
 class Budget(SpecModel):

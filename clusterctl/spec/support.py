@@ -19,24 +19,29 @@ class Unsupported(SpecError):
 @dataclass(frozen=True)
 class Row:
     """`field` is a dotted path, `*` stands for every item of a list. A row applies where the value is not the default
-    and, if `provider` is given, under that provider. `lacks` says what would not happen."""
+    and, if `provider` is given, under that provider. `lacks` says what would not happen. `unless` is a setting of
+    the provider that makes it work."""
 
     field: str
     lacks: str
     fix: str
     provider: str = ""
+    unless: str = ""
 
 
 _OTHER_PROVIDER = "use provider local, or a later version"
 
 NOT_YET = (
-    Row("provider", "no machine can be had there", _OTHER_PROVIDER, "aws"),
+    Row(
+        "provider",
+        "the head cannot run on an instance",
+        "run clusterctl on a machine in the VPC, and write the address that nodes reach it at under `head_address`",
+        "aws",
+        unless="head_address",
+    ),
     Row("provider", "no machine can be had there", _OTHER_PROVIDER, "gcp"),
     Row("provider", "no machine can be had there", _OTHER_PROVIDER, "azure"),
     Row("pools.*.provider", "a cluster has one provider", "make one cluster for each provider"),
-    Row("files", "nothing would be copied", "submit with --working-dir"),
-    Row("setup", "nothing would be run", "install what the jobs need beforehand"),
-    Row("pools.*.setup", "nothing would be run", "install what the jobs need beforehand"),
     Row("engine.ray.version", "nothing would be installed", "it is the Ray that is installed here", "local"),
     Row("engine.ray.extras", "nothing would be installed", "pip install them here", "local"),
     Row("engine.ray.python", "another interpreter would not be used", "start clusterctl with it", "local"),
@@ -61,7 +66,7 @@ def unsupported(spec: ClusterSpec, located: Document | None = None) -> tuple[Fau
     faults = (
         _fault(row, path, spec, located)
         for row in NOT_YET
-        if row.provider in ("", spec.provider_name)
+        if row.provider in ("", spec.provider_name) and not (row.unless and spec.provider_settings.get(row.unless))
         for path in _set_paths(spec, row.field)
     )
     return tuple(sorted(faults))

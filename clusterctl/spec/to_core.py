@@ -5,15 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from clusterctl.core import model as core
+from clusterctl.core.lifecycle import DEADLINES
 from clusterctl.spec.hash import head_hash, pool_hash
 from clusterctl.spec.model import ClusterSpec, Limits, Pool
 
 HEAD_POOL = "head"
+SETUP_SECONDS = 1800.0  # that each command may take before the node counts as lost
 
 
 def core_pools(spec: ClusterSpec) -> tuple[core.Pool, ...]:
     """The pools for the planner; the first is the implicit pool of the head node."""
-    head = core.Pool(name=HEAD_POOL, provider=spec.provider_name, min=1, max=1, role="head", spec_hash=head_hash(spec))
+    head = core.Pool(
+        name=HEAD_POOL,
+        provider=spec.provider_name,
+        min=1,
+        max=1,
+        role="head",
+        spec_hash=head_hash(spec),
+        deadlines=_deadlines(spec, len(spec.setup)),
+    )
     return (head, *(_core_pool(spec, pool) for pool in spec.pools))
 
 
@@ -29,7 +39,15 @@ def _core_pool(spec: ClusterSpec, pool: Pool) -> core.Pool:
         spec_hash=pool_hash(spec, pool),
         one_zone_gangs=pool.one_zone,
         max_cost_per_hour=pool.limits.cost_per_hour,
+        deadlines=_deadlines(spec, len(spec.setup) + len(pool.setup)),
     )
+
+
+def _deadlines(spec: ClusterSpec, commands: int) -> tuple[tuple[str, float], ...]:
+    """A node that has setup commands to run may be joining for longer."""
+    if not commands and not spec.files:
+        return ()
+    return (("joining", (DEADLINES[core.NodeState.JOINING] or 0.0) + SETUP_SECONDS * (commands or 1)),)
 
 
 def core_limits(spec: ClusterSpec) -> core.Limits:

@@ -9,13 +9,15 @@ A connection is TLS (the agent pins the cluster's CA), made by the agent, and ca
 
 Agent -> head
     hello   wire, purpose ("control" | "blob"), uid, node_id, generation, secret (join token, or the credential it was exchanged
-            for), boot_id, version, address, facts, tasks [TaskReport of everything it still knows], engine {state...}
+            for), boot_id, version, address, facts, tasks [TaskReport of everything it still knows], engine {state...},
+            prepared {digest, state ...}
     beat    seq                                        every `beat_seconds`; renews the lease on both sides
     tasks   items [TaskReport]                         "running" once, "exited" until acknowledged
     log     task, offset (+ payload)                   bytes of the merged output from `offset`; dropped = bytes lost to the cap
                                                        just before `offset` (offsets count the program's output, so they jump)
     engine  state, ray_node_id, address, detail, ...   the raylet's state on this node
     notice  kind ("preempt"), at                       the provider will take the machine away
+    prepared digest, state (none | running | done | failed), step, error, output, seconds   how far its files and setup are
     get     digest                                     on a "blob" connection
 
 Host's daemon -> head (purpose "standby": hello has host instead of node_id and generation; secret is the host's own token)
@@ -33,6 +35,8 @@ Head -> agent
     recall  tasks [id]                                 give back those that wait behind another task; started ones go on
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
+    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout
+                                                       put these files in place, then run these commands, once per digest
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
     stop    reason, grace_seconds                      end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
@@ -49,11 +53,11 @@ from typing import Any
 
 WIRE_VERSION = 1
 MAX_HEADER = 16 * 1024 * 1024
+MAX_HELLO = 4 * 1024 * 1024  # from whom nothing is known yet; room for some 10,000 task reports
 MAX_PAYLOAD = 1024 * 1024
 _LENGTHS = struct.Struct(">II")
 
 Message = dict[str, Any]
-MAX_HELLO = 4 * 1024 * 1024  # from whom nothing is known yet; room for some 10,000 task reports
 
 
 class WireError(Exception):

@@ -50,7 +50,7 @@ pools:
   - {name: x}
   - {name: y, setup: [ls], provider: local}
   - {name: z, provider: fake}
-files: [{from: ., to: /x}]
+files: [{from: ., to: x}]
 """
     wanted = ["3:16 'engine.ray.version'", "6:15 'pools.setup'", "7:15 'pools.provider'", "8:1 'files'"]
     assert places(text) == wanted
@@ -58,7 +58,7 @@ files: [{from: ., to: /x}]
 
 @pytest.mark.usefixtures("rows")
 def test_up_is_refused_with_all_of_it_and_says_what_would_not_happen() -> None:
-    spec, document = parse_located(SMALLEST + "files: [{from: ., to: /x}]\n")
+    spec, document = parse_located(SMALLEST + "files: [{from: ., to: x}]\n")
     with pytest.raises(UsageError) as caught:
         check_supported(spec, document)
     wanted = "cluster.yaml:5:1: 'files' does not work in clusterctl 9.9 yet: nothing would be copied (submit with --working-dir)"
@@ -78,7 +78,7 @@ def test_a_default_written_out_needs_no_support() -> None:
 
 @pytest.mark.usefixtures("rows")
 def test_a_spec_without_its_text_is_checked_as_well() -> None:
-    (fault,) = unsupported(parse_spec(SMALLEST + "files: [{from: ., to: /x}]\n"))
+    (fault,) = unsupported(parse_spec(SMALLEST + "files: [{from: ., to: x}]\n"))
     assert str(fault).startswith("demo: 'files' does not work in clusterctl 9.9 yet")
 
 
@@ -97,7 +97,7 @@ def test_rows_are_found_wherever_the_key_is_set() -> None:
 
 
 VALUES: dict[str, Any] = {
-    "files": [{"from": ".", "to": "/x"}],
+    "files": [{"from": ".", "to": "x"}],
     "setup": ["ls"],
     "version": "2.60.0",
     "extras": ["train"],

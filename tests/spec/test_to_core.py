@@ -90,7 +90,8 @@ def test_a_default_written_out_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [", max: 9", ", idle_timeout: 1s", ", zones: [a]", ", market: [spot]", ", env: {A: b}"]
+    "keys",
+    [", max: 9", ", idle_timeout: 1s", ", zones: [a]", ", market: [spot]", ", env: {A: b}", ", setup: [ls]"],
 )
 def test_keys_that_the_head_applies_need_no_new_node(keys: str) -> None:
     assert worker_hash(with_pool(keys)) == worker_hash(with_pool(""))
@@ -98,17 +99,23 @@ def test_keys_that_the_head_applies_need_no_new_node(keys: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [", resources: {CPU: 2}", ", labels: {a: b}", ", image: x", ", disk: 9GiB", ", setup: [ls]"]
+    "keys", [", resources: {CPU: 2}", ", labels: {a: b}", ", image: x", ", disk: 9GiB"]
 )
 def test_keys_that_a_node_is_made_with_need_a_new_one(keys: str) -> None:
     assert worker_hash(with_pool(keys)) != worker_hash(with_pool(""))
     assert head_hash(with_pool(keys)) == head_hash(with_pool(""))
 
 
-@pytest.mark.parametrize("more", ["engine: none", "setup: [ls]", "files: [{from: ., to: /x}]"])
+@pytest.mark.parametrize("more", ["engine: none"])
 def test_what_every_node_is_made_with_needs_new_nodes_everywhere(more: str) -> None:
     assert worker_hash(with_pool("", more)) != worker_hash(with_pool(""))
     assert head_hash(with_pool("", more)) != head_hash(with_pool(""))
+
+
+@pytest.mark.parametrize("more", ["setup: [ls]", "files: [{from: ., to: x}]"])
+def test_files_and_setup_reach_the_nodes_that_live(more: str) -> None:
+    assert worker_hash(with_pool("", more)) == worker_hash(with_pool(""))
+    assert head_hash(with_pool("", more)) == head_hash(with_pool(""))
 
 
 def test_the_head_is_replaced_for_its_own_keys_alone() -> None:

@@ -24,6 +24,8 @@ class NodeDirectory:
         self.packages = path / "packages"
         self.spool = path / "spool"
         self.engine = path / "engine"
+        self.files = path / "files"
+        self.prepared = path / "prepared.json"
         self.journal = path / "tasks.jsonl"
         self._credential = path / "credential"
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs import LogBudget
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import Packages
+from clusterctl_runtime.agent.prepare import FILES_VARIABLE, Preparation
 from clusterctl_runtime.agent.runner import Runner
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 
@@ -47,6 +48,7 @@ class Node:
         self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
         self._credential = directory.credential(self._owner)
         self._facts: dict[str, Any] = {}
+        os.environ[FILES_VARIABLE] = str(directory.files)  # the engine's processes inherit it too
         self._environment = base_environment()
         self._engine_changed = False
         self._notice: Message | None = None
@@ -63,6 +65,10 @@ class Node:
         self._exits = watch_exits(asyncio.get_running_loop())
         self._watch_leash()
         self._outbox = Outbox(self._journal, leash, self._link.wake)
+        self._packages = Packages(directory.packages, functools.partial(fetch_blob, self._link, self._blob_hello))
+        self._preparation = Preparation(
+            directory.files, directory.prepared, self._packages, leash, self._environment, self._link.wake
+        )
         self._runner = self._make_runner()
         self._runner.recover(self._journal.open_tasks)
 
@@ -73,7 +79,7 @@ class Node:
         return Runner(
             work=self._directory.work,
             journal=self._journal,
-            packages=Packages(self._directory.packages, functools.partial(fetch_blob, self._link, self._blob_hello)),
+            packages=self._packages,
             gpus=gpus,
             budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
             leash=self._leash,
@@ -141,6 +147,7 @@ class Node:
 
     async def _end_work(self, reason: str) -> None:
         self._runner.kill_all(self._grace, reason)
+        await self._preparation.stop()
         engine = self._engine.stop(self._grace)
         await self._runner.idle()
         await asyncio.wait([engine], timeout=2 * END_GRACE_SECONDS + self._grace)
@@ -157,6 +164,7 @@ class Node:
             "facts": {**self._facts, "clock": time.time()},
             "tasks": self._runner.reports(),
             "engine": self._engine.state,
+            "prepared": {"digest": self._preparation.state["digest"], "state": self._preparation.state["state"]},
         }
 
     def _blob_hello(self) -> Message:
@@ -187,6 +195,7 @@ class Node:
 
     def parted(self) -> None:
         self._notice_sent = False  # a head that was restarted has not heard it
+        self._preparation.parted()
         self._runner.connected(False)
 
     def receive(self, message: Message) -> None:
@@ -202,6 +211,9 @@ class Node:
             self._runner.kill(message["tasks"], grace, message.get("reason", ""))
         elif kind == "recall":
             self._runner.recall(message["tasks"])
+        elif kind == "prepare":
+            if not self._ending.done():
+                self._preparation.start(message)
         elif kind == "engine_start":
             self._engine.start(message["config"])
         elif kind == "engine_stop":
@@ -218,6 +230,8 @@ class Node:
         if self._notice and not self._notice_sent:
             self._notice_sent = True
             messages.append(self._notice)
+        if prepared := self._preparation.take():
+            messages.append(prepared)
         items = self._outbox.take_reports()
         if items:
             messages.append({"t": "tasks", "items": items})

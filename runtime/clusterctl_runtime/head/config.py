@@ -52,9 +52,19 @@ class HeadConfig:
                 f"the head configuration {path} cannot be read ({error}): run `clusterctl up SPEC`"
             ) from error
 
-    def with_spec(self, spec: ClusterSpec, spec_yaml: str) -> HeadConfig:
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The spec's `files` as the client packed them: {"from", "to", "digest", "size", "kind" "file" | "directory"}."""
+        return list(self.raw.get("files") or [])
+
+    def with_spec(self, spec: ClusterSpec, spec_yaml: str, files: list[dict[str, Any]]) -> HeadConfig:
         """The same head under a new spec, written to disk before it takes effect."""
-        raw = {**self.raw, "spec": spec.model_dump(mode="json", by_alias=True), "spec_yaml": spec_yaml}
+        raw = {
+            **self.raw,
+            "spec": spec.model_dump(mode="json", by_alias=True),
+            "spec_yaml": spec_yaml,
+            "files": files,
+        }
         write_private(self.directory / "config.json", json.dumps(raw, indent=1))
         return HeadConfig(
             self.name,

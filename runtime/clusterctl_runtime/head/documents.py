@@ -99,6 +99,7 @@ def node_document(head: Head, view: NodeView) -> Document:
         "idle_since": view.idle_since,
         "drain": view.drain,
         "engine": books.engine.state if books else "off",
+        "preparing": head.preparing.document(node),
     }
 
 
@@ -109,6 +110,7 @@ def node_detail(head: Head, view: NodeView) -> Document:
         "story": head.journal.story(view.node.id),
         "facts": books.facts if books else {},
         "running": sorted(books.holdings) if books else [],
+        "output": head.preparing.output(view.node.id),
     }
 
 

@@ -105,7 +105,7 @@ class EngineControl:
     # ------------------------------------------------------------ starting
 
     async def _start_head(self, books: NodeLedger, node: Node) -> None:
-        if books.engine.state in ("starting", "ready"):
+        if books.engine.state in ("starting", "ready") or not self._fleet.preparing.is_prepared(node.id):
             return
         config = await asyncio.to_thread(head_config, self._config(), node, books, self._token_path)
         books.engine.state = "starting"
@@ -113,6 +113,8 @@ class EngineControl:
 
     def _start_worker(self, books: NodeLedger, node: Node) -> None:
         if books.engine.state in ("starting", "ready") or node.state is NodeState.DRAINING:
+            return
+        if not self._fleet.preparing.is_prepared(node.id):
             return
         config = worker_config(self._config(), node, books, self._token_path, self._address)
         books.engine.state = "starting"

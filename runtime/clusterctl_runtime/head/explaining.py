@@ -89,6 +89,8 @@ def _explain_node(head: Head, node_id: str) -> Document:
         "offer": node.offer.key,
         "price_per_hour": node.offer.price,
         "running": detail.get("running", []),
+        "preparing": detail.get("preparing"),
+        "output": head.preparing.output(node_id),
         "story": detail["story"],
         "passed_over": [],
     }

@@ -51,6 +51,32 @@ class NoEngine:
         return True
 
 
+class Preparations(Protocol):
+    """What `preparing.Preparing` is to the fleet; `NothingToPrepare` until the head has set it."""
+
+    def node_joined(self, node: Node, told: dict[str, Any]) -> None: ...
+
+    def reported(self, node: Node, message: dict[str, Any]) -> None: ...
+
+    def is_prepared(self, node_id: str) -> bool: ...
+
+    def forget(self, node_id: str) -> None: ...
+
+
+class NothingToPrepare:
+    def node_joined(self, node: Node, told: dict[str, Any]) -> None:
+        return
+
+    def reported(self, node: Node, message: dict[str, Any]) -> None:
+        return
+
+    def is_prepared(self, node_id: str) -> bool:
+        return True
+
+    def forget(self, node_id: str) -> None:
+        return
+
+
 class Fleet:
     """Implements what `AgentServer` needs of its receiver."""
 
@@ -69,6 +95,7 @@ class Fleet:
         self.ledger = ledger
         self.sessions: dict[str, Session] = {}
         self.engine: EngineHooks = NoEngine()
+        self.preparing: Preparations = NothingToPrepare()
         self.work: Work  # set by the head: work sends through us, we report to it
         self._logs = logs
         self._events = events
@@ -130,8 +157,8 @@ class Fleet:
             node = self.move(node.id, "joined", "its agent dialled in", "joined")
         if hello.get("engine"):  # first: a raylet that already runs must not be started again
             self.engine.node_reported(books, node, dict(hello["engine"]))
-        self.engine.node_joined(books, node)
-        self.check_ready(node.id)
+        self.preparing.node_joined(node, dict(hello.get("prepared") or {}))
+        self.prepared(node.id)
         self._wake()
         self._dispatch()
 
@@ -152,6 +179,10 @@ class Fleet:
             if node:
                 self.engine.node_reported(books, node, message)
                 self.check_ready(node.id)
+        elif kind == "prepared":
+            node = self.journal.get(session.node_id)
+            if node:
+                self.preparing.reported(node, message)
         elif kind == "notice":
             self._take_notice(books, message)
 
@@ -223,12 +254,21 @@ class Fleet:
             )
         return node
 
+    def prepared(self, node_id: str) -> None:
+        """Once a joined node has its files and setup, its engine is started."""
+        node, books = self.journal.get(node_id), self.ledger.get(node_id)
+        if node and books and books.connected and self.preparing.is_prepared(node_id):
+            if node.state is NodeState.JOINING and not self.engine.is_ready(books):
+                node = self.move(node_id, "joined", "its engine starts", "engine")
+            self.engine.node_joined(books, node)
+            self.check_ready(node_id)
+
     def check_ready(self, node_id: str) -> None:
-        """A joined node takes work once its engine does (or there is none)."""
+        """A joined node takes work once it is prepared and its engine does (or there is none)."""
         node, books = self.journal.get(node_id), self.ledger.get(node_id)
         if not node or not books or node.state is not NodeState.JOINING or not books.connected:
             return
-        if self.engine.is_ready(books):
+        if self.preparing.is_prepared(node_id) and self.engine.is_ready(books):
             books.busy = steady_time()
             took = steady_time() - node.created
             self.move(node_id, "ready", f"takes work, {took:.1f} s after it was asked for", "ready")
@@ -247,6 +287,7 @@ class Fleet:
         books = self.ledger.get(node_id)
         if books:
             self.engine.node_left(books)
+        self.preparing.forget(node_id)
         self.work.node_lost(node_id, reason)
         self.ledger.close(node_id)
         if session:

@@ -41,6 +41,7 @@ from clusterctl_runtime.head.jobs import JobBook
 from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.head.listening import listen
 from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.preparing import Preparing, packed_files
 from clusterctl_runtime.head.queue import Queue
 from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
@@ -118,6 +119,9 @@ class Head:
             lambda node_id: self.dispatcher.freed(node_id),
         )
         self.fleet.work = self.work
+        self.preparing = self.fleet.preparing = Preparing(
+            lambda: self.config, self.blobs, self.fleet, self.logs, self.events, self.fleet.prepared
+        )
         self.dispatcher = Dispatcher(lambda: self.config, self.book, self.fleet, self.work, self.store)
         self.draining = Draining(self.fleet, lambda: self.autoscaler.wake())
         self.engine = self._make_engine()
@@ -281,20 +285,23 @@ class Head:
         session = self.tickets.session(token, now=time.time())
         return f"page:{session.user}" if session else None
 
-    async def use_spec(self, text: str) -> bool:
-        """Puts a new spec in force; false when it says the same. Raises UsageError with the place of every fault."""
+    async def use_spec(self, text: str, packed: list[dict[str, Any]] | None = None) -> bool:
+        """Puts a new spec in force; false when it says the same. `packed` are its files as the client uploaded them, None for
+        those in force. Raises UsageError with the place of every fault."""
         spec = parse_spec(text, f"{self.config.name}.yaml")
         if spec.cluster != self.config.name:
             raise UsageError(f"this cluster is called {self.config.name!r}, the spec says {spec.cluster!r}")
-        if spec_hash(spec) == spec_hash(self.config.spec):
+        files = packed_files(spec, self.config.files if packed is None else packed, self.blobs)
+        if spec_hash(spec) == spec_hash(self.config.spec) and files == self.config.files:
             return False
         fixed = ("provider_name", "ray")
         for field in fixed:
             if getattr(spec, field) != getattr(self.config.spec, field):
                 what = "provider" if field == "provider_name" else "engine"
                 raise Refused(f"the {what} of a running cluster cannot be changed: `clusterctl down` first, then `up`")
-        self.config = self.config.with_spec(spec, text)
+        self.config = self.config.with_spec(spec, text, files)
         self.provisioner.use_pools(self._pool_requests())
+        self.preparing.changed()
         self.events.add("cluster", self.config.name, "spec_changed", "a new spec is in force")
         self._arrived()
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -61,11 +61,26 @@ class Batch(BaseModel):
     jobs: list[JobRequest] = Field(min_length=1, max_length=MAX_ARRAY)
 
 
+class PackedFile(BaseModel):
+    """An entry of the spec's `files`, packed: `digest` names the blob, a zip of the one file or of the directory."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    source: str = Field(alias="from")
+    to: str
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = 0
+    kind: Literal["file", "directory"]
+
+
 class SpecText(BaseModel):
+    """`files`: one for each entry of the spec's `files`; left out, those in force stay."""
+
     model_config = ConfigDict(extra="forbid")
 
     yaml: str = Field(max_length=1024 * 1024)
     plan_digest: str = ""
+    files: list[PackedFile] | None = None
 
 
 class TicketText(BaseModel):

@@ -16,7 +16,8 @@ router = APIRouter(prefix="/api/v1", tags=["control"])
 
 @router.put("/spec")
 async def put_spec(body: SpecText, head: HeadDep) -> dict[str, Any]:
-    return {"changed": await head.use_spec(body.yaml)}
+    files = None if body.files is None else [entry.model_dump(by_alias=True) for entry in body.files]
+    return {"changed": await head.use_spec(body.yaml, files)}
 
 
 @router.get("/spec")

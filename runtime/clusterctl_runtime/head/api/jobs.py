@@ -30,7 +30,9 @@ async def has_blob(digest: str, head: HeadDep) -> Response:
 @router.put("/blobs/{digest}", status_code=201)
 async def put_blob(digest: str, request: Request, response: Response, head: HeadDep) -> dict[str, Any]:
     created = await head.blobs.put(digest, request.stream())
-    if not created:
+    if created:
+        head.preparing.changed()
+    else:
         response.status_code = 200
     return {"digest": digest, "created": created}
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+WHOLE_OUTPUT = 1024 * 1024  # more than an agent sends
 
 
 def _view(head: Head, node_id: str) -> NodeView:
@@ -35,6 +36,17 @@ async def list_nodes(head: HeadDep) -> dict[str, Any]:
 @router.get("/{node_id}")
 async def show_node(node_id: str, head: HeadDep) -> dict[str, Any]:
     return node_detail(head, _view(head, node_id))
+
+
+@router.get("/{node_id}/setup")
+async def show_setup(node_id: str, head: HeadDep) -> dict[str, Any]:
+    """How far the spec's files and setup are on a node, and all that is kept of what its last setup printed; of a node that
+    is gone, too."""
+    node = head.journal.get(node_id)
+    if node is None:
+        raise NotFound(f"no node {node_id!r} in this cluster: `clusterctl nodes` lists them")
+    output = head.preparing.output(node_id, limit=WHOLE_OUTPUT)
+    return {"id": node_id, "state": node.state.value, "preparing": head.preparing.document(node), "output": output}
 
 
 @router.post("/{node_id}/drain")
