@@ -18,6 +18,7 @@ from typing import Any
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, Provider
 
 from clusterctl.core.errors import ClusterctlError, ProviderError, Throttled, UnknownOutcome
+from clusterctl.core.lifecycle import EVENTS
 from clusterctl.core.model import (
     Action,
     Block,
@@ -46,6 +47,7 @@ MakeBootstrap = Callable[[Node, PoolRequest], Mapping[str, Any]]
 FIRST_RETRY = 2.0  # seconds after an unknown outcome; doubles up to LONGEST_RETRY
 LONGEST_RETRY = 60.0
 _UNSETTLED = frozenset({NodeState.PLANNED, NodeState.REQUESTED})
+_STEPS = frozenset({"requested", "running"})  # of a boot; between plan and apply a create or the agent may be quicker
 
 
 @dataclass(frozen=True)
@@ -391,6 +393,9 @@ class Provisioner:
                 known = self.journal.get(action.node_id)
                 if known and known.instance_id and action.instance_id not in ("", known.instance_id):
                     text = f"{known.id} is instance {known.instance_id} by now, the plan meant {action.instance_id}"
+                    return Outcome(action, False, "stale_plan", text, known)
+                if known and action.event in _STEPS and known.state not in EVENTS[action.event][0]:
+                    text = f"{known.id} is {known.state.value} by now, which is past {action.event!r}"
                     return Outcome(action, False, "stale_plan", text, known)
                 node = self._move(action.node_id, action.event, action, action.instance_id, action.address)
                 if action.event == "gone" and node.instance_id in self._watcher.remains:

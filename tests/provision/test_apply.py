@@ -201,6 +201,15 @@ def test_an_end_planned_for_another_instance_of_the_node_is_refused(stage: Stage
     assert stage.journal.nodes()["cpu-1"].state is not NodeState.TERMINATING
 
 
+@pytest.mark.parametrize("event", ["requested", "running"])
+def test_a_mark_that_its_node_has_overtaken_changes_nothing(stage: Stage, event: str) -> None:
+    stage.apply(launch())
+    (instance_id,) = stage.living()
+    stage.journal.move("cpu-1", "joined", stage.now, "its agent dialled in", "joined")
+    (outcome,) = stage.apply(Mark("cpu-1", event, REASON, instance_id))
+    assert outcome.code == "stale_plan" and stage.journal.nodes()["cpu-1"].state is NodeState.JOINING
+
+
 def test_what_has_an_owner_or_was_never_seen_with_our_uid_is_not_ended_as_an_orphan(stage: Stage) -> None:
     stage.apply(launch())
     stage.provisioner.observe()
