@@ -134,6 +134,10 @@ def translated(error: Exception, what: str) -> ProviderError:
             f"{what} failed ({text}): remove unused networks (docker network prune), or name one in provider.docker.network",
             quota="Docker networks",
         )
+    if "address already in use" in low or "port is already allocated" in low:
+        return BadRequest(
+            f"{what} failed ({text}): end the program that has the port, or name another in provider.docker.ports"
+        )
     if isinstance(error, NotFound) or error.is_client_error() or "exec:" in low or "range of cpus" in low:
         return BadRequest(f"{what} was refused: {text}")
     return ProviderError(f"{what} failed: {text}")
