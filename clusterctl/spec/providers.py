@@ -107,6 +107,11 @@ class AwsSettings(SpecModel):
         default="", description="IAM instance profile of the head; default: one of the cluster's own."
     )
     worker_profile: str = Field(default="", description="IAM instance profile of the workers; default: none.")
+    head_address: str = Field(
+        default="",
+        description="Address of this machine that nodes reach: the head runs here, in the VPC or connected to it.",
+        examples=["10.0.0.5"],
+    )
     ssh_from: list[str] = Field(
         default=[], description="Addresses that may reach port 22 of the nodes; `me` is this machine's. Default: none."
     )

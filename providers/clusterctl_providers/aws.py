@@ -34,7 +34,7 @@ class AwsProvider:
     settle_seconds = 2.0  # so long DescribeInstances may lag behind
 
     def __init__(self, context: ProviderContext) -> None:
-        settings = context.settings
+        settings = self._settings = context.settings
         self._calls = Calls(settings)
         self.scopes: Sequence[str] = (self._calls.region,)
         self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid)
@@ -84,6 +84,11 @@ class AwsProvider:
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.of(pool)
+
+    def agent_endpoint(self) -> tuple[str, str]:
+        """The head runs on this machine: nodes reach it at the address that the user wrote down."""
+        address = str(self._settings.get("head_address") or "127.0.0.1")
+        return address, address
 
     def sweep(self) -> list[str]:
         return self._network.sweep()

@@ -39,10 +39,10 @@ class AwsCloud:
     def __init__(self, vpc_cidr: str = "") -> None:
         """`vpc_cidr`: a VPC of its own with that network, one subnet (a /24) in each zone, instead of the default."""
         self.world = WORLD
-        self._reset()
+        self.reset()
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, Front(), threaded=True, request_handler=_Quiet)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="aws", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="aws", daemon=True)
         self._thread.start()
         self.vpc = self._make_vpc(vpc_cidr) if vpc_cidr else ""
         self.world.calls.clear()
@@ -58,7 +58,7 @@ class AwsCloud:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
-        self._reset()
+        self.reset()
 
     def client(self, service: str = "ec2") -> Any:
         """An administrator's view: its calls are in the log like everybody's."""
@@ -98,7 +98,8 @@ class AwsCloud:
     def _backend(self) -> Any:
         return ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """An account as new."""
         for service in ("ec2", "iam", "ssm", "sts"):
             get_backend(service).reset()
         aws_moto.forget()

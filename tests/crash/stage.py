@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clusterctl_providers.base import PoolRequest, ProviderContext
+from clusterctl_providers.base import HasLeftovers, PoolRequest, ProviderContext
 from clusterctl_providers.fake import FakeProvider
 
 from clusterctl.core.errors import UnknownOutcome
@@ -108,6 +108,9 @@ class BrittleProvider:
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self._around("terminate", instance_ids)
+
+    def sweep(self) -> list[str]:
+        return self._around("sweep") if isinstance(self.inner, HasLeftovers) else []
 
     def offers(self, pool: PoolRequest) -> Any:
         return self.inner.offers(pool)
