@@ -8,7 +8,6 @@ import platform
 import resource
 import shutil
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,18 +134,23 @@ def _program(name: str, fix: str) -> Check:
 
 
 def _docker() -> Check:
-    check = _program("docker", "for `provider: docker`: install Docker Engine")
-    if not check.ok:
-        return check
-    fix = "start the Docker daemon, and let this user reach it (group docker, or DOCKER_HOST)"
+    """The engine as the provider reaches it; the docker command itself is not needed."""
+    from clusterctl_providers import ProviderUnavailable, make_provider
+    from clusterctl_providers.base import HasDoctor, ProviderContext
+
     try:
-        answer = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, timeout=10
+        provider = make_provider("docker", ProviderContext("", "", ""))
+    except ProviderUnavailable:
+        return Check(
+            "docker", False, "its library is not installed", "for `provider: docker`: pip install 'clusterctl[docker]'"
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check("docker", False, str(error), fix)
-    found = answer.stdout.strip() or (answer.stderr.strip().splitlines() or ["no answer"])[-1]
-    return Check("docker", answer.returncode == 0, found, fix)
+    try:
+        found = provider.doctor() if isinstance(provider, HasDoctor) else []
+    finally:
+        provider.close()
+    wrong = next((row for row in found if not row[1]), None)
+    what, ok, fix = wrong or found[0]
+    return Check("docker", ok, what if ok else f"it is not so that {what}", fix)
 
 
 def _head(cluster: Cluster) -> Check:

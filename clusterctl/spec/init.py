@@ -54,11 +54,11 @@ def write_starter(provider: str, directory: Path) -> list[Path]:
 
 
 def starter_texts(name: str, *, ray: bool) -> dict[str, str]:
-    """File name -> text of the starter `name`. `ray`: whether Ray is installed here, as local clusters need it."""
+    """File name -> text of the starter `name`. `ray`: whether Ray is installed here: local clusters and containers need it."""
     if name not in STARTERS:
         near = did_you_mean(name, STARTERS) or f"there are {', '.join(STARTERS)}"
         raise UsageError(f"no starter named {name!r}: {near}")
-    job = "plain" if name == "local" and not ray else STARTERS[name]
+    job = "plain" if name in ("local", "docker") and not ray else STARTERS[name]
     spec = _text("specs", f"{name}.yaml")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701  YAML
     return {

@@ -174,7 +174,7 @@ def test_a_head_killed_again_and_again_while_it_launches_ends_with_one_container
         wait_until(lambda n=count: len(cluster.containers()) >= n, seconds=60, what=f"{count} containers")
         killed.append(wait_until(next_head, seconds=60, what="the next head"))
         cluster.kill(killed[-1])
-    _, errors = up.communicate(timeout=120)
+    _, errors = up.communicate(timeout=60)
     assert up.returncode == 0, errors
     wait_until(lambda: len(cluster.ready_nodes()) == 3, seconds=60, what="three nodes ready")
     wanted = ["cpu-1", "cpu-2", "cpu-3", "head-1"]
