@@ -90,6 +90,9 @@ REFUSED = {
     "another cluster": ({"uid": "00000000-0000-0000-0000-000000000000"}, "wrong_cluster"),
     "a generation that is no number": ({"generation": "1; drop"}, "bad_hello"),
     "a node that is a list": ({"node_id": ["cpu-1"]}, "bad_hello"),
+    "half a character": ({"node_id": "\ud800", "secret": "\ud800", "boot_id": "\ud800"}, "bad_hello"),
+    "half a character from another cluster": ({"node_id": "\ud800", "uid": "\ud800"}, "wrong_cluster"),
+    "half a character for a token": ({"secret": "\ud800"}, "bad_secret"),
     "another version of the protocol": ({"wire": 99}, "wire_version"),
     "no hello at all": ({"t": "tasks", "items": []}, "wire_version"),
 }

@@ -48,14 +48,15 @@ class Admission:
 
     def admit(self, node_id: str, generation: int, secret: str, boot_id: str) -> Verdict:
         """Checks what a node shows. Durable only after the store's next flush: await it before answering."""
+        shown = secret.encode("utf-8", "surrogatepass")
         key = f"{node_id}@{generation}"
         credential = self._derive("credential", node_id, generation)
-        if hmac.compare_digest(secret.encode(), credential.encode()):
+        if hmac.compare_digest(shown, credential.encode()):
             boot, used = self._seen.get(key, (boot_id, False))
             if not used:
                 self._remember(key, boot, True)
             return Verdict(True)
-        if not hmac.compare_digest(secret.encode(), self.join_token(node_id, generation).encode()):
+        if not hmac.compare_digest(shown, self.join_token(node_id, generation).encode()):
             return Verdict(False, code="bad_secret", reason=f"the join token of node {node_id} is wrong", final=True)
         boot, used = self._seen.get(key, ("", False))
         if used or (boot and boot != boot_id):

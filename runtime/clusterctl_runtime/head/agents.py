@@ -190,7 +190,7 @@ class AgentServer:
             )
         if hello.get("uid") != self._uid:
             return Verdict(False, code="wrong_cluster", reason="it belongs to another cluster", final=True)
-        if not isinstance(node_id, str) or not isinstance(generation, int):
+        if not isinstance(node_id, str) or not node_id.isprintable() or not isinstance(generation, int):
             return Verdict(False, code="bad_hello", reason="its hello names no node and generation", final=True)
         status = self._receiver.node_status(node_id)
         if status is None:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import Any
 
-from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.store import Store, storable
 
 Event = dict[str, Any]
 RECENT = 2000  # kept in memory; older ones are read from the store
@@ -27,6 +27,7 @@ class EventLog:
         self._changed = asyncio.Event()
 
     def add(self, kind: str, subject: str, code: str, text: str, **details: Any) -> Event:
+        subject, text = storable(subject), storable(text)
         event: Event = {
             "seq": self._next,
             "at": time.time(),

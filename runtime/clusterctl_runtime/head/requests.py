@@ -15,7 +15,7 @@ class JobRequest(BaseModel):
     """One job, as submitted. `argv` is the command, or the arguments of `script`; `package` the digest of the packed working
     directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     submission_id: Identifier = ""
     name: str = Field(default="", max_length=200)

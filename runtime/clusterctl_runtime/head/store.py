@@ -55,8 +55,9 @@ class Store:
 
     def write(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Queues one statement; it is executed in order and on disk after the next `flush`."""
+        values = [storable(value) if isinstance(value, str) else value for value in parameters]
         with self._condition:  # a bare append could land in a list that the writer has just taken away
-            self._queued.append((sql, parameters))
+            self._queued.append((sql, values))
 
     async def flush(self) -> None:
         """Returns when all that was written so far is on disk; raises StoreUnavailable if the disk refused."""
@@ -104,7 +105,7 @@ class Store:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 for sql, parameters in statements:
-                    self._connection.execute(sql, parameters)
+                    self._execute(sql, parameters)
                 self._connection.execute("COMMIT")
                 return None
             except sqlite3.Error as error:
@@ -114,6 +115,18 @@ class Store:
                 return StoreUnavailable(
                     f"the head could not write {self.path} ({error}): free some disk space there, then try again"
                 )
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> None:
+        """One statement of a commit. One that could never be written must not keep all that follow it from the disk."""
+        try:
+            self._connection.execute(sql, parameters)
+        except (ValueError, TypeError, OverflowError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+            log.error("store %s: left out what cannot be written (%s): %s", self.path, error, sql)
+
+
+def storable(text: str) -> str:
+    """`text` with half characters (lone surrogates, as a stranger may send them) written out: no file can hold them."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _resolve(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -32,13 +33,26 @@ _STATUS: tuple[tuple[type[ClusterctlError], int, str], ...] = (
 )
 
 
+class Json(JSONResponse):
+    """JSON of any text: half a character (a lone surrogate) is written as its escape instead of ending in an error."""
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
+
+
 def error_response(status: int, code: str, message: str, fix: str = "") -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message, "fix": fix}}, status_code=status)
+    return Json({"error": {"code": code, "message": message, "fix": fix}}, status_code=status)
 
 
 def create_app(head: Head) -> Guard:
     app = FastAPI(
-        title="clusterctl head", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
+        title="clusterctl head",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        default_response_class=Json,
     )
     app.state.head = head
     for router in (cluster.router, nodes.router, hosts.router, jobs.router, control.router):
