@@ -66,9 +66,12 @@ def up(
 
 
 def _require_engine(source: SpecFile) -> None:
-    """On this machine Ray comes from this environment: better to say that it is missing now than after the head started."""
-    ray = source.spec.ray
-    if ray is None or ray.python or source.spec.provider_name != "local":
+    """On this machine Ray comes from this environment, and the head speaks to the Ray of containers with it: better to say
+    that it is missing now than after the head started."""
+    spec, ray = source.spec, source.spec.ray
+    nodes = spec.provider_name == "local" and ray is not None and not ray.python
+    head = spec.provider_name == "docker" and ray is not None and not spec.provider_settings.get("engine_env")
+    if not (nodes or head):
         return
     check = check_ray()
     if not check.ok:
