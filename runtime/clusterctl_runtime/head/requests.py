@@ -46,6 +46,8 @@ class JobRequest(BaseModel):
             raise ValueError("nothing to run: give `argv`, or a `script` inside `package`")
         if self.script and not self.package:
             raise ValueError(f"script {self.script!r} needs the package (working directory) that it is in")
+        if self.script.startswith("/") or ".." in self.script.split("/"):
+            raise ValueError(f"script {self.script!r} is not in its package: give its path from the package's top")
         if any("\0" in part for part in [*self.argv, self.script, *self.env, *self.env.values()]):
             raise ValueError("a NUL byte cannot be part of a command or an environment variable")
         if any(not name or "=" in name for name in self.env):
