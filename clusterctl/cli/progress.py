@@ -38,7 +38,7 @@ class Lines(Progress):
 
     def show(self, status: dict[str, Any], waiting: list[str]) -> None:
         engine = status.get("engine") or {}
-        states = {node["id"]: str(node.get("state")) for node in status.get("nodes") or []}
+        states = {node["id"]: stage(node) for node in status.get("nodes") or []}
         reasons = {node["id"]: node.get("reason") or "" for node in status.get("nodes") or []}
         if engine.get("state"):
             states["engine"] = engine["state"]
@@ -49,8 +49,18 @@ class Lines(Progress):
         self._states = states
 
 
+def stage(node: dict[str, Any]) -> str:
+    """The node's state, and while it takes the spec's files and setup, which step: "joining, setup 2 of 3"."""
+    state, preparing = str(node.get("state")), node.get("preparing") or {}
+    if preparing.get("state") in ("running", "waiting") and state in ("joining", "ready"):
+        step = str(preparing.get("step") or "").partition(":")[0] or "files"
+        return f"{state}, {step}"
+    return f"{state}, engine" if state == "joining" and node.get("code") == "engine" else state
+
+
 class LiveTable(Progress):
-    """All nodes with their states, redrawn in place; gone when done."""
+    """Every node with its stage and why it is there, redrawn in place; gone when done. Where the terminal is too small,
+    nodes that are ready give way to those that are not."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -64,13 +74,18 @@ class LiveTable(Progress):
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
-        for title in ("node", "state", "for", "reason"):
+        for title in ("node", "stage", "for", "reason"):
             table.add_column(title.upper(), no_wrap=title != "reason")
-        for node in status.get("nodes") or []:
+        nodes = sorted(status.get("nodes") or [], key=lambda node: node.get("state") == "ready")
+        room = max(4, self._live.console.height - len(waiting) - 4)
+        for node in nodes[:room]:
             since = duration(time.time() - node["since"]) if node.get("since") else "-"
-            cells = (node["id"], str(node.get("state")), since, node.get("reason") or "")
+            cells = (node["id"], stage(node), since, node.get("reason") or "")
             table.add_row(*(Text(one_line(cell)) for cell in cells))
-        self._live.update(Group(table, *(Text(f"waiting for {one_line(text)}", style="dim") for text in waiting)))
+        ready = sum(node.get("state") == "ready" for node in nodes)
+        more = f", {len(nodes) - room} of them not shown" if len(nodes) > room else ""
+        lines = [f"{ready} of {len(nodes)} nodes ready{more}", *(f"waiting for {one_line(text)}" for text in waiting)]
+        self._live.update(Group(table, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines)))
 
     def __enter__(self) -> Progress:
         self._live.start()

@@ -7,22 +7,26 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.escape import one_line
 from clusterctl.cli.progress import make_progress
 from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render_plan import destructive, render_plan
+from clusterctl.cli.render_timeline import check_timeline_path, write_timeline
 from clusterctl.client.api import Api, follow
 from clusterctl.client.diagnosis import check_ray
 from clusterctl.client.launch import SpecFile, Started, bring_up
 from clusterctl.client.lock import changing
 from clusterctl.client.readiness import Readiness
 from clusterctl.client.registry import Registry
+from clusterctl.client.timeline import Stopwatch, collect
 from clusterctl.core.errors import ClusterctlError, UsageError
 
+SETUPS_SHOWN, SETUP_LINES = 2, 15
 LOOK_SECONDS = 1.0  # where nothing changes for so long, the watch is begun anew and gives its first document
 
 
@@ -34,6 +38,12 @@ def up(
     timeout: Annotated[
         str, typer.Option(metavar="TIME", help="Give up waiting after so long, as in 90s or 20m.")
     ] = "20m",
+    timeline: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE", help="Write where the seconds went: a .html page, and its trace as .json beside it."
+        ),
+    ] = None,
 ) -> None:
     """Make the cluster be as the spec says; again does no harm.
 
@@ -43,8 +53,15 @@ def up(
     Example:
       clusterctl up cluster.yaml
     """
-    began = time.monotonic()
+    began, stopwatch = time.monotonic(), Stopwatch()
+    stopwatch.begin("read the spec")
+    if timeline is not None:
+        check_timeline_path(timeline)
     from clusterctl.spec.support import check_supported
+
+    def tell(text: str) -> None:
+        stopwatch.begin(text)
+        call.say(text)
 
     patience = _seconds(timeout)
     source = read_spec(spec)
@@ -52,8 +69,14 @@ def up(
     _require_engine(source)
     registry = Registry()
     with changing(registry, source.name, "up"):
-        started = bring_up(registry, source, call.say, lambda api: _confirm(call, api, source.text, yes))
-        status = _wait(call, started, patience)
+        stopwatch.begin("look for a head")
+        started = bring_up(registry, source, tell, lambda api: _confirm(call, api, source.text, yes))
+        stopwatch.begin("wait for the nodes")
+        try:
+            status = _wait(call, started, patience, stopwatch)
+        finally:
+            if timeline is not None:
+                _write_timeline(call, timeline, stopwatch, started)
     document = {
         "cluster": started.cluster.name,
         "uid": started.cluster.uid,
@@ -63,6 +86,17 @@ def up(
         "pools": status.get("pools", []),
     }
     call.show(document, _render_done)
+
+
+def _write_timeline(call: Call, path: Path, stopwatch: Stopwatch, started: Started) -> None:
+    """Also of an `up` that failed, which is when it is needed most."""
+    with Api.of(started.cluster) as api:
+        document = collect(stopwatch, api, started.cluster.name)
+    try:
+        written = write_timeline(path, document)
+    except OSError as error:
+        raise ClusterctlError(f"the timeline could not be written to {path}: {error.strerror}") from error
+    call.say(f"timeline: {' and '.join(map(str, written))}")
 
 
 def _require_engine(source: SpecFile) -> None:
@@ -109,15 +143,16 @@ def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:
         raise ClusterctlError("nothing was changed")
 
 
-def _wait(call: Call, started: Started, patience: float) -> dict[str, Any]:
+def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch) -> dict[str, Any]:
     """Follows the cluster until it is ready; raises ClusterctlError that says what is missing, node by node."""
     readiness, deadline = Readiness(shortage=started.shortage), time.monotonic() + patience
     with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
         for status in statuses:
+            stopwatch.saw(status)
             if readiness.feed(status):
                 return status
             if readiness.hopeless:
-                raise ClusterctlError(_why_not(started, readiness, "gave up"))
+                raise ClusterctlError(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
             progress.show(status, readiness.waiting)
             if time.monotonic() > deadline:
                 raise ClusterctlError(_why_not(started, readiness, f"not ready after {patience:g} s"))
@@ -127,6 +162,22 @@ def _wait(call: Call, started: Started, patience: float) -> dict[str, Any]:
 def _statuses(api: Api) -> Generator[dict[str, Any], None, None]:
     """Every change, and a document now and then without one, so that time can run out."""
     yield from follow(lambda: api.stream("/api/v1/status", silence=LOOK_SECONDS, watch=1))
+
+
+def _setup_output(api: Api, readiness: Readiness) -> str:
+    """The end of what failed setups printed, of a few nodes: they mostly fail for the same reason."""
+    parts: list[str] = []
+    for node_id in list(readiness.setup_failed)[:SETUPS_SHOWN]:
+        try:
+            output = str(api.get(f"/api/v1/nodes/{node_id}/setup").get("output") or "").rstrip()
+        except ClusterctlError:
+            continue  # the reason has its last lines
+        lines = [f"    {one_line(line)}" for line in output.splitlines()[-SETUP_LINES:]]
+        if lines:
+            parts.append(
+                "\n".join([f"\n  setup of {node_id} printed last (all of it: `clusterctl logs {node_id}`):", *lines])
+            )
+    return "".join(parts)
 
 
 def _why_not(started: Started, readiness: Readiness, what: str) -> str:

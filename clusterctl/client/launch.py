@@ -86,7 +86,8 @@ def _bring_up(
     tell(f"starting the head of cluster {cluster.name}")
     headprocess.start(cluster)
     if mounts:
-        with Api.of(cluster) as api:  # its nodes boot meanwhile
+        tell(f"sending {len(mounts)} of the spec's files to the head")  # its nodes boot meanwhile
+        with Api.of(cluster) as api:
             _put_spec(api, cluster, source, mounts, lambda _: None)
     return Started(cluster, "started", changed)
 

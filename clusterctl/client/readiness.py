@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 GIVE_UP_AFTER = 3  # failed launches of a pool while it stays below its min
+SETUP_FAILED = "setup_failed"
 _ENGINE_DONE = frozenset({"", "none", "ready"})
 
 
@@ -17,21 +18,30 @@ class Readiness:
     waiting: list[str] = field(default_factory=list)
     hopeless: list[str] = field(default_factory=list)
     shortage: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # pool -> nodes it can have at most, and why
-    _failed: dict[str, dict[str, str]] = field(default_factory=dict)  # pool -> "node/since" -> reason
+    setup_failed: dict[str, None] = field(default_factory=dict)  # ids of nodes whose setup failed, in order
+    _failed: dict[str, dict[str, str]] = field(default_factory=dict)  # pool -> "node/generation" -> reason
 
     def feed(self, status: dict[str, Any]) -> bool:
         """True when the head node and every pool's min are ready and the engine is up."""
         nodes = status.get("nodes") or []
         for node in nodes:
-            if node.get("state") == "failed":
-                reasons = self._failed.setdefault(node.get("pool", ""), {})
-                reasons[f"{node.get('id')}/{node.get('since')}"] = f"{node.get('id')}: {node.get('reason') or 'failed'}"
+            self._note_failure(node)
         self.waiting = _missing_nodes(status, nodes) + _missing_engine(status.get("engine") or {})
         self.hopeless = [reason for pool in self._short(status, nodes) for reason in self._given_up(pool)]
         self.hopeless += self._short_of_machines(nodes)
+        self.hopeless += [f"{n.get('id')}: {_preparing(n).get('error')}" for n in nodes if _is_stuck(n)]
         if (status.get("engine") or {}).get("state") == "failed":
             self.hopeless += _missing_engine(status["engine"])
         return not self.waiting
+
+    def _note_failure(self, node: dict[str, Any]) -> None:
+        broken_setup = node.get("code") == SETUP_FAILED
+        if node.get("state") == "failed" or (node.get("state") == "terminating" and broken_setup):
+            reasons = self._failed.setdefault(node.get("pool", ""), {})
+            key = f"{node.get('id')}/{node.get('generation')}"
+            reasons[key] = f"{node.get('id')}: {node.get('reason') or 'failed'}"
+        if broken_setup or _is_stuck(node):
+            self.setup_failed[str(node.get("id"))] = None
 
     def _short(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
         """Pools that have fewer ready nodes than they must."""
@@ -48,8 +58,9 @@ class Readiness:
         return [why for _, why in self.shortage.values()] if self.waiting else []
 
     def _given_up(self, pool: str) -> list[str]:
-        reasons = list(self._failed.get(pool, {}).values())
-        return reasons[-GIVE_UP_AFTER:] if len(reasons) >= GIVE_UP_AFTER else []
+        failed = self._failed.get(pool, {})
+        setups = sum(key.rpartition("/")[0] in self.setup_failed for key in failed)  # each was tried several times
+        return list(failed.values())[-GIVE_UP_AFTER:] if len(failed) + setups >= GIVE_UP_AFTER else []
 
     @property
     def failures(self) -> list[str]:
@@ -67,15 +78,29 @@ def _ready(nodes: list[dict[str, Any]], pool: str) -> int:
 
 
 def _is_ready(node: dict[str, Any]) -> bool:
-    return node.get("state") == "ready" and node.get("connected", True)
+    """A ready node that is taking changed files or setup is not there yet."""
+    return node.get("state") == "ready" and node.get("connected", True) and not _is_taking(node)
+
+
+def _preparing(node: dict[str, Any]) -> dict[str, Any]:
+    return node.get("preparing") or {}
+
+
+def _is_taking(node: dict[str, Any]) -> bool:
+    return node.get("state") == "ready" and _preparing(node).get("state") in ("running", "waiting", "failed")
+
+
+def _is_stuck(node: dict[str, Any]) -> bool:
+    """It runs, and the changed setup failed on it often enough."""
+    return node.get("state") == "ready" and _preparing(node).get("state") == "failed"
 
 
 def _missing_nodes(status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
     missing = [] if _head_is_ready(nodes) else [_state_of("head node", [n for n in nodes if n.get("pool") == "head"])]
     for pool in status.get("pools") or []:
         ready, wanted = _ready(nodes, pool["name"]), pool.get("min", 0)
-        if pool["name"] != "head" and ready < wanted:
-            unready = [n for n in nodes if n.get("pool") == pool["name"] and not _is_ready(n)]
+        unready = [n for n in nodes if n.get("pool") == pool["name"] and not _is_ready(n)]
+        if pool["name"] != "head" and (ready < wanted or any(_is_taking(n) for n in unready)):
             missing.append(_state_of(f"pool {pool['name']}: {ready} of {wanted} ready", unready))
     return missing
 
@@ -86,7 +111,7 @@ def _state_of(what: str, nodes: list[dict[str, Any]]) -> str:
 
 
 def _reason(node: dict[str, Any]) -> str:
-    if node.get("state") == "ready" and not _is_ready(node):
+    if node.get("state") == "ready" and not node.get("connected", True):
         return "its agent has not dialled in again"
     return str(node.get("reason") or "")
 

@@ -120,10 +120,14 @@ class Preparation:
             self._tell(digest=plan["digest"], state="running", step=f"files {number} of {len(plan['files'])}: {name}")
             await self._place(mount)
         commands = plan.get("setup") or []
+        ran = int(self._done.get("ran", 0)) if self._done.get("begun") == plan["digest"] else 0
         for number, command in enumerate(commands, 1):
+            if number <= ran:  # it succeeded at an earlier try
+                continue
             step = f"setup {number} of {len(commands)}: {_first_line(command)}"
             self._tell(digest=plan["digest"], state="running", step=step)
             await self._command(command, plan, number)
+            self._note(begun=plan["digest"], ran=number)
         self._note(digest=plan["digest"])
 
     async def _place(self, mount: Message) -> None:

@@ -293,6 +293,7 @@ class Head:
             raise UsageError(f"this cluster is called {self.config.name!r}, the spec says {spec.cluster!r}")
         files = packed_files(spec, self.config.files if packed is None else packed, self.blobs)
         if spec_hash(spec) == spec_hash(self.config.spec) and files == self.config.files:
+            self.preparing.retry()
             return False
         fixed = ("provider_name", "ray")
         for field in fixed:

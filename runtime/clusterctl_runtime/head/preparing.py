@@ -144,6 +144,13 @@ class Preparing:
                 if node.state is NodeState.JOINING and self.is_prepared(node_id):
                     self._prepared(node_id)
 
+    def retry(self) -> None:
+        """The same spec was put in force again: ready nodes on which its setup failed try once more."""
+        for progress in self._nodes.values():
+            if progress.state == "failed":
+                progress.asked = ""
+        self.changed()
+
     def reported(self, node: Node, message: dict[str, Any]) -> None:
         """The agent says how far it is."""
         progress, digest = self._progress(node), str(message.get("digest") or "")
@@ -200,7 +207,8 @@ class Preparing:
 
     def _failed(self, node: Node, progress: Progress, error: str, output: str) -> None:
         progress.error = error
-        lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("$ ")]
+        last = output.rpartition("\n$ ")[2].splitlines()[1:]  # of the command that failed
+        lines = [line.strip() for line in last if line.strip()]
         tail = f": {' | '.join(lines[-REASON_LINES:])}" if lines else ""
         if progress.tries <= RETRIES:
             self._set(node, progress, "running", f"{error}{tail}; it is tried again")
