@@ -49,11 +49,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "nodes": Verb("clusterctl.cli.nodes", "nodes", "List nodes, with the reason for each."),
         "node": Verb("clusterctl.cli.nodes", "app", "Show or drain one node."),
         "ssh": Verb("clusterctl.cli.access", "ssh", "Open a shell on a node."),
-        "exec": Verb(
-            "clusterctl.cli.access",
-            "executing",
-            "Run a command on nodes and show what each said; ends with the first code that is not 0.",
-        ),
+        "exec": Verb("clusterctl.cli.access", "executing", "Run a command on nodes and show what each said."),
         "cp": Verb("clusterctl.cli.access", "cp", "Copy a file or a directory to or from a node."),
         "events": Verb("clusterctl.cli.events", "events", "Print the cluster's journal, with reasons."),
     },

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -53,6 +54,8 @@ class Remote:
         self._head_connection: Connection | None = None
         self._writer = GroupWriter(self._write_entries)
         self._lock = threading.Lock()
+        self._tunnel: subprocess.Popen[bytes] | None = None
+        self.new_head = False  # whether the head started from the spec that this `up` wrote
 
     # ------------------------------------------------------------ is there anything to do?
 
@@ -103,10 +106,12 @@ class Remote:
             head = next(one for one in reached if one.machine.head)
             if self._place is None:
                 raise ClusterctlError(f"the head cannot run on {head.id}: {head.trouble or 'no reason given'}")
-            with self._lock:
-                self._entries.update({o.id: _left_out(o, self._known.get(o.id, {})) for o in reached if o.trouble})
-            self._writer.flush()
-            tunnels.tunnel_port(self.cluster)
+            left_out = {o.id: _left_out(o, self._known.get(o.id, {})) for o in reached if o.trouble}
+            if left_out:
+                with self._lock:
+                    self._entries.update(left_out)
+                self._writer.flush()
+            tunnels.tunnel_port(self.cluster, self._tunnel)
             self._await_hosts(reached)
             for one in reached:
                 if one.trouble is not None:
@@ -170,8 +175,8 @@ class Remote:
             self.tell(f"the head's packages go to {reached.id} ({len(dist.archive) / 2**20:.1f} MiB, {how})")
             request = {**hosts.owner, "do": "place_dist", "dist": dist.name, "requirements": list(dist.requirements)}
             connection.ask(request, dist.archive, timeout=1200)
-        running = "head" in facts["kept"] and facts["head_config"]
-        if not running:
+        self.new_head = not facts["head_config"]
+        if self.new_head or "head" not in facts["kept"]:
             self.tell(f"starting the head of cluster {self.cluster.name} on {reached.id}")
         addresses = self._addresses(reached)
         connection.ask({**hosts.owner, "do": "place_files", "files": self._first_files(addresses), "keep": True})
@@ -179,6 +184,7 @@ class Remote:
         request = {**hosts.owner, "do": "install", "bundle": self.bundle.digest, "head": dist.name}
         replaced = connection.ask(request, blob)["replaced"]
         facts["bundles"].append(self.bundle.name)
+        self._tunnel = tunnels.begin(self.cluster)
         wait = {"do": "wait_head", "seconds": HEAD_SECONDS, "not_pid": replaced}
         answer = connection.ask(wait, timeout=HEAD_SECONDS + 10)
         if "head" not in answer:

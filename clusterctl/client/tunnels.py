@@ -16,12 +16,18 @@ START_SECONDS = 30.0
 PROGRAM = "clusterctl.client.tunnel"
 
 
-def tunnel_port(cluster: Cluster) -> int:
-    """The local port of the tunnel, which is started when it does not run. Raises Unreachable."""
+def begin(cluster: Cluster) -> subprocess.Popen[bytes] | None:
+    """Starts a tunnel unless one runs, and does not wait for it."""
+    return None if _living(cluster.directory) else start(cluster)
+
+
+def tunnel_port(cluster: Cluster, process: subprocess.Popen[bytes] | None = None) -> int:
+    """The local port of the tunnel, which is started when it does not run. `process` is one that was begun already. Raises
+    Unreachable."""
     found = _living(cluster.directory)
     if found:
         return found
-    process = start(cluster)
+    process = process or start(cluster)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         found = _living(cluster.directory)

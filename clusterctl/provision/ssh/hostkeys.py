@@ -50,6 +50,7 @@ class Trust:
                     f"its host key {shown} is not the one pinned in the spec ({target.host_key}): somebody may be in "
                     "between; ask who runs the host before you change `host_key`"
                 )
+            self._note_pinned(target, key)
             return
         name = _name(target)
         with self._lock:
@@ -71,6 +72,13 @@ class Trust:
                 )
             self._remember(name, key)
         self._tell(f"WARNING: host {target.given} was never seen before; its key {shown} is trusted from now on")
+
+    def _note_pinned(self, target: Target, key: paramiko.PKey) -> None:
+        """For `clusterctl ssh`: OpenSSH knows keys, not fingerprints."""
+        with self._lock:
+            known = [keys.lookup(_name(target)) or {} for _, keys in self._known]
+            if not any(other.asbytes() == key.asbytes() for found in known for other in found.values()):
+                self._remember(_name(target), key)
 
     def _remember(self, name: str, key: paramiko.PKey) -> None:
         line = f"{name} {key.get_name()} {key.get_base64()}\n"

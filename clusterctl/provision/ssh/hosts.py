@@ -18,7 +18,7 @@ from typing import Any
 from clusterctl.provision.ssh.connection import Connection, HostTrouble, connect
 from clusterctl.provision.ssh.hostkeys import Trust
 from clusterctl.provision.ssh.inventory import Machine
-from clusterctl.provision.ssh.target import Config
+from clusterctl.provision.ssh.target import Config, Target
 
 AT_ONCE = 64
 SKEW_SECONDS = 120.0
@@ -94,9 +94,12 @@ class Hosts:
         self._trust = Trust(host_keys, home / "known_hosts", tell)
         self._engine_python = engine_python
 
+    def target(self, machine: Machine) -> Target:
+        return self._config.target(machine.login)
+
     def connect(self, machine: Machine) -> Connection:
         """Raises HostTrouble."""
-        return connect(self._config.target(machine.login), self._trust)
+        return connect(self.target(machine), self._trust)
 
     def each(self, work: Callable[[Machine], Any], machines: Iterable[Machine] | None = None) -> list[Any]:
         """`work` for every machine, 64 at once; results in their order."""

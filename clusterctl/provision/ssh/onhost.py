@@ -9,6 +9,7 @@ directory, `~/.clusterctl-host`, and belongs to the cluster named in its `owner.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -198,9 +199,12 @@ def place_files(request: Json, blob: bytes) -> Json:
 
 
 def own(request: Json) -> None:
-    """Claims the host for a cluster: the first one gets it, for good, until it takes it down."""
+    """Claims the host for a cluster: the first one gets it, for good, until it takes it down. Nobody else installs or removes
+    until this program has ended."""
     ROOT.mkdir(mode=0o700, exist_ok=True)
     ROOT.chmod(0o700)
+    if not lock_root():
+        raise Refused("the cluster was taken down on it at this moment: run `clusterctl up` again")
     body = json.dumps({"uid": request["uid"], "cluster": request["cluster"], "since": time.time()})
     path, part = ROOT / "owner.json", ROOT / f".owner.{os.getpid()}"
     write(part, body.encode())
@@ -213,6 +217,16 @@ def own(request: Json) -> None:
             f"it belongs to cluster {owner.get('cluster')!r} ({str(owner.get('uid'))[:8]}): take that one down first "
             f"(`clusterctl down {owner.get('cluster')}`), or remove {ROOT} there when it is long gone"
         )
+
+
+def lock_root() -> bool:
+    """Holds the lock of the directory until this program ends; false when it was removed while this waited."""
+    descriptor = os.open(ROOT, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        return os.fstat(descriptor).st_ino == ROOT.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 # ---------------------------------------------------------------- daemons, at boot and now
@@ -298,6 +312,8 @@ def remove(request: Json, blob: bytes) -> Json:
     if owner is not None and owner.get("uid") != uid:
         return {"found": False, "left": []}
     found = ROOT.exists()
+    if found:
+        lock_root()  # an `up` that was killed may still be at work here
     if Path(f"/etc/systemd/system/{unit(uid)}").exists():
         sudo("systemctl", "disable", "--now", unit(uid))
         sudo("rm", "-f", f"/etc/systemd/system/{unit(uid)}")

@@ -1,0 +1,251 @@
+"""Getting to a node as a person does: a shell, a command, a copy. By the way that its provider has.
+
+ssh      OpenSSH or paramiko to the node's host, with the logins of the spec
+local    a process of this machine, in the node's directory
+docker   `docker exec` and `docker cp`
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clusterctl.client.api import Api
+from clusterctl.client.registry import Cluster
+from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+
+if TYPE_CHECKING:
+    from clusterctl.provision.ssh.hosts import Hosts
+    from clusterctl.provision.ssh.inventory import Machine
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command on a node left."""
+
+    node: str
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Access(Protocol):
+    """One node."""
+
+    def shell_argv(self) -> list[str]:
+        """What to run here to have a shell there."""
+        ...
+
+    def run(self, argv: Sequence[str]) -> Ran: ...
+
+    def put(self, source: Path, target: str) -> None: ...
+
+    def get(self, source: str, target: Path) -> None: ...
+
+
+def nodes_of(cluster: Cluster, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The nodes of these names, or all that are ready. Raises NotFound."""
+    with Api.of(cluster) as api:
+        nodes = api.get("/api/v1/nodes")["nodes"]
+    if not names:
+        return [node for node in nodes if node["state"] in ("ready", "draining", "joining")]
+    known = {node["id"]: node for node in nodes}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise NotFound(f"no node {missing[0]!r} in cluster {cluster.name}: it has {', '.join(known) or 'none'}")
+    return [known[name] for name in names]
+
+
+def access(cluster: Cluster, node: dict[str, Any]) -> Access:
+    """The way to a node. Raises ClusterctlError where its provider has none."""
+    if cluster.provider == "ssh":
+        return SshAccess(cluster, node)
+    if cluster.provider in ("local", "fake"):
+        return LocalAccess(cluster, node)
+    if cluster.provider == "docker":
+        return DockerAccess(node)
+    raise ClusterctlError(f"nodes of provider {cluster.provider!r} cannot be logged in to from here yet")
+
+
+class LocalAccess:
+    """Nodes are processes of this machine: a command beside them, in the node's own directory."""
+
+    def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
+        found = sorted((cluster.provider_dir / "nodes").glob(f"*{node['instance_id'].rpartition('-')[2]}*"))
+        self._node = node["id"]
+        self._directory = found[0] if found else cluster.provider_dir
+        self._env = {**os.environ, "CLUSTERCTL_NODE_ID": node["id"], "CLUSTERCTL_CLUSTER": cluster.name}
+
+    def shell_argv(self) -> list[str]:
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        return ["env", "-C", str(self._directory), f"CLUSTERCTL_NODE_ID={self._node}", shell]
+
+    def run(self, argv: Sequence[str]) -> Ran:
+        try:
+            done = subprocess.run(list(argv), cwd=self._directory, env=self._env, capture_output=True, text=True)
+        except OSError as error:
+            return Ran(self._node, 127, "", f"{argv[0]}: {error.strerror}\n")
+        return Ran(self._node, _code(done.returncode), done.stdout, done.stderr)
+
+    def put(self, source: Path, target: str) -> None:
+        _copy(source, self._directory / target)
+
+    def get(self, source: str, target: Path) -> None:
+        _copy(self._directory / source, target)
+
+
+class DockerAccess:
+    """Nodes are containers; the docker command finds the engine as the provider does."""
+
+    def __init__(self, node: dict[str, Any]) -> None:
+        self._node, self._container = node["id"], node["instance_id"]
+
+    def shell_argv(self) -> list[str]:
+        return ["docker", "exec", "-it", self._container, "sh", "-c", "exec $(command -v bash || command -v sh)"]
+
+    def run(self, argv: Sequence[str]) -> Ran:
+        done = subprocess.run(["docker", "exec", self._container, *argv], capture_output=True, text=True)
+        return Ran(self._node, _code(done.returncode), done.stdout, done.stderr)
+
+    def put(self, source: Path, target: str) -> None:
+        self._copy(str(source), f"{self._container}:{target}")
+
+    def get(self, source: str, target: Path) -> None:
+        self._copy(f"{self._container}:{source}", str(target))
+
+    def _copy(self, source: str, target: str) -> None:
+        done = subprocess.run(["docker", "cp", source, target], capture_output=True, text=True)
+        if done.returncode:
+            raise ClusterctlError(f"docker cp {source} {target}: {done.stderr.strip()}")
+
+
+class SshAccess:
+    """Nodes are claims on hosts: the host is logged in to with the spec's logins and host keys."""
+
+    def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
+        from clusterctl.client.machines import open_hosts
+
+        self._node = node["id"]
+        self._home = cluster.directory.parent.parent
+        self._hosts: Hosts = open_hosts(cluster.directory, lambda text: print(text))
+        self._machine = _machine_of(cluster, node["id"], self._hosts.machines)
+
+    def shell_argv(self) -> list[str]:
+        target = self._hosts.target(self._machine)
+        known = f"{Path('~/.ssh/known_hosts').expanduser()} {self._home / 'known_hosts'}"
+        argv = ["ssh", "-p", str(target.port), "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"]
+        for key in target.keys:
+            argv += ["-i", key]
+        if target.jumps:
+            argv += ["-J", ",".join(f"{hop.user}@{hop.host}:{hop.port}" for hop in target.jumps)]
+        return [*argv, f"{target.user}@{target.host}"]
+
+    def run(self, argv: Sequence[str]) -> Ran:
+        connection = self._hosts.connect(self._machine)
+        try:
+            done = connection.run(shlex.join(argv))
+        finally:
+            connection.close()
+        return Ran(self._node, done.code, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def put(self, source: Path, target: str) -> None:
+        self._with_files(lambda files: _put(files, source, target))
+
+    def get(self, source: str, target: Path) -> None:
+        self._with_files(lambda files: _get(files, source, target))
+
+    def _with_files(self, work: Any) -> None:
+        import paramiko
+
+        connection = self._hosts.connect(self._machine)
+        try:
+            files = paramiko.SFTPClient.from_transport(connection.transport)
+            assert files is not None
+            work(files)
+        except (OSError, paramiko.SSHException) as error:
+            raise ClusterctlError(f"copying with host {self._machine.id} failed: {error}") from error
+        finally:
+            connection.close()
+
+
+def _machine_of(cluster: Cluster, node_id: str, machines: Sequence[Machine]) -> Machine:
+    with Api.of(cluster) as api:
+        hosts = api.get("/api/v1/hosts")["hosts"]
+    for host in hosts:
+        if node_id in host["nodes"]:
+            return next(machine for machine in machines if machine.id == host["id"])
+    raise NotFound(f"node {node_id} is on no host at this moment: `clusterctl nodes` shows what it is doing")
+
+
+def _put(files: Any, source: Path, target: str) -> None:
+    """A file or a whole directory; as with cp, a directory that exists is copied into."""
+    if not source.exists():
+        raise UsageError(f"{source} is not there")
+    try:
+        if stat.S_ISDIR(files.stat(target).st_mode):
+            target = str(PurePosixPath(target) / source.name)
+    except FileNotFoundError:
+        pass  # then it is the name of the copy
+    if source.is_file():
+        files.put(str(source), target)
+        files.chmod(target, source.stat().st_mode & 0o777)
+        return
+    _make_directory(files, target)
+    for path in sorted(source.rglob("*")):
+        place = str(PurePosixPath(target) / path.relative_to(source).as_posix())
+        if path.is_dir():
+            _make_directory(files, place)
+        elif path.is_file():
+            files.put(str(path), place)
+            files.chmod(place, path.stat().st_mode & 0o777)
+
+
+def _make_directory(files: Any, path: str) -> None:
+    try:
+        files.mkdir(path)
+    except OSError:
+        files.listdir(path)  # raises unless it is there
+
+
+def _get(files: Any, source: str, target: Path) -> None:
+    """Regular files and directories only. Names come from the node: none of them may lead out of `target`."""
+    if target.is_dir():
+        target = target / PurePosixPath(source).name
+    if not stat.S_ISDIR(files.stat(source).st_mode):
+        files.get(source, str(target))
+        return
+    target.mkdir(exist_ok=True)
+    _get_into(files, source, target)
+
+
+def _get_into(files: Any, source: str, target: Path) -> None:
+    for entry in files.listdir_attr(source):
+        if "/" in entry.filename or entry.filename in (".", ".."):
+            continue
+        inside = target / entry.filename
+        if stat.S_ISDIR(entry.st_mode or 0):
+            inside.mkdir(exist_ok=True)
+            _get_into(files, f"{source}/{entry.filename}", inside)
+        elif stat.S_ISREG(entry.st_mode or 0):
+            files.get(f"{source}/{entry.filename}", str(inside))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise UsageError(f"{source} is not there")
+    if source.is_dir():
+        shutil.copytree(source, target / source.name if target.is_dir() else target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
+
+
+def _code(code: int) -> int:
+    """128+N for a program that signal N ended."""
+    return 128 - code if code < 0 else code

@@ -1,0 +1,192 @@
+"""Hosts that cannot be used are named with their fix, and the rest goes on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from clusterctl.client.registry import read_json
+from tests.ssh.cluster import ROOT, SshCluster, traces
+from tests.support.cluster import wait_until
+from tests.support.ssh_hosts import SshHost
+
+
+class Impostor:
+    """An SSH server with a key of its own, which counts what it is told after the key exchange."""
+
+    def __init__(self) -> None:
+        self.key = paramiko.RSAKey.generate(2048)
+        self.asked: list[str] = []
+        self._sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self._sock.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        impostor = self
+
+        class Server(paramiko.ServerInterface):
+            def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+                impostor.asked.append(username)
+                return paramiko.AUTH_SUCCESSFUL
+
+            def get_allowed_auths(self, username: str) -> str:
+                impostor.asked.append(username)
+                return "publickey"
+
+        while True:
+            try:
+                client, _ = self._sock.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(client)
+            transport.add_server_key(self.key)
+            transport.start_server(event=threading.Event(), server=Server())
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def impostor() -> Iterator[Impostor]:
+    made = Impostor()
+    yield made
+    made.close()
+
+
+def test_bad_hosts_are_named_with_their_fix_and_the_rest_goes_on(
+    cluster: SshCluster, hosts: list[SshHost], impostor: Impostor
+) -> None:
+    """Unreachable, no SSH server, no Python, an unknown key, a wrong name: none of them stops the two good hosts."""
+    known = cluster.user_home / ".ssh" / "known_hosts"
+    hosts[2].run("chmod", "0", "/usr/bin/python3.11")
+    wrong_key = f"[127.0.0.1]:{impostor.port} {hosts[0].host_key}\n"
+    known.write_text(known.read_text() + wrong_key)
+    good = [hosts[0].address, hosts[1].address]
+    bad = [f"{hosts[1].address}:23", f"127.0.0.1:{impostor.port}", "no-such-host.invalid", hosts[2].address]
+    cluster.write([*good, *(f'"{entry}"' for entry in bad)], low=2)
+    try:
+        said = cluster.cli("up", str(cluster.spec), "-y").stderr
+    finally:
+        hosts[2].run("chmod", "755", "/usr/bin/python3.11")
+    lines = {line.split()[1]: line for line in said.splitlines() if "is left out" in line}
+    assert set(lines) == {
+        f"{hosts[1].address}:23",
+        f"127.0.0.1:{impostor.port}",
+        "no-such-host.invalid",
+        hosts[2].address,
+    }
+    assert "refuses connections" in lines[f"{hosts[1].address}:23"]
+    assert "apt install python3" in lines[hosts[2].address]
+    assert "is not known" in lines["no-such-host.invalid"]
+    assert "CHANGED" in lines[f"127.0.0.1:{impostor.port}"] or "is not known" in lines[f"127.0.0.1:{impostor.port}"]
+    assert impostor.asked == []  # not even a user's name
+    assert len(cluster.ready_nodes()) == 2
+    assert cluster.api_hosts()[hosts[2].address]["reason"]
+
+    cluster.cli("up", str(cluster.spec), "-y")  # mended meanwhile
+    assert cluster.api_hosts()[hosts[2].address]["connected"]
+
+
+def test_a_min_that_the_good_hosts_cannot_reach_fails_with_the_reason(
+    cluster: SshCluster, hosts: list[SshHost]
+) -> None:
+    cluster.write([hosts[0].address, f'"{hosts[1].address}:23"'], low=2)
+    done = cluster.cli("up", str(cluster.spec), "-y", code=1)
+    assert "pool cpu needs 2 hosts" in done.stderr and "refuses connections" in done.stderr
+    assert len(cluster.ready_nodes()) == 1
+
+
+def test_an_unknown_key_is_refused_until_it_is_pinned_or_accepted(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    from clusterctl.provision.ssh.hostkeys import fingerprint
+
+    (cluster.user_home / ".ssh" / "known_hosts").write_text("")
+    cluster.write([hosts[0].address])
+    done = cluster.cli("up", str(cluster.spec), "-y", code=1)
+    key = paramiko.Ed25519Key(data=paramiko.message.Message(_decoded(hosts[0].host_key)).asbytes())
+    assert fingerprint(key) in done.stderr and "host_key" in done.stderr
+    assert traces(hosts[0]) == []
+
+    cluster.write([f'{{host: {hosts[0].address}, host_key: "SHA256:{"A" * 43}"}}'])
+    assert "pinned" in cluster.cli("up", str(cluster.spec), "-y", code=1).stderr
+    assert traces(hosts[0]) == []
+
+    cluster.write([f'{{host: {hosts[0].address}, host_key: "{fingerprint(key)}"}}'])
+    cluster.up()
+
+
+def test_accept_new_says_so_loudly_and_remembers(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    (cluster.user_home / ".ssh" / "known_hosts").write_text("")
+    cluster.write([hosts[0].address], auth=", host_keys: accept-new")
+    assert "WARNING" in cluster.cli("up", str(cluster.spec), "-y").stderr
+    assert hosts[0].address in (cluster.home / "known_hosts").read_text()
+    assert "WARNING" not in cluster.cli("up", str(cluster.spec), "-y").stderr
+
+
+def test_a_host_of_another_cluster_is_refused_and_left_alone(
+    cluster: SshCluster, hosts: list[SshHost], tmp_path: Path
+) -> None:
+    cluster.up()
+    (tmp_path / "other").mkdir()
+    other = SshCluster(tmp_path / "other", hosts, name="other")
+    try:
+        done = other.cli("up", str(other.spec), "-y", code=1)
+        assert "belongs to cluster 'demo'" in done.stderr
+        other.cli("down", "other", "-y")
+    finally:
+        other.home.joinpath("clusters").exists()
+    assert cluster.status()["state"] == "ready" and all(h["connected"] for h in cluster.api_hosts().values())
+
+
+def test_a_half_installed_host_is_cleaned_by_down(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    process = cluster.start("up", str(cluster.spec), "-y")
+    wait_until(
+        lambda: "owner.json" in hosts[0].run("sh", "-c", f"ls {ROOT} 2>/dev/null; true"),
+        60,
+        "the host is being installed",
+    )
+    process.kill()
+    process.communicate()
+    cluster.down()
+    assert [traces(host) for host in hosts] == [[], [], []]
+
+
+def test_down_names_a_silent_host_and_finishes_when_it_is_back(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    cluster.up()
+    hosts[2].stop()
+    try:
+        done = cluster.cli("down", "demo", "-y", code=1)
+        assert hosts[2].address in done.stderr
+    finally:
+        hosts[2].start()
+    assert traces(hosts[0]) == [] == traces(hosts[1])
+    from tests.support.ssh_hosts import wait_for_sshd
+
+    wait_for_sshd([hosts[2]])
+    cluster.down()
+    assert traces(hosts[2]) == []
+
+
+def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    cluster.write(low=2)
+    cluster.up()
+    said = cluster.cli("exec", "cpu-1", "cpu-2", "--", "sh", "-c", 'echo "it\'s"; exit 3', code=3).stdout
+    assert said.count("it's") == 2 and "cpu-1: " in said and "ended with 3" in said
+    (cluster.directory / "here").write_text("content")
+    cluster.cli("cp", "here", "cpu-1:there")
+    cluster.cli("cp", "cpu-1:there", "back")
+    assert (cluster.directory / "back").read_text() == "content"
+    assert read_json(cluster.place / "tunnel.json")["port"]
+    answer = json.loads(cluster.cli("exec", "--all", "--json", "--", "hostname").stdout)
+    assert {ran["node"] for ran in answer["nodes"]} == {"head-1", "cpu-1", "cpu-2"}
+
+
+def _decoded(host_key: str) -> bytes:
+    import base64
+
+    return base64.b64decode(host_key.split()[1])
