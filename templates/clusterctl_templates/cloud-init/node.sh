@@ -119,7 +119,7 @@ def main():
     os.makedirs(STATE, mode=0o700, exist_ok=True)
     document = read_document(sys.argv[1])
     boot = document["boot"]
-    until = time.monotonic() + float(boot.get("orphan_timeout") or 900)
+    until = time.monotonic() + float(boot.get("orphan_timeout", 900))
     try:
         node_id, generation, secret = who_am_i(document["nodes"], until)
         boot.update(node_id=node_id, generation=generation, join_token=secret)
