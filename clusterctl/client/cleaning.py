@@ -27,7 +27,7 @@ def collect_strays(registry: Registry, *, dry_run: bool) -> list[Stray]:
 
     owned = {cluster.uid for cluster in registry.all()} | uids_in_use()
     with tempfile.TemporaryDirectory(prefix="clusterctl-gc-") as scratch:
-        specs = _provider_specs(registry)
+        specs = provider_specs(registry)
 
         def open_provider(name: str, cluster: str, uid: str) -> Any:
             return _open(specs[name], cluster, uid, scratch)
@@ -67,7 +67,7 @@ def _uid_in(directory: Path) -> str:
     return ""
 
 
-def _provider_specs(registry: Registry) -> dict[str, dict[str, Any]]:
+def provider_specs(registry: Registry) -> dict[str, dict[str, Any]]:
     """Provider name -> a spec that names it alone, with the settings of a cluster known here."""
     specs: dict[str, dict[str, Any]] = {"local": {"provider": "local"}}
     for cluster in registry.all():
@@ -76,7 +76,24 @@ def _provider_specs(registry: Registry) -> dict[str, dict[str, Any]]:
         names = [provider] if isinstance(provider, str) else [k for k, v in (provider or {}).items() if v is not None]
         for name in names:
             specs.setdefault(name, {"provider": provider, "auth": spec.get("auth") or {}})
+    if "docker" not in specs and _docker_answers():
+        specs["docker"] = {"provider": "docker"}
     return specs
+
+
+def _docker_answers() -> bool:
+    """Whether there is an engine on which a home that is gone may have left something."""
+    from clusterctl_providers import ProviderUnavailable, make_provider
+    from clusterctl_providers.base import ProviderContext
+
+    try:
+        provider = make_provider("docker", ProviderContext("", "", ""))
+    except ProviderUnavailable:
+        return False
+    try:
+        return all(scope.complete for scope in provider.list())
+    finally:
+        provider.close()
 
 
 def _open(spec: dict[str, Any], cluster: str, uid: str, scratch: str) -> Any:

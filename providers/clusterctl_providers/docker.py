@@ -37,7 +37,7 @@ from clusterctl_providers.base import (
     PoolRequest,
     ProviderContext,
 )
-from clusterctl_providers.docker_client import TROUBLE, Engine, open_engine, translated
+from clusterctl_providers.docker_client import LABEL_MAKER, TROUBLE, Engine, maker, open_engine, translated
 from clusterctl_providers.docker_container import container_name, creation, seed
 from clusterctl_providers.docker_gpus import choose_gpus
 from clusterctl_providers.docker_images import Images
@@ -163,11 +163,12 @@ class DockerProvider:
         ]
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
-        """Also those of which only a network is left."""
+        """Those that this user made from this machine, also where only a network is left."""
         found: dict[str, tuple[str, int]] = {}
+        mine = {"label": [TAG_UID, f"{LABEL_MAKER}={maker()}"]}
         try:
-            containers = self._everyones()
-            networks = self._engine.api.networks(filters={"label": TAG_UID})
+            containers = self._engine.api.containers(all=True, filters=mine)
+            networks = self._engine.api.networks(filters=mine)
         except TROUBLE as error:
             raise translated(error, "looking for clusters on the Docker engine") from error
         for thing, count in [*((c, 1) for c in containers), *((n, 0) for n in networks)]:

@@ -14,7 +14,7 @@ from docker.types import DeviceRequest, LogConfig
 
 from clusterctl.core.errors import BadRequest
 from clusterctl_providers.base import CreateRequest, ProviderContext
-from clusterctl_providers.docker_client import Engine
+from clusterctl_providers.docker_client import LABEL_MAKER, Engine, maker
 from clusterctl_providers.docker_images import Image
 from clusterctl_providers.docker_mounts import binds
 from clusterctl_providers.docker_network import Network
@@ -65,7 +65,7 @@ def creation(
         extra_hosts={"host.docker.internal": "host-gateway"} if engine.is_desktop else None,
         log_config=LogConfig(type=LogConfig.types.JSON, config={"max-size": "5m", "max-file": "2"}),
     )
-    labels = dict(request.tags)
+    labels = {**request.tags, LABEL_MAKER: maker()}
     if gpus:
         labels[LABEL_GPUS] = ",".join(gpus)
     return {

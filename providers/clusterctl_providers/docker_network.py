@@ -15,7 +15,7 @@ from docker.errors import APIError, NotFound
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, ProviderContext
-from clusterctl_providers.docker_client import TROUBLE, Engine, translated
+from clusterctl_providers.docker_client import LABEL_MAKER, TROUBLE, Engine, maker, translated
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ def ensure_network(engine: Engine, context: ProviderContext) -> Network:
             found = _own(engine, context.uid)
             made = found[0]["Id"] if found else _make(engine, context)
         return _network(engine.api.inspect_network(made))
-    except NotFound as error:
+    except TROUBLE as error:
+        if not (named and isinstance(error, NotFound)):
+            raise translated(error, f"making the network of cluster {context.cluster}") from error
         raise BadRequest(
             f"there is no Docker network {named!r}: make it (docker network create {named}), or leave "
             "provider.docker.network out and the cluster makes its own"
         ) from error
-    except TROUBLE as error:
-        raise translated(error, f"making the network of cluster {context.cluster}") from error
 
 
 def remove_network(engine: Engine, context: ProviderContext) -> None:
@@ -91,7 +91,7 @@ def _own(engine: Engine, uid: str) -> list[Mapping[str, Any]]:
 
 
 def _make(engine: Engine, context: ProviderContext) -> str:
-    labels = {TAG_CLUSTER: context.cluster, TAG_UID: context.uid}
+    labels = {TAG_CLUSTER: context.cluster, TAG_UID: context.uid, LABEL_MAKER: maker()}
     try:
         return engine.api.create_network(network_name(context), driver="bridge", labels=labels, check_duplicate=True)[
             "Id"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.base import HasConsole, HasDoctor, Provider, ProviderContext
+from clusterctl_providers.base import HasClusters, HasConsole, HasDoctor, Provider, ProviderContext
 from clusterctl_providers.docker import DockerProvider
 from docker.context import ContextAPI
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError
 from clusterctl.core.model import Instance
+from clusterctl.provision.gc import collect
 from tests.docker.world import DockerWorld
 from tests.support.cluster import wait_until
 from tests.support.docker_engine import DockerEngine
@@ -177,3 +180,36 @@ def test_the_console_shows_why_a_node_ended(world: DockerWorld) -> None:
     assert gone and "Exited (1)" in gone.detail
     assert "upside down" in provider.console_log(made.id)
     assert all(ok for _, ok, _ in provider.doctor())
+
+
+def test_gc_ends_what_nobody_owns_and_a_network_that_was_left_alone(
+    world: DockerWorld, docker_engine: DockerEngine
+) -> None:
+    left, lonely, kept = world.uid, str(uuid.uuid4()), str(uuid.uuid4())
+    for uid in (left, lonely, kept):
+        world.create(world.provider(uid), "cpu-1", uid=uid)
+    provider = world.provider(lonely)
+    provider.terminate(list(world.living(provider)))
+    world.none_left(provider)
+    strays = collect(
+        {"docker": world.provider("")},
+        lambda name, cluster, uid: world.provider(uid),
+        lambda uid: uid not in (left, lonely),
+        time.time(),
+        dry_run=False,
+    )
+    assert [(stray.uid, len(stray.instance_ids), stray.removed) for stray in strays] == [(left, 1, True)]
+    networks = docker_engine.client.networks.list(filters={"label": "clusterctl-uid"})
+    uids = {network.attrs["Labels"]["clusterctl-uid"] for network in networks}
+    assert kept in uids and not uids & {left, lonely}
+
+
+def test_what_another_user_made_on_the_same_engine_is_not_gcs_to_find(
+    world: DockerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = world.provider()
+    assert isinstance(provider, HasClusters)
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    world.create(provider, "cpu-1")
+    monkeypatch.undo()
+    assert world.uid not in {uid for _, uid, _ in provider.find_clusters()}

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from clusterctl_providers.base import HasLeftovers, Provider
+from clusterctl_providers.base import TAG_UID, Provider
 
 from clusterctl.core.errors import BadRequest
 from tests.contract.worlds import World
-from tests.support.docker_engine import DockerEngine, base_image, client_of
+from tests.support.docker_engine import DockerEngine, base_image, client_of, remove_labelled
 
 SLEEPER = ["python3", "-S", "-c", "import time; time.sleep(600)"]
 
@@ -37,12 +37,15 @@ class DockerWorld(World):
     def half_blind(self) -> Iterator[Provider]:
         yield self.open({**self.settings(), "host": "unix:///nowhere/docker.sock"})
 
+    def open(self, settings: dict[str, Any], uid: str = "") -> Provider:
+        self._uids.add(uid or self.uid)
+        return super().open(settings, uid)
+
     def close(self) -> None:
-        uids = set(self._uids)
-        super().close()
-        for uid in uids:
-            provider = self.provider(uid)
-            assert isinstance(provider, HasLeftovers)
-            assert provider.sweep() == []
-            provider.close()
-        self.client.close()
+        uids = self._uids - {""}
+        try:
+            super().close()
+        finally:
+            for uid in uids:
+                remove_labelled(self.client, f"{TAG_UID}={uid}")
+            self.client.close()
