@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, Refused, Unreachable, UsageError
@@ -217,7 +217,7 @@ class Api:
         assert connection.sock is not None
         connection.sock.settimeout(timeout)
         wanted = {k: v for k, v in (query or {}).items() if v is not None and v is not False and v != ""}
-        target = f"{path}?{urlencode(wanted)}" if wanted else path
+        target = quote(path, safe="/:") + (f"?{urlencode(wanted)}" if wanted else "")  # ids come from the user
         headers = {"Authorization": f"Bearer {self._token}"}
         if data is not None:
             headers["Content-Type"] = kind

@@ -84,4 +84,6 @@ def _fault(error: dict[str, object]) -> str:
     location = error.get("loc")
     place = ".".join(str(part) for part in location if part != "body") if isinstance(location, tuple) else ""
     message = str(error.get("msg", "")).removeprefix("Value error, ")
+    if error.get("type") == "extra_forbidden":
+        message = f"this head (clusterctl {__version__}) does not know this field; clients of other versions may"
     return f"{place}: {message}" if place else message

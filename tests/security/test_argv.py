@@ -1,0 +1,168 @@
+"""User text never meets a shell: whatever is in a command, an environment or a name arrives as it was written."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from clusterctl.provision.ssh import connection as ssh
+from clusterctl.provision.ssh.hostkeys import Trust, fingerprint
+from clusterctl.provision.ssh.target import Target
+from tests.security.knocking import Api
+
+TELL = (
+    "import json, os, sys; print(json.dumps({'argv': [os.fsencode(a).hex() for a in sys.argv[1:]],"
+    " 'env': {k.hex(): v.hex() for k, v in os.environb.items() if k.startswith(b'T_')}}))"
+)
+EVIL = [
+    "$(id)",
+    "`id`",
+    "; rm -rf /",
+    "' \" \\",
+    "{{7*7}}",
+    "${IFS}",
+    "a\nb",
+    "--flag",
+    "",
+    " ",
+    "%s%n",
+    "\x1b]52;c;x\x07",
+    "*",
+    "~",
+]
+words = st.one_of(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30), st.sampled_from(EVIL)
+)
+names = st.text(st.characters(exclude_characters="\0=", exclude_categories=["Cs"]), max_size=12).map("T_".__add__)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(words, max_size=5), st.dictionaries(names, words, max_size=4), words)
+@example(EVIL, {"T_" + text: text for text in EVIL if "=" not in text}, "$(touch /tmp/x)")
+def test_any_text_arrives_unchanged_in_a_job(cluster: Any, argv: list[str], env: dict[str, str], name: str) -> None:
+    api = Api(cluster)
+    job = api.run(argv=[sys.executable, "-c", TELL, *argv], env=env, name=name, engine=False)
+    assert job["state"] == "succeeded", job
+    if name:
+        assert job["name"] == name
+    told = json.loads(api.log(job["id"]))
+    assert told["argv"] == [word.encode().hex() for word in argv]
+    assert told["env"] == {key.encode().hex(): value.encode().hex() for key, value in env.items()}
+
+
+@pytest.mark.parametrize("bad", [{"argv": ["a\0b"]}, {"env": {"A\0": "x"}}, {"env": {"": "x"}}, {"env": {"A=B": "x"}}])
+def test_what_no_program_can_be_given_is_refused_with_a_sentence(api: Api, bad: dict[str, Any]) -> None:
+    answer = api.post("/api/v1/jobs", {"argv": ["true"], **bad})
+    assert answer.status == 422 and len(answer.message) > 30
+
+
+class Sshd(paramiko.ServerInterface):
+    """An SSH server on loopback that hands every command to a shell, as sshd does."""
+
+    def __init__(self) -> None:
+        self.host_key = paramiko.RSAKey.generate(2048)
+        self.commands: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(connection)
+            transport.add_server_key(self.host_key)
+            transport.start_server(server=self)
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.commands.append(command.decode())
+        threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
+        return True
+
+    def _run(self, channel: paramiko.Channel, command: str) -> None:
+        data = b"".join(iter(lambda: channel.recv(1 << 16), b""))
+        done = subprocess.run(["/bin/sh", "-c", command], input=data, capture_output=True)
+        channel.sendall(done.stdout)
+        channel.sendall_stderr(done.stderr)
+        channel.send_exit_status(done.returncode)
+        channel.close()
+
+
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    server = Sshd()
+    yield server
+    server.close()
+
+
+ECHO = b"""
+import json, sys
+size = int(sys.stdin.buffer.readline())
+request = json.loads(sys.stdin.buffer.read(size))
+blob = sys.stdin.buffer.read(request.pop("blob_size"))
+print(json.dumps({"ok": True, "request": request, "blob": blob.hex()}))
+"""
+
+
+def test_any_text_arrives_unchanged_over_ssh_and_none_of_it_is_in_the_command(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(key))
+    monkeypatch.setattr(ssh, "_program", lambda: ECHO)
+    target = Target("host", "127.0.0.1", sshd.port, "user", (str(key),), (), fingerprint(sshd.host_key), False)
+    connection = ssh.connect(target, Trust("known_hosts", tmp_path / "known", lambda _: None))
+    values = st.recursive(
+        words, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6
+    )
+
+    @settings(max_examples=12, deadline=None)
+    @given(st.dictionaries(words.map("x".__add__), values, max_size=3), st.binary(max_size=200))
+    @example({"xevil": EVIL}, b"\0\n'")
+    def echo(request: dict[str, Any], blob: bytes) -> None:
+        answer = connection.ask(request, blob)
+        assert (answer["request"], answer["blob"]) == (request, blob.hex())
+
+    try:
+        echo()
+    finally:
+        connection.close()
+    assert len(set(sshd.commands)) == 1
+
+
+def test_an_impostor_with_another_host_key_hears_nothing_but_its_own_name(sshd: Sshd, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(key))
+    pinned = fingerprint(paramiko.RSAKey.generate(2048))
+    target = Target("host", "127.0.0.1", sshd.port, "user", (str(key),), (), pinned, False)
+    with pytest.raises(ssh.HostTrouble, match="not the one pinned"):
+        ssh.connect(target, Trust("accept-new", tmp_path / "known", lambda _: None))
+    with pytest.raises(ssh.HostTrouble, match="is not known"):
+        unpinned = Target("host", "127.0.0.1", sshd.port, "user", (str(key),), (), "", False)
+        ssh.connect(unpinned, Trust("known_hosts", tmp_path / "known", lambda _: None))
+    assert sshd.commands == []
