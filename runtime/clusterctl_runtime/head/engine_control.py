@@ -48,6 +48,7 @@ class EngineControl:
             write_private(self._token_path, mint_token())
         self._client: EngineClient | None = None
         self._address = ""
+        self._session = ""  # of Ray's head: another one is another Ray cluster
         self._head_failures = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lent: dict[str, Resources] = {}  # node id -> totals its raylet has now
@@ -124,6 +125,10 @@ class EngineControl:
         address = str(message["address"])
         if self._client is not None:
             await self._client.stop()
+        session = str(message.get("session", ""))
+        if self._session and session != self._session:
+            self._leave_old_session()
+        self._session = session
         self._address, self.version = address, str(message.get("version", ""))
         client = EngineClient(
             python=helper_python(self._config()),
@@ -154,11 +159,16 @@ class EngineControl:
             self._spawn(self._restart_head(books, node))
 
     async def _restart_head(self, books: NodeLedger, node: Node) -> None:
-        """A new Ray head is a new Ray cluster: every worker's raylet has to join it afresh."""
+        """Ray's head comes back with the state it had on disk, and workers' raylets find it again by themselves."""
         if self._client:
             await self._client.stop()
-            self._client, self.state, self._address = None, None, ""
+            self._client, self.state = None, None
         await asyncio.sleep(RESTART_PAUSE)
+        books.engine.state = "off"
+        await self._start_head(books, node)
+
+    def _leave_old_session(self) -> None:
+        """The head that came up is another Ray cluster (its state was lost): every worker's raylet has to join it afresh."""
         for other in list(self._fleet.ledger):
             record = self._fleet.journal.get(other.node_id)
             if record is None or record.role == "head" or not other.connected:
@@ -167,8 +177,6 @@ class EngineControl:
             self._fleet.send(other.node_id, {"t": "engine_stop"})
             if record.state is NodeState.READY:
                 self._fleet.move(other.node_id, "rejoined", "Ray's head was started anew", "engine_restart")
-        books.engine.state = "off"
-        await self._start_head(books, node)
 
     # ------------------------------------------------------------ the state below
 
