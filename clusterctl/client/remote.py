@@ -55,6 +55,7 @@ class Remote:
         self._writer = GroupWriter(self._write_entries)
         self._lock = threading.Lock()
         self._tunnel: subprocess.Popen[bytes] | None = None
+        self._engine: dict[str, Any] = {}  # of the head's machine: its version of Ray and of Python
         self.new_head = False  # whether the head started from the spec that this `up` wrote
 
     # ------------------------------------------------------------ is there anything to do?
@@ -128,14 +129,16 @@ class Remote:
         """All that one host needs, in a thread of its own."""
         reached = hosts.look(machine, self.bundle)
         try:
+            if reached.trouble is not None:
+                return reached
             if machine.head:
-                if reached.trouble is not None:
-                    return reached
+                hosts.judge_engine(reached)
+                self._engine = reached.facts.get("engine") or {}
                 self._start_head(hosts, reached)
-            if reached.trouble is None:
-                self._placed.wait()
-                if self._place is not None:
-                    self._install(hosts, reached, self._place)
+            self._placed.wait()
+            if self._place is not None:
+                hosts.judge_engine(reached, self._engine)
+                self._install(hosts, reached, self._place)
         except HostTrouble as error:
             reached.trouble = error
         finally:
@@ -215,7 +218,7 @@ class Remote:
             "spec": spec.model_dump(mode="json", by_alias=True),
             "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
             "state_dir": "provider",
-            "engine_python": (spec.ray.python or "python3") if spec.ray else "",
+            "engine_python": self._engine.get("executable", ""),
             "agent_listen": "0.0.0.0",  # noqa: S104  TLS with the cluster's own authority, and a token per host
             "agent_hosts": addresses,
         }

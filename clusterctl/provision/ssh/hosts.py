@@ -23,7 +23,7 @@ from clusterctl.provision.ssh.target import Config, Target
 AT_ONCE = 64
 SKEW_SECONDS = 120.0
 LEAST_DISK = 200 * 1024**2
-GIB = 1024**3
+RAY_FLOOR = (2, 56)
 
 
 @dataclass
@@ -151,6 +151,32 @@ class Hosts:
                 f"it has {facts['disk_free'] / 2**20:.0f} MiB of disk left for its user: free at least 200 MiB there",
             )
 
+    def judge_engine(self, reached: Reached, like: dict[str, Any] | None = None) -> None:
+        """Raises HostTrouble unless the host has a Ray that is new enough and, where `like` is given, the very same as there:
+        Ray refuses to connect other versions, and pickles do not pass between minor versions of Python."""
+        if not self._engine_python:
+            return
+        found, python = reached.facts.get("engine") or {}, self._engine_python
+        if found.get("error"):
+            raise HostTrouble("no_engine", f"{python} does not run there ({found['error']}): set engine.ray.python")
+        version = str(found.get("ray") or "")
+        if not version or not found.get("default"):
+            raise HostTrouble(
+                "no_ray", f"{python} has no Ray there: {python} -m pip install 'ray[default]', or write `engine: none`"
+            )
+        if tuple(int(part) for part in version.split(".")[:2]) < RAY_FLOOR:
+            floor = ".".join(map(str, RAY_FLOOR))
+            raise HostTrouble(
+                "old_ray",
+                f"Ray {version} of {python} there is too old to be trusted with tokens: install {floor} or newer",
+            )
+        if like and (version, _minor(found)) != (like.get("ray"), _minor(like)):
+            raise HostTrouble(
+                "engine_mismatch",
+                f"it has Ray {version} on Python {found['python']}, the head {like.get('ray')} on {like.get('python')}: "
+                "install the same on both (the minor version of Python counts)",
+            )
+
     # ------------------------------------------------------------ installing
 
     def plan_install(
@@ -228,3 +254,7 @@ class GroupWriter:
 
 def _digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _minor(engine: dict[str, Any]) -> str:
+    return str(engine.get("python") or "").rpartition(".")[0]

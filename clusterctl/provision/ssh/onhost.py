@@ -68,7 +68,7 @@ def engine_of(python: str) -> Json:
         "def version(name):\n"
         "    try: return m.version(name)\n"
         "    except m.PackageNotFoundError: return ''\n"
-        "print(json.dumps({'ray': version('ray'), 'python': '%d.%d.%d' % sys.version_info[:3],"
+        "print(json.dumps({'ray': version('ray'), 'python': '%d.%d.%d' % sys.version_info[:3], 'executable': sys.executable,"
         " 'default': bool(version('aiohttp') and version('prometheus-client'))}))\n"
     )
     try:
@@ -116,12 +116,9 @@ def install(request: Json, blob: bytes) -> Json:
         write(ROOT / "host.json", json.dumps(request["settings"]).encode())
         run["standby"] = [sys.executable, bundle, "--host", str(ROOT / "host.json")]
     if request.get("head"):
-        run["head"] = [
-            str(ROOT / request["head"] / "bin" / "python3"),
-            "-m",
-            "clusterctl_runtime.head",
-            str(ROOT / "head"),
-        ]
+        (ROOT / "tmp").mkdir(mode=0o700, exist_ok=True)  # what the engine's helper leaves there goes with the rest
+        python = str(ROOT / request["head"] / "bin" / "python3")
+        run["head"] = ["env", f"TMPDIR={ROOT / 'tmp'}", python, "-m", "clusterctl_runtime.head", str(ROOT / "head")]
     before = (read(ROOT / "keep.json") or {}).get("run") or {}
     replaced = 0  # the pid of a head that is about to be started anew, from other packages
     if run.get("head") != before.get("head"):

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterctl.core.model import Node
-from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINNED_WORKERS, EngineConfig
+from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINNED_PORTS, PINNED_WORKERS, EngineConfig
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.config import HeadConfig
     from clusterctl_runtime.head.ledger import NodeLedger
 
+BESIDE_HEAD = 20  # added to a raylet's pinned ports where it shares its machine with the head's
+BESIDE_HEAD_WORKERS = (20000, 29999)
 LOCAL_STORE_SHARE = 0.1  # of this machine's memory, for the object store of each raylet on it
 CONTAINER_STORE_SHARE = 0.3  # of a container's memory
 LOCAL_STORE_MOST = 2 * 1024**3
@@ -38,6 +40,9 @@ def worker_config(config: HeadConfig, node: Node, books: NodeLedger, token_path:
     """`address` is the GCS's, as the head's raylet told it."""
     made = _node_config(config, node, books, token_path)
     made.gcs_address = address
+    if not made.single_host and made.node_ip == address.rpartition(":")[0].strip("[]"):
+        made.ports = {name: port + BESIDE_HEAD for name, port in PINNED_PORTS.items()}
+        made.worker_ports = list(BESIDE_HEAD_WORKERS)
     return made
 
 

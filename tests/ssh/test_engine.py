@@ -1,0 +1,65 @@
+"""Ray over real network interfaces: the head on one host, raylets on others, each with the Ray that is installed there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ssh.cluster import SshCluster, traces
+from tests.support.docker_engine import DockerEngine
+from tests.support.ssh_hosts import SshHost, SshHosts
+
+DRIVER = """
+import ray, socket
+ray.init()
+@ray.remote(num_cpus=1)
+def where(): return socket.gethostname()
+print(sorted(set(ray.get([where.remote() for _ in range(6)]))))
+"""
+
+
+@pytest.fixture(scope="module")
+def ray_hosts(docker_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[SshHost]]:
+    """Hosts that see this environment and its interpreter under the same paths, as machines with Ray pre-installed do."""
+    places = {str(Path(sys.prefix)), str(Path(sys.base_prefix))}
+    volumes = {place: {"bind": place, "mode": "ro"} for place in places}
+    with SshHosts(docker_engine, tmp_path_factory.mktemp("keys")) as made:
+        hosts = made.start(3, volumes=volumes, shm_size="512m")
+        for host in hosts:
+            for place in places:
+                for parent in Path(place).parents[:-1]:
+                    host.run("chmod", "a+x", str(parent))
+        yield hosts
+
+
+def test_tasks_run_on_every_host_and_nothing_is_left(ray_hosts: list[SshHost], tmp_path: Path) -> None:
+    cluster = SshCluster(tmp_path, ray_hosts)
+    head, *workers = [host.address for host in ray_hosts]
+    more = f"engine: {{ray: {{python: {sys.executable}}}}}\nhead: {{host: {head}}}"
+    cluster.write(workers, low=1, more=more, pool="idle_timeout: 10m")
+    try:
+        cluster.up(timeout=300)
+        assert cluster.status()["engine"]["state"] == "ready"
+        (cluster.directory / "driver.py").write_text(DRIVER)
+        said = cluster.cli("submit", "driver.py", timeout=120).stdout
+        assert "host2" in said or "host3" in said
+        cluster.down()
+        assert [traces(host) for host in ray_hosts] == [[], [], []]
+        left = ray_hosts[0].run("sh", "-c", "ps -eo user,args | grep ^tester | grep -v grep; true")
+        assert left == ""
+    finally:
+        cluster.clean_up()
+
+
+def test_hosts_without_ray_are_named_before_anything_starts(ray_hosts: list[SshHost], tmp_path: Path) -> None:
+    cluster = SshCluster(tmp_path, ray_hosts)
+    cluster.write(more="engine: {ray: {python: /usr/bin/python3}}")
+    try:
+        said = cluster.cli("up", str(cluster.spec), "-y", code=1).stderr
+        assert "has no Ray there" in said and "engine: none" in said
+        assert [traces(host) for host in ray_hosts] == [[], [], []]
+    finally:
+        cluster.clean_up()
