@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from tests.cloud.aws_cloud import AwsCloud
 from tests.cloud.aws_machines import AwsMachines
 from tests.support.cluster import wait_until
 
+RAY_JOB = """\
+import ray, socket
+ray.init()
+@ray.remote(num_cpus=2)
+def where():
+    return socket.gethostname()
+print("ran on", sorted(set(ray.get([where.remote() for _ in range(4)]))))
+"""
 SPOT = "  - {name: cpu, instances: [t3.micro, t3.small], market: [spot, on-demand], max: 4, idle_timeout: 3s}"
 
 
@@ -59,3 +68,24 @@ def test_a_spot_notice_moves_the_job_to_a_new_machine(start: Callable[[str], Aws
     assert attempts[-1]["state"] == "succeeded"
     cluster.down()
     assert cluster.cloud.leftovers() == []
+
+
+def test_ray_runs_on_machines_that_its_own_demand_brought(
+    start: Callable[[str, str], AwsCluster], tmp_path: Path
+) -> None:
+    cluster = start(SPOT.replace("3s", "60s"), f"engine: {{ray: {{python: {sys.executable}}}}}")
+    (tmp_path / "job.py").write_text(RAY_JOB)
+    done = cluster.cli("submit", "job.py", timeout=150)
+    assert "ran on ['ip-10-77-" in done.stdout, done.stdout + done.stderr
+    cluster.down()
+    assert cluster.cloud.leftovers() == []
+
+
+def test_a_machine_whose_head_is_gone_turns_itself_off(start: Callable[[str], AwsCluster]) -> None:
+    cluster = start(SPOT.replace("idle_timeout: 3s", "idle_timeout: 60s, orphan_timeout: 6s, min: 1"))
+    (node,) = wait_until(cluster.ready_nodes, 60, "the node")
+    for process in cluster.processes():
+        if "head" in " ".join(process.cmdline()):
+            process.kill()
+    gone = lambda: node["instance_id"] not in {i.id for i in cluster.cloud.instances("pending", "running")}  # noqa: E731
+    wait_until(gone, 40, "the instance gone")
