@@ -145,7 +145,7 @@ class SshAccess:
             argv += ["-i", key]
         if target.jumps:
             argv += ["-J", ",".join(f"{hop.user}@{hop.host}:{hop.port}" for hop in target.jumps)]
-        return [*argv, f"{target.user}@{target.host}"]
+        return [*argv, "--", f"{target.user}@{target.host}"]
 
     def run(self, argv: Sequence[str]) -> Ran:
         connection = self._hosts.connect(self._machine)

@@ -33,7 +33,7 @@ class Impostor:
         class Server(paramiko.ServerInterface):
             def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
                 impostor.asked.append(username)
-                return paramiko.AUTH_SUCCESSFUL
+                return paramiko.common.AUTH_SUCCESSFUL
 
             def get_allowed_auths(self, username: str) -> str:
                 impostor.asked.append(username)
@@ -108,7 +108,7 @@ def test_an_unknown_key_is_refused_until_it_is_pinned_or_accepted(cluster: SshCl
     (cluster.user_home / ".ssh" / "known_hosts").write_text("")
     cluster.write([hosts[0].address])
     done = cluster.cli("up", str(cluster.spec), "-y", code=1)
-    key = paramiko.Ed25519Key(data=paramiko.message.Message(_decoded(hosts[0].host_key)).asbytes())
+    key = paramiko.Ed25519Key(data=_decoded(hosts[0].host_key))
     assert fingerprint(key) in done.stderr and "host_key" in done.stderr
     assert traces(hosts[0]) == []
 

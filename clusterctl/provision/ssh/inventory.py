@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 MOST_OF_A_RANGE = 4096
 _RANGE = re.compile(r"\[([0-9]+)-([0-9]+)\]")
+# No part begins with "-": it would be an option of the ssh command.
 _ENTRY = re.compile(
-    r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[0-9a-fA-F:]+\]|[^:@\s]+|[0-9a-fA-F]*:[0-9a-fA-F:]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:(?P<user>[^@\s-][^@\s]*)@)?"
+    r"(?P<host>\[[0-9a-fA-F:]+\]|[^]\[:@\s-][^]\[:@\s]*|[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
 )
 
 
