@@ -33,7 +33,8 @@ def render_explain(document: dict[str, Any], now: float) -> str:
 
 def failed_setup(document: dict[str, Any], lines: int = 20) -> str:
     """The end of a node's setup output, indented, where that setup failed; "" for any other."""
-    code = (document.get("reason") or {}).get("code") or document.get("code")
+    reason = document.get("reason")  # a sentence in a node's document, code and text in an explanation
+    code = reason.get("code") if isinstance(reason, dict) else document.get("code")
     failed = (document.get("preparing") or {}).get("error") or code == "setup_failed"
     output = str(document.get("output") or "").rstrip() if failed else ""
     return "\n".join(f"  {one_line(line)}" for line in output.splitlines()[-lines:])
