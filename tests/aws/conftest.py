@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.aws.world import credentials
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws_cloud import AwsCloud, credentials
 
 
 @pytest.fixture

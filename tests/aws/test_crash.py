@@ -13,8 +13,7 @@ from clusterctl_providers.aws import AwsProvider
 from clusterctl_providers.base import PoolRequest, ProviderContext
 
 from clusterctl.core.model import Instance, Offer
-from tests.aws.world import credentials
-from tests.cloud.aws_cloud import REGION, AwsCloud
+from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
 from tests.crash.stage import UID, Fuse, MiniHead, Sky, run_story
 from tests.crash.test_crash_anywhere import LISTS, MEMORY, check_no_double, live_through
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.aws.cluster import AwsCluster
-from tests.aws.world import credentials
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
 from tests.support.cluster import wait_until
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,29 +10,8 @@ from clusterctl_providers.aws import AwsProvider
 from clusterctl_providers.base import PoolRequest, Provider
 
 from clusterctl.core.errors import NoCapacity
-from tests.cloud.aws_cloud import CREDENTIALS, REGION, AwsCloud
+from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
 from tests.contract.worlds import World
-
-
-@contextlib.contextmanager
-def credentials() -> Iterator[None]:
-    """The keys of the stand-in, and no other way to credentials (a machine in a real cloud has some)."""
-    ours = {
-        **CREDENTIALS,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-    }
-    others = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION")
-    before = {name: os.environ.pop(name, None) for name in (*ours, *others)}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 class AwsWorld(World):

@@ -8,9 +8,8 @@ import tracemalloc
 from pathlib import Path
 
 from tests.aws.stage import BOTH, Stage, pool
-from tests.aws.world import credentials
 from tests.bench.rows import Row, row, timed
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws_cloud import AwsCloud, credentials
 
 MANY = 2000
 

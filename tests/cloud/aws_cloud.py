@@ -9,7 +9,10 @@ moto keeps its state per process, so there is one cloud at a time; each starts e
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -124,3 +127,24 @@ class _Quiet(WSGIRequestHandler):
 
     def log(self, *_: Any) -> None:
         return
+
+
+@contextlib.contextmanager
+def credentials() -> Iterator[None]:
+    """The keys of the stand-in, and no other way to credentials (a machine in a real cloud has some)."""
+    ours = {
+        **CREDENTIALS,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    }
+    others = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION")
+    before = {name: os.environ.pop(name, None) for name in (*ours, *others)}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -49,7 +49,7 @@ class MetadataServer:
 
         self._server = ThreadingHTTPServer((address, port), Handler)
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metadata", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="metadata", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
