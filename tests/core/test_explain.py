@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clusterctl.core.explain import Step, explain_demand, explain_node, explain_offer, story
-from clusterctl.core.model import Block, Demand, Limits, NodeState, Offer, Policy, State
+from clusterctl.core.model import Block, Demand, Limits, NodeState, Offer, Plan, Policy, State
 from clusterctl.core.remedies import Situation
 from tests.core.worlds import NOW, amounts, offer, pool, seen, shape, state, view, want
 
@@ -23,6 +23,33 @@ def test_the_fix_for_a_gang_above_max_is_the_largest_gang_or_the_least_max_that_
     assert found is not None
     assert found.reason.code == "pool_max"
     assert found.reason.fix == "ask for 8 instead of 9 times 1 x GPU, or raise max of pool gpu from 4 to 5"
+
+
+class CountingSituation(Situation):
+    plans = 0
+
+    def plan(self) -> Plan:
+        CountingSituation.plans += 1
+        return super().plan()
+
+
+def test_an_explanation_on_a_large_cluster_costs_few_plans_and_its_remedy_still_works() -> None:
+    small = offer("gpu", "g2", price=1.0, resources=amounts(CPU=8, GPU=2), gpu_type="L4")
+    nodes = tuple(view(f"gpu-{n}", small, used=amounts(GPU=2)) for n in range(2_000))
+    world = state(*nodes, pools=(pool("gpu", max=10_000),), limits=Limits(nodes=2_010, launches_per_minute=None))
+    others = [want(f"o{n}", of=shape(GPU=1 + n % 2, CPU=1 + n), count=50) for n in range(5)]
+    for stuck in (
+        want("j", bundles=((shape(GPU=1), 333),), gang=True, since=NOW),
+        want("j", of=shape(GPU=2), count=77),
+    ):
+        asked = situation(world, *others, stuck, offers=(small,))
+        CountingSituation.plans = 0
+        found = explain_demand(CountingSituation(**vars(asked)), "j")
+        assert found is not None
+        assert 0 < CountingSituation.plans <= 6
+        limit = int(found.reason.fix.rsplit(" ", 1)[1])
+        raised = replace(asked, state=replace(world, limits=Limits(nodes=limit, launches_per_minute=None)))
+        assert raised.obstacle("j") is None
 
 
 def test_limits_that_stand_one_behind_the_other_are_all_named() -> None:
