@@ -141,8 +141,9 @@ def plan_idle(views: Sequence[NodeView], used: Collection[str], surplus: Surplus
         since = view.idle_since if view.idle_since is not None else now
         if surplus.spare(pool.name) <= 0:
             continue
-        if now - since < pool.idle_timeout:
-            leaving.wake.append(since + pool.idle_timeout)
+        ends = since + pool.idle_timeout
+        if now < ends:  # the very sum that is waited for: now - since may round to another side
+            leaving.wake.append(ends)
             continue
         surplus.remove(pool.name)
         text = f"idle for {now - since:.0f} s, the pool's idle_timeout is {pool.idle_timeout:.0f} s"

@@ -50,6 +50,8 @@ class Allowance:
     pool_nodes: dict[str, int] = field(default_factory=dict[str, int])
     pool_price: dict[str, float] = field(default_factory=dict[str, float])
     launches: int = 0
+    paced: bool = True  # whether the limit of launches per minute counts: not for a gang that gets a minute to itself
+    held_for: str = ""  # the gang that what is left of this minute is held for
     _budgets: list[tuple[str, float, float]] = field(default_factory=list[tuple[str, float, float]])
 
     @classmethod
@@ -59,7 +61,7 @@ class Allowance:
         for node in live:
             if node.state is not NodeState.GONE:
                 self._count(node.offer, 1)
-        self.launches = sum(1 for at in state.launches if now - 60.0 < at <= now)
+        self.launches = sum(1 for at in state.launches if at <= now < at + 60.0)
         limits, spend = state.limits, state.spend
         if limits.budget_per_day is not None:
             rate = budget_rate(limits.budget_per_day - spend.today, day_ends(now) - now)
@@ -74,7 +76,21 @@ class Allowance:
         twin = Allowance(self.policy, self.state, self.now, self.pools, self.nodes, self.gpus, self.price)
         twin.pool_nodes, twin.pool_price = dict(self.pool_nodes), dict(self.pool_price)
         twin.launches, twin._budgets = self.launches, self._budgets
+        twin.paced, twin.held_for = self.paced, self.held_for
         return twin
+
+    def for_whole(self, *, regardless: bool = False) -> Allowance:
+        """A copy to serve one gang from, which is bought whole: in a minute without another launch it may be larger than
+        the limit of launches per minute. `regardless` of the minute: to ask whether only that limit is in its way."""
+        twin = self.copy()
+        if self.state.limits.launches_per_minute and (regardless or not self.launches):
+            twin.paced = False
+        return twin
+
+    def hold_minute(self, what: str) -> None:
+        """Nothing more is launched until the minute is over: or small launches would starve a gang that needs many."""
+        self.launches = max(self.launches, self.state.limits.launches_per_minute or 0)
+        self.held_for = self.held_for or what
 
     def become(self, other: Allowance) -> None:
         """Takes over what `other`, a copy of this one, has used up."""
@@ -99,7 +115,7 @@ class Allowance:
     def loosens_at(self, code: str) -> float | None:
         """When the limit of that code loosens by itself."""
         if code == "launch_rate":
-            recent = sorted(at for at in self.state.launches if self.now - 60.0 < at <= self.now)
+            recent = sorted(at for at in self.state.launches if at <= self.now < at + 60.0)
             return recent[0] + 60.0 if recent else self.now + 60.0
         if code == "budget_per_day":
             return day_ends(self.now)
@@ -113,7 +129,7 @@ class Allowance:
     def breaker_until(self, pool: str) -> float | None:
         """When the breaker of `pool` closes again; None while it is closed."""
         window = self.policy.breaker_window
-        recent = sorted(at for name, at in self.state.failures if name == pool and self.now - window < at <= self.now)
+        recent = sorted(at for name, at in self.state.failures if name == pool and at <= self.now < at + window)
         if len(recent) < self.policy.breaker_failures:
             return None
         return recent[-self.policy.breaker_failures] + window
@@ -144,7 +160,7 @@ class Allowance:
             room.append(("cost_limit", _affordable(limits.cost_per_hour - self.price, offer.price)))
         for code, rate, _ in self._budgets:
             room.append((code, _affordable(rate - self.price, offer.price)))
-        if limits.launches_per_minute is not None:
+        if limits.launches_per_minute is not None and self.paced:
             room.append(("launch_rate", limits.launches_per_minute - self.launches))
         return room
 
@@ -166,6 +182,9 @@ class Allowance:
                 f"see `clusterctl events` for the failures of pool {pool.name}",
             )
         if code == "launch_rate":
+            if self.held_for:
+                text = f"the launches of this minute are kept for {self.held_for}"
+                return Reason(code, text, "raise limits.launches_per_minute, or wait")
             return Reason(
                 code,
                 f"{limits.launches_per_minute} nodes were launched within a minute, as many as are allowed",

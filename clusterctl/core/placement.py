@@ -1,7 +1,7 @@
 """Which queued work starts where, now: on ready nodes only, in the order of the queue.
 
 A request starts whole or not at all. One that does not fit does not hold up those behind it, until it has waited
-`starve_after` seconds: from then on the nodes that it could use once they are empty are kept for it (the emptiest
+STARVE_AFTER seconds: from then on the nodes that it could use once they are empty are kept for it (the emptiest
 first, as many as it needs), and requests behind it go elsewhere. Of equal requests only the oldest keeps nodes, and only
 the first few kinds that starve do, so that a long queue cannot freeze a cluster. A request that no set of present nodes
 could hold keeps nothing: buying is the planner's part.
@@ -16,6 +16,7 @@ from clusterctl.core.model import NodeState, NodeView, Reason, Shape, Strategy
 from clusterctl.core.rooms import UNBOUNDED, Need, Room, Scale, copies, take
 from clusterctl.core.selectors import Kind, accepts, kind_of_node, selector_keys
 
+STARVE_AFTER = 600.0  # seconds of waiting from which on nodes are kept for a request
 KEEPERS = 4  # requests that nodes are kept for at the same time
 
 Bundles = tuple[tuple[Shape, int], ...]
@@ -39,10 +40,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Placement:
-    """`placed`: (request id, node ids by rank). `waiting`: (request id, why not now). Both in queue order."""
+    """`placed`: (request id, node ids by rank). `waiting`: (request id, why not now). `kept`: (request id, ids of the nodes
+    where nothing behind it starts). All in queue order."""
 
     placed: tuple[tuple[str, tuple[str, ...]], ...] = ()
     waiting: tuple[tuple[str, Reason], ...] = ()
+    kept: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass
@@ -87,12 +90,16 @@ class _Board:
         return found
 
 
+def starves_at(since: float) -> float:
+    """When what waits since `since` begins to keep nodes for itself."""
+    return since + STARVE_AFTER
+
+
 def place(
     requests: Sequence[Request],
     nodes: Sequence[NodeView],
     *,
     now: float | None = None,
-    starve_after: float = 600.0,
     heartbeat_timeout: float = 30.0,
 ) -> Placement:
     """Starts what fits, in order. Without `now` nobody starves and every node counts as alive."""
@@ -101,7 +108,7 @@ def place(
     board = _board(usable, shapes)
     placed: list[tuple[str, tuple[str, ...]]] = []
     waiting: list[tuple[str, Reason]] = []
-    keepers: set[tuple[Bundles, Strategy, bool]] = set()
+    kept: dict[tuple[Bundles, Strategy, bool], tuple[str, tuple[str, ...]]] = {}
     refused: dict[tuple[Bundles, Strategy, bool], Reason] = {}  # rooms only shrink: what failed once fails again
     for request in requests:
         key = (request.bundles, request.strategy, request.one_zone)
@@ -112,12 +119,12 @@ def place(
                 placed.append((request.id, tuple(board.ids[i] for i in found)))
                 continue
             reason = refused[key] = _why_not(board, request)
-        starves = now is not None and now - request.since >= starve_after
-        if starves and key not in keepers and len(keepers) < KEEPERS and _keep_for(board, request):
-            keepers.add(key)
+        starves = now is not None and now >= starves_at(request.since)
+        if starves and key not in kept and len(kept) < KEEPERS and (nodes_kept := _keep_for(board, request)):
+            kept[key] = (request.id, tuple(sorted(board.ids[i] for i in nodes_kept)))
             reason = Reason("starving", f"{reason.text}; nodes are being kept free for it", reason.fix)
         waiting.append((request.id, reason))
-    return Placement(tuple(placed), tuple(waiting))
+    return Placement(tuple(placed), tuple(waiting), tuple(kept.values()))
 
 
 def _takes_work(view: NodeView, now: float | None, heartbeat_timeout: float) -> bool:
@@ -251,8 +258,8 @@ def _place_on_one_node(board: _Board, bundles: Bundles, zone: str | None) -> lis
     return None
 
 
-def _keep_for(board: _Board, request: Request) -> bool:
-    """Closes the nodes that `request` would use if they were empty; False when even all of them could not hold it."""
+def _keep_for(board: _Board, request: Request) -> set[int]:
+    """Closes the nodes that `request` would use if they were empty; none when even all of them could not hold it."""
     numbers = [i for run in board.order for i in run if i not in board.closed]
     emptiest = sorted(numbers, key=lambda i: (-sum(board.rooms[i][0]), board.ids[i]))
     dream = replace(
@@ -262,9 +269,9 @@ def _keep_for(board: _Board, request: Request) -> bool:
         cursors={},
         order=[[i] for i in emptiest],
     )
-    found = _place_one(dream, request)
-    board.closed.update(found or ())
-    return found is not None
+    found = set(_place_one(dream, request) or ())
+    board.closed.update(found)
+    return found
 
 
 def _why_not(board: _Board, request: Request) -> Reason:

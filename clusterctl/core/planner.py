@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from clusterctl.core.consolidation import plan_consolidation
 from clusterctl.core.demand import STANDING
+from clusterctl.core.keeping import keeping_begins, kept_nodes
 from clusterctl.core.letting_go import (
     Leaving,
     Surplus,
@@ -24,7 +25,7 @@ from clusterctl.core.letting_go import (
     plan_returns,
     plan_spec_changes,
 )
-from clusterctl.core.lifecycle import deadline
+from clusterctl.core.lifecycle import deadline, next_state
 from clusterctl.core.model import (
     LIVE_STATES,
     Action,
@@ -55,12 +56,14 @@ def plan(
     offers: tuple[Offer, ...],
     now: float,
 ) -> Plan:
-    """The whole decision for one moment. `now` is on the clock of all times in `state` and `observed`."""
+    """The whole decision for one moment. `now` is on the clock of all times in `state` and `observed`, and `demand` in the
+    order of the queue: starving requests keep nodes in that order."""
     scene = _look(policy, observed, state, now)
     _let_go_whatever_is_wanted(scene)
     away = set[str]().union(*(part.ids for part in scene.leaving))
     staying = [view for view in scene.rest if view.node.id not in away]
-    serving = Serving(policy, state, staying, scene.live, offers, now)
+    kept = kept_nodes(demand, state.nodes, now, policy.heartbeat_timeout)
+    serving = Serving(policy, state, staying, scene.live, offers, now, kept)
     _serve(scene, serving, demand)
     returns = plan_returns(scene.untouched(), serving.wanted_back())
     _let_go_what_is_not_wanted(scene, serving)
@@ -68,7 +71,8 @@ def plan(
     for part in scene.leaving:
         actions.extend(part.actions)
     actions.extend(serving.site.launches())
-    wake = [at for part in scene.leaving for at in part.wake] + serving.wake + _deadlines(state, scene.live, now)
+    wake = [at for part in scene.leaving for at in part.wake] + serving.wake + keeping_begins(demand, now)
+    wake += _deadlines(policy, state, _as_planned(scene.live, actions, now), now)
     return Plan(
         actions=tuple(actions),
         waits=tuple(serving.waits),
@@ -148,11 +152,12 @@ def _serve(scene: _Scene, serving: Serving, demand: Sequence[Demand]) -> None:
 def _let_go_what_is_not_wanted(scene: _Scene, serving: Serving) -> None:
     """Idle nodes; and, when nothing is coming up, the one move that saves most."""
     policy, state = scene.policy, scene.state
-    scene.let_go(plan_idle(scene.untouched(), serving.used(), scene.surplus, scene.now))
+    wanted = serving.used() | set(serving.site.kept)
+    scene.let_go(plan_idle(scene.untouched(), wanted, scene.surplus, scene.now))
     if not policy.consolidate or scene.disturbed >= policy.disruption_budget or serving.site.buys_or_awaits():
         return
     spare = {pool.name: scene.surplus.spare(pool.name) for pool in state.pools}
-    steady = [view for view in scene.untouched() if view.node.id not in serving.used()]
+    steady = [view for view in scene.untouched() if view.node.id not in wanted]
     move = plan_consolidation(policy, steady, serving.offers, state.pools, spare, serving.allowance, scene.now)
     if move is not None and move.drain is not None:
         scene.let_go(Leaving([move.drain]))
@@ -187,17 +192,36 @@ def _price_after(views: Sequence[NodeView], actions: Sequence[Action]) -> float:
     return sum(view.node.offer.price for view in views if view.node.id not in away) + launched
 
 
-def _deadlines(state: State, views: Sequence[NodeView], now: float) -> list[float]:
+_Stay = tuple[str, NodeState, float, float | None]  # pool, state, since when, last heartbeat
+
+
+def _as_planned(views: Sequence[NodeView], actions: Sequence[Action], now: float) -> list[_Stay]:
+    """Where nodes will stand once `actions` are carried out: whoever applies a plan need not look again for its sake."""
+    by_id = {view.node.id: view for view in views}
+    stays = {v.node.id: (v.node.pool, v.node.state, v.node.since, v.heartbeat) for v in views}
+    for action in actions:
+        if isinstance(action, Launch):
+            stays[action.node_id] = (action.offer.pool, NodeState.PLANNED, now, None)
+        elif (view := by_id.get(action.node_id)) is not None:
+            state = next_state(view.node.state, action.event if isinstance(action, Mark) else action.op)
+            since = view.node.since if state is view.node.state else now
+            stays[action.node_id] = (view.node.pool, state, since, view.heartbeat)
+    return list(stays.values())
+
+
+def _deadlines(policy: Policy, state: State, stays: Sequence[_Stay], now: float) -> list[float]:
     """When a node will have been in its state for too long, or silent for too long."""
     pools = {pool.name: pool for pool in state.pools}
     wake: list[float] = []
-    for view in views:
-        pool = pools.get(view.node.pool)
+    for pool_name, life, since, heartbeat in stays:
+        pool = pools.get(pool_name)
         if pool is None:
             continue
-        limit = deadline(pool, view.node.state)
+        limit = deadline(pool, life)
         if limit is not None:
-            wake.append(view.node.since + limit + 0.001)
-        if view.heartbeat is not None and view.node.state in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING):
-            wake.append(view.heartbeat + pool.orphan_timeout + 0.001)
+            wake.append(since + limit + 0.001)
+        if heartbeat is not None and life in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING):
+            wake.append(heartbeat + pool.orphan_timeout + 0.001)
+            if life is NodeState.READY:
+                wake.append(heartbeat + policy.heartbeat_timeout + 0.001)  # from then on it takes no work
     return [at for at in wake if at > now]

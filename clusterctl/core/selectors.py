@@ -5,7 +5,6 @@ Label selectors use Ray's grammar: "v", "!v", "in(a,b)", "!in(a,b)". A negative 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clusterctl.core.model import Labels, NodeView, Offer, Pool, Shape
@@ -20,6 +19,7 @@ class Kind:
     gpu_type: str
     zone: str
     labels: Labels
+    kept_for: str = ""  # the demand that a starving request's node is kept for; nothing else that queues goes there
 
 
 def matches(selector: str, value: str | None) -> bool:
@@ -43,8 +43,11 @@ def accepts(kind: Kind, shape: Shape) -> bool:
     return all(matches(selector, have.get(key)) for key, selector in shape.selectors)
 
 
-def _labels(offer: Offer, extra: Mapping[str, str]) -> Labels:
-    """Labels that Ray derives from the node's place and kind, then the offer's own, then `extra`."""
+def _named(offer: Offer, extra: Labels, keys: frozenset[str]) -> Labels:
+    """Those of the labels that Ray derives from the node's place and kind, then the offer's own, then `extra`, which
+    `keys` name. This is asked for each node and offer of a plan, and most plans name none."""
+    if not keys:
+        return ()
     derived = {
         "ray.io/node-group": offer.pool,
         "ray.io/market-type": offer.market,
@@ -53,18 +56,17 @@ def _labels(offer: Offer, extra: Mapping[str, str]) -> Labels:
         "ray.io/accelerator-type": offer.gpu_type,
     }
     merged = {k: v for k, v in derived.items() if v} | dict(offer.labels) | dict(extra)
-    return tuple(sorted(merged.items()))
+    return tuple(sorted(pair for pair in merged.items() if pair[0] in keys))
 
 
 def kind_of_offer(offer: Offer, pool: Pool, keys: frozenset[str]) -> Kind:
     """`keys` are the label keys that some selector names: other labels make no difference and are left out."""
-    labels = tuple(pair for pair in _labels(offer, dict(pool.labels)) if pair[0] in keys)
-    return Kind(pool.name, pool.role == "head", offer.gpu_type, offer.zone, labels)
+    return Kind(pool.name, pool.role == "head", offer.gpu_type, offer.zone, _named(offer, pool.labels, keys))
 
 
 def kind_of_node(view: NodeView, keys: frozenset[str]) -> Kind:
     node = view.node
-    labels = tuple(pair for pair in _labels(node.offer, dict(view.labels)) if pair[0] in keys)
+    labels = _named(node.offer, view.labels, keys)
     return Kind(node.pool, node.role == "head", node.offer.gpu_type, node.offer.zone, labels)
 
 

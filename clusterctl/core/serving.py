@@ -8,7 +8,7 @@ remaining gangs taken one by one, so that each is bought whole or not at all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -23,8 +23,9 @@ from clusterctl.core.packing import Seat, Tier
 from clusterctl.core.rooms import Scale
 from clusterctl.core.selectors import selector_keys
 from clusterctl.core.site import Site
-from clusterctl.core.waits import bundles_text, copies_of, wait_for_launch, wait_for_pending
+from clusterctl.core.waits import bundles_text, copies_of, wait_for_launch, wait_for_pending, wait_for_return
 
+_LATE = (Tier.DRAINING, Tier.PENDING, Tier.NEW)  # work with a seat there waits for the node
 STRICT_PER_PLAN = 64  # gangs with a condition on nodes or zones that one plan serves: each is tried in every zone
 
 
@@ -48,15 +49,16 @@ class Serving:
         live: Sequence[NodeView],
         offers: Sequence[Offer],
         now: float,
+        kept: Mapping[str, str],
     ) -> None:
-        """`staying` are the nodes that may serve; `live` are all that count against limits."""
+        """`staying` are the nodes that may serve; `live` are all that count against limits; `kept`: node id -> demand."""
         self.state, self.now = state, now
         self.waits: list[Wait] = []
         self.wake: list[float] = []
         self.all_offers = offers
         self.offers, self.refused = usable(offers, state.pools, state.blocks, now)
         self.allowance = Allowance.of(policy, state, [view.node for view in live], now)
-        self.site = Site(policy, state, staying, now)
+        self.site = Site(policy, state, staying, now, kept)
         self.scale, self.keys = Scale(()), frozenset[str]()
         self.market = Market([], self.scale, [], {})
         self.markets: dict[str, Market] = {}  # by zone, for the same shapes
@@ -158,9 +160,9 @@ class Serving:
             number = self.market.numbers[shape]
             spare = number in self.market.kept_off_gpus
             spread = isinstance(ask, Gang) and ask.spread
-            seats = self.site.pack(shape, count, distinct=True, spare_gpus=spare) if spread else []
+            seats = self.site.pack(ask.demand, shape, count, distinct=True, spare_gpus=spare) if spread else []
             missing = count - sum(seat.total for seat in seats)
-            seats += self.site.pack(shape, missing, spare_gpus=spare) if missing else []
+            seats += self.site.pack(ask.demand, shape, missing, spare_gpus=spare) if missing else []
             claim.seats += seats
             missing = count - sum(seat.total for seat in seats)
             if missing:
@@ -196,18 +198,43 @@ class Serving:
             self.waits.append(Wait(gang.demand.id, gang.count - done, reason))
             self.wake.append(self.now + 1.0)
         elif done < gang.count:
-            self._refuse(gang.demand, gang.count - done, self._gang_obstacle(gang))
+            self._refuse(gang.demand, gang.count - done, self._rate_obstacle(gang) or self._gang_obstacle(gang))
 
     def _one_by_one(self, gang: Gang) -> int:
         most = min(gang.count, self.strict_left)
         for done in range(most):
-            zone = self._best_zone(replace(gang, count=1)) if gang.one_zone else None
-            tried = self._try_gang(replace(gang, count=1), zone) if zone or not gang.one_zone else None
+            tried = self._try_one(replace(gang, count=1), self.allowance.for_whole())
             if tried is None:
                 return done
             self._commit(tried)
             self.strict_left -= 1
         return most
+
+    def _try_one(
+        self, gang: Gang, allowance: Allowance, *, bargain: bool = True
+    ) -> tuple[_Claim, list[Purchase], Allowance] | None:
+        """One copy of a gang, in the zone that is best for it if it must sit in one."""
+        zone = self._best_zone(gang, allowance) if gang.one_zone else None
+        if gang.one_zone and not zone:
+            return None
+        return self._try_gang(gang, zone, allowance, bargain=bargain)
+
+    def _rate_obstacle(self, gang: Gang) -> Reason | None:
+        """Set when the launches of this minute are all that stands in the gang's way: what is left of them is held for it."""
+        mark = self.site.floor.mark()
+        tried = self._try_one(replace(gang, count=1), self.allowance.for_whole(regardless=True), bargain=False)
+        self.site.floor.undo(mark)
+        most = self.state.limits.launches_per_minute
+        if tried is None or not most:
+            return None
+        needed = sum(purchase.count for purchase in tried[1])
+        what = bundles_text(gang.bundles)
+        when = "when enough of this minute's are left" if needed <= most else "in a minute without any other launch"
+        text = (
+            f"{what} is served whole or not at all: it needs {needed} launches, {most} a minute are allowed, so it gets"
+        )
+        self.allowance.hold_minute(what)
+        return Reason("launch_rate", f"{text} them {when}", "raise limits.launches_per_minute, or wait")
 
     def _together(self, gang: Gang) -> int:
         """Commits the largest number of copies that can be served whole, and returns it."""
@@ -216,24 +243,27 @@ class Serving:
         while low < high:
             middle = (low + high + 1) // 2 if low else 1  # where one cannot be served, most often none can
             mark = self.site.floor.mark()
-            if self._try_gang(replace(gang, count=middle), None, bargain=False) is None:
+            if self._try_gang(replace(gang, count=middle), None, self._allowed(middle), bargain=False) is None:
                 high = middle - 1
             else:
                 self.site.floor.undo(mark)
                 low = middle
         if low:
-            best = self._try_gang(replace(gang, count=low), None)
+            best = self._try_gang(replace(gang, count=low), None, self._allowed(low))
         if best is not None:
             self._commit(best)
         return low
 
-    def _best_zone(self, gang: Gang) -> str | None:
+    def _allowed(self, copies: int) -> Allowance:
+        return self.allowance.for_whole() if copies == 1 else self.allowance
+
+    def _best_zone(self, gang: Gang, allowance: Allowance) -> str | None:
         """The zone in which the gang costs least, then needs the fewest nodes; None when it fits into none."""
         zones = {spot.offer.zone for spot in self.site.spots} | {offer.zone for offer in self.offers}
         rated: list[tuple[float, int, str]] = []
         for zone in sorted(zones):
             mark = self.site.floor.mark()
-            tried = self._try_gang(gang, zone, bargain=False)
+            tried = self._try_gang(gang, zone, allowance, bargain=False)
             self.site.floor.undo(mark)
             if tried is not None:
                 cost = sum(purchase.choice.offer.price * purchase.count for purchase in tried[1])
@@ -241,7 +271,7 @@ class Serving:
         return min(rated)[2] if rated else None
 
     def _try_gang(
-        self, gang: Gang, zone: str | None, *, bargain: bool = True
+        self, gang: Gang, zone: str | None, allowance: Allowance, *, bargain: bool = True
     ) -> tuple[_Claim, list[Purchase], Allowance] | None:
         """Seats and purchases for all copies; None, and the floor as before, when they cannot all be whole."""
         mark = self.site.floor.mark()
@@ -250,16 +280,17 @@ class Serving:
         for shape, n in gang.bundles:
             count = n * gang.count
             apart = gang.distinct or gang.spread
-            seats = self.site.pack(shape, count, distinct=apart, avoid=used if gang.distinct else (), zone=zone)
+            avoid = used if gang.distinct else ()
+            seats = self.site.pack(gang.demand, shape, count, distinct=apart, avoid=avoid, zone=zone)
             used.update(number for seat in seats for number in seat.nodes)
             missing = count - sum(seat.total for seat in seats)
             if missing and gang.spread and not gang.distinct:
-                seats += self.site.pack(shape, missing, zone=zone)
+                seats += self.site.pack(gang.demand, shape, missing, zone=zone)
                 missing = count - sum(seat.total for seat in seats)
             claim.seats += seats
             if missing:
                 claim.left[self.market.numbers[shape]] += missing
-        allowance = self.allowance.copy()
+        allowance = allowance.copy()
         market = self.market if zone is None else self._market_in(zone)
         if gang.distinct:
             bought, left = buy_apart(market, claim.left, allowance)
@@ -272,6 +303,7 @@ class Serving:
 
     def _commit(self, tried: tuple[_Claim, list[Purchase], Allowance]) -> None:
         claim, bought, self.allowance = tried
+        self.allowance.paced = True
         self._deliver(bought, [claim])
         self._report(claim)
 
@@ -332,12 +364,12 @@ class Serving:
                 by_tier.setdefault(spots[number].tier, []).append(number)
                 amounts[spots[number].tier] += seat.copies
         size = 1 if isinstance(ask, Single) else sum(n for _, n in ask.bundles)
-        late = amounts[Tier.PENDING] + amounts[Tier.NEW]
+        late = sum(amounts[tier] for tier in _LATE)
         if isinstance(ask, Gang) and late:
             copies = min(ask.count, -(-late // size))
             self._say_late(demand, bundles_text(ask.bundles), copies, by_tier)
         elif isinstance(ask, Single):
-            for tier in (Tier.PENDING, Tier.NEW):
+            for tier in _LATE:
                 if amounts[tier]:
                     what = copies_of(ask.shape, amounts[tier])
                     self._say_late(demand, what, amounts[tier], {tier: by_tier[tier]})
@@ -347,6 +379,7 @@ class Serving:
     def _say_late(self, demand: Demand, what: str, count: int, by_tier: dict[Tier, list[int]]) -> None:
         spots = self.site.spots
         new = [spots[n] for n in dict.fromkeys(by_tier.get(Tier.NEW, ()))]
+        back = [view for n in dict.fromkeys(by_tier.get(Tier.DRAINING, ())) if (view := spots[n].view) is not None]
         coming = [view for n in dict.fromkeys(by_tier.get(Tier.PENDING, ())) if (view := spots[n].view) is not None]
         if new:
             for spot in new:
@@ -356,9 +389,15 @@ class Serving:
             self.waits.append(wait_for_launch(demand, what, count, launches, self.now))
         elif coming:
             self.waits.append(wait_for_pending(demand, what, count, coming, self.now))
+        elif back:
+            self.waits.append(wait_for_return(demand, what, count, back, self.now))
 
     def _refuse(self, demand: Demand, count: int, reason: Reason) -> None:
-        self.waits.append(Wait(demand.id, count, reason))
+        kept = tuple(sorted(node_id for node_id, keeper in self.site.kept.items() if keeper == demand.id))
+        if kept:
+            names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
+            reason = replace(reason, text=f"{reason.text}; it has waited for long, so nothing else starts on {names}")
+        self.waits.append(Wait(demand.id, count, reason, nodes=kept))
         self._wake_for(reason.code)
 
     def _obstacle(self, shape: Shape) -> Reason:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from clusterctl.core.keeping import QUEUED
 from clusterctl.core.letting_go import draining, may_return
 from clusterctl.core.model import (
     PENDING_STATES,
+    Demand,
     Launch,
     NodeState,
     NodeView,
@@ -61,8 +63,12 @@ def tier_of(view: NodeView, policy: Policy, now: float) -> Tier | None:
 class Site:
     """Spots, and the floor laid out of them. Spots keep their number for the whole plan."""
 
-    def __init__(self, policy: Policy, state: State, views: Sequence[NodeView], now: float) -> None:
+    def __init__(
+        self, policy: Policy, state: State, views: Sequence[NodeView], now: float, kept: Mapping[str, str]
+    ) -> None:
+        """`kept`: node id -> the demand whose starving request keeps it."""
         self.uid = state.uid
+        self.kept = kept
         self.pools: dict[str, Pool] = {pool.name: pool for pool in state.pools}
         self.spots: list[Spot] = []
         self._next = _next_numbers(state)
@@ -96,6 +102,8 @@ class Site:
             kind = kind_of_offer(spot.offer, self.pools[spot.offer.pool], self.keys)
         else:
             kind = kind_of_node(view, self.keys)
+            if spot.node_id in self.kept:
+                kind = replace(kind, kept_for=self.kept[spot.node_id])
         if kind not in self.kinds:
             self.kinds.append(kind)
         room = self._room(spot, in_total)
@@ -111,6 +119,7 @@ class Site:
 
     def pack(
         self,
+        demand: Demand,
         shape: Shape,
         count: int,
         *,
@@ -119,8 +128,15 @@ class Site:
         zone: str | None = None,
         spare_gpus: bool = False,
     ) -> list[Seat]:
-        """Takes room for up to `count` copies of a shape wherever it may run."""
-        kinds = [kind for kind in self.kinds if accepts(kind, shape) and zone in (None, kind.zone)]
+        """Takes room for up to `count` copies of a demand's shape wherever it may run."""
+        anywhere = demand.source not in QUEUED
+        kinds = [
+            kind
+            for kind in self.kinds
+            if accepts(kind, shape)
+            and zone in (None, kind.zone)
+            and (anywhere or not kind.kept_for or kind.kept_for == demand.id)
+        ]
         need = self.scale.need(shape.resources)
         return self.floor.pack(need, kinds, count, distinct=distinct, avoid=avoid, spare_gpus=spare_gpus)
 

@@ -48,6 +48,13 @@ def wait_for_launch(demand: Demand, what: str, count: int, launches: Sequence[tu
     return Wait(demand.id, count, Reason("launching", text), now + boot, tuple(node for node, _ in launches))
 
 
+def wait_for_return(demand: Demand, what: str, count: int, views: Sequence[NodeView], now: float) -> Wait:
+    """Work that has room on nodes whose drain is called back."""
+    others = f" and {len(views) - 1} more" if len(views) > 1 else ""
+    text = f"waiting for {what}: the drain of {views[0].node.id}{others} is called back"
+    return Wait(demand.id, count, Reason("returning", text), now + 1.0, tuple(view.node.id for view in views))
+
+
 def copies_of(shape: Shape, count: int) -> str:
     return describe(shape) if count == 1 else f"{count} times {describe(shape)}"
 

@@ -262,6 +262,53 @@ def test_limits_that_loosen_by_themselves_wake_the_planner_then() -> None:
     assert decide(breaker, want()).wake_at == NOW + 600 - 104
 
 
+def test_a_gang_that_needs_more_launches_than_a_minute_allows_gets_a_minute_to_itself() -> None:
+    limits = Limits(launches_per_minute=2)
+    gang = want("g", bundles=((shape(CPU=1), 5),), gang=True)
+    assert len(ops(decide(state(limits=limits), gang), "launch")) == 5
+    apart = replace(gang, strategy="STRICT_SPREAD")
+    assert len(ops(decide(state(limits=limits), apart), "launch")) == 5
+    one_zone = replace(gang, one_zone=True)
+    assert len(ops(decide(state(limits=limits), one_zone), "launch")) == 5
+    assert len(ops(decide(state(limits=limits), replace(gang, count=3)), "launch")) == 5
+    never = decide(state(limits=Limits(launches_per_minute=0)), gang)
+    assert not never.actions
+    assert codes(never) == {"g": "launch_rate"}
+
+
+def test_small_launches_do_not_starve_a_gang_that_waits_for_its_minute() -> None:
+    gang, small = want("g", bundles=((shape(CPU=1), 5),), gang=True), want("s")
+    world = state(launches=(NOW - 50.0, NOW - 10.0), limits=Limits(launches_per_minute=3))
+    plan = decide(world, gang, small)
+    assert not plan.actions
+    assert codes(plan) == {"g": "launch_rate", "s": "launch_rate"}
+    assert "5 launches, 3 a minute are allowed" in plan.waits[0].reason.text
+    assert "kept for a gang of 5" in plan.waits[1].reason.text
+    assert plan.wake_at == NOW + 10
+    ready = decide(world, gang, small, now=NOW + 50)
+    assert len(ops(ready, "launch")) == 5
+    assert codes(ready) == {"g": "launching", "s": "launch_rate"}
+
+
+def test_a_plan_wakes_for_the_deadlines_of_what_it_launches_and_ends_itself() -> None:
+    assert decide(state(), want()).wake_at == NOW + 120 + 0.001
+    acked = view(state=NodeState.DRAINING, drain="acked", code="idle")
+    assert decide(state(acked)).wake_at == NOW + 600 + 0.001
+
+
+def test_no_wake_up_is_lost_to_rounding() -> None:
+    """Where since + timeout == now although now - since < timeout: each is compared as it is waited for."""
+    for timeout in (0.1, 0.3, 0.7, 60.0, 300.0):
+        for step in range(200):
+            since = NOW + step * 0.1
+            idle = view(idle_since=since)
+            plan = decide(state(idle, pools=(pool(idle_timeout=timeout),)), now=since + timeout)
+            assert ops(plan, "drain") or plan.wake_at is not None
+            rate = state(launches=(since,), limits=Limits(launches_per_minute=1))
+            plan = decide(rate, want(), now=since + 60.0)
+            assert ops(plan, "launch")
+
+
 def test_a_user_over_a_limit_waits_and_others_do_not() -> None:
     world = state(
         view("gpu-1", GPU, work=(Work("w", amounts(GPU=1), NOW, user="ada"),), free=amounts(CPU=8)),

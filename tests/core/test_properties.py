@@ -24,6 +24,13 @@ def _views(world: World):
     return {view.node.id: view for view in world.state.nodes}
 
 
+def _are_for_one_gang(world: World, plan: Plan) -> bool:
+    """A gang larger than what a minute allows is launched whole, alone in its minute."""
+    launches = [a for a in plan.actions if isinstance(a, Launch)]
+    gangs = {demand.id for demand in world.demand if demand.gang}
+    return any(all(gang in launch.demand_ids for launch in launches) for gang in gangs)
+
+
 def _counted(world: World, plan: Plan):
     """Offers of everything that exists or will exist: all records but those found to be gone, and the launches."""
     gone = {a.node_id for a in plan.actions if isinstance(a, Mark) and a.event == "gone"}
@@ -63,7 +70,8 @@ def test_live_and_planned_nodes_never_exceed_the_limits_of_pool_cluster_or_budge
             assert price <= budget_rate(left, month_ends(NOW) - NOW) + 1e-5
     if limits.launches_per_minute is not None:
         recent = sum(1 for at in world.state.launches if NOW - 60 < at <= NOW)
-        assert recent + len(new) <= limits.launches_per_minute
+        paced = recent + len(new) <= limits.launches_per_minute
+        assert paced or (recent == 0 and limits.launches_per_minute > 0 and _are_for_one_gang(world, plan))
 
 
 @arbitrary

@@ -59,7 +59,8 @@ def within_limits(simulation: Simulation) -> None:
     if limits.cost_per_hour is not None:
         assert sum(o.price for o in offers) <= limits.cost_per_hour + EPSILON
     launched = simulation.books.launches(simulation.now)
-    assert limits.launches_per_minute is None or len(launched) <= limits.launches_per_minute
+    whole_gang = len(set(launched)) == 1  # larger than the limit, it gets a minute to itself
+    assert limits.launches_per_minute is None or len(launched) <= limits.launches_per_minute or whole_gang
 
 
 def every_job_ends_or_has_a_reason(simulation: Simulation, result: Result) -> None:

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 
 from clusterctl.core.lifecycle import deadline
 from clusterctl.core.model import Limits, Node, NodeState, Observed, Offer, Pool, Reason, Spend, Wait
-from clusterctl.core.placement import place
+from clusterctl.core.placement import place, starves_at
 from clusterctl.core.simulate.books import Books, RunningJob
 from clusterctl.core.simulate.cloud import Machine, SimulatedCloud
 from clusterctl.core.simulate.executor import Executor
@@ -27,7 +27,6 @@ from clusterctl.core.simulate.world import World
 
 CLUSTER = "simulated"
 UID = "5f0c7a52-0000-4000-8000-000000000000"
-STARVE_AFTER = 600.0  # as the head's dispatcher
 PATIENCE = 3 * 86_400.0  # seconds in which no job came, started or ended, after which the waiting ones are unserved
 TAIL = 2 * 3600.0  # seconds granted after the last job for nodes to be let go
 LOOK_AGAIN = 5.0  # seconds after which the list is read again while it was partial, or shows what is not understood
@@ -280,9 +279,9 @@ class Simulation:
             batch, keys = self._next_batch()
             if all(key in self._refused for key in keys.values()):
                 break
-            starving = any(self.now - t.since >= STARVE_AFTER for t in batch)
+            starving = any(starves_at(t.since) <= self.now for t in batch)
             views = [v for v in self.books.views() if starving or v.free.items]
-            placement = place([t.request() for t in batch], views, now=self.now, starve_after=STARVE_AFTER)
+            placement = place([t.request() for t in batch], views, now=self.now)
             tickets = {t.job.id: t for t in batch}
             counts: dict[Key, int] = {}
             for job_id, ranks in placement.placed:

@@ -76,9 +76,9 @@ class WaitingJobs:
         return group.tickets[0][1] if group else None
 
     def demands(self) -> tuple[Demand, ...]:
-        """What waits, one demand per group."""
+        """What waits, one demand per group, in the order of the queue."""
         found: list[Demand] = []
-        for group in self._groups.values():
+        for group in sorted(self._groups.values(), key=lambda group: group.tickets[0][0]):
             if group.demand is None:
                 first = group.tickets[0][1]
                 refs = tuple(ticket.job.id for _, ticket in group.tickets[:_REFS])

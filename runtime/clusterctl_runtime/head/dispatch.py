@@ -6,11 +6,11 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from clusterctl.core.model import NodeState, NodeView
-from clusterctl.core.placement import Request, place
+from clusterctl.core.placement import Request, place, starves_at
 from clusterctl.core.resources import Resources
 from clusterctl_runtime.engine.config import node_python
 from clusterctl_runtime.head.clock import steady_time
@@ -82,16 +82,18 @@ class Dispatcher:
     async def dispatch(self) -> None:
         freed, self._freed = self._freed, set()
         if self._book.groups and not self.paused:
-            views = [v for v in self._fleet.views(steady_time()) if v.node.state is NodeState.READY and v.free]
-            if views:
-                await self._start(self._choose(views))
-            await self._send_ahead()
+            chosen, kept = self._choose(
+                [v for v in self._fleet.views(steady_time()) if v.node.state is NodeState.READY]
+            )
+            if chosen:
+                await self._start(chosen)
+            await self._send_ahead(kept)
         for node_id in freed:
             self.shares.settle(node_id)
 
-    async def _send_ahead(self) -> None:
+    async def _send_ahead(self, kept: Collection[str]) -> None:
         starts = []
-        for job, node_id, after in self._ahead.room():
+        for job, node_id, after in self._ahead.room(kept):
             attempt = self._work.assign(job, [node_id])
             self._ahead.started(job, task_id(attempt.id, 0), node_id, after)
             starts.append((job, attempt, self._spec_builder(job, attempt, after)))
@@ -109,11 +111,17 @@ class Dispatcher:
         if self._ahead.recall_late():
             self._recall_later()
 
-    def _choose(self, views: Sequence[NodeView]) -> list[tuple[Job, tuple[str, ...]]]:
-        connected = [v for v in views if v.node.id in self._fleet.sessions]
+    def _choose(self, views: Sequence[NodeView]) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
+        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at."""
+        now = steady_time()
+        starving = any(starves_at(next(iter(jobs.values())).queued_since) <= now for jobs in self._book.groups.values())
+        connected = [v for v in views if v.node.id in self._fleet.sessions and (starving or v.free)]
+        if not connected:
+            return [], frozenset()
         requests = [request_of(job) for job in self._candidates(connected)]
-        placement = place(requests, connected, now=steady_time())
-        return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed]
+        placement = place(requests, connected, now=now)
+        kept = frozenset(node_id for _, nodes in placement.kept for node_id in nodes)
+        return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
 
     def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
         """Of each kind of job, the oldest ones: as many as could start at the very most, and one for which room may be kept."""

@@ -9,7 +9,7 @@ called back and go wherever there is room.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from clusterctl_runtime.head.jobs import GroupKey, Job, JobBook
@@ -58,12 +58,13 @@ class Lookahead:
             lane.tasks.remove(task)
             lane.since = time.monotonic()
 
-    def room(self) -> Iterator[tuple[Job, str, str]]:
+    def room(self, kept: Collection[str] = ()) -> Iterator[tuple[Job, str, str]]:
         """(job, node, the task to follow) for all that should be sent ahead now, oldest jobs first. The caller assigns each job
-        before it asks for the next. A lane is filled again when it is half empty, so that several jobs share one commit."""
+        before it asks for the next. A lane is filled again when it is half empty, so that several jobs share one commit. Nothing
+        is sent ahead to nodes that are kept for starving jobs: these would never get empty."""
         for lane in list({id(lane): lane for lane in self._lanes.values()}.values()):
             depth = self._depth(lane)
-            if len(lane.tasks) - 1 > depth // 2:
+            if len(lane.tasks) - 1 > depth // 2 or lane.node_id in kept:
                 continue
             while len(lane.tasks) <= depth and (jobs := self._book.groups.get(lane.group)):
                 yield next(iter(jobs.values())), lane.node_id, lane.tasks[-1]
