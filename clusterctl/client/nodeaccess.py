@@ -227,7 +227,7 @@ def _get(files: Any, source: str, target: Path) -> None:
 
 def _get_into(files: Any, source: str, target: Path) -> None:
     for entry in files.listdir_attr(source):
-        if "/" in entry.filename or entry.filename in (".", ".."):
+        if "/" in entry.filename or "\0" in entry.filename or entry.filename in ("", ".", ".."):
             continue
         inside = target / entry.filename
         if stat.S_ISDIR(entry.st_mode or 0):

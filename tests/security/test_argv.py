@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paramiko
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from clusterctl.client.nodeaccess import SshAccess
 from clusterctl.provision.ssh import connection as ssh
 from clusterctl.provision.ssh.hostkeys import Trust, fingerprint
 from clusterctl.provision.ssh.target import Target
@@ -153,6 +155,29 @@ def test_any_text_arrives_unchanged_over_ssh_and_none_of_it_is_in_the_command(
     finally:
         connection.close()
     assert len(set(sshd.commands)) == 1
+
+
+def test_any_command_for_a_node_arrives_unchanged_over_ssh(sshd: Sshd, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(key))
+    target = Target("host", "127.0.0.1", sshd.port, "user", (str(key),), (), fingerprint(sshd.host_key), False)
+    connection = ssh.connect(target, Trust("known_hosts", tmp_path / "known", lambda _: None))
+    node = SshAccess.__new__(SshAccess)
+    node._node, node._machine = "cpu-1", None  # type: ignore[assignment]
+    node._hosts = SimpleNamespace(connect=lambda _: SimpleNamespace(run=connection.run, close=lambda: None))  # type: ignore[assignment]
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.lists(words, max_size=4))
+    @example(EVIL)
+    def tell(argv: list[str]) -> None:
+        done = node.run([sys.executable, "-S", "-c", TELL, *argv])
+        assert done.code == 0, done.stderr
+        assert json.loads(done.stdout)["argv"] == [word.encode().hex() for word in argv]
+
+    try:
+        tell()
+    finally:
+        connection.close()
 
 
 def test_an_impostor_with_another_host_key_hears_nothing_but_its_own_name(sshd: Sshd, tmp_path: Path) -> None:

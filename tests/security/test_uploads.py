@@ -10,8 +10,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import paramiko
 import pytest
 
+from clusterctl.client.nodeaccess import _get
 from tests.security.knocking import Api
 from tests.support.cluster import LocalCluster
 
@@ -128,3 +130,45 @@ def test_a_job_that_links_its_log_elsewhere_shows_nothing_of_it(cluster: LocalCl
     """A program cannot choose where its output is kept: there is no file of the head's below its own directory."""
     job = api.run(argv=["sh", "-c", f"ln -s {cluster.head_dir}/config.json x.log; echo done"])
     assert "token_sha256" not in api.log(job["id"]) and "done" in api.log(job["id"])
+
+
+class EvilHost:
+    """What a hostile SFTP server may answer: names that lead out, links, devices, and files."""
+
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+
+    def stat(self, path: str) -> paramiko.SFTPAttributes:
+        return entry(path, stat.S_IFDIR)
+
+    def listdir_attr(self, path: str) -> list[paramiko.SFTPAttributes]:
+        if path.count("/") > 2:
+            return []
+        names = ("..", ".", f"../{CANARY}", f"/tmp/{CANARY}", f"a/../../{CANARY}", f"{CANARY}\0x", "")
+        files = [entry(name, kind) for name in names for kind in (stat.S_IFREG, stat.S_IFDIR)]
+        return [*files, entry("link", stat.S_IFLNK), entry("null", stat.S_IFCHR), entry("fine", stat.S_IFREG)]
+
+    def get(self, source: str, target: str) -> None:
+        self.fetched.append(source)
+        Path(target).write_text("x")
+
+
+def entry(name: str, kind: int) -> paramiko.SFTPAttributes:
+    attributes = paramiko.SFTPAttributes()
+    attributes.filename, attributes.st_mode = name, kind | 0o777
+    return attributes
+
+
+def test_what_is_copied_back_from_a_hostile_node_stays_where_it_was_to_go(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    host, target = EvilHost(), tmp_path / "inside"
+    target.mkdir()
+    _get(host, "results", target)
+    assert host.fetched == ["results/fine"]
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == [
+        "inside",
+        "inside/results",
+        "inside/results/fine",
+    ]
+    assert strays(cluster) == []
