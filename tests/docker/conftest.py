@@ -14,6 +14,13 @@ from tests.support.docker_engine import DockerEngine, base_image, docker_engine,
 __all__ = ["docker_engine"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first run ever makes the hosts' image, which takes a minute or two."""
+    for item in items:
+        if "docker_engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 class DockerCluster(LocalCluster):
     """A cluster whose nodes are containers."""
 

@@ -19,6 +19,7 @@ BESIDE_HEAD = 20  # added to a raylet's pinned ports where it shares its machine
 BESIDE_HEAD_WORKERS = (20000, 29999)
 LOCAL_STORE_SHARE = 0.1  # of this machine's memory, for the object store of each raylet on it
 CONTAINER_STORE_SHARE = 0.3  # of a container's memory
+CONTAINER_SHM_SHARE = 0.9  # of its /dev/shm, at most
 LOCAL_STORE_MOST = 2 * 1024**3
 LOCAL_STORE_LEAST = 128 * 1024**2
 _LABEL_KEY = re.compile(r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
@@ -68,7 +69,7 @@ def _node_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: 
         region=node.offer.region,
         pool=node.pool,
         worker_ports=[] if single_host else list(PINNED_WORKERS),
-        object_store_memory=_store(provider, int(books.total.get("memory"))),
+        object_store_memory=_store(config, provider, int(books.total.get("memory"))),
         env={**spec.env, **(pool.env if pool else {}), **ray.env},
         single_host=single_host,
     )
@@ -106,10 +107,12 @@ def engine_labels(labels: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _store(provider: str, memory: int) -> int:
-    """Bytes for the object store, 0 = Ray's default. Containers have /dev/shm for half of their memory (`docker_container`)."""
+def _store(config: HeadConfig, provider: str, memory: int) -> int:
+    """Bytes for the object store, 0 = Ray's default. A container's must fit in its /dev/shm, which is half of its memory
+    where the spec says nothing (`docker_container`)."""
     if provider == "docker":
-        return int(memory * CONTAINER_STORE_SHARE)
+        shared = int(config.spec.provider_settings.get("shm_size") or memory)
+        return int(min(memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
     return _local_store() if is_single_host(provider) else 0
 
 

@@ -294,6 +294,7 @@ class Fleet:
             session.send({"t": "stop", "reason": reason})
             session.close()
         self._dispatch()
+        self._wake()  # what it ran may need another node
 
     def with_address(self, node: Node) -> Node:
         books = self.ledger.get(node.id)
