@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.aws.stage import BOTH, Stage, pool
 from tests.bench.rows import Row, row, timed
 from tests.cloud.aws_cloud import AwsCloud, credentials
+from tests.support.cluster import wait_until
 
 MANY = 2000
 
@@ -17,7 +18,7 @@ MANY = 2000
 def run() -> list[Row]:
     rows: list[Row] = []
     with credentials():
-        for measure in (_launches, _fall_back, _first_call, _list):
+        for measure in (_launches, _fall_back, _first_call, _list, _join):
             with tempfile.TemporaryDirectory() as directory, AwsCloud() as cloud:
                 stage = Stage(Path(directory), cloud, [pool(market=BOTH)])
                 rows += measure(stage, cloud)
@@ -101,3 +102,39 @@ def _list(stage: Stage, cloud: AwsCloud) -> list[Row]:
         row(f"AWS: one look at {MANY} instances", seconds, None, "", "s", "<= 5"),
         row(f"AWS: memory that it takes, the stand-in's answer included, {MANY} instances", peak, None, "", "MB", ""),
     ]
+
+
+def _join(stage: Stage, cloud: AwsCloud) -> list[Row]:
+    """Real machines: how long after the last one runs its nodes take work. The launch and the pretended boot (2 s) are
+    in front of it; the machines share this one's processors."""
+    from tests.aws.cluster import AwsCluster
+    from tests.cloud.aws_machines import AwsMachines
+
+    rows: list[Row] = []
+    for count, goal in ((1, "boot + 5 s"), (10, "50 nodes: boot + 15 s")):
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            AwsCloud("10.77.0.0/16") as place,
+            AwsMachines(place) as machines,
+        ):
+            place.world.boot_seconds = 2.0
+            pools = f"  - {{name: cpu, instances: [t3.micro], min: {count}, max: {count}, idle_timeout: 1h}}"
+            cluster = AwsCluster(Path(directory), place, machines, pools)
+            try:
+                cluster.up()
+                wait_until(lambda c=cluster, n=count: len(c.ready_nodes()) == n, 120, f"{count} nodes")
+                joined = time.monotonic()
+                asked = [at for at, action, _ in place.world.calls if action == "ec2:RunInstances"]
+                rows.append(
+                    row(
+                        f"AWS: {count} nodes joined after launch and boot",
+                        joined - asked[-1] - 2.0,
+                        None,
+                        "",
+                        "s",
+                        goal,
+                    )
+                )
+            finally:
+                cluster.clean_up()
+    return rows
