@@ -80,13 +80,14 @@ class Registry:
             return []
         return sorted(path.name for path in self.root.iterdir() if (path / "cluster.json").is_file())
 
-    def create(self, name: str, *, provider: str, engine: str, spec_path: str) -> Cluster:
-        """The cluster `name`, made if it is new. Its uid is minted once and survives every later `up`."""
+    def create(self, name: str, *, provider: str, engine: str, spec_path: str, uid: str = "") -> Cluster:
+        """The cluster `name`, made if it is new. Its uid is minted once and survives every later `up`; `uid` is that of a
+        new one that exists already and was found again."""
         directory = self.root / checked_name(name)
         known = read_json(directory / "cluster.json")
         body = {
             "name": name,
-            "uid": known.get("uid") or str(uuid.uuid4()),
+            "uid": known.get("uid") or uid or str(uuid.uuid4()),
             "provider": provider,
             "engine": engine,
             "created": known.get("created") or time.time(),

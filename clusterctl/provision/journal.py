@@ -25,7 +25,7 @@ from clusterctl.provision.journal_file import rebuild as rebuild
 from clusterctl.provision.records import Record, record_from_text, record_to_text
 
 # launches that a provider turned down for now: the offer is blocked for a while, the pool itself is not at fault
-_NOT_THE_POOLS_FAULT = frozenset({"no_capacity", "quota_exceeded", "throttled"})
+_NOT_THE_POOLS_FAULT = frozenset({"no_capacity", "quota_exceeded", "throttled", "head_lost"})
 
 
 class StaleFence(ClusterctlError):
