@@ -6,6 +6,7 @@ A process id proves nothing (it may be another program's by now); the mark that 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import time
@@ -47,10 +48,17 @@ def belongs_to(pid: int, instance: str) -> bool:
 
 def _is_starting(pid: int) -> bool:
     try:
-        process = psutil.Process(pid)
-        return time.time() - process.create_time() < YOUNG and is_alive(pid) and not process.environ()
+        return _age(pid) < YOUNG and is_alive(pid) and not psutil.Process(pid).environ()
     except (psutil.Error, OSError):
         return False
+
+
+def _age(pid: int) -> float:
+    """Seconds since the process was started; on Linux by the kernel's own count, which nobody can set."""
+    if not _ON_LINUX:
+        return time.time() - psutil.Process(pid).create_time()
+    started = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[19]  # field 22, in ticks since boot
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")
 
 
 def marked_processes() -> dict[str, set[int]]:
