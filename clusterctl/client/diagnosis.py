@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusterctl.client.api import Api
+from clusterctl.client.clouds import aws_checks
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
 
@@ -42,7 +43,13 @@ def diagnose(registry: Registry) -> list[Check]:
         check_ray(),
         _program("ssh", "for ssh hosts: install OpenSSH's client (apt install openssh-client)"),
         _docker(),
+        _ssh_library(),
+        *(
+            Check(f"aws: {what}" if ok else "aws", ok, "" if ok else f"no {what}", fix)
+            for what, ok, fix in aws_checks(registry)
+        ),
         *(_head(cluster) for cluster in registry.all()),
+        *(check for cluster in registry.all() if cluster.provider == "ssh" for check in _hosts(cluster)),
     ]
 
 
@@ -151,6 +158,34 @@ def _docker() -> Check:
     wrong = next((row for row in found if not row[1]), None)
     what, ok, fix = wrong or found[0]
     return Check("docker", ok, what if ok else f"it is not so that {what}", fix)
+
+
+def _ssh_library() -> Check:
+    """What `provider: ssh` needs here, and whether the user's SSH configuration can be understood."""
+    fix = "for `provider: ssh`: pip install 'clusterctl[ssh]'"
+    try:
+        version = importlib.metadata.version("paramiko")
+    except importlib.metadata.PackageNotFoundError:
+        return Check("paramiko", False, "not installed in this environment", fix)
+    from clusterctl.provision.ssh.target import Config
+
+    try:
+        Config()
+    except ClusterctlError as error:
+        return Check("paramiko", False, str(error), "mend ~/.ssh/config")
+    return Check("paramiko", True, version, "")
+
+
+def _hosts(cluster: Cluster) -> list[Check]:
+    """The hosts of an ssh cluster that are not connected, each with why; one line when all are."""
+    try:
+        with Api.of(cluster) as api:
+            hosts = api.get("/api/v1/hosts")["hosts"]
+    except ClusterctlError:
+        return []  # its head's own check says so
+    fix = f"clusterctl up {cluster.spec_path or 'SPEC'}: it mends what it can and says the rest"
+    bad = [Check(f"host {host['id']}", False, host["reason"], fix) for host in hosts if not host["connected"]]
+    return bad or [Check(f"hosts of {cluster.name}", True, f"all {len(hosts)} are connected", "")]
 
 
 def _head(cluster: Cluster) -> Check:

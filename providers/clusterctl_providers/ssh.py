@@ -196,7 +196,10 @@ class SshProvider:
         return any(c.instance in wanted and c.state != "terminated" for h in self._hosts() for c in h.claims)
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
-        """One offer for each kind of connected host; kinds of which none is free only where no host is."""
+        """One offer for each kind of connected host; kinds of which none is free only where no host is. Where nobody can
+        speak to hosts, what the spec says of them."""
+        if self._reach is None:
+            return [self._offer(_host_as_written(pool), pool)]
         hosts = [host for host in self._hosts() if host.serves(pool) and host.connected]
         free = [host for host in hosts if host.is_free(pool.role)]
         made = {self._offer(host, pool) for host in free or hosts}
@@ -301,6 +304,11 @@ class SshProvider:
             self.instance_id(request.token), self._context.uid, request.node_id, request.generation, "terminated",
             token=request.token, detail="(its token is used up)", tags=labels_of(dict(request.tags)),
         )  # fmt: skip
+
+
+def _host_as_written(pool: PoolRequest) -> HostView:
+    """A host nobody has been to yet."""
+    return HostView("", "", (pool.name,), pool.role == "head", True, "", {}, {}, {}, ())
 
 
 def _rounded(memory: int) -> int:

@@ -96,3 +96,19 @@ def test_no_secret_is_in_a_command_line_or_a_log(cluster: SshCluster, hosts: lis
         modes = host.run("find", ROOT, "-maxdepth", "1", "-type", "f", "-perm", "/077").split()
         assert modes == []
     assert not any(secret in (cluster.place / "tunnel.log").read_text() for secret in secrets)
+
+
+def test_hosts_come_and_go_with_the_spec(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    first, second, third = (host.address for host in hosts)
+    cluster.write([first, second])
+    cluster.up()
+    job = cluster.submit("--", "sleep", "8")
+    cluster.wait_job(job, "running")
+    cluster.write([first, second, third])
+    cluster.up()
+    assert all(cluster.api_hosts()[name]["connected"] for name in (first, second, third))
+    cluster.write([first, second])
+    cluster.up()
+    assert set(cluster.api_hosts()) == {first, second}
+    assert traces(hosts[2]) == []
+    assert len(cluster.wait_job(job, "succeeded")["attempts"]) == 1  # all this did not touch it
