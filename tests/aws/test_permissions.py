@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from clusterctl_providers.aws import AwsProvider
 from clusterctl_providers.aws_policies import actions_of, render_policy
 
@@ -137,3 +140,21 @@ def test_the_policies_are_printed_for_use() -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "arn:aws:ec2:eu-west-1:111111111111:instance/*" in done.stdout
+
+
+def test_the_command_names_what_is_missing(stage: Stage, tmp_path: Path) -> None:
+    settings = f"region: us-east-1, endpoint_url: '{stage.cloud.url}', head_address: 127.0.0.1"
+    spec = f"cluster: demo\nprovider: {{aws: {{{settings}}}}}\n"
+    home = tmp_path / "home" / "clusters" / "demo"
+    (home / "head").mkdir(parents=True, mode=0o700)
+    (home / "cluster.json").write_text(
+        json.dumps({"name": "demo", "uid": stage.uid, "provider": "aws", "created": 0, "spec_path": "x"})
+    )
+    (home / "head" / "config.json").write_text(json.dumps({"spec": yaml.safe_load(spec)}))
+    stage.cloud.world.denied = {"ec2:RunInstances"}
+    env = {**os.environ, "CLUSTERCTL_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-m", "clusterctl", "doctor", "--json"], env=env, capture_output=True, text=True
+    )
+    missing = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "aws" and not check["ok"]]
+    assert [check["found"] for check in missing] == ["no permission ec2:RunInstances"], done.stderr
