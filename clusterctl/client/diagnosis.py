@@ -14,7 +14,6 @@ from pathlib import Path
 
 from clusterctl.client.api import Api
 from clusterctl.client.clouds import aws_checks
-from clusterctl.client.clouds import aws_checks
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
 
