@@ -24,6 +24,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks
 
 CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 15
+_KEY_KINDS = [["ssh-ed25519"], [f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)], ["ssh-rsa"]]
 _BOOT = "import sys;b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
 # The first Python that is new enough. No word of the user's is in here, and no $ reaches the inner quotes unquoted.
 _FIND_PYTHON = (
@@ -129,25 +130,33 @@ def connect(target: Target, trust: Trust, timeout: float = CONNECT_SECONDS) -> C
 def _transport(
     hop: Target, trust: Trust, through: paramiko.Transport | None, timeout: float, target: Target
 ) -> paramiko.Transport:
+    """A pinned key may be of any kind, and a server shows one: each kind is asked for until the pinned one comes."""
     where = f"{hop.host}:{hop.port}" if hop is target else f"its jump host {hop.host}:{hop.port}"
-    sock = _socket(hop, through, timeout, where)
+    refusal: Distrusted | None = None
+    for kinds in _KEY_KINDS if hop.host_key else [trust.kinds(hop)]:
+        try:
+            return _open_transport(hop, trust, kinds, _socket(hop, through, timeout, where), timeout, where)
+        except Distrusted as error:
+            refusal = refusal or error
+    raise HostTrouble("host_key", f"{where}: {refusal}") from refusal
+
+
+def _open_transport(
+    hop: Target, trust: Trust, kinds: list[str], sock: Any, timeout: float, where: str
+) -> paramiko.Transport:
+    """Raises Distrusted before anything of ours is sent, and HostTrouble."""
     transport = paramiko.Transport(sock)
     try:
-        transport.banner_timeout = transport.auth_timeout = timeout
-        transport.handshake_timeout = timeout
-        _prefer(transport, trust.kinds(hop))
+        transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = timeout
+        _prefer(transport, kinds)
         transport.start_client(timeout=timeout)
         trust.check(hop, transport.get_remote_server_key())
         _log_in(transport, hop)
         transport.set_keepalive(KEEPALIVE_SECONDS)
-        sock_type = getattr(sock, "setsockopt", None)
-        if sock_type:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # type: ignore[union-attr]
+        if isinstance(sock, socket.socket):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return transport
-    except Distrusted as error:
-        transport.close()
-        raise HostTrouble("host_key", f"{where}: {error}") from error
-    except HostTrouble:
+    except (Distrusted, HostTrouble):
         transport.close()
         raise
     except (paramiko.SSHException, EOFError, OSError) as error:
