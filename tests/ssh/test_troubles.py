@@ -172,6 +172,18 @@ def test_down_names_a_silent_host_and_finishes_when_it_is_back(cluster: SshClust
     assert traces(hosts[2]) == []
 
 
+def test_a_host_behind_a_jump_host_and_an_inventory_file(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    """The file has a name that only the SSH configuration knows, with a jump host on the way."""
+    ssh = cluster.user_home / ".ssh"
+    (ssh / "config").write_text(f"Host inner\n  HostName {hosts[1].address}\n  ProxyJump tester@{hosts[0].address}\n")
+    (cluster.directory / "hosts.txt").write_text(f"{hosts[0].address}\ninner  # behind the first\n")
+    cluster.write()
+    listed = ", ".join(host.address for host in hosts)
+    cluster.spec.write_text(cluster.spec.read_text().replace(f"[{listed}]", "hosts.txt"))
+    cluster.up()
+    assert {name for name, host in cluster.api_hosts().items() if host["connected"]} == {hosts[0].address, "inner"}
+
+
 def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost]) -> None:
     cluster.write(low=2)
     cluster.up()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import paramiko
@@ -58,8 +58,12 @@ class Config:
             port=login.port or int(found.get("port") or 22),
             user=login.user or str(found.get("user") or "") or getpass.getuser(),
             keys=tuple(str(path) for path in paths if login.key or path.is_file()),
-            jumps=tuple(self.target(hop, (*_seen, login.host)) for hop in hops),
+            jumps=tuple(self.target(self._with_key(hop, login.key), (*_seen, login.host)) for hop in hops),
             host_key=login.host_key,
             use_agent=not login.key and str(found.get("identitiesonly") or "no") != "yes",
             command="" if command.lower() == "none" else command,
         )
+
+    def _with_key(self, hop: Login, key: str) -> Login:
+        """A jump host that the configuration gives no key of its own is logged in to with that of the host behind it."""
+        return hop if self._config.lookup(hop.host).get("identityfile") else replace(hop, key=key)
