@@ -40,7 +40,7 @@ check: setup     ## lint, format, types
 	$(BIN)/pyright
 
 bench: setup     ## benchmarks against peers; prints a table and writes build/bench.json
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(ONLY)
 
 docs: setup      ## regenerate the pages that are made from code
 	$(BIN)/python -m clusterctl.spec.schema --markdown docs/spec.md

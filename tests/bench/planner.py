@@ -10,9 +10,10 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from clusterctl.core.explain import explain_demand
 from clusterctl.core.model import (
     Demand,
     Limits,
@@ -30,6 +31,7 @@ from clusterctl.core.model import (
 )
 from clusterctl.core.placement import Request, place
 from clusterctl.core.planner import plan
+from clusterctl.core.remedies import Situation
 from clusterctl.core.resources import Resources
 from tests.bench.rows import Row, percentile, row
 
@@ -113,7 +115,7 @@ def _p95(world: World, runs: int) -> float:
 
 
 def run() -> list[dict[str, Any]]:
-    return [*planning_time(), *growth_in_jobs_per_shape(), placing(), *against_ray()]
+    return [*planning_time(), *growth_in_jobs_per_shape(), placing(), explaining(), *against_ray()]
 
 
 def planning_time() -> list[Row]:
@@ -147,6 +149,17 @@ def placing() -> Row:
     return row(
         "place: 10,000 requests of 50 shapes on 1,000 nodes, p95", percentile(times, 0.95), None, "", "s", "< 0.1 s"
     )
+
+
+def explaining() -> Row:
+    """A gang that a limit keeps from being bought: `explain` searches for the least change that would let it pass."""
+    world = make_world(1_000, 10_000, 50, 400)
+    gang = Demand("gang", "job", ((Shape(Resources.of(GPU=1, CPU=2)), 3_000),), gang=True)
+    state = replace(world.state, limits=Limits(nodes=1_050, launches_per_minute=None))
+    situation = Situation(Policy(), world.observed, state, (*world.demand, gang), world.offers, NOW)
+    times = [_seconds(lambda: explain_demand(situation, "gang")) for _ in range(5)]
+    name = "explain: a gang stuck at a limit, 1,000 nodes, 10,000 jobs of 50 shapes, p95"
+    return row(name, percentile(times, 0.95), None, "", "s", "<= 1 s")
 
 
 # ---------------------------------------------------------------- the peer
