@@ -6,6 +6,7 @@ import io
 import stat
 import struct
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ CANARY = "clusterctl-evil-canary"
 def packed(*entries: tuple[str, int, bytes]) -> bytes:
     """A zip written by hand: (name, type and mode bits, content)."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
         for name, mode, content in entries:
             info = zipfile.ZipInfo("x")
             info.filename = name
