@@ -38,7 +38,7 @@ class Readiness:
         broken_setup = node.get("code") == SETUP_FAILED
         if node.get("state") == "failed" or (node.get("state") == "terminating" and broken_setup):
             reasons = self._failed.setdefault(node.get("pool", ""), {})
-            key = f"{node.get('id')}/{node.get('generation')}"
+            key = f"{node.get('id')}/{node.get('generation') or node.get('since')}"
             reasons[key] = f"{node.get('id')}: {node.get('reason') or 'failed'}"
         if broken_setup or _is_stuck(node):
             self.setup_failed[str(node.get("id"))] = None

@@ -62,3 +62,32 @@ def test_after_a_restart_of_the_head_a_node_counts_once_it_has_dialled_in_again(
     assert not readiness.feed(status(node("head-1", "ready"), away))
     assert readiness.waiting == ["pool cpu: 0 of 1 ready [cpu-1 ready (its agent has not dialled in again)]"]
     assert readiness.feed(status(node("head-1", "ready"), away | {"connected": True}))
+
+
+def test_a_ready_node_that_takes_changed_files_or_setup_is_not_done_yet() -> None:
+    readiness = Readiness()
+    taking = {**node("cpu-1", "ready"), "preparing": {"state": "running", "step": "setup 1 of 1: x"}}
+    assert not readiness.feed(status(node("head-1", "ready"), taking))
+    assert readiness.feed(status(node("head-1", "ready"), {**taking, "preparing": {"state": "done"}}))
+
+
+def test_a_changed_setup_that_failed_on_a_running_node_ends_the_wait() -> None:
+    readiness = Readiness()
+    stuck = {
+        **node("cpu-1", "ready"),
+        "preparing": {"state": "failed", "error": "setup command 1 ended with exit code 1"},
+    }
+    assert not readiness.feed(status(node("head-1", "ready"), stuck))
+    assert readiness.hopeless == ["cpu-1: setup command 1 ended with exit code 1"]
+    assert list(readiness.setup_failed) == ["cpu-1"]
+
+
+def test_two_nodes_whose_setup_failed_are_enough_to_give_up() -> None:
+    readiness = Readiness()
+    broken = {**node("cpu-1", "failed", "no wheel"), "code": "setup_failed", "generation": 1}
+    readiness.feed(status(node("head-1", "ready"), broken))
+    assert not readiness.hopeless
+    readiness.feed(status(node("head-1", "ready"), {**broken, "state": "terminating"}))
+    assert not readiness.hopeless, "it is the same node"
+    readiness.feed(status(node("head-1", "ready"), {**broken, "id": "cpu-2"}))
+    assert readiness.hopeless == ["cpu-1: no wheel", "cpu-2: no wheel"]
