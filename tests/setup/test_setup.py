@@ -97,6 +97,24 @@ def test_a_changed_setup_that_fails_leaves_running_nodes_as_they_are_and_up_says
     cluster.up()
 
 
+def test_a_setup_under_way_survives_the_death_of_the_head_and_is_not_run_twice(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster(spec_of(tmp_path, pool=f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"), FILES)
+    with cluster.start("up", str(cluster.spec), "-y") as up:
+        wait_until((tmp_path / "tally").exists, 30, "a setup began")
+        wait_until(lambda: any(n["code"] == "preparing" and n["pool"] == "cpu" and "setup 3" in n["reason"]
+                               for n in cluster.status()["nodes"]), 30, "the worker is in its setup")  # fmt: skip
+        first = cluster.head_pid()
+        cluster.kill(first)
+        wait_until(lambda: cluster.head_pid() != first, 30, "another head runs")
+        (tmp_path / "go").touch()
+        _, said = up.communicate(timeout=60)
+    assert up.returncode == 0, said
+    assert [n["id"] for n in cluster.ready_nodes("cpu")] == ["cpu-1"]
+    assert ran(cluster) == 2, "once on the head node, once on the worker"
+
+
 def test_a_file_that_is_not_there_is_named_with_its_place_before_anything_is_started(make_cluster: MakeCluster) -> None:
     cluster = make_cluster("cluster: demo\nprovider: local\nengine: none\nfiles: [{from: nowhere, to: x}]\n"
                            "pools: [{name: cpu, resources: {CPU: 1}}]\n")  # fmt: skip
