@@ -15,7 +15,9 @@ LIMIT = 16 * 1024  # bytes of user data that EC2 takes
 
 @lru_cache(maxsize=1)
 def boot_script() -> str:
-    return resources.files("clusterctl_templates").joinpath("cloud-init").joinpath("node.sh").read_text(encoding="utf-8")
+    return (
+        resources.files("clusterctl_templates").joinpath("cloud-init").joinpath("node.sh").read_text(encoding="utf-8")
+    )
 
 
 def user_data(boot: Mapping[str, Any], nodes: Sequence[tuple[str, int, str]]) -> str:

@@ -98,9 +98,7 @@ def test_keys_that_the_head_applies_need_no_new_node(keys: str) -> None:
     assert spec_hash(with_pool(keys)) != spec_hash(with_pool(""))
 
 
-@pytest.mark.parametrize(
-    "keys", [", resources: {CPU: 2}", ", labels: {a: b}", ", image: x", ", disk: 9GiB"]
-)
+@pytest.mark.parametrize("keys", [", resources: {CPU: 2}", ", labels: {a: b}", ", image: x", ", disk: 9GiB"])
 def test_keys_that_a_node_is_made_with_need_a_new_one(keys: str) -> None:
     assert worker_hash(with_pool(keys)) != worker_hash(with_pool(""))
     assert head_hash(with_pool(keys)) == head_hash(with_pool(""))

@@ -52,10 +52,18 @@ class LocalCluster:
         """Runs one command; `code` is the exit code it must have (None: any)."""
         command = [sys.executable, "-m", "clusterctl", *args]
         done = subprocess.run(
-            command, env=self.env, cwd=self.directory, text=True, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL
+            command,
+            env=self.env,
+            cwd=self.directory,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
         )
         if code is not None:
-            assert done.returncode == code, f"{args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}\n{self.head_log()}"
+            assert done.returncode == code, (
+                f"{args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}\n{self.head_log()}"
+            )
         return done
 
     def json(self, *args: str) -> Any:
@@ -90,7 +98,9 @@ class LocalCluster:
         def reached() -> dict[str, Any] | None:
             job = self.job(job_id)
             final = job["state"] in ("succeeded", "failed", "cancelled")
-            assert not (final and job["state"] != state), f"{job_id} is {job['state']}: {job['reason']}\n{self.head_log()}"
+            assert not (final and job["state"] != state), (
+                f"{job_id} is {job['state']}: {job['reason']}\n{self.head_log()}"
+            )
             return job if job["state"] == state else None
 
         return wait_until(reached, seconds, f"job {job_id} {state}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -20,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -37,13 +39,24 @@ class Refused(Exception):
 # ---------------------------------------------------------------- looking
 
 
+def load_facts(source: bytes) -> Any:
+    """The agent's own reading of facts, sent along as the file that it is."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "facts.py"
+        path.write_bytes(source)
+        found = importlib.util.spec_from_file_location("facts", path)
+        assert found is not None and found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        return module
+
+
 def probe(request: Json, blob: bytes) -> Json:
     """What there is: the machine, what is installed, and who owns it. Changes nothing."""
-    space: dict[str, Any] = {"__name__": "facts"}
-    exec(compile(blob, "facts.py", "exec"), space)  # noqa: S102  the agent's own reading of facts, sent along
+    facts = load_facts(blob)
     settings = read(ROOT / "host.json") or {}
     return {
-        **space["read_facts"](Path.home()),
+        **facts.read_facts(Path.home()),
         "python_minor": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "libc": platform.libc_ver()[0],
         "address": [*os.environ.get("SSH_CONNECTION", "").split(), "", "", ""][2],

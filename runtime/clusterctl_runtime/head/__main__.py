@@ -59,7 +59,9 @@ def main() -> int:
             os.close(lock)
     except ClusterctlError as error:
         logging.error("%s", error)
-        write_private(directory / "head.error", str(error))  # `up` shows it instead of waiting for a head that cannot start
+        write_private(
+            directory / "head.error", str(error)
+        )  # `up` shows it instead of waiting for a head that cannot start
         return 1
 
 
