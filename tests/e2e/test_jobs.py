@@ -150,7 +150,7 @@ def test_jobs_behind_one_that_lasts_unexpectedly_long_do_not_wait_for_it(cluster
     ]
 
     def done() -> int:
-        return len([j for j in cluster.json("jobs", "--limit", "100", "--state", "succeeded")["jobs"]])
+        return len(cluster.json("jobs", "--limit", "100", "--state", "succeeded")["jobs"])
 
     wait_until(lambda: done() == 59, 25, "all but the long one")
     long = next(j for j in cluster.json("jobs", "--state", "running")["jobs"])

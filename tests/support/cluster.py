@@ -1,4 +1,4 @@
-"""A real cluster of the local provider for tests: driven through the command line, watched through the API, and gone afterwards."""
+"""A real cluster of the local provider for tests: driven through the command line, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ class LocalCluster:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.pid != os.getpid() and process.environ().get("CLUSTERCTL_HOME") == marker:
-                    if process.status() != psutil.STATUS_ZOMBIE:
-                        found.append(process)
+                ours = process.pid != os.getpid() and process.environ().get("CLUSTERCTL_HOME") == marker
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
             except psutil.Error:
                 continue
         return found
