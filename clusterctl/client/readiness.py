@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+USELESS = frozenset({"bad_request", "auth_failed"})  # refusals of a launch that no second try turns round
 GIVE_UP_AFTER = 3  # failed launches of a pool while it stays below its min
 SETUP_FAILED = "setup_failed"
 _ENGINE_DONE = frozenset({"", "none", "ready"})
@@ -27,8 +28,12 @@ class Readiness:
         for node in nodes:
             self._note_failure(node)
         self.waiting = _missing_nodes(status, nodes) + _missing_engine(status.get("engine") or {})
+        self.waiting += [f"pool {name}: {p['text']}" for name, p in self._problems(status, nodes)]
         self.hopeless = [reason for pool in self._short(status, nodes) for reason in self._given_up(pool)]
         self.hopeless += self._short_of_machines(nodes)
+        self.hopeless += [
+            f"pool {name}: {p['text']}" for name, p in self._problems(status, nodes) if p["code"] in USELESS
+        ]
         self.hopeless += [f"{n.get('id')}: {_preparing(n).get('error')}" for n in nodes if _is_stuck(n)]
         if (status.get("engine") or {}).get("state") == "failed":
             self.hopeless += _missing_engine(status["engine"])
@@ -48,6 +53,13 @@ class Readiness:
         pools = status.get("pools") or []
         short = [pool["name"] for pool in pools if _ready(nodes, pool["name"]) < pool.get("min", 0)]
         return short if _head_is_ready(nodes) else ["head", *short]
+
+    def _problems(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+        """(pool, why its launches are refused) of pools that are short of nodes."""
+        pools = {pool["name"]: pool for pool in status.get("pools") or []} | {"head": status.get("head") or {}}
+        return [
+            (name, pools[name]["problem"]) for name in self._short(status, nodes) if pools.get(name, {}).get("problem")
+        ]
 
     def _short_of_machines(self, nodes: list[dict[str, Any]]) -> list[str]:
         """Once everything else is there, why the rest of a pool's min will not come."""

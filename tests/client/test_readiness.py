@@ -91,3 +91,16 @@ def test_two_nodes_whose_setup_failed_are_enough_to_give_up() -> None:
     assert not readiness.hopeless, "it is the same node"
     readiness.feed(status(node("head-1", "ready"), {**broken, "id": "cpu-2"}))
     assert readiness.hopeless == ["cpu-1: no wheel", "cpu-2: no wheel"]
+
+
+def test_a_pool_whose_launches_are_refused_says_why_and_gives_up_where_trying_again_is_useless() -> None:
+    readiness, short = Readiness(), status(node("head-1", "ready"))
+    short["pools"][0]["problem"] = {"code": "no_capacity", "text": "sold out in us-east-1a"}
+    assert not readiness.feed(short)
+    assert "pool cpu: sold out in us-east-1a" in readiness.waiting
+    assert not readiness.hopeless
+    short["pools"][0]["problem"] = {"code": "bad_request", "text": "no such image"}
+    readiness.feed(short)
+    assert readiness.hopeless == ["pool cpu: no such image"]
+    short["nodes"].append(node("cpu-1", "ready"))
+    assert readiness.feed(short)

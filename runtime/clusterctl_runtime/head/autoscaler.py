@@ -82,6 +82,9 @@ class Autoscaler:
         self._sightings: tuple[tuple[str, int], ...] = ()
         self.last_plan = Plan(())
         self.demand: tuple[Demand, ...] = ()
+        self.refusals: dict[
+            str, tuple[str, str]
+        ] = {}  # pool -> (code, sentence) of its last launch, if that was refused
         self.groups: dict[str, GroupKey] = {}  # which queued jobs a demand stands for
         self.decision_seconds: deque[float] = deque(maxlen=1000)
         self.stopped = False
@@ -207,6 +210,8 @@ class Autoscaler:
         subject = getattr(action, "node_id", "") or getattr(action, "instance_id", "")
         if not outcome.ok:
             self._events.add("provider", subject, outcome.code, f"{action.op} of {subject} failed: {outcome.error}")
+            if isinstance(action, Launch):
+                self.refusals[action.offer.pool] = (outcome.code, outcome.error)
             self.wake(observe=True)
             return
         if isinstance(action, Undrain):
@@ -214,6 +219,7 @@ class Autoscaler:
         if isinstance(action, Mark) and action.event in ("gone", "fail") and node:
             self._fleet.forget(node.id, action.reason.text)
         if isinstance(action, Launch):
+            self.refusals.pop(action.offer.pool, None)
             price = f" at ${action.offer.price:.4g}/h" if action.offer.price else ""
             text = f"{subject}: {action.offer.instance_type} in {action.offer.zone}{price}: {action.reason.text}"
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.model import PENDING_STATES, Demand, NodeState, NodeView
+from clusterctl.core.remedies import COMING
 from clusterctl.version import __version__
 from clusterctl_runtime.head.clock import steady_time
 
@@ -23,7 +24,12 @@ def status_document(head: Head) -> Document:
         "cluster": head.config.name,
         "uid": head.config.uid,
         "state": head.state,
-        "head": {"address": f"127.0.0.1:{head.port}", "version": __version__, "started": head.started},
+        "head": {
+            "address": f"127.0.0.1:{head.port}",
+            "version": __version__,
+            "started": head.started,
+            "problem": problem_document(head, "head"),
+        },
         "engine": engine_document(head),
         "pools": pool_documents(head, views),
         "nodes": [node_document(head, view) for view in views],
@@ -68,9 +74,21 @@ def pool_documents(head: Head, views: tuple[NodeView, ...]) -> list[Document]:
                 "draining": sum(n.state is NodeState.DRAINING for n in nodes),
                 "failed": sum(n.state in (NodeState.FAILED, NodeState.QUARANTINED) for n in nodes),
                 "price_per_hour": round(sum(n.offer.price for n in nodes), 6),
+                "problem": problem_document(head, pool.name),
             }
         )
     return documents
+
+
+def problem_document(head: Head, pool: str) -> Document | None:
+    """Why a pool's last launch was refused, or why its min is not being served; None when nothing is wrong."""
+    if pool in head.autoscaler.refusals:
+        code, text = head.autoscaler.refusals[pool]
+        return {"code": code, "text": text}
+    wait = next((w for w in head.autoscaler.last_plan.waits if w.demand_id == f"min:{pool}"), None)
+    if wait is None or wait.reason.code in COMING:
+        return None
+    return {"code": wait.reason.code, "text": wait.reason.text + (f" ({wait.reason.fix})" if wait.reason.fix else "")}
 
 
 def node_document(head: Head, view: NodeView) -> Document:
