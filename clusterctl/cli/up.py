@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Generator
@@ -13,6 +14,7 @@ import typer
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.escape import one_line
+from clusterctl.cli.plan import plan_of
 from clusterctl.cli.progress import make_progress
 from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render_plan import destructive, render_plan
@@ -24,7 +26,7 @@ from clusterctl.client.lock import changing
 from clusterctl.client.readiness import Readiness
 from clusterctl.client.registry import Registry
 from clusterctl.client.timeline import Stopwatch, collect
-from clusterctl.core.errors import ClusterctlError, UsageError
+from clusterctl.core.errors import ClusterctlError, Refused, UsageError
 
 SETUPS_SHOWN, SETUP_LINES = 2, 15
 LOOK_SECONDS = 1.0  # where nothing changes for so long, the watch is begun anew and gives its first document
@@ -38,6 +40,10 @@ def up(
     timeout: Annotated[
         str, typer.Option(metavar="TIME", help="Give up waiting after so long, as in 90s or 20m.")
     ] = "20m",
+    plan: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Carry out this plan (from `plan SPEC --json`) and no other; asks nothing."),
+    ] = None,
     timeline: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -69,8 +75,12 @@ def up(
     _require_engine(source)
     registry = Registry()
     with changing(registry, source.name, "up"):
+        if plan is not None:
+            _check_same(read_plan(plan), plan_of(registry, source), plan, spec)
         stopwatch.begin("look for a head")
-        started = bring_up(registry, source, tell, lambda api: _confirm(call, api, source.text, yes))
+        started = bring_up(
+            registry, source, tell, lambda api: _confirm(call, api, source.text, yes or plan is not None)
+        )
         stopwatch.begin("wait for the nodes")
         try:
             status = _wait(call, started, patience, stopwatch)
@@ -86,6 +96,26 @@ def up(
         "pools": status.get("pools", []),
     }
     call.show(document, _render_done)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {"cluster": document["cluster"], "actions": document["actions"], "cost": document["cost"]}
+    except OSError as error:
+        raise UsageError(f"the plan {path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no plan: write one with `clusterctl plan SPEC --json > {path}`") from error
+
+
+def _check_same(shown: dict[str, Any], now: dict[str, Any], path: Path, spec: Path) -> None:
+    """What was shown is what is carried out: any difference, in the cluster, its spec or the prices, is a refusal."""
+    changed = [part for part in ("cluster", "actions", "cost") if shown[part] != now[part]]
+    if changed:
+        raise Refused(
+            f"the plan in {path} is not what `up` would do now (its {' and '.join(changed)} differ): nothing was changed. "
+            f"Look at `clusterctl plan {spec}` and write it anew"
+        )
 
 
 def _write_timeline(call: Call, path: Path, stopwatch: Stopwatch, started: Started) -> None:

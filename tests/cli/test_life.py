@@ -210,3 +210,25 @@ def test_a_spec_that_takes_nodes_down_is_shown_and_waits_for_a_yes(cluster: Loca
     assert [node["id"] for node in cluster.ready_nodes("cpu")] == ["cpu-1"]
     cluster.cli("up", str(cluster.spec), "-y")
     wait_until(lambda: [n["id"] for n in cluster.ready_nodes("cpu")] == ["cpu-2"], 30, "the node was made anew")
+
+
+def test_the_plan_that_was_shown_is_the_plan_that_up_carries_out(cluster: LocalCluster) -> None:
+    shown = cluster.directory / "plan.json"
+
+    def keep_plan() -> None:
+        shown.write_text(cluster.cli("plan", str(cluster.spec), "--json").stdout)
+
+    keep_plan()
+    cluster.cli("up", str(cluster.spec), "--plan", str(shown))
+    cluster.spec.write_text(SPEC.replace("min: 1, max: 2", "min: 0, max: 1"))
+    keep_plan()
+    cluster.spec.write_text(SPEC.replace("min: 1, max: 2", "min: 2, max: 2"))
+    refused = cluster.cli("up", str(cluster.spec), "--plan", str(shown), code=5)
+    assert "not what `up` would do now" in refused.stderr
+    assert len(cluster.ready_nodes("cpu")) == 1
+    keep_plan()
+    cluster.cli("up", str(cluster.spec), "--plan", str(shown))
+    assert len(cluster.ready_nodes("cpu")) == 2
+    nonsense = cluster.directory / "nonsense.json"
+    nonsense.write_text("[]")
+    cluster.cli("up", str(cluster.spec), "--plan", str(nonsense), code=2)
