@@ -1,8 +1,8 @@
 #!/bin/bash
 # Process 1 of a machine: in namespaces of its own (mount, pid, uts, ipc, network), its / an overlay over this host's.
-# Arguments: directory, host name, address, python. The directory has `user-data` and `authorized_keys`.
+# Arguments: directory, host name, address, python, the prefix of its environment. The directory has `user-data` and `authorized_keys`.
 set -e
-D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4
+D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5
 mount --make-rprivate /
 mount -t tmpfs -o size=2g,mode=0755 machine "$D/mnt"
 mkdir "$D/mnt/upper" "$D/mnt/work" "$D/mnt/root"
@@ -12,6 +12,8 @@ mount -t proc proc "$R/proc"
 mount --rbind /dev "$R/dev"
 mount -t tmpfs -o mode=1777 tmpfs "$R/dev/shm"
 mount -t tmpfs -o mode=1777 tmpfs "$R/tmp"
+case $PREFIX in /tmp/*)  # the environment of the tests themselves: a machine has Ray from there
+  mkdir -p "$R$PREFIX" && mount --bind "$PREFIX" "$R$PREFIX";; esac
 mount -t tmpfs -o mode=0755 tmpfs "$R/run"
 mount -t sysfs sysfs "$R/sys" 2>/dev/null || true
 hostname "$NAME"

@@ -171,7 +171,8 @@ class _Machine:
             with (self.directory / "console.log").open("wb") as console:
                 self._process = subprocess.Popen(
                     ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
-                     "--kill-child", "/bin/bash", str(_SCRIPT), str(self.directory), name, self.spec.address, python],
+                     "--kill-child", "/bin/bash", str(_SCRIPT), str(self.directory), name, self.spec.address, python,
+                     sys.prefix],
                     stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
             return self._process
