@@ -10,9 +10,12 @@ import re
 
 # Colours and the like only: they say nothing, so they vanish instead of cluttering every line.
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
-# C0 without tab and newline, DEL and C1, then what changes the reading direction, separates lines, or is invisible.
+# C0 without tab and newline, DEL and C1, then what Unicode calls format characters (they change the reading direction or are
+# invisible), what separates lines, and halves of characters. A test holds this equal to Unicode's own categories.
 _UNSAFE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]|[\U000e0000-\U000e007f]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
 
 

@@ -69,3 +69,13 @@ def test_our_own_colour_survives_the_escaping_and_nobody_elses_can_pretend(
     monkeypatch.setenv("NO_COLOR", "1")
     output.write_line(output.paint("ready", "green"))
     assert capsys.readouterr().out == "ready\n"
+
+
+def test_every_control_format_and_separator_character_of_unicode_is_shown_and_not_obeyed() -> None:
+    harmful = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    obeyed = [
+        hex(code)
+        for code in range(0x110000)
+        if unicodedata.category(chr(code)) in harmful and chr(code) not in "\t\n\r" and chr(code) in escaped(chr(code))
+    ]
+    assert obeyed == []
