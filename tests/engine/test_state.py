@@ -114,8 +114,9 @@ ray.get(small.ping.remote())
 def test_shrinking_takes_what_is_free_and_leaves_what_tasks_hold(cluster):
     cluster.quiet()
     node = cluster.node("cpu").ray_node_id
-    body = """
-@ray.remote(num_cpus=1)
+    body = f"""
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+@ray.remote(num_cpus=1, scheduling_strategy=NodeAffinitySchedulingStrategy({node!r}, soft=False))
 class Holder:
     def ping(self): pass
 holder = Holder.remote()
