@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -135,10 +135,23 @@ def _transport(
     refusal: Distrusted | None = None
     for kinds in _KEY_KINDS if hop.host_key else [trust.kinds(hop)]:
         try:
-            return _open_transport(hop, trust, kinds, _socket(hop, through, timeout, where), timeout, where)
+            return _open_patiently(hop, trust, kinds, lambda: _socket(hop, through, timeout, where), timeout, where)
         except Distrusted as error:
             refusal = refusal or error
     raise HostTrouble("host_key", f"{where}: {refusal}") from refusal
+
+
+def _open_patiently(
+    hop: Target, trust: Trust, kinds: list[str], dial: Callable[[], Any], timeout: float, where: str
+) -> paramiko.Transport:
+    """Dials up to three times: a busy server (MaxStartups) hangs up on some of many who call at once."""
+    for left in (2, 1, 0):
+        try:
+            return _open_transport(hop, trust, kinds, dial(), timeout, where)
+        except HostTrouble as trouble:
+            if trouble.code != "no_ssh" or not left:
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _open_transport(
