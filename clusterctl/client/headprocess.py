@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clusterctl.client.api import Api, is_running
+from clusterctl.client.processes import arguments_of
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, Unreachable
 
@@ -149,15 +150,4 @@ def _live_pid(cluster: Cluster, name: str) -> int:
 
 
 def _is_ours(pid: int, directory: Path) -> bool:
-    if not is_running(pid):
-        return False
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        import psutil  # only where there is no /proc
-
-        try:
-            arguments = [os.fsencode(part) for part in psutil.Process(pid).cmdline()]
-        except psutil.Error:
-            return False
-    return os.fsencode(directory) in arguments
+    return is_running(pid) and os.fsencode(directory) in arguments_of(pid)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from clusterctl.client.processes import arguments_of
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
 
@@ -74,13 +75,5 @@ def _living(directory: Path) -> int:
 def _is_tunnel(pid: int, directory: Path) -> bool:
     if pid <= 0:
         return False
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        import psutil
-
-        try:
-            arguments = [os.fsencode(part) for part in psutil.Process(pid).cmdline()]
-        except psutil.Error:
-            return False
+    arguments = arguments_of(pid)
     return os.fsencode(directory) in arguments and PROGRAM.encode() in arguments
