@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, NotFound
@@ -34,16 +34,33 @@ class BlobStore:
     def has(self, digest: str) -> bool:
         return self.path(digest).exists()
 
+    def renew(self, digest: str) -> bool:
+        """Whether it is here; young again, since whoever asks is about to name it in a job."""
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
     def existing(self, digest: str) -> Path:
         path = self.path(digest)
         if not path.exists():
             raise NotFound(f"no blob {digest} on this head: upload it with PUT /api/v1/blobs/{digest} first")
         return path
 
+    def remove_unused(self, needed: Collection[str], before: float) -> int:
+        """Removes the blobs that nobody needs and that were last stored before `before` (unix seconds); returns how many."""
+        removed = 0
+        for path in self._root.iterdir():
+            if _DIGEST.match(path.name) and path.name not in needed and path.stat().st_mtime < before:
+                path.unlink()
+                removed += 1
+        return removed
+
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
         """Stores the bytes if they hash to `digest`, on disk before it returns; False if they were here already."""
         target = self.path(digest)
-        if target.exists():
+        if self.renew(digest):
             return False
         descriptor, name = tempfile.mkstemp(suffix=".part", dir=self._root)
         part, seen, size = Path(name), hashlib.sha256(), 0

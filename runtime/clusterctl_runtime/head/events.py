@@ -47,6 +47,11 @@ class EventLog:
         changed.set()
         return event
 
+    def forget_before(self, seq: int) -> None:
+        """Drops the events up to, not including, `seq`; those in memory stay until newer ones push them out."""
+        if seq > 1:
+            self._store.write("DELETE FROM events WHERE seq < ?", (seq,))
+
     async def wait(self, since: int, timeout: float) -> None:
         """Returns when there is an event after `since`, or after `timeout` seconds."""
         if self._next - 1 > since:

@@ -43,6 +43,7 @@ from clusterctl_runtime.head.listening import listen
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.preparing import Preparing, packed_files
 from clusterctl_runtime.head.queue import Queue
+from clusterctl_runtime.head.retention import Retention
 from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
 from clusterctl_runtime.head.tickets import Tickets
@@ -142,6 +143,7 @@ class Head:
             self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet, self._bundle
         )
         self.agents.standby = self.standby
+        self.retention = Retention(self.book, self.events, self.logs, self.blobs, self._packages_of_the_spec)
         self.work.restore()
 
     def _make_engine(self) -> Any:
@@ -159,6 +161,9 @@ class Head:
         self.fleet.engine = self.dispatcher.shares = self.draining.engine = engine
         self.work.release_hold = engine.released
         return engine
+
+    def _packages_of_the_spec(self) -> set[str]:
+        return {str(file["digest"]) for file in self.config.files}
 
     def _arrived(self) -> None:
         self.dispatcher.wake()
@@ -243,6 +248,7 @@ class Head:
             asyncio.create_task(server.serve(sockets=[api_socket])),
             asyncio.create_task(self.dispatcher.run()),
             asyncio.create_task(self.autoscaler.run()),
+            asyncio.create_task(self.retention.run()),
         ]
         self.state = "ready"
         self.events.add(

@@ -184,13 +184,20 @@ class JobBook:
         return job, True
 
     def discard(self, jobs: Iterable[Job]) -> None:
-        """Takes back what could not be made durable: it was never acknowledged."""
+        """Takes jobs out of memory and disk: such as could not be made durable, and were never acknowledged."""
         for job in jobs:
             self.jobs.pop(job.id, None)
             self._dequeue(job)
             self.counts[job.state] -= 1
             self._store.write("DELETE FROM jobs WHERE id = ?", (job.id,))
             self._touch(job)
+
+    def forget(self, jobs: Iterable[Job]) -> None:
+        """Drops jobs that have ended, with their attempts: their submission ids name nothing any more."""
+        for job in jobs:
+            for attempt in job.attempts:
+                self._store.write("DELETE FROM attempts WHERE id = ?", (attempt.id,))
+        self.discard(jobs)
 
     def save(self, job: Job) -> None:
         body = {k: v for k, v in vars(job).items() if k not in ("attempts", "shape")}

@@ -45,11 +45,15 @@ class LogStore:
         self._streams: dict[str, _Stream] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
+    def directory(self, job_id: str) -> Path:
+        """Where the logs of a job are."""
+        if not _SAFE.match(job_id):
+            raise NotFound(f"no logs of job {job_id!r}")
+        return self._root / job_id
+
     def path(self, task: str) -> Path:
         job, attempt, rank = split_task(task)
-        if not _SAFE.match(job):
-            raise NotFound(f"no log of task {task!r}")
-        return self._root / job / f"{int(attempt.rsplit('/', 1)[1])}.{int(rank)}.log"
+        return self.directory(job) / f"{int(attempt.rsplit('/', 1)[1])}.{int(rank)}.log"
 
     def _stream(self, task: str) -> _Stream:
         stream = self._streams.get(task)

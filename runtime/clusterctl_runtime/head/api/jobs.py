@@ -24,7 +24,7 @@ LATE_LOG_SECONDS = 10.0  # how long a finished job's stream waits for the last b
 
 @router.head("/blobs/{digest}")
 async def has_blob(digest: str, head: HeadDep) -> Response:
-    return Response(status_code=200 if head.blobs.has(digest) else 404)
+    return Response(status_code=200 if head.blobs.renew(digest) else 404)
 
 
 @router.put("/blobs/{digest}", status_code=201)
