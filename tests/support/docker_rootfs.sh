@@ -6,7 +6,7 @@ PATH=$PATH:/usr/sbin:/sbin
 root=$(mktemp -d "$tarball.XXXXXX")
 trap 'rm -rf "$root" "$tarball.part"' EXIT
 debootstrap --variant=minbase \
-    --include=openssh-server,sudo,python3,ca-certificates,procps,iproute2,cron,curl \
+    --include=openssh-server,sudo,python3,ca-certificates,procps,iproute2,cron,curl,rsync,libfaketime,systemd-sysv,dbus \
     bookworm "$root" http://deb.debian.org/debian
 
 for user in admin tester; do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import secrets
+import sys
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
@@ -211,3 +212,14 @@ def _archive(files: Mapping[str, tuple[bytes, int, int]]) -> bytes:
 
 def _decoded(text: str) -> bytes:
     return base64.b64decode(text)
+
+
+def start_with_environment(hosts: SshHosts, count: int, **options: Any) -> list[SshHost]:
+    """Hosts that see this very environment and its interpreter under the same paths, as machines with Ray pre-installed do."""
+    places = {str(Path(sys.prefix)), str(Path(sys.base_prefix))}
+    volumes = {place: {"bind": place, "mode": "ro"} for place in places}
+    new = hosts.start(count, volumes=volumes, shm_size="512m", **options)
+    above = sorted({str(parent) for place in places for parent in Path(place).parents[:-1]})
+    for host in new:
+        host.run("chmod", "a+x", *above)
+    return new
