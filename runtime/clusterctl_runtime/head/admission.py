@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from clusterctl_runtime.head.config import write_private
+from clusterctl.provision.papers import JoinSecrets
 from clusterctl_runtime.head.store import Store
 
 
@@ -30,27 +29,20 @@ class Verdict:
 
 class Admission:
     def __init__(self, directory: Path, store: Store) -> None:
-        path = directory / "join.secret"
-        if not path.exists():
-            write_private(path, secrets.token_hex(32))
-        self._secret = bytes.fromhex(path.read_text().strip())
+        self._secrets = JoinSecrets(directory)
         self._store = store
         self._seen: dict[str, tuple[str, bool]] = {
             node: (boot, bool(used)) for node, boot, used in store.rows("SELECT node, boot_id, used FROM credentials")
         }
 
-    def _derive(self, purpose: str, node_id: str, generation: int) -> str:
-        message = f"{purpose}/{node_id}/{generation}".encode()
-        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
-
     def join_token(self, node_id: str, generation: int) -> str:
-        return self._derive("join", node_id, generation)
+        return self._secrets.join_token(node_id, generation)
 
     def admit(self, node_id: str, generation: int, secret: str, boot_id: str) -> Verdict:
         """Checks what a node shows. Durable only after the store's next flush: await it before answering."""
         shown = secret.encode("utf-8", "surrogatepass")
         key = f"{node_id}@{generation}"
-        credential = self._derive("credential", node_id, generation)
+        credential = self._secrets.credential(node_id, generation)
         if hmac.compare_digest(shown, credential.encode()):
             boot, used = self._seen.get(key, (boot_id, False))
             if not used:

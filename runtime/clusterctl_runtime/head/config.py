@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import UsageError
+from clusterctl.provision.private import write_private as write_private
 from clusterctl.spec.model import ClusterSpec
 
 
@@ -77,18 +78,3 @@ class HeadConfig:
             self.engine_python,
             raw,
         )
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces `path` atomically with mode 0600, whatever the umask; the old content stays if this dies half-way."""
-    import os
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -18,6 +18,7 @@ from clusterctl_providers.base import HasAgentEndpoint, PoolRequest, Provider, P
 from clusterctl.core.errors import Refused, UsageError
 from clusterctl.core.model import Node, Policy
 from clusterctl.provision.journal import Journal
+from clusterctl.provision.papers import bootstrap_document
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.spec.hash import spec_hash
 from clusterctl.spec.load import parse_spec
@@ -48,7 +49,6 @@ from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
 from clusterctl_runtime.head.tickets import Tickets
 from clusterctl_runtime.head.work import Work
-from clusterctl_runtime.wire import Bootstrap
 
 log = logging.getLogger(__name__)
 GIB = 1024**3
@@ -209,20 +209,16 @@ class Head:
         return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in requests]
 
     def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
-        return Bootstrap(
-            cluster=self.config.name,
-            uid=self.config.uid,
-            node_id=node.id,
-            generation=node.generation,
+        return bootstrap_document(
+            self.config.name,
+            self.config.uid,
+            node,
+            pool,
             heads=[f"{host}:{self.agents.port}" for host in self._agent_hosts],
             ca_pem=self._ca_pem,
-            join_token=self.admission.join_token(node.id, node.generation),
-            pool=node.pool,
-            role=node.role,
-            bundle_digest=self._bundle_digest,
-            orphan_timeout=float(pool.spec.get("orphan_timeout") or 900.0),
-            resources=node.offer.resources.to_dict(),
-        ).to_json()
+            token=self.admission.join_token(node.id, node.generation),
+            bundle=self._bundle_digest,
+        )
 
     def _agent_endpoint(self) -> tuple[str, list[str]]:
         """(address to listen on, hosts that agents dial in turn): as the client wrote, else as the provider says."""
