@@ -75,7 +75,12 @@ def submit(
             metavar="RANGE[%LIMIT]", help="One job per index, as in 0-9, 1,5,7 or 0-99:2%4.", show_default=False
         ),
     ] = "",
-    after: Annotated[list[str], typer.Option(metavar="ID[:any|:ok]", hidden=True)] = [],  # noqa: B006
+    after: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ID[:any|:ok]", help="Start when that job or array succeeded, or (:any) ended; repeat for more."
+        ),
+    ] = [],  # noqa: B006
     cron: Annotated[str, typer.Option(metavar="EXPR", hidden=True)] = "",
     requirements: Annotated[Optional[Path], typer.Option(metavar="FILE", hidden=True)] = None,  # noqa: UP045
     plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
@@ -97,8 +102,9 @@ def submit(
       clusterctl submit job.py --epochs 3
       clusterctl submit --gpus 1 --nodes 4 train.py
       clusterctl submit -d -- python -c "print(1)"
+      clusterctl submit --array 0-99%8 --after prepare sweep.py
     """
-    for option, given in {"--after": after, "--cron": cron, "--requirements": requirements, "--plan": plan}.items():
+    for option, given in {"--cron": cron, "--requirements": requirements, "--plan": plan}.items():
         if given:
             raise UsageError(f"{option} is {_NOT_YET}: leave it out")
     indices, limit = parse_array(array) if array else (None, None)
@@ -127,6 +133,7 @@ def submit(
         timeout=_measured("--timeout", timeout) if timeout else None,
         array=indices,
         array_limit=limit,
+        after=parse_after(after),
         submission_id=submission_id or submission.mint_id(),
         engine=call.cluster().engine != "none",
     )
@@ -181,6 +188,18 @@ def parse_resources(items: list[str]) -> dict[str, float]:
             raise UsageError(f"--resource {item!r}: write NAME=AMOUNT, as in TPU=1")
         resources[name] = amount
     return resources
+
+
+_AFTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:(ok|any))?")
+
+
+def parse_after(items: list[str]) -> list[str]:
+    for item in items:
+        if not _AFTER.fullmatch(item):
+            raise UsageError(
+                f"--after {item!r}: write ID or ID:ok for a job that must succeed, ID:any for one that must end"
+            )
+    return items
 
 
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+)(?::([0-9]+))?)?")

@@ -39,6 +39,7 @@ class Wanted:
     timeout: float | None = None
     array: list[int] | None = None
     array_limit: int | None = None
+    after: list[str] = field(default_factory=list)
     submission_id: str = ""
     engine: bool = True
 
@@ -101,6 +102,7 @@ def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
         "driver": bool(script) and wanted.engine and not wanted.asks_for_something,
         "array": wanted.array,
         "array_limit": wanted.array_limit,
+        "after": wanted.after,
         "runtime_env": {},
     }
 

@@ -56,6 +56,7 @@ def test_help_and_version(run) -> None:
         (["submit", "--resource", "TPU", "--", "true"], "write NAME=AMOUNT"),
         (["submit", "--memory", "much", "--", "true"], "is not a size"),
         (["submit", "--timeout", "0s", "--", "true"], "is not more than nothing"),
+        (["submit", "--after", "a:maybe", "--", "true"], "ID:any for one that must end"),
         (["submit", "--cron", "* * * * *", "--", "true"], "--cron is not in this version yet"),
         (["submit", "echo", "hi"], "clusterctl submit -- echo hi"),
         (["validate", "missing.yaml"], "missing.yaml: no such file"),

@@ -156,3 +156,23 @@ def test_jobs_behind_one_that_lasts_unexpectedly_long_do_not_wait_for_it(cluster
     long = next(j for j in cluster.json("jobs", "--state", "running")["jobs"])
     assert long["array_index"] == 30
     cluster.cli("job", "cancel", array)
+
+
+def test_a_job_follows_an_array_of_which_only_so_many_run_at_the_same_time(cluster):
+    spans = cluster.directory / "spans"
+    program = f"date +%s.%N >> {spans}; sleep 0.3; date +%s.%N >> {spans}"
+    array = cluster.submit("--array", "0-3%1", "--", "sh", "-c", program)
+    last = cluster.submit("--after", f"{array}:any", "--", "sh", "-c", f"wc -l < {spans}")
+    assert "waiting for" in cluster.job(last)["reason"]
+    cluster.wait_job(last, "succeeded")
+    times = [float(line) for line in spans.read_text().split()]
+    assert times == sorted(times) and len(times) == 8
+    assert cluster.cli("logs", last).stdout.split()[-1] == "8"
+
+
+def test_a_job_that_follows_a_failed_one_ends_with_the_reason(cluster):
+    first = cluster.submit("--name", "prepare", "--", "sh", "-c", "sleep 1; exit 3")
+    done = cluster.cli("submit", "--after", first, "--", "true", code=1)
+    assert f"prepare ({first}), which it was to follow, failed" in done.stderr
+    refused = cluster.cli("submit", "--after", first, "--", "true", code=2)
+    assert f"clusterctl job retry {first}" in refused.stderr

@@ -48,6 +48,9 @@ def _explain_job(head: Head, job: Job) -> Document:
 
 def _why_queued(head: Head, job: Job) -> Document:
     """Planned afresh for this question, so that the fix is one that the planner itself would accept."""
+    held = head.book.gate.wait_of(job)
+    if held is not None:
+        return {"reason": {key: held[key] for key in ("code", "text", "fix")}}
     situation = head.autoscaler.situation()
     demand_id = next((d for d, group in head.autoscaler.groups.items() if group == job.group), "")
     found = explain_demand(situation, demand_id)

@@ -10,8 +10,8 @@ import base64
 import hashlib
 import json
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.core.model import Shape
 from clusterctl.core.resources import Resources
 from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.gate import Gate
 from clusterctl_runtime.head.store import Store
 
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -118,6 +119,8 @@ def new_job_id() -> str:
 
 
 def digest_of(request: dict[str, Any]) -> str:
+    """Options that came with later versions count only where they are used: a job of an older client stays the same job."""
+    request = {key: value for key, value in request.items() if key != "after" or value}
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
@@ -127,12 +130,16 @@ class JobBook:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.jobs: dict[str, Job] = {}
+        self.gate = Gate(self.jobs)
+        self.released: Callable[[Job], None] = lambda job: None  # told of a held job that may start now
+        self.doomed: Callable[[Job], None] = lambda job: None  # and of one that never will: it is cancelled
         self.groups: dict[
             GroupKey, dict[str, Job]
-        ] = {}  # queued jobs alike in shape and ranks, each in order of arrival
+        ] = {}  # queued jobs that may start, alike in shape and ranks, each in order of arrival
         self.running: dict[str, Job] = {}
         self.counts: Counter[str] = Counter()
         self._next_seq = 1
+        self._just_ended: deque[Job] = deque()
         self.waits: dict[GroupKey, list[tuple[int, dict[str, Any]]]] = {}
         self._watchers: dict[str, asyncio.Event] = {}
         self.version = 0
@@ -150,14 +157,25 @@ class JobBook:
             job = Job(**json.loads(body), attempts=sorted(attempts.get(job_id, []), key=lambda a: number_of(a.id)))
             self._index(job)
             self._next_seq = max(self._next_seq, job.seq + 1)
+        pending = [job for job in self.jobs.values() if not job.final]
+        for job in sorted(pending, key=lambda job: job.state != "running"):  # these have their array's room already
+            self._admit(job)
 
     def _index(self, job: Job) -> None:
         self.jobs[job.id] = job
         self.counts[job.state] += 1
-        if job.state == "queued":
-            self._enqueue(job)
-        elif job.state == "running":
+        self.gate.know(job)
+        if job.state == "running":
             self.running[job.id] = job
+
+    def _admit(self, job: Job) -> None:
+        """Brings a queued job to where it belongs: among those that may start, those held, or those that never will."""
+        reason = self.gate.doom(job) if job.state == "queued" else ""
+        if reason:
+            self.move(job, "cancelled", reason)
+            self.doomed(job)
+        elif self.gate.enter(job) and job.state == "queued":
+            self._enqueue(job)
 
     def get(self, job_id: str) -> Job:
         job = self.jobs.get(job_id)
@@ -165,7 +183,7 @@ class JobBook:
             raise NotFound(f"no job {job_id!r} on this cluster: `clusterctl jobs` lists them")
         return job
 
-    def add(self, request: dict[str, Any]) -> tuple[Job, bool]:
+    def add(self, request: dict[str, Any], array_id: str = "", index: int | None = None) -> tuple[Job, bool]:
         """Accepts a request; (job, created). The same submission id with the same body is the same job."""
         digest = digest_of(request)
         job_id = request.get("submission_id") or new_job_id()
@@ -178,8 +196,10 @@ class JobBook:
             return known, False
         now = steady_time()
         job = Job(job_id, self._next_seq, request, digest, submitted=now, queued_since=now)
+        job.array_id, job.array_index = array_id, index
         self._next_seq += 1
         self._index(job)
+        self._admit(job)
         self.save(job)
         return job, True
 
@@ -188,6 +208,7 @@ class JobBook:
         for job in jobs:
             self.jobs.pop(job.id, None)
             self._dequeue(job)
+            self.gate.forget(job)
             self.counts[job.state] -= 1
             self._store.write("DELETE FROM jobs WHERE id = ?", (job.id,))
             self._touch(job)
@@ -217,15 +238,33 @@ class JobBook:
         self.running.pop(job.id, None)
         job.state, job.reason = state, reason
         now = steady_time()
+        self.gate.know(job)
         if state == "queued":
             job.queued_since = now
-            self._enqueue(job)
+            self._admit(job)
         elif state == "running":
             self.running[job.id] = job
             job.started = job.started or now
         else:
             job.ended = now
+            self.gate.leave(job)
         self.save(job)
+        if job.final:
+            self._ended(job)
+
+    def _ended(self, job: Job) -> None:
+        """Jobs that waited for this one are let go or cancelled, and then those that waited for these, however many."""
+        self._just_ended.append(job)
+        if len(self._just_ended) > 1:
+            return  # the loop below is at it
+        while self._just_ended:
+            for other in self.gate.after(self._just_ended[0]):
+                self._admit(other)
+                if other.id in self.groups.get(other.group, ()):
+                    other.queued_since = steady_time()  # it waits for room only from now on
+                    self.save(other)
+                    self.released(other)
+            self._just_ended.popleft()
 
     def _enqueue(self, job: Job) -> None:
         """Into its group, in order of arrival: a retried job keeps its place."""
@@ -250,6 +289,8 @@ class JobBook:
 
     def wait_of(self, job: Job) -> dict[str, Any] | None:
         """Why a queued job is not running yet: {"code","text","fix","eta"}; None when nothing was decided yet."""
+        if job.state == "queued" and (held := self.gate.wait_of(job)):
+            return held
         waits = self.waits.get(job.group) if job.state == "queued" else None
         if not waits:
             return None
@@ -323,6 +364,8 @@ def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]
         "submission_id": request.get("submission_id") or "",
         "array_id": job.array_id,
         "array_index": job.array_index,
+        "array_limit": request.get("array_limit"),
+        "after": request.get("after") or [],
         "driver": bool(request.get("driver")),
         "script": request.get("script", ""),
         "wait": wait,

@@ -10,6 +10,7 @@ from clusterctl.core.errors import BadRequest, Refused
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.gate import ended_text, parse_condition
 from clusterctl_runtime.head.jobs import Job, JobBook, new_job_id
 from clusterctl_runtime.head.requests import JobRequest
 from clusterctl_runtime.head.store import Store, StoreUnavailable
@@ -40,18 +41,18 @@ class Queue:
         """Takes all of `requests` or none; returns the jobs in order and whether any is new. On disk when it returns."""
         if self.closed:
             raise Refused(f"this cluster takes no jobs any more: {self.closed}")
+        batch = {request.submission_id for request in requests}
+        for request in requests:
+            self._check(request, batch)
         bodies = [body for request in requests for body in self._expand(request)]
         created: list[Job] = []
         jobs: list[Job] = []
         try:
             for body, array_id, index in bodies:
-                job, new = self._book.add(body)
+                job, new = self._book.add(body, array_id, index)
                 jobs.append(job)
                 if new:
                     created.append(job)
-                    if index is not None:
-                        job.array_id, job.array_index = array_id, index
-                        self._book.save(job)
             self._tell(created)
             await self._store.flush()
         except (StoreUnavailable, Exception):
@@ -74,7 +75,6 @@ class Queue:
 
     def _expand(self, request: JobRequest) -> list[tuple[dict[str, Any], str, int | None]]:
         """The request as stored, or one per index of its array: (body, array id, index)."""
-        self._check(request)
         body = request.model_dump()
         indices = body.pop("array")
         if indices is None:
@@ -82,7 +82,8 @@ class Queue:
         array_id = request.submission_id or new_job_id()
         return [({**body, "submission_id": f"{array_id}.{index}"}, array_id, index) for index in indices]
 
-    def _check(self, request: JobRequest) -> None:
+    def _check(self, request: JobRequest, batch: set[str]) -> None:
+        """`batch`: the submission ids that come with it, which it may wait for."""
         spec = self._config().spec
         names = [pool.name for pool in spec.pools]
         if request.pool and request.pool not in names:
@@ -95,12 +96,27 @@ class Queue:
             )
         if request.driver and spec.ray is None:
             raise BadRequest("this cluster has no engine, so it runs no drivers: submit without `driver`")
-        if request.array_limit is not None:
-            raise BadRequest(
-                "a limit on running array members (`--array RANGE%LIMIT`) is not in this version: leave out %LIMIT"
-            )
+        if request.array_limit is not None and request.array is None:
+            raise BadRequest("`array_limit` bounds the jobs of an array: give `array`, or leave it out")
+        if not self._book.gate.knows(request.submission_id):  # else it was checked when it came first
+            self._check_conditions(request, batch)
         if request.array is not None and len(set(request.array)) != len(request.array):
             raise BadRequest("an array index is given twice")
+
+    def _check_conditions(self, request: JobRequest, batch: set[str]) -> None:
+        gate = self._book.gate
+        for text in request.after:
+            condition = parse_condition(text)
+            if condition.job == request.submission_id or not (gate.knows(condition.job) or condition.job in batch):
+                raise BadRequest(
+                    f"there is no job {condition.job!r} to wait for: `clusterctl jobs` lists those that are known"
+                )
+            bad = gate.failed(condition.job) if condition.ok else None
+            if bad is not None:
+                raise BadRequest(
+                    f"it is to follow {condition.job}, which {ended_text(bad)}: it would never start. Try that one again "
+                    f"(`clusterctl job retry {bad.id}`), or write {condition.job}:any"
+                )
 
     async def cancel(self, job_id: str) -> list[Job]:
         """Cancels a job, or all members of an array."""
@@ -121,7 +137,5 @@ class Queue:
         return job
 
     def members(self, job_id: str) -> list[Job]:
-        found = (
-            [job for job in self._book.jobs.values() if job.array_id == job_id] if job_id not in self._book.jobs else []
-        )
+        found = self._book.gate.members(job_id) if job_id not in self._book.jobs else []
         return found or [self._book.get(job_id)]

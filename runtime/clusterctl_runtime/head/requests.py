@@ -13,7 +13,8 @@ Identifier = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$
 
 class JobRequest(BaseModel):
     """One job, as submitted. `argv` is the command, or the arguments of `script`; `package` the digest of the packed working
-    directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang."""
+    directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang.
+    `after`: jobs or arrays that must have succeeded ("ID", "ID:ok") or ended ("ID:any") before it starts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -38,6 +39,9 @@ class JobRequest(BaseModel):
     driver: bool = False
     array: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1, max_length=MAX_ARRAY)
     array_limit: int | None = Field(default=None, ge=1)
+    after: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:(ok|any))?$")]] = Field(
+        default=[], max_length=1000
+    )
     runtime_env: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -37,6 +37,7 @@ class Work:
         self._freed = freed  # a node has room again
         self.ended: Callable[[str, Job, TaskReport], None] = lambda task, job, report: None  # told of each rank's end
         self.release_hold: Callable[[Holding], None] = lambda holding: None  # set where an engine holds GPUs for us
+        book.doomed = self._tell_doomed
 
     # ------------------------------------------------------------ starting
 
@@ -243,6 +244,9 @@ class Work:
         self._stop_ranks(attempt, "cancelled", reason)
         self.book.save_attempt(job, attempt)
         self.events.add("job", job.id, "cancelling", f"{job.name} is being ended: {reason}")
+
+    def _tell_doomed(self, job: Job) -> None:
+        self.events.add("job", job.id, "cancelled", f"{job.name} was cancelled: {job.reason}")
 
     def rerun(self, job: Job) -> None:
         """Queues a job that has ended once more, with a fresh retry budget."""
