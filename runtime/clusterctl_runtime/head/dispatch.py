@@ -118,7 +118,8 @@ class Dispatcher:
         connected = [v for v in views if v.node.id in self._fleet.sessions and (starving or v.free)]
         if not connected:
             return [], frozenset()
-        requests = [request_of(job) for job in self._candidates(connected)]
+        one_zone = frozenset(pool.name for pool in self._config().spec.pools if pool.one_zone)
+        requests = [request_of(job, one_zone) for job in self._candidates(connected)]
         placement = place(requests, connected, now=now)
         kept = frozenset(node_id for _, nodes in placement.kept for node_id in nodes)
         return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
@@ -218,8 +219,14 @@ class Dispatcher:
         return python or str((books.facts if books else {}).get("executable") or "python3")
 
 
-def request_of(job: Job) -> Request:
+def request_of(job: Job, one_zone_pools: Collection[str]) -> Request:
     """A gang's ranks go to nodes of their own: `--nodes` promises nodes, not places."""
     gang = job.nodes > 1
-    strategy = "STRICT_SPREAD" if gang else ""
-    return Request(job.id, ((job.shape, job.nodes),), gang=gang, strategy=strategy, since=job.queued_since)
+    return Request(
+        job.id,
+        ((job.shape, job.nodes),),
+        gang=gang,
+        strategy="STRICT_SPREAD" if gang else "",
+        one_zone=gang and job.shape.pool in one_zone_pools,
+        since=job.queued_since,
+    )
