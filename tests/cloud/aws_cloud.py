@@ -39,15 +39,14 @@ CREDENTIALS = {
 
 
 class AwsCloud:
-    def __init__(self, vpc_cidr: str = "") -> None:
-        """`vpc_cidr`: a VPC of its own with that network, one subnet (a /24) in each zone, instead of the default."""
+    def __init__(self, vpc_cidr: str = "", public: bool = False) -> None:
+        """`vpc_cidr`: a VPC of its own with that network, one subnet (a /24) in each zone, instead of the default.
+        `public`: its subnets give each instance a public address."""
         self.world = WORLD
         self.reset()
-        self._server: BaseWSGIServer = make_server("127.0.0.1", 0, Front(), threaded=True, request_handler=_Quiet)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="aws", daemon=True)
-        self._thread.start()
-        self.vpc = self._make_vpc(vpc_cidr) if vpc_cidr else ""
+        self._servers: list[tuple[BaseWSGIServer, threading.Thread]] = []
+        self.url = self.listen("127.0.0.1")
+        self.vpc = self._make_vpc(vpc_cidr, public) if vpc_cidr else ""
         self.world.calls.clear()
 
     def __enter__(self) -> AwsCloud:
@@ -58,10 +57,19 @@ class AwsCloud:
 
     def close(self) -> None:
         self.world.listeners.clear()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
+        for server, thread in self._servers:
+            server.shutdown()
+            server.server_close()
+            thread.join(10)
         self.reset()
+
+    def listen(self, address: str) -> str:
+        """At one more address of this host. Returns the URL."""
+        server = make_server(address, 0, Front(), threaded=True, request_handler=_Quiet)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="aws", daemon=True)
+        thread.start()
+        self._servers.append((server, thread))
+        return f"http://{address}:{server.server_port}"
 
     def client(self, service: str = "ec2") -> Any:
         """An administrator's view: its calls are in the log like everybody's."""
@@ -88,10 +96,10 @@ class AwsCloud:
 
     def leftovers(self) -> list[str]:
         """Ids of all that someone made here and did not remove."""
+        alive = [i.id for i in self.instances()]  # first: this moves time on
         groups = [g.id for by_vpc in self._backend.groups.values() for g in by_vpc.values() if g.name != "default"]
         keys = list(self._backend.key_pairs)
         volumes = [v.id for v in self._backend.volumes.values()]
-        alive = [i.id for i in self.instances()]
         return [*alive, *groups, *keys, *volumes, *self.world.placement_groups]
 
     def tags(self, resource_id: str) -> dict[str, str]:
@@ -112,13 +120,15 @@ class AwsCloud:
                 setattr(WORLD, field.name, getattr(fresh, field.name))
         WORLD.parameters.update(SSM)
 
-    def _make_vpc(self, cidr: str) -> str:
+    def _make_vpc(self, cidr: str, public: bool) -> str:
         ec2 = self.client()
         vpc = ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
         first, second, _ = cidr.split(".", 2)
         for number, letter in enumerate("abc", 1):
             block = f"{first}.{second}.{number}.0/24"
-            ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=f"{REGION}{letter}")
+            made = ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=f"{REGION}{letter}")
+            subnet = made["Subnet"]["SubnetId"]
+            ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": public})
         return str(vpc)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 from typing import Any
@@ -21,6 +22,10 @@ class AwsMachines:
     def __init__(self, cloud: AwsCloud, gateway: str = "10.77.0.1/16", never_boots: bool = False) -> None:
         self.cloud, self.never_boots = cloud, never_boots
         self.machines = Machines(gateway, self._powered_off)
+        self._url = cloud.url
+        cloud.url = cloud.listen(str(self.machines.gateway.ip))  # as the machines reach it
+        cloud.world.disks = self.machines.disks
+        cloud.world.consoles = self.machines.console
         cloud.world.listeners.append(self._changed)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_time, name="aws-machines", daemon=True)
@@ -35,7 +40,10 @@ class AwsMachines:
     def close(self) -> None:
         self._stop.set()
         self._thread.join(10)
-        self.cloud.world.listeners.remove(self._changed)
+        world = self.cloud.world
+        world.listeners.remove(self._changed)
+        world.disks = world.consoles = None
+        self.cloud.url = self._url
         self.machines.close()
 
     def warn(self, instance_id: str, seconds: float = 120.0) -> None:
@@ -59,7 +67,13 @@ class AwsMachines:
         facts = {
             "ami-launch-index": str(instance.ami_launch_index),
             "placement/availability-zone": instance._placement.zone,
+            "placement/region": REGION,
             "instance-type": instance.instance_type,
+            "hostname": instance.private_dns_name,
+            "local-hostname": instance.private_dns_name,
+            "public-ipv4": instance.public_ip or "",
+            "ami-id": instance.image_id,
+            "dynamic/instance-identity/document": json.dumps({"region": REGION, "instanceId": instance.id}),
         }
         return MachineSpec(
             instance.id,
@@ -67,6 +81,7 @@ class AwsMachines:
             base64.b64decode(instance.user_data.as_bytes()) if instance.user_data else b"",
             public.decode() if isinstance(public, bytes) else str(public),
             facts,
+            public=instance.public_ip or "",
         )
 
     def _powered_off(self, instance_id: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import ipaddress
 import json
 import os
 import random
@@ -27,9 +28,11 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.responses import EC2Response
 
+from tests.cloud import aws_volumes
 from tests.cloud.aws_world import Refusal, World
 
 WORLD = World()
+aws_volumes.install(WORLD)
 ACCOUNT = "123456789012"
 _NEXT: dict[str, tuple[float, str, int]] = {}  # instance id -> when it becomes what
 _BORN: dict[str, float] = {}
@@ -41,6 +44,7 @@ _RELEASED: set[str] = set()
 def forget() -> None:
     for memory in (_NEXT, _BORN, _VERSION, _ITEMS, _RELEASED):
         memory.clear()
+    aws_volumes.forget()
 
 
 def vcpus_of(instance_type: str) -> int:
@@ -55,6 +59,10 @@ def _become(instance: Any, name: str, code: int) -> None:
     _VERSION[instance.id] = _VERSION.get(instance.id, 0) + 1
     for listener in list(WORLD.listeners):
         listener(name, instance)
+    if name == "running":
+        aws_volumes.started(WORLD, instance)
+    elif name == "terminated":
+        aws_volumes.ended(WORLD, instance)
 
 
 def advance(region: str) -> None:
@@ -67,6 +75,7 @@ def advance(region: str) -> None:
             instance = ec2_backends[ACCOUNT][region].get_instance_by_id(instance_id)
             if instance is not None:
                 _become(instance, name, code)
+        aws_volumes.advance(WORLD, ec2_backends[ACCOUNT][region])
 
 
 def _terminate(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -164,6 +173,7 @@ def _check_launch(response: Any) -> tuple[str, str, str]:
     if group and group not in WORLD.placement_groups:
         raise Refusal("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
     interfaces = get("NetworkInterfaces", [])
+    _check_address(response, get("PrivateIpAddress") or (interfaces[0].get("PrivateIpAddress") if interfaces else None))
     subnet = get("SubnetId") or (interfaces[0].get("SubnetId") if interfaces else None)
     zone = backend.get_subnet(subnet).availability_zone if subnet else response.region + "a"
     if not WORLD.sells(instance_type, zone):
@@ -172,6 +182,26 @@ def _check_launch(response: Any) -> tuple[str, str, str]:
             f"Your requested instance type ({instance_type}) is not supported in your requested Availability Zone ({zone}).",
         )
     return instance_type, zone, get("InstanceMarketOptions.MarketType") or "on-demand"
+
+
+def _check_address(response: Any, address: str | None) -> None:
+    """A private address that the caller chose."""
+    if not address:
+        return
+    get, backend = response._get_param, response.ec2_backend
+    if int(get("MaxCount")) > 1:
+        text = "The parameter 'PrivateIpAddress' cannot be used when launching more than one instance"
+        raise Refusal("InvalidParameterCombination", text)
+    for instance in backend.all_instances():
+        if instance.private_ip == address:
+            if instance._state.name != "terminated":
+                raise Refusal("InvalidIPAddress.InUse", f"Address {address} is in use.")
+            backend.get_subnet(instance.subnet_id).del_subnet_ip(address)
+    interfaces = get("NetworkInterfaces", [])
+    subnet_id = get("SubnetId") or (interfaces[0].get("SubnetId") if interfaces else None)
+    subnet = backend.get_subnet(subnet_id) if subnet_id else None
+    if subnet is None or ipaddress.ip_address(address) not in subnet.cidr:
+        raise Refusal("InvalidParameterValue", "Address does not fall within the subnet's address range")
 
 
 def _finish_launch(response: Any, reservation: Any, market: str) -> None:
@@ -344,6 +374,15 @@ def _describe_spot_price_history(self: Any) -> Any:
     return ActionResult({"SpotPriceHistory": rows, "NextToken": ""})
 
 
+def _console(self: Any) -> Any:
+    instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    self.error_on_dryrun()
+    text = WORLD.consoles(instance.id)[-65536:] if WORLD.consoles else ""
+    output = base64.b64encode(text.encode()).decode()
+    return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(timezone.utc), "Output": output})
+
+
+EC2Response.get_console_output = _console
 EC2Response.create_placement_group = _create_placement_group
 EC2Response.describe_placement_groups = _describe_placement_groups
 EC2Response.delete_placement_group = _delete_placement_group

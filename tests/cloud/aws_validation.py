@@ -22,7 +22,7 @@ def service_model(service: str) -> Any:
 
 
 def check_query(service: str, action: str, body: str) -> tuple[Tree, list[str]]:
-    """The parameters of a form-encoded call (EC2's and STS's protocols), and what is wrong with them."""
+    """The parameters of a form-encoded call (EC2's, IAM's and STS's protocols), and what is wrong with them."""
     pairs = dict(parse_qsl(body, keep_blank_values=True))
     pairs.pop("Action", None)
     pairs.pop("Version", None)
@@ -82,6 +82,8 @@ def _value(shape: Shape, value: Any, path: str, faults: list[str]) -> Any:
             return {}
         return _structure(shape, value, path, faults)
     if isinstance(shape, ListShape):
+        if isinstance(value, dict) and set(value) == {"member"}:
+            value = value["member"]  # as IAM's protocol spells lists; EC2's leaves the word out
         if not isinstance(value, dict) or sorted(value, key=int) != [str(n) for n in range(1, len(value) + 1)]:
             faults.append(f"{path} is no list")
             return []

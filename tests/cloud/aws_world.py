@@ -40,6 +40,7 @@ class Fault:
 class World:
     boot_seconds: float = 0.0  # pending -> running
     end_seconds: float = 0.0  # shutting-down -> terminated
+    volume_seconds: float = 0.0  # what creating, attaching or detaching a volume takes
     visible_after: float = 0.0  # DescribeInstances shows an instance so long after its launch
     capacity: dict[str, int] = field(default_factory=dict)  # "type/zone/market", "*" in any place -> instances left
     vcpu_quota: dict[str, int] = field(default_factory=dict)  # market -> vCPUs left
@@ -58,6 +59,8 @@ class World:
     violations: list[str] = field(default_factory=list)  # requests that botocore's own model does not allow
     placement_groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # launches by (region, ClientToken)
+    disks: Any = None  # what gives volumes to machines: aws_volumes.Disks
+    consoles: Callable[[str], str] | None = None  # what an instance's machine wrote to its console
     listeners: list[Callable[[str, Any], None]] = field(default_factory=list)  # told of each state of an instance
     lock: threading.RLock = field(default_factory=threading.RLock)
 

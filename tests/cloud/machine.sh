@@ -1,6 +1,7 @@
 #!/bin/bash
 # Process 1 of a machine: in namespaces of its own (mount, pid, uts, ipc, network), its / an overlay over this host's.
 # Arguments: directory, host name, address, python, the prefix of its environment. The directory has `user-data` and `authorized_keys`.
+# What it and the programs in it write to /dev/console goes to this script's standard output.
 set -e
 D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5
 mount --make-rprivate /
@@ -9,7 +10,15 @@ mkdir "$D/mnt/upper" "$D/mnt/work" "$D/mnt/root"
 R=$D/mnt/root
 mount -t overlay overlay -o "lowerdir=/,upperdir=$D/mnt/upper,workdir=$D/mnt/work" "$R"
 mount -t proc proc "$R/proc"
-mount --rbind /dev "$R/dev"
+mount -t tmpfs -o mode=0755 dev "$R/dev"  # devices of its own: disks come and go there
+for device in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 "$R/dev/${device%:*}" c 1 "${device#*:}"; done
+mknod -m 666 "$R/dev/tty" c 5 0
+mkdir "$R/dev/pts" "$R/dev/shm" "$R/dev/disk"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$R/dev/pts"
+ln -s pts/ptmx "$R/dev/ptmx"
+ln -s /proc/self/fd "$R/dev/fd"
+for stream in stdin:0 stdout:1 stderr:2; do ln -s "/proc/self/fd/${stream#*:}" "$R/dev/${stream%:*}"; done
+ln -s /proc/1/fd/1 "$R/dev/console"
 mount -t tmpfs -o mode=1777 tmpfs "$R/dev/shm"
 mount -t tmpfs -o mode=1777 tmpfs "$R/tmp"
 case $PREFIX in /tmp/*)  # the environment of the tests themselves: a machine has Ray from there
@@ -19,29 +28,33 @@ mount -t sysfs sysfs "$R/sys" 2>/dev/null || true
 hostname "$NAME"
 printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NAME" >"$R/etc/hosts"
 rm -rf "$R/var/lib/cloud"
-mkdir -p "$R/run/sshd" "$R/var/lib/cloud/instance"
+mkdir -p "$R/run/sshd" "$R/run/lock" "$R/var/lib/cloud/instance" "$R/var/lib/cloud/data"
+printf '%s\n' "$D" >"$R/run/machine"
 cp "$D/user-data" "$R/var/lib/cloud/instance/user-data.txt"
 cp "$D/authorized_keys" "$R/authorized_keys"
 ln -sfn "$PYTHON" "$R/usr/local/bin/python3"
-for command in systemctl shutdown poweroff; do  # no init system here: turning off is ending process 1
-  rm -f "$R/usr/local/sbin/$command"
-  cat >"$R/usr/local/sbin/$command" <<'OFF'
+# No init system here: turning off is ending process 1, and the one service is sshd.
+cat >"$R/usr/local/sbin/systemctl" <<'SYSTEMCTL'
 #!/bin/bash
-case "$0 $*" in *systemctl\ poweroff*|*shutdown\ -h\ now*|*poweroff*) kill -TERM 1; exit 0;; esac
+case "${0##*/} $*" in
+  systemctl\ *poweroff*|systemctl\ *halt*|shutdown*\ now*|shutdown*\ +0*|poweroff*|halt*) kill -TERM 1; exit 0;;
+  systemctl\ *restart\ ssh*|systemctl\ *reload*\ ssh*|service\ ssh*\ re*) kill -HUP "$(cat /run/sshd.pid)"; exit;;
+esac
 exit 1
-OFF
-  chmod 755 "$R/usr/local/sbin/$command"
-done
+SYSTEMCTL
+chmod 755 "$R/usr/local/sbin/systemctl"
+for command in shutdown poweroff halt service; do ln -sfn systemctl "$R/usr/local/sbin/$command"; done
 cat >"$R/machine-init" <<'INIT'
 trap 'exit 0' TERM
 id ubuntu >/dev/null 2>&1 || useradd -m -s /bin/bash ubuntu
 usermod -p '*' ubuntu  # sshd without PAM refuses a locked account
-mkdir -p /home/ubuntu/.ssh && cp /authorized_keys /home/ubuntu/.ssh/ && chown -R ubuntu /home/ubuntu && chmod 700 /home/ubuntu/.ssh
+mkdir -p /home/ubuntu/.ssh /etc/sudoers.d && cp /authorized_keys /home/ubuntu/.ssh/ && chown -R ubuntu /home/ubuntu && chmod 700 /home/ubuntu/.ssh
+echo 'ubuntu ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-cloud-init-users && chmod 440 /etc/sudoers.d/90-cloud-init-users
 if [ -x /usr/sbin/sshd ] && [ -s /authorized_keys ]; then
   rm -f /etc/ssh/ssh_host_*
-  ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
-  printf 'HostKey /etc/ssh/ssh_host_ed25519_key\nUsePAM no\nPasswordAuthentication no\nSubsystem sftp internal-sftp\nUseDNS no\nPidFile none\n' >/sshd_config
-  /usr/sbin/sshd -D -e -f /sshd_config >/var/log/sshd.log 2>&1 &
+  for kind in ecdsa ed25519; do ssh-keygen -q -t $kind -N '' -f /etc/ssh/ssh_host_${kind}_key; done
+  printf 'UsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nUseDNS no\nPidFile /run/sshd.pid\n' >/etc/ssh/sshd_config
+  /usr/sbin/sshd -D -E /var/log/sshd.log &
 fi
 script=/var/lib/cloud/instance/script
 if head -c2 /var/lib/cloud/instance/user-data.txt | grep -q '#!'; then
@@ -49,6 +62,8 @@ if head -c2 /var/lib/cloud/instance/user-data.txt | grep -q '#!'; then
   chmod 700 $script
   cd / && $script
 fi
+touch /var/lib/cloud/instance/boot-finished
 while :; do wait -n || sleep 1; done
 INIT
+: >"$D/ready"
 exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$R" /bin/bash /machine-init

@@ -16,29 +16,45 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from tests.cloud.disks import Disks
 from tests.cloud.metadata import MetadataServer
 
 BRIDGE = "cctlcloud"
 METADATA_ADDRESS = "169.254.169.254"
 _SCRIPT = Path(__file__).with_name("machine.sh")
+_PUBLIC_ADDRESSES = f"""\
+table ip {BRIDGE} {{
+  map public {{ type ipv4_addr : ipv4_addr; }}
+  chain here {{ type nat hook output priority -100
+    dnat to ip daddr map @public
+  }}
+  chain machines {{ type nat hook prerouting priority -100
+    dnat to ip daddr map @public
+  }}
+}}
+"""
 _LOCK = Path("/run/lock/cctl-cloud.lock")  # one cloud at a time on this host: there is one metadata address
 
 
 @dataclass
 class MachineSpec:
-    """`facts` are what the metadata service answers below meta-data/, by path."""
+    """`facts` are what the metadata service answers below meta-data/, by path; `fresh` gives those that change.
+    `public`: an address by which this host and the other machines reach it too."""
 
     id: str
     address: str
     user_data: bytes = b""
     authorized_key: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    fresh: Callable[[], dict[str, str]] = dict
+    public: str = ""
 
 
 class Machines:
@@ -50,6 +66,7 @@ class Machines:
         self._machines: dict[str, _Machine] = {}
         self._lock = threading.RLock()
         self._booting = threading.Semaphore(8)
+        self._consoles: dict[str, str] = {}  # of machines that are gone
         self._threads: list[threading.Thread] = []
         self._directory = Path(tempfile.mkdtemp(prefix="cctl-machines-", dir="/var/tmp"))
         _LOCK.parent.mkdir(exist_ok=True)
@@ -57,6 +74,7 @@ class Machines:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._bridge_up()
         self.metadata = MetadataServer(METADATA_ADDRESS, self._by_address)
+        self.disks = Disks(self._directory / "disks", self._run_in)
 
     def __enter__(self) -> Machines:
         return self
@@ -66,6 +84,8 @@ class Machines:
 
     def boot(self, spec: MachineSpec) -> None:
         machine = _Machine(spec, self._directory / spec.id)
+        if spec.public:
+            _run("nft", "add", "element", "ip", BRIDGE, "public", f"{{ {spec.public} : {spec.address} }}", check=False)
         with self._lock:
             if spec.id in self._machines:
                 return
@@ -78,6 +98,7 @@ class Machines:
             with self._booting:
                 process = machine.boot(self.gateway.network.prefixlen, str(self.gateway.ip))
         except (OSError, subprocess.SubprocessError) as error:
+            machine.ended = True
             print(f"machine {machine.spec.id} did not boot: {error} {getattr(error, 'stderr', '')}", file=sys.stderr)
             return
         process.wait()
@@ -89,8 +110,12 @@ class Machines:
         """Power off at once; nothing of it stays."""
         with self._lock:
             machine = self._machines.pop(machine_id, None)
+            if machine:
+                self._consoles[machine_id] = machine.console()
         if machine:
-            machine.destroy()
+            if machine.spec.public:
+                _run("nft", "delete", "element", "ip", BRIDGE, "public", f"{{ {machine.spec.public} }}", check=False)
+            self._consoles[machine_id] = machine.destroy()
 
     def ids(self) -> list[str]:
         with self._lock:
@@ -99,7 +124,7 @@ class Machines:
     def console(self, machine_id: str) -> str:
         with self._lock:
             machine = self._machines.get(machine_id)
-        return machine.console() if machine else ""
+        return machine.console() if machine else self._consoles.get(machine_id, "")
 
     def set_fact(self, machine_id: str, path: str, text: str) -> None:
         """What the machine's metadata service answers from now on; "" = 404."""
@@ -118,6 +143,7 @@ class Machines:
         for thread in self._threads:
             thread.join(10)
         self.metadata.close()
+        self.disks.close()
         self._bridge_down()
         shutil.rmtree(self._directory, ignore_errors=True)
         os.close(self._descriptor)
@@ -133,7 +159,12 @@ class Machines:
                 "local-ipv4": spec.address,
                 "user-data": spec.user_data.decode("utf-8", "replace"),
             }
-            return {**base, **spec.facts}
+        return {**base, **spec.facts, **spec.fresh()}
+
+    def _run_in(self, machine_id: str, script: str) -> bool:
+        with self._lock:
+            machine = self._machines.get(machine_id)
+        return machine is not None and machine.run(script)
 
     def _bridge_up(self) -> None:
         self._bridge_down()  # of a test that was killed
@@ -144,10 +175,12 @@ class Machines:
         _run("ip", "link", "set", BRIDGE, "up")
         # A Docker engine drops what is forwarded, and bridged frames count as such.
         _run("iptables", "-I", "FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT", check=False)
+        _run("nft", "-f", "-", text=_PUBLIC_ADDRESSES)
 
     def _bridge_down(self) -> None:
         _run("iptables", "-D", "FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT", check=False)
         _run("ip", "link", "del", BRIDGE, check=False)
+        _run("nft", "delete", "table", "ip", BRIDGE, check=False)
 
 
 class _Machine:
@@ -168,14 +201,34 @@ class _Machine:
             self._plug_in(prefix, gateway)
             name = f"ip-{self.spec.address.replace('.', '-')}"
             python = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
-            with (self.directory / "console.log").open("wb") as console:
-                self._process = subprocess.Popen(
-                    ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
-                     "--kill-child", "/bin/bash", str(_SCRIPT), str(self.directory), name, self.spec.address, python,
-                     sys.prefix],
-                    stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
-                )  # fmt: skip
+            self._process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
+                 "--kill-child", "/bin/bash", str(_SCRIPT), str(self.directory), name, self.spec.address, python,
+                 sys.prefix],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            # A pipe: whoever opens /dev/console in the machine adds to it, and cuts nothing off.
+            threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
             return self._process
+
+    def _listen(self, pipe: Any) -> None:
+        with pipe, contextlib.suppress(OSError), (self.directory / "console.log").open("wb", buffering=0) as console:
+            while text := os.read(pipe.fileno(), 65536):
+                console.write(text)
+
+    def run(self, script: str) -> bool:
+        """Runs it as root in the machine's mount namespace, as soon as that is set up, with $DEV its /dev. False when it
+        fails, or the machine ends first."""
+        while not (self.directory / "ready").exists():
+            if self.ended or (self._process and self._process.poll() is not None):
+                return False
+            time.sleep(0.02)
+        process = self._process
+        if process is None or process.poll() is not None:
+            return False
+        script = f"DEV={self.directory}/mnt/root/dev\n{script}"
+        done = _run("nsenter", "-t", str(process.pid), "-m", "/bin/sh", "-c", script, check=False)
+        return bool(done.returncode == 0)
 
     def _plug_in(self, prefix: int, gateway: str) -> None:
         veth = f"cc{self.spec.id[-10:]}"
@@ -193,14 +246,17 @@ class _Machine:
             return (self.directory / "console.log").read_text(errors="replace")
         return ""
 
-    def destroy(self) -> None:
+    def destroy(self) -> str:
+        """Returns what its console said."""
         self.ended = True
         with self._lock:
             if self._process and self._process.poll() is None:
                 os.kill(self._process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
                 self._process.wait()
             _run("ip", "netns", "del", self.namespace, check=False)
+            said = self.console()
             shutil.rmtree(self.directory, ignore_errors=True)
+            return said
 
 
 def _run(*argv: str, check: bool = True, text: str = "") -> Any:
