@@ -127,3 +127,49 @@ class HasAgentEndpoint(Protocol):
         """(address of this machine on which the head listens for agents, host that nodes dial), where the head runs on
         this machine and its nodes do not reach 127.0.0.1. May make what that takes (a network)."""
         ...
+
+
+@dataclass(frozen=True)
+class HeadDisk:
+    """The disk with the head's state: it outlives the instance. `paths` are where a machine may show it, the first one
+    that exists counts; `attached_to` is an instance, "" for none."""
+
+    id: str
+    zone: str
+    paths: Sequence[str]
+    attached_to: str = ""
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where an instance is to be found. `subnet` and `private` are what a successor must have to take its place."""
+
+    private: str
+    public: str
+    subnet: str
+
+
+@runtime_checkable
+class HasHeadMachine(Protocol):
+    """The head daemon can run on an instance. The setting `head_machine` is for its launch: {"public": whether it gets a
+    public address, "subnet", "private": those of its predecessor, "" for any}."""
+
+    def head_disk(self) -> HeadDisk | None: ...
+
+    def make_head_disk(self, zone: str, size: int, token: str) -> HeadDisk:
+        """`size` in bytes; the same token twice is one disk. Encrypted, and blank."""
+        ...
+
+    def attach_head_disk(self, disk: HeadDisk, instance_id: str) -> bool:
+        """Whether it is (being) attached; False while disk or instance are not ready for it. Idempotent."""
+        ...
+
+    def whereabouts(self, instance_id: str) -> Whereabouts: ...
+
+    def is_free(self, subnet: str, private: str) -> bool:
+        """Whether a new instance may have this private address."""
+        ...
+
+    def open_ssh(self) -> None:
+        """Sees to it that the addresses in `ssh_from` reach port 22, also when this machine's has changed."""
+        ...
