@@ -1,13 +1,17 @@
-"""A small head, a fake cloud and a fuse: the process can be made to die at any position of the journal or of a call."""
+"""A small head under a sky, and a fuse: the process can be made to die at any position of the journal or of a call.
+
+A sky is what outlives every process: a provider's instances, and time. Each provider has one; what is tried under it is the
+same for all (see story).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from clusterctl_providers.base import HasLeftovers, PoolRequest, ProviderContext
+from clusterctl_providers.base import HasLeftovers, PoolRequest, Provider, ProviderContext
 from clusterctl_providers.fake import FakeProvider
 
 from clusterctl.core.errors import UnknownOutcome
@@ -30,13 +34,6 @@ from clusterctl.provision.journal import Journal
 from clusterctl.provision.provisioner import Provisioner
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
-SPEC = {"resources": {}, "market": ["on-demand"], "orphan_timeout": 900.0}
-POOLS = (
-    Pool("cpu", "fake", min=1, max=4, idle_timeout=10.0),
-    Pool("head", "fake", min=1, max=1, role="head"),
-)
-
-
 POLICY = Policy(orphan_min_age=5.0)  # short, so that the tests need not live through half a minute each time
 
 
@@ -44,16 +41,25 @@ class Crash(BaseException):
     """kill -9: nothing catches it."""
 
 
+Lost = Callable[[int, str], bool]
+
+
+def nothing_lost(number: int, call: str) -> bool:
+    return False
+
+
 class Fuse:
     """Counts positions. At number `blow` it does `action`: by default the process is gone, for good."""
 
     def __init__(self, blow: int = 0, action: Callable[[], None] | None = None, skip: Sequence[str] = ()) -> None:
         self.blow, self.skip = blow, skip
+        self.phase = "start"
         self.passed: list[str] = []
         self.blown = False
         self._action = action
 
-    def at(self, position: str) -> None:
+    def at(self, position: str, detail: str = "") -> None:
+        """`detail`: which nodes it is about."""
         if self.blown and self._action is None:
             raise Crash(position)
         if position in self.skip:
@@ -67,28 +73,33 @@ class Fuse:
 
 
 class BrittleDb:
-    """A connection that may die just before or just after a commit."""
+    """A connection that may die just before or just after a commit. The detail is what happens in it to nodes."""
 
     def __init__(self, db: Any, fuse: Fuse) -> None:
         self._db, self._fuse = db, fuse
+        self._events: set[str] = set()
 
     def execute(self, sql: str, *parameters: Any) -> Any:
         if sql != "COMMIT":
+            if sql.startswith("INSERT INTO story"):
+                self._events.add(str(parameters[0][4]))
             return self._db.execute(sql, *parameters)
-        self._fuse.at("before commit")
+        detail, self._events = " ".join(sorted(self._events)), set()
+        self._fuse.at("before commit", detail)
         self._db.execute(sql)
-        return self._fuse.at("after commit")
+        return self._fuse.at("after commit", detail)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)
 
 
 class BrittleProvider:
-    """A provider around whose calls the process may die. `lost`: numbers of calls that are done and never answered."""
+    """A provider around whose calls the process may die. `lost`: of a call's number and name, whether it is done and never
+    answered."""
 
-    def __init__(self, inner: FakeProvider, fuse: Fuse, lost: Sequence[int] = ()) -> None:
+    def __init__(self, inner: Provider, fuse: Fuse, lost: Lost) -> None:
         self.inner, self.fuse, self.lost = inner, fuse, lost
-        self.name, self.scopes, self.settle_seconds = inner.name, inner.scopes, inner.settle_seconds
+        self.name, self.scopes, self.settle_seconds = inner.name, inner.scopes, getattr(inner, "settle_seconds", 0.0)
         self.calls = 0
 
     def _around(self, name: str, *arguments: Any) -> Any:
@@ -96,7 +107,7 @@ class BrittleProvider:
         self.fuse.at(f"before {name}")
         answer = getattr(self.inner, name)(*arguments)
         self.fuse.at(f"after {name}")
-        if self.calls in self.lost:
+        if self.lost(self.calls, name):
             raise UnknownOutcome(f"the answer of {name} was lost")
         return answer
 
@@ -121,14 +132,55 @@ class BrittleProvider:
 
 @dataclass
 class Sky:
-    """What outlives every process: the directory, the cloud in it, and time."""
+    """What outlives every process. Here its time is simulated, and passes a second with each turn of the loop."""
 
     directory: Path
-    faults: list[dict[str, Any]] = field(default_factory=list)
     now: float = 1_000_000.0
-    _eye: FakeProvider | None = None
+    _eye: Provider | None = None
 
-    def cloud(self) -> FakeProvider:
+    idle_timeout: ClassVar[float] = 10.0
+    spec: ClassVar[Mapping[str, Any]] = {"resources": {}, "market": ["on-demand"], "orphan_timeout": 900.0}
+
+    def provider(self) -> Provider:
+        """Opened anew by each process."""
+        raise NotImplementedError
+
+    def living(self) -> list[Instance]:
+        """The truth: what has not ended."""
+        scopes = self.eye.list()
+        assert all(scope.complete for scope in scopes), scopes
+        return [i for scope in scopes for i in scope.instances if i.state in ("pending", "running")]
+
+    def remains(self) -> list[str]:
+        """What a cluster that is down has left behind, instances apart."""
+        return []
+
+    def turns(self) -> Iterator[int]:
+        """As many turns of the loop as a phase may take."""
+        for number in range(120):
+            self.now += 1.0
+            yield number
+
+    def pause(self, seconds: float) -> None:
+        self.now += max(seconds, 0.5)
+
+    @property
+    def eye(self) -> Provider:
+        self._eye = self._eye or self.provider()
+        return self._eye
+
+    def close(self) -> None:
+        if self._eye:
+            self._eye.close()
+
+
+@dataclass
+class FakeSky(Sky):
+    """The fake provider's cloud, which lives in the directory."""
+
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+    def provider(self) -> FakeProvider:
         settings = {
             "types": {"small": {"CPU": 1, "price": 1.0}},
             "zones": ["za", "zb"],
@@ -139,24 +191,26 @@ class Sky:
         return FakeProvider(ProviderContext("demo", UID, str(self.directory / "cloud"), settings))
 
     def living(self) -> list[Instance]:
-        """The truth, which no list lags behind."""
-        eye = self._eye = self._eye or self.cloud()
+        """No list lags behind this one."""
+        eye = self.eye
+        assert isinstance(eye, FakeProvider)
         now = eye._now()
         return [eye._show(row, now, truth=True) for row in eye._cloud.instances() if row.lives(now)]
-
-    def close(self) -> None:
-        if self._eye:
-            self._eye.close()
 
 
 class MiniHead:
     """The head's loop without its network: agents join as soon as their instance runs, and drain at once."""
 
-    def __init__(self, sky: Sky, fuse: Fuse | None = None, lost: Sequence[int] = ()) -> None:
+    def __init__(self, sky: Sky, fuse: Fuse | None = None, lost: Lost = nothing_lost) -> None:
         self.sky = sky
+        self.fuse = fuse or Fuse()
         self.journal = Journal(sky.directory / "nodes.db", strict=True)
-        self.journal._db = BrittleDb(self.journal._db, fuse or Fuse())  # type: ignore[assignment]
-        self.provider = BrittleProvider(sky.cloud(), fuse or Fuse(), lost)
+        self.journal._db = BrittleDb(self.journal._db, self.fuse)  # type: ignore[assignment]
+        self.provider = BrittleProvider(sky.provider(), self.fuse, lost)
+        self.pools = (
+            Pool("cpu", "sky", min=1, max=4, idle_timeout=sky.idle_timeout),
+            Pool("head", "sky", min=1, max=1, role="head"),
+        )
         self.sightings: tuple[tuple[str, int], ...] = ()
         self.idle_since: dict[str, float] = {}
         self.acked: set[str] = set()
@@ -166,21 +220,17 @@ class MiniHead:
         self.journal.acquire("head")
         self.provisioner = Provisioner(
             self.journal,
-            {"fake": self.provider},
+            {"sky": self.provider},
             lambda node, pool: {"join_token": node.token},
             cluster="demo",
             uid=UID,
             clock=lambda: self.sky.now,
-            pause=self._pause,
-            pools=[PoolRequest("cpu", SPEC), PoolRequest("head", SPEC, "head")],
+            pause=self.sky.pause,
+            pools=[PoolRequest("cpu", self.sky.spec), PoolRequest("head", self.sky.spec, "head")],
         )
 
-    def _pause(self, seconds: float) -> None:
-        self.sky.now += max(seconds, 0.5)
-
     def tick(self, jobs: int = 0) -> None:
-        """One turn of the loop, one second after the last."""
-        self.sky.now += 1.0
+        """One turn of the loop."""
         observed = self.provisioner.observe()
         self._agents(observed)
         self.sightings = count_sightings(self._state(jobs), observed)
@@ -205,7 +255,7 @@ class MiniHead:
         return State(
             cluster="demo",
             uid=UID,
-            pools=POOLS,
+            pools=self.pools,
             nodes=tuple(self._view(node, jobs) for node in self.journal.nodes().values()),
             blocks=self.provisioner.blocks(self.sky.now),
             launches=self.provisioner.launches(self.sky.now),
@@ -237,38 +287,3 @@ def _demand(jobs: int) -> tuple[Demand, ...]:
         return ()
     shape = Shape(Resources.of(CPU=1), pool="cpu")
     return (Demand("jobs", "job", ((shape, 1),), count=jobs, since=0.0),)
-
-
-# ---------------------------------------------------------------- the story that is interrupted
-
-
-def phase_up(head: MiniHead) -> bool:
-    return len(head.ready()) == 2
-
-
-def phase_grown(head: MiniHead) -> bool:
-    return len(head.ready()) == 4
-
-
-PHASES: tuple[tuple[str, int, Callable[[MiniHead], bool]], ...] = (
-    ("up", 0, phase_up),
-    ("scale-up", 3, phase_grown),
-    ("scale-down", 0, lambda head: len(head.ready()) == 2 and len(head.journal.nodes()) == 2),
-)
-NODES_AT_MOST = 5  # four workers and the head
-
-
-def run_story(head: MiniHead, done: list[str], check: Callable[[], None] = lambda: None) -> None:
-    """Brings the cluster through the phases that are not `done` yet, then takes it down."""
-    for name, jobs, reached in PHASES:
-        if name in done:
-            continue
-        for _ in range(120):
-            if reached(head):
-                break
-            head.tick(jobs)
-            check()
-        assert reached(head), (name, head.journal.nodes())
-        done.append(name)
-    head.provisioner.down()
-    done.append("down")

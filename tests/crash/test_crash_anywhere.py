@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clusterctl.core.model import NodeState
-from tests.crash.stage import NODES_AT_MOST, Crash, Fuse, MiniHead, Sky, run_story
+from tests.crash.stage import FakeSky, Fuse
+from tests.crash.story import LISTS, MEMORY, check_all_gone, check_no_double, live_through, run_story, running
 
 SKIES: dict[str, list[dict[str, Any]]] = {
     "lists-are-true": [],
@@ -21,69 +20,13 @@ SKIES: dict[str, list[dict[str, Any]]] = {
     "sold-out-in-one-zone": [{"kind": "no_capacity", "offer": "*/za"}],
 }
 
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # the crashes are simulated: no disk is needed
-LISTS = ("before list", "after list")
-
-
-def check_no_double(sky: Sky) -> None:
-    """At every moment: no node twice, and never more than the pools allow."""
-    living = Counter((i.node_id, i.generation) for i in sky.living())
-    assert max(living.values(), default=0) <= 1, living
-    assert sum(living.values()) <= NODES_AT_MOST, living
-
-
-def check_owned(sky: Sky, head: MiniHead) -> None:
-    """No instance without a record, and no record without an instance but those that are ending."""
-    nodes = head.journal.nodes().values()
-    living = {instance.id for instance in sky.living()}
-    assert living <= {node.instance_id for node in nodes}
-    assert {node.instance_id for node in nodes if node.state is not NodeState.TERMINATING} <= living
-
-
-def settle(sky: Sky, head: MiniHead, jobs: int) -> None:
-    """Long enough for whatever has no owner to be reaped."""
-    for _ in range(15):
-        head.tick(jobs)
-        check_no_double(sky)
-
 
 @contextlib.contextmanager
-def new_sky(name: str) -> Iterator[Sky]:
+def new_sky(name: str) -> Iterator[FakeSky]:
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-        sky = Sky(Path(directory), SKIES[name])
+        sky = FakeSky(Path(directory), faults=SKIES[name])
         yield sky
         sky.close()
-
-
-@contextlib.contextmanager
-def running(sky: Sky, fuse: Fuse | None = None, lost: tuple[int, ...] = ()) -> Any:
-    head = MiniHead(sky, fuse, lost)
-    try:
-        yield head
-    finally:
-        head.close()
-
-
-def live_through(sky: Sky, fuses: list[Fuse]) -> list[str]:
-    """Starts a process per fuse, each of which dies, and one that does not; returns the phases in which they died."""
-    done: list[str] = []
-    died: list[str] = []
-    for fuse in fuses:
-        with running(sky, fuse) as head, contextlib.suppress(Crash):
-            head.start()
-            run_story(head, done, lambda: check_no_double(sky))
-        died.append(done[-1] if done else "start")
-        check_no_double(sky)
-        sky.now += 3.0
-    with running(sky) as head:
-        head.start()
-        if "down" not in done:
-            jobs = 3 if done[-1:] == ["up"] else 0
-            settle(sky, head, jobs)
-            check_owned(sky, head)
-            run_story(head, done, lambda: check_no_double(sky))
-        assert sky.living() == [] and head.journal.nodes() == {}
-    return died
 
 
 def positions(name: str, skip: Sequence[str]) -> list[str]:
@@ -92,7 +35,7 @@ def positions(name: str, skip: Sequence[str]) -> list[str]:
     with new_sky(name) as sky, running(sky, fuse) as head:
         head.start()
         run_story(head, [])
-        assert sky.living() == []
+        check_all_gone(sky, head)
     return fuse.passed
 
 
@@ -121,12 +64,15 @@ def test_answers_lost_after_the_effect_leak_nothing() -> None:
         head.start()
         run_story(head, [])
         calls = head.provider.calls
-    for lost in range(1, calls + 1):
-        with new_sky("lists-are-true") as sky, running(sky, lost=(lost, lost + 1)) as head:
+    for at in range(1, calls + 1):
+        with (
+            new_sky("lists-are-true") as sky,
+            running(sky, lost=lambda number, call, at=at: number in (at, at + 1)) as head,
+        ):
             head.start()
             done: list[str] = []
             run_story(head, done, lambda sky=sky: check_no_double(sky))
-            assert sky.living() == [] and head.journal.nodes() == {}
+            check_all_gone(sky, head)
 
 
 @pytest.mark.parametrize("kind", ["lost_call", "lost_answer"])
@@ -136,7 +82,7 @@ def test_calls_and_answers_that_the_cloud_loses_leak_nothing(kind: str, tmp_path
         {"kind": kind, "call": "create", "until": 9},
         {"kind": kind, "call": "terminate", "times": 3},
     ]
-    sky = Sky(tmp_path, faults)
+    sky = FakeSky(tmp_path, faults=faults)
     with running(sky) as head:
         head.start()
         run_story(head, [], lambda: check_no_double(sky))

@@ -9,14 +9,15 @@ import pytest
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.journal import Journal, StaleFence
-from tests.crash.stage import Fuse, MiniHead, Sky, run_story
-from tests.crash.test_crash_anywhere import MEMORY, check_no_double, check_owned, positions, settle
+from tests.crash.stage import FakeSky, Fuse, MiniHead
+from tests.crash.story import MEMORY, check_all_gone, check_no_double, check_owned, run_story, settle
+from tests.crash.test_crash_anywhere import positions
 
 # A process that sleeps inside a transaction holds the file: nobody can take over until it has ended or gone on.
 INSIDE = ("before commit", "after list")
 
 
-def live_with_a_sleeper(sky: Sky, number: int) -> None:
+def live_with_a_sleeper(sky: FakeSky, number: int) -> None:
     """The first executor falls asleep at position `number`; meanwhile a second one does everything up to the middle."""
     done: list[str] = []
     second = MiniHead(sky)
@@ -32,7 +33,7 @@ def live_with_a_sleeper(sky: Sky, number: int) -> None:
     settle(sky, second, 3 if done[-1:] == ["up"] else 0)
     check_owned(sky, second)
     run_story(second, done, lambda: check_no_double(sky))
-    assert sky.living() == [] and second.journal.nodes() == {}
+    check_all_gone(sky, second)
     first.close()
     second.close()
 
@@ -41,7 +42,7 @@ def test_a_stale_executor_does_no_harm_wherever_it_wakes_up() -> None:
     total = len(positions("lists-are-true", INSIDE))
     for number in range(1, total):  # after the last one nothing is left to be refused
         with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-            sky = Sky(Path(directory))
+            sky = FakeSky(Path(directory))
             live_with_a_sleeper(sky, number)
             sky.close()
 
