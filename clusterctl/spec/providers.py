@@ -106,7 +106,11 @@ class AwsSettings(SpecModel):
     instance_profile: str = Field(
         default="", description="IAM instance profile of the head; default: one of the cluster's own."
     )
-    worker_profile: str = Field(default="", description="IAM instance profile of the workers; default: none.")
+    worker_profile: str = Field(
+        default="",
+        description="IAM instance profile of the workers, or `auto` for one of the cluster's own to which you add what "
+        "your jobs need; default: none.",
+    )
     head_address: str = Field(
         default="",
         description="Address of this machine that nodes reach: the head runs here, in the VPC or connected to it.",

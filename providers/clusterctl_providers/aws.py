@@ -2,7 +2,8 @@
 
 Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. Its parts: aws_calls (one
 token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_instances (lists), aws_offers (types, zones,
-prices), aws_network (subnets, security group, key pair, sweep), aws_images, aws_quotas, aws_doctor.
+prices), aws_network (subnets, security group, key pair, sweep), aws_identity (IAM roles), aws_images, aws_quotas,
+aws_doctor.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from clusterctl_providers.aws_batches import BatchBook
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_doctor import examine
 from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_head import HeadMachine
+from clusterctl_providers.aws_identity import Identity
 from clusterctl_providers.aws_images import Images
 from clusterctl_providers.aws_instances import Listing
 from clusterctl_providers.aws_launch import Launcher
 from clusterctl_providers.aws_network import Network
 from clusterctl_providers.aws_offers import Offers
 from clusterctl_providers.aws_quotas import Quotas
-from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.base import CreateRequest, CreateResult, HeadDisk, PoolRequest, ProviderContext, Whereabouts
 
 _ID = re.compile(r"i-(?:[0-9a-f]{17}|[0-9a-f]{8})")
 MOST_ENDS = 500  # instances in one TerminateInstances
@@ -38,12 +41,14 @@ class AwsProvider:
         self._calls = Calls(settings)
         self.scopes: Sequence[str] = (self._calls.region,)
         self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid)
+        self.identity = Identity(self._calls, settings, context.cluster, context.uid)
+        self._head = HeadMachine(self._calls, self._network, context.uid)
         self._quotas = Quotas(self._calls)
         self._listing = Listing(self._calls, context.uid)
         self._offers = Offers(self._calls, self._network)
         book = BatchBook(Path(context.state_dir) / "aws-launches")
         self._launcher = Launcher(
-            self._calls, settings, self._network, Images(self._calls), self._quotas, self._listing, book
+            self._calls, settings, self._network, self.identity, Images(self._calls), self._quotas, self._listing, book
         )
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
@@ -90,8 +95,26 @@ class AwsProvider:
         address = str(self._settings.get("head_address") or "127.0.0.1")
         return address, address
 
+    def head_disk(self) -> HeadDisk | None:
+        return self._head.disk()
+
+    def make_head_disk(self, zone: str, size: int, token: str) -> HeadDisk:
+        return self._head.make_disk(zone, size, token)
+
+    def attach_head_disk(self, disk: HeadDisk, instance_id: str) -> bool:
+        return self._head.attach(disk, instance_id)
+
+    def whereabouts(self, instance_id: str) -> Whereabouts:
+        return self._head.whereabouts(instance_id)
+
+    def is_free(self, subnet: str, private: str) -> bool:
+        return self._head.is_free(subnet, private)
+
+    def open_ssh(self) -> None:
+        self._network.security_groups()
+
     def sweep(self) -> list[str]:
-        return self._network.sweep()
+        return [*self._network.sweep(), *self.identity.sweep()]
 
     def console_log(self, instance_id: str) -> str:
         if not _ID.fullmatch(instance_id):
@@ -107,9 +130,9 @@ class AwsProvider:
         return examine(self._calls, self._quotas)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
-        """Clusters with instances in this region, and those of which only a security group or a key is left."""
+        """Clusters with instances in this region, and those of which only a security group, a key or a role is left."""
         found = {uid: (name, count) for name, uid, count in self._listing.clusters()}
-        for name, uid in self._network.clusters():
+        for name, uid in [*self._network.clusters(), *self.identity.clusters()]:
             found.setdefault(uid, (name, 0))
         return sorted((name, uid, count) for uid, (name, count) in found.items())
 

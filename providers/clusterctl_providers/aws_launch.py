@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ from clusterctl_providers.aws_batches import (
 )
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_head import head_interface
+from clusterctl_providers.aws_identity import PATIENCE, Identity, is_unseen
 from clusterctl_providers.aws_images import Images
 from clusterctl_providers.aws_instances import Listing
 from clusterctl_providers.aws_network import Network
@@ -25,6 +29,8 @@ from clusterctl_providers.aws_quotas import Quotas, quota_of
 from clusterctl_providers.base import TAG_GENERATION, TAG_NODE, TAG_TOKEN, CreateRequest, CreateResult
 from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud_boot import user_data
+
+log = logging.getLogger(__name__)
 
 GIB = 1024**3
 DISK = 30 * GIB
@@ -38,13 +44,14 @@ class Launcher:
         calls: Calls,
         settings: Mapping[str, Any],
         network: Network,
+        identity: Identity,
         images: Images,
         quotas: Quotas,
         listing: Listing,
         book: BatchBook,
     ) -> None:
         self._calls, self._settings = calls, settings
-        self._network, self._images, self._quotas = network, images, quotas
+        self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._listing, self._book = listing, book
         self._types: dict[str, InstanceType] = {}
 
@@ -96,7 +103,7 @@ class Launcher:
         )
         quota = quota_of(parameters["InstanceType"], _market(parameters)).name
         try:
-            answer = self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
+            answer = self._run_instances(what, quota, parameters)
         except ProviderError as error:
             if error.__cause__ is not None and code_of(error.__cause__) == "IdempotentParameterMismatch":
                 return self._shown(batch, error)
@@ -113,6 +120,20 @@ class Launcher:
             else:
                 results[token] = self._listing.remember(row, *batch.members[index])
         return results
+
+    def _run_instances(self, what: str, quota: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """EC2 learns of an instance profile that was just made some seconds later than IAM says so: waited for."""
+        ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
+        until, wait = time.monotonic() + PATIENCE, 0.5
+        while True:
+            try:
+                return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
+            except BadRequest as error:
+                if not ours or not is_unseen(error) or time.monotonic() > until:
+                    raise
+                log.info("%s; again in %.1f s", error, wait)
+            time.sleep(wait)
+            wait = min(wait * 1.5, 5.0)
 
     def _again(self, batch: Batch, parameters: dict[str, Any]) -> Results:
         """A call whose outcome the caller does not know: what is there is taken, else the call is made again."""
@@ -186,10 +207,17 @@ class Launcher:
         key = self._network.key_name()
         if key:
             parameters["KeyName"] = key
-        profile = str(self._settings.get("instance_profile" if request.pool.role == "head" else "worker_profile") or "")
+        profile = self._profile(request.pool.role)
         if profile:
             parameters["IamInstanceProfile"] = {"Arn" if profile.startswith("arn:") else "Name": profile}
         return parameters
+
+    def _profile(self, role: str) -> str:
+        """A head's machine launches others, so it needs a role; not where the head daemon runs on the user's own."""
+        if role != "head":
+            return self._identity.worker_profile()
+        given = str(self._settings.get("instance_profile") or "")
+        return given if given or self._settings.get("head_address") else self._identity.head_profile()
 
     def _place(self, request: CreateRequest, machine: InstanceType, gang: bool) -> dict[str, Any]:
         """Subnet, security group, and for gangs of one zone a placement group and the fast network card."""
@@ -198,6 +226,8 @@ class Launcher:
         if zone not in subnets:
             raise NoCapacity(f"zone {zone} has no subnet of this cluster; it has {', '.join(subnets)}")
         groups = self._network.security_groups()
+        if request.pool.role == "head" and self._settings.get("head_machine"):
+            return head_interface(self._settings["head_machine"], subnets[zone], groups)
         placed: dict[str, Any] = {}
         if gang:
             placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}

@@ -7,7 +7,7 @@ import ipaddress
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Network:
     def _find_group(self) -> str:
         what = f"looking for the security group of cluster {self._cluster}"
         found = self._calls.read("ec2", "describe_security_groups", what, Filters=self._mine())["SecurityGroups"]
-        return self._open_group(str(found[0]["GroupId"])) if found else ""
+        return self._open_group(found[0]) if found else ""
 
     def _make_group(self) -> str:
         self.subnets()
@@ -125,16 +125,23 @@ class Network:
             if not found:
                 raise
             made = found[0]
-        return self._open_group(str(made["GroupId"]))
+        return self._open_group(made)
 
-    def _open_group(self, group: str) -> str:
-        """Repeated on a group that is found, since the process that made it may have died before it was opened."""
+    def _open_group(self, found: Mapping[str, Any]) -> str:
+        """Adds the rules that are missing: the process that made the group may have died before it was opened. A head
+        finds them all, and needs no right to add any."""
+        group = str(found["GroupId"])
+        inward, outward = found.get("IpPermissions") or [], found.get("IpPermissionsEgress") or []
         inside = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
-        self._allow("authorize_security_group_ingress", group, [inside])
-        self._allow("authorize_security_group_egress", group, [inside])  # EFA wants it beside the rule for all
+        if not _has_inside(inward, group):
+            self._allow("authorize_security_group_ingress", group, [inside])
+        if not _has_inside(outward, group):
+            self._allow("authorize_security_group_egress", group, [inside])  # EFA wants it beside the rule for all
         for cidr in self._settings.get("ssh_from") or []:
-            rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": _cidr(str(cidr))}]}
-            self._allow("authorize_security_group_ingress", group, [rule])
+            wanted = _cidr(str(cidr))
+            if wanted not in _ssh_sources(inward):
+                rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": wanted}]}
+                self._allow("authorize_security_group_ingress", group, [rule])
         return group
 
     def _allow(self, operation: str, group: str, rules: list[dict[str, Any]]) -> None:
@@ -248,6 +255,17 @@ class Network:
 
     def _mine(self) -> list[dict[str, Any]]:
         return [{"Name": f"tag:{TAG_UID}", "Values": [self._uid]}]
+
+
+def _has_inside(rules: Sequence[Mapping[str, Any]], group: str) -> bool:
+    """All traffic among the group's own members."""
+    own = [pair["GroupId"] for rule in rules if rule["IpProtocol"] == "-1" for pair in rule.get("UserIdGroupPairs", [])]
+    return group in own
+
+
+def _ssh_sources(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+    ssh = [rule for rule in rules if (rule.get("FromPort"), rule.get("ToPort")) == (22, 22)]
+    return {source["CidrIp"] for rule in ssh for source in rule.get("IpRanges", [])}
 
 
 def _cidr(text: str) -> str:

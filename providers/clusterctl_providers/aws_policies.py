@@ -20,19 +20,21 @@ def render_policy(
     region: str,
     account: str,
     uid: str = "*",
-    head_role: str = "clusterctl-head",
-    worker_role: str = "clusterctl-worker",
+    head_role: str = "",
+    worker_role: str = "",
     partition: str = "aws",
 ) -> dict[str, Any]:
-    """Policy `name` as JSON data. With `uid` "*" it holds for all clusters of the account. Values are put into strings
-    of the parsed template, so that none of them can add a statement."""
+    """Policy `name` as JSON data. With `uid` "*" it holds for all clusters of the account. `head_role` and `worker_role`
+    (path and name) are the only roles that may be passed on; default: those that clusterctl makes. Values are put into
+    strings of the parsed template, so that none of them can add a statement."""
+    own = f"clusterctl/{region}/{uid}"
     text = resources.files("clusterctl_templates").joinpath("iam").joinpath(f"{name}.json").read_text(encoding="utf-8")
     values = {
         "region": region,
         "account": account,
         "uid": uid,
-        "head_role": head_role,
-        "worker_role": worker_role,
+        "head_role": head_role or f"{own}/*-head",
+        "worker_role": worker_role or f"{own}/*-worker",
         "partition": partition,
     }
     return _filled(json.loads(text), values)
@@ -66,8 +68,8 @@ def main() -> None:
     parser.add_argument("--region", required=True)
     parser.add_argument("--account", required=True, help="the account's id, 12 digits")
     parser.add_argument("--uid", default="*", help="uid of one cluster; default: all clusters")
-    parser.add_argument("--head-role", default="clusterctl-head")
-    parser.add_argument("--worker-role", default="clusterctl-worker")
+    parser.add_argument("--head-role", default="", help="role of your `instance_profile`; default: those made by us")
+    parser.add_argument("--worker-role", default="", help="role of your `worker_profile`; default: those made by us")
     parser.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
     given = vars(parser.parse_args())
     print(json.dumps(render_policy(given.pop("name"), **given), indent=2))

@@ -22,7 +22,7 @@ from tests.support.cluster import wait_until
 
 FACTS = {"region": "us-east-1", "account": "123456789012"}
 # Permissions that no call of ours names: tags are set by the calls that make things, the role is passed by RunInstances.
-IMPLIED = {"ec2:CreateTags", "iam:PassRole"}
+IMPLIED = {"ec2:CreateTags", "iam:PassRole", "iam:TagRole", "iam:TagInstanceProfile"}
 CLIENT = actions_of(render_policy("client", **FACTS)) - IMPLIED
 HEAD = actions_of(render_policy("head", **FACTS)) - IMPLIED
 
@@ -43,7 +43,7 @@ def key_of(directory: Path) -> dict[str, str]:
 
 
 def live(stage: Stage, provider: AwsProvider) -> None:
-    """A cluster's life: offers, launches of every kind, lists, ends, and the sweep."""
+    """What a head does: offers, launches of every kind, lists and ends."""
     made = provider.create([stage.request("cpu-1"), stage.request("gang-1", wanted=stage.pools[1])])
     assert all(isinstance(result, Instance) for result in made), made
     ids = [result.id for result in made if isinstance(result, Instance)]
@@ -51,6 +51,10 @@ def live(stage: Stage, provider: AwsProvider) -> None:
     assert provider.list()[0].complete
     provider.terminate(ids)
     wait_until(lambda: not provider.list()[0].instances, what="an empty list")
+
+
+def clean_up(stage: Stage, provider: AwsProvider) -> None:
+    """What `down` does on the client when the last instance has gone."""
     volume = stage.cloud.client().create_volume(
         AvailabilityZone="us-east-1a", Size=1,
         TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "clusterctl-uid", "Value": stage.uid}]}],
@@ -61,23 +65,38 @@ def live(stage: Stage, provider: AwsProvider) -> None:
     assert "ec2:DeleteVolume" in stage.cloud.world.actions(before)
 
 
+def live_with_roles(stage: Stage, provider: AwsProvider) -> None:
+    """What the client does beside: it makes the roles, and removes them with what the user attached to one."""
+    name = provider.identity.head_profile()
+    iam = stage.cloud.client("iam")
+    document = json.dumps(render_policy("worker", **FACTS))
+    policy = iam.create_policy(PolicyName="data", PolicyDocument=document)["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+    assert provider.sweep() == []
+
+
 def test_the_actions_called_are_the_actions_that_the_clients_policy_allows(stage: Stage, tmp_path: Path) -> None:
     provider = stage.open(key_of(tmp_path), ssh_from=["192.0.2.7"])
     live(stage, provider)
+    clean_up(stage, provider)
+    live_with_roles(stage, provider)
     provider.find_clusters()
     provider.doctor()
-    assert set(stage.cloud.world.actions()) - {"ec2:CreateVolume"} == CLIENT
+    ours = {"ec2:CreateVolume", "iam:CreatePolicy", "iam:AttachRolePolicy"}  # of the tests themselves
+    assert set(stage.cloud.world.actions()) - ours == CLIENT
 
 
 def test_a_head_lives_with_its_smaller_policy(stage: Stage, tmp_path: Path) -> None:
-    client = stage.open(key_of(tmp_path))
-    client.create([stage.request("cpu-9")])  # `up` made the security group and the key pair
-    stage.cloud.world.allowed = HEAD | {"ec2:CreateVolume"}
-    head = stage.open(key_of(tmp_path))
-    head.terminate([instance.id for instance in head.list()[0].instances])
+    client = stage.open(key_of(tmp_path), worker_profile="auto")
+    client.create([stage.request("cpu-9")])  # `up` made the security group, the key pair and the workers' role
+    client.identity.worker_profile()
+    stage.cloud.world.allowed = HEAD
+    head = stage.open(key_of(tmp_path), worker_profile="auto")
     before = len(stage.cloud.world.calls)
+    assert head.offers(stage.pools[0])
+    head.terminate([instance.id for instance in head.list()[0].instances])
     live(stage, head)
-    assert set(stage.cloud.world.actions(before)) - {"ec2:CreateVolume"} <= HEAD < CLIENT
+    assert set(stage.cloud.world.actions(before)) == HEAD < CLIENT
 
 
 @pytest.mark.parametrize("name", ["client", "head"])
@@ -97,6 +116,8 @@ def test_whatever_changes_something_is_bound_to_the_uid(name: str) -> None:
         if "iam:PassRole" in actions:
             roles = [resource.rpartition("/")[2] for resource in statement["Resource"]]
             assert roles == (["the-worker", "the-head"] if name == "client" else ["the-worker"])
+        if "iam:CreateRole" in actions:
+            assert all(resource.endswith("/clusterctl/us-east-1/5f3a/*") for resource in statement["Resource"])
         if actions == ["ec2:CreateTags"]:
             assert statement["Condition"]["StringLike"] == {"aws:RequestTag/clusterctl-uid": "5f3a"}
             assert "RunInstances" in statement["Condition"]["StringEquals"]["ec2:CreateAction"]
@@ -105,12 +126,13 @@ def test_whatever_changes_something_is_bound_to_the_uid(name: str) -> None:
 def test_a_value_cannot_add_a_statement() -> None:
     evil = '*"}, {"Effect": "Allow", "Action": "*", "Resource": "*'
     policy = render_policy("head", uid=evil, **FACTS)
-    assert actions_of(policy) == HEAD | IMPLIED
+    assert actions_of(policy) - IMPLIED == HEAD
     assert policy["Statement"][2]["Condition"]["StringLike"]["aws:RequestTag/clusterctl-uid"] == evil
 
 
 def test_doctor_names_each_missing_permission(stage: Stage) -> None:
     told = {"pricing:GetProducts", "servicequotas:GetServiceQuota"}  # helpful, and not needed
+    told |= {action for action in CLIENT if action.startswith("iam:")}
     provider = stage.open()
     for action in sorted(CLIENT - told - {"sts:GetCallerIdentity"}):
         stage.cloud.world.denied = {action}
