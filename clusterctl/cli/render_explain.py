@@ -7,7 +7,7 @@ from typing import Any
 from clusterctl.cli.escape import one_line
 from clusterctl.cli.render_jobs import clock
 from clusterctl.cli.render_status import state
-from clusterctl.cli.text import columns, duration
+from clusterctl.cli.text import amounts, columns, duration, money, plural
 
 
 def render_explain(document: dict[str, Any], now: float) -> str:
@@ -28,6 +28,27 @@ def render_explain(document: dict[str, Any], now: float) -> str:
         lines += ["", render_story(document["story"])]
     if output := failed_setup(document):
         lines += ["", "what its setup printed last:", output]
+    return "\n".join(lines)
+
+
+def render_submission(document: dict[str, Any], now: float) -> str:
+    """What would become of a job that is not submitted yet."""
+    reason, count, nodes = document["reason"], document["count"], document["nodes"]
+    ranks = f" on {plural(nodes, 'node')}" if nodes > 1 else ""
+    what = f"{plural(count, 'job')} of {amounts(document['resources'])}{ranks}"
+    verdict = {"now": "would start now", "later": "would wait for nodes", "not": "would not start"}[document["starts"]]
+    lines = [f"{what} {verdict}: {one_line(reason['text'])}"]
+    if document["after"]:
+        lines.append(f"after   {', '.join(map(one_line, document['after']))}")
+    if reason["fix"]:
+        lines.append(f"fix     {one_line(reason['fix'])}")
+    for launch in document["launches"]:
+        place = f"{launch['instance_type']} ({launch['market']}, {launch['zone']})"
+        lines.append(f"+ {launch['count']} x {place} at {money(launch['price_per_hour'])}/h each")
+    if document["launches"]:
+        lines.append(f"cost    {money(document['per_hour'])}/h more while these nodes run")
+    if document["starts"] == "later" and document["eta"]:
+        lines.append(f"ready   in about {duration(document['eta'] - now)}")
     return "\n".join(lines)
 
 

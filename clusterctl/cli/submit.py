@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import time
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.render_explain import render_submission
 from clusterctl.cli.waiting import wait_for_array, wait_for_job
 from clusterctl.client import submission
 from clusterctl.client.registry import Registry
@@ -83,7 +85,7 @@ def submit(
     ] = [],  # noqa: B006
     cron: Annotated[str, typer.Option(metavar="EXPR", hidden=True)] = "",
     requirements: Annotated[Optional[Path], typer.Option(metavar="FILE", hidden=True)] = None,  # noqa: UP045
-    plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say where it would run and what that costs.")] = False,
     submission_id: Annotated[
         str,
         typer.Option(
@@ -104,7 +106,7 @@ def submit(
       clusterctl submit -d -- python -c "print(1)"
       clusterctl submit --array 0-99%8 --after prepare sweep.py
     """
-    for option, given in {"--cron": cron, "--requirements": requirements, "--plan": plan}.items():
+    for option, given in {"--cron": cron, "--requirements": requirements}.items():
         if given:
             raise UsageError(f"{option} is {_NOT_YET}: leave it out")
     indices, limit = parse_array(array) if array else (None, None)
@@ -137,7 +139,13 @@ def submit(
         submission_id=submission_id or submission.mint_id(),
         engine=call.cluster().engine != "none",
     )
-    return _run(call, wanted, detach)
+    return _plan(call, wanted) if plan else _run(call, wanted, detach)
+
+
+def _plan(call: Call, wanted: Wanted) -> int:
+    with call.api() as api:
+        call.show(submission.plan(api, wanted), lambda document: render_submission(document, time.time()))
+    return 0
 
 
 def _run(call: Call, wanted: Wanted, detach: bool) -> int:

@@ -107,6 +107,14 @@ def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
     }
 
 
+def plan(api: Api, wanted: Wanted) -> dict[str, Any]:
+    """What the head would do for this job now; nothing is packed, sent or taken in."""
+    package, script = "", ""
+    if wanted.script is not None:
+        package, script = "0" * 64, place_script(wanted.script, wanted.working_dir).script
+    return api.post("/api/v1/jobs:plan", job_request(wanted, package, script))
+
+
 def submit(api: Api, wanted: Wanted, home: Path | None = None) -> dict[str, Any]:
     """Packs, uploads what the head does not have, and posts; returns {"id", "state"} once the head has it on disk. `home`
     is never packed: the tokens of clusters lie there."""

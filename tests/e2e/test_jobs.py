@@ -176,3 +176,11 @@ def test_a_job_that_follows_a_failed_one_ends_with_the_reason(cluster):
     assert f"prepare ({first}), which it was to follow, failed" in done.stderr
     refused = cluster.cli("submit", "--after", first, "--", "true", code=2)
     assert f"clusterctl job retry {first}" in refused.stderr
+
+
+def test_what_a_job_would_need_is_said_before_it_is_submitted(cluster):
+    plan = cluster.json("submit", "--plan", "--nodes", "2", "--", "true")
+    assert plan["starts"] == "later" and plan["launches"][0]["count"] == 2
+    refused = cluster.cli("submit", "--plan", "--cpus", "500", "--", "true")
+    assert "would not start" in refused.stdout and "fix" in refused.stdout
+    assert cluster.status()["jobs"]["queued"] == 0 and cluster.ready_nodes() == []

@@ -40,7 +40,7 @@ from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.draining import Draining
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
-from clusterctl_runtime.head.jobs import GroupKey, JobBook
+from clusterctl_runtime.head.jobs import GroupKey, Job, JobBook
 
 log = logging.getLogger(__name__)
 
@@ -234,23 +234,26 @@ def job_demand(book: JobBook) -> tuple[dict[str, GroupKey], tuple[Demand, ...]]:
     oldest = sorted(book.groups.items(), key=lambda item: next(iter(item[1].values())).seq)
     for (shape, nodes), jobs in oldest:
         first = next(iter(jobs.values()))
-        demand_id = f"jobs:{first.id}"
-        groups[demand_id] = (shape, nodes)
-        demands.append(
-            Demand(
-                id=demand_id,
-                source="job",
-                bundles=((shape, nodes),),
-                count=len(jobs),
-                gang=nodes > 1,
-                strategy="STRICT_SPREAD" if nodes > 1 else "",
-                since=first.queued_since,
-                priority=int(first.request.get("priority") or 0),
-                user=str(first.request.get("user") or ""),
-                refs=tuple(list(jobs)[:3]) if len(jobs) <= 3 else (first.id,),
-            )
-        )
+        demand = demand_of(first, len(jobs))
+        groups[demand.id] = (shape, nodes)
+        demands.append(replace(demand, refs=tuple(list(jobs)[:3]) if len(jobs) <= 3 else (first.id,)))
     return groups, tuple(demands)
+
+
+def demand_of(job: Job, count: int) -> Demand:
+    """`count` jobs like this one, as the planner sees them."""
+    gang = job.nodes > 1
+    return Demand(
+        id=f"jobs:{job.id}",
+        source="job",
+        bundles=((job.shape, job.nodes),),
+        count=count,
+        gang=gang,
+        strategy="STRICT_SPREAD" if gang else "",
+        since=job.queued_since,
+        priority=int(job.request.get("priority") or 0),
+        user=str(job.request.get("user") or ""),
+    )
 
 
 def _waits_by_group(plan: Plan, groups: dict[str, GroupKey]) -> dict[GroupKey, list[tuple[int, dict[str, Any]]]]:

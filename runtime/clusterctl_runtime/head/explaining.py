@@ -1,15 +1,22 @@
-"""`explain`: why a job waits or how it ended, and the story of a node, from the head's books and the last plan."""
+"""`explain`: why a job waits or how it ended, and the story of a node, from the head's books and the last plan; and what
+would become of a job that is not submitted yet.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.errors import NotFound
 from clusterctl.core.explain import explain_demand, explain_node
-from clusterctl.core.model import Reason
+from clusterctl.core.model import Launch, Reason
+from clusterctl.core.remedies import COMING
+from clusterctl_runtime.head.autoscaler import demand_of
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.documents import node_detail
 from clusterctl_runtime.head.jobs import Job
+from clusterctl_runtime.head.requests import MAX_ARRAY, JobRequest
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -24,6 +31,41 @@ def explain_document(head: Head, subject: str) -> Document:
     if head.journal.get(subject):
         return _explain_node(head, subject)
     raise NotFound(f"no job or node {subject!r} in this cluster: `clusterctl jobs` and `clusterctl nodes` list them")
+
+
+def plan_job(head: Head, request: JobRequest) -> Document:
+    """What would happen to this job, or to all of its array, if it came now. Nothing is taken in, launched or kept."""
+    head.queue.check(request)
+    situation = head.autoscaler.situation()
+    job = Job("planned", 0, request.model_dump(exclude={"array"}), "", queued_since=situation.now)
+    demand = demand_of(job, min(len(request.array or [0]), request.array_limit or MAX_ARRAY))
+    situation = replace(situation, demand=(*situation.demand, demand))
+    found = explain_demand(situation, demand.id)
+    assert found is not None
+    launches = [a for a in situation.plan().actions if isinstance(a, Launch) and demand.id in a.demand_ids]
+    offers = {a.offer.key: a.offer for a in launches}
+    counts = Counter(a.offer.key for a in launches)
+    return {
+        "starts": {"placeable": "now"}.get(found.reason.code, "later" if found.reason.code in COMING else "not"),
+        "count": demand.count,
+        "resources": job.shape.resources.to_dict(),
+        "nodes": job.nodes,
+        "reason": {"code": found.reason.code, "text": found.reason.text, "fix": found.reason.fix},
+        "eta": found.eta,
+        "launches": [
+            {
+                "offer": key,
+                "instance_type": offers[key].instance_type,
+                "market": offers[key].market,
+                "zone": offers[key].zone,
+                "count": count,
+                "price_per_hour": offers[key].price,
+            }
+            for key, count in sorted(counts.items())
+        ],
+        "per_hour": round(sum(a.offer.price for a in launches), 6),
+        "after": list(request.after),
+    }
 
 
 def _explain_job(head: Head, job: Job) -> Document:

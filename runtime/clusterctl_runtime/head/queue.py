@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from clusterctl.core.errors import BadRequest, Refused
@@ -43,7 +43,8 @@ class Queue:
             raise Refused(f"this cluster takes no jobs any more: {self.closed}")
         batch = {request.submission_id for request in requests}
         for request in requests:
-            self._check(request, batch)
+            self.check(request, batch)
+            self._check_package(request)
         bodies = [body for request in requests for body in self._expand(request)]
         created: list[Job] = []
         jobs: list[Job] = []
@@ -82,18 +83,15 @@ class Queue:
         array_id = request.submission_id or new_job_id()
         return [({**body, "submission_id": f"{array_id}.{index}"}, array_id, index) for index in indices]
 
-    def _check(self, request: JobRequest, batch: set[str]) -> None:
-        """`batch`: the submission ids that come with it, which it may wait for."""
+    def check(self, request: JobRequest, batch: Collection[str] = ()) -> None:
+        """Raises BadRequest for what this cluster could never run. `batch`: the submission ids that come with it, which it may
+        wait for."""
         spec = self._config().spec
         names = [pool.name for pool in spec.pools]
         if request.pool and request.pool not in names:
             close = difflib.get_close_matches(request.pool, names, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"this cluster has: {', '.join(names) or 'none'}"
             raise BadRequest(f"no pool {request.pool!r}: {hint}")
-        if request.package and not self._blobs.has(request.package):
-            raise BadRequest(
-                f"the package {request.package} is not on this head: PUT /api/v1/blobs/{request.package} first"
-            )
         if request.driver and spec.ray is None:
             raise BadRequest("this cluster has no engine, so it runs no drivers: submit without `driver`")
         if request.array_limit is not None and request.array is None:
@@ -103,7 +101,13 @@ class Queue:
         if request.array is not None and len(set(request.array)) != len(request.array):
             raise BadRequest("an array index is given twice")
 
-    def _check_conditions(self, request: JobRequest, batch: set[str]) -> None:
+    def _check_package(self, request: JobRequest) -> None:
+        if request.package and not self._blobs.has(request.package):
+            raise BadRequest(
+                f"the package {request.package} is not on this head: PUT /api/v1/blobs/{request.package} first"
+            )
+
+    def _check_conditions(self, request: JobRequest, batch: Collection[str]) -> None:
         gate = self._book.gate
         for text in request.after:
             condition = parse_condition(text)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, first_of, ndjson
+from clusterctl_runtime.head.explaining import plan_job
 from clusterctl_runtime.head.jobs import Attempt, Job, job_document, number_of, task_id
 from clusterctl_runtime.head.requests import Batch, JobRequest
 
@@ -51,6 +52,11 @@ async def submit(body: JobRequest, response: Response, head: HeadDep) -> dict[st
 async def submit_batch(body: Batch, head: HeadDep) -> dict[str, Any]:
     jobs, _ = await head.queue.submit(body.jobs)
     return {"ids": [job.id for job in jobs]}
+
+
+@router.post("/jobs:plan")
+async def plan_submission(body: JobRequest, head: HeadDep) -> dict[str, Any]:
+    return plan_job(head, body)
 
 
 @router.get("/jobs")
