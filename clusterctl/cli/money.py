@@ -92,19 +92,21 @@ def render_offers(document: dict[str, Any]) -> str:
 @verb
 def cost(
     call: Call,
-    by: Annotated[str, typer.Option(metavar="KIND", help="pool or day.")] = "pool",
+    by: Annotated[str, typer.Option(metavar="KIND", help="pool, day, user or job.")] = "pool",
 ) -> None:
     """Show what the cluster has cost.
+
+    A job pays for the largest part of any resource of its node that it holds; what no job held is shown beside.
 
     \b
     Example:
       clusterctl cost --by day
     """
-    if by not in ("pool", "day"):
-        raise UsageError(f"--by {by!r}: this version counts by pool or by day")
+    if by not in ("pool", "day", "user", "job"):
+        raise UsageError(f"--by {by!r}: write pool, day, user or job")
     with call.api() as api:
         document = api.get("/api/v1/cost", by=by)
-    call.show(summed(document, by), render_cost)
+    call.show(document if by in ("user", "job") else summed(document, by), render_cost)
 
 
 def summed(document: dict[str, Any], by: str) -> dict[str, Any]:
@@ -119,6 +121,12 @@ def summed(document: dict[str, Any], by: str) -> dict[str, Any]:
 
 def render_cost(document: dict[str, Any]) -> str:
     by = document["by"]
-    rows = [[str(row[by]), f"{row['hours']:.2f}", money(row["dollars"])] for row in document["rows"]]
+    rows = [[_label(row, by), f"{row['hours']:.2f}", money(row["dollars"])] for row in document["rows"]]
+    if "unused" in document:
+        rows.append(["no job", "", money(document["unused"])])
     rows.append(["total", "", money(document["total"])])
     return columns([by, "node hours", "cost"], rows, right=(1, 2))
+
+
+def _label(row: dict[str, Any], by: str) -> str:
+    return f"{row[by]} ({row['name']})" if row.get("name") not in (None, row[by]) else str(row[by])

@@ -32,6 +32,7 @@ from clusterctl_runtime.head.api import create_app
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
+from clusterctl_runtime.head.charges import charges_document
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
 from clusterctl_runtime.head.dispatch import Dispatcher
@@ -139,6 +140,7 @@ class Head:
         self.queue = Queue(
             lambda: self.config, self.book, self.work, self.store, self.blobs, self.events, self._arrived
         )
+        self.book.released = lambda job: self._arrived()
         self.agents = AgentServer(
             self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet, self._bundle
         )
@@ -315,7 +317,10 @@ class Head:
         return plan_document(self, parse_spec(text, f"{self.config.name}.yaml"))
 
     def costs(self, by: str) -> dict[str, Any]:
-        rows = self.journal.costs(steady_time())
+        now = steady_time()
+        if by in ("job", "user"):
+            return charges_document(self.book.jobs.values(), by, self.journal.spend(now).total, now)
+        rows = self.journal.costs(now)
         return {"by": by, "rows": [asdict(row) for row in rows]}
 
     async def take_down(self) -> dict[str, Any]:

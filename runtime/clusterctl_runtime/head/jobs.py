@@ -48,6 +48,8 @@ class Attempt:
     reason: str = ""
     exits: dict[int, int | None] = field(default_factory=dict)  # rank -> exit code, of ranks that ended
     gpu_ids: dict[int, list[int]] = field(default_factory=dict)
+    shares: list[float] = field(default_factory=list)  # by rank: the part of its node that it holds, 0 to 1
+    rates: list[float] = field(default_factory=list)  # by rank: what that part costs, $/h
     stopping: str = (
         ""  # "" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its other ranks are being killed
     )

@@ -48,6 +48,7 @@ class NodeLedger:
     generation: int
     total: Resources
     labels: Labels = ()
+    price: float = 0.0  # $/h
     holdings: dict[str, Holding] = field(default_factory=dict)
     engine: EngineShare = field(default_factory=EngineShare)
     drain: Literal["", "requested", "acked"] = ""
@@ -128,7 +129,7 @@ class Ledger:
         books = self._nodes.get(node.id)
         if books is None or books.generation != node.generation:
             books = self._nodes[node.id] = NodeLedger(
-                node.id, node.generation, total, labels, busy=now, heard=now, address=node.address
+                node.id, node.generation, total, labels, node.offer.price, busy=now, heard=now, address=node.address
             )
         return books
 

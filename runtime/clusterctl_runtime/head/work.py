@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from clusterctl.core.charging import share_of
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.jobs import LOST_RETRIES, Attempt, Job, JobBook, number_of, split_task, task_id
@@ -46,6 +47,7 @@ class Work:
         now = steady_time()
         number = number_of(job.attempts[-1].id) + 1 if job.attempts else 1
         books = [self.ledger.get(node_id) for node_id in node_ids]
+        shares = [share_of(job.shape.resources, b.total) if b else 0.0 for b in books]
         attempt = Attempt(
             id=f"{job.id}/{number}",
             state="running",
@@ -53,6 +55,8 @@ class Work:
             generations=[b.generation if b else 0 for b in books],
             started=now,
             gpu_ids=gpu_ids or {},
+            shares=[round(share, 6) for share in shares],
+            rates=[round(share * b.price, 6) if b else 0.0 for share, b in zip(shares, books, strict=True)],
         )
         job.attempts.append(attempt)
         self._book_shares(job, attempt, now)
