@@ -78,7 +78,7 @@ class Change:
 
 @dataclass(frozen=True)
 class SpecPlan:
-    """What `up` would do. `price_max` is $/h if every pool grew to its max; `warnings` are sentences."""
+    """What `up` would do. `price_max` is $/h if every pool grew to its max at its dearest; `warnings` are sentences."""
 
     cluster: str
     changes: tuple[Change, ...]
@@ -183,13 +183,15 @@ def _node_changes(first: Plan | None, live: Sequence[NodeView]) -> list[Change]:
 
 
 def _price_at_max(spec: Fields, offers: Sequence[Offer]) -> float:
-    """What the dearest offer of each pool's first market would cost if the pool were full."""
-    total = 0.0
-    for name, pool in _pools(spec).items():
-        mine = [offer for offer in offers if offer.pool == name]
-        first = [offer.price for offer in mine if offer.rank == min(o.rank for o in mine)]
-        total += max(first, default=0.0) * int(pool.get("max", 1))
-    return round(total, 6)
+    """What it would cost if every pool were full of its dearest offer, as far as `limits.cost_per_hour` lets it; with
+    the head, whose pool no spec names."""
+    most = {name: int(pool.get("max", 1)) for name, pool in _pools(spec).items()}
+    dearest: dict[str, float] = {}
+    for offer in offers:
+        dearest[offer.pool] = max(dearest.get(offer.pool, 0.0), offer.price)
+    total = sum(price * most.get(name, 1) for name, price in dearest.items())
+    limit = cast("Fields", spec.get("limits") or {}).get("cost_per_hour")
+    return round(total if limit is None else min(total, float(limit)), 6)
 
 
 def _price_warnings(spec: Fields, offers: Sequence[Offer]) -> list[str]:

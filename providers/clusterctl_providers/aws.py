@@ -90,6 +90,9 @@ class AwsProvider:
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.of(pool)
 
+    def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._offers.shipped(pool)
+
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""
         address = str(self._settings.get("head_address") or "127.0.0.1")

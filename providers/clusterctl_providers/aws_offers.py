@@ -39,14 +39,11 @@ class Offers:
     def of(self, pool: PoolRequest) -> list[Offer]:
         """Best first: the markets in the pool's order, then by price. Raises ProviderError when the zones are not to be
         had; prices never raise."""
-        spec = dict(pool.spec)
-        if pool.role == "head" and not spec.get("instances") and not spec.get("gpu"):
-            spec["instances"] = [HEAD_TYPE]
-        wanted = [str(zone) for zone in spec.get("zones") or []]
+        spec, wanted = _wanted(pool)
         zones = [zone for zone in self._network.subnets() if not wanted or zone in wanted]
         if not zones:
             return []
-        offers = offers_for("aws", self._calls.region, zones, {**spec, "name": pool.name})
+        offers = offers_for("aws", self._calls.region, zones, spec)
         types = sorted({offer.instance_type for offer in offers})
         with self._lock:
             sold = self._zones_that_sell(types)
@@ -58,6 +55,11 @@ class Offers:
             if offer.zone in sold.get(offer.instance_type, {offer.zone})
         ]
         return sorted(priced, key=lambda o: (o.rank, o.price, o.key))
+
+    def shipped(self, pool: PoolRequest) -> list[Offer]:
+        """By the catalogue alone; without `zones` in the pool an offer's zone is the region."""
+        spec, zones = _wanted(pool)
+        return offers_for("aws", self._calls.region, zones, spec)
 
     def _zones_that_sell(self, types: Iterable[str]) -> dict[str, frozenset[str]]:
         missing = [name for name in types if name not in self._sold]
@@ -139,6 +141,14 @@ class Offers:
         prices = [_price_in(json.loads(text)) for text in answer["PriceList"]]
         date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         return min(((price, date) for price in prices if price), default=None)
+
+
+def _wanted(pool: PoolRequest) -> tuple[dict[str, Any], list[str]]:
+    """The pool's spec with its name and, for a head, a type; and the zones that it names."""
+    spec = {**pool.spec, "name": pool.name}
+    if pool.role == "head" and not spec.get("instances") and not spec.get("gpu"):
+        spec["instances"] = [HEAD_TYPE]
+    return spec, [str(zone) for zone in spec.get("zones") or []]
 
 
 def _price_in(product: Mapping[str, Any]) -> float:

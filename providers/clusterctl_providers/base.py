@@ -107,6 +107,13 @@ class HasDoctor(Protocol):
 
 
 @runtime_checkable
+class HasCatalogue(Protocol):
+    def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
+        """What `offers` would say by the catalogue that ships, without asking anyone: for plans without credentials."""
+        ...
+
+
+@runtime_checkable
 class HasClusters(Protocol):
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """(cluster name, uid, instances) for everything of ours that this account or machine holds: gc and adopt."""
