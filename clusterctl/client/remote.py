@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import subprocess
 import threading
 from collections.abc import Callable
@@ -18,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.api import Api
+from clusterctl.client.headinstall import HeadInstall, head_config
 from clusterctl.client.machines import FILE, keep_machines, kept_machines, open_hosts
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, Unreachable
-from clusterctl.provision.ssh import distribution
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from clusterctl.client.launch import SpecFile
 
 JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
-HEAD_SECONDS = 60.0
 END_SECONDS = 30.0  # that the head gets to end its nodes, before the hosts are gone to
 HOSTS_FILE = "hosts.json"  # what the head was told of its hosts, kept here too
 
@@ -44,9 +42,9 @@ class Remote:
 
         self.cluster, self.source, self.tell = cluster, source, tell
         self.machines = read_inventory(source.spec, source.path.absolute().parent)
-        self._cache = registry.home / "cache"
         data = bundle_bytes()
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
+        self._head = HeadInstall(cluster, registry.home / "cache", self.bundle, tell)
         self._known = {e["id"]: e for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", [])}
         self._entries: dict[str, dict[str, Any]] = {}
         self._place: HeadPlace | None = None
@@ -127,6 +125,8 @@ class Remote:
 
     def _serve(self, hosts: Hosts, machine: Machine) -> Reached:
         """All that one host needs, in a thread of its own."""
+        if machine.head:
+            self._head.begin()
         reached = hosts.look(machine, self.bundle)
         try:
             if reached.trouble is not None:
@@ -166,36 +166,12 @@ class Remote:
     # ------------------------------------------------------------ the head
 
     def _start_head(self, hosts: Hosts, reached: Reached) -> None:
-        """Packages, configuration and daemon of the head on its machine; returns when it listens."""
-        connection, facts = reached.connection, reached.facts
-        assert connection is not None
-        whole = distribution.fits(facts)
-        dist = distribution.build(self._cache, whole=whole)
-        if dist.name not in facts["dists"]:
-            how = (
-                "from here" if whole else f"with pip, since it has Python {facts['python_minor']} on {facts['machine']}"
-            )
-            self.tell(f"the head's packages go to {reached.id} ({len(dist.archive) / 2**20:.1f} MiB, {how})")
-            request = {**hosts.owner, "do": "place_dist", "dist": dist.name, "requirements": list(dist.requirements)}
-            connection.ask(request, dist.archive, timeout=1200)
-        self.new_head = not facts["head_config"]
-        if self.new_head or "head" not in facts["kept"]:
-            self.tell(f"starting the head of cluster {self.cluster.name} on {reached.id}")
+        """The head on its machine; returns when it listens."""
         addresses = self._addresses(reached)
-        connection.ask({**hosts.owner, "do": "place_files", "files": self._first_files(addresses), "keep": True})
-        blob = b"" if self.bundle.name in facts["bundles"] else self.bundle.data
-        request = {**hosts.owner, "do": "install", "bundle": self.bundle.digest, "head": dist.name}
-        replaced = connection.ask(request, blob)["replaced"]
-        facts["bundles"].append(self.bundle.name)
-        self._tunnel = tunnels.begin(self.cluster)
-        wait = {"do": "wait_head", "seconds": HEAD_SECONDS, "not_pid": replaced}
-        answer = connection.ask(wait, timeout=HEAD_SECONDS + 10)
-        if "head" not in answer:
-            raise HostTrouble(
-                "no_head", f"the head was started there and does not listen. The end of its log:\n{answer['log']}"
-            )
-        self._head_connection = connection
-        self._place = HeadPlace(addresses, int(answer["head"]["agent_port"]), answer["ca_pem"])
+        installed = self._head.put(hosts, reached, self._first_files(addresses))
+        self.new_head, self._tunnel = installed.new, installed.tunnel
+        self._head_connection = reached.connection
+        self._place = HeadPlace(addresses, installed.agent_port, installed.ca_pem)
         self._placed.set()
 
     def _addresses(self, reached: Reached) -> list[str]:
@@ -206,24 +182,15 @@ class Remote:
 
     def _first_files(self, addresses: list[str]) -> dict[str, str]:
         """The files that a head starts from; those that it has already stay as they are."""
-        client = self.cluster.read_client()
-        token = client.get("token") or secrets.token_urlsafe(32)
-        if not client.get("token"):
-            write_private(self.cluster.client_file, json.dumps({"url": "", "token": token}))
-        spec = self.source.spec
-        config = {
-            "name": self.cluster.name,
-            "uid": self.cluster.uid,
-            "spec_yaml": self.source.text,
-            "spec": spec.model_dump(mode="json", by_alias=True),
-            "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
-            "state_dir": "provider",
-            "engine_python": self._engine.get("executable", ""),
-            "agent_listen": "0.0.0.0",  # noqa: S104  TLS with the cluster's own authority, and a token per host
-            "agent_hosts": addresses,
-        }
-        port = spec.provider_settings.get("port", 7420)
-        return {"head/config.json": json.dumps(config, indent=1), "head/ports.json": json.dumps({"agents": port})}
+        config = head_config(
+            self.cluster,
+            self.source,
+            self._engine.get("executable", ""),
+            agent_listen="0.0.0.0",  # noqa: S104  TLS with the cluster's own authority, and a token per host
+            agent_hosts=addresses,
+        )
+        port = self.source.spec.provider_settings.get("port", 7420)
+        return {"head/config.json": config, "head/ports.json": json.dumps({"agents": port})}
 
     def _write_entries(self) -> None:
         with self._lock:

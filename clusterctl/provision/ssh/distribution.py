@@ -14,6 +14,7 @@ import platform
 import re
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,6 +24,10 @@ from typing import Any
 OURS = ("clusterctl", "clusterctl_providers", "clusterctl_runtime", "clusterctl_templates")
 CLIENT_ONLY = frozenset({"typer", "rich", "httpx"})  # what only the command line imports
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+# botocore describes four hundred services, 25 MiB packed: only these are called
+AWS_SERVICES = frozenset({"ec2", "iam", "pricing", "service-quotas", "ssm", "sts"})
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,22 @@ def fits(facts: dict[str, Any]) -> bool:
     return here == (facts["python_minor"], facts["machine"], facts["libc"])
 
 
-def build(cache: Path, *, whole: bool) -> Distribution:
-    """`whole`: with the packages of others. The archive is kept in `cache` by the digest of what is in it."""
+def build_ahead(cache: Path, extras: tuple[str, ...] = ()) -> None:
+    """Begins to make what most hosts take, while it is not known yet whether this one does: a second, once per version."""
+    threading.Thread(target=build, args=(cache,), kwargs={"whole": True, "extras": extras}, daemon=True).start()
+
+
+def build(cache: Path, *, whole: bool, extras: tuple[str, ...] = ()) -> Distribution:
+    """`whole`: with the packages of others; `extras`: of ours, such as "aws". The archive is kept in `cache` by the digest of
+    what is in it."""
+    with _ONE_AT_A_TIME:
+        return _build(cache, whole, extras)
+
+
+def _build(cache: Path, whole: bool, extras: tuple[str, ...]) -> Distribution:
     files = {**dict(_our_files()), **dict(_our_metadata())}
     requirements: tuple[str, ...] = ()
-    names = sorted(closure())
+    names = sorted(closure(extras=extras))
     if whole:
         for name in names:
             files.update(_files_of(name))
@@ -62,10 +78,10 @@ def build(cache: Path, *, whole: bool) -> Distribution:
     return Distribution(f"dist-{digest}", path.read_bytes(), requirements)
 
 
-def closure(root: str = "clusterctl") -> set[str]:
+def closure(root: str = "clusterctl", extras: tuple[str, ...] = ()) -> set[str]:
     """The distributions that the head needs besides our own, by name."""
     found: set[str] = set()
-    waiting = [name for name in _requirements(root) if name.lower() not in CLIENT_ONLY]
+    waiting = [name for name in _requirements(root, extras) if name.lower() not in CLIENT_ONLY]
     while waiting:
         name = waiting.pop()
         if name not in found:
@@ -74,13 +90,14 @@ def closure(root: str = "clusterctl") -> set[str]:
     return found
 
 
-def _requirements(name: str) -> list[str]:
-    """The names that a distribution needs here; its extras are not asked for, and what a marker leaves out is not installed."""
+def _requirements(name: str, extras: tuple[str, ...] = ()) -> list[str]:
+    """The names that a distribution needs here, with these extras; what a marker leaves out is not installed."""
     wanted: list[str] = []
     for text in metadata.requires(name) or []:
         specifier, _, marker = text.partition(";")
         match = _NAME.match(specifier.strip())
-        if match is None or "extra" in marker:
+        extra = _EXTRA.search(marker)
+        if match is None or (extra and extra.group(1) not in extras):
             continue
         found = match.group().lower().replace("_", "-")
         try:
@@ -112,6 +129,8 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
     for entry in metadata.files(name) or []:
         if entry.parts[0] == ".." or entry.suffix == ".pyc":
             continue  # console scripts, and bytecode that is added below when it is there
+        if entry.parts[:2] == ("botocore", "data") and len(entry.parts) > 3 and entry.parts[2] not in AWS_SERVICES:
+            continue
         path = Path(str(entry.locate()))
         if path.is_file():
             yield from _with_bytecode(str(entry), path)
@@ -139,7 +158,7 @@ def _digest(files: dict[str, Path], requirements: tuple[str, ...]) -> str:
 
 def _archive(files: dict[str, Path]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=3, format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1, format=tarfile.GNU_FORMAT) as archive:
         for name in sorted(files):
             entry = archive.gettarinfo(str(files[name]), name)
             entry.uid = entry.gid = 0

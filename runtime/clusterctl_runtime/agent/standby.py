@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 INSTANCE_VARIABLE = "CLUSTERCTL_INSTANCE"  # in the environment of all that runs for a claim, so that it is found again
 GRACE_SECONDS = 20.0  # that an agent gets to end its work before it is killed
 REFUSED_PAUSE = 10.0
-SPARE_PAUSE = 1.0  # seconds after a claim before the next spare is loaded: the claimed node goes first
+SPARE_PAUSE = 15.0  # seconds after a claim before the next spare is loaded: the claimed node, and its engine, go first
 _RESTART_FIRST, _RESTART_LONGEST = 0.2, 10.0
 _FINAL_CODES = frozenset(
     {0, 2, 3, 4, 5}
@@ -196,6 +196,7 @@ class Host:
         self._ended[instance] = self._claims.console(instance)
         self._claims.forget(instance)
         del self._watched[instance]
+        self._start_spare()
         self._tell()
 
     async def _end_of(self, instance: str, process: subprocess.Popen[bytes] | None) -> int | None:

@@ -7,7 +7,8 @@ Arguments are those of `ray start`. What differs from the plain command:
 - a raylet that drained and ended well ends this process too (`ray start --block` would wait for ever);
 - a GCS that keeps its state on disk is started again beside the running raylet when it dies: nobody loses anything;
 - 127.0.0.1 stays 127.0.0.1, and then nothing listens on other addresses (the plain command takes the machine's own);
-- on the head, the raylet starts while the dashboard does, and there is no Ray Client server.
+- on the head, the raylet starts while the dashboard does, and there is no Ray Client server;
+- what shows the output of Ray's workers to drivers starts when the node is up.
 """
 
 from __future__ import annotations
@@ -55,19 +56,31 @@ def end_with_stdin() -> None:
     threading.Thread(target=watch, daemon=True, name="stdin").start()
 
 
-def wait_for_gcs(address: str) -> None:
-    """A worker may be started before the head's GCS answers: by then Ray is imported here. Ray's own wait is 20 s of retries."""
+def wait_for_head(address: str) -> None:
+    """A worker may be started before Ray's head is up: by then Ray is imported here. Ray's own wait is 20 s of retries."""
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + GCS_WAIT_SECONDS
-    while True:
+    while time.monotonic() < deadline:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
+            if _has_head(address):
+                return
         except OSError:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"no GCS answered at {address} within {GCS_WAIT_SECONDS:.0f} s") from None
-            time.sleep(POLL_SECONDS)
-        else:
-            return
+            pass
+        time.sleep(POLL_SECONDS)
+    raise SystemExit(f"no GCS with a head node answered at {address} within {GCS_WAIT_SECONDS:.0f} s")
+
+
+def _has_head(address: str) -> bool:
+    """A GCS listens before its head's raylet has registered there, which is where a worker learns of the session."""
+    from ray._raylet import GcsClient
+    from ray.exceptions import RayError
+
+    try:
+        nodes = GcsClient(address=address).get_all_node_info(timeout=2.0).values()
+    except RayError as error:
+        raise ConnectionError(str(error)) from error
+    return any(node.is_head_node and node.state == node.ALIVE for node in nodes)
 
 
 def announcing(base: type, announcer: Announcer) -> type:
@@ -92,6 +105,10 @@ def announcing(base: type, announcer: Announcer) -> type:
                 version=ray.__version__,
             )
             self._up = True
+            super().start_log_monitor()
+
+        def start_log_monitor(self) -> None:
+            """Put off until the node is up: it reads what was written before, too."""
 
         def start_api_server(self, **kwargs: Any) -> None:
             """Called before the raylet is started, and waits for the dashboard: put off until the raylet is on its way."""
@@ -168,7 +185,7 @@ def main(arguments: list[str]) -> None:
     os.environ["RAY_START_HOOK"] = "clusterctl_engine_start.without_client_server"
     for argument in arguments:
         if argument.startswith("--address="):
-            wait_for_gcs(argument.partition("=")[2])
+            wait_for_head(argument.partition("=")[2])
     scripts.start.main(args=arguments, standalone_mode=True)
 
 

@@ -1,6 +1,7 @@
 """The head's side of the engine: which node's raylet runs, what Ray wants, and which share of a node it has.
 
-The head node's raylet comes first; each worker's is started when its agent is here and the head's address is known.
+The head node's raylet comes first; each worker's is started when its agent is here and the head's address is known, or can
+be told beforehand: where Ray is installed and its ports are pinned, workers load it while the head does.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Demand, Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl_runtime.engine.client import EngineClient, EngineNode, EngineState
-from clusterctl_runtime.engine.config import head_config, helper_python, worker_config
+from clusterctl_runtime.engine.command import EngineConfig
+from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
 from clusterctl_runtime.engine.environment import mint_token
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.engine_supply import EngineSupply, NoEngine, Supplied
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.ledger import Holding, NodeLedger
@@ -25,6 +29,8 @@ log = logging.getLogger(__name__)
 
 RESTART_PAUSE = 2.0
 MAX_HEAD_FAILURES = 5
+TELL_SECONDS = 0.5  # between two lines about wheels that nodes wait for
+_BUSY = frozenset({"supplying", "installing", "starting", "ready"})
 
 
 class EngineControl:
@@ -48,11 +54,14 @@ class EngineControl:
             write_private(self._token_path, mint_token())
         self._client: EngineClient | None = None
         self._address = ""
+        self._expected = ""  # where Ray's head is about to listen
         self._session = ""  # of Ray's head: another one is another Ray cluster
         self._head_failures = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lent: dict[str, Resources] = {}  # node id -> totals its raylet has now
         self.state: EngineState | None = None
+        self.supply = EngineSupply(config, self._supply_changed)
+        self._telling: asyncio.TimerHandle | None = None
         self.message = ""
         self.version = ""
 
@@ -64,6 +73,11 @@ class EngineControl:
         if self._client is not None and self.state is not None and self.state.healthy:
             return "ready"
         return "failed" if self._head_failures >= MAX_HEAD_FAILURES else "starting"
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not ready yet, for status; "" when there is nothing to say."""
+        return self.message or self.supply.message
 
     @property
     def address(self) -> str:
@@ -79,9 +93,10 @@ class EngineControl:
 
     def node_joined(self, books: NodeLedger, node: Node) -> None:
         if node.role == "head":
+            self.supply.note_head(books.facts)
             self._spawn(self._start_head(books, node))
-        elif self._address:
-            self._start_worker(books, node)
+        else:
+            self._spawn(self._start_worker(books, node))
 
     def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None:
         engine, before = books.engine, books.engine.state
@@ -89,6 +104,8 @@ class EngineControl:
         engine.ray_node_id = str(message.get("ray_node_id") or engine.ray_node_id)
         engine.detail = str(message.get("detail", ""))
         engine.info = message
+        if engine.state == "installing":
+            self._say(node, engine.detail)
         if engine.state == before:
             return
         if engine.state == "ready":
@@ -106,20 +123,94 @@ class EngineControl:
     # ------------------------------------------------------------ starting
 
     async def _start_head(self, books: NodeLedger, node: Node) -> None:
-        if books.engine.state in ("starting", "ready") or not self._fleet.preparing.is_prepared(node.id):
+        if books.engine.state in _BUSY or not self._fleet.preparing.is_prepared(node.id):
             return
-        config = await asyncio.to_thread(head_config, self._config(), node, books, self._token_path)
-        books.engine.state = "starting"
-        self._fleet.send(node.id, {"t": "engine_start", "config": config.to_json()})
+        supplied = await self._supplied(books, node)
+        if supplied is None:
+            return
+        config = await asyncio.to_thread(
+            head_config,
+            self._config(),
+            node,
+            books,
+            self._token_path,
+            supplied.python,
+            supplied.environment,
+        )
+        self._tell_start(books, node, config)
+        if not config.single_host:
+            self._expected = config.gcs_address
+            self._start_workers()
 
-    def _start_worker(self, books: NodeLedger, node: Node) -> None:
-        if books.engine.state in ("starting", "ready") or node.state is NodeState.DRAINING:
+    def _start_workers(self) -> None:
+        for books in list(self._fleet.ledger):
+            node = self._fleet.journal.get(books.node_id)
+            if node and node.role != "head" and books.connected:
+                self._spawn(self._start_worker(books, node))
+
+    async def _start_worker(self, books: NodeLedger, node: Node) -> None:
+        if not (self._address or self._expected) or books.engine.state in _BUSY or node.state is NodeState.DRAINING:
             return
         if not self._fleet.preparing.is_prepared(node.id):
             return
-        config = worker_config(self._config(), node, books, self._token_path, self._address)
+        supplied = await self._supplied(books, node)
+        if supplied is None:
+            return
+        config = worker_config(
+            self._config(),
+            node,
+            books,
+            self._token_path,
+            self._address or self._expected,
+            supplied.python,
+            supplied.environment,
+        )
+        self._tell_start(books, node, config)
+
+    def _tell_start(self, books: NodeLedger, node: Node, config: EngineConfig) -> None:
         books.engine.state = "starting"
+        self._say(node, "its engine starts")
         self._fleet.send(node.id, {"t": "engine_start", "config": config.to_json()})
+
+    async def _supplied(self, books: NodeLedger, node: Node) -> Supplied | None:
+        """Where the node's Ray comes from; None when it cannot have one, which is told, or is not to be started any more."""
+        spec = self._config().spec
+        pool = next((pool for pool in spec.pools if pool.name == node.pool), None)
+        provider = (pool.provider if pool else "") or spec.provider_name
+        books.engine.state = "supplying"
+        try:
+            supplied = await self.supply.for_node(provider, node.role, books.facts)
+        except NoEngine as error:
+            books.engine.detail = str(error)
+            self._failed(books, node, str(error), error.code)
+            return None
+        return supplied if books.engine.state == "supplying" and self._fleet.ledger.get(node.id) is books else None
+
+    def _supply_changed(self) -> None:
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_supply)
+
+    def _tell_supply(self) -> None:
+        self._telling = None
+        for books in list(self._fleet.ledger):
+            node = self._fleet.journal.get(books.node_id)
+            if node and books.engine.state == "supplying" and self.supply.message:
+                self._say(node, f"waits for its engine: {self.supply.message}")
+
+    def _say(self, node: Node, text: str) -> None:
+        """The reason that a joining node has for not being ready."""
+        now = self._fleet.journal.get(node.id)
+        if now and now.state is NodeState.JOINING and text and now.reason != text:
+            self._fleet.move(node.id, "joined", text, "engine")
+
+    def retry(self) -> None:
+        """`up` was said again: an engine that was given up is tried once more."""
+        if self._head_failures >= MAX_HEAD_FAILURES:
+            self._head_failures = 0
+            for books in list(self._fleet.ledger):
+                node = self._fleet.journal.get(books.node_id)
+                if node and node.role == "head" and books.connected:
+                    self._spawn(self._restart_head(books, node))
 
     async def _head_is_ready(self, message: dict[str, Any]) -> None:
         address = str(message["address"])
@@ -131,7 +222,7 @@ class EngineControl:
         self._session = session
         self._address, self.version = address, str(message.get("version", ""))
         client = EngineClient(
-            python=helper_python(self._config()),
+            python=await self._helper_python(str(message.get("python") or "")),
             gcs_address=address,
             token_path=str(self._token_path),
             on_state=self._take_state,
@@ -140,21 +231,39 @@ class EngineControl:
         self._client = client
         await client.start()
         self._events.add("engine", "ray", "ready", f"Ray {self.version} is ready at {address}")
-        for books in list(self._fleet.ledger):
-            node = self._fleet.journal.get(books.node_id)
-            if node and node.role != "head" and books.connected:
-                self._start_worker(books, node)
+        self._start_workers()
         self._wake()
 
+    async def _helper_python(self, beside: str) -> str:
+        """The interpreter on the head's machine that speaks to the engine: its Ray must be that of the nodes. `beside`: that of
+        the head node, which often is this machine."""
+        config = self._config()
+        candidates = [python for python in (mounted_python(config, config.spec.provider_name), beside) if python]
+        try:
+            return await self.supply.here(self.version, candidates, extras=False)
+        except ClusterctlError as error:
+            self.message = (
+                f"Ray {self.version} is not on the head's machine, so that nobody asks it what it needs: {error}"
+            )
+            self._events.add("engine", "ray", "no_helper", self.message)
+            return config.engine_python
+
     def _raylet_failed(self, books: NodeLedger, node: Node) -> None:
-        text = f"its raylet ended: {books.engine.detail or 'no reason given'}"
+        detail = books.engine.detail or "no reason given"
+        if books.engine.info.get("code") == "install_failed":
+            self._failed(books, node, detail, "install_failed")
+        else:
+            self._failed(books, node, f"its raylet ended: {detail}", "raylet_failed")
+
+    def _failed(self, books: NodeLedger, node: Node, text: str, code: str) -> None:
+        books.engine.state = "failed"
         if node.role != "head":
-            self._events.add("engine", node.id, "raylet_failed", f"{node.id}: {text}")
-            self._fleet.fail(node.id, text, "raylet_failed")
+            self._events.add("engine", node.id, code, f"{node.id}: {text}")
+            self._fleet.fail(node.id, text, code)
             return
         self._head_failures += 1
         self.message = text
-        self._events.add("engine", "ray", "head_failed", f"Ray's head {text}")
+        self._events.add("engine", "ray", "head_failed", f"Ray's head: {text}")
         if self._head_failures < MAX_HEAD_FAILURES:
             self._spawn(self._restart_head(books, node))
 
@@ -306,6 +415,8 @@ class EngineControl:
         return await self._client.drain(books.engine.ray_node_id, "clusterctl removes this node", deadline)
 
     async def stop(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
         for task in list(self._tasks):
             task.cancel()
         if self._client:
