@@ -13,7 +13,8 @@ from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.escape import escaped
-from clusterctl.client.nodeaccess import Ran, access, nodes_of
+from clusterctl.client.nodeaccess import access, nodes_of
+from clusterctl.client.ran import Ran
 from clusterctl.core.errors import NotFound, UsageError
 
 AT_ONCE = 64

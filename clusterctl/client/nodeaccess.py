@@ -1,8 +1,8 @@
 """Getting to a node as a person does: a shell, a command, a copy. By the way that its provider has.
 
-ssh      OpenSSH or paramiko to the node's host, with the logins of the spec
-local    a process of this machine, in the node's directory
-docker   `docker exec` and `docker cp`
+ssh           OpenSSH or paramiko to the node's host, with the logins of the spec
+local, fake   a process of this machine, in the node's directory
+docker        in its container, through the engine
 """
 
 from __future__ import annotations
@@ -13,27 +13,17 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterctl.client.api import Api
-from clusterctl.client.registry import Cluster
+from clusterctl.client.ran import Ran
+from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
     from clusterctl.provision.ssh.inventory import Machine
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command on a node left."""
-
-    node: str
-    code: int
-    stdout: str
-    stderr: str
 
 
 class Access(Protocol):
@@ -70,7 +60,9 @@ def access(cluster: Cluster, node: dict[str, Any]) -> Access:
     if cluster.provider in ("local", "fake"):
         return LocalAccess(cluster, node)
     if cluster.provider == "docker":
-        return DockerAccess(node)
+        from clusterctl.client.containers import ContainerAccess
+
+        return ContainerAccess(cluster, node)
     raise ClusterctlError(f"nodes of provider {cluster.provider!r} cannot be logged in to from here yet")
 
 
@@ -78,14 +70,18 @@ class LocalAccess:
     """Nodes are processes of this machine: a command beside them, in the node's own directory."""
 
     def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
-        found = sorted((cluster.provider_dir / "nodes").glob(f"*{node['instance_id'].rpartition('-')[2]}*"))
         self._node = node["id"]
-        self._directory = found[0] if found else cluster.provider_dir
-        self._env = {**os.environ, "CLUSTERCTL_NODE_ID": node["id"], "CLUSTERCTL_CLUSTER": cluster.name}
+        self._directory = _directory_on_disk(cluster, node)
+        self._named = {
+            "CLUSTERCTL_CLUSTER": cluster.name,
+            "CLUSTERCTL_NODE_ID": node["id"],
+            "CLUSTERCTL_FILES": str(self._directory / "files"),
+        }
+        self._env = {**os.environ, **self._named}
 
     def shell_argv(self) -> list[str]:
         shell = os.environ.get("SHELL") or "/bin/sh"
-        return ["env", "-C", str(self._directory), f"CLUSTERCTL_NODE_ID={self._node}", shell]
+        return ["env", "-C", str(self._directory), *(f"{k}={v}" for k, v in self._named.items()), shell]
 
     def run(self, argv: Sequence[str]) -> Ran:
         try:
@@ -101,48 +97,25 @@ class LocalAccess:
         _copy(self._directory / source, target)
 
 
-class DockerAccess:
-    """Nodes are containers; the docker command finds the engine as the provider does."""
-
-    def __init__(self, node: dict[str, Any]) -> None:
-        self._node, self._container = node["id"], node["instance_id"]
-
-    def shell_argv(self) -> list[str]:
-        return ["docker", "exec", "-it", self._container, "sh", "-c", "exec $(command -v bash || command -v sh)"]
-
-    def run(self, argv: Sequence[str]) -> Ran:
-        done = subprocess.run(["docker", "exec", self._container, *argv], capture_output=True, text=True)
-        return Ran(self._node, _code(done.returncode), done.stdout, done.stderr)
-
-    def put(self, source: Path, target: str) -> None:
-        self._copy(str(source), f"{self._container}:{target}")
-
-    def get(self, source: str, target: Path) -> None:
-        self._copy(f"{self._container}:{source}", str(target))
-
-    def _copy(self, source: str, target: str) -> None:
-        done = subprocess.run(["docker", "cp", source, target], capture_output=True, text=True)
-        if done.returncode:
-            raise ClusterctlError(f"docker cp {source} {target}: {done.stderr.strip()}")
-
-
 class SshAccess:
     """Nodes are claims on hosts: the host is logged in to with the spec's logins and host keys."""
 
     def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
-        from clusterctl.client.machines import open_hosts
+        from clusterctl.client.machines import known_hosts, open_hosts
 
         self._node = node["id"]
-        self._home = cluster.directory.parent.parent
+        self._known_hosts = known_hosts(cluster.directory)
         self._hosts: Hosts = open_hosts(cluster.directory, lambda text: print(text))
         self._machine = _machine_of(cluster, node["id"], self._hosts.machines)
 
     def shell_argv(self) -> list[str]:
         target = self._hosts.target(self._machine)
-        known = f"{Path('~/.ssh/known_hosts').expanduser()} {self._home / 'known_hosts'}"
+        known = f"{Path('~/.ssh/known_hosts').expanduser()} {self._known_hosts}"
         argv = ["ssh", "-p", str(target.port), "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"]
         for key in target.keys:
             argv += ["-i", key]
+        if target.command:
+            argv += ["-o", f"ProxyCommand={target.command}"]
         if target.jumps:
             argv += ["-J", ",".join(f"{hop.user}@{hop.host}:{hop.port}" for hop in target.jumps)]
         return [*argv, "--", f"{target.user}@{target.host}"]
@@ -235,6 +208,31 @@ def _get_into(files: Any, source: str, target: Path) -> None:
             _get_into(files, f"{source}/{entry.filename}", inside)
         elif stat.S_ISREG(entry.st_mode or 0):
             files.get(f"{source}/{entry.filename}", str(inside))
+
+
+def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:
+    """Where a node that is a process of this machine lives. Raises NotFound."""
+    from clusterctl_providers.base import TAG_UID
+    from clusterctl_providers.local_nodes import nodes_on_disk
+
+    state = cluster.provider_dir
+    if cluster.provider == "fake":
+        provider = (read_json(cluster.head_dir / "config.json").get("spec") or {}).get("provider")
+        settings = (provider.get("fake") if isinstance(provider, dict) else None) or {}
+        if settings.get("boot") != "local":
+            raise NotFound(
+                f"node {node['id']} is a row in the fake cloud's file: write `boot: local` under `provider: {{fake: ...}}` for "
+                "nodes that run here"
+            )
+        state = Path(settings.get("directory") or state) / "booted"
+    ours = [
+        found
+        for found in nodes_on_disk(state)
+        if found.papers["node_id"] == node["id"] and found.papers["tags"].get(TAG_UID) == cluster.uid
+    ]
+    if not ours:
+        raise NotFound(f"node {node['id']} has no directory yet, or has it no more: `clusterctl nodes` shows its state")
+    return max(ours, key=lambda found: float(found.papers["created"])).short_dir
 
 
 def _copy(source: Path, target: Path) -> None:

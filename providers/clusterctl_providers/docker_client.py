@@ -108,7 +108,7 @@ def _address(wanted: str) -> tuple[str, TLSConfig | bool]:
 
 
 def _unreachable(host: str, error: Exception) -> ProviderError:
-    text = _words(error)
+    text = in_words(error)
     if any(part in text.lower() for part in _NOT_ALLOWED):
         return AuthFailed(
             f"the Docker engine at {host} refuses this user ({text}): join the group docker (and log in anew), "
@@ -120,13 +120,18 @@ def _unreachable(host: str, error: Exception) -> ProviderError:
     )
 
 
+def current_host() -> str:
+    """Where the docker command of this shell would look."""
+    return _address("")[0]
+
+
 def maker() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def translated(error: Exception, what: str) -> ProviderError:
     """The error of a call as one that callers branch on; `what` is the start of its sentence: what was tried on what."""
-    text = _words(error)
+    text = in_words(error)
     low = text.lower()
     if isinstance(error, ProviderError):
         return error
@@ -152,7 +157,7 @@ def translated(error: Exception, what: str) -> ProviderError:
     return ProviderError(f"{what} failed: {text}")
 
 
-def _words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """What the engine said, in one line."""
     text = str(getattr(error, "explanation", "") or error)
     return " ".join(text.split())[:500]

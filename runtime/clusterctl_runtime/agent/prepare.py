@@ -126,6 +126,8 @@ class Preparation:
                 continue
             step = f"setup {number} of {len(commands)}: {_first_line(command)}"
             self._tell(digest=plan["digest"], state="running", step=step)
+            if self._done.get("digest"):
+                self._note(digest="")  # what an earlier plan did may be undone from here on
             await self._command(command, plan, number)
             self._note(begun=plan["digest"], ran=number)
         self._note(digest=plan["digest"])

@@ -195,6 +195,7 @@ class Preparing:
             self._set(node, progress, "waiting", f"waits for the upload of {', '.join(missing)} by `clusterctl up`")
             return
         progress.asked, progress.tries, progress.error, progress.step = plan["digest"], 1, "", ""
+        progress.done = ""  # it may be left half-way: who goes back to the content before asks for it again
         self._set(node, progress, "running", "is told its files and setup")
         self._fleet.send(node.id, plan)
 
