@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -20,7 +20,7 @@ from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render_plan import destructive, render_plan
 from clusterctl.cli.render_timeline import check_timeline_path, write_timeline
 from clusterctl.client.api import Api, follow
-from clusterctl.client.diagnosis import check_ray
+from clusterctl.client.enginewheels import bring_wheels, first_time
 from clusterctl.client.launch import SpecFile, Started, bring_up
 from clusterctl.client.lock import changing
 from clusterctl.client.readiness import Readiness
@@ -72,8 +72,8 @@ def up(
     patience = _seconds(timeout)
     source = read_spec(spec)
     check_supported(source.spec, source.located)
-    _require_engine(source)
     registry = Registry()
+    _announce_engine(source, registry, tell)
     with changing(registry, source.name, "up"):
         if plan is not None:
             _check_same(read_plan(plan), plan_of(registry, source), plan, spec)
@@ -83,7 +83,7 @@ def up(
         )
         stopwatch.begin("wait for the nodes")
         try:
-            status = _wait(call, started, patience, stopwatch)
+            status = _wait(call, started, patience, stopwatch, registry.home / "engines")
         finally:
             if timeline is not None:
                 _write_timeline(call, timeline, stopwatch, started)
@@ -129,19 +129,12 @@ def _write_timeline(call: Call, path: Path, stopwatch: Stopwatch, started: Start
     call.say(f"timeline: {' and '.join(map(str, written))}")
 
 
-def _require_engine(source: SpecFile) -> None:
-    """On this machine Ray comes from this environment, and the head speaks to the Ray of containers with it: better to say
-    that it is missing now than after the head started."""
-    spec, ray = source.spec, source.spec.ray
-    nodes = spec.provider_name == "local" and ray is not None and not ray.python
-    head = spec.provider_name == "docker" and ray is not None and not spec.provider_settings.get("engine_env")
-    if not (nodes or head):
-        return
-    check = check_ray()
-    if not check.ok:
-        raise ClusterctlError(
-            f"{source.path} asks for the engine Ray, which this environment lacks ({check.found}): {check.fix}"
-        )
+def _announce_engine(source: SpecFile, registry: Registry, tell: Callable[[str], None]) -> None:
+    """On this machine, Ray is installed where this environment has another one or none: said before it takes its time."""
+    if source.spec.provider_name == "local" and source.spec.ray is not None:
+        text = first_time(source.spec.ray, registry.home / "engines")
+        if text:
+            tell(text)
 
 
 def _seconds(text: str) -> float:
@@ -173,8 +166,9 @@ def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:
         raise ClusterctlError("nothing was changed")
 
 
-def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch) -> dict[str, Any]:
-    """Follows the cluster until it is ready; raises ClusterctlError that says what is missing, node by node."""
+def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch, engines: Path) -> dict[str, Any]:
+    """Follows the cluster until it is ready; raises ClusterctlError that says what is missing, node by node. `engines` keeps
+    the wheels that a head without a package index is sent."""
     readiness, deadline = Readiness(shortage=started.shortage), time.monotonic() + patience
     with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
         for status in statuses:
@@ -184,6 +178,7 @@ def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch) -
             if readiness.hopeless:
                 raise ClusterctlError(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
             progress.show(status, readiness.waiting)
+            bring_wheels(api, engines, status, call.say)
             if time.monotonic() > deadline:
                 raise ClusterctlError(_why_not(started, readiness, f"not ready after {patience:g} s"))
     raise ClusterctlError(_why_not(started, readiness, "its head ended"))

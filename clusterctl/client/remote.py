@@ -78,7 +78,8 @@ class Remote:
         return {
             "config": spec.provider_settings.get("config", ""),
             "host_keys": spec.auth.host_keys,
-            "engine_python": (spec.ray.python or "python3") if spec.ray else "",
+            "engine": spec.ray is not None,
+            "engine_python": spec.ray.python if spec.ray else "",
         }
 
     def shortage(self, troubles: dict[str, str]) -> dict[str, tuple[int, str]]:
@@ -133,7 +134,7 @@ class Remote:
                 return reached
             if machine.head:
                 hosts.judge_engine(reached)
-                self._engine = reached.facts.get("engine") or {}
+                self._engine = reached.facts.get("engine") or {"python": reached.facts["python"]}
                 self._start_head(hosts, reached)
             self._placed.wait()
             if self._place is not None:

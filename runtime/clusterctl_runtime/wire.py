@@ -105,7 +105,8 @@ class Bootstrap(_Record):
 
     `heads` are "host:port" to try in turn. `orphan_timeout` (seconds): the node ends itself when the head has been silent
     for so long. `directory` is the node's own ("" = chosen by the agent). `shutdown` says how to end: "exit" (a process or
-    container) or "poweroff" (a machine).
+    container) or "poweroff" (a machine). `engines`: where engine environments are shared by the nodes of this machine ("" = the
+    node has its own).
     """
 
     cluster: str
@@ -121,6 +122,7 @@ class Bootstrap(_Record):
     bundle_digest: str = ""
     orphan_timeout: float = 900.0
     directory: str = ""
+    engines: str = ""
     shutdown: str = "exit"
     provider: str = ""  # "aws": notices of the provider are read from its metadata service
     resources: dict[str, float] = field(default_factory=dict)

@@ -73,26 +73,27 @@ class Reached:
 
 
 class Hosts:
-    """`uid` and `cluster` say whose the hosts are to be; `home` keeps keys that were accepted when first seen."""
+    """`uid` and `cluster` say whose the hosts are to be; keys that were accepted when first seen are kept in `remembered`."""
 
     def __init__(
         self,
         cluster: str,
         uid: str,
         machines: Iterable[Machine],
-        home: Path,
+        remembered: Path,
         tell: Callable[[str], None],
         *,
         config: str = "",
         host_keys: str = "known_hosts",
+        engine: bool = False,
         engine_python: str = "",
     ) -> None:
         self.cluster, self.uid = cluster, uid
         self.machines = list(machines)
         self._tell = tell
         self._config = Config(config)
-        self._trust = Trust(host_keys, home / "known_hosts", tell)
-        self._engine_python = engine_python
+        self._trust = Trust(host_keys, remembered, tell)
+        self._engine, self._engine_python = engine, engine_python
 
     def target(self, machine: Machine) -> Target:
         return self._config.target(machine.login)
@@ -152,9 +153,10 @@ class Hosts:
             )
 
     def judge_engine(self, reached: Reached, like: dict[str, Any] | None = None) -> None:
-        """Raises HostTrouble unless the host has a Ray that is new enough and, where `like` is given, the very same as there:
-        Ray refuses to connect other versions, and pickles do not pass between minor versions of Python."""
+        """Raises HostTrouble unless the host can run the engine that the head's machine, `like`, runs: pickles do not pass
+        between minor versions of Python, and where the spec names an interpreter its Ray must be there, and the same."""
         if not self._engine_python:
+            self._judge_python(reached, like)
             return
         found, python = reached.facts.get("engine") or {}, self._engine_python
         if found.get("error"):
@@ -175,6 +177,15 @@ class Hosts:
                 "engine_mismatch",
                 f"it has Ray {version} on Python {found['python']}, the head {like.get('ray')} on {like.get('python')}: "
                 "install the same on both (the minor version of Python counts)",
+            )
+
+    def _judge_python(self, reached: Reached, like: dict[str, Any] | None) -> None:
+        """Ray will be installed for the host's own Python."""
+        if self._engine and like and _minor(reached.facts) != _minor(like):
+            raise HostTrouble(
+                "engine_mismatch",
+                f"it has Python {reached.facts['python']}, the head {like.get('python')}, and Ray needs the same minor version "
+                "everywhere: install that one there, or set engine.ray.python",
             )
 
     # ------------------------------------------------------------ installing

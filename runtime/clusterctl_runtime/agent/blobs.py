@@ -13,15 +13,24 @@ _SILENCE_SECONDS = 60.0
 MAX_BLOB_BYTES = 2 * 1024**3
 
 
-async def fetch_blob(link: Link, hello: Callable[[], Message], digest: str) -> AsyncIterator[bytes]:
-    """The blob's bytes, once the head is there. Raises OSError when the connection breaks, PackageError when trying again
-    is of no use."""
+async def fetch_wheel(link: Link, hello: Callable[[], Message], digest: str, offset: int) -> AsyncIterator[bytes]:
+    """A wheel's bytes from `offset` on. Raises OSError; asking again may help."""
+    try:
+        async for piece in fetch_blob(link, hello, digest, offset):
+            yield piece
+    except PackageError:
+        raise ConnectionError("the head does not have it") from None
+
+
+async def fetch_blob(link: Link, hello: Callable[[], Message], digest: str, offset: int = 0) -> AsyncIterator[bytes]:
+    """The blob's bytes from `offset` on, once the head is there. Raises OSError when the connection breaks, PackageError when
+    trying again is of no use."""
     await link.connected()
     try:
         reader, writer = await link.dial()
         try:
-            writer.write(encode(hello()) + encode({"t": "get", "digest": digest}))
-            async for piece in _pieces(reader, digest):
+            writer.write(encode(hello()) + encode({"t": "get", "digest": digest, "offset": offset}))
+            async for piece in _pieces(reader, digest, offset):
                 yield piece
         finally:
             writer.transport.abort()
@@ -29,8 +38,8 @@ async def fetch_blob(link: Link, hello: Callable[[], Message], digest: str) -> A
         raise OSError(f"the connection to the head broke ({error or type(error).__name__})") from error
 
 
-async def _pieces(reader: asyncio.StreamReader, digest: str) -> AsyncIterator[bytes]:
-    received = 0
+async def _pieces(reader: asyncio.StreamReader, digest: str, offset: int) -> AsyncIterator[bytes]:
+    received = offset
     while True:
         message, payload = await asyncio.wait_for(read_frame(reader), _SILENCE_SECONDS)
         if message["t"] == "refuse":

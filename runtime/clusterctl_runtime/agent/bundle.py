@@ -16,7 +16,8 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _FILES = ["__init__.py", "wire.py"] + [
-    f"engine/{name}.py" for name in ("__init__", "command", "launch", "ports", "processes", "start")
+    f"engine/{name}.py"
+    for name in ("__init__", "command", "found", "installing", "launch", "ports", "processes", "start")
 ]
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the zip format knows nothing older

@@ -37,7 +37,8 @@ class Claims:
     def take(self, claim: Message) -> Message:
         """Writes the claim down; the node's directory is told to its agent by the bootstrap document."""
         instance = str(claim["instance"])
-        bootstrap = {**claim["bootstrap"], "directory": str(self.node_directory(claim))}
+        shared = {"directory": str(self.node_directory(claim)), "engines": str(self._nodes.parent / "engines")}
+        bootstrap = {**claim["bootstrap"], **shared}
         claim = {**claim, "bootstrap": bootstrap, "state": "running", "created": time.time()}
         _write(self.bootstrap_file(instance), bootstrap)
         _write(self._file(instance), claim)

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clusterctl_runtime.agent.environ import NotReady
 from clusterctl_runtime.wire import Message, TaskSpec
 
+if TYPE_CHECKING:
+    from clusterctl_runtime.engine.installing import Fetch
+
 log = logging.getLogger(__name__)
 
 
-class EngineHost:
-    """`changed` is called whenever `state` did. Starts and stops follow each other in the order the head asked for."""
+TELL_SECONDS = 0.3  # between two lines about how far an installation is
 
-    def __init__(self, directory: Path, changed: Callable[[], None]) -> None:
+
+class EngineHost:
+    """`changed` is called whenever `state` did. Starts and stops follow each other in the order the head asked for. `store`
+    has the environments that are installed here, from wheels that `fetch` gets from the head."""
+
+    def __init__(self, directory: Path, changed: Callable[[], None], store: Path, fetch: Fetch) -> None:
         self._directory, self._changed = directory, changed
+        self._store, self._fetch = store, fetch
+        self._installing: asyncio.Future[str] | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._raylet: Any = None
         self._config: Any = None
         self._wanted: Message | None = None
@@ -27,15 +38,17 @@ class EngineHost:
 
     def start(self, config: Message) -> None:
         """Idempotent: the head says it again after a reconnect. Another configuration replaces the engine."""
-        if config == self._wanted and self.state.get("state") in ("starting", "ready"):
+        if config == self._wanted and self.state.get("state") in ("installing", "starting", "ready"):
             self._changed()
             return
         self._wanted = config
+        self._give_up_installing()
         self._set({"state": "starting"})
         self._then(self._replace(config))
 
     def stop(self, grace: float) -> asyncio.Future[None]:
         self._wanted = None
+        self._give_up_installing()
         return self._then(self._end(grace))
 
     def environment(self, spec: TaskSpec) -> dict[str, str]:
@@ -70,11 +83,54 @@ class EngineHost:
         await self._end(5.0)
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._config = EngineConfig.from_json(config)
+        if self._config.environment:
+            if config is not self._wanted:
+                return  # told otherwise while this waited for its turn
+            python = await self._install(self._config.environment)
+            if not python:
+                return
+            self._config.python = python
         scratch = str(self._directory / "ray")
         if not self._config.temp_dir and len(scratch) <= LONGEST_TEMP_DIR:
             self._config.temp_dir = scratch  # goes with the node's directory, however the node ends
         self._raylet = Raylet(self._config, self._directory, self._set)
         await self._raylet.start()
+
+    async def _install(self, environment: Message) -> str:
+        """The environment's interpreter; "" when it is no longer wanted or could not be had, which is told."""
+        from clusterctl_runtime.engine.installing import Installation, InstallFailed
+
+        self._set({"state": "installing"})
+        work = Installation(self._store, environment, self._fetch, self._progress).ensure()
+        self._installing = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([self._installing])
+            if self._installing.cancelled():
+                return ""
+            python = self._installing.result()
+        except InstallFailed as error:
+            log.error("%s", error)
+            self._set({"state": "failed", "detail": str(error), "code": "install_failed"})
+            return ""
+        finally:
+            self._installing = None
+        self._set({"state": "starting"})
+        return python
+
+    def _give_up_installing(self) -> None:
+        if self._installing is not None:
+            self._installing.cancel()
+            self._set({"state": "stopped"})
+
+    def _progress(self, text: str) -> None:
+        """Not every wheel is worth a message to the head."""
+        self.state = {"state": "installing", "detail": text}
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self._changed()
 
     async def _end(self, grace: float) -> None:
         raylet, self._raylet = self._raylet, None
@@ -84,4 +140,6 @@ class EngineHost:
 
     def _set(self, state: Message) -> None:
         self.state = dict(state)
+        if self._config is not None:
+            self.state["python"] = self._config.python or sys.executable
         self._changed()

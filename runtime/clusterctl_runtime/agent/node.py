@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
-from clusterctl_runtime.agent.blobs import fetch_blob
+from clusterctl_runtime.agent.blobs import fetch_blob, fetch_wheel
 from clusterctl_runtime.agent.directory import NodeDirectory
 from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
@@ -28,6 +29,7 @@ from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import Packages
 from clusterctl_runtime.agent.prepare import FILES_VARIABLE, Preparation
 from clusterctl_runtime.agent.runner import Runner
+from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,12 @@ class Node:
         self._clear_scratch()
         self._journal.begin()
         self._link = Link(bootstrap, self)
-        self._engine = EngineHost(directory.engine, self._engine_says)
+        self._engine = EngineHost(
+            directory.engine,
+            self._engine_says,
+            Path(bootstrap.engines) if bootstrap.engines else directory.path / "engines",
+            functools.partial(fetch_wheel, self._link, self._blob_hello),
+        )
         self._exits = watch_exits(asyncio.get_running_loop())
         self._watch_leash()
         self._outbox = Outbox(self._journal, leash, self._link.wake)
@@ -106,7 +113,7 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, EXIT_STOPPED, "this node's agent was asked to end", False)
-        self._facts = await loop.run_in_executor(None, read_facts, self._directory.path)
+        self._facts = await loop.run_in_executor(None, self._read_facts)
         linking = asyncio.ensure_future(self._stay_linked())
         keeping = asyncio.ensure_future(self._keep_lease())
         noticing = (
@@ -123,6 +130,9 @@ class Node:
         if self._power and self._bootstrap.shutdown == "poweroff":
             power_off()
         return code
+
+    def _read_facts(self) -> dict[str, Any]:
+        return {**read_facts(self._directory.path), "engine": read_engine_facts()}
 
     def _end(self, code: int, reason: str, power: bool = True) -> None:
         """`power`: the machine is to go as well. Not after a signal, which says that it does so already or must not."""

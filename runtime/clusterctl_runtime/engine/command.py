@@ -35,11 +35,13 @@ class EngineConfig:
 
     `gcs_address` is "host:port" of the head's GCS; on the head it is the port to bind, "" for a free one. `python` "" is the
     interpreter that runs the agent; `node_ip` "" is 127.0.0.1; `temp_dir` "" is chosen on the node. `resources`: CPU, GPU,
-    memory (bytes) and custom ones. `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this machine.
+    memory (bytes) and custom ones. `environment`: what the agent installs first, to use its interpreter (`installing`), {} =
+    nothing. `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this machine.
     """
 
     role: str = "worker"  # "head" | "worker"
     python: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
     node_ip: str = ""
     gcs_address: str = ""
     token: str = ""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.model import Node
 from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINNED_PORTS, PINNED_WORKERS, EngineConfig
@@ -26,9 +25,13 @@ _LABEL_KEY = re.compile(r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-
 _LABEL_VALUE = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
 
 
-def head_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: Path) -> EngineConfig:
-    """The head's raylet offers no CPUs or GPUs: Ray's tasks wait for workers, drivers run beside it under the queue's books."""
+def head_config(
+    config: HeadConfig, node: Node, books: NodeLedger, token_path: Path, python: str, environment: dict[str, Any]
+) -> EngineConfig:
+    """`python`, `environment`: what `EngineConfig` has them for. The head's raylet offers no CPUs or GPUs: Ray's tasks wait for
+    workers, drivers run beside it under the queue's books."""
     made = _node_config(config, node, books, token_path)
+    made.python, made.environment = python, environment
     made.role = "head"
     made.resources = {}
     if not made.single_host:
@@ -37,9 +40,18 @@ def head_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: P
     return made
 
 
-def worker_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: Path, address: str) -> EngineConfig:
+def worker_config(
+    config: HeadConfig,
+    node: Node,
+    books: NodeLedger,
+    token_path: Path,
+    address: str,
+    python: str,
+    environment: dict[str, Any],
+) -> EngineConfig:
     """`address` is the GCS's, as the head's raylet told it."""
     made = _node_config(config, node, books, token_path)
+    made.python, made.environment = python, environment
     made.gcs_address = address
     if not made.single_host and made.node_ip == address.rpartition(":")[0].strip("[]"):
         made.ports = {name: port + BESIDE_HEAD for name, port in PINNED_PORTS.items()}
@@ -57,7 +69,6 @@ def _node_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: 
     if single_host and node.offer.gpu_type:
         resources[f"accelerator_type:{node.offer.gpu_type}"] = 1
     return EngineConfig(
-        python=node_python(config, provider),
         node_ip="" if single_host else (books.address or node.address),
         token=token_path.read_text().strip(),
         resources=resources,
@@ -80,21 +91,13 @@ def is_single_host(provider: str) -> bool:
     return provider in ("local", "fake")
 
 
-def node_python(config: HeadConfig, provider: str) -> str:
-    """The engine's interpreter on that provider's nodes, "" = the one that runs the agent."""
-    if is_single_host(provider):
-        return config.engine_python
+def given_python(config: HeadConfig, provider: str) -> str:
+    """The interpreter that the spec names for that provider's nodes: nothing is installed there. "" where it names none."""
     ray = config.spec.ray
-    return (ray.python if ray else "") or _mounted_python(config, provider)
+    return (ray.python if ray else "") or mounted_python(config, provider)
 
 
-def helper_python(config: HeadConfig) -> str:
-    """The interpreter beside the head daemon that speaks to the engine: its Ray must be that of the nodes."""
-    known = _mounted_python(config, config.spec.provider_name) or config.engine_python
-    return known if Path(known).exists() else sys.executable  # else it names one that only the nodes have
-
-
-def _mounted_python(config: HeadConfig, provider: str) -> str:
+def mounted_python(config: HeadConfig, provider: str) -> str:
     """An environment of this machine that containers see under the same path."""
     environment = config.spec.provider_settings.get("engine_env") if provider == "docker" else ""
     return f"{environment}/bin/python" if environment else ""

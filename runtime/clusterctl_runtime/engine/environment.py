@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import secrets
 import subprocess
 import sys
@@ -11,14 +12,8 @@ from dataclasses import dataclass
 from clusterctl.core.errors import ClusterctlError
 
 MIN_VERSION = (2, 56)
-_PROBE = """
-import importlib.metadata as m, json, sys
-def version(name):
-    try: return m.version(name)
-    except m.PackageNotFoundError: return ""
-print(json.dumps({"ray": version("ray"), "default": bool(version("aiohttp") and version("prometheus-client")),
-                  "python": "%d.%d.%d" % sys.version_info[:3]}))
-"""
+TESTED_VERSION = "2.60.0"  # what is installed where neither the spec nor a machine says which
+_SAY = "\nimport json\nprint(json.dumps(read_engine_facts()))\n"
 INSTALL = "pip install 'clusterctl[ray]'"
 
 
@@ -30,27 +25,43 @@ class EngineUnavailable(ClusterctlError):
 class EngineEnvironment:
     python: str
     version: str
-    python_version: str
+    python_version: str  # "3.11.7"
+    extras: tuple[str, ...] = ()  # those whose requirements are installed
 
 
 def find_environment(python: str = "") -> EngineEnvironment:
     """The environment of `python` (default: the interpreter that runs this). Takes about 50 ms: Ray itself is not imported."""
     interpreter = python or sys.executable
+    source = pkgutil.get_data("clusterctl_runtime.engine", "found.py")
+    assert source is not None
     try:
         answer = subprocess.run(
-            [interpreter, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=30, check=True
+            [interpreter, "-I", "-c", source.decode() + _SAY], capture_output=True, text=True, timeout=30, check=True
         )
         found = json.loads(answer.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise EngineUnavailable(
-            f"the engine's interpreter {interpreter} does not run ({error}): set engine.ray.python to a Python that has Ray"
+            f"the engine's interpreter {interpreter} does not run ({_short(error)}): set engine.ray.python to a Python that "
+            "has Ray"
         ) from error
     check_version(found["ray"], interpreter)
-    if not found["default"]:
+    if "default" not in found["extras"]:
         raise EngineUnavailable(
             f"Ray {found['ray']} of {interpreter} lacks its dashboard's libraries: {INSTALL}, or pip install 'ray[default]'"
         )
-    return EngineEnvironment(interpreter, found["ray"], found["python"])
+    return EngineEnvironment(interpreter, found["ray"], found["python_version"], tuple(found["extras"]))
+
+
+def _short(error: Exception) -> str:
+    """Without the program, which is long."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"exit code {error.returncode}: {(error.stderr or '').strip()[-300:]}"
+    return "no answer within 30 s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+
+
+def is_new_enough(version: str) -> bool:
+    numbers = tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:2])
+    return bool(version) and numbers >= MIN_VERSION
 
 
 def check_version(version: str, interpreter: str) -> None:
@@ -59,8 +70,7 @@ def check_version(version: str, interpreter: str) -> None:
         raise EngineUnavailable(
             f"Ray is not installed in the environment of {interpreter}: {INSTALL}, or write `engine: none` to do without it"
         )
-    numbers = tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:2])
-    if numbers < MIN_VERSION:
+    if not is_new_enough(version):
         floor = ".".join(map(str, MIN_VERSION))
         raise EngineUnavailable(
             f"Ray {version} of {interpreter} is refused: before {floor} its token authentication is not dependable. "

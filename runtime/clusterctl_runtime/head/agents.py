@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,6 +87,7 @@ class AgentServer:
         self._events = events
         self._receiver = receiver
         self.standby: Standby | None = None  # set by the head where machines of an inventory wait for their claim
+        self.wheels: Callable[[str], Path | None] = lambda digest: None  # those of engine environments, by digest
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
         self._strangers = 0
@@ -222,18 +224,20 @@ class AgentServer:
             message, _ = await wire.read_frame(reader)
             if message["t"] != "get":
                 raise wire.WireError(f"unexpected {message['t']!r} on a blob connection")
-            await self._send_blob(writer, str(message.get("digest", "")))
+            await self._send_blob(writer, str(message.get("digest", "")), int(message.get("offset") or 0))
 
-    async def _send_blob(self, writer: asyncio.StreamWriter, digest: str) -> None:
-        if not self._blobs.has(digest):
+    async def _send_blob(self, writer: asyncio.StreamWriter, digest: str, offset: int) -> None:
+        path = self._blobs.path(digest) if self._blobs.has(digest) else self.wheels(digest)
+        if path is None:
             writer.write(wire.encode({"t": "blob", "digest": digest, "size": 0, "missing": True}))
             return
-        path = self._blobs.path(digest)
         size = path.stat().st_size
         with path.open("rb") as file:
+            file.seek(max(0, min(offset, size)))
+            nothing = file.tell() == size
             while True:
                 piece = file.read(wire.MAX_PAYLOAD // 4)
-                if piece or not size:
+                if piece or nothing:
                     writer.write(wire.encode({"t": "blob", "digest": digest, "size": size}, piece))
                     await writer.drain()
                 if not piece:

@@ -54,6 +54,11 @@ class HeadConfig:
             ) from error
 
     @property
+    def engine_store(self) -> Path:
+        """Where engine environments and their wheels are kept on the head's machine."""
+        return Path(self.raw.get("engine_store") or self.directory.parent / "engines")
+
+    @property
     def files(self) -> list[dict[str, Any]]:
         """The spec's `files` as the client packed them: {"from", "to", "digest", "size", "kind" "file" | "directory"}."""
         return list(self.raw.get("files") or [])

@@ -12,7 +12,7 @@ from typing import Protocol
 from clusterctl.core.model import NodeState, NodeView
 from clusterctl.core.placement import Request, place, starves_at
 from clusterctl.core.resources import Resources
-from clusterctl_runtime.engine.config import node_python
+from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.fleet import Fleet
@@ -215,7 +215,9 @@ class Dispatcher:
         """The interpreter of scripts on that node: the engine's, else the one that its agent runs on."""
         config, node = self._config(), self._fleet.journal.get(node_id)
         pool = next((pool for pool in config.spec.pools if node and pool.name == node.pool), None)
-        python = node_python(config, (pool.provider if pool else "") or config.spec.provider_name)
+        provider = (pool.provider if pool else "") or config.spec.provider_name
+        python = str(books.engine.info.get("python") or "") if books else ""
+        python = python or given_python(config, provider) or (config.engine_python if is_single_host(provider) else "")
         return python or str((books.facts if books else {}).get("executable") or "python3")
 
 

@@ -49,13 +49,14 @@ def status_document(head: Head) -> Document:
 def engine_document(head: Head) -> Document:
     control = head.engine
     if control is None:
-        return {"name": "none", "version": "", "state": "none", "address": "", "message": ""}
+        return {"name": "none", "version": "", "state": "none", "address": "", "message": "", "wheels_wanted": False}
     return {
         "name": "ray",
         "version": control.version,
         "state": control.phase,
         "address": control.address,
-        "message": control.message,
+        "message": control.trouble,
+        "wheels_wanted": bool(control.supply.missing),
     }
 
 

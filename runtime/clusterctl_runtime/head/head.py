@@ -145,6 +145,8 @@ class Head:
             self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet, self._bundle
         )
         self.agents.standby = self.standby
+        if self.engine:
+            self.agents.wheels = self.engine.supply.wheel
         self.retention = Retention(self.book, self.events, self.logs, self.blobs, self._packages_of_the_spec)
         self.work.restore()
 
@@ -298,6 +300,8 @@ class Head:
         files = packed_files(spec, self.config.files if packed is None else packed, self.blobs)
         if spec_hash(spec) == spec_hash(self.config.spec) and files == self.config.files:
             self.preparing.retry()
+            if self.engine:
+                self.engine.retry()
             return False
         fixed = ("provider_name", "ray")
         for field in fixed:

@@ -93,3 +93,21 @@ class TicketText(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ticket: str = Field(max_length=200)
+
+
+class WheelEntry(BaseModel):
+    """One wheel of an engine environment, uploaded as a blob."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,300}\.whl$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=1, le=2**31)
+
+
+class WheelList(BaseModel):
+    """All wheels of an engine environment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wheels: list[WheelEntry] = Field(min_length=1, max_length=2000)
