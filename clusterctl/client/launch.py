@@ -142,6 +142,7 @@ def write_files(cluster: Cluster, source: SpecFile) -> None:
         "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
         "state_dir": str(cluster.provider_dir),
         "engine_python": (source.spec.ray.python if source.spec.ray else "") or sys.executable,
+        "engine_store": str(cluster.directory.parent.parent / "engines"),  # of all clusters known here
     }
     write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
     write_private(cluster.spec_file, source.text)
