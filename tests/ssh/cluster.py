@@ -19,8 +19,9 @@ ROOT = f"/home/{USER}/.clusterctl-host"
 class SshCluster(LocalCluster):
     """`write` puts a spec of these hosts in place; anything of it can be set."""
 
-    def __init__(self, directory: Path, hosts: Sequence[SshHost], name: str = "demo") -> None:
+    def __init__(self, directory: Path, hosts: Sequence[SshHost], name: str = "demo", user: str = USER) -> None:
         super().__init__(directory, "", name)
+        self.user = user
         self.hosts = list(hosts)
         self.user_home = directory / "user"
         (self.user_home / ".ssh").mkdir(parents=True)
@@ -40,7 +41,7 @@ class SshCluster(LocalCluster):
     ) -> None:
         listed = ", ".join(entries or [host.address for host in self.hosts])
         self.spec.write_text(
-            f"cluster: {self.name}\nprovider: ssh\nauth: {{user: {USER}, key: {self.hosts[0].key_path}{auth}}}\n{more}\n"
+            f"cluster: {self.name}\nprovider: ssh\nauth: {{user: {self.user}, key: {self.hosts[0].key_path}{auth}}}\n{more}\n"
             f"pools:\n  - {{name: cpu, min: {low}, max: 8, hosts: [{listed}], resources: {{CPU: 1}}, {pool}}}\n"
         )
 
@@ -50,7 +51,7 @@ class SshCluster(LocalCluster):
 
     def head_log(self, size: int = 3000) -> str:
         try:
-            return self.hosts[0].run("tail", "-c", str(size), f"{ROOT}/head/head.log")
+            return self.hosts[0].run("tail", "-c", str(size), f"/home/{self.user}/.clusterctl-host/head/head.log")
         except AssertionError:
             return "(no head.log)"
 

@@ -22,6 +22,16 @@ from docker.types import IPAMConfig, IPAMPool
 
 from tests.support.docker_engine import LABEL, DockerEngine, base_image, remove_labelled
 
+# What systemd needs as process 1 of a container that shares its kernel's cgroups (version 1, as here, or 2).
+SYSTEMD: dict[str, Any] = {
+    "command": "/sbin/init",
+    "init": False,
+    "cap_add": ["SYS_ADMIN"],
+    "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
+    "environment": {"container": "docker"},
+    "tmpfs": {"/run": "mode=0755", "/run/lock": "mode=0755", "/tmp": "mode=1777"},
+    "volumes": {"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"}},
+}
 USERS = {"admin": 1000, "tester": 1001}  # name -> uid and gid in the image
 
 
@@ -140,12 +150,11 @@ class SshHosts:
             name=name,
             hostname=f"host{number + 1}",
             labels={LABEL: self.label},
-            init=True,
             network=self.network.name,
             networking_config={self.network.name: api.create_endpoint_config(ipv4_address=address)},
-            tmpfs={"/run": "mode=0755"},  # empty after every boot, as cron's @reboot needs it
             volumes=dict(volumes),
-            **options,
+            # /run is empty after every boot, as cron's @reboot needs it
+            **{"init": True, "tmpfs": {"/run": "mode=0755"}, **options},
         )
         private, public = new_key()
         container.put_archive("/etc/ssh", _archive({

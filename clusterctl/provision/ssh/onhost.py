@@ -257,12 +257,14 @@ def at_boot(start: list[str], uid: str) -> str:
 
 
 def has_systemd() -> bool:
-    return Path("/run/systemd/system").is_dir() and sudo("-n", "true")
+    return Path("/run/systemd/system").is_dir() and sudo("true")
 
 
 def sudo(*arguments: str, text: str | None = None) -> bool:
+    """Whether it was done as root, without a password."""
+    command = [*([] if os.geteuid() == 0 else ["sudo", "-n"]), *arguments]
     try:
-        done = subprocess.run(["sudo", "-n", *arguments], input=text, text=True, capture_output=True, timeout=30)
+        done = subprocess.run(command, input=text, text=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return False
     return done.returncode == 0
@@ -274,7 +276,7 @@ def unit(uid: str) -> str:
 
 def start_keeper(start: list[str], boot: str, uid: str) -> None:
     if boot == "systemd":
-        command = " ".join('"' + part.replace('"', "") + '"' for part in start)
+        command = " ".join(unit_quote(part) for part in start)
         text = (
             f"[Unit]\nDescription=clusterctl host\nAfter=network-online.target\n[Service]\nUser={os.getuid()}\n"
             f"ExecStart={command}\nRestart=always\nKillMode=process\n[Install]\nWantedBy=multi-user.target\n"
@@ -443,6 +445,13 @@ def tail(path: Path, size: int = 1500) -> str:
 
 def quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''").replace("%", "\\%") + "'"
+
+
+def unit_quote(text: str) -> str:
+    """For ExecStart of a unit, where % and $ mean something, too."""
+    for special, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        text = text.replace(special, written)
+    return f'"{text}"'
 
 
 def sha256(text: str) -> str:

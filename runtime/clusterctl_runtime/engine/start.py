@@ -73,7 +73,7 @@ def wait_for_head(address: str) -> None:
 
 def _has_head(address: str) -> bool:
     """A GCS listens before its head's raylet has registered there, which is where a worker learns of the session."""
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
     from ray.exceptions import RayError
 
     try:
