@@ -1,8 +1,8 @@
 """What the head's machine needs to run the head: our packages and those they need, taken from this very installation.
 
 Where the machine's Python is of the same minor version, kind of processor and C library, the installed files themselves go
-there, compiled ones too: no network, no index, the same versions. Elsewhere our own packages go (they are pure Python) and
-the host's pip gets the others in the versions that are installed here.
+there, compiled ones too: no network, no index, the same versions. For other machines the packages of others are given, as
+`client.foreign` makes them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class Distribution:
-    """`name` is its directory on the host; `archive` a compressed tar of site-packages; `requirements` are left to pip."""
+    """`name` is its directory on the host; `archive` a compressed tar of site-packages."""
 
     name: str
     archive: bytes
-    requirements: tuple[str, ...] = ()
 
 
 def fits(facts: dict[str, Any]) -> bool:
@@ -47,26 +46,25 @@ def fits(facts: dict[str, Any]) -> bool:
 
 def build_ahead(cache: Path, extras: tuple[str, ...] = ()) -> None:
     """Begins to make what most hosts take, while it is not known yet whether this one does: a second, once per version."""
-    threading.Thread(target=build, args=(cache,), kwargs={"whole": True, "extras": extras}, daemon=True).start()
+    threading.Thread(target=build, args=(cache,), kwargs={"extras": extras}, daemon=True).start()
 
 
-def build(cache: Path, *, whole: bool, extras: tuple[str, ...] = ()) -> Distribution:
-    """`whole`: with the packages of others; `extras`: of ours, such as "aws". The archive is kept in `cache` by the digest of
-    what is in it."""
+def build(cache: Path, *, extras: tuple[str, ...] = (), others: Path | None = None) -> Distribution:
+    """`extras`: of ours, such as "aws"; `others`: a directory with the packages that we need, if not those installed here.
+    The archive is kept in `cache` by the digest of what is in it."""
     with _ONE_AT_A_TIME:
-        return _build(cache, whole, extras)
+        return _build(cache, extras, others)
 
 
-def _build(cache: Path, whole: bool, extras: tuple[str, ...]) -> Distribution:
+def _build(cache: Path, extras: tuple[str, ...], others: Path | None) -> Distribution:
     files = {**dict(_our_files()), **dict(_our_metadata())}
-    requirements: tuple[str, ...] = ()
-    names = sorted(closure(extras=extras))
-    if whole:
-        for name in names:
-            files.update(_files_of(name))
+    if others is not None:
+        files.update((str(path.relative_to(others)), path) for path in sorted(others.rglob("*")) if path.is_file())
     else:
-        requirements = tuple(f"{name}=={metadata.version(name)}" for name in names)
-    digest = _digest(files, requirements)
+        for name in sorted(closure(extras=extras)):
+            files.update(_files_of(name))
+    files = {name: path for name, path in files.items() if _is_called(name)}
+    digest = _digest(files)
     path = cache / f"dist-{digest}.tar.gz"
     if not path.exists():
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,7 +73,7 @@ def _build(cache: Path, whole: bool, extras: tuple[str, ...]) -> Distribution:
         part = path.with_suffix(".part")
         part.write_bytes(_archive(files))
         part.replace(path)
-    return Distribution(f"dist-{digest}", path.read_bytes(), requirements)
+    return Distribution(f"dist-{digest}", path.read_bytes())
 
 
 def closure(root: str = "clusterctl", extras: tuple[str, ...] = ()) -> set[str]:
@@ -129,11 +127,15 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
     for entry in metadata.files(name) or []:
         if entry.parts[0] == ".." or entry.suffix == ".pyc":
             continue  # console scripts, and bytecode that is added below when it is there
-        if entry.parts[:2] == ("botocore", "data") and len(entry.parts) > 3 and entry.parts[2] not in AWS_SERVICES:
-            continue
         path = Path(str(entry.locate()))
         if path.is_file():
             yield from _with_bytecode(str(entry), path)
+
+
+def _is_called(name: str) -> bool:
+    """Of all that botocore describes only what we call goes there."""
+    parts = name.split("/")
+    return parts[:2] != ["botocore", "data"] or len(parts) <= 3 or parts[2] in AWS_SERVICES
 
 
 def _with_bytecode(name: str, path: Path) -> Iterator[tuple[str, Path]]:
@@ -145,9 +147,9 @@ def _with_bytecode(name: str, path: Path) -> Iterator[tuple[str, Path]]:
             yield f"{Path(name).parent}/__pycache__/{compiled.name}", compiled
 
 
-def _digest(files: dict[str, Path], requirements: tuple[str, ...]) -> str:
+def _digest(files: dict[str, Path]) -> str:
     """By content for our own files, by size and time for others': they change only when they are installed anew."""
-    whole = hashlib.sha256(repr(requirements).encode())
+    whole = hashlib.sha256()
     for name in sorted(files):
         if name.endswith(".pyc"):
             continue

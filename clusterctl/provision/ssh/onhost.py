@@ -169,26 +169,12 @@ def place_dist(request: Json, blob: bytes) -> Json:
     python = Path(os.path.realpath(sys.executable))
     (part / "bin").mkdir()
     (part / "bin" / "python3").symlink_to(python)
-    if request.get("requirements"):
-        install_requirements(part, site, request["requirements"])
     (part / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
     part.replace(place)
     for old in ROOT.glob("dist-*"):
         if old != place and not named_by_a_process(old.name):
             shutil.rmtree(old, ignore_errors=True)
     return {"placed": True}
-
-
-def install_requirements(part: Path, site: Path, requirements: list[str]) -> None:
-    """For a host whose Python is another than the client's: from the package index, with the host's pip."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site), *requirements]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise Refused(f"pip could not be run for the head's packages: {error}") from error
-    if done.returncode:
-        text = (done.stderr or done.stdout).strip()[-600:]
-        raise Refused(f"pip could not install the head's packages (apt install python3-pip, and a network): {text}")
 
 
 def place_files(request: Json, blob: bytes) -> Json:
