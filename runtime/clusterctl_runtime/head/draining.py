@@ -52,6 +52,7 @@ class Draining:
         task = self._asking.pop(node_id, None)
         if task:
             task.cancel()
+        self._fleet.takes_work_again()
 
     def check(self) -> None:
         for books in list(self._fleet.ledger):
@@ -86,6 +87,7 @@ class Draining:
         books.drain = ""
         books.busy = steady_time()
         self._fleet.move(books.node_id, "undrain", "the engine still uses it: it takes work again", "drain_refused")
+        self._fleet.takes_work_again()
         self._wake()
 
     async def _fleet_drain(self, books: NodeLedger, deadline: float | None) -> bool:

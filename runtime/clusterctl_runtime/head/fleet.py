@@ -275,6 +275,10 @@ class Fleet:
             self._dispatch()
             self._wake()
 
+    def takes_work_again(self) -> None:
+        """A drain was called off: jobs that wait look at the nodes anew."""
+        self._dispatch()
+
     def fail(self, node_id: str, reason: str, code: str) -> None:
         node = self.journal.get(node_id)
         if node and node.state in EVENTS["fail"][0] and node.state is not NodeState.FAILED:
