@@ -1,4 +1,4 @@
-"""Ray over real network interfaces: the head on one host, raylets on others, each with the Ray that is installed there."""
+"""Ray over real network interfaces: the head on one host, raylets on others, with the Ray that is installed there or by us."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from tests.ssh.cluster import SshCluster, traces
 from tests.support.docker_engine import DockerEngine
 from tests.support.ssh_hosts import SshHost, SshHosts
+from tests.support.wheel_index import kept_wheels, serving, wanted
 
 DRIVER = """
 import ray, socket
@@ -63,3 +64,30 @@ def test_hosts_without_ray_are_named_before_anything_starts(ray_hosts: list[SshH
         assert [traces(host) for host in ray_hosts] == [[], [], []]
     finally:
         cluster.clean_up()
+
+
+def test_hosts_without_ray_and_without_a_network_get_it_from_one_download(
+    docker_engine: DockerEngine, tmp_path: Path
+) -> None:
+    """Their package index does not answer, so that the client brings the wheels, and the head gives them to the others."""
+    want = wanted(python="3.11")
+    house, wheels = kept_wheels(want)
+    with serving(house, wheels) as index, SshHosts(docker_engine, tmp_path) as made:
+        hosts = made.start(3, shm_size="512m")
+        for host in hosts:
+            host.write("/etc/pip.conf", b"[global]\nindex-url = http://127.0.0.1:9/simple\n")
+        cluster = SshCluster(tmp_path, hosts)
+        cluster.env["UV_DEFAULT_INDEX"] = index.url
+        head, *workers = [host.address for host in hosts]
+        more = f"engine: {{ray: {{version: {want.ray}}}}}\nhead: {{host: {head}}}"
+        cluster.write(workers, low=2, more=more, pool="idle_timeout: 10m")
+        try:
+            said = cluster.cli("up", str(cluster.spec), "-y", timeout=300).stderr
+            assert "sending Ray 2.60.0 to the head" in said
+            assert sorted(index.downloads) == sorted(wheel.file for wheel in wheels), "each of them once"
+            (cluster.directory / "driver.py").write_text(DRIVER)
+            assert "['host2', 'host3']" in cluster.cli("submit", "driver.py", timeout=120).stdout
+            cluster.down()
+            assert [traces(host) for host in hosts] == [[], [], []]
+        finally:
+            cluster.clean_up()

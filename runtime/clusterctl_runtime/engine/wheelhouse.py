@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -63,7 +63,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Wheel:
-    """`url` is "" once nobody needs it any more."""
+    """`size` in bytes, 0 before it is here where the index does not say; `url` is "" for one that was brought."""
 
     file: str
     sha256: str
@@ -112,7 +112,7 @@ class Wheelhouse:
     def known(self, wanted: Wanted) -> list[Wheel] | None:
         """The wheels, if all of them are here."""
         wheels = self._resolved(wanted)
-        return wheels if wheels and all(self._is_here(wheel) for wheel in wheels) else None
+        return wheels if wheels and all(wheel.size and self._is_here(wheel) for wheel in wheels) else None
 
     def get(self, wanted: Wanted, tell: Callable[[str], None]) -> list[Wheel]:
         """Resolves and downloads what is missing. Raises IndexUnreachable or NoWheels."""
@@ -126,6 +126,8 @@ class Wheelhouse:
             wheels = resolve(wanted, find_uv(self._store, env), env)
             self.keep(wanted, wheels)
         self._download(wanted, [wheel for wheel in wheels if not self._is_here(wheel)], len(wheels), env, tell)
+        wheels = [replace(wheel, size=self.path(wheel.sha256).stat().st_size) for wheel in wheels]
+        self.keep(wanted, wheels)
         return wheels
 
     def keep(self, wanted: Wanted, wheels: list[Wheel]) -> None:
@@ -155,7 +157,7 @@ class Wheelhouse:
 
     def _is_here(self, wheel: Wheel) -> bool:
         try:
-            return self.path(wheel.sha256).stat().st_size == wheel.size
+            return self.path(wheel.sha256).stat().st_size == wheel.size or not wheel.size
         except FileNotFoundError:
             return False
 
@@ -169,7 +171,8 @@ class Wheelhouse:
             download(wheel, self.path(wheel.sha256), env)
             with lock:
                 done += 1
-                tell(f"Ray {wanted.ray} is downloaded ({done} of {count} wheels, {size / 2**20:.0f} MiB)")
+                much = f", {size / 2**20:.0f} MiB" if size else ""
+                tell(f"Ray {wanted.ray} is downloaded ({done} of {count} wheels{much})")
 
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="wheels") as pool:
             for future in [pool.submit(one, wheel) for wheel in sorted(missing, key=lambda wheel: -wheel.size)]:
@@ -197,24 +200,19 @@ def resolve(wanted: Wanted, uv: str, env: Mapping[str, str]) -> list[Wheel]:
             raise IndexUnreachable(f"the package index gave no answer within {RESOLVE_SECONDS:.0f} s") from None
         if done.returncode:
             said = done.stderr.strip()[-1500:]
-            kind = NoWheels if _BLAME.search(said) else IndexUnreachable
-            raise kind(
-                f"Ray {wanted.ray} with {', '.join(wanted.extras)} for Python {wanted.python} on {wanted.platform} was not found "
-                f"in the package index: {said}"
-            )
+            what = f"Ray {wanted.ray} with {', '.join(wanted.extras)} for Python {wanted.python} on {wanted.platform}"
+            if _BLAME.search(said):
+                raise NoWheels(f"{what} is not in the package index: {said}")
+            raise IndexUnreachable(f"{what} could not be looked for in the package index: {said}")
         lock = tomllib.loads((place / "pylock.toml").read_text())
-        return [_best(package, place, env) for package in lock["packages"]]
+        return [_best(package, place) for package in lock["packages"]]
 
 
-def _best(package: Mapping[str, Any], place: Path, env: Mapping[str, str]) -> Wheel:
+def _best(package: Mapping[str, Any], place: Path) -> Wheel:
     """uv lists those that fit the platform; the most specific of them is the one that it would take itself."""
     found = max(package["wheels"], key=lambda entry: _specific(_file_of(entry)))
     url = str(found.get("url") or "") or (place / found["path"]).resolve().as_uri()
-    size = found.get("size")
-    if size is None:
-        with open_url(url, env) as response:
-            size = int(response.headers.get("Content-Length") or 0)  # type: ignore[attr-defined]
-    return Wheel(_file_of(found), found["hashes"]["sha256"], int(size), url)
+    return Wheel(_file_of(found), found["hashes"]["sha256"], int(found.get("size") or 0), url)
 
 
 def _file_of(entry: Mapping[str, Any]) -> str:
@@ -240,7 +238,7 @@ def download(wheel: Wheel, target: Path, env: Mapping[str, str]) -> None:
         except (IndexUnreachable, *BROKEN) as error:
             trouble = error
             continue
-        if part.stat().st_size == wheel.size and _sha256(part) == wheel.sha256:
+        if _sha256(part) == wheel.sha256:
             part.replace(target)
             return
         part.unlink(missing_ok=True)
@@ -250,7 +248,7 @@ def download(wheel: Wheel, target: Path, env: Mapping[str, str]) -> None:
 
 def _continue(wheel: Wheel, part: Path, env: Mapping[str, str]) -> None:
     have = part.stat().st_size if part.exists() else 0
-    if have >= wheel.size:
+    if have >= wheel.size:  # also where the index does not say how much there is
         have = 0
     with open_url(wheel.url, env, offset=have) as body:
         resumed = have and getattr(body, "status", 200) == 206
