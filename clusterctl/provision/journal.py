@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,19 @@ class Journal:
             self._count_failure(node, after, now)
             return after
 
+    def note(self, node_id: str, reason: str, code: str, now: float) -> Node | None:
+        """Writes down what a live node waits for; its state stays. Its story tells the first of several with one code."""
+        with self.together():
+            record = self._records.get(node_id)
+            if record is None:
+                return None
+            after = replace(record.node, reason=reason, code=code)
+            if after != record.node:
+                self._put(replace(record, node=after))
+            if code != record.node.code:
+                self._tell(after, now, "note")
+            return after
+
     def learn(self, node_id: str, instance_id: str, address: str, now: float) -> Node | None:
         """Writes down what a provider's list says of a live node (its instance, its address); its state stays."""
         with self.together():
@@ -242,6 +255,24 @@ class Journal:
             self._tell(node, now, "adopt")
             self._raise_number(node)
             return node
+
+    def export(self, node_ids: Iterable[str]) -> list[tuple[str, int]]:
+        """The newest records of these nodes as text with its checksum, for `take_over` of another journal."""
+        records = [self._newest(node_id) for node_id in node_ids]
+        return [record_to_text(record) for record in records if record]
+
+    def take_over(self, text: str, checksum: int, now: float) -> Node:
+        """Goes on with a node that another journal began, unless this one knows that generation or a newer one already.
+        Raises ValueError for a damaged record."""
+        record = record_from_text(text, checksum)
+        with self.together():
+            known = self._newest(record.node.id)
+            if known and known.node.generation >= record.node.generation:
+                return known.node
+            self._put(record)
+            self._tell(record.node, now, "take_over")
+            self._raise_number(record.node)
+            return record.node
 
     def close(self) -> None:
         with self._lock:
