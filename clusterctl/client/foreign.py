@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import ClusterctlError
-from clusterctl.provision.ssh.distribution import closure
+from clusterctl.provision.ssh.distribution import closure, declared
 
 # By processor and C library; as old a C library as the packages are built for.
 PLATFORMS = {
@@ -31,9 +31,14 @@ PLATFORMS = {
 SECONDS = 600.0
 
 
+class NotForThatPython(ClusterctlError):
+    """The index was asked, and has not all of them."""
+
+
 def packages_for(facts: Mapping[str, Any], cache: Path, extras: tuple[str, ...] = ()) -> Path:
-    """A directory with the packages that the head needs besides our own, in the versions that are installed here. `facts` are
-    those of the machine. Kept in `cache`. Raises ClusterctlError where they cannot be had."""
+    """A directory with the packages that the head needs besides our own, in the versions that are installed here, or, where
+    that Python has not all of these, in others that will do. `facts` are those of the machine. Kept in `cache`. Raises
+    ClusterctlError where they cannot be had."""
     platform = PLATFORMS.get((facts["machine"], facts["libc"]))
     if platform is None:
         raise ClusterctlError(
@@ -46,7 +51,11 @@ def packages_for(facts: Mapping[str, Any], cache: Path, extras: tuple[str, ...] 
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = cache / f".{place.name}.{os.getpid()}"
         try:
-            _install(pins, facts["python_minor"], platform, part, cache)
+            try:
+                _install(pins, facts["python_minor"], platform, part, cache)
+            except NotForThatPython:
+                wanted = sorted(declared(extras=extras).values())
+                _install(wanted, facts["python_minor"], platform, part, cache)
             _put(part, place)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -66,7 +75,7 @@ def _install(pins: list[str], python: str, platform: str, target: Path, cache: P
         raise ClusterctlError(f"packages for Python {python} could not be got here: {error}") from error
     if done.returncode:
         said = " ".join(done.stderr.split())[-400:]
-        raise ClusterctlError(f"packages for Python {python} on {platform} could not be got here: {said}")
+        raise NotForThatPython(f"packages for Python {python} on {platform} could not be got here: {said}")
 
 
 def _put(part: Path, place: Path) -> None:

@@ -34,6 +34,12 @@ def test_packages_for_another_processor_are_not_those_for_this_one(tmp_path: Pat
     assert [path.name for path in (place / "pydantic_core").glob(f"*{other}*.so")]
 
 
+def test_a_python_for_which_a_version_of_ours_is_not_made_gets_others(tmp_path: Path) -> None:
+    place = packages_for(facts(python_minor="3.10"), tmp_path)
+    assert [path.name for path in (place / "pydantic_core").glob("*cpython-310*.so")]
+    assert not (place / "typer").exists()  # the command line stays here
+
+
 @pytest.mark.parametrize(
     "other, says", [({"machine": "sparc"}, "no ready-made packages for sparc"), ({"python_minor": "3.1"}, "Python 3.1")]
 )

@@ -88,22 +88,30 @@ def closure(root: str = "clusterctl", extras: tuple[str, ...] = ()) -> set[str]:
     return found
 
 
+def declared(root: str = "clusterctl", extras: tuple[str, ...] = ()) -> dict[str, str]:
+    """What the head needs in the words of our own package: name -> "name>=version; python_version < ..."."""
+    return {name: text for name, text in _specifiers(root, extras) if name not in CLIENT_ONLY}
+
+
 def _requirements(name: str, extras: tuple[str, ...] = ()) -> list[str]:
     """The names that a distribution needs here, with these extras; what a marker leaves out is not installed."""
     wanted: list[str] = []
-    for text in metadata.requires(name) or []:
-        specifier, _, marker = text.partition(";")
-        match = _NAME.match(specifier.strip())
-        extra = _EXTRA.search(marker)
-        if match is None or (extra and extra.group(1) not in extras):
-            continue
-        found = match.group().lower().replace("_", "-")
+    for found, _ in _specifiers(name, extras):
         try:
             metadata.version(found)
         except metadata.PackageNotFoundError:
             continue
         wanted.append(found)
     return wanted
+
+
+def _specifiers(name: str, extras: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for text in metadata.requires(name) or []:
+        specifier, _, marker = text.partition(";")
+        match = _NAME.match(specifier.strip())
+        extra = _EXTRA.search(marker)
+        if match is not None and (extra is None or extra.group(1) in extras):
+            yield match.group().lower().replace("_", "-"), text if extra is None else specifier.strip()
 
 
 def _our_files() -> Iterator[tuple[str, Path]]:
