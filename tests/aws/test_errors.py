@@ -139,17 +139,17 @@ def test_new_credentials_are_read_without_a_restart(
     stage: Stage, cloud: AwsCloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "credentials"
-    file.write_text("[default]\naws_access_key_id = AKIAOLD\naws_secret_access_key = x\n")
+    old, new = cloud.add_user("me", expires=time.time() - 1), cloud.add_user("me")
+    write = lambda keys: file.write_text("[default]\n" + "\n".join(f"{k.lower()} = {v}" for k, v in keys.items()))  # noqa: E731
+    write(old)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     provider = stage.open()
-    cloud.world.lapsed = True
     assert not provider.list()[0].complete
-    file.write_text("[default]\naws_access_key_id = AKIANEW\naws_secret_access_key = y\n")
-    cloud.world.lapsed = False
+    write(new)
     assert provider.list()[0].complete
-    assert provider._calls._session.get_credentials().access_key == "AKIANEW"
+    assert provider._calls._session.get_credentials().access_key == new["AWS_ACCESS_KEY_ID"]
 
 
 def test_no_credentials_at_all_is_a_sentence(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

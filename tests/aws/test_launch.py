@@ -58,7 +58,10 @@ def test_a_launch_has_all_that_keeps_a_machine_safe_and_ours(stage: Stage, cloud
 
 def test_the_users_disk_image_tags_and_profile_are_taken(stage: Stage, cloud: AwsCloud) -> None:
     mine = pool(disk=200 * 1024**3, image="099720109477/ubuntu/images/*24.04-amd64*")
-    cloud.client("iam").create_instance_profile(InstanceProfileName="reader")
+    iam = cloud.client("iam")
+    iam.create_role(RoleName="reader", AssumeRolePolicyDocument="{}")
+    iam.create_instance_profile(InstanceProfileName="reader")
+    iam.add_role_to_instance_profile(InstanceProfileName="reader", RoleName="reader")
     provider = stage.open(tags={"team": "vision", TAG_UID: "not yours"}, worker_profile="reader")
     (made,) = provider.create([stage.request("cpu-1", wanted=mine)])
     assert isinstance(made, Instance), made

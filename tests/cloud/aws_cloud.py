@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from collections.abc import Iterator
 from dataclasses import fields
@@ -18,11 +19,11 @@ from typing import Any
 
 import boto3
 from moto.backends import get_backend
-from moto.core import DEFAULT_ACCOUNT_ID
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from tests.cloud import aws_moto
 from tests.cloud.aws_front import Front
+from tests.cloud.aws_identity import ACCOUNT, Principal, iam
 from tests.cloud.aws_moto import WORLD, ec2_backends
 from tests.cloud.aws_world import Fault, World
 
@@ -78,6 +79,14 @@ class AwsCloud:
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )  # fmt: skip
 
+    def add_user(self, name: str, *policies: dict[str, Any], expires: float = float("inf")) -> dict[str, str]:
+        """The environment with keys of a user who may what `policies` say (without any: everything), until the wall
+        clock's `expires`."""
+        key, secret = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)
+        may = (lambda: list(policies)) if policies else None
+        self.world.keys[key] = Principal(f"arn:aws:iam::{ACCOUNT}:user/{name}", secret, "", may, expires)
+        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+
     def fault(self, action: str, effect: str = "error", **more: Any) -> Fault:
         fault = Fault(action, effect, **more)
         self.world.faults.append(fault)
@@ -100,14 +109,18 @@ class AwsCloud:
         groups = [g.id for by_vpc in self._backend.groups.values() for g in by_vpc.values() if g.name != "default"]
         keys = list(self._backend.key_pairs)
         volumes = [v.id for v in self._backend.volumes.values()]
-        return [*alive, *groups, *keys, *volumes, *self.world.placement_groups]
+        roles = [role.name for role in iam().roles.values()]
+        profiles = [profile.name for profile in iam().instance_profiles.values()]
+        policies = [policy.arn for policy in iam().managed_policies.values() if ACCOUNT in policy.arn]
+        named = [*self.world.placement_groups, *profiles, *roles, *policies]
+        return [*alive, *groups, *keys, *volumes, *named]
 
     def tags(self, resource_id: str) -> dict[str, str]:
         return dict(self._backend.tags.get(resource_id, {}))
 
     @property
     def _backend(self) -> Any:
-        return ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
+        return ec2_backends[ACCOUNT][REGION]
 
     def reset(self) -> None:
         """An account as new."""
@@ -119,6 +132,8 @@ class AwsCloud:
             if field.name != "lock":
                 setattr(WORLD, field.name, getattr(fresh, field.name))
         WORLD.parameters.update(SSM)
+        admin = Principal(f"arn:aws:iam::{ACCOUNT}:user/admin", CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+        WORLD.keys[CREDENTIALS["AWS_ACCESS_KEY_ID"]] = admin
 
     def _make_vpc(self, cidr: str, public: bool) -> str:
         ec2 = self.client()

@@ -17,7 +17,9 @@ from urllib.parse import parse_qs
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
 
+from tests.cloud.aws_identity import ACCOUNT, Principal, authenticate, expired
 from tests.cloud.aws_moto import WORLD, advance
+from tests.cloud.aws_permissions import authorize
 from tests.cloud.aws_validation import check_json, check_query
 from tests.cloud.aws_world import Fault, Refusal
 
@@ -30,6 +32,13 @@ _MODELS = {
     "sts": "sts",
     "iam": "iam",
 }
+
+
+_CALLER = (
+    '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+    "<Arn>{arn}</Arn><UserId>AIDAEXAMPLE</UserId><Account>{account}</Account></GetCallerIdentityResult>"
+    "<ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
+)
 
 
 class Broken(Exception):
@@ -45,14 +54,16 @@ class Front:
         body = request.get_data(cache=True)
         text = body.decode("utf-8", "replace")
         service, region = _signed_for(request.headers.get("Authorization", ""))
+        shape = "json" if request.headers.get("X-Amz-Target") else "ec2" if service == "ec2" else "query"
         target = request.headers.get("X-Amz-Target", "")
         action = target.rpartition(".")[2] or (parse_qs(text).get("Action") or [""])[0]
-        is_json = bool(target)
         try:
-            parameters = self._check(service, action, text, is_json)
-            answer = self._answer(environ, body, service, region, action, text, parameters)
+            parameters = self._check(service, action, text, shape == "json")
+            principal = self._admit(request, body, service, region, action, parameters)
+            answer = self._answer(environ, body, service, region, action, text, parameters, principal)
+            _remember(service, action, parameters)
         except Refusal as refusal:
-            answer = _refused(refusal, is_json)
+            answer = _refused(refusal, shape)
         except Broken:
             with contextlib.suppress(OSError):
                 environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
@@ -73,18 +84,32 @@ class Front:
             raise Refusal("UnknownParameter", "; ".join(faults))
         return parameters
 
-    def _answer(
-        self, environ: Any, body: bytes, service: str, region: str, action: str, text: str, parameters: dict[str, Any]
-    ) -> Any:
+    def _admit(
+        self, request: Request, body: bytes, service: str, region: str, action: str, parameters: dict[str, Any]
+    ) -> Principal:
+        """Who calls, if he may."""
         if WORLD.lapsed:
-            raise (
-                Refusal("RequestExpired", "Request has expired.")
-                if service == "ec2"
-                else Refusal("ExpiredTokenException", "The security token included in the request is expired")
-            )
+            raise Refusal("RequestExpired", "Request has expired.") if service == "ec2" else expired()
+        principal = authenticate(WORLD, request, body)
         permission = f"{service}:{action}"
+        with WORLD.lock:
+            WORLD.called_by.append((principal.arn, permission))
         if permission in WORLD.denied or (WORLD.allowed is not None and permission not in WORLD.allowed):
             raise Refusal("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+        authorize(WORLD, principal, service, region, action, parameters)
+        return principal
+
+    def _answer(
+        self,
+        environ: Any,
+        body: bytes,
+        service: str,
+        region: str,
+        action: str,
+        text: str,
+        parameters: dict[str, Any],
+        principal: Principal,
+    ) -> Any:
         if service == "ec2":
             WORLD.check_rate(action)
         fault = WORLD.fault_for(action, text)
@@ -92,6 +117,8 @@ class Front:
             self._misbehave(fault, environ, body, region)
         if service == "ec2":
             advance(region)
+        if action == "GetCallerIdentity":
+            return Response(_CALLER.format(arn=principal.arn, account=ACCOUNT), content_type="text/xml")
         own = {"GetProducts": _prices, "GetServiceQuota": _quota, "GetParameter": _parameter}.get(action)
         if own:
             answer = own(parameters)
@@ -134,16 +161,25 @@ def _signed_for(authorization: str) -> tuple[str, str]:
     return (match.group(2), match.group(1)) if match else ("", "")
 
 
-def _refused(refusal: Refusal, is_json: bool) -> Response:
-    if is_json:
+def _remember(service: str, action: str, parameters: dict[str, Any]) -> None:
+    """EC2 learns of what is made in IAM some seconds later."""
+    if service == "iam" and action in ("CreateInstanceProfile", "AddRoleToInstanceProfile"):
+        WORLD.profiles_known[parameters["InstanceProfileName"]] = time.monotonic() + WORLD.iam_delay
+
+
+def _refused(refusal: Refusal, shape: str) -> Response:
+    """`shape`: how the service's protocol spells an error: json, ec2 or query."""
+    if shape == "json":
         return Response(
             json.dumps({"__type": refusal.code, "message": refusal.message}), status=refusal.status, content_type=JSON
         )
-    text = (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>{refusal.code}</Code>'
-        f"<Message>{escape(refusal.message)}</Message></Error></Errors>"
-        f"<RequestID>{os.urandom(4).hex()}</RequestID></Response>"
-    )
+    error = f"<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message></Error>"
+    number = os.urandom(4).hex()
+    text = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    if shape == "ec2":
+        text += f"<Response><Errors>{error}</Errors><RequestID>{number}</RequestID></Response>"
+    else:
+        text += f"<ErrorResponse>{error}<RequestId>{number}</RequestId></ErrorResponse>"
     return Response(text, status=refusal.status, content_type="text/xml;charset=UTF-8")
 
 

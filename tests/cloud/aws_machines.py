@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.cloud import aws_moto
 from tests.cloud.aws_cloud import REGION, AwsCloud
+from tests.cloud.aws_identity import session_of
 from tests.cloud.machines import Machines, MachineSpec
 
 INTERRUPTION = "spot/instance-action"
@@ -81,6 +82,7 @@ class AwsMachines:
             base64.b64decode(instance.user_data.as_bytes()) if instance.user_data else b"",
             public.decode() if isinstance(public, bytes) else str(public),
             facts,
+            lambda: session_of(self.cloud.world, instance),
             public=instance.public_ip or "",
         )
 

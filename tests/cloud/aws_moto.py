@@ -29,11 +29,11 @@ from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.responses import EC2Response
 
 from tests.cloud import aws_volumes
+from tests.cloud.aws_identity import ACCOUNT, iam
 from tests.cloud.aws_world import Refusal, World
 
 WORLD = World()
 aws_volumes.install(WORLD)
-ACCOUNT = "123456789012"
 _NEXT: dict[str, tuple[float, str, int]] = {}  # instance id -> when it becomes what
 _BORN: dict[str, float] = {}
 _VERSION: dict[str, int] = {}
@@ -169,6 +169,7 @@ def _check_launch(response: Any) -> tuple[str, str, str]:
         raise Refusal("InvalidKeyPair.NotFound", f"The key pair '{get('KeyName')}' does not exist")
     if len(base64.b64decode(get("UserData") or "")) > 16384:
         raise Refusal("InvalidParameterValue", "User data is limited to 16384 bytes")
+    _check_profile(get("IamInstanceProfile.Name"), get("IamInstanceProfile.Arn"))
     group = get("Placement.GroupName")
     if group and group not in WORLD.placement_groups:
         raise Refusal("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
@@ -182,6 +183,20 @@ def _check_launch(response: Any) -> tuple[str, str, str]:
             f"Your requested instance type ({instance_type}) is not supported in your requested Availability Zone ({zone}).",
         )
     return instance_type, zone, get("InstanceMarketOptions.MarketType") or "on-demand"
+
+
+def _check_profile(name: str | None, arn: str | None) -> None:
+    if not (name or arn):
+        return
+    wanted = name or str(arn).rpartition("/")[2]
+    profile = next((p for p in iam().instance_profiles.values() if wanted == p.name), None)
+    if profile is None or time.monotonic() < WORLD.profiles_known.get(wanted, 0.0):
+        kind, spelt = ("name", "name") if name else ("arn", "ARN")
+        text = f"Value ({name or arn}) for parameter iamInstanceProfile.{kind} is invalid. Invalid IAM Instance Profile {spelt}"
+        raise Refusal("InvalidParameterValue", text)
+    if not profile.roles:
+        text = f"IAM Instance Profile '{profile.arn}' has no associated IAM Roles"
+        raise Refusal("InvalidParameterValue", text)
 
 
 def _check_address(response: Any, address: str | None) -> None:
@@ -206,6 +221,7 @@ def _check_address(response: Any, address: str | None) -> None:
 
 def _finish_launch(response: Any, reservation: Any, market: str) -> None:
     profile = response._get_param("IamInstanceProfile.Name")
+    profile_arn = response._get_param("IamInstanceProfile.Arn")
     for index, instance in enumerate(reservation.instances):
         instance.client_token = response._get_param("ClientToken")
         instance.ami_launch_index = index
@@ -213,9 +229,9 @@ def _finish_launch(response: Any, reservation: Any, market: str) -> None:
         instance.placement.group_name = response._get_param("Placement.GroupName") or ""
         if market == "spot":
             instance.spot_instance_request_id = f"sir-{''.join(random.choices('abcdefgh0123456789', k=8))}"
-        if profile and index:  # moto gives the profile to the first one only
+        if (profile or profile_arn) and index:  # moto gives the profile to the first one only
             response.ec2_backend.associate_iam_instance_profile(
-                instance_id=instance.id, iam_instance_profile_name=profile
+                instance_id=instance.id, iam_instance_profile_name=profile, iam_instance_profile_arn=profile_arn
             )
 
 

@@ -58,6 +58,7 @@ def started(world: World, instance: Any) -> None:
 
 def ended(world: World, instance: Any) -> None:
     """What EC2 does when an instance is terminated: each volume is deleted or set free, as its mapping says."""
+    root = _root_of(instance)
     for device, block in instance.get_block_device_mapping:
         volume = instance.ec2_backend.volumes.get(block.volume_id)
         if volume is None or volume.attachment is None or volume.attachment.instance is not instance:
@@ -65,10 +66,10 @@ def ended(world: World, instance: Any) -> None:
         volume.delete_on_end = bool(block.delete_on_termination)
         volume.forced = True
         volume.attachment.status = "detaching"
-        if device == _root_of(instance) or not world.disks:
-            _let_go(world, volume)
-        else:
+        if device != root and world.disks:
             _DUE[volume.id] = time.monotonic()
+        else:
+            _let_go(world, volume)
 
 
 def _root_of(instance: Any) -> str:

@@ -45,6 +45,13 @@ class World:
     capacity: dict[str, int] = field(default_factory=dict)  # "type/zone/market", "*" in any place -> instances left
     vcpu_quota: dict[str, int] = field(default_factory=dict)  # market -> vCPUs left
     quotas: dict[str, float] = field(default_factory=dict)  # quota code -> value, for Service Quotas
+    keys: dict[str, Any] = field(default_factory=dict)  # access key id -> aws_identity.Principal
+    sessions: dict[str, Any] = field(default_factory=dict)  # instance -> (key id, principal, made at): its role's keys
+    session_seconds: float = 6 * 3600.0  # what a role's keys are good for
+    clock_offset: float = 0.0  # AWS's clock is so many seconds before this host's
+    iam_delay: float = 0.0  # EC2 knows an instance profile so long after IAM made it
+    profiles_known: dict[str, float] = field(default_factory=dict)  # instance profile -> monotonic time
+    called_by: list[tuple[str, str]] = field(default_factory=list)  # (ARN of the caller, action), of known callers
     denied: set[str] = field(default_factory=set)  # IAM actions that these credentials lack
     allowed: set[str] | None = None  # IAM actions that they have; None = all
     rates: dict[str, list[float]] = field(default_factory=dict)  # action or "*" -> [burst, per second, level, at]
@@ -66,6 +73,10 @@ class World:
 
     def actions(self, since: int = 0) -> list[str]:
         return [action for _, action, _ in self.calls[since:]]
+
+    def actions_by(self, name: str) -> list[str]:
+        """Of callers whose ARN contains `name`."""
+        return [action for arn, action in self.called_by if name in arn]
 
     def limit(self, action: str, burst: float, per_second: float) -> None:
         self.rates[action] = [burst, per_second, burst, time.monotonic()]

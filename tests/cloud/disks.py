@@ -58,7 +58,7 @@ class Disks:
         with self._lock:
             disk = self._plugged.get(volume_id)
             if disk is None:
-                return True
+                return True  # it was in no machine
             busy = f"grep -q '^$DEV/{disk.node} \\|^/dev/{disk.node} ' /proc/self/mounts && exit 1; "
             gone = f"rm -f $DEV/{disk.node} $DEV/disk/by-id/*_{volume_id.replace('-', '')}"
             if not self._run_in(disk.machine_id, ("" if force else busy) + gone) and self._alive(disk.machine_id):

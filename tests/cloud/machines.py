@@ -26,11 +26,10 @@ from typing import Any
 from tests.cloud.disks import Disks
 from tests.cloud.metadata import MetadataServer
 
-BRIDGE = "cctlcloud"
 METADATA_ADDRESS = "169.254.169.254"
 _SCRIPT = Path(__file__).with_name("machine.sh")
-_PUBLIC_ADDRESSES = f"""\
-table ip {BRIDGE} {{
+_PUBLIC_ADDRESSES = """\
+table ip {bridge} {{
   map public {{ type ipv4_addr : ipv4_addr; }}
   chain here {{ type nat hook output priority -100
     dnat to ip daddr map @public
@@ -40,7 +39,7 @@ table ip {BRIDGE} {{
   }}
 }}
 """
-_LOCK = Path("/run/lock/cctl-cloud.lock")  # one cloud at a time on this host: there is one metadata address
+_LOCKS = Path("/run/lock")  # one cloud at a time per network
 
 
 @dataclass
@@ -62,6 +61,7 @@ class Machines:
 
     def __init__(self, gateway: str = "10.77.0.1/16", on_power_off: Callable[[str], None] = lambda _: None) -> None:
         self.gateway = ip_interface(gateway)
+        self.bridge = "cctl" + "-".join(gateway.split(".")[:2])
         self.on_power_off = on_power_off
         self._machines: dict[str, _Machine] = {}
         self._lock = threading.RLock()
@@ -69,11 +69,11 @@ class Machines:
         self._consoles: dict[str, str] = {}  # of machines that are gone
         self._threads: list[threading.Thread] = []
         self._directory = Path(tempfile.mkdtemp(prefix="cctl-machines-", dir="/var/tmp"))
-        _LOCK.parent.mkdir(exist_ok=True)
-        self._descriptor = os.open(_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        _LOCKS.mkdir(exist_ok=True)
+        self._descriptor = os.open(_LOCKS / f"{self.bridge}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._bridge_up()
-        self.metadata = MetadataServer(METADATA_ADDRESS, self._by_address)
+        self.metadata = MetadataServer(METADATA_ADDRESS, self._by_address, device=self.bridge)
         self.disks = Disks(self._directory / "disks", self._run_in)
 
     def __enter__(self) -> Machines:
@@ -85,7 +85,16 @@ class Machines:
     def boot(self, spec: MachineSpec) -> None:
         machine = _Machine(spec, self._directory / spec.id)
         if spec.public:
-            _run("nft", "add", "element", "ip", BRIDGE, "public", f"{{ {spec.public} : {spec.address} }}", check=False)
+            _run(
+                "nft",
+                "add",
+                "element",
+                "ip",
+                self.bridge,
+                "public",
+                f"{{ {spec.public} : {spec.address} }}",
+                check=False,
+            )
         with self._lock:
             if spec.id in self._machines:
                 return
@@ -96,7 +105,7 @@ class Machines:
     def _boot(self, machine: _Machine) -> None:
         try:
             with self._booting:
-                process = machine.boot(self.gateway.network.prefixlen, str(self.gateway.ip))
+                process = machine.boot(self.gateway.network.prefixlen, str(self.gateway.ip), self.bridge)
         except (OSError, subprocess.SubprocessError) as error:
             machine.ended = True
             print(f"machine {machine.spec.id} did not boot: {error} {getattr(error, 'stderr', '')}", file=sys.stderr)
@@ -114,7 +123,9 @@ class Machines:
                 self._consoles[machine_id] = machine.console()
         if machine:
             if machine.spec.public:
-                _run("nft", "delete", "element", "ip", BRIDGE, "public", f"{{ {machine.spec.public} }}", check=False)
+                _run(
+                    "nft", "delete", "element", "ip", self.bridge, "public", f"{{ {machine.spec.public} }}", check=False
+                )
             self._consoles[machine_id] = machine.destroy()
 
     def ids(self) -> list[str]:
@@ -169,18 +180,18 @@ class Machines:
     def _bridge_up(self) -> None:
         self._bridge_down()  # of a test that was killed
         # A fixed address: else it changes as machines join, and they keep a stale ARP entry for half a minute.
-        _run("ip", "link", "add", BRIDGE, "address", "02:00:0a:4d:00:01", "type", "bridge")
-        _run("ip", "addr", "add", str(self.gateway), "dev", BRIDGE)
-        _run("ip", "addr", "add", f"{METADATA_ADDRESS}/32", "dev", BRIDGE)
-        _run("ip", "link", "set", BRIDGE, "up")
+        _run("ip", "link", "add", self.bridge, "address", "02:00:0a:4d:00:01", "type", "bridge")
+        _run("ip", "addr", "add", str(self.gateway), "dev", self.bridge)
+        _run("ip", "addr", "add", f"{METADATA_ADDRESS}/32", "dev", self.bridge)
+        _run("ip", "link", "set", self.bridge, "up")
         # A Docker engine drops what is forwarded, and bridged frames count as such.
-        _run("iptables", "-I", "FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT", check=False)
-        _run("nft", "-f", "-", text=_PUBLIC_ADDRESSES)
+        _run("iptables", "-I", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("nft", "-f", "-", text=_PUBLIC_ADDRESSES.format(bridge=self.bridge))
 
     def _bridge_down(self) -> None:
-        _run("iptables", "-D", "FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT", check=False)
-        _run("ip", "link", "del", BRIDGE, check=False)
-        _run("nft", "delete", "table", "ip", BRIDGE, check=False)
+        _run("iptables", "-D", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("ip", "link", "del", self.bridge, check=False)
+        _run("nft", "delete", "table", "ip", self.bridge, check=False)
 
 
 class _Machine:
@@ -191,14 +202,14 @@ class _Machine:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def boot(self, prefix: int, gateway: str) -> subprocess.Popen[bytes]:
+    def boot(self, prefix: int, gateway: str, bridge: str) -> subprocess.Popen[bytes]:
         with self._lock:
             if self.ended:
                 raise OSError("it was ended before it booted")
             (self.directory / "mnt").mkdir(parents=True)
             (self.directory / "user-data").write_bytes(self.spec.user_data)
             (self.directory / "authorized_keys").write_text(self.spec.authorized_key)
-            self._plug_in(prefix, gateway)
+            self._plug_in(prefix, gateway, bridge)
             name = f"ip-{self.spec.address.replace('.', '-')}"
             python = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
             self._process = subprocess.Popen(
@@ -230,11 +241,11 @@ class _Machine:
         done = _run("nsenter", "-t", str(process.pid), "-m", "/bin/sh", "-c", script, check=False)
         return bool(done.returncode == 0)
 
-    def _plug_in(self, prefix: int, gateway: str) -> None:
+    def _plug_in(self, prefix: int, gateway: str, bridge: str) -> None:
         veth = f"cc{self.spec.id[-10:]}"
         _run("ip", "netns", "add", self.namespace)
         outside = (
-            f"link add {veth} type veth peer name eth0 netns {self.namespace}\nlink set {veth} master {BRIDGE} up\n"
+            f"link add {veth} type veth peer name eth0 netns {self.namespace}\nlink set {veth} master {bridge} up\n"
         )
         _run("ip", "-batch", "-", text=outside)
         inside = f"addr add {self.spec.address}/{prefix} dev eth0\nlink set lo up\nlink set eth0 up\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,8 @@ Facts = dict[str, str]
 class MetadataServer:
     """`facts_of(address)` gives the facts of the machine that asks, or None for a stranger."""
 
-    def __init__(self, address: str, facts_of: Callable[[str], Facts | None], port: int = 80) -> None:
+    def __init__(self, address: str, facts_of: Callable[[str], Facts | None], port: int = 80, device: str = "") -> None:
+        """`device`: only what comes in by that network device is heard, so that the address may be on several."""
         self.asked: list[tuple[str, str]] = []  # (address, path)
         tokens: set[str] = set()
         asked = self.asked
@@ -47,7 +49,11 @@ class MetadataServer:
             def log_message(self, *_: Any) -> None:
                 return
 
-        self._server = ThreadingHTTPServer((address, port), Handler)
+        self._server = ThreadingHTTPServer((address, port), Handler, bind_and_activate=False)
+        if device:
+            self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        self._server.server_bind()
+        self._server.server_activate()
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="metadata", daemon=True)
         self._thread.start()

@@ -58,7 +58,7 @@ def wait(call: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with credentials(), AwsCloud("10.77.0.0/16", public=True) as cloud, AwsMachines(cloud) as machines:
+    with credentials(), AwsCloud("10.78.0.0/16", public=True) as cloud, AwsMachines(cloud, "10.78.0.1/16") as machines:
         yield Lab(cloud, machines, tmp_path_factory.mktemp("lab"))
         assert cloud.world.violations == []
 
@@ -94,7 +94,7 @@ def test_a_volume_keeps_its_files_from_one_machine_to_the_next(lab: Lab) -> None
 def test_a_machine_is_reached_by_its_public_address_too_and_reaches_the_clouds_api(lab: Lab) -> None:
     made = lab.run(PrivateIpAddress=lab.subnet["CidrBlock"].replace("0/24", "77"))
     assert made["PrivateIpAddress"].endswith(".77")
-    with pytest.raises(ClientError, match="Address .* is in use"):
+    with pytest.raises(ClientError, match=r"Address .* is in use"):
         lab.run(PrivateIpAddress=made["PrivateIpAddress"])
     (row,) = lab.ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"]
     public = row["Instances"][0]["PublicIpAddress"]
