@@ -61,7 +61,7 @@ def locate(cluster: Cluster) -> Endpoint:
     again = f"`clusterctl up {cluster.spec_path or 'SPEC'}` starts it again"
     if not client.get("token"):
         raise Gone(f"cluster {cluster.name!r} has no way to its head yet: its `up` was interrupted; {again}")
-    if cluster.provider == "ssh":
+    if cluster.head_is_remote:
         from clusterctl.client.tunnels import tunnel_port
 
         return Endpoint("127.0.0.1", tunnel_port(cluster), client["token"])

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client import headprocess
 from clusterctl.client.api import Api
+from clusterctl.client.machines import runs_in_cloud
 from clusterctl.client.mounts import Mount, packed, upload
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry
+from clusterctl.core.errors import Refused
 
 if TYPE_CHECKING:
     from clusterctl.spec.document import Document
@@ -65,14 +67,16 @@ def _bring_up(
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
 ) -> Started:
-    cluster = registry.create(
-        source.name,
-        provider=source.spec.provider_name,
-        engine="ray" if source.spec.ray else "none",
-        spec_path=str(source.path.absolute()),
-    )
+    cluster = _registered(registry, source)
     if cluster.provider == "ssh":
         return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
+    if runs_in_cloud(source.spec.model_dump(mode="json")["provider"]):
+        return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm)
+    if cluster.head_is_remote:
+        raise Refused(
+            f"the head of cluster {cluster.name!r} runs on an instance, the spec wants it on this machine: "
+            f"`clusterctl down {cluster.name}` first"
+        )
     if headprocess.answers(cluster):
         with Api.of(cluster) as api:
             return Started(cluster, "running", _put_spec(api, cluster, source, mounts, confirm))
@@ -90,6 +94,15 @@ def _bring_up(
         with Api.of(cluster) as api:
             _put_spec(api, cluster, source, mounts, lambda _: None)
     return Started(cluster, "started", changed)
+
+
+def _registered(registry: Registry, source: SpecFile) -> Cluster:
+    return registry.create(
+        source.name,
+        provider=source.spec.provider_name,
+        engine="ray" if source.spec.ray else "none",
+        spec_path=str(source.path.absolute()),
+    )
 
 
 def _bring_up_remote(
@@ -114,6 +127,39 @@ def _bring_up_remote(
     with Api.of(cluster) as api:
         changed = _put_spec(api, cluster, source, mounts, confirm)
     return Started(cluster, "running" if was_running else "started", changed, remote.shortage(troubles))
+
+
+def _bring_up_in_cloud(
+    registry: Registry,
+    cluster: Cluster,
+    source: SpecFile,
+    mounts: list[Mount],
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+) -> Started:
+    """The same with a head on an instance of the cluster's cloud."""
+    from clusterctl.client.cloudhead import CloudHead
+    from clusterctl.client.takedown import is_half_down, take_down
+
+    if headprocess.supervisor_pid(cluster):
+        raise Refused(
+            f"the head of cluster {cluster.name!r} runs on this machine, the spec wants it on an instance: "
+            f"`clusterctl down {cluster.name}` first"
+        )
+    if is_half_down(cluster):
+        tell(f"an earlier `down` of cluster {cluster.name} was interrupted: it is finished first")
+        take_down(registry, cluster, tell)
+        cluster = _registered(registry, source)
+    head = CloudHead(registry, cluster, source, tell)
+    was_running = head.is_in_place()
+    if not was_running:
+        head.bring_up()
+    if head.new_head and not mounts:
+        write_private(cluster.spec_file, source.text)
+        return Started(cluster, "started", True)
+    with Api.of(cluster) as api:
+        changed = _put_spec(api, cluster, source, mounts, confirm)
+    return Started(cluster, "running" if was_running else "started", changed)
 
 
 def _put_spec(

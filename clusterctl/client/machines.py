@@ -1,4 +1,4 @@
-"""The machines of an ssh cluster as the last `up` found them in its spec: `inventory.json` in the cluster's directory.
+"""The machines of a cluster that are reached by SSH, as the last `up` found them: `inventory.json` in the cluster's directory.
 
 Logins and names only, no secret: `down` and the tunnel need them when the spec's file is changed or gone.
 """
@@ -56,7 +56,21 @@ def open_hosts(directory: Path, tell: Callable[[str], None], machines: Iterable[
         cluster["name"],
         cluster["uid"],
         kept_machines(directory) if machines is None else machines,
-        directory.parent.parent,
+        known_hosts(directory),
         tell,
         **kept.get("options", {}),
     )
+
+
+def known_hosts(directory: Path) -> Path:
+    """Where host keys are remembered, for OpenSSH too: those of instances, which come and go with the cluster, beside it."""
+    provider = read_json(directory / "cluster.json").get("provider")
+    return (directory.parent.parent if provider == "ssh" else directory) / "known_hosts"
+
+
+def runs_in_cloud(provider: Any) -> bool:
+    """Whether the head is to run on an instance. `provider` as a spec has it, as plain data."""
+    if isinstance(provider, str):
+        return provider == "aws"
+    settings = (provider or {}).get("aws")
+    return settings is not None and not settings.get("head_address")

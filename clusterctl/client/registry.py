@@ -54,6 +54,11 @@ class Cluster:
     def client_file(self) -> Path:
         return self.directory / "client.json"
 
+    @property
+    def head_is_remote(self) -> bool:
+        """Whether the head runs on a machine that is reached by SSH, through a tunnel."""
+        return self.provider == "ssh" or (self.directory / "inventory.json").exists()
+
     def read_client(self) -> dict[str, Any]:
         """How to reach the head, as `up` left it: {"url", "token"}; {} before the first `up` came so far."""
         return read_json(self.client_file)

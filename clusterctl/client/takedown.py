@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.client import headprocess
+from clusterctl.client import headprocess, tunnels
 from clusterctl.client.api import Api, with_patience
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound
@@ -20,6 +20,7 @@ from clusterctl.core.errors import ClusterctlError, NotFound
 if TYPE_CHECKING:
     from clusterctl.provision.journal import Journal
 
+HALF_DOWN = "half-down"
 PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
 
 
@@ -31,11 +32,20 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None])
         take_down_remote(cluster, tell)
         registry.forget(cluster)
         return
+    if cluster.head_is_remote:
+        (cluster.directory / HALF_DOWN).touch(mode=0o600)
     if headprocess.answers(cluster):
         _ask_head(cluster, tell)
     headprocess.stop(cluster)
     end_leftovers(cluster, tell)
+    if cluster.head_is_remote:
+        tunnels.stop(cluster)
     registry.forget(cluster)
+
+
+def is_half_down(cluster: Cluster) -> bool:
+    """Whether a `down` was begun that did not come to its end: its head may have ended for good."""
+    return (cluster.directory / HALF_DOWN).exists()
 
 
 def _ask_head(cluster: Cluster, tell: Callable[[str], None]) -> None:
@@ -57,7 +67,7 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
     from clusterctl.provision.provisioner import Provisioner
 
     providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), config["spec"])
-    with _journal(cluster, tell) as journal:
+    with open_journal(cluster, tell) as journal:
         journal.acquire(f"clusterctl down (process {os.getpid()})")
         provisioner = Provisioner(
             journal, providers, _no_bootstrap, cluster=cluster.name, uid=cluster.uid, clock=time.time
@@ -93,7 +103,7 @@ def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, An
 
 
 @contextmanager
-def _journal(cluster: Cluster, tell: Callable[[str], None]) -> Iterator[Journal]:
+def open_journal(cluster: Cluster, tell: Callable[[str], None]) -> Iterator[Journal]:
     """The cluster's journal; a damaged one is set aside, since the providers' lists say what there is to end."""
     from clusterctl.provision.journal import Journal, JournalDamaged, rebuild
 

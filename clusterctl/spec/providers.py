@@ -113,11 +113,22 @@ class AwsSettings(SpecModel):
     )
     head_address: str = Field(
         default="",
-        description="Address of this machine that nodes reach: the head runs here, in the VPC or connected to it.",
+        description="Address of this machine that nodes reach: then the head runs here, in the VPC or connected to it, and "
+        "not on an instance.",
         examples=["10.0.0.5"],
     )
     ssh_from: list[str] = Field(
-        default=[], description="Addresses that may reach port 22 of the nodes; `me` is this machine's. Default: none."
+        default=[],
+        description="Addresses that may reach port 22; `me` is this machine's. Default: `me` where the head is reached at a "
+        "public address, private networks where it is not, and none where it runs on a machine of yours.",
+    )
+    reach: Literal["public", "private", "ssm", "instance-connect"] = Field(
+        default="public",
+        description="How this machine gets to the head's instance: by its public address, by its private one (a VPN, or "
+        "`auth.jump`), or through AWS's Session Manager or EC2 Instance Connect, with the `aws` command.",
+    )
+    head_volume: Size = Field(
+        default=20 * 1024**3, description="Size of the head's own volume: its job queue, logs and uploaded files."
     )
     tags: dict[str, str] = Field(default={}, description="Tags for everything that is created, besides ours.")
     calls_per_second: Annotated[float, Field(gt=0)] = Field(

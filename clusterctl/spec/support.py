@@ -19,26 +19,17 @@ class Unsupported(SpecError):
 @dataclass(frozen=True)
 class Row:
     """`field` is a dotted path, `*` stands for every item of a list. A row applies where the value is not the default
-    and, if `provider` is given, under that provider. `lacks` says what would not happen. `unless` is a setting of
-    the provider that makes it work."""
+    and, if `provider` is given, under that provider. `lacks` says what would not happen."""
 
     field: str
     lacks: str
     fix: str
     provider: str = ""
-    unless: str = ""
 
 
 _OTHER_PROVIDER = "use provider local, or a later version"
 
 NOT_YET = (
-    Row(
-        "provider",
-        "the head cannot run on an instance",
-        "run clusterctl on a machine in the VPC, and write the address that nodes reach it at under `head_address`",
-        "aws",
-        unless="head_address",
-    ),
     Row("provider", "no machine can be had there", _OTHER_PROVIDER, "gcp"),
     Row("provider", "no machine can be had there", _OTHER_PROVIDER, "azure"),
     Row("pools.*.provider", "a cluster has one provider", "make one cluster for each provider"),
@@ -60,7 +51,7 @@ def unsupported(spec: ClusterSpec, located: Document | None = None) -> tuple[Fau
     faults = (
         _fault(row, path, spec, located)
         for row in NOT_YET
-        if row.provider in ("", spec.provider_name) and not (row.unless and spec.provider_settings.get(row.unless))
+        if row.provider in ("", spec.provider_name)
         for path in _set_paths(spec, row.field)
     )
     return tuple(sorted(faults))

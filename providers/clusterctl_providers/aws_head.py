@@ -10,9 +10,8 @@ from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_network import Network
-from clusterctl_providers.base import TAG_UID, HeadDisk, Whereabouts
+from clusterctl_providers.base import TAG_DISK, TAG_UID, HeadDisk, Whereabouts
 
-TAG_DISK = "clusterctl-disk"
 DEVICE = "/dev/sdh"  # what AttachVolume calls it; Nitro instances show it under the volume's id
 GIB = 1024**3
 _NOT_YET = ("IncorrectState", "IncorrectInstanceState", "VolumeInUse")

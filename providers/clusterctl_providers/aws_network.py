@@ -14,7 +14,7 @@ from typing import Any
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_errors import code_of
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
+from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID
 
 SUBNETS_LAST = 600.0  # seconds
 WHO_AM_I = "https://checkip.amazonaws.com"
@@ -216,11 +216,18 @@ class Network:
             return waiting
 
     def _volumes(self) -> list[str]:
-        """Data volumes that outlived their instance; those in use go with it."""
-        filters = [*self._mine(), {"Name": "status", "Values": ["available"]}]
+        """Data volumes that outlived their instance; those in use go with it, but for the head's, which is waited for."""
         what = f"looking for volumes of cluster {self._cluster}"
-        pages = self._calls.pages("ec2", "describe_volumes", what, Filters=filters)
-        return [volume["VolumeId"] for page in pages for volume in page["Volumes"]]
+        rows = [
+            r
+            for page in self._calls.pages("ec2", "describe_volumes", what, Filters=self._mine())
+            for r in page["Volumes"]
+        ]
+        return [
+            row["VolumeId"]
+            for row in rows
+            if row["State"] == "available" or TAG_DISK in {tag["Key"] for tag in row.get("Tags") or ()}
+        ]
 
     def _placement_groups(self) -> list[str]:
         what = f"looking for placement groups of cluster {self._cluster}"

@@ -1,8 +1,9 @@
-"""A cluster whose nodes are instances of the stand-in for AWS, each a real machine; its head daemon runs here."""
+"""Clusters whose nodes are instances of the stand-in for AWS, each a real machine; their head daemon runs here, or there."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.cloud.aws_cloud import REGION, AwsCloud
 from tests.cloud.aws_machines import AwsMachines
@@ -12,10 +13,16 @@ GATEWAY = "10.77.0.1"  # of the machines' network: this host, as they see it
 
 
 class AwsCluster(LocalCluster):
-    """`pools` is the YAML text below `pools:`."""
+    """`pools` is the YAML text below `pools:`, `where` says where the head runs."""
 
     def __init__(
-        self, directory: Path, cloud: AwsCloud, machines: AwsMachines, pools: str, more: str = "engine: none"
+        self,
+        directory: Path,
+        cloud: AwsCloud,
+        machines: AwsMachines,
+        pools: str,
+        more: str = "engine: none",
+        where: str = f"head_address: {GATEWAY}",
     ) -> None:
         self.cloud, self.machines = cloud, machines
         spec = f"""\
@@ -25,7 +32,7 @@ provider:
     region: {REGION}
     vpc: {cloud.vpc}
     endpoint_url: "{cloud.url}"
-    head_address: {GATEWAY}
+    {where}
     calls_per_second: 50
 head: {{instance: t3.large}}
 {more}
@@ -36,3 +43,25 @@ pools:
 
     def consoles(self) -> str:
         return "\n".join(f"--- {i}\n{self.machines.machines.console(i)}" for i in self.machines.machines.ids())
+
+
+class CloudHeadCluster(AwsCluster):
+    """Its head runs on an instance."""
+
+    def __init__(
+        self, directory: Path, cloud: AwsCloud, machines: AwsMachines, pools: str, where: str = "", more: str = ""
+    ) -> None:
+        reached = f'{where or "reach: public"}\n    ssh_from: ["{GATEWAY}"]'
+        super().__init__(directory, cloud, machines, pools, more or "engine: none", reached)
+
+    @property
+    def home_of_it(self) -> Path:
+        """The cluster's directory on this machine."""
+        return self.home / "clusters" / self.name
+
+    def heads(self) -> list[Any]:
+        """The instances that are to be its head, those that cost money."""
+        return [i for i in self.cloud.instances() if i.instance_type == "t3.large"]
+
+    def head_log(self, size: int = 3000) -> str:
+        return self.consoles()[-size:]

@@ -37,6 +37,7 @@ class Login:
     key: str = ""
     jump: str = ""
     host_key: str = ""
+    command: str = ""  # a program whose stdin and stdout lead to the SSH server, instead of a connection
 
 
 @dataclass(frozen=True)

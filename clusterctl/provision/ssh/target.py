@@ -51,7 +51,7 @@ class Config:
         paths = [Path(key).expanduser() for key in (*keys, *own)]
         jumps = login.jump or found.get("proxyjump") or ""
         hops = [parse_login(hop.strip()) for hop in jumps.split(",")] if jumps and jumps.lower() != "none" else []
-        command = "" if hops else str(found.get("proxycommand") or "")
+        command = login.command or ("" if hops else str(found.get("proxycommand") or ""))
         return Target(
             given=login.host,
             host=str(found.get("hostname") or login.host),

@@ -39,6 +39,7 @@ from clusterctl_runtime.head.dispatch import Dispatcher
 from clusterctl_runtime.head.draining import Draining
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
 from clusterctl_runtime.head.jobs import JobBook
 from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.head.listening import listen
@@ -71,6 +72,8 @@ class Head:
         self.store = Store(directory / "store.db")
         self.journal = Journal(directory / "nodes.db")
         self.journal.acquire(f"head process {os.getpid()}")
+        self.handover = Handover.load(directory)
+        self._own_instance = self.handover.take_over(self.journal, steady_time()) if self.handover else ""
         self.events = EventLog(self.store)
         self.book = JobBook(self.store)
         self.ledger = Ledger()
@@ -190,7 +193,9 @@ class Head:
 
     def _make_provider(self, name: str) -> Provider:
         spec = self.config.spec
-        settings = spec.provider_settings if name == spec.provider_name else {}
+        settings = dict(spec.provider_settings) if name == spec.provider_name else {}
+        if self.handover:
+            settings = {key: value for key, value in settings.items() if key not in NOT_HERE}
         context = ProviderContext(
             cluster=self.config.name,
             uid=self.config.uid,
@@ -204,9 +209,10 @@ class Head:
             auth=spec.auth.model_dump(),
         )
         try:
-            return make_provider(name, context)
+            provider = make_provider(name, context)
         except ProviderUnavailable as error:
             raise UsageError(str(error)) from error
+        return OwnMachine(provider, self._own_instance) if self.handover else provider
 
     def _pool_requests(self) -> list[PoolRequest]:
         requests = pool_requests(self.config.spec).items()
@@ -226,6 +232,8 @@ class Head:
 
     def _agent_endpoint(self) -> tuple[str, list[str]]:
         """(address to listen on, hosts that agents dial in turn): as the client wrote, else as the provider says."""
+        if self.handover:
+            return "0.0.0.0", [self.handover.address]  # noqa: S104  the cluster's security group lets in its nodes alone
         raw, own = self.config.raw, next(iter(self.provisioner.providers.values()))
         here, dialled = own.agent_endpoint() if isinstance(own, HasAgentEndpoint) else (LOOPBACK, LOOPBACK)
         return str(raw.get("agent_listen", here)), list(raw.get("agent_hosts") or [raw.get("agent_host", dialled)])
@@ -334,6 +342,9 @@ class Head:
         self.dispatcher.paused = True
         self.events.add("cluster", self.config.name, "down", "the cluster is being taken down")
         await self.autoscaler.stop()
+        for provider in self.provisioner.providers.values():
+            if isinstance(provider, OwnMachine):
+                provider.leaving = True
         await asyncio.to_thread(self.provisioner.down)
         for node_id in [books.node_id for books in self.ledger]:
             self.ledger.close(node_id)

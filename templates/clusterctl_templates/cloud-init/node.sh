@@ -5,7 +5,7 @@
 for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3 /opt/clusterctl/bin/python3; do
   if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
     exec "$python" - "$0" <<'CLUSTERCTL_PYTHON'
-import hashlib, http.client, json, os, shutil, socket, ssl, subprocess, sys, time, urllib.request
+import glob, hashlib, http.client, json, os, shutil, socket, ssl, subprocess, sys, time, urllib.request
 
 STATE = "/var/lib/clusterctl"
 METADATA = "http://169.254.169.254/latest"
@@ -105,6 +105,17 @@ def start(agent, bootstrap):
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=STATE)
 
 
+def take_host_key(text):
+    """The head's machine: the SSH host key that the client expects. It serves for one login, then the client has it replaced."""
+    path = "/etc/ssh/ssh_host_ed25519_key"
+    for old in glob.glob("/etc/ssh/ssh_host_*_key*"):
+        os.unlink(old)
+    write(path, text.encode(), 0o600)
+    write(path + ".pub", subprocess.run(["ssh-keygen", "-y", "-f", path], check=True, stdout=subprocess.PIPE).stdout, 0o644)
+    for unit in ("ssh.service", "sshd.service"):  # Debian's name, and the others'
+        subprocess.run(["systemctl", "try-reload-or-restart", unit], stderr=subprocess.DEVNULL)
+
+
 def power_off(reason):
     say(reason + "; turning this machine off")
     for command in (["systemctl", "poweroff"], ["shutdown", "-h", "now"], ["poweroff"]):
@@ -120,7 +131,12 @@ def main():
     document = read_document(sys.argv[1])
     boot = document["boot"]
     until = time.monotonic() + float(boot.get("orphan_timeout", 900))
+    head = boot.pop("head", None)
+    if head:
+        take_host_key(head["host_key"])
     try:
+        if head:  # it dials itself, and tells the others by which address they reach it
+            boot["address"] = metadata("local-ipv4")
         node_id, generation, secret = who_am_i(document["nodes"], until)
         boot.update(node_id=node_id, generation=generation, join_token=secret)
         write(STATE + "/agent.pyz", fetch(boot, until), 0o755)

@@ -1,0 +1,100 @@
+"""What the client tells a head that runs on an instance of its own cluster: which instance that is, where nodes reach it, and
+what was launched before it ran.
+
+`handover.json` is written anew by every `up`, beside the state that may be that of an earlier head on another machine. So it
+is compared with the journal at each start, and only what differs is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, PoolRequest, Provider
+
+from clusterctl.core.errors import BadRequest, UsageError
+from clusterctl.core.model import Observed, Offer
+from clusterctl.provision.journal import Journal
+
+log = logging.getLogger(__name__)
+
+FILE = "handover.json"
+NOT_HERE = frozenset({"profile", "ssh_from"})  # settings that speak of the client's machine
+
+
+@dataclass(frozen=True)
+class Handover:
+    """`own` is the head's node, `address` that of its machine, `records` of the journal that the client kept so far."""
+
+    own: str
+    address: str
+    records: Sequence[tuple[str, int]]
+
+    @classmethod
+    def load(cls, directory: Path) -> Handover | None:
+        """None where the head does not run on an instance."""
+        try:
+            document = json.loads((directory / FILE).read_text())
+            return cls(document["own"], document["address"], [(text, int(sum_)) for text, sum_ in document["records"]])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{directory / FILE} cannot be read ({error}): run `clusterctl up SPEC`") from error
+
+    def take_over(self, journal: Journal, now: float) -> str:
+        """Makes the journal agree: the nodes launched for this head are in it, and heads before it are not. Returns the id of
+        the instance that this runs on."""
+        with journal.together():
+            for text, checksum in self.records:
+                journal.take_over(text, checksum, now)
+            for node in journal.nodes().values():
+                if node.role == "head" and node.id != self.own:
+                    log.info("%s (%s) was the head before %s", node.id, node.instance_id, self.own)
+                    journal.bury(node.id, now, f"its instance is gone, {self.own} took its place", "head_replaced")
+        node = journal.get(self.own)
+        return node.instance_id if node else ""
+
+
+class OwnMachine:
+    """A provider, for a head that runs on one of its instances: that instance it never ends. When the cluster is taken down
+    (`leaving`) the head ends all others; its own, and what the cluster has besides instances, is ended by the client."""
+
+    def __init__(self, provider: Provider, instance_id: str) -> None:
+        self._provider, self._own = provider, instance_id
+        self.name, self.scopes = provider.name, provider.scopes
+        self.settle_seconds = float(getattr(provider, "settle_seconds", 0.0))
+        self.leaving = False
+
+    def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        return self._provider.create(requests)
+
+    def list(self) -> list[Observed]:
+        scopes = self._provider.list()
+        if not self.leaving:
+            return scopes
+        return [
+            Observed(s.scope, tuple(i for i in s.instances if i.id != self._own), s.complete, s.at, s.error)
+            for s in scopes
+        ]
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        others = [i for i in instance_ids if i != self._own]
+        if others:
+            self._provider.terminate(others)
+        if len(others) < len(instance_ids) and not self.leaving:
+            raise BadRequest(
+                f"{self._own} is the machine that the head itself runs on: end it with the cloud's own tools, then "
+                "`clusterctl up` puts another in its place with the queue as it is"
+            )
+
+    def offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._provider.offers(pool)
+
+    def console_log(self, instance_id: str) -> str:
+        return self._provider.console_log(instance_id) if isinstance(self._provider, HasConsole) else ""
+
+    def close(self) -> None:
+        self._provider.close()
