@@ -24,6 +24,7 @@ POOL_FIELDS: dict[str, Way] = {
     "idle_timeout": "in-place",
     "orphan_timeout": "in-place",
     "limits": "in-place",
+    "reservation": "in-place",
     "market": "in-place",  # holds for nodes to come; those that run stay
     "zones": "in-place",
     "one_zone": "in-place",

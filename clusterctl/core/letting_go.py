@@ -7,7 +7,7 @@ The exceptions need no drain: a spot node at its deadline, and a node that never
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clusterctl.core.model import (
     PENDING_STATES,
@@ -22,7 +22,9 @@ from clusterctl.core.model import (
     Terminate,
     Undrain,
 )
+from clusterctl.core.offers import LEAVES_BEFORE
 
+CAPACITY_BLOCK = "capacity-block"  # the market of nodes that the provider takes away on a day known beforehand
 REVOCABLE = frozenset({"idle", "consolidation"})  # codes of drains that demand may call back
 _NEVER_UP = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING})
 
@@ -61,7 +63,8 @@ def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], now: floa
         if node.state in (NodeState.TERMINATING, NodeState.FAILED) or not complete.get(node.id, False):
             continue
         if view.preempt_at is not None and view.preempt_at <= now:
-            reason = Reason("spot_deadline", "the provider takes this spot node away now")
+            what = "node" if _by_calendar(view) else "spot node"
+            reason = Reason("spot_deadline", f"the provider takes this {what} away now")
             leaving.actions.append(Terminate(node.id, node.instance_id, reason))
         elif node.state is NodeState.DRAINING and view.drain == "acked" and not view.work:
             reason = Reason(node.code or "drained", node.reason or "it is drained and empty")
@@ -77,8 +80,41 @@ def plan_notices(views: Sequence[NodeView], now: float) -> Leaving:
             continue
         leaving.wake.append(view.preempt_at)
         if not draining(view) and view.node.state in (NodeState.JOINING, NodeState.READY):
-            text = f"the provider takes this spot node away in {view.preempt_at - now:.0f} s"
-            leaving.actions.append(Drain(view.node.id, Reason("spot_notice", text), view.preempt_at))
+            left = f"in {view.preempt_at - now:.0f} s"
+            reason = Reason("spot_notice", f"the provider takes this spot node away {left}")
+            if _by_calendar(view):
+                reason = Reason("capacity_ends", f"its capacity block ends {left}")
+            leaving.actions.append(Drain(view.node.id, reason, view.preempt_at))
+    return leaving
+
+
+def _by_calendar(view: NodeView) -> bool:
+    return view.preempt_at is not None and view.preempt_at == view.node.offer.ends
+
+
+def with_endings(state: State, now: float) -> State:
+    """Nodes of a capacity block that is about to end, as if the provider had given notice."""
+    return replace(state, nodes=tuple(_with_ending(view, now) for view in state.nodes))
+
+
+def _with_ending(view: NodeView, now: float) -> NodeView:
+    offer = view.node.offer
+    if offer.market != CAPACITY_BLOCK or not offer.ends or offer.ends - LEAVES_BEFORE > now:
+        return view
+    return replace(view, preempt_at=offer.ends if view.preempt_at is None else min(view.preempt_at, offer.ends))
+
+
+def plan_endings(views: Sequence[NodeView], now: float) -> Leaving:
+    """Drains nodes whose reservation ends: they would cost from then on. What runs on them may end in peace."""
+    leaving = Leaving()
+    for view in views:
+        ends = view.node.offer.ends
+        if not ends:
+            continue
+        leaving.wake += [ends - LEAVES_BEFORE, ends]
+        ripe = view.preempt_at is None and ends - LEAVES_BEFORE <= now and not draining(view)
+        if ripe and view.node.state in (NodeState.JOINING, NodeState.READY):
+            leaving.actions.append(Drain(view.node.id, Reason("capacity_ends", "its reserved capacity ends")))
     return leaving
 
 

@@ -29,12 +29,14 @@ class Offer:
     """One way to get a node of `pool`. `price` is $/h; `price_source` and `price_date` (ISO) say where it is from.
 
     `rank` is the pool's order of preference among markets (0 = tried first); plan compares (rank, price).
-    `resources` and `labels` are what a node of this offer will have.
+    `resources` and `labels` are what a node of this offer will have. `ends` is when reserved capacity ends (0 = never): of
+    a capacity block the provider takes the nodes away then, other reservations cost from then on. `closed` says why it
+    is not to be had at this moment, "" = it is.
     """
 
     pool: str
     instance_type: str
-    market: str  # "spot" | "on-demand"
+    market: str  # "spot" | "on-demand" | "reserved" | "capacity-block"
     zone: str
     price: float
     resources: Resources
@@ -45,6 +47,8 @@ class Offer:
     price_source: str = ""
     price_date: str = ""
     boot_seconds: float = 60.0  # expected time from the call to ready, for estimates only
+    ends: float = 0.0
+    closed: str = ""
 
     @property
     def key(self) -> str:

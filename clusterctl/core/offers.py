@@ -10,6 +10,7 @@ from clusterctl.core.model import Block, Offer, PassedOver, Pool, Reason, Shape
 from clusterctl.core.rooms import Room, Scale
 from clusterctl.core.selectors import Kind, kind_of_offer
 
+LEAVES_BEFORE = 600.0  # seconds before its capacity ends that a node takes no new work
 HIGHEST_PRICE = 1000.0  # $/h; a node above it is taken for a mistake in the price list
 
 
@@ -38,6 +39,10 @@ def refusal(offer: Offer, pools: dict[str, Pool], blocks: Sequence[Block], now: 
         return Reason("unknown_pool", f"no pool is named {offer.pool}")
     if not math.isfinite(offer.price) or offer.price < 0 or offer.price > HIGHEST_PRICE:
         return Reason("absurd_price", f"its price of {offer.price:g} $/h cannot be right", "run `clusterctl offers`")
+    if offer.closed:
+        return Reason("closed", offer.closed, "wait, or let the pool have other machines, too")
+    if offer.ends and offer.ends - LEAVES_BEFORE <= now + offer.boot_seconds:
+        return Reason("capacity_ends", "its reserved capacity ends too soon", "reserve for longer")
     for block in blocks:
         if block.until > now and _covers(block.offer_key, offer.key):
             return Reason(block.code, block.reason, f"it is tried again in {block.until - now:.0f} s")

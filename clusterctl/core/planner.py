@@ -18,12 +18,14 @@ from clusterctl.core.letting_go import (
     Leaving,
     Surplus,
     draining,
+    plan_endings,
     plan_ends,
     plan_idle,
     plan_notices,
     plan_over_max,
     plan_returns,
     plan_spec_changes,
+    with_endings,
 )
 from clusterctl.core.lifecycle import deadline, next_state
 from clusterctl.core.model import (
@@ -58,6 +60,7 @@ def plan(
 ) -> Plan:
     """The whole decision for one moment. `now` is on the clock of all times in `state` and `observed`, and `demand` in the
     order of the queue: starving requests keep nodes in that order."""
+    state = with_endings(state, now)
     scene = _look(policy, observed, state, now)
     _let_go_whatever_is_wanted(scene)
     away = set[str]().union(*(part.ids for part in scene.leaving))
@@ -128,6 +131,7 @@ def _let_go_whatever_is_wanted(scene: _Scene) -> None:
     complete, now = scene.found.complete, scene.now
     scene.let_go(plan_ends(scene.untouched(), complete, now))
     scene.let_go(plan_notices(scene.untouched(), now))
+    scene.let_go(plan_endings(scene.untouched(), now))
     scene.surplus = Surplus.of(scene.state, scene.rest, set[str]().union(*(part.ids for part in scene.leaving)))
     scene.let_go(plan_over_max(scene.untouched(), scene.surplus, complete))
     going = [view for view in scene.live if draining(view) and view.node.code in _VOLUNTARY]

@@ -37,13 +37,13 @@ RAY_EXTRAS = (
 
 # keys of a pool or head that mean nothing to a provider
 _FOREIGN_KEYS = {
-    "local": ("instances", "instance", "zones", "zone", "image", "disk", "hosts", "host", "market"),
-    "docker": ("instances", "instance", "zones", "zone", "disk", "hosts", "host", "market"),
-    "ssh": ("instances", "instance", "zones", "zone", "image", "disk", "market"),
+    "local": ("instances", "instance", "zones", "zone", "image", "disk", "hosts", "host", "market", "reservation"),
+    "docker": ("instances", "instance", "zones", "zone", "disk", "hosts", "host", "market", "reservation"),
+    "ssh": ("instances", "instance", "zones", "zone", "image", "disk", "market", "reservation"),
     "aws": ("hosts", "host"),
-    "gcp": ("hosts", "host"),
-    "azure": ("hosts", "host"),
-    "fake": ("hosts", "host"),
+    "gcp": ("hosts", "host", "reservation"),
+    "azure": ("hosts", "host", "reservation"),
+    "fake": ("hosts", "host", "reservation"),
 }
 
 

@@ -18,6 +18,7 @@ POOL_EFFECTS: dict[str, Effect] = {
     "instances": "in-place",  # rules what is bought from now on
     "gpu": "replace",
     "resources": "replace",
+    "reservation": "in-place",
     "market": "in-place",
     "zones": "in-place",
     "image": "replace",

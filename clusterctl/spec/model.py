@@ -39,6 +39,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DUR
 # numbers and booleans without quotes are taken as they are written, where text is wanted
 Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+ReservationId = Annotated[str, Field(pattern=r"^(cr-[0-9a-f]{8,17})?$")]
 Amounts = Annotated[dict[str, float], BeforeValidator(read_amounts), WithJsonSchema(_AMOUNTS_SCHEMA)]
 Env = Annotated[dict[str, Text], BeforeValidator(read_env)]
 Labels = Annotated[dict[str, Text], BeforeValidator(read_labels)]
@@ -103,6 +104,12 @@ class Pool(SpecModel):
         default=["on-demand"],
         description="Markets, in the order in which they are tried.",
         examples=[["spot", "on-demand"]],
+    )
+    reservation: ReservationId = Field(
+        default="",
+        description="Capacity reservation or capacity block of AWS: nodes come from it first, at no further cost, and "
+        "from the market only if `instances` or `gpu` is written.",
+        examples=["cr-0123456789abcdef0"],
     )
     zones: list[Text] = Field(
         default=[], description="Zones to use; default: all of the region.", examples=[["us-east-1a"]]

@@ -24,8 +24,9 @@ from clusterctl_providers.aws_images import Images
 from clusterctl_providers.aws_instances import Listing
 from clusterctl_providers.aws_launch import Launcher
 from clusterctl_providers.aws_network import Network
-from clusterctl_providers.aws_offers import Offers
+from clusterctl_providers.aws_offers import PRICES_LAST, Offers
 from clusterctl_providers.aws_quotas import Quotas
+from clusterctl_providers.aws_reservations import Reservations
 from clusterctl_providers.base import CreateRequest, CreateResult, HeadDisk, PoolRequest, ProviderContext, Whereabouts
 
 _ID = re.compile(r"i-(?:[0-9a-f]{17}|[0-9a-f]{8})")
@@ -45,11 +46,25 @@ class AwsProvider:
         self._head = HeadMachine(self._calls, self._network, context.uid)
         self._quotas = Quotas(self._calls)
         self._listing = Listing(self._calls, context.uid)
-        self._offers = Offers(self._calls, self._network)
+        reservations = Reservations(self._calls)
+        self._offers = Offers(self._calls, self._network, reservations)
         book = BatchBook(Path(context.state_dir) / "aws-launches")
         self._launcher = Launcher(
-            self._calls, settings, self._network, self.identity, Images(self._calls), self._quotas, self._listing, book
+            self._calls,
+            settings,
+            self._network,
+            self.identity,
+            Images(self._calls),
+            self._quotas,
+            self._listing,
+            book,
+            reservations,
         )
+
+    @property
+    def offers_last(self) -> float:
+        """Seconds; 0 where what is free of a reservation changes from one moment to the next."""
+        return 0.0 if self._offers.reserves else PRICES_LAST
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         return self._launcher.launch(requests)

@@ -26,6 +26,7 @@ _READS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ec2", "describe_key_pairs", {}),
     ("ec2", "describe_placement_groups", {}),
     ("ec2", "describe_volumes", {"MaxResults": 5}),
+    ("ec2", "describe_capacity_reservations", {"MaxResults": 5}),
     ("ssm", "get_parameter", {"Name": "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"}),
 )
 # what is asked with DryRun: AWS says whether it would be allowed, and does nothing

@@ -10,6 +10,7 @@ from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, Observed, labels_of, launch_token
 from clusterctl_providers.aws_batches import TAG_NODES, Batch, members_of_tag
 from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_reservations import market_of
 from clusterctl_providers.base import TAG_CLUSTER, TAG_GENERATION, TAG_NODE, TAG_TOKEN, TAG_UID
 
 PAGE = 1000
@@ -84,7 +85,7 @@ class Listing:
             address=str(row.get("PrivateIpAddress") or ""),
             zone=str((row.get("Placement") or {}).get("AvailabilityZone") or ""),
             instance_type=str(row.get("InstanceType") or ""),
-            market="spot" if row.get("InstanceLifecycle") == "spot" else "on-demand",
+            market=market_of(row),
             created=launched.timestamp() if launched else 0.0,
             token=token,
             detail=str(why.get("Message") or why.get("Code") or ""),

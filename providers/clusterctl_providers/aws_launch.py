@@ -26,6 +26,14 @@ from clusterctl_providers.aws_images import Images
 from clusterctl_providers.aws_instances import Listing
 from clusterctl_providers.aws_network import Network
 from clusterctl_providers.aws_quotas import Quotas, quota_of
+from clusterctl_providers.aws_reservations import (
+    CAPACITY_BLOCK,
+    MARKETS,
+    RESERVED,
+    Reservation,
+    Reservations,
+    reservation_parameters,
+)
 from clusterctl_providers.base import TAG_GENERATION, TAG_NODE, TAG_TOKEN, CreateRequest, CreateResult
 from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud_boot import user_data
@@ -49,10 +57,11 @@ class Launcher:
         quotas: Quotas,
         listing: Listing,
         book: BatchBook,
+        reservations: Reservations,
     ) -> None:
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
-        self._listing, self._book = listing, book
+        self._listing, self._book, self._reservations = listing, book, reservations
         self._types: dict[str, InstanceType] = {}
 
     def launch(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
@@ -79,6 +88,9 @@ class Launcher:
         if wall:
             return _all(requests, wall)
         try:
+            if offer.market in MARKETS and (beyond := self._beyond_reservation(requests)):
+                rest = [request for request in requests if request.token not in beyond]
+                return beyond | (self._first(rest, walls) if rest else {})
             self._check_quota(requests[0])
             batch = batch_of(requests)
             parameters = self._parameters(batch, requests)
@@ -159,9 +171,31 @@ class Launcher:
 
     # ------------------------------------------------------------ what a call says
 
-    def _check_quota(self, request: CreateRequest) -> None:
-        """Refuses what cannot be launched even alone, without a call."""
+    def _beyond_reservation(self, requests: Sequence[CreateRequest]) -> Results:
+        """Refuses what is not free of the reservation, without a call: the last ones, or all of a gang."""
+        found = self._reservation(requests[0], fresh=True)
+        free = 0 if found.closed(time.time()) else found.free
+        if len(requests) <= free:
+            return {}
+        text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted; the next offer is tried"
+        kept = 0 if requests[0].pool.spec.get("one_zone") else free
+        return _all(requests[kept:], NoCapacity(found.closed(time.time()) or text))
+
+    def _reservation(self, request: CreateRequest, *, fresh: bool = False) -> Reservation:
+        name = str(request.pool.spec.get("reservation") or "")
+        found = self._reservations.find(name, fresh=fresh) if name else None
         offer = request.offer
+        if found is None or (found.instance_type, found.zone) != (offer.instance_type, offer.zone):
+            raise NoCapacity(
+                f"pool {request.pool.name} has no reservation of {offer.instance_type} in {offer.zone} any more"
+            )
+        return found
+
+    def _check_quota(self, request: CreateRequest) -> None:
+        """Refuses what cannot be launched even alone, without a call. What is reserved is within the quotas."""
+        offer = request.offer
+        if offer.market in MARKETS:
+            return
         quota = quota_of(offer.instance_type, offer.market)
         limit = self._quotas.vcpus(quota)
         wanted = self._type(offer.instance_type).vcpus
@@ -201,6 +235,11 @@ class Launcher:
             "TagSpecifications": self._tags(batch, request),
             **self._place(request, machine, gang),
         }
+        if offer.market in MARKETS:
+            found = self._reservation(request)
+            parameters |= reservation_parameters(found)
+            if found.group:
+                parameters["Placement"] = {"GroupName": found.group}
         if offer.market == "spot":
             options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
             parameters["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
@@ -229,7 +268,7 @@ class Launcher:
         if request.pool.role == "head" and self._settings.get("head_machine"):
             return head_interface(self._settings["head_machine"], subnets[zone], groups)
         placed: dict[str, Any] = {}
-        if gang:
+        if gang and request.offer.market != CAPACITY_BLOCK:  # a block's machines sit close together as they are
             placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}
         cards = self._efa_cards(machine) if gang else 0
         if not cards:
@@ -301,4 +340,6 @@ def _names(batch: Batch) -> str:
 
 
 def _market(parameters: Mapping[str, Any]) -> str:
-    return "spot" if parameters.get("InstanceMarketOptions") else "on-demand"
+    options = parameters.get("InstanceMarketOptions") or {}
+    reserved = RESERVED if parameters.get("CapacityReservationSpecification") else "on-demand"
+    return str(options.get("MarketType") or reserved)

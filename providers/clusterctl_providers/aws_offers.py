@@ -14,10 +14,12 @@ from typing import Any
 
 from clusterctl.core.errors import AuthFailed, ProviderError
 from clusterctl.core.model import Offer
+from clusterctl.core.resources import Resources
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_network import Network
+from clusterctl_providers.aws_reservations import RESERVED, Reservations
 from clusterctl_providers.base import PoolRequest
-from clusterctl_providers.catalog import offers_for
+from clusterctl_providers.catalog import offer_without_price, offers_for
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,9 @@ SPOT_HISTORY = "AWS spot price history"
 
 
 class Offers:
-    def __init__(self, calls: Calls, network: Network) -> None:
-        self._calls, self._network = calls, network
+    def __init__(self, calls: Calls, network: Network, reservations: Reservations) -> None:
+        self._calls, self._network, self._reservations = calls, network, reservations
+        self.reserves = False  # whether a pool has a reservation: what is free of it changes from moment to moment
         self._demand: dict[str, tuple[float, tuple[float, str] | None]] = {}  # type -> (until, ($/h, date))
         self._spot: dict[str, tuple[float, dict[str, tuple[float, str]]]] = {}  # type -> (until, zone -> ($/h, date))
         self._sold: dict[str, frozenset[str]] = {}  # type -> zones
@@ -37,8 +40,38 @@ class Offers:
         self._lock = threading.RLock()
 
     def of(self, pool: PoolRequest) -> list[Offer]:
-        """Best first: the markets in the pool's order, then by price. Raises ProviderError when the zones are not to be
-        had; prices never raise."""
+        """Best first: what is reserved, then the markets in the pool's order, then by price. Raises ProviderError when
+        the zones are not to be had; prices and reservations never raise."""
+        if not pool.spec.get("reservation"):
+            return self._on_the_market(pool)
+        self.reserves = True
+        first = self._reserved(pool)
+        if not pool.spec.get("instances") and not pool.spec.get("gpu"):
+            return [first]
+        return [first, *(replace(offer, rank=offer.rank + 1) for offer in self._on_the_market(pool))]
+
+    def _reserved(self, pool: PoolRequest) -> Offer:
+        """Always one, so that what stands in its way can be told."""
+        name, spec = str(pool.spec["reservation"]), {**pool.spec, "name": pool.name}
+        region, trouble = self._calls.region, ""
+        try:
+            found = self._reservations.find(name)
+        except ProviderError as error:
+            found, trouble = self._reservations.last(name), str(error)
+        if found is None:
+            return Offer(pool.name, "unknown", RESERVED, region, 0.0, Resources(), region=region, closed=trouble)
+        offer = offer_without_price("aws", region, found.zone, found.instance_type, spec)
+        if offer is None:
+            trouble = f"{found.instance_type} of {name} is not known here, or has less than the pool's resources"
+            offer = Offer(pool.name, found.instance_type, found.market, found.zone, 0.0, Resources(), region=region)
+        trouble = trouble or found.closed(time.time())
+        if found.zone not in self._network.subnets():
+            trouble = trouble or f"{name} is in {found.zone}, where this cluster has no subnet"
+        return replace(
+            offer, market=found.market, ends=found.nodes_until, closed=trouble, price_source=f"reserved as {name}"
+        )
+
+    def _on_the_market(self, pool: PoolRequest) -> list[Offer]:
         spec, wanted = _wanted(pool)
         zones = [zone for zone in self._network.subnets() if not wanted or zone in wanted]
         if not zones:
@@ -57,7 +90,8 @@ class Offers:
         return sorted(priced, key=lambda o: (o.rank, o.price, o.key))
 
     def shipped(self, pool: PoolRequest) -> list[Offer]:
-        """By the catalogue alone; without `zones` in the pool an offer's zone is the region."""
+        """By the catalogue alone, which knows nothing of reservations; without `zones` in the pool an offer's zone is the
+        region."""
         spec, zones = _wanted(pool)
         return offers_for("aws", self._calls.region, zones, spec)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,17 @@ class Stage:
 
     def want(self, jobs: int, **market: Any) -> list[Outcome]:
         """One turn of the head's loop for `jobs` jobs of one CPU: observe, plan, apply."""
+        return self.provisioner.apply(self.planned(jobs, **market))
+
+    def planned(self, jobs: int, *, at: float | None = None, ready: bool = False, **market: Any) -> Plan:
+        """What the head would do at that time, as if all nodes were ready."""
         observed = self.provisioner.observe()
         shape = Shape(Resources.of(CPU=1), pool="cpu")
         demand = (Demand("jobs", "job", ((shape, 1),), count=jobs, since=0.0),) if jobs else ()
-        nodes = tuple(_view(node) for node in self.journal.nodes().values())
+        known = self.journal.nodes().values()
+        nodes = tuple(_view(node) for node in known)
+        if ready:
+            nodes = tuple(replace(v, node=replace(v.node, state=NodeState.READY), heartbeat=at) for v in nodes)
         state = State(
             cluster="demo",
             uid=self.uid,
@@ -98,8 +106,7 @@ class Stage:
             failures=(),
             next_number=self.journal.next_numbers(),
         )
-        answer = plan(Policy(**market), observed, state, demand, self.provisioner.offers(), self.now)
-        return self.provisioner.apply(answer)
+        return plan(Policy(**market), observed, state, demand, self.provisioner.offers(), at or self.now)
 
     def launch(self, *offers: Offer) -> list[Outcome]:
         start = len(self.journal.nodes()) + 1

@@ -46,6 +46,7 @@ def live(stage: Stage, provider: AwsProvider) -> None:
     """What a head does: offers, launches of every kind, lists and ends."""
     made = provider.create([stage.request("cpu-1"), stage.request("gang-1", wanted=stage.pools[1])])
     assert all(isinstance(result, Instance) for result in made), made
+    assert provider.offers(pool(reservation="cr-0123456789abcdef0"))
     ids = [result.id for result in made if isinstance(result, Instance)]
     provider.console_log(ids[0])
     assert provider.list()[0].complete

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
@@ -86,8 +86,12 @@ def offers(draw: st.DrawFn, names: list[str]) -> tuple[Offer, ...]:
                 market, rank = draw(st.sampled_from([("spot", 0), ("on-demand", 1)]))
                 price = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.5, float("nan"), -1.0]))
                 gpu_type = "L4" if "GPU" in bag else ""
-                found.append(Offer(name, f"t{number}", market, zone, price, bag, (), gpu_type, rank=rank))
+                reserved = {"ends": draw(_ENDS), "closed": draw(st.sampled_from(["", "", "it begins tomorrow"]))}
+                found.append(Offer(name, f"t{number}", market, zone, price, bag, (), gpu_type, rank=rank, **reserved))
     return tuple(found)
+
+
+_ENDS = st.sampled_from([0.0, 0.0, 0.0, NOW + 300.0, NOW + 7200.0])
 
 
 def _legal_offer(bag: Resources, name: str, zone: str, price: float) -> Offer:
@@ -99,6 +103,7 @@ def node_views(draw: st.DrawFn, names: list[str], number: int) -> NodeView:
     name = draw(st.sampled_from([*names, "removed"]))
     bag = draw(resources(8))
     made = _legal_offer(bag, name, draw(st.sampled_from(ZONES)), draw(st.sampled_from([0.1, 1.0])))
+    made = replace(made, ends=draw(_ENDS), market=draw(st.sampled_from([made.market, "capacity-block"])))
     life = draw(st.sampled_from(list(NodeState)))
     since = NOW - draw(st.sampled_from([0.0, 5.0, 100.0, 5000.0]))
     node_id = f"{name}-{number}"

@@ -17,6 +17,7 @@ from typing import Any
 from clusterctl.core.model import Offer
 from clusterctl_providers.catalog.choice import SPOT_ESTIMATE, SPOT_ESTIMATE_SOURCE, Choice, LeftOut
 from clusterctl_providers.catalog.choice import choose as _choose
+from clusterctl_providers.catalog.choice import offer_without_price as _offer_without_price
 from clusterctl_providers.catalog.facts import InstanceType, Price
 from clusterctl_providers.catalog.store import Catalog, Fetch, Refresh, load, refresh
 
@@ -33,6 +34,7 @@ __all__ = [
     "choose",
     "instance_types",
     "load",
+    "offer_without_price",
     "offers_for",
     "prices",
     "refresh",
@@ -57,3 +59,8 @@ def choose(provider: str, region: str, zones: Sequence[str], pool_spec: Mapping[
 def offers_for(provider: str, region: str, zones: Sequence[str], pool_spec: Mapping[str, Any]) -> list[Offer]:
     """The pool's offers, best first: the markets in the pool's order, then by price."""
     return list(choose(provider, region, zones, pool_spec).offers)
+
+
+def offer_without_price(provider: str, region: str, zone: str, name: str, pool_spec: Mapping[str, Any]) -> Offer | None:
+    """An offer of capacity that was paid for before; None for a type that is not known or does not fit the pool."""
+    return _offer_without_price(load(), provider, region, zone, name, pool_spec)

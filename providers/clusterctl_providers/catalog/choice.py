@@ -76,6 +76,23 @@ def choose(catalog: Catalog, provider: str, region: str, zones: Sequence[str], p
     return Choice(tuple(offers), tuple(sorted(left_out, key=lambda entry: (entry.code, entry.instance_type))))
 
 
+def offer_without_price(
+    catalog: Catalog, provider: str, region: str, zone: str, name: str, pool: Mapping[str, Any]
+) -> Offer | None:
+    """An offer of one type whose price plays no part, as it was paid for before; None for a type that is not known, or
+    has less than the pool's resources."""
+    machine = catalog.instances.get((provider, name))
+    if machine is None:
+        return None
+    try:
+        resources = _resources_of(machine, {**pool, "instances": [name]})
+    except ValueError:
+        return None
+    free = Price(provider, region, name, 0.0, None, "", "")
+    (offer,) = _offers_of(machine, free, resources, region, [zone], {**pool, "market": ["on-demand"]})
+    return offer
+
+
 def same_gpu(machine: InstanceType, name: str) -> bool:
     """Whether the type's device is `name`: any case, with or without memory ("A100", "a100-80gb"); "" = any GPU."""
     if not name:
