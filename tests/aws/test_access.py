@@ -1,0 +1,65 @@
+"""The policies at work: IAM asks them for each call, resource and tag, and they are enough, for one's own cluster only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusterctl_providers.aws_policies import render_policy
+
+from clusterctl.core.errors import AuthFailed
+from clusterctl.core.model import Instance
+from tests.aws.stage import BOTH, Stage, pool
+from tests.aws.test_permissions import FACTS, key_of, live
+from tests.cloud.aws_cloud import AwsCloud
+
+
+@pytest.fixture
+def stage(cloud: AwsCloud, tmp_path: Path) -> Iterator[Stage]:
+    place = Stage(tmp_path, cloud, [pool(market=BOTH), pool("gang", instances=["g6.8xlarge"], one_zone=True)])
+    yield place
+    place.close()
+
+
+def become(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str, uid: str) -> None:
+    """From now on all calls are those of a user with that policy."""
+    policy = render_policy(name, uid=uid, **FACTS)
+    for variable, value in stage.cloud.add_user(name, policy).items():
+        monkeypatch.setenv(variable, value)
+
+
+def test_the_clients_policy_is_enough_for_a_clusters_life(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(stage, monkeypatch, "client", stage.uid)
+    provider = stage.open(key_of(tmp_path), ssh_from=["192.0.2.7"], worker_profile="auto")
+    provider.identity.head_profile()
+    live(stage, provider)
+    assert provider.sweep() == [] and stage.cloud.leftovers() == []
+
+
+def test_the_heads_policy_is_enough_for_a_head(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = stage.open(key_of(tmp_path), worker_profile="auto")
+    client.create([stage.request("cpu-9")])
+    client.identity.worker_profile()
+    become(stage, monkeypatch, "head", stage.uid)
+    head = stage.open(key_of(tmp_path), worker_profile="auto")
+    head.terminate([instance.id for instance in head.list()[0].instances])
+    live(stage, head)
+
+
+@pytest.mark.parametrize("name", ["client", "head"])
+def test_with_the_policy_of_another_cluster_nothing_of_this_one_can_be_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (made,) = stage.provider.create([stage.request("cpu-1")])
+    assert isinstance(made, Instance)
+    become(stage, monkeypatch, name, str(uuid.uuid4()))
+    other = stage.open()
+    with pytest.raises(AuthFailed, match="ec2:TerminateInstances"):
+        other.terminate([made.id])
+    (answer,) = other.create([stage.request("cpu-2")])
+    assert isinstance(answer, AuthFailed) and "ec2:RunInstances" in str(answer)
+    assert [i.id for i in stage.cloud.instances("pending", "running")] == [made.id]
