@@ -19,6 +19,7 @@ from clusterctl_providers.aws_batches import (
     shared_bootstrap,
 )
 from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_efa import efa_interfaces
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_head import head_interface
 from clusterctl_providers.aws_identity import PATIENCE, Identity, is_unseen
@@ -63,6 +64,7 @@ class Launcher:
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._listing, self._book, self._reservations = listing, book, reservations
         self._types: dict[str, InstanceType] = {}
+        self._cards: dict[str, dict[str, Any]] = {}  # type -> NetworkInfo
 
     def launch(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         """A result per request, in order. What an earlier call has begun is asked for again, exactly as it was."""
@@ -270,30 +272,20 @@ class Launcher:
         placed: dict[str, Any] = {}
         if gang and request.offer.market != CAPACITY_BLOCK:  # a block's machines sit close together as they are
             placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}
-        cards = self._efa_cards(machine) if gang else 0
-        if not cards:
+        interfaces = efa_interfaces(self._network_of(machine), subnets[zone], groups) if gang else []
+        if not interfaces:
             return {**placed, "SubnetId": subnets[zone], "SecurityGroupIds": groups}
-        interfaces = [
-            {
-                "DeviceIndex": 0 if card == 0 else 1,
-                "NetworkCardIndex": card,
-                "InterfaceType": "efa" if card == 0 else "efa-only",
-                "SubnetId": subnets[zone],
-                "Groups": groups,
-                "DeleteOnTermination": True,
-            }
-            for card in range(cards)
-        ]
         return {**placed, "NetworkInterfaces": interfaces}
 
-    def _efa_cards(self, machine: InstanceType) -> int:
-        """How many network cards of this type speak EFA; 0 = none."""
-        what = f"looking up the network cards of {machine.name}"
-        found = self._calls.read("ec2", "describe_instance_types", what, InstanceTypes=[machine.name])["InstanceTypes"]
-        facts = found[0].get("NetworkInfo", {}) if found else {}
-        if not facts.get("EfaSupported"):
-            return 0
-        return int(facts.get("EfaInfo", {}).get("MaximumEfaInterfaces") or 1)
+    def _network_of(self, machine: InstanceType) -> dict[str, Any]:
+        """What EC2 says of the type's network; asked once."""
+        if machine.name not in self._cards:
+            what = f"looking up the network cards of {machine.name}"
+            found = self._calls.read("ec2", "describe_instance_types", what, InstanceTypes=[machine.name])
+            self._cards[machine.name] = (
+                found["InstanceTypes"][0].get("NetworkInfo", {}) if found["InstanceTypes"] else {}
+            )
+        return self._cards[machine.name]
 
     def _user_data(self, requests: Sequence[CreateRequest]) -> str:
         boot = {**shared_bootstrap(requests[0]), "provider": "aws", "shutdown": "poweroff"}
