@@ -9,6 +9,7 @@ from typing import Any
 from clusterctl.cli.escape import one_line
 from clusterctl.cli.output import say, wants_colour
 from clusterctl.cli.text import duration
+from clusterctl.core.errors import NotYet
 
 
 def make_progress(quiet: bool) -> Progress:
@@ -55,7 +56,11 @@ def stage(node: dict[str, Any]) -> str:
     if preparing.get("state") in ("running", "waiting") and state in ("joining", "ready"):
         step = str(preparing.get("step") or "").partition(":")[0] or "files"
         return f"{state}, {step}"
-    return f"{state}, engine" if state == "joining" and node.get("code") == "engine" else state
+    if node.get("code") == NotYet.code:  # "planned, pulling": the first word of its reason
+        return f"{state}, {str(node.get('reason') or '').partition(' ')[0]}"
+    steps = {"engine": "engine", "installing": "installing"}
+    step = steps.get(str(node.get("code")), "") if state == "joining" else ""
+    return f"{state}, {step}" if step else state
 
 
 class LiveTable(Progress):

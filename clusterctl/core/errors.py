@@ -7,6 +7,7 @@ ClusterctlError            anything we can say in a sentence; carries the exit c
      +- Throttled          try again after `retry_after` seconds, nothing was done
      +- AuthFailed         credentials are missing, wrong or lapsed
      +- BadRequest         the request itself is wrong: trying again is useless
+     +- NotYet             what it needs is on its way: the same again after `retry_after` seconds, nothing was done
      +- UnknownOutcome     it may or may not have happened: keep the intent, look again
 
 Each message says what was tried, on what, and what to do next.
@@ -74,6 +75,16 @@ class AuthFailed(ProviderError):
 
 class BadRequest(ProviderError):
     code = "bad_request"
+
+
+class NotYet(ProviderError):
+    """Its first word says what is going on ("pulling the image ..."): a node's stage while it lasts."""
+
+    code = "not_yet"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UnknownOutcome(ProviderError):

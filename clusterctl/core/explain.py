@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clusterctl.core.errors import NotYet
 from clusterctl.core.lifecycle import deadline
 from clusterctl.core.limits import Allowance
 from clusterctl.core.market import Market
@@ -168,7 +169,7 @@ def _explain_stay(situation: Situation, view: NodeView, result: Plan) -> Explana
     pool = next((p for p in situation.state.pools if p.name == node.pool), None)
     if node.state in PENDING_STATES:
         eta = expected_ready(view, now)
-        limit = deadline(pool, node.state) if pool else None
+        limit = deadline(pool, node.state) if pool and node.code != NotYet.code else None
         until = f"; it is given up if still {node.state.value} in {node.since + limit - now:.0f} s" if limit else ""
         text = f"{node.reason or node.state.value}, {soon(eta - now)}{until}"
         return Explanation(node.id, "node", Reason(node.state.value, text), eta)

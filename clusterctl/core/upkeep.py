@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from clusterctl.core.errors import NotYet
 from clusterctl.core.lifecycle import deadline
 from clusterctl.core.model import (
     Action,
@@ -171,7 +172,7 @@ def _end_failed(view: NodeView, instance: Instance | None, found: Survey) -> Act
 def _overdue(view: NodeView, pool: Pool | None, now: float) -> Reason | None:
     node = view.node
     limit = deadline(pool or Pool(node.pool, "", 0, 0), node.state)
-    if limit is None or now - node.since <= limit:
+    if limit is None or now - node.since <= limit or node.code == NotYet.code:  # its provider says that it is at work
         return None
     return Reason(f"{node.state.value}_too_long", f"{node.state.value} for more than {limit:.0f} s")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, Provider
 
-from clusterctl.core.errors import ClusterctlError, ProviderError, Throttled, UnknownOutcome
+from clusterctl.core.errors import ClusterctlError, NotYet, ProviderError, Throttled, UnknownOutcome
 from clusterctl.core.lifecycle import EVENTS
 from clusterctl.core.model import (
     Action,
@@ -259,6 +259,9 @@ class Provisioner:
             self._retry_at[node.token] = now + result.retry_after
             self._refuse(result, node)
             return Outcome(action, False, result.code, str(result), current)
+        if isinstance(result, NotYet):
+            self._retry_at[node.token] = now + result.retry_after
+            return Outcome(action, True, node=self.journal.note(node.id, str(result), result.code, now))
         if type(result) is ProviderError or isinstance(result, UnknownOutcome):
             self._wait_longer(node.token, now)
             if current.state is NodeState.PLANNED:

@@ -11,25 +11,21 @@ work (default 5).
 from __future__ import annotations
 
 import contextlib
-import datetime
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from docker.errors import APIError, NotFound
 
 from clusterctl.core.errors import BadRequest, ProviderError, UnknownOutcome
-from clusterctl.core.model import Instance, Observed, Offer, labels_of
-from clusterctl.core.resources import Resources
+from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers import docker_network
 from clusterctl_providers.base import (
     TAG_CLUSTER,
-    TAG_GENERATION,
-    TAG_NODE,
     TAG_TOKEN,
     TAG_UID,
     CreateRequest,
@@ -42,18 +38,12 @@ from clusterctl_providers.docker_container import container_name, creation, seed
 from clusterctl_providers.docker_gpus import choose_gpus
 from clusterctl_providers.docker_images import Images
 from clusterctl_providers.docker_network import Network
+from clusterctl_providers.docker_rows import SCOPE, described, inspected, is_over, listed, name_of
 from clusterctl_providers.docker_tokens import Tokens
+from clusterctl_providers.this_machine import Ends, only_offer
 
-SCOPE = "docker"
 CALLS = 8  # containers that are made or ended at the same time
-ACCEPT_WITHIN = 0.25  # seconds that `terminate` waits for the end itself
 CONSOLE_LINES = 400
-
-InstanceState = Literal["pending", "running", "stopping", "stopped", "terminated"]
-_STATES: dict[str, InstanceState] = {
-    "created": "pending", "running": "running", "paused": "running", "restarting": "running",
-    "removing": "stopping", "exited": "terminated", "dead": "terminated",
-}  # fmt: skip
 
 
 class DockerProvider:
@@ -67,7 +57,7 @@ class DockerProvider:
         self._grace = float(context.settings.get("grace", 5.0))
         self._tokens = Tokens(self._state)
         self._gpus = threading.Lock()
-        self._ends: list[_End] = []
+        self._ends = Ends()
 
     # ------------------------------------------------------------ the contract
 
@@ -88,54 +78,29 @@ class DockerProvider:
             containers = self._containers()
         except ProviderError as error:
             return [Observed(SCOPE, (), False, now, str(error))]
-        ending = self._stopping()
-        return [Observed(SCOPE, tuple(self._instance(c, ending) for c in containers), True, now)]
+        ending = self._ends.stopping()
+        return [Observed(SCOPE, tuple(listed(row, ending) for row in containers), True, now)]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """SIGTERM, after the grace SIGKILL, then the container goes. What takes longer than a moment goes on in a thread and
         is listed as stopping; `close` waits for it."""
-        wanted = set(instance_ids) - self._stopping()
+        wanted = set(instance_ids) - self._ends.stopping()
         if not wanted:
             return
-        containers = [c for c in self._containers() if _name(c) in wanted]
+        containers = [c for c in self._containers() if name_of(c) in wanted]
         for container in containers:
             if token := container["Labels"].get(TAG_TOKEN):
                 self._tokens.mark_ended(token)
-        if not containers:
-            return
-        end = _End({_name(c) for c in containers}, lambda: self._end(containers))
-        self._ends.append(end)
-        end.start()
-        end.join(ACCEPT_WITHIN)
-        if end.error:
-            raise end.error
+        if containers:
+            self._ends.begin(map(name_of, containers), lambda: self._end(containers))
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """One offer: as much of the engine's machine as the pool says, all of it where it says nothing."""
-        gpu: Mapping[str, Any] = pool.spec.get("gpu") or {}
-        amounts = {str(name): float(amount) for name, amount in (pool.spec.get("resources") or {}).items()}
-        amounts.setdefault("CPU", self._engine.cpus)
-        amounts.setdefault("memory", self._engine.memory)
-        if gpu:
-            amounts.setdefault("GPU", float(gpu.get("count", 1)))
-        return [
-            Offer(
-                pool=pool.name,
-                instance_type="container",
-                market="on-demand",
-                zone=SCOPE,
-                price=0.0,
-                resources=Resources.of(amounts),
-                labels=labels_of(dict(pool.spec.get("labels") or {})),
-                gpu_type=str(gpu.get("name") or ""),
-                price_source="this engine's machine",
-                boot_seconds=1.0,
-            )
-        ]
+        machine = {"CPU": self._engine.cpus, "memory": self._engine.memory}
+        return [only_offer(pool, "container", SCOPE, "this engine's machine", machine)]
 
     def close(self) -> None:
-        for end in self._ends:
-            end.join()
+        self._ends.wait()
         if "_engine" in self.__dict__:
             self._engine.api.close()
 
@@ -144,7 +109,7 @@ class DockerProvider:
     def console_log(self, instance_id: str) -> str:
         """What its agent printed; "" for what is not ours or not there."""
         try:
-            found = next((c for c in self._containers() if _name(c) == instance_id), None)
+            found = next((c for c in self._containers() if name_of(c) == instance_id), None)
             return self._engine.api.logs(found["Id"], tail=CONSOLE_LINES).decode(errors="replace") if found else ""
         except (*TROUBLE, ProviderError):
             return ""
@@ -228,23 +193,17 @@ class DockerProvider:
     def _make(self, request: CreateRequest) -> Instance:
         """Creates, fills and starts what of it is not done yet. Whatever fails on the way leaves no container behind."""
         api = self._engine.api
-        name = container_name(self._context.cluster, request.node_id, request.token)
         image = self._images.get(self._image_name(request.pool))
         archive = seed(request, self._context.settings, image)
+        container = self._created(request)
+        if isinstance(container, Instance):
+            return container
         try:
-            found = api.inspect_container(name)
-        except NotFound:
-            found = self._created(name, request)
-        if found["Config"]["Labels"].get(TAG_UID) != self._context.uid:
-            raise BadRequest(f"a container named {name} is not this cluster's: remove it (docker rm -f {name})")
-        if found["State"]["Status"] != "created":
-            return self._inspected(found)
-        try:
-            api.put_archive(found["Id"], "/", archive)
-            api.start(found["Id"])
-            return self._inspected(api.inspect_container(found["Id"]))
+            api.put_archive(container, "/", archive)
+            api.start(container)
+            return inspected(api.inspect_container(container))
         except TROUBLE as error:
-            self._undo(found["Id"], request.node_id, error)
+            self._undo(container, request.node_id, error)
             if isinstance(error, NotFound):  # something was removed behind our back: made again with the next try
                 self._look_again(self._image_name(request.pool))
                 raise ProviderError(
@@ -252,29 +211,33 @@ class DockerProvider:
                 ) from error
             raise translated(error, f"starting the container of {request.node_id}") from error
 
-    def _created(self, name: str, request: CreateRequest) -> Mapping[str, Any]:
-        api, pool = self._engine.api, request.pool
-        image_name = self._image_name(pool)
+    def _created(self, request: CreateRequest) -> str | Instance:
+        """The id of its container, which is still to be filled and started; or the instance, where an earlier create did
+        that."""
         count = int(request.offer.resources.get("GPU"))
+        own = container_name(self._context.cluster, request.node_id, request.token)
         with self._gpus if count else contextlib.nullcontext():
-            others = [c for c in self._everyones() if _STATES.get(c["State"]) != "terminated"] if count else []
+            others = [c for c in self._everyones() if name_of(c) != own and not is_over(c)] if count else []
             gpus = choose_gpus(count, others, self._context.settings, request.node_id)
-            for last_try in (False, True):
-                image = self._images.get(image_name)
-                try:
-                    made = api.create_container(
-                        **creation(self._engine, self._context, request, image, self._network, gpus)
-                    )
-                    return api.inspect_container(made["Id"])
-                except NotFound:
-                    if last_try:
-                        raise
-                    self._look_again(image_name)
-                except APIError as error:
-                    if error.status_code != 409:
-                        raise
-                    return api.inspect_container(name)
-        raise AssertionError("the loop above returns or raises")
+            try:
+                return self._create_container(request, gpus)
+            except NotFound:
+                self._look_again(self._image_name(request.pool))
+                return self._create_container(request, gpus)
+
+    def _create_container(self, request: CreateRequest, gpus: Sequence[str] | None) -> str | Instance:
+        image = self._images.get(self._image_name(request.pool))
+        wanted = creation(self._engine, self._context, request, image, self._network, gpus)
+        try:
+            return str(self._engine.api.create_container(**wanted)["Id"])
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+        name = wanted["name"]
+        found = self._engine.api.inspect_container(name)
+        if found["Config"]["Labels"].get(TAG_UID) != self._context.uid:
+            raise BadRequest(f"a container named {name} is not this cluster's: remove it (docker rm -f {name})")
+        return str(found["Id"]) if found["State"]["Status"] == "created" else inspected(found)
 
     def _everyones(self) -> list[Mapping[str, Any]]:
         """Containers of all clusters on this engine."""
@@ -323,82 +286,10 @@ class DockerProvider:
         except TROUBLE as error:
             if isinstance(error, APIError) and error.status_code == 409:
                 return ""  # its removal is under way
-            return f"{_name(container)} ({error})"
+            return f"{name_of(container)} ({error})"
         return ""
-
-    def _stopping(self) -> set[str]:
-        """Instances that this process is ending right now. After a crash nobody is, and they show as running again."""
-        self._ends = [end for end in self._ends if end.is_alive()]
-        return set[str]().union(*(end.instances for end in self._ends))
-
-    # ------------------------------------------------------------ what a container is to us
-
-    def _instance(self, container: Mapping[str, Any], ending: set[str]) -> Instance:
-        """Of a row of the engine's list."""
-        networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
-        addresses = [str(network.get("IPAddress") or "") for network in networks.values()]
-        state = _STATES.get(container["State"], "pending")
-        name = _name(container)
-        return self._described(
-            name,
-            container["Labels"],
-            "stopping" if name in ending and state != "terminated" else state,
-            next(filter(None, addresses), ""),
-            float(container["Created"]),
-            str(container.get("Status", "")) if state == "terminated" else "",
-        )
-
-    def _inspected(self, container: Mapping[str, Any]) -> Instance:
-        status = container["State"]
-        addresses = [network["IPAddress"] for network in container["NetworkSettings"]["Networks"].values()]
-        state = _STATES.get(status["Status"], "pending")
-        detail = f"(exit code {status['ExitCode']}) {status['Error']}".strip() if state == "terminated" else ""
-        created = datetime.datetime.fromisoformat(container["Created"][:19] + "+00:00").timestamp()
-        name = container["Name"].lstrip("/")
-        return self._described(
-            name, container["Config"]["Labels"], state, next(filter(None, addresses), ""), created, detail
-        )
-
-    def _described(
-        self, name: str, labels: Mapping[str, str], state: InstanceState, address: str, created: float, detail: str
-    ) -> Instance:
-        generation = labels.get(TAG_GENERATION, "")
-        return Instance(
-            id=name,
-            uid=labels.get(TAG_UID, ""),
-            node_id=labels.get(TAG_NODE, ""),
-            generation=int(generation) if generation.isdecimal() else 0,
-            state=state,
-            address=address,
-            zone=SCOPE,
-            instance_type="container",
-            created=created,
-            token=labels.get(TAG_TOKEN, ""),
-            detail=detail,
-            tags=labels_of(dict(labels)),
-        )
 
     def _used_up(self, request: CreateRequest) -> Instance:
         name = container_name(self._context.cluster, request.node_id, request.token)
         labels = {**request.tags, TAG_UID: self._context.uid, TAG_TOKEN: request.token}
-        return self._described(name, labels, "terminated", "", 0.0, "(its token is used up)")
-
-
-class _End(threading.Thread):
-    """The end of some containers under way. `error` is set when it failed."""
-
-    def __init__(self, instances: set[str], work: Callable[[], None]) -> None:
-        super().__init__(name="end-containers", daemon=True)
-        self.instances = frozenset(instances)
-        self.error: Exception | None = None
-        self._work = work
-
-    def run(self) -> None:
-        try:
-            self._work()
-        except Exception as error:
-            self.error = error
-
-
-def _name(container: Mapping[str, Any]) -> str:
-    return str(container["Names"][0]).lstrip("/")
+        return described(name, labels, "terminated", "", 0.0, "(its token is used up)")

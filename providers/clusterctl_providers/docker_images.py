@@ -13,6 +13,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from clusterctl.core.errors import BadRequest
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, ProviderContext
 from clusterctl_providers.docker_client import LABEL_MAKER, TROUBLE, Engine, maker, translated
+from clusterctl_providers.docker_pulls import Pulls
 
 OLDEST_PYTHON = (3, 10)
 _LOOK = "import os, sys; print('%d.%d' % sys.version_info[:2], os.getuid(), os.getgid())"
@@ -33,14 +34,19 @@ class Images:
     def __init__(self, engine: Engine, context: ProviderContext) -> None:
         self._engine, self._context = engine, context
         self._directory = Path(context.state_dir) / "images"
+        self._pulls = Pulls(engine)
         self._lock = threading.Lock()
         self._known: dict[str, Image] = {}
 
     def get(self, name: str) -> Image:
-        """Raises BadRequest when it is not to be had or no agent could run in it."""
+        """Raises NotYet while it is pulled, and BadRequest when it is not to be had or no agent could run in it."""
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        image_id = self._present(name)
         with self._lock:
             if name not in self._known:
-                self._known[name] = self._read(name)
+                self._known[name] = self._read(name, image_id)
             return self._known[name]
 
     def forget(self, name: str) -> None:
@@ -48,8 +54,7 @@ class Images:
         with self._lock:
             self._known.pop(name, None)
 
-    def _read(self, name: str) -> Image:
-        image_id = self._present(name)
+    def _read(self, name: str, image_id: str) -> Image:
         kept = self._directory / image_id.rpartition(":")[2]
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             return Image(**json.loads(kept.read_text()))
@@ -59,24 +64,18 @@ class Images:
         return image
 
     def _present(self, name: str) -> str:
-        api = self._engine.api
-        try:
-            return str(api.inspect_image(name)["Id"])
-        except ImageNotFound:
-            pass
-        except TROUBLE as error:
-            raise translated(error, f"looking for the image {name!r}") from error
-        try:
-            repository, tag = _split(name)
-            api.pull(repository, tag=tag)
-            return str(api.inspect_image(name)["Id"])
-        except APIError as error:
-            raise BadRequest(
-                f"the image {name!r} is not on the Docker engine and could not be pulled ({error.explanation}): "
-                f"try `docker pull {name}`, or name another one in the pool's `image`"
-            ) from error
-        except TROUBLE as error:
-            raise translated(error, f"pulling the image {name!r}") from error
+        """Its id; an image that the engine does not have is pulled."""
+        api, what = self._engine.api, f"looking for the image {name!r}"
+        for pulled in (False, True):
+            try:
+                return str(api.inspect_image(name)["Id"])
+            except ImageNotFound as error:
+                if pulled:
+                    raise translated(error, what) from error
+                self._pulls.have(name)
+            except TROUBLE as error:
+                raise translated(error, what) from error
+        raise AssertionError("the loop above returns or raises")
 
     def _look(self, name: str, image_id: str) -> Image:
         """Runs its Python once, without a network. The container carries our uid: a crash here leaves nothing unowned."""
@@ -119,12 +118,3 @@ def _no_python(name: str, trouble: str) -> str:
         f"no node can run in the image {name!r}: {trouble}, and Python 3.10 or later is needed; add it, or name another "
         "image in the pool's `image`"
     )
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """("repository", "tag"): without a tag Docker would pull all of them."""
-    if "@" in name:
-        return name, None
-    head, _, last = name.rpartition("/")
-    base, _, tag = last.partition(":")
-    return (f"{head}/{base}" if head else base), tag or "latest"

@@ -13,10 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,14 +23,13 @@ import psutil
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
-from clusterctl.core.resources import Resources
 from clusterctl_providers import local_nodes, local_processes
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
 from clusterctl_providers.local_nodes import LocalNode
+from clusterctl_providers.this_machine import Ends, only_offer
 
 ADDRESS = "127.0.0.1"
 SCOPE = "local"
-ACCEPT_WITHIN = 0.25  # seconds that `terminate` waits for the end itself
 _CLUSTER_VARIABLE = "CLUSTERCTL_CLUSTER"  # in the agent's environment, for `find_clusters`
 
 
@@ -44,7 +42,7 @@ class LocalProvider:
         self._context = context
         self._state = Path(context.state_dir)
         self._grace = float(context.settings.get("grace", 5.0))
-        self._ends: list[_End] = []
+        self._ends = Ends()
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         with local_nodes.locked(self._state):
@@ -68,19 +66,14 @@ class LocalProvider:
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """Ends the agents (in order, within the grace), then every process that bears the mark, then the directories.
         What takes longer than a moment goes on in a thread, and is listed as stopping; `close` waits for it."""
-        wanted = {i for i in instance_ids if _uid_of(i) == self._context.uid} - self._stopping()
+        wanted = {i for i in instance_ids if _uid_of(i) == self._context.uid} - self._ends.stopping()
         if not wanted:
             return
         with local_nodes.locked(self._state):
             nodes = [node for node in local_nodes.nodes_on_disk(self._state) if node.id in wanted]
             for node in nodes:
                 local_nodes.mark_ended(self._state, node.path.name)
-        end = _End(wanted, lambda: self._end(wanted, nodes))
-        self._ends.append(end)
-        end.start()
-        end.join(ACCEPT_WITHIN)
-        if end.error:
-            raise end.error
+        self._ends.begin(wanted, lambda: self._end(wanted, nodes))
 
     def _end(self, wanted: set[str], nodes: Sequence[LocalNode]) -> None:
         marked = local_processes.marked_processes()
@@ -98,29 +91,12 @@ class LocalProvider:
         for instance_id in wanted:
             local_nodes.remove_short_dir(self._short_dir(instance_id))
 
-    def _stopping(self) -> set[str]:
-        """Instances that this process is ending right now. After a crash nobody is, and they show as running again."""
-        self._ends = [end for end in self._ends if end.is_alive()]
-        return set[str]().union(*(end.instances for end in self._ends))
-
     def offers(self, pool: PoolRequest) -> list[Offer]:
-        """One offer: this machine, as much of it as the pool says."""
-        spec = pool.spec
-        gpu: Mapping[str, Any] = spec.get("gpu") or {}
-        return [
-            Offer(
-                pool=pool.name,
-                instance_type="local",
-                market="on-demand",
-                zone="local",
-                price=0.0,
-                resources=Resources.of(_resources(pool, gpu)),
-                labels=labels_of(dict(spec.get("labels") or {})),
-                gpu_type=str(gpu.get("name") or ""),
-                price_source="this machine",
-                boot_seconds=1.0,
-            )
-        ]
+        """One offer: this machine, as much of it as the pool says. A head offers the machine's memory to drivers, too."""
+        machine = {"CPU": float(psutil.cpu_count() or 1)}
+        if pool.role == "head":
+            machine["memory"] = float(psutil.virtual_memory().total)
+        return [only_offer(pool, "local", "local", "this machine", machine)]
 
     def console_log(self, instance_id: str) -> str:
         for node in local_nodes.nodes_on_disk(self._state):
@@ -153,8 +129,7 @@ class LocalProvider:
         return sorted((name, uid, len(instances)) for uid, (name, instances) in found.items() if uid)
 
     def close(self) -> None:
-        for end in self._ends:
-            end.join()
+        self._ends.wait()
         local_nodes.reap()
 
     def instance_id(self, token: str) -> str:
@@ -219,7 +194,7 @@ class LocalProvider:
     def _instance(self, node: LocalNode, marked: Mapping[str, set[int]]) -> Instance:
         papers = node.papers
         state: Literal["pending", "running", "stopping", "terminated"] = "terminated"
-        if node.id in self._stopping():
+        if node.id in self._ends.stopping():
             state = "stopping"
         elif node.runs() or (not node.pid() and marked.get(node.id)):
             state = "running"
@@ -243,38 +218,11 @@ class LocalProvider:
 
     def _paperless(self, instance_id: str) -> Instance:
         """Someone removed the directory of a running node: it is still ours to show and to end."""
-        state = "stopping" if instance_id in self._stopping() else "running"
+        state = "stopping" if instance_id in self._ends.stopping() else "running"
         return Instance(
             instance_id, self._context.uid, "", 0, state,
             address=ADDRESS, zone="local", instance_type="local", detail="its directory is gone",
         )  # fmt: skip
-
-
-class _End(threading.Thread):
-    """The end of some instances under way. `error` is set when it failed."""
-
-    def __init__(self, instances: set[str], work: Callable[[], None]) -> None:
-        super().__init__(name="end-local-nodes", daemon=True)
-        self.instances = frozenset(instances)
-        self.error: Exception | None = None
-        self._work = work
-
-    def run(self) -> None:
-        try:
-            self._work()
-        except Exception as error:
-            self.error = error
-
-
-def _resources(pool: PoolRequest, gpu: Mapping[str, Any]) -> dict[str, float]:
-    """The pool's own figures win; a head offers the machine's cores and memory to drivers."""
-    amounts = {str(name): float(amount) for name, amount in (pool.spec.get("resources") or {}).items()}
-    amounts.setdefault("CPU", float(psutil.cpu_count() or 1))
-    if pool.role == "head":
-        amounts.setdefault("memory", float(psutil.virtual_memory().total))
-    if gpu:
-        amounts.setdefault("GPU", float(gpu.get("count", 1)))
-    return amounts
 
 
 def _instance_id(uid: str, token: str) -> str:

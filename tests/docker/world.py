@@ -31,7 +31,7 @@ class DockerWorld(World):
 
     @contextlib.contextmanager
     def refusing(self, provider: Provider, node_id: str) -> Iterator[Provider]:
-        yield self.open({**self.settings(), "image": "clusterctl-test/nowhere:1"})
+        yield self.open({**self.settings(), "image": "127.0.0.1:1/clusterctl-test/nowhere:1"})
 
     @contextlib.contextmanager
     def half_blind(self) -> Iterator[Provider]:
