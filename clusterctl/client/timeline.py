@@ -83,7 +83,7 @@ def stage_of(row: dict[str, Any]) -> str:
     state, code, reason = str(row.get("state")), str(row.get("code")), str(row.get("reason") or "")
     if state == "joining" and code == "preparing":
         return "setup" if reason.startswith("setup") or "setup command" in reason else "files"
-    if state == "joining" and code in ("engine", "engine_restart"):
+    if state == "joining" and code in ("engine", "engine_restart", "installing"):
         return "engine"
     return state if state in STAGES else "failed" if state == "quarantined" else "other"
 

@@ -70,7 +70,7 @@ def test_hosts_without_ray_and_without_a_network_get_it_from_one_download(
     docker_engine: DockerEngine, tmp_path: Path
 ) -> None:
     """Their package index does not answer, so that the client brings the wheels, and the head gives them to the others."""
-    want = wanted(python="3.11")
+    want = wanted(python="3.11")  # what the hosts have
     house, wheels = kept_wheels(want)
     with serving(house, wheels) as index, SshHosts(docker_engine, tmp_path) as made:
         hosts = made.start(3, shm_size="512m")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,15 @@ class EngineHost:
             )
         from clusterctl_runtime.engine.launch import task_env
 
-        return task_env(self._config, self._raylet.state, spec)
+        return {**self._path(spec), **task_env(self._config, self._raylet.state, spec)}
+
+    def _path(self, spec: TaskSpec) -> dict[str, str]:
+        """`python`, `ray` and `serve` are the engine's, where it has an environment of its own."""
+        programs = Path(self._config.python or sys.executable).parent
+        if not (programs.parent / "pyvenv.cfg").exists():
+            return {}
+        others = spec.env.get("PATH") or os.environ.get("PATH") or os.defpath
+        return {"PATH": f"{programs}{os.pathsep}{others}"}
 
     def _then(self, work: Any) -> asyncio.Future[None]:
         before = self._last

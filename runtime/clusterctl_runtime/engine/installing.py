@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 AT_ONCE = 4  # wheels that are fetched at the same time
-TRIES, FIRST_PAUSE = 5, 0.5  # of fetching one wheel; the pause doubles
+TRIES, FIRST_PAUSE = 6, 0.5  # of fetching one wheel; the pause doubles
+DAMAGED_TRIES = 3
 UNPACKED = 3.5  # bytes on disk for each byte of the wheels: 2.6 measured for ray[default], 3.1 once it has run
 LOCK_LOOK = 0.1
 UV_SECONDS = 900.0
@@ -150,19 +151,23 @@ class Installation:
         return False
 
     async def _download(self, wheel: dict[str, Any]) -> None:
-        pause, trouble = FIRST_PAUSE, "it is not on this machine"
-        for _ in range(TRIES if self._fetch else 0):
+        trouble, pause, damaged = "it is not on this machine", FIRST_PAUSE, 0
+        for left in reversed(range(TRIES if self._fetch else 0)):
             try:
                 await self._continue(wheel)
                 return
             except _Damaged as error:
-                trouble = str(error)
+                trouble, damaged = str(error), damaged + 1
+                if damaged == DAMAGED_TRIES:
+                    break
+                continue
             except OSError as error:
                 if error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
                     raise  # of the disk
                 trouble = str(error)
-            await asyncio.sleep(pause)
-            pause *= 2
+            if left:
+                await asyncio.sleep(pause)
+                pause *= 2
         raise InstallFailed(
             f"{self._name} was not installed: {wheel['file']} could not be fetched from the head ({trouble})"
         )

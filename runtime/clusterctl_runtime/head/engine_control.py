@@ -105,7 +105,7 @@ class EngineControl:
         engine.detail = str(message.get("detail", ""))
         engine.info = message
         if engine.state == "installing":
-            self._say(node, engine.detail)
+            self._say(node, engine.detail, "installing")
         if engine.state == before:
             return
         if engine.state == "ready":
@@ -182,7 +182,7 @@ class EngineControl:
             supplied = await self.supply.for_node(provider, node.role, books.facts)
         except NoEngine as error:
             books.engine.detail = str(error)
-            self._failed(books, node, str(error), error.code)
+            self._failed(books, node, str(error), error.code, final=error.final)
             return None
         return supplied if books.engine.state == "supplying" and self._fleet.ledger.get(node.id) is books else None
 
@@ -197,11 +197,11 @@ class EngineControl:
             if node and books.engine.state == "supplying" and self.supply.message:
                 self._say(node, f"waits for its engine: {self.supply.message}")
 
-    def _say(self, node: Node, text: str) -> None:
+    def _say(self, node: Node, text: str, code: str = "engine") -> None:
         """The reason that a joining node has for not being ready."""
         now = self._fleet.journal.get(node.id)
         if now and now.state is NodeState.JOINING and text and now.reason != text:
-            self._fleet.move(node.id, "joined", text, "engine")
+            self._fleet.move(node.id, "joined", text, code)
 
     def retry(self) -> None:
         """`up` was said again: an engine that was given up is tried once more."""
@@ -255,13 +255,13 @@ class EngineControl:
         else:
             self._failed(books, node, f"its raylet ended: {detail}", "raylet_failed")
 
-    def _failed(self, books: NodeLedger, node: Node, text: str, code: str) -> None:
+    def _failed(self, books: NodeLedger, node: Node, text: str, code: str, *, final: bool = False) -> None:
         books.engine.state = "failed"
         if node.role != "head":
             self._events.add("engine", node.id, code, f"{node.id}: {text}")
             self._fleet.fail(node.id, text, code)
             return
-        self._head_failures += 1
+        self._head_failures = MAX_HEAD_FAILURES if final else self._head_failures + 1
         self.message = text
         self._events.add("engine", "ray", "head_failed", f"Ray's head: {text}")
         if self._head_failures < MAX_HEAD_FAILURES:

@@ -36,11 +36,11 @@ LOOK_AGAIN = 30.0  # seconds after which an index that did not answer is asked o
 
 
 class NoEngine(ClusterctlError):
-    """This node cannot have the engine that the cluster has; `code` is the reason's."""
+    """This node cannot have the engine that the cluster has; `code` is the reason's. `final`: no second try turns it round."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, final: bool = True) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.final = code, final
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,10 @@ class EngineSupply:
                 return Supplied()
             wanted = Wanted(version, self._extras(), found["python"], platform_of(found))
             return Supplied(environment=environment_of(wanted, await self._wheels(wanted)))
-        except (NoWheels, InstallFailed, EngineUnavailable) as error:
+        except (NoWheels, EngineUnavailable) as error:
             raise NoEngine("no_engine", str(error)) from error
+        except InstallFailed as error:
+            raise NoEngine("install_failed", str(error), final=False) from error
 
     async def here(self, version: str, beside: Iterable[str] = (), *, extras: bool = True) -> str:
         """An interpreter on the head's own machine with that Ray: one of `beside`, the head's own, else one that is
