@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterctl.client.api import Api
+from clusterctl.client.machines import head_machine
 from clusterctl.client.ran import Ran
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
@@ -63,6 +64,13 @@ def access(cluster: Cluster, node: dict[str, Any]) -> Access:
         from clusterctl.client.containers import ContainerAccess
 
         return ContainerAccess(cluster, node)
+    if cluster.head_is_remote and node["pool"] == "head":
+        return SshAccess(cluster, node)
+    if cluster.head_is_remote:
+        raise ClusterctlError(
+            f"nothing is logged in to on {node['id']}: only the head's machine has SSH. Run it as a job on that pool: "
+            f"`clusterctl submit --pool {node['pool']} -- CMD`"
+        )
     raise ClusterctlError(f"nodes of provider {cluster.provider!r} cannot be logged in to from here yet")
 
 
@@ -149,6 +157,8 @@ class SshAccess:
 
 
 def _machine_of(cluster: Cluster, node_id: str, machines: Sequence[Machine]) -> Machine:
+    if cluster.provider != "ssh":
+        return head_machine(cluster.directory)
     with Api.of(cluster) as api:
         hosts = api.get("/api/v1/hosts")["hosts"]
     for host in hosts:
