@@ -34,10 +34,10 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None])
         return
     if cluster.head_is_remote:
         (cluster.directory / HALF_DOWN).touch(mode=0o600)
-    if headprocess.answers(cluster):
-        _ask_head(cluster, tell)
+    ended = headprocess.answers(cluster) and _ask_head(cluster, tell)
     headprocess.stop(cluster)
-    end_leftovers(cluster, tell)
+    if not ended or cluster.head_is_remote:  # a head cannot end the machine that it runs on
+        end_leftovers(cluster, tell)
     if cluster.head_is_remote:
         tunnels.stop(cluster)
     registry.forget(cluster)
@@ -48,15 +48,16 @@ def is_half_down(cluster: Cluster) -> bool:
     return (cluster.directory / HALF_DOWN).exists()
 
 
-def _ask_head(cluster: Cluster, tell: Callable[[str], None]) -> None:
+def _ask_head(cluster: Cluster, tell: Callable[[str], None]) -> bool:
+    """Whether it has ended everything, and itself: two complete lists in a row showed nothing."""
     tell(f"the head of cluster {cluster.name} ends its nodes")
     try:
         with Api.of(cluster) as api:
-            with_patience(lambda: api.post("/api/v1/down", timeout=None), 10.0)
+            answer = with_patience(lambda: api.post("/api/v1/down", timeout=None), 10.0)
     except ClusterctlError as error:
         tell(f"{error}; going on from here")
-        return
-    headprocess.wait_for_end(cluster)
+        return False
+    return headprocess.wait_for_end(cluster) and answer.get("instances") == 0
 
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
