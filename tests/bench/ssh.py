@@ -1,4 +1,5 @@
-"""SSH hosts: a cluster with Ray against `ray up` on the same hosts in the same run, and `up` with nothing to do."""
+"""SSH hosts: a cluster with Ray against `ray up` on the same hosts in the same run, `up` with nothing to do, many hosts at
+once, and a parked host that becomes a node."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from tests.support.ssh_hosts import SshHost, SshHosts, start_with_environment
 
 RAY = str(Path(sys.executable).parent / "ray")
 PEER_SECONDS = 180.0
+COUNTS = (1, 4, 16, 64)
 # Prints how many nodes Ray's head says are alive, with the time, whenever that changes.
 COUNT = """
 import sys, time
@@ -41,6 +43,10 @@ while True:
 
 
 def run() -> list[Row]:
+    return [*_with_ray(), *_many()]
+
+
+def _with_ray() -> list[Row]:
     with (
         tempfile.TemporaryDirectory() as directory,
         running_engine() as engine,
@@ -55,6 +61,61 @@ def run() -> list[Row]:
         row("SSH, Ray installed: up to 4 nodes in Ray", ours[4], peer.get(4), "ray up (never)", "s"),
     ]
     return [*rows, row("SSH: up with nothing to do", again, None, "ray up restarts Ray", "s", "<= 1 s")]
+
+
+def _many() -> list[Row]:
+    """Hosts with an agent only: how the time grows with their number, and what each of them is sent."""
+    rows: list[Row] = []
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running_engine() as engine,
+        SshHosts(engine, Path(directory)) as made,
+    ):
+        hosts = made.start(max(COUNTS))
+        first = 0.0
+        for count in COUNTS:
+            place = Path(directory) / str(count)
+            place.mkdir()
+            cluster = SshCluster(place, hosts[:count])
+            before = _received(hosts[count - 1])
+            try:
+                began = time.perf_counter()
+                cluster.up(timeout=PEER_SECONDS)
+                seconds = time.perf_counter() - began
+                assert all(host["connected"] for host in cluster.api_hosts().values())
+                first = first or seconds
+                name = f"SSH: up of {count} hosts, all joined"
+                rows.append(row(name, seconds, None, "", "s", f"<< {count * first:.0f} s (linear)" if rows else ""))
+                if count == COUNTS[-1]:
+                    sent = (_received(hosts[count - 1]) - before) / 1024
+                    rows.append(row(f"SSH: sent to each of {count} hosts", sent, None, "", "KiB"))
+                if count == 4:
+                    ready = _ready_from_standby(cluster)
+                    rows.append(row("SSH: parked host asked for to ready, median", ready, None, "", "s", "<= 0.3 s"))
+                began = time.perf_counter()
+                cluster.down()
+                rows.append(row(f"SSH: down of {count} hosts", time.perf_counter() - began, None, "", "s"))
+            finally:
+                cluster.clean_up()
+    return rows
+
+
+def _received(host: SshHost) -> int:
+    return int(host.run("cat", "/sys/class/net/eth0/statistics/rx_bytes"))
+
+
+def _ready_from_standby(cluster: SshCluster) -> float:
+    """From a job that needs a node to the node, by the head's events."""
+    times: list[float] = []
+    for number in range(1, 6):
+        job = cluster.job(cluster.submit("--", "true"))
+        cluster.wait_job(job["id"], "succeeded")
+        node = cluster.job(job["id"])["attempts"][0]["nodes"][0]
+        story = {entry["event"]: entry["at"] for entry in cluster.json("explain", node)["story"]}
+        times.append(story["ready"] - job["submitted"])
+        wait_until(lambda: len(cluster.status()["nodes"]) == 1, 60, f"node {number} is parked again")
+    print("standby to ready:", *(f"{one:.3f}" for one in times), file=sys.stderr)
+    return statistics.median(times)
 
 
 def _ours(directory: Path, hosts: Sequence[SshHost]) -> tuple[dict[int, float], float]:

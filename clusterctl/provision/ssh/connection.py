@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import socket
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import paramiko
 
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Distrusted, Trust
 from clusterctl.provision.ssh.target import Target
 
@@ -24,6 +27,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks
 
 CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 15
+HUNG_UP_PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds, about, between dials of a server that hung up
 _KEY_KINDS = [["ssh-ed25519"], [f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)], ["ssh-rsa"]]
 _BOOT = "import sys;b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
 # The first Python that is new enough. No word of the user's is in here, and no $ reaches the inner quotes unquoted.
@@ -53,11 +57,12 @@ class Answered:
 
 
 class Connection:
-    """Thread-safe for running things at once; `close` ends it. `close` also ends its jump hosts' transports."""
+    """Thread-safe for running things at once; `close` ends it, and the logins to its jump hosts when nobody else uses them."""
 
-    def __init__(self, target: Target, transport: paramiko.Transport, below: Sequence[paramiko.Transport]) -> None:
-        self.target, self.transport, self._below = target, transport, list(below)
+    def __init__(self, target: Target, transport: paramiko.Transport, gateways: Gateways) -> None:
+        self.target, self.transport, self._gateways = target, transport, gateways
         self.bytes_sent = 0
+        self._closed = threading.Lock()
 
     def ask(self, request: dict[str, Any], blob: bytes = b"", timeout: float | None = 60.0) -> dict[str, Any]:
         """Has the host carry out a request (see `onhost`); its answer. Raises HostTrouble."""
@@ -108,6 +113,8 @@ class Connection:
             out = b"".join(iter(lambda: channel.recv(1 << 16), b""))
             reader.join()
             code = channel.recv_exit_status()
+            if code < 0:  # the channel ended without one
+                raise EOFError(self.transport.saved_exception or "it was cut off before the program had ended")
             return Answered(code, out, b"".join(errors))
         except (TimeoutError, paramiko.SSHException, EOFError, OSError) as error:
             what = (
@@ -120,21 +127,27 @@ class Connection:
             channel.close()
 
     def close(self) -> None:
-        for transport in (self.transport, *self._below):
-            transport.close()
+        if self._closed.acquire(blocking=False):
+            self.transport.close()
+            self._gateways.leave(self.target.jumps)
 
 
-def connect(target: Target, trust: Trust, timeout: float = CONNECT_SECONDS) -> Connection:
-    """A connection that has proven whom it leads to and has logged in. Raises HostTrouble."""
-    opened: list[paramiko.Transport] = []
+def connect(
+    target: Target, trust: Trust, timeout: float = CONNECT_SECONDS, gateways: Gateways | None = None
+) -> Connection:
+    """A connection that has proven whom it leads to and has logged in. `gateways`: logins to jump hosts that others share.
+    Raises HostTrouble."""
+    gateways = gateways or Gateways()
+
+    def dial(hop: Target, through: paramiko.Transport | None) -> paramiko.Transport:
+        return _transport(hop, trust, through, timeout, target)
+
+    through = gateways.enter(target.jumps, dial)
     try:
-        for hop in (*target.jumps, target):
-            opened.append(_transport(hop, trust, opened[-1] if opened else None, timeout, target))
+        return Connection(target, dial(target, through), gateways)
     except BaseException:
-        for transport in opened:
-            transport.close()
+        gateways.leave(target.jumps)
         raise
-    return Connection(target, opened[-1], opened[:-1])
 
 
 def _transport(
@@ -154,13 +167,15 @@ def _transport(
 def _open_patiently(
     hop: Target, trust: Trust, kinds: list[str], dial: Callable[[], Any], timeout: float, where: str
 ) -> paramiko.Transport:
-    """Dials up to three times: a busy server (MaxStartups) hangs up on some of many who call at once."""
-    for left in (2, 1, 0):
+    """Dials again where the server hung up before it said who it is: a busy one does so to some of many who call at once
+    (MaxStartups), and sshd while it restarts."""
+    for pause in (*HUNG_UP_PAUSES, None):
         try:
             return _open_transport(hop, trust, kinds, dial(), timeout, where)
         except HostTrouble as trouble:
-            if trouble.code != "no_ssh" or not left:
+            if trouble.code != "hung_up" or pause is None:
                 raise
+            time.sleep(pause * (0.5 + random.random()))  # so that not all come again at once
     raise AssertionError("unreachable: the last try returns or raises")
 
 
@@ -168,11 +183,14 @@ def _open_transport(
     hop: Target, trust: Trust, kinds: list[str], sock: Any, timeout: float, where: str
 ) -> paramiko.Transport:
     """Raises Distrusted before anything of ours is sent, and HostTrouble."""
+    began = time.monotonic()
     transport = paramiko.Transport(sock)
     try:
         transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = timeout
         _prefer(transport, kinds)
         transport.start_client(timeout=timeout)
+        if not transport.initial_kex_done and transport.is_active():
+            raise TimeoutError  # start_client returns then, as if all were well
         trust.check(hop, transport.get_remote_server_key())
         _log_in(transport, hop)
         transport.set_keepalive(KEEPALIVE_SECONDS)
@@ -184,9 +202,26 @@ def _open_transport(
         raise
     except (paramiko.SSHException, EOFError, OSError) as error:
         transport.close()
-        raise HostTrouble(
-            "no_ssh", f"{where} answers, but not as an SSH server should ({error or 'it hung up'}): is that its port?"
-        ) from error
+        raise _no_session(transport, error, time.monotonic() - began >= timeout, timeout, where) from error
+
+
+def _no_session(
+    transport: paramiko.Transport, error: Exception, too_long: bool, timeout: float, where: str
+) -> HostTrouble:
+    """What kept the server from showing its key."""
+    if too_long or isinstance(error, TimeoutError):
+        return HostTrouble(
+            "hangs",
+            f"{where} takes connections, but its SSH server did not answer within {timeout:g} s: it hangs or is overloaded; "
+            "look at it on the machine's console, restart sshd",
+        )
+    if transport.remote_version or "protocol version" not in str(error):
+        return HostTrouble(
+            "hung_up",
+            f"{where} hung up before the login, {len(HUNG_UP_PAUSES) + 1} times: its sshd is busy (MaxStartups), blocks "
+            "this address (fail2ban, PerSourcePenalties) or is broken (`sshd -t` there); or that is not its port",
+        )
+    return HostTrouble("no_ssh", f"{where} answers, but not as an SSH server should ({error}): is that its port?")
 
 
 def _socket(hop: Target, through: paramiko.Transport | None, timeout: float, where: str) -> Any:
@@ -231,10 +266,18 @@ def _log_in(transport: paramiko.Transport, hop: Target) -> None:
             transport.auth_publickey(hop.user, key)
             return
         except paramiko.AuthenticationException:
-            continue
+            if transport.is_active():
+                continue
+            break
         except (paramiko.SSHException, EOFError, OSError):
             break
     keys = ", ".join(tried) or "no key at all: set `auth.key`"
+    if not transport.is_active():
+        raise HostTrouble(
+            "login_cut",
+            f"it hung up while {hop.user!r} logged in (tried {keys}): too many keys for it (MaxAuthTries; name the right one "
+            "in `key`), or its sshd is shutting down",
+        )
     raise HostTrouble(
         "login",
         f"it does not let {hop.user!r} in (tried {keys}): put the public key into ~{hop.user}/.ssh/authorized_keys there",

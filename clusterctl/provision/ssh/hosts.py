@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.provision.ssh.connection import Connection, HostTrouble, connect
+from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
 from clusterctl.provision.ssh.inventory import Machine
 from clusterctl.provision.ssh.target import Config, Target
@@ -93,6 +94,7 @@ class Hosts:
         self._tell = tell
         self._config = Config(config)
         self._trust = Trust(host_keys, remembered, tell)
+        self._gateways = Gateways()
         self._engine, self._engine_python = engine, engine_python
 
     def target(self, machine: Machine) -> Target:
@@ -100,7 +102,7 @@ class Hosts:
 
     def connect(self, machine: Machine) -> Connection:
         """Raises HostTrouble."""
-        return connect(self.target(machine), self._trust)
+        return connect(self.target(machine), self._trust, gateways=self._gateways)
 
     def each(self, work: Callable[[Machine], Any], machines: Iterable[Machine] | None = None) -> list[Any]:
         """`work` for every machine, 64 at once; results in their order."""

@@ -14,6 +14,7 @@ import fcntl
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 INSTANCE_VARIABLE = "CLUSTERCTL_INSTANCE"  # in the environment of all that runs for a claim, so that it is found again
 GRACE_SECONDS = 20.0  # that an agent gets to end its work before it is killed
 REFUSED_PAUSE = 10.0
+FIRST_SPARE_PAUSE = 2.0  # seconds, at least, after the head was found
 SPARE_PAUSE = 15.0  # seconds after a claim before the next spare is loaded: the claimed node, and its engine, go first
 _RESTART_FIRST, _RESTART_LONGEST = 0.2, 10.0
 _FINAL_CODES = frozenset(
@@ -73,7 +75,6 @@ class Host:
         for instance, claim in list(self._claims.held.items()):
             self._look_after(instance, restart=claim["state"] == "running")
         linking = asyncio.ensure_future(self._stay_linked())
-        loop.call_later(0.05, self._start_spare)  # the head first
         await ended  # its agents go on: whoever wants them gone ends them first
         linking.cancel()
         for task in self._watched.values():
@@ -109,7 +110,9 @@ class Host:
         }
 
     def welcome(self, message: Message) -> None:
-        return
+        """Parked: soon it pays to have an agent loaded. Not at once, and not on all hosts at the same moment."""
+        pause = FIRST_SPARE_PAUSE * (1 + random.random())  # noqa: S311
+        asyncio.get_running_loop().call_later(pause, self._start_spare)
 
     def parted(self) -> None:
         return
