@@ -19,7 +19,9 @@ PLACES = {
 }
 OURS = tuple(PLACES)
 
-HEAD_SIDE = {f"clusterctl_runtime.engine.{name}" for name in ("client", "config", "demand", "environment", "index", "wheelhouse")}
+HEAD_SIDE = {
+    f"clusterctl_runtime.engine.{name}" for name in ("client", "config", "demand", "environment", "index", "wheelhouse")
+}
 
 # part -> parts that it may import from (always itself). The longest prefix of a module's name is its part.
 ARROWS: dict[str, set[str]] = {
@@ -32,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "clusterctl.client": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
-        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.wheelhouse",
+        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.wheelhouse",
     },
     "clusterctl.cli": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.client", "clusterctl.version",

@@ -41,12 +41,14 @@ def bring_wheels(api: Api, store: Path, status: dict[str, Any], tell: Callable[[
 
 def first_time(ray: Ray, store: Path) -> str:
     """What to say before an `up` on this machine that has to install Ray; "" where nothing will be installed, or was before."""
+    from clusterctl_runtime.engine.environment import TESTED_VERSION
+
     here = check_ray()
     if ray.python or (here.ok and ray.version in ("", here.found) and not ray.extras):
         return ""
-    version = ray.version or (here.found if here.ok else "the tested version")
+    version = ray.version or (here.found if here.ok else TESTED_VERSION)
     for note in store.glob("*/engine.json"):
         known = read_json(note)
-        if known.get("ray") == ray.version and set(ray.extras) <= set(known.get("extras") or ()):
+        if known.get("ray") == version and set(ray.extras) <= set(known.get("extras") or ()):
             return ""
-    return f"Ray ({version}) is installed once below {store}: about {DOWNLOAD} MB to download, {ON_DISK} MB on disk"
+    return f"Ray {version} is installed once below {store}: about {DOWNLOAD} MB to download, {ON_DISK} MB on disk"

@@ -10,6 +10,7 @@ from clusterctl.spec.hash import head_hash, pool_hash
 from clusterctl.spec.model import ClusterSpec, Limits, Pool
 
 HEAD_POOL = "head"
+INSTALL_SECONDS = 1800.0  # that Ray's wheels may be waited for, fetched and unpacked
 SETUP_SECONDS = 1800.0  # that each command may take before the node counts as lost
 
 
@@ -44,10 +45,11 @@ def _core_pool(spec: ClusterSpec, pool: Pool) -> core.Pool:
 
 
 def _deadlines(spec: ClusterSpec, commands: int) -> tuple[tuple[str, float], ...]:
-    """A node that has setup commands to run may be joining for longer."""
-    if not commands and not spec.files:
-        return ()
-    return (("joining", (DEADLINES[core.NodeState.JOINING] or 0.0) + SETUP_SECONDS * (commands or 1)),)
+    """A node that has setup commands to run, or Ray to install, may be joining for longer."""
+    more = SETUP_SECONDS * (commands or 1) if commands or spec.files else 0.0
+    if spec.ray is not None and not spec.ray.python and spec.provider_name != "fake":
+        more += INSTALL_SECONDS
+    return (("joining", (DEADLINES[core.NodeState.JOINING] or 0.0) + more),) if more else ()
 
 
 def core_limits(spec: ClusterSpec) -> core.Limits:

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from clusterctl.cli import reference
-from clusterctl.cli.main import VERBS, app, load
-from clusterctl.core.errors import ClusterctlError
+from clusterctl.cli.main import VERBS, load
+from clusterctl.client.enginewheels import first_time
+from clusterctl.spec.model import Ray
 from clusterctl.version import __version__
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -144,7 +144,7 @@ def test_the_shared_options_may_stand_before_the_verb(run) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "2.55.0"])
-def test_asking_for_ray_where_there_is_none_to_trust_says_how_to_install_it(
+def test_a_ray_that_will_be_installed_is_announced_with_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     def installed(name: str) -> str:
@@ -152,9 +152,10 @@ def test_asking_for_ray_where_there_is_none_to_trust_says_how_to_install_it(
             raise importlib.metadata.PackageNotFoundError(name)
         return version
 
-    (tmp_path / "c.yaml").write_text("cluster: demo\nprovider: local\npools: [{name: cpu, resources: {CPU: 1}}]\n")
-    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("importlib.metadata.version", installed)
-    with pytest.raises(ClusterctlError, match=r"asks for the engine Ray.*pip install.*clusterctl\[ray\]"):
-        typer.main.get_command(app).main(["up", str(tmp_path / "c.yaml")], standalone_mode=False)
-    assert not (tmp_path / "home").exists()
+    assert "is installed once below" in first_time(Ray(), tmp_path) and "MB to download" in first_time(Ray(), tmp_path)
+    assert first_time(Ray(python="/opt/ray/bin/python"), tmp_path) == "", "nothing is installed where one is named"
+    (tmp_path / "an-environment").mkdir()
+    (tmp_path / "an-environment" / "engine.json").write_text('{"ray": "2.60.0", "extras": ["default", "serve"]}')
+    assert first_time(Ray(version="2.60.0", extras=["serve"]), tmp_path) == "", "it is there"
+    assert first_time(Ray(version="2.60.0", extras=["tune"]), tmp_path) != ""
