@@ -200,6 +200,7 @@ class FakeProvider:
         if self._struck("lost_boot", now, offer=offer.key):
             boots_at = NEVER
         loss = self._struck("spot_loss", now, offer=offer.key)
+        taken_at = boots_at + loss.after if loss else NEVER
         stale = self._struck("stale_list", now, offer=offer.key)
         number = self._cloud.next_number()
         return self._cloud.put(
@@ -216,7 +217,8 @@ class FakeProvider:
                 created=now,
                 created_at=self._clock(),
                 boots_at=boots_at,
-                taken_at=boots_at + loss.after if loss else NEVER,
+                taken_at=taken_at,
+                noticed_at=taken_at - min(loss.notice, loss.after / 2) if loss and loss.notice else NEVER,
                 seen_from=now + stale.seconds if stale else now,
                 lag=stale.seconds if stale else 0.0,
                 with_agent=not self._struck("no_agent", now, offer=offer.key),
@@ -310,6 +312,8 @@ class FakeProvider:
         due = [i for i in ours if i.lives(now) and now >= i.boots_at and i.with_agent and not i.booted]
         over = [i for i in ours if not i.lives(now) and i.with_agent and not i.cleared]
         results = self._boots.create([self._agent_request(i) for i in due]) if due else []
+        for instance in (i for i in due if i.noticed_at < NEVER):
+            self._boots.put_file(instance.token, "metadata.json", self._announcement(instance))
         if over:
             self._boots.terminate([self._boots.instance_id(i.token) for i in over])
         dead = {i.token for scope in self._boots.list() for i in scope.instances if i.state == "terminated"}
@@ -323,6 +327,12 @@ class FakeProvider:
                 if instance.booted and instance.token in dead and instance.lives(now):
                     self._cloud.end(self._fresh(instance), now, "its agent has ended")
 
+    def _announcement(self, instance: FakeInstance) -> Mapping[str, Any]:
+        """What the agent finds where a real one asks its cloud's metadata service."""
+        began = self._clock() - self._now() / self._speed
+        at, noticed = (began + seconds / self._speed for seconds in (instance.taken_at, instance.noticed_at))
+        return {"action": "terminate", "time": at, "from": noticed}
+
     def _fresh(self, instance: FakeInstance) -> FakeInstance:
         return self._cloud.by_token(instance.token) or instance
 
@@ -330,8 +340,8 @@ class FakeProvider:
         pool, instance_type, market, zone = instance.offer_key.split("/", 3)
         offer = Offer(pool, instance_type, market, zone, 0.0, Resources())
         return CreateRequest(
-            instance.token, instance.node_id, instance.generation, offer, instance.tags, instance.bootstrap,
-            PoolRequest(pool, {}),
+            instance.token, instance.node_id, instance.generation, offer, instance.tags,
+            {**instance.bootstrap, "provider": self.name}, PoolRequest(pool, {}),
         )  # fmt: skip
 
     # ------------------------------------------------------------ offers from a table

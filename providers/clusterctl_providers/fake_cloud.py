@@ -28,7 +28,8 @@ NEVER = math.inf
 @dataclass(frozen=True)
 class FakeInstance:
     """One instance's whole life, decided when it is made. `seen_from`: when lists begin to show it; `lag`: for how long
-    they still show it running after its end. `booted`: a real agent was started for it; `cleared`: and ended."""
+    they still show it running after its end; `noticed_at`: from when on its being taken is announced. `booted`: a real
+    agent was started for it; `cleared`: and ended."""
 
     number: int
     token: str
@@ -43,6 +44,7 @@ class FakeInstance:
     created_at: float  # on the caller's clock
     boots_at: float = NEVER
     taken_at: float = NEVER
+    noticed_at: float = NEVER
     ended_at: float = NEVER
     seen_from: float = 0.0
     lag: float = 0.0

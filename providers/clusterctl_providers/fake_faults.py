@@ -12,7 +12,8 @@ Every fault: `kind`, and optionally `offer` (a pattern over pool/type/market/zon
     slow_boot     seconds          boots in so many seconds instead of `boot_seconds`
     lost_boot                      stays pending for ever
     no_agent                       runs, but its agent never calls
-    spot_loss     after            taken away so many seconds after it runs
+    spot_loss     after, notice    taken away so many seconds after it runs; announced `notice` seconds before (default 120,
+                                   at most half of `after`; with `boot: local`, to the node as EC2 does)
     stale_list    seconds          lists lag: new instances are missing, ended ones still run
     partial_list  scope            the list of that zone (or of all) breaks off half-way and says so
     address_reuse                  gets the address of the instance that ended last
@@ -40,7 +41,7 @@ KINDS: dict[str, frozenset[str]] = {
     "slow_boot": frozenset({"seconds"}),
     "lost_boot": frozenset(),
     "no_agent": frozenset(),
-    "spot_loss": frozenset({"after"}),
+    "spot_loss": frozenset({"after", "notice"}),
     "stale_list": frozenset({"seconds"}),
     "partial_list": frozenset({"scope"}),
     "address_reuse": frozenset(),
@@ -61,6 +62,7 @@ class Fault:
     scope: str = ""
     seconds: float = 0.0
     after: float = 0.0
+    notice: float = 120.0
     retry_after: float = 1.0
     limit: int = 0
     quota: str = ""
@@ -92,7 +94,7 @@ def _parse(number: int, entry: dict[str, Any]) -> Fault:
     named = {"from": "start", "until": "end"}
     values = {named.get(key, key): value for key, value in entry.items()}
     try:
-        for key in ("start", "end", "times", "seconds", "after", "retry_after"):
+        for key in ("start", "end", "times", "seconds", "after", "notice", "retry_after"):
             if key in values:
                 values[key] = float(values[key])
         return Fault(number=number, **values)

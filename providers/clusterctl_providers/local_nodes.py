@@ -110,11 +110,11 @@ def write_node(state: Path, token: str, papers: Mapping[str, Any], bootstrap: Ma
     path.mkdir(exist_ok=True, mode=0o700)
     known = path / "instance.json"
     if not known.exists():
-        _write_private(known, papers)
+        write_private(known, papers)
     node = LocalNode(path, json.loads(known.read_text()))
     if not node.pid():
         _make_short_dir(node.short_dir)
-        _write_private(path / "bootstrap.json", {**bootstrap, "directory": str(node.short_dir)})
+        write_private(path / "bootstrap.json", {**bootstrap, "directory": str(node.short_dir)})
     return node
 
 
@@ -144,7 +144,7 @@ def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, st
             )
         finally:
             os.close(log)
-        _write_private(node.path / "pid", child.pid)
+        write_private(node.path / "pid", child.pid)
         _CHILDREN[child.pid] = child
     finally:
         os.close(alive)
@@ -156,7 +156,7 @@ def _note_running_agent(node: LocalNode) -> None:
     deadline = time.monotonic() + 1.0
     while not node.pid() and time.monotonic() < deadline:
         if pids := marked_processes().get(node.id):
-            _write_private(node.path / "pid", min(pids))
+            write_private(node.path / "pid", min(pids))
             return
         time.sleep(0.005)
 
@@ -201,7 +201,7 @@ def _is_ours(path: Path) -> bool:
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o077
 
 
-def _write_private(path: Path, data: Any) -> None:
+def write_private(path: Path, data: Any) -> None:
     """Whole or not at all, and for this user's eyes only from the first byte."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)

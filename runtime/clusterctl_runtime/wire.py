@@ -124,7 +124,7 @@ class Bootstrap(_Record):
     directory: str = ""
     engines: str = ""
     shutdown: str = "exit"
-    provider: str = ""  # "aws": notices of the provider are read from its metadata service
+    provider: str = ""  # where notices of spot losses are read: "aws" from its metadata service, "fake" from its script
     resources: dict[str, float] = field(default_factory=dict)
 
 

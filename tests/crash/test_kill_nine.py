@@ -27,7 +27,7 @@ from tests.crash.story import (
 )
 
 AGENT = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
-STEPS = ("_write_private", "_make_short_dir", "mark_ended", "remove_node")
+STEPS = ("write_private", "_make_short_dir", "mark_ended", "remove_node")
 
 
 class LocalSky(RealSky):
@@ -90,7 +90,7 @@ def test_nodes_are_there_once_and_then_gone_whoever_is_killed_on_the_way(sky: Lo
     died = die_once_everywhere(sky)
     kinds = {name.partition(": ")[2] for name in died}
     assert {"before create", "before terminate", "before spawn", "before remove_node", "before mark_ended"} <= kinds
-    assert {"with a child whose pid is not noted", "before _write_private instance.json"} <= kinds
+    assert {"with a child whose pid is not noted", "before write_private instance.json"} <= kinds
     assert {name.partition(":")[0] for name in died} == {"start", "up", "scale-up", "scale-down", "down"}
 
 

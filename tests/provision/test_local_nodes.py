@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_the_outcome_open(open_local: Open, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(local_nodes, "_write_private", full)
+    monkeypatch.setattr(local_nodes, "write_private", full)
     (answer,) = open_local().create([request()])
     assert not isinstance(answer, Instance | BadRequest | UnknownOutcome) and "No space left" in str(answer)
 

@@ -1,4 +1,6 @@
-"""Reads EC2's metadata service for the notice that this spot instance will be taken back. Standard library only."""
+"""The notice that this spot machine will be taken back: from EC2's metadata service, or from the script of a fake cloud.
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ Notice = tuple[str, float]  # ("terminate" | "stop" | "hibernate" | "rebalance",
 
 class Metadata:
     """IMDSv2: every answer needs a token, which is asked for when there is none or it has run out."""
+
+    every = 0.0  # the usual
 
     def __init__(self, base: str = BASE) -> None:
         self._base, self._token = base, ""
@@ -61,9 +66,32 @@ class Metadata:
             return answer.read(65536).decode()
 
 
-async def watch_notices(tell: Callable[[Notice], None], metadata: Metadata | None = None) -> None:
+class ScriptedMetadata:
+    """A fake cloud leaves a file in the node's directory that says what is announced from when on:
+    {"action", "time", "from"}, times in unix seconds."""
+
+    every = 0.5
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def notice(self) -> Notice | None:
+        try:
+            data = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return None
+        return (str(data["action"]), float(data["time"])) if time.time() >= float(data["from"]) else None
+
+
+def metadata_of(provider: str, directory: Path) -> Metadata | ScriptedMetadata | None:
+    """Where notices are to be read on a node of this provider; None where there are none."""
+    if provider == "aws":
+        return Metadata()
+    return ScriptedMetadata(directory / "metadata.json") if provider == "fake" else None
+
+
+async def watch_notices(tell: Callable[[Notice], None], metadata: Metadata | ScriptedMetadata) -> None:
     """Calls `tell` with every new notice, for as long as the node lives."""
-    metadata = metadata or Metadata()
     loop = asyncio.get_running_loop()
     told: Notice | None = None
     while True:
@@ -74,7 +102,7 @@ async def watch_notices(tell: Callable[[Notice], None], metadata: Metadata | Non
                 tell(notice)
         except (OSError, ValueError, KeyError) as error:
             log.debug("the metadata service: %s", error)
-        await asyncio.sleep(EVERY_SECONDS)
+        await asyncio.sleep(metadata.every or EVERY_SECONDS)
 
 
 def _seconds(text: str) -> float:

@@ -20,7 +20,7 @@ from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
 from clusterctl_runtime.agent.exits import watch_exits
 from clusterctl_runtime.agent.facts import read_facts
 from clusterctl_runtime.agent.gpus import Gpus
-from clusterctl_runtime.agent.imds import Notice, watch_notices
+from clusterctl_runtime.agent.imds import Notice, metadata_of, watch_notices
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash, sweep
 from clusterctl_runtime.agent.link import Link, Refused
@@ -116,9 +116,8 @@ class Node:
         self._facts = await loop.run_in_executor(None, self._read_facts)
         linking = asyncio.ensure_future(self._stay_linked())
         keeping = asyncio.ensure_future(self._keep_lease())
-        noticing = (
-            asyncio.ensure_future(watch_notices(self._take_notice)) if self._bootstrap.provider == "aws" else None
-        )
+        metadata = metadata_of(self._bootstrap.provider, self._directory.path)
+        noticing = asyncio.ensure_future(watch_notices(self._take_notice, metadata)) if metadata else None
         code, reason = await self._ending
         keeping.cancel()
         if noticing:
@@ -192,7 +191,9 @@ class Node:
 
     def _take_notice(self, notice: Notice) -> None:
         kind, at = notice
-        log.warning("EC2 takes this machine back (%s) at %s", kind, time.strftime("%H:%M:%S UTC", time.gmtime(at)))
+        log.warning(
+            "the provider takes this machine back (%s) at %s", kind, time.strftime("%H:%M:%S UTC", time.gmtime(at))
+        )
         self._notice, self._notice_sent = {"t": "notice", "kind": "preempt", "at": at, "detail": kind}, False
         self._link.wake()
 
