@@ -19,7 +19,7 @@ from typing import Any
 import paramiko
 
 from clusterctl.core.errors import ClusterctlError
-from clusterctl.provision.ssh.gateways import Gateways
+from clusterctl.provision.ssh.gateways import Forwarded, Gateways
 from clusterctl.provision.ssh.hostkeys import Distrusted, Trust
 from clusterctl.provision.ssh.target import Target
 
@@ -227,7 +227,8 @@ def _no_session(
 def _socket(hop: Target, through: paramiko.Transport | None, timeout: float, where: str) -> Any:
     try:
         if through is not None:
-            return through.open_channel("direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=timeout)
+            there = (hop.host, hop.port)
+            return Forwarded(through.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=timeout))
         if hop.command:
             return paramiko.ProxyCommand(hop.command)
         return socket.create_connection((hop.host, hop.port), timeout=timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import paramiko
 
@@ -27,6 +28,26 @@ class _Gate:
     users: int = 0
     transport: paramiko.Transport | None = None
     trouble: ClusterctlError | None = None
+
+
+class Forwarded:
+    """A forwarded connection as the socket of another transport. A `Channel` that is closed by one thread while another
+    sends in it writes after its end, upon which sshd hangs up on all that share the login: here one waits for the other."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+
+    def send(self, data: bytes) -> int:
+        with self._lock:
+            return self._channel.send(data)
+
+    def close(self) -> None:
+        with self._lock:
+            self._channel.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
 
 
 class Gateways:

@@ -111,7 +111,7 @@ class Host:
 
     def welcome(self, message: Message) -> None:
         """Parked: soon it pays to have an agent loaded. Not at once, and not on all hosts at the same moment."""
-        pause = FIRST_SPARE_PAUSE * (1 + random.random())  # noqa: S311
+        pause = FIRST_SPARE_PAUSE * (1 + random.random())
         asyncio.get_running_loop().call_later(pause, self._start_spare)
 
     def parted(self) -> None:
