@@ -1,4 +1,4 @@
-"""Ray over containers: the environment of this machine mounted into an image that has none."""
+"""Ray over containers of an image that has none: an environment of this machine, or one that is installed for them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from tests.docker.conftest import DockerCluster
+from tests.support.wheel_index import kept_wheels, serving, wanted
 
 SPEC = """\
 cluster: demo
@@ -39,3 +40,45 @@ def test_tasks_fan_out_over_two_containers(make_cluster: Callable[..., DockerClu
         binds = container.attrs["HostConfig"]["Binds"]
         assert binds and all(bind.endswith(":ro") for bind in binds)
     cluster.down()
+
+
+INSTALLED = """\
+cluster: demo
+provider: {docker: {image: "IMAGE"}}
+engine: {ray: {version: "2.60.0", extras: [serve]}}
+head: {resources: {CPU: 1, memory: 3GiB}}
+pools:
+  - {name: cpu, min: 1, max: 1, resources: {CPU: 1, memory: 2GiB}}
+"""
+WHERE = """
+import os, ray
+from ray import serve
+ray.init()
+
+@ray.remote(num_cpus=1)
+def where():
+    return os.path.realpath(ray.__file__)
+
+print("on", ray.get(where.remote()))
+"""
+
+
+def test_containers_of_an_image_without_ray_share_one_that_is_installed_on_their_machine(
+    make_cluster: Callable[..., DockerCluster], image: str
+) -> None:
+    with serving(*kept_wheels(wanted("serve", python="3.11"))) as index:
+        cluster = make_cluster(INSTALLED.replace("IMAGE", image), up=False)
+        cluster.env["UV_DEFAULT_INDEX"] = index.url
+        cluster.up(timeout=170)
+        path = cluster.directory / "job.py"
+        path.write_text(WHERE)
+        job = cluster.submit(str(path))
+        cluster.wait_job(job, "succeeded", 120)
+        assert f"on {cluster.home / 'engines' / 'shared'}/" in cluster.cli("logs", job).stdout
+        for container in cluster.containers():
+            assert container.attrs["HostConfig"]["Binds"] == [
+                f"{cluster.home}/engines/shared:{cluster.home}/engines/shared:ro"
+            ]
+            places = "ls /clusterctl/node/engines/*/lib/python3.11/site-packages /clusterctl/node/engines/wheels"
+            assert "ray" not in container.exec_run(["sh", "-c", places], user="root").output.decode().split()
+        cluster.down()

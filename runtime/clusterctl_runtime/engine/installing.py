@@ -21,7 +21,7 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,20 @@ class Installation:
     are here. `tell` gets a line about how far it is, now and then.
     """
 
-    def __init__(self, root: Path, wanted: dict[str, Any], fetch: Fetch | None, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        wanted: dict[str, Any],
+        fetch: Fetch | None,
+        tell: Callable[[str], None],
+        wheels: Path | None = None,
+    ) -> None:
         _check(wanted)
         self._root, self._wanted, self._fetch, self._tell = root, wanted, fetch, tell
+        self._store = wheels or root  # whose wheels and uv are used
         self._wheels: list[dict[str, Any]] = wanted["wheels"]
         self._place = root / wanted["digest"]
+        self._shares = False
         self._name = f"Ray {wanted['ray']}"
 
     @property
@@ -64,19 +73,29 @@ class Installation:
     def is_done(self) -> bool:
         return (self._place / MARKER).exists() and self.python.exists()
 
+    async def share(self) -> str:
+        """Packages only, for interpreters elsewhere that see this directory: its path, once it is there."""
+        self._shares = True
+        await self._ensure(lambda: (self._place / MARKER).exists(), self._make)
+        return str(self._place)
+
     async def ensure(self) -> str:
         """The environment's interpreter, once it is there. Raises InstallFailed."""
-        if self.is_done:
-            return str(self.python)
+        shared = Path(str(self._wanted.get("shared") or "/nowhere"))
+        await self._ensure(lambda: self.is_done, self._make if not (shared / MARKER).exists() else self._borrow)
+        return str(self.python)
+
+    async def _ensure(self, is_done: Callable[[], bool], make: Callable[[], Awaitable[None]]) -> None:
+        if is_done():
+            return
         try:
-            (self._root / "wheels").mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._store / "wheels").mkdir(mode=0o700, parents=True, exist_ok=True)
             async with _locked(self._root / f".{self._wanted['digest']}.lock", self._wait):
-                if not self.is_done:
-                    await self._make()
+                if not is_done():
+                    await make()
         except OSError as error:
             where = error.filename or self._root
             raise InstallFailed(f"{self._name} could not be installed: {error.strerror or error} ({where})") from error
-        return str(self.python)
 
     def _wait(self) -> None:
         self._tell(f"waiting for {self._name}, which another node on this machine installs")
@@ -115,7 +134,7 @@ class Installation:
     # ------------------------------------------------------------ wheels
 
     def _path(self, wheel: dict[str, Any]) -> Path:
-        return self._root / "wheels" / wheel["sha256"]
+        return self._store / "wheels" / wheel["sha256"]
 
     async def _gather(self) -> None:
         """Every wheel, whole and as its digest says."""
@@ -197,7 +216,7 @@ class Installation:
         wheel = next((wheel for wheel in self._wheels if wheel["file"].startswith("uv-")), None)
         if wheel is None:
             raise InstallFailed(f"{self._name} was not installed: uv is not among its wheels")
-        return unpack_uv(self._path(wheel), self._root / f"uv-{wheel['sha256'][:16]}")
+        return unpack_uv(self._path(wheel), self._store / f"uv-{wheel['sha256'][:16]}")
 
     async def _build(self, uv: Path, part: Path) -> None:
         """`part/env`, from the wheels alone. Relocatable, since it is moved when it is done."""
@@ -205,20 +224,47 @@ class Installation:
         for wheel in self._wheels:
             (part / "wheels" / wheel["file"]).symlink_to(self._path(wheel))
         environment = part / "env"
-        await self._run([
-            str(uv), "venv", "--quiet", "--relocatable", "--no-config", "--no-project", "--no-python-downloads",
-            "--python", sys.executable, str(environment),
-        ], part)  # fmt: skip
+        if self._shares:  # nobody can write there later: compiled now
+            target = ["--python", sys.executable, "--target", str(environment / "site"), "--compile-bytecode"]
+        else:
+            target = ["--python", str(environment / "bin" / "python")]
+            await self._run([
+                str(uv), "venv", "--quiet", "--relocatable", "--no-config", "--no-project", "--no-python-downloads",
+                "--python", sys.executable, str(environment),
+            ], part)  # fmt: skip
         await self._run([
             str(uv), "pip", "install", "--quiet", "--no-config", "--offline", "--no-index", "--no-deps",
-            "--cache-dir", str(part / "cache"), "--python", str(environment / "bin" / "python"),
+            "--cache-dir", str(part / "cache"), *target,
             *(str(part / "wheels" / wheel["file"]) for wheel in self._wheels if not wheel["file"].startswith("uv-")),
         ], part)  # fmt: skip
+
+    async def _borrow(self) -> None:
+        """An environment of this interpreter whose packages are those of a directory that somebody else filled."""
+        site = Path(self._wanted["shared"]) / "site"
+        self._place.mkdir(mode=0o755, exist_ok=True)
+        programs = self._place / "bin"
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        packages = self._place / "lib" / version / "site-packages"
+        for directory in (programs, packages):
+            directory.mkdir(parents=True, exist_ok=True)
+        interpreter = Path(os.path.realpath(sys.executable))
+        for name in ("python", "python3", version):
+            (programs / name).unlink(missing_ok=True)
+            (programs / name).symlink_to(interpreter)
+        for path in (site / "bin").iterdir():
+            first, _, rest = path.read_bytes().partition(b"\n")
+            if first.startswith(b"#!") and b"python" in first:  # entry points of the packages
+                (programs / path.name).write_bytes(b"#!" + os.fsencode(programs / "python") + b"\n" + rest)
+                (programs / path.name).chmod(0o755)
+        (packages / "engine.pth").write_text(f"{site}\n")
+        home = f"home = {interpreter.parent}\ninclude-system-site-packages = false\n"
+        (self._place / "pyvenv.cfg").write_text(home)
+        shutil.copyfile(Path(self._wanted["shared"]) / MARKER, self._place / MARKER)
 
     async def _run(self, argv: list[str], directory: Path) -> None:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_"))}
         process = await asyncio.create_subprocess_exec(
-            *argv, env={**env, "TMPDIR": str(directory)}, cwd=directory,
+            *argv, env={**env, "TMPDIR": str(directory)}, cwd=directory, umask=0o022 if self._shares else -1,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -51,6 +51,16 @@ class Supplied:
     environment: dict[str, Any] = field(default_factory=dict)
 
 
+def shared_engines(config: HeadConfig, provider: str) -> str:
+    """The directory of the head's machine that nodes of that provider see under the same path, if they see one."""
+    if provider != "docker" or config.spec.ray is None or given_python(config, provider):
+        return ""
+    place = config.engine_store / "shared"
+    place.mkdir(parents=True, exist_ok=True)
+    place.chmod(0o755)  # containers have users of their own
+    return str(place)
+
+
 class EngineSupply:
     """`changed` is called whenever `message` or `missing` did."""
 
@@ -82,6 +92,14 @@ class EngineSupply:
 
     # ------------------------------------------------------------ what nodes get
 
+    async def _shared(self, provider: str, wanted: Wanted, environment: dict[str, Any]) -> dict[str, str]:
+        """Containers see a directory of this machine: what is installed there once is not unpacked in each of them."""
+        place = shared_engines(self._config(), provider)
+        own = await asyncio.to_thread(read_engine_facts)
+        if not place or (wanted.python, wanted.platform) != (own["python"], platform_of(own)):
+            return {}
+        return {"shared": await Installation(Path(place), environment, None, self._tell, wheels=self.store).share()}
+
     def note_head(self, facts: dict[str, Any]) -> None:
         """The head node's Python is everyone's."""
         self._minor = str((facts.get("engine") or {}).get("python") or "")
@@ -105,7 +123,8 @@ class EngineSupply:
             if self._fits(found, version):
                 return Supplied()
             wanted = Wanted(version, self._extras(), found["python"], platform_of(found))
-            return Supplied(environment=environment_of(wanted, await self._wheels(wanted)))
+            environment = environment_of(wanted, await self._wheels(wanted))
+            return Supplied(environment=environment | await self._shared(provider, wanted, environment))
         except (NoWheels, EngineUnavailable) as error:
             raise NoEngine("no_engine", str(error)) from error
         except InstallFailed as error:

@@ -37,6 +37,7 @@ from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
 from clusterctl_runtime.head.dispatch import Dispatcher
 from clusterctl_runtime.head.draining import Draining
+from clusterctl_runtime.head.engine_supply import shared_engines
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
@@ -204,6 +205,7 @@ class Head:
                 **settings,
                 "agent_bundle": str(self._bundle),
                 "default_image": default_image(spec.ray),
+                "engine_shared": shared_engines(self.config, name),
                 "reach": self.standby,
             },
             auth=spec.auth.model_dump(),
