@@ -38,6 +38,7 @@ from clusterctl.provision.adopt import adopt_for_new_journal
 from clusterctl.provision.blocks import Blocks
 from clusterctl.provision.ending import end_everything
 from clusterctl.provision.journal import Journal, StaleFence, planned_node
+from clusterctl.provision.last_words import AT_ONCE, OVERDUE, last_words
 from clusterctl.provision.pools import PoolBook
 from clusterctl.provision.tags import ownership_tags
 from clusterctl.provision.watching import Watcher
@@ -91,6 +92,7 @@ class Provisioner:
         self._retry_at: dict[str, float] = {}  # launch token or instance id -> when to call create or terminate again
         self._tries: dict[str, int] = {}  # launch token or instance id -> calls without a clear outcome so far
         self._capacity_returned = False
+        self._consoles_left = AT_ONCE
         self._ended: set[str] = set()  # instance ids whose end a provider has accepted
         self._pools = PoolBook(self.providers, self._watcher.provider_of_pool)
         self._pools.use(pools)
@@ -159,6 +161,7 @@ class Provisioner:
         """Carries out a plan's actions in order, neighbouring launches (and ends) in one call per provider. One
         action that fails never stops the others; StaleFence does, and then nothing more is done."""
         self.journal.check_fence()
+        self._consoles_left = AT_ONCE
         outcomes = self.resume()
         for kind, actions in groupby(plan.actions, key=type):
             batch: list[Any] = list(actions)
@@ -418,8 +421,15 @@ class Provisioner:
     def _move(
         self, node_id: str, event: str, action: Drain | Undrain | Mark, instance_id: str = "", address: str = ""
     ) -> Node:
-        reason = action.reason
-        return self.journal.move(node_id, event, self._clock(), reason.text, reason.code, instance_id, address)
+        text, code = action.reason.text, action.reason.code
+        if event == "fail" and code in OVERDUE and self._consoles_left > 0:
+            self._consoles_left -= 1
+            known = self.journal.get(node_id)
+            text += last_words(self.providers[self._provider_of(known)], known.instance_id) if known else ""
+        return self.journal.move(node_id, event, self._clock(), text, code, instance_id, address)
+
+    def _provider_of(self, node: Node) -> str:
+        return self._watcher.provider_of(node.instance_id, node.pool)
 
     def _pool_of(self, node_id: str) -> str:
         node = self.journal.get(node_id) if node_id else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore import exceptions as boto
@@ -34,7 +36,9 @@ _CREDENTIALS = frozenset({
     "SignatureDoesNotMatch", "UnrecognizedClientException", "MissingAuthenticationToken", "OptInRequired", "Blocked",
     "PendingVerification", "InvalidAccessKeyId", "IncompleteSignature",
 })  # fmt: skip
+_FOR_NOW = frozenset({"InvalidIPAddress.InUse"})  # of a machine that has just ended
 _FORBIDDEN = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "UnauthorizedException"})
+CLOCK_MARGIN = 240.0  # seconds; a signature is refused beyond 300, and the answer took a while
 _NO_LOGIN = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
@@ -59,6 +63,8 @@ def typed(error: BaseException, permission: str, what: str, quota: str = "") -> 
     if isinstance(error, ProviderError):
         return error
     code, text = code_of(error), _text(error)
+    if (wrong := _clock_is_wrong(error)) and code in _CREDENTIALS:
+        return AuthFailed(f"{what}: AWS does not accept the request ({text}): {wrong}")
     if isinstance(error, _NO_LOGIN) or code in _CREDENTIALS:
         return AuthFailed(f"{what}: AWS does not accept the credentials ({text}); {_LOG_IN}")
     if code in _FORBIDDEN:
@@ -73,12 +79,28 @@ def typed(error: BaseException, permission: str, what: str, quota: str = "") -> 
         return QuotaExceeded(f"{what}: the quota {named!r} is used up ({code}: {text}); {_QUOTA_PAGE}", quota=named)
     if code in _THROTTLED:
         return Throttled(f"{what}: AWS limits the calls of this account ({code}); it is tried again", retry_after=1.0)
+    if code in _FOR_NOW:
+        return UnknownOutcome(f"{what}: not yet ({code}: {text}); it is tried again")
     status = _status(error)
     if isinstance(error, boto.ClientError) and not code.startswith(("Internal", "Unavailable")) and status < 500:
         return BadRequest(f"{what}: AWS refused the request ({code}: {text}); mend what it names in the spec")
     if isinstance(error, boto.ParamValidationError):
         return BadRequest(f"{what}: the request is malformed ({text})")
     return UnknownOutcome(f"{what}: no clear answer of AWS ({code or type(error).__name__}: {text}); looking again")
+
+
+def _clock_is_wrong(error: BaseException) -> str:
+    """A sentence when this machine's clock is further from AWS's than a signature may be (5 minutes), else ""."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    date = str(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
+    try:
+        off = time.time() - parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return ""
+    if abs(off) < CLOCK_MARGIN:
+        return ""
+    side = "fast" if off > 0 else "slow"
+    return f"this machine's clock is {abs(off) / 60:.0f} minutes {side}; set it (`sudo timedatectl set-ntp true`)"
 
 
 def _status(error: BaseException) -> int:

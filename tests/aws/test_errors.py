@@ -192,9 +192,15 @@ def test_boto3_does_not_try_a_launch_without_capacity_again_by_itself(stage: Sta
     assert isinstance(answer, NoCapacity) and cloud.world.actions().count("ec2:RunInstances") == 1
 
 
-def test_a_clock_that_is_wrong_is_told_as_lapsed_credentials(stage: Stage, cloud: AwsCloud) -> None:
-    cloud.fault(
-        "DescribeInstances", code="RequestExpired", message="Request has expired. Timestamp date is 12:00", status=400
-    )
+@pytest.mark.parametrize(("offset", "side"), [(-600, "fast"), (600, "slow")])
+def test_a_clock_that_is_wrong_is_told_as_that_and_not_as_lapsed_credentials(
+    stage: Stage, cloud: AwsCloud, offset: float, side: str
+) -> None:
+    offer = stage.provisioner.offers()[0]
+    cloud.world.clock_offset = offset
     (scope,) = stage.provider.list()
-    assert not scope.complete and "Timestamp date" in scope.error
+    assert not scope.complete and f"this machine's clock is 10 minutes {side}; set it" in scope.error
+    (outcome,) = stage.launch(offer)
+    assert outcome.code == AuthFailed.code and "clock" in outcome.error
+    cloud.world.clock_offset = 0.0
+    assert stage.provider.list()[0].complete

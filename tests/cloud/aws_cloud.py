@@ -13,8 +13,10 @@ import contextlib
 import os
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import fields
+from email.utils import formatdate
 from typing import Any
 
 import boto3
@@ -152,6 +154,9 @@ class _Quiet(WSGIRequestHandler):
 
     def log(self, *_: Any) -> None:
         return
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(timestamp or time.time() + WORLD.clock_offset, usegmt=True)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ class Front:
         else:
             parameters, faults = check_query(model, action, text)
         with WORLD.lock:
-            WORLD.calls.append((time.monotonic(), f"{service}:{action}", parameters))
+            WORLD.calls.append((WORLD.clock(), f"{service}:{action}", parameters))
             WORLD.violations += faults
         if faults:
             raise Refusal("UnknownParameter", "; ".join(faults))
@@ -113,6 +113,8 @@ class Front:
         if service == "ec2":
             WORLD.check_rate(action)
         fault = WORLD.fault_for(action, text)
+        if fault and fault.effect == "garbled":
+            return _Half(self._pass_on(environ, body))
         if fault:
             self._misbehave(fault, environ, body, region)
         if service == "ec2":
@@ -155,6 +157,20 @@ class Front:
         return answer
 
 
+class _Half:
+    """An answer that breaks off, though its head says that all is well."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    def __call__(self, environ: Any, start: Any) -> Iterable[bytes]:
+        def begin(status: str, headers: Any, *_: Any) -> None:
+            start(status, [h for h in headers if h[0].lower() != "content-length"])
+
+        text = b"".join(self._whole(environ, begin))
+        return [text[: len(text) // 2]]
+
+
 def _signed_for(authorization: str) -> tuple[str, str]:
     """(service, region) of a signed request."""
     match = re.search(r"/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request", authorization)
@@ -164,7 +180,7 @@ def _signed_for(authorization: str) -> tuple[str, str]:
 def _remember(service: str, action: str, parameters: dict[str, Any]) -> None:
     """EC2 learns of what is made in IAM some seconds later."""
     if service == "iam" and action in ("CreateInstanceProfile", "AddRoleToInstanceProfile"):
-        WORLD.profiles_known[parameters["InstanceProfileName"]] = time.monotonic() + WORLD.iam_delay
+        WORLD.profiles_known[parameters["InstanceProfileName"]] = WORLD.clock() + WORLD.iam_delay
 
 
 def _refused(refusal: Refusal, shape: str) -> Response:

@@ -10,7 +10,6 @@ import ipaddress
 import json
 import os
 import random
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ def _become(instance: Any, name: str, code: int) -> None:
 
 def advance(region: str) -> None:
     """Moves every instance on whose time has come."""
-    now = time.monotonic()
+    now = WORLD.clock()
     with WORLD.lock:
         due = [(instance_id, step) for instance_id, step in _NEXT.items() if step[0] <= now]
         for instance_id, (_, name, code) in due:
@@ -85,7 +84,7 @@ def _terminate(self: Any, *args: Any, **kwargs: Any) -> Any:
     _plain_terminate(self, *args, **kwargs)
     with WORLD.lock:
         _become(self, "shutting-down", 32)
-        _NEXT[self.id] = (time.monotonic() + WORLD.end_seconds, "terminated", 48)
+        _NEXT[self.id] = (WORLD.clock() + WORLD.end_seconds, "terminated", 48)
         if self.id not in _RELEASED:
             _RELEASED.add(self.id)
             market = self.lifecycle or "on-demand"
@@ -110,7 +109,7 @@ def interrupt(region: str, instance_id: str) -> None:
 
 def _backend_run(self: Any, image_id: str, count: int, user_data: Any, groups: Any, **kwargs: Any) -> Any:
     reservation = _plain_backend_run(self, image_id, count, user_data, groups, **kwargs)
-    now = time.monotonic()
+    now = WORLD.clock()
     with WORLD.lock:
         for instance in reservation.instances:
             if kwargs.get("lifecycle"):
@@ -190,7 +189,7 @@ def _check_profile(name: str | None, arn: str | None) -> None:
         return
     wanted = name or str(arn).rpartition("/")[2]
     profile = next((p for p in iam().instance_profiles.values() if wanted == p.name), None)
-    if profile is None or time.monotonic() < WORLD.profiles_known.get(wanted, 0.0):
+    if profile is None or WORLD.clock() < WORLD.profiles_known.get(wanted, 0.0):
         kind, spelt = ("name", "name") if name else ("arn", "ARN")
         text = f"Value ({name or arn}) for parameter iamInstanceProfile.{kind} is invalid. Invalid IAM Instance Profile {spelt}"
         raise Refusal("InvalidParameterValue", text)
@@ -272,7 +271,7 @@ _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<DescribeInstancesResponse xmln
 
 
 def _describe_instances(self: Any) -> Any:
-    now = time.monotonic()
+    now = WORLD.clock()
     hidden = {i for i, born in _BORN.items() if now - born < WORLD.visible_after} if WORLD.visible_after else set()
     if WORLD.page_size < int(self._get_param("MaxResults") or 1000):
         self.params["MaxResults"] = str(WORLD.page_size)

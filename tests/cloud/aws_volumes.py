@@ -3,7 +3,6 @@ and what becomes of them when their instance ends. Patches moto once per process
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 from moto.core.responses import ActionResult
@@ -36,7 +35,7 @@ def forget() -> None:
 
 def advance(world: World, backend: Any) -> None:
     """Moves every volume on whose time has come. Call with the world's lock held."""
-    now = time.monotonic()
+    now = world.clock()
     for volume_id in [volume for volume, at in _DUE.items() if at <= now]:
         del _DUE[volume_id]
         volume = backend.volumes.get(volume_id)
@@ -67,7 +66,7 @@ def ended(world: World, instance: Any) -> None:
         volume.forced = True
         volume.attachment.status = "detaching"
         if device != root and world.disks:
-            _DUE[volume.id] = time.monotonic()
+            _DUE[volume.id] = world.clock()
         else:
             _let_go(world, volume)
 
@@ -125,7 +124,7 @@ def install(world: World) -> None:
                 return ActionResult(self.ec2_backend.volumes[volume_id])
         answer = plain_create(self)
         if world.volume_seconds:
-            _DUE[answer.result.id] = time.monotonic() + world.volume_seconds
+            _DUE[answer.result.id] = world.clock() + world.volume_seconds
         if token:
             _TOKENS[token] = (said, answer.result.id)
         return answer
@@ -148,7 +147,7 @@ def install(world: World) -> None:
         answer = plain_attach(self)
         volume.forced = volume.delete_on_end = False
         volume.attachment.status = "attaching"
-        _DUE[volume.id] = time.monotonic() + world.volume_seconds
+        _DUE[volume.id] = world.clock() + world.volume_seconds
         return answer
 
     def detach(self: Any) -> Any:
@@ -162,7 +161,7 @@ def install(world: World) -> None:
             raise Refusal("InvalidAttachment.NotFound", text)
         attachment.status = "detaching"
         volume.forced = self._get_bool_param("Force", False)
-        _DUE[volume.id] = time.monotonic() + world.volume_seconds
+        _DUE[volume.id] = world.clock() + world.volume_seconds
         return ActionResult({
             "VolumeId": volume.id, "InstanceId": attachment.instance.id, "Device": attachment.device,
             "State": "detaching", "AttachTime": attachment.attach_time,

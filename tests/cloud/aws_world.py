@@ -23,7 +23,8 @@ class Refusal(Exception):
 class Fault:
     """Applies to calls of `action` ("*" = all) whose body contains `match`, `times` times (None = until removed).
     `effect`: "error" (code, message, status), "lost" (done, then HTTP 500), "reset" (done, then the line breaks),
-    "cut" (the line breaks before anything is done), "delay" (answers after `seconds`)."""
+    "cut" (the line breaks before anything is done), "delay" (answers after `seconds`),
+    "garbled" (done, and the answer breaks off in its middle)."""
 
     action: str
     effect: str = "error"
@@ -33,11 +34,12 @@ class Fault:
     times: int | None = 1
     match: str = ""
     seconds: float = 0.0
-    until: float | None = None  # monotonic
+    until: float | None = None  # by the world's clock
 
 
 @dataclass
 class World:
+    clock: Callable[[], float] = time.monotonic  # of all its delays, rates and faults
     boot_seconds: float = 0.0  # pending -> running
     end_seconds: float = 0.0  # shutting-down -> terminated
     volume_seconds: float = 0.0  # what creating, attaching or detaching a volume takes
@@ -79,7 +81,7 @@ class World:
         return [action for arn, action in self.called_by if name in arn]
 
     def limit(self, action: str, burst: float, per_second: float) -> None:
-        self.rates[action] = [burst, per_second, burst, time.monotonic()]
+        self.rates[action] = [burst, per_second, burst, self.clock()]
 
     def check_rate(self, action: str) -> None:
         with self.lock:
@@ -87,7 +89,7 @@ class World:
                 bucket = self.rates.get(name)
                 if bucket is None:
                     continue
-                now = time.monotonic()
+                now = self.clock()
                 bucket[2] = min(bucket[0], bucket[2] + (now - bucket[3]) * bucket[1])
                 bucket[3] = now
                 if bucket[2] < 1:
@@ -99,7 +101,7 @@ class World:
             for fault in self.faults:
                 if fault.action not in (action, "*") or fault.match not in body:
                     continue
-                if fault.until is not None and time.monotonic() > fault.until:
+                if fault.until is not None and self.clock() > fault.until:
                     continue
                 if fault.times is not None:
                     fault.times -= 1
