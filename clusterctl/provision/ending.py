@@ -13,6 +13,7 @@ from clusterctl.provision.watching import Watcher
 
 FIRST_PAUSE = 0.05  # seconds between two looks while something is still there; doubles up to LONGEST_PAUSE
 LONGEST_PAUSE = 3.0
+LONGEST_PAUSE_HERE = 0.2  # where every list shows the truth at once, it costs next to nothing as well
 _SPARED = frozenset({NodeState.TERMINATING, NodeState.QUARANTINED})
 
 
@@ -33,6 +34,7 @@ def end_everything(
     settle = max((float(getattr(provider, "settle_seconds", 0.0)) for provider in providers.values()), default=0.0)
     empty, wait, told = 0, FIRST_PAUSE, ""
     cleared: set[str] = set()
+    longest = LONGEST_PAUSE if settle else LONGEST_PAUSE_HERE
     healthy_at = clock()
     while empty < 2:
         journal.check_fence()
@@ -56,7 +58,7 @@ def end_everything(
             pause(settle)
         elif empty == 0:
             pause(wait)
-            wait = min(wait * 2, LONGEST_PAUSE)
+            wait = min(wait * 2, longest)
     sweep_leftovers(providers, clock, progress, patience, pause)
     _journal_gone(journal, clock())
 
