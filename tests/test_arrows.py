@@ -34,7 +34,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "clusterctl.client": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
-        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.wheelhouse",
+        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.index",
+        "clusterctl_runtime.engine.wheelhouse",
     },
     "clusterctl.cli": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.client", "clusterctl.version",
