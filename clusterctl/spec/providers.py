@@ -68,6 +68,10 @@ class DockerSettings(SpecModel):
     pids: int | None = Field(
         default=None, ge=64, description="Processes and threads that a node may have; default: 16384."
     )
+    allow_sudo: bool = Field(
+        default=False,
+        description="Let programs in the containers gain rights, as sudo and su do; by default the kernel refuses it.",
+    )
     gpu_ids: list[str] = Field(
         default=[],
         description="GPUs to hand out, as nvidia-smi names them; default: all that it lists.",

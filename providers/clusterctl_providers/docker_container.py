@@ -59,6 +59,7 @@ def creation(
         init=True,
         privileged=False,
         cap_drop=list(DROPPED),
+        security_opt=None if settings.get("allow_sudo") else ["no-new-privileges"],
         binds=binds(settings, engine.host) or None,
         device_requests=_devices(request, gpus),
         port_bindings=_published(request, settings),
