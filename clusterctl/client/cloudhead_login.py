@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.client.machines import head_machine, keep_machines, known_hosts, open_hosts
+from clusterctl.client import tunnels
+from clusterctl.client.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
 from clusterctl.client.private import make_private_dir, write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, Unreachable
@@ -113,6 +114,7 @@ class FirstLogin:
     ) -> None:
         self._cluster, self._auth, self._reach = cluster, auth, reach
         self._options, self._aws, self._tell = options, aws, tell
+        self._told = False
         self.keys = Keys(cluster, auth)
 
     def machine(self, node: Node, where: Whereabouts) -> Machine:
@@ -135,6 +137,8 @@ class FirstLogin:
             command=command,
         )
         machine = Machine(node.id, login, head=True)
+        if kept_machines(self._cluster.directory) != [machine]:
+            tunnels.stop(self._cluster)  # it may lead to a machine that is gone
         keep_machines(self._cluster.directory, [machine], self._options)
         return machine
 
@@ -181,7 +185,7 @@ class FirstLogin:
         """Patiently, since a machine that boots refuses, is silent, or shows the key of its image. With `other_pin` that one
         is accepted as well."""
         pins = list(dict.fromkeys(pin for pin in (machine.login.host_key, other_pin) if pin))
-        began, told = time.monotonic(), False
+        began = time.monotonic()
         while True:
             trouble: HostTrouble | None = None
             for pin in pins:
@@ -194,9 +198,9 @@ class FirstLogin:
             waited = time.monotonic() - began
             if waited > FIRST_LOGIN_SECONDS or (trouble.code in _LASTING and waited > _LASTING_AFTER):
                 raise Unreachable(_never_came(machine, trouble, waited, console()))
-            if not told:
+            if not self._told:
+                self._told = True
                 self._tell(f"waiting for SSH on {machine.id} ({machine.login.host})")
-                told = True
             time.sleep(LOOK_SECONDS)
 
     # ------------------------------------------------------------ the disk

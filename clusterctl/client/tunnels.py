@@ -14,6 +14,7 @@ from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
 
 START_SECONDS = 30.0
+END_SECONDS = 5.0
 PROGRAM = "clusterctl.client.tunnel"
 
 
@@ -59,10 +60,14 @@ def start(cluster: Cluster) -> subprocess.Popen[bytes]:
 
 
 def stop(cluster: Cluster) -> None:
+    """Ends the tunnel; the next command digs another one."""
     document = read_json(cluster.directory / "tunnel.json")
     pid = int(document.get("pid") or 0)
     if _is_tunnel(pid, cluster.directory):
         os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + END_SECONDS
+    while _is_tunnel(pid, cluster.directory) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _living(directory: Path) -> int:

@@ -41,6 +41,8 @@ _CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("delete_key_pair", {"KeyName": "clusterctl-doctor"}),
     ("create_placement_group", {"GroupName": "clusterctl-doctor", "Strategy": "cluster"}),
     ("delete_placement_group", {"GroupName": "clusterctl-doctor"}),
+    ("create_volume", {"AvailabilityZone": "us-east-1a", "Size": 1}),
+    ("attach_volume", {"VolumeId": "vol-00000000000000000", "InstanceId": _NOWHERE, "Device": "/dev/sdh"}),
     ("delete_volume", {"VolumeId": "vol-00000000000000000"}),
     ("get_console_output", {"InstanceId": _NOWHERE}),
 )

@@ -75,10 +75,11 @@ class HeadMachine:
     def is_free(self, subnet: str, private: str) -> bool:
         filters = [
             {"Name": "subnet-id", "Values": [subnet]},
-            {"Name": "addresses.private-ip-address", "Values": [private]},
+            {"Name": "private-ip-address", "Values": [private]},
+            {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]},
         ]
         what = f"asking whether {private} is free in {subnet}"
-        return not self._calls.read("ec2", "describe_network_interfaces", what, Filters=filters)["NetworkInterfaces"]
+        return not self._calls.read("ec2", "describe_instances", what, Filters=filters)["Reservations"]
 
 
 def head_interface(wanted: Mapping[str, Any], subnet: str, groups: list[str]) -> dict[str, Any]:

@@ -54,6 +54,20 @@ def live(stage: Stage, provider: AwsProvider) -> None:
     wait_until(lambda: not provider.list()[0].instances, what="an empty list")
 
 
+def live_with_a_head(stage: Stage, provider: AwsProvider) -> None:
+    """What the client does beside, where the head runs on an instance: a disk for it."""
+    (made,) = provider.create([stage.request("cpu-8")])
+    assert isinstance(made, Instance)
+    disk = provider.make_head_disk(made.zone, 1 << 30, "once")
+    assert provider.make_head_disk(made.zone, 1 << 30, "once").id == disk.id == getattr(provider.head_disk(), "id", "")
+    wait_until(lambda: provider.attach_head_disk(disk, made.id), what="the disk attached")
+    assert provider.whereabouts(made.id).private == made.address
+    assert not provider.is_free(provider.whereabouts(made.id).subnet, made.address)
+    provider.terminate([made.id])
+    wait_until(lambda: not provider.list()[0].instances, what="an empty list")
+    wait_until(lambda: not provider.sweep(), what="nothing left")
+
+
 def clean_up(stage: Stage, provider: AwsProvider) -> None:
     """What `down` does on the client when the last instance has gone."""
     volume = stage.cloud.client().create_volume(
@@ -79,11 +93,12 @@ def live_with_roles(stage: Stage, provider: AwsProvider) -> None:
 def test_the_actions_called_are_the_actions_that_the_clients_policy_allows(stage: Stage, tmp_path: Path) -> None:
     provider = stage.open(key_of(tmp_path), ssh_from=["192.0.2.7"])
     live(stage, provider)
+    live_with_a_head(stage, provider)
     clean_up(stage, provider)
     live_with_roles(stage, provider)
     provider.find_clusters()
     provider.doctor()
-    ours = {"ec2:CreateVolume", "iam:CreatePolicy", "iam:AttachRolePolicy"}  # of the tests themselves
+    ours = {"iam:CreatePolicy", "iam:AttachRolePolicy"}  # of the tests themselves
     assert set(stage.cloud.world.actions()) - ours == CLIENT
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path.home() / ".clusterctl-host"
+SITE = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
 CRON_MARK = "# clusterctl"
 END_SECONDS = 25.0
 Json = dict[str, Any]
@@ -64,7 +65,7 @@ def probe(request: Json, blob: bytes) -> Json:
         "writable": os.access(Path.home(), os.W_OK),
         "owner": read(ROOT / "owner.json"),
         "bundles": [path.name for path in ROOT.glob("agent-*.pyz")],
-        "dists": [path.parent.name for path in ROOT.glob("dist-*/pyvenv.cfg")],
+        "dists": [path.parent.name for path in ROOT.glob("dist-*/pyvenv.cfg") if runs_here(path.parent)],
         "settings_sha256": sha256(json.dumps(settings, sort_keys=True)) if settings else "",
         "token_sha256": sha256(settings["token"]) if settings.get("token") else "",
         "kept": sorted((read(ROOT / "keep.json") or {}).get("run") or {}) if keeper() else [],
@@ -158,11 +159,12 @@ def place_dist(request: Json, blob: bytes) -> Json:
     """Unpacks the head's packages as an environment of this host's Python, whole or not at all."""
     own(request)
     place = ROOT / request["dist"]
-    if (place / "pyvenv.cfg").exists():
+    if (place / "pyvenv.cfg").exists() and runs_here(place):
         return {"placed": False}
     part = ROOT / f".{request['dist']}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    site = part / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    for old in (part, place):
+        shutil.rmtree(old, ignore_errors=True)
+    site = part / SITE
     site.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(blob)) as archive:
         archive.extractall(site)  # noqa: S202  made by this very client from its own installation
@@ -175,6 +177,11 @@ def place_dist(request: Json, blob: bytes) -> Json:
         if old != place and not named_by_a_process(old.name):
             shutil.rmtree(old, ignore_errors=True)
     return {"placed": True}
+
+
+def runs_here(place: Path) -> bool:
+    """Made for the Python that is here now: a host may have been upgraded, and a disk may have moved to another machine."""
+    return (place / SITE).is_dir() and (place / "bin" / "python3").exists()
 
 
 def place_files(request: Json, blob: bytes) -> Json:
