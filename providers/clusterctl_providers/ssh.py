@@ -206,10 +206,11 @@ class SshProvider:
         return sorted(made)
 
     def most(self, pool: PoolRequest) -> int:
-        """How many nodes of the pool there can be: its hosts that are here, or still hold a node."""
+        """How many nodes of the pool there can be: its hosts that are here, or hold a node that has not ended: a host whose
+        daemon is away for a moment goes on with its node."""
         return sum(
             host.serves(pool)
-            and (host.connected or any(c.role == pool.role and c.state == "unknown" for c in host.claims))
+            and (host.connected or any(c.role == pool.role and c.state != "terminated" for c in host.claims))
             for host in self._hosts()
         )
 

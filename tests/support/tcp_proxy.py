@@ -78,6 +78,8 @@ class Proxy:
         self._writers |= {writer, far_writer}
         try:
             await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+        except asyncio.CancelledError:
+            return  # this is the end of the proxy
         finally:
             self._writers -= {writer, far_writer}
             for one in (writer, far_writer):
