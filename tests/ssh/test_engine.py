@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from clusterctl.provision.ssh.connection import HostTrouble
+from clusterctl.provision.ssh.hosts import Hosts, Reached
+from clusterctl.provision.ssh.inventory import Login, Machine
 from tests.ssh.cluster import SshCluster, traces
 from tests.support.docker_engine import DockerEngine
 from tests.support.ssh_hosts import SshHost, SshHosts
@@ -91,3 +94,12 @@ def test_hosts_without_ray_and_without_a_network_get_it_from_one_download(
             assert [traces(host) for host in hosts] == [[], [], []]
         finally:
             cluster.clean_up()
+
+
+def test_another_minor_version_of_python_is_named_before_anything_starts(tmp_path: Path) -> None:
+    machine = Machine("10.0.0.6", Login("10.0.0.6"), ("cpu",), False, {}, {})
+    hosts = Hosts("demo", "c0ffee", [machine], tmp_path, lambda text: None, engine=True)
+    with pytest.raises(HostTrouble, match=r"it has Python 3\.12\.1, the head 3\.11\.2, .*same minor version") as caught:
+        hosts.judge_engine(Reached(machine, facts={"python": "3.12.1"}), {"python": "3.11.2"})
+    assert caught.value.code == "engine_mismatch"
+    hosts.judge_engine(Reached(machine, facts={"python": "3.11.9"}), {"python": "3.11.2"})

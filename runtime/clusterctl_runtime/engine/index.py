@@ -53,6 +53,7 @@ def uv_environment() -> dict[str, str]:
     """The environment to run uv in. uv reads its own variables and files; what only pip was told is translated for it."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "CONDA_"))}
     env["UV_HTTP_CONNECT_TIMEOUT"] = env.get("UV_HTTP_CONNECT_TIMEOUT", f"{CONNECT_SECONDS:.0f}")
+    env["UV_HTTP_RETRIES"] = env.get("UV_HTTP_RETRIES", "1")  # what is unreachable is asked again by whoever waits
     pip = pip_settings(os.environ)
     if pip.get("cert") and "SSL_CERT_FILE" not in env:
         env["SSL_CERT_FILE"] = pip["cert"]

@@ -109,6 +109,8 @@ class EngineControl:
         if engine.state == before:
             return
         if engine.state == "ready":
+            if self._is_another(books, node, str(message.get("version", ""))):
+                return
             engine.known, engine.used = False, Resources()
             self._lent.pop(node.id, None)
             if node.role == "head":
@@ -196,6 +198,18 @@ class EngineControl:
             node = self._fleet.journal.get(books.node_id)
             if node and books.engine.state == "supplying" and self.supply.message:
                 self._say(node, f"waits for its engine: {self.supply.message}")
+
+    def _is_another(self, books: NodeLedger, node: Node, version: str) -> bool:
+        """Whether the interpreter that the spec names has another Ray than the spec wants, which is then told."""
+        ray = self._config().spec.ray
+        if ray is None or not (ray.version and ray.python) or version == ray.version:
+            return False
+        text = (
+            f"{ray.python} has Ray {version}, the spec wants {ray.version}: install that one there, or write the other"
+        )
+        self._fleet.send(node.id, {"t": "engine_stop"})
+        self._failed(books, node, text, "engine_mismatch", final=True)
+        return True
 
     def _say(self, node: Node, text: str, code: str = "engine") -> None:
         """The reason that a joining node has for not being ready."""
