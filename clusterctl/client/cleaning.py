@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from clusterctl.client.imaging import builds
 from clusterctl.client.registry import Registry, read_json
 from clusterctl.client.takedown import make_providers
 from clusterctl.core.errors import ClusterctlError
@@ -26,6 +27,7 @@ def collect_strays(registry: Registry, *, dry_run: bool) -> list[Stray]:
     from clusterctl.provision.gc import collect
 
     owned = {cluster.uid for cluster in registry.all()} | uids_in_use()
+    owned |= {uid for uid, _, busy in builds(registry) if busy}
     with tempfile.TemporaryDirectory(prefix="clusterctl-gc-") as scratch:
         specs = provider_specs(registry)
 
@@ -76,6 +78,9 @@ def provider_specs(registry: Registry) -> dict[str, dict[str, Any]]:
         names = [provider] if isinstance(provider, str) else [k for k, v in (provider or {}).items() if v is not None]
         for name in names:
             specs.setdefault(name, {"provider": provider, "auth": spec.get("auth") or {}})
+    for _, provider, _ in builds(registry):
+        for name in provider:
+            specs.setdefault(name, {"provider": provider})
     if "docker" not in specs and _docker_answers():
         specs["docker"] = {"provider": "docker"}
     return specs

@@ -9,7 +9,7 @@ aws_doctor.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, ProviderError, Throttled
@@ -20,14 +20,25 @@ from clusterctl_providers.aws_doctor import examine
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_head import HeadMachine
 from clusterctl_providers.aws_identity import Identity
+from clusterctl_providers.aws_image_build import ImageBuild
 from clusterctl_providers.aws_images import Images
 from clusterctl_providers.aws_instances import Listing
-from clusterctl_providers.aws_launch import Launcher
+from clusterctl_providers.aws_launch import DISK, GPU_DISK, Launcher
 from clusterctl_providers.aws_network import Network
 from clusterctl_providers.aws_offers import PRICES_LAST, Offers
 from clusterctl_providers.aws_quotas import Quotas
 from clusterctl_providers.aws_reservations import Reservations
-from clusterctl_providers.base import CreateRequest, CreateResult, HeadDisk, PoolRequest, ProviderContext, Whereabouts
+from clusterctl_providers.base import (
+    CreateRequest,
+    CreateResult,
+    HeadDisk,
+    ImageRecipe,
+    MadeImage,
+    PoolRequest,
+    ProviderContext,
+    Whereabouts,
+)
+from clusterctl_providers.catalog import instance_types
 
 _ID = re.compile(r"i-(?:[0-9a-f]{17}|[0-9a-f]{8})")
 MOST_ENDS = 500  # instances in one TerminateInstances
@@ -44,6 +55,8 @@ class AwsProvider:
         self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid)
         self.identity = Identity(self._calls, settings, context.cluster, context.uid)
         self._head = HeadMachine(self._calls, self._network, context.uid)
+        self._uid = context.uid
+        self._images = Images(self._calls)
         self._quotas = Quotas(self._calls)
         self._listing = Listing(self._calls, context.uid)
         reservations = Reservations(self._calls)
@@ -54,7 +67,7 @@ class AwsProvider:
             settings,
             self._network,
             self.identity,
-            Images(self._calls),
+            self._images,
             self._quotas,
             self._listing,
             book,
@@ -107,6 +120,15 @@ class AwsProvider:
 
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.shipped(pool)
+
+    def build_image(self, pool: PoolRequest, recipe: ImageRecipe, tell: Callable[[str], None]) -> MadeImage:
+        """For the architecture of the pool's cheapest type, x86-64 where it names none."""
+        offers = self._offers.shipped(pool)
+        machine = next((m for m in instance_types("aws") if offers and m.name == offers[0].instance_type), None)
+        nvidia = machine is not None and machine.gpu_vendor == "nvidia"
+        disk = int(pool.spec.get("disk") or (GPU_DISK if nvidia else DISK))
+        build = ImageBuild(self._calls, self._network, self._images, self._uid, tell)
+        return build.make(pool, recipe, machine.arch if machine else "x86_64", nvidia, disk)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""

@@ -11,7 +11,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-NAMES = ("client", "head", "worker", "trust")
+NAMES = ("client", "head", "worker", "image", "trust")
 
 
 def render_policy(

@@ -10,7 +10,7 @@ A provider keeps no state that matters: it can be made anew at any moment from i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -112,6 +112,36 @@ class HasCatalogue(Protocol):
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         """What `offers` would say by the catalogue that ships, without asking anyone: for plans without credentials."""
         ...
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """What a machine image gets besides what its base has: Ray of that version with these extras. `env` is for the
+    installer: an index, a proxy."""
+
+    ray: str
+    extras: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MadeImage:
+    """`fresh` is False where an image of the same content was there already."""
+
+    id: str
+    name: str
+    fresh: bool
+
+
+class BuildEnded(ProviderError):
+    """An image was not made, and nothing of the build is left: the next try begins anew."""
+
+
+@runtime_checkable
+class HasImages(Protocol):
+    """`ProviderContext.uid` is the build's: the same uid goes on with what an interrupted build has begun."""
+
+    def build_image(self, pool: PoolRequest, recipe: ImageRecipe, tell: Callable[[str], None]) -> MadeImage: ...
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 # The first thing a new cloud machine runs, as root, once. It is the same for every node: what differs is the JSON
 # document after the last line, which python reads as data. It finds a Python >= 3.10, fetches the agent from a head of
 # the cluster (TLS, pinned to the cluster's own CA), checks its digest, and starts it.
-for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3 /opt/clusterctl/bin/python3; do
+for python in /opt/clusterctl/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3; do
   if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
     exec "$python" - "$0" <<'CLUSTERCTL_PYTHON'
 import glob, hashlib, http.client, json, os, shutil, socket, ssl, subprocess, sys, time, urllib.request

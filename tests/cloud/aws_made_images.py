@@ -1,0 +1,48 @@
+"""Instances that stop, and images of them, where moto shows nobody or does not go so far: names are unique, snapshots
+are tagged."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.models.instances import Instance
+from moto.ec2.responses import EC2Response
+
+from tests.cloud import aws_moto
+from tests.cloud.aws_world import Refusal
+
+
+def _stop(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """The machine goes off, the instance and its disk stay."""
+    previous = copy.copy(self._state)
+    if self._state.name not in ("pending", "running"):
+        return previous
+    _plain_stop(self, *args, **kwargs)
+    with aws_moto.WORLD.lock:
+        aws_moto._NEXT.pop(self.id, None)
+        aws_moto._become(self, "stopping", 64)
+        aws_moto._become(self, "stopped", 80)
+    return previous
+
+
+def _create_image(self: Any) -> Any:
+    self.error_on_dryrun()
+    backend, name = self.ec2_backend, self._get_param("Name")
+    if any(image.name == name for image in backend.amis.values()):
+        raise Refusal("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by this account.")
+    given = self._get_param("TagSpecifications", [])
+    of_images = [item for item in given if item["ResourceType"] == "image"]
+    image = backend.create_image(
+        self._get_param("InstanceId"), name, self._get_param("Description", ""), tag_specifications=of_images
+    )
+    for item in given:
+        for tag in item["Tags"] if item["ResourceType"] == "snapshot" else ():
+            backend.snapshots[image.ebs_snapshot_id].add_tag(tag["Key"], tag["Value"])
+    return ActionResult({"ImageId": image.id})
+
+
+_plain_stop = Instance.stop
+Instance.stop = _stop
+EC2Response.create_image = _create_image
