@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clusterctl.cli.escape import one_line
 from clusterctl.cli.output import say, wants_colour
-from clusterctl.cli.text import duration
-from clusterctl.core.errors import NotYet
+from clusterctl.cli.progress_rows import grouped, names_of, rows_of, stage
+from clusterctl.cli.text import columns, duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SINGLE_LINES = 3  # so many nodes that do the same at the same time have a line each
 
 
 def make_progress(quiet: bool) -> Progress:
@@ -32,40 +37,29 @@ class Progress:
 
 
 class Lines(Progress):
-    """One line whenever a node or the engine moves on."""
+    """A line whenever a node or the engine moves on; one for all nodes of a pool that do the same at the same time."""
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
 
     def show(self, status: dict[str, Any], waiting: list[str]) -> None:
-        engine = status.get("engine") or {}
-        states = {node["id"]: stage(node) for node in status.get("nodes") or []}
-        reasons = {node["id"]: node.get("reason") or "" for node in status.get("nodes") or []}
-        if engine.get("state"):
-            states["engine"] = engine["state"]
-            reasons["engine"] = engine.get("message") or ""
-        for name, state in states.items():
-            if self._states.get(name) != state:
-                say(f"  {name}: {state}" + (f" ({one_line(reasons[name])})" if reasons[name] else ""))
-        self._states = states
+        nodes, engine = status.get("nodes") or [], status.get("engine") or {}
+        moved = [node for node in nodes if self._states.get(node["id"]) != stage(node)]
+        for group in grouped(moved, lambda node: (node.get("pool"), stage(node), node.get("reason"))):
+            several = [group] if len(group) > SINGLE_LINES else [[node] for node in group]
+            for some in several:
+                self._say(names_of(some), stage(some[0]), str(some[0].get("reason") or ""))
+        if engine.get("state") and self._states.get("engine") != engine["state"]:
+            self._say("engine", engine["state"], str(engine.get("message") or ""))
+        self._states = {**{node["id"]: stage(node) for node in nodes}, "engine": str(engine.get("state") or "")}
 
-
-def stage(node: dict[str, Any]) -> str:
-    """The node's state, and while it takes the spec's files and setup, which step: "joining, setup 2 of 3"."""
-    state, preparing = str(node.get("state")), node.get("preparing") or {}
-    if preparing.get("state") in ("running", "waiting") and state in ("joining", "ready"):
-        step = str(preparing.get("step") or "").partition(":")[0] or "files"
-        return f"{state}, {step}"
-    if node.get("code") == NotYet.code:  # "planned, pulling": the first word of its reason
-        return f"{state}, {str(node.get('reason') or '').partition(' ')[0]}"
-    steps = {"engine": "engine", "installing": "installing"}
-    step = steps.get(str(node.get("code")), "") if state == "joining" else ""
-    return f"{state}, {step}" if step else state
+    def _say(self, name: str, state: str, reason: str) -> None:
+        say(f"  {name}: {state}" + (f" ({one_line(reason)})" if reason else ""))
 
 
 class LiveTable(Progress):
-    """Every node with its stage and why it is there, redrawn in place; gone when done. Where the terminal is too small,
-    nodes that are ready give way to those that are not."""
+    """Every node with its stage and why it is there, redrawn in place; gone when done. Never longer than the terminal: where
+    nodes are many, those that are alike share a row."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -74,23 +68,27 @@ class LiveTable(Progress):
         self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=True, refresh_per_second=4)
 
     def show(self, status: dict[str, Any], waiting: list[str]) -> None:
+        self._live.update(self.render(status, waiting, self._live.console.height))
+
+    def render(self, status: dict[str, Any], waiting: list[str], height: int) -> RenderableType:
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False)
-        for title in ("node", "stage", "for", "reason"):
-            table.add_column(title.upper(), no_wrap=title != "reason")
-        nodes = sorted(status.get("nodes") or [], key=lambda node: node.get("state") == "ready")
-        room = max(4, self._live.console.height - len(waiting) - 4)
-        for node in nodes[:room]:
-            since = duration(time.time() - node["since"]) if node.get("since") else "-"
-            cells = (node["id"], stage(node), since, node.get("reason") or "")
-            table.add_row(*(Text(one_line(cell)) for cell in cells))
+        nodes = status.get("nodes") or []
+        # which nodes a pool waits for is in the table
+        lines = [f"waiting for {one_line(text.partition(' [')[0])}" for text in waiting][: max(1, height // 4)]
+        rows = rows_of(nodes, max(3, height - len(lines) - 3))
+        now = time.time()
+        table = columns(
+            ("node", "stage", "for", "reason"),
+            [(row.names, row.stage, duration(now - row.since) if row.since else "-", row.reason) for row in rows],
+        ).splitlines()
         ready = sum(node.get("state") == "ready" for node in nodes)
-        more = f", {len(nodes) - room} of them not shown" if len(nodes) > room else ""
-        lines = [f"{ready} of {len(nodes)} nodes ready{more}", *(f"waiting for {one_line(text)}" for text in waiting)]
-        self._live.update(Group(table, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines)))
+        texts = [Text(line, style="" if number else "bold") for number, line in enumerate(table)]
+        texts += [Text(line, style="dim") for line in (f"{ready} of {len(nodes)} nodes ready", *lines)]
+        for text in texts:
+            text.no_wrap, text.overflow = True, "ellipsis"
+        return Group(*texts)
 
     def __enter__(self) -> Progress:
         self._live.start()

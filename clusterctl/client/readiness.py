@@ -9,6 +9,7 @@ from typing import Any
 USELESS = frozenset({"bad_request", "auth_failed"})  # refusals of a launch that no second try turns round
 GIVE_UP_AFTER = 3  # failed launches of a pool while it stays below its min
 SETUP_FAILED = "setup_failed"
+NAMED = 3  # so many nodes that wait for the same are named one by one
 _ENGINE_DONE = frozenset({"", "none", "ready"})
 
 
@@ -118,8 +119,15 @@ def _missing_nodes(status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[
 
 
 def _state_of(what: str, nodes: list[dict[str, Any]]) -> str:
-    states = ", ".join(f"{n.get('id')} {n.get('state')}" + (f" ({_reason(n)})" if _reason(n) else "") for n in nodes)
-    return f"{what} [{states}]" if states else what
+    """What each node is doing; those that do the same are told together where they are many."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        alike.setdefault((str(node.get("state")), _reason(node)), []).append(str(node.get("id")))
+    states: list[str] = []
+    for (state, reason), ids in alike.items():
+        names = ids if len(ids) <= NAMED else [f"{', '.join(ids[:2])} and {len(ids) - 2} more"]
+        states += [f"{name} {state}" + (f" ({reason})" if reason else "") for name in names]
+    return f"{what} [{', '.join(states)}]" if states else what
 
 
 def _reason(node: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ class Pulls:
                 pull.start()
         pull.join(PATIENCE)
         if pull.is_alive():
-            raise NotYet(f"pulling the image {name}: {pull.progress()}", retry_after=PATIENCE)
+            raise NotYet(f"pulling {pull.progress()} of the image {name}", retry_after=PATIENCE)
         with self._lock:
             self._pulls.pop(name, None)  # the next one who needs it tries again
         if pull.error:
@@ -70,14 +70,14 @@ class _Pull(threading.Thread):
                 self._layers[layer] = line
 
     def progress(self) -> str:
-        """ "2 of 5 layers, 310 MB of 1.2 GB"; sizes are known of those layers whose download began."""
+        """ "2 of 5 layers (310 MB of 1.2 GB)"; sizes are known of those layers whose download began."""
         layers = list(self._layers.items())
         if not layers:
-            return "asking the registry"
+            return "the manifest"
         there = sum(line.get("status") in _THERE for _, line in layers)
         got = sum(self._got(layer, line) for layer, line in layers)
         total = sum(self._sizes.values())
-        bytes_said = f", {_size(got)} of {_size(total)}" if total else ""
+        bytes_said = f" ({_size(got)} of {_size(total)})" if total else ""
         return f"{there} of {len(layers)} layers{bytes_said}"
 
     def _got(self, layer: str, line: Mapping[str, Any]) -> int:

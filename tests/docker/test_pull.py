@@ -52,15 +52,15 @@ def test_up_shows_the_layers_and_bytes_of_a_pull_as_the_nodes_stage_and_goes_on_
         cluster = make_cluster(SPEC.replace("IMAGE", registry.name).replace("HERE", image), up=False)
         up = cluster.start("up", str(cluster.spec), "-y", "--json")
         assert registry.held.wait(60), "the layer is asked for"
-        node = wait_until(lambda: next((n for n in cluster.status()["nodes"] if "layers," in n["reason"]), None))
+        node = wait_until(lambda: next((n for n in cluster.status()["nodes"] if "layers (" in n["reason"]), None))
         assert node and node["id"] == "cpu-1" and node["state"] == "planned"
-        assert node["reason"].startswith(f"pulling the image {registry.name}: ")
-        assert "0 of 2 layers" in node["reason"] or "1 of 2 layers" in node["reason"]
+        assert node["reason"].startswith("pulling ") and node["reason"].endswith(f" of the image {registry.name}")
+        assert "0 of 2 layers (" in node["reason"] or "1 of 2 layers (" in node["reason"]
         assert [n["id"] for n in cluster.status()["nodes"] if n["state"] == "ready"] == ["head-1"], "others go on"
         registry.go_on.set()
         _, errors = up.communicate(timeout=90)
         assert up.returncode == 0, errors
-        assert "cpu-1: planned, pulling (pulling the image" in errors
+        assert "cpu-1: planned, pulling (pulling " in errors
         story = [item["reason"] for item in cluster.json("explain", "cpu-1")["story"]]
         assert sum(reason.startswith("pulling") for reason in story) == 1, "the story is not filled with bytes"
         cluster.down()
