@@ -60,6 +60,9 @@ def trace_events(document: dict[str, Any]) -> dict[str, Any]:
         events.append({"ph": "M", "pid": 1, "tid": number, "name": "thread_name", "args": {"name": lane["name"]}})
         events.append({"ph": "M", "pid": 1, "tid": number, "name": "thread_sort_index", "args": {"sort_index": number}})
         for span in lane["spans"]:
+            start = max(
+                span["start"], document["began"]
+            )  # a node may be older than this `up`; time does not begin below 0
             events.append(
                 {
                     "ph": "X",
@@ -67,8 +70,8 @@ def trace_events(document: dict[str, Any]) -> dict[str, Any]:
                     "tid": number,
                     "cat": span["stage"],
                     "name": span["detail"] if span["stage"] == "up" else span["stage"],
-                    "ts": round((span["start"] - document["began"]) * 1e6),
-                    "dur": round((span["end"] - span["start"]) * 1e6),
+                    "ts": round((start - document["began"]) * 1e6),
+                    "dur": round(max(0.0, span["end"] - start) * 1e6),
                     "args": {"reason": span["detail"]},
                 }
             )
