@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -25,14 +25,19 @@ def down(
         str, typer.Argument(metavar="NAME|SPEC", help="The cluster or its file.", show_default=False)
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask when jobs are running.")] = False,
+    abandon: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--abandon", metavar="HOST", help="A host that is gone for good: forget what is on it (ssh)."),
+    ] = None,
 ) -> None:
     """End every node of a cluster and forget it.
 
     Returns when the provider lists nothing of it any more. Works also when the head is dead.
 
     \b
-    Example:
+    Examples:
       clusterctl down demo
+      clusterctl down lab --abandon node07.lab
     """
     began = time.monotonic()
     registry = Registry()
@@ -40,7 +45,7 @@ def down(
     if not yes:
         _confirm(cluster)
     with changing(registry, cluster.name, "down"):
-        take_down(registry, registry.load(cluster.name), call.say)
+        take_down(registry, registry.load(cluster.name), call.say, abandon or ())
     document = {"cluster": cluster.name, "uid": cluster.uid, "seconds": round(time.monotonic() - began, 3), "left": 0}
     call.show(document, lambda d: f"cluster {d['cluster']} is down after {d['seconds']:.1f} s: nothing of it is left")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Optional
 
 import typer
 
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.reading import read_spec
 from clusterctl.cli.text import columns
 from clusterctl.client.cleaning import collect_strays
 from clusterctl.client.registry import Registry
@@ -15,15 +17,24 @@ from clusterctl.client.registry import Registry
 @verb
 def gc(
     call: Call,
+    spec: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="SPEC", help="Look at the hosts of this spec (provider ssh), too.", show_default=False),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be removed.")] = False,
 ) -> int:
     """Find and remove what no cluster known here owns.
 
+    Hosts reached by SSH are only looked at with a spec that names them; one whose cluster has a head that lives, or had
+    one half an hour ago, is left alone.
+
     \b
-    Example:
+    Examples:
       clusterctl gc --dry-run
+      clusterctl gc cluster.yaml
     """
-    strays = [vars(stray) for stray in collect_strays(Registry(), dry_run=dry_run)]
+    source = read_spec(spec) if spec else None
+    strays = [vars(stray) for stray in collect_strays(Registry(), source, call.say, dry_run=dry_run)]
     document = {
         "dry_run": dry_run,
         "strays": [stray | {"instance_ids": list(stray["instance_ids"])} for stray in strays],

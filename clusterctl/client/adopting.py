@@ -51,6 +51,7 @@ def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) ->
     cluster is registered with that spec. Returns what was found and, in sentences, what could not be searched."""
     named = {} if source is None else {source.spec.provider_name: source.spec.model_dump(mode="json", by_alias=True)}
     specs: dict[str, Any] = {**named, "docker": {"provider": "docker"}, **provider_specs(registry), **named}
+    specs.pop("ssh", None)  # its hosts say themselves whose they are
     specs["local"] = specs.pop("local")  # last: processes of this machine may be the nodes of another provider
     known = {cluster.uid for cluster in registry.all()}
     elsewhere = uids_in_use()
@@ -67,7 +68,32 @@ def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) ->
         own = source if source is not None and (source.name, source.spec.provider_name) == (name, provider) else None
         nodes, gaps = _adopt(_register(registry, name, uid, provider, own, specs[provider]))
         findings.append(Finding(name, uid, provider, instances, adopted=True, nodes=nodes, lost=[*LOST, *gaps]))
+    if source is not None and source.spec.provider_name == "ssh":
+        findings += _adopt_hosts(registry, source, known, elsewhere, troubles)
     return findings, troubles
+
+
+def _adopt_hosts(
+    registry: Registry, source: SpecFile, known: set[str], elsewhere: set[str], troubles: list[str]
+) -> list[Finding]:
+    """The spec's own cluster, found on its hosts; others there are only named."""
+    from clusterctl.client.hostowners import adopt_hosts, look
+
+    held, unseen = look(registry, source, troubles.append)
+    troubles += unseen
+    findings: list[Finding] = []
+    for one in held:
+        if one.uid in known:
+            continue
+        other = "" if one.name == source.name else "it is not the cluster of this spec: adopt it with its own"
+        why = _refusal(registry, one.name, one.uid, elsewhere) or other
+        count, names = len(one.hosts), [machine.id for machine in one.machines]
+        if why:
+            findings.append(Finding(one.name, one.uid, "ssh", count, adopted=False, why=why))
+            continue
+        lost = adopt_hosts(registry, source, one, troubles.append)
+        findings.append(Finding(one.name, one.uid, "ssh", count, adopted=True, nodes=names, lost=lost))
+    return findings
 
 
 def _found(specs: Mapping[str, Any], scratch: str, troubles: list[str]) -> Iterator[tuple[str, str, str, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,14 @@ from clusterctl.client.takedown import make_providers
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
+    from clusterctl.client.launch import SpecFile
     from clusterctl.provision.gc import Stray
 
 
-def collect_strays(registry: Registry, *, dry_run: bool) -> list[Stray]:
-    """Finds, and unless `dry_run` ends, every instance whose cluster nobody looks after."""
+def collect_strays(
+    registry: Registry, source: SpecFile | None = None, tell: Callable[[str], None] = lambda _: None, *, dry_run: bool
+) -> list[Stray]:
+    """Finds, and unless `dry_run` ends, every instance whose cluster nobody looks after; on the hosts of `source`, too."""
     from clusterctl.provision.gc import collect
 
     owned = {cluster.uid for cluster in registry.all()} | uids_in_use()
@@ -36,10 +40,15 @@ def collect_strays(registry: Registry, *, dry_run: bool) -> list[Stray]:
 
         providers = {name: _open(spec, "", "", scratch) for name, spec in specs.items()}
         try:
-            return collect(providers, open_provider, lambda uid: uid in owned, time.time(), dry_run=dry_run)
+            strays = collect(providers, open_provider, lambda uid: uid in owned, time.time(), dry_run=dry_run)
         finally:
             for provider in providers.values():
                 provider.close()
+    if source is None:
+        return strays
+    from clusterctl.client.hostowners import clean_hosts
+
+    return [*strays, *clean_hosts(registry, source, owned, tell, dry_run=dry_run)]
 
 
 def uids_in_use() -> set[str]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from clusterctl.client.headinstall import HeadInstall, head_config
 from clusterctl.client.machines import FILE, keep_machines, kept_machines, open_hosts
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
-from clusterctl.core.errors import ClusterctlError, Unreachable
+from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
@@ -271,8 +271,14 @@ def _left_out(reached: Reached, known: dict[str, Any]) -> dict[str, Any]:
     return row | {"touched": bool(known.get("touched") or known.get("token_sha256") or reached.entry)}
 
 
-def take_down_remote(cluster: Cluster, tell: Callable[[str], None]) -> None:
-    """`down`: the head ends its nodes in order if it can, then every host is cleaned, whatever state it is in."""
+def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
+    """`down`: the head ends its nodes in order if it can, then every host is cleaned, whatever state it is in. One that is
+    abandoned is cleaned if it can be, and forgotten anyway."""
+    names = {machine.id for machine in kept_machines(cluster.directory)}
+    if strange := sorted(set(abandon) - names):
+        raise UsageError(
+            f"{', '.join(strange)}: no such host of cluster {cluster.name!r}; it has {', '.join(sorted(names))}"
+        )
     if read_json(cluster.directory / "tunnel.json").get("port") and headprocess.answers(cluster):
         tell(f"the head of cluster {cluster.name} ends its nodes")
         try:
@@ -280,10 +286,10 @@ def take_down_remote(cluster: Cluster, tell: Callable[[str], None]) -> None:
                 api.post("/api/v1/down", timeout=END_SECONDS)
         except ClusterctlError as error:
             tell(f"{error}; going on from here")
-    take_down_hosts(cluster, tell)
+    take_down_hosts(cluster, tell, abandon)
 
 
-def take_down_hosts(cluster: Cluster, tell: Callable[[str], None]) -> None:
+def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
     """Ends and removes everything of the cluster on all of its hosts. Raises ClusterctlError naming what is left where."""
     machines = kept_machines(cluster.directory)
     if not machines:
@@ -297,6 +303,12 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None]) -> None:
     for machine, answer, trouble in answers:
         if trouble is not None and machine.id in untouched:
             tell(f"host {machine.id}, which was never used, is not looked at: {trouble}")
+        elif trouble is not None and machine.id in abandon:
+            tell(
+                f"host {machine.id} is given up ({trouble}). Should it come back: its nodes end themselves, but "
+                "~/.clusterctl-host, its daemon and its line in systemd or cron stay until `clusterctl gc SPEC` with a spec "
+                "that names it"
+            )
         elif trouble is not None:
             dirty.append(f"  {machine.id}: {trouble}")
         elif answer is not None and answer["left"]:
@@ -305,7 +317,8 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None]) -> None:
     if dirty:
         lines = "\n".join(dirty)
         raise ClusterctlError(
-            f"cluster {cluster.name!r} is down but for these hosts:\n{lines}\nBring them back and run `clusterctl down` again. "
+            f"cluster {cluster.name!r} is down but for these hosts:\n{lines}\nBring them back and run `clusterctl down` again, "
+            f"or give up those that are gone for good: `clusterctl down {cluster.name} --abandon HOST`. "
             "What runs there ends by itself when it has not heard of its head for its orphan_timeout"
         )
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.api import Api, with_patience
 from clusterctl.client.registry import Cluster, Registry, read_json
-from clusterctl.core.errors import ClusterctlError, NotFound
+from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from clusterctl.provision.journal import Journal
@@ -24,12 +24,15 @@ HALF_DOWN = "half-down"
 PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
 
 
-def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None]) -> None:
-    """Ends everything of `cluster` and forgets it. The caller holds the cluster's lock."""
+def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
+    """Ends everything of `cluster` and forgets it. `abandon`: hosts reached by SSH that need not be clean for that. The
+    caller holds the cluster's lock."""
+    if abandon and cluster.provider != "ssh":
+        raise UsageError("--abandon is for hosts reached by SSH: instances are ended by their provider")
     if cluster.provider == "ssh":
         from clusterctl.client.remote import take_down_remote
 
-        take_down_remote(cluster, tell)
+        take_down_remote(cluster, tell, abandon)
         registry.forget(cluster)
         return
     if cluster.head_is_remote:

@@ -161,7 +161,7 @@ def test_down_names_a_silent_host_and_finishes_when_it_is_back(cluster: SshClust
     hosts[2].stop()
     try:
         done = cluster.cli("down", "demo", "-y", code=1)
-        assert hosts[2].address in done.stderr
+        assert hosts[2].address in done.stderr and "--abandon HOST" in done.stderr
     finally:
         hosts[2].start()
     assert traces(hosts[0]) == [] == traces(hosts[1])

@@ -106,6 +106,41 @@ def wait_head(request: Json, blob: bytes) -> Json:
         time.sleep(0.02)
 
 
+def whose(request: Json, blob: bytes) -> Json:
+    """Who owns the host, and whether anybody looks after it: `head`, a head of its cluster runs here; `linked`, its daemon is
+    connected to one; else `silent`, for so many seconds it has not been. Changes nothing."""
+    owner = read(ROOT / "owner.json")
+    if not owner:
+        return {"owner": None}
+    head = read(ROOT / "head" / "head.json") or {}
+    daemons = processes(lambda argv, env: b"--host" in argv and os.fsencode(ROOT / "host.json") in argv)
+    parted = modified(ROOT / "silent")
+    booted = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+    return {
+        "owner": owner,
+        "head": alive(int(head.get("pid") or 0)),
+        "has_head": (ROOT / "head" / "config.json").exists(),
+        "linked": bool(daemons) and not parted,
+        "silent": time.time() - max(float(owner.get("since") or 0), parted, booted),
+        "running": len(of_cluster(owner["uid"])),
+    }
+
+
+def adopt_head(request: Json, blob: bytes) -> Json:
+    """Lets another client speak to the head here: its token counts from now on, the former one no more. The head is started
+    again with it; its jobs and nodes go on."""
+    own(request)
+    path = ROOT / "head" / "config.json"
+    config = read(path)
+    if not config:
+        raise Refused("no head was ever started on it")
+    write(path, json.dumps({**config, "token_sha256": request["token_sha256"]}, indent=1).encode())
+    pid = int((read(ROOT / "head" / "head.json") or {}).get("pid") or 0)
+    if pid in processes(in_root_head):
+        os.kill(pid, signal.SIGKILL)
+    return {}
+
+
 def logs(request: Json, blob: bytes) -> Json:
     """The ends of the logs of the host's own daemon, for when it does not get through to the head."""
     return {"log": tail(ROOT / "standby.log")}
@@ -373,6 +408,10 @@ def of_cluster(uid: str) -> list[int]:
     return processes(lambda argv, env: in_root(argv) or any(item.startswith(mark) for item in env))
 
 
+def in_root_head(argv: list[bytes], env: list[bytes]) -> bool:
+    return b"clusterctl_runtime.head" in argv and os.fsencode(ROOT / "head") in argv
+
+
 def in_root(argv: list[bytes]) -> bool:
     root = os.fsencode(ROOT)
     return any(part == root or part.startswith(root + b"/") for part in argv)
@@ -429,6 +468,14 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     part.replace(path)
 
 
+def modified(path: Path) -> float:
+    """Unix seconds, 0 where there is no such file."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def tail(path: Path, size: int = 1500) -> str:
     try:
         return path.read_bytes()[-size:].decode(errors="replace")
@@ -451,7 +498,10 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-ACTIONS = {action.__name__: action for action in (probe, wait_head, logs, install, place_dist, place_files, remove)}
+ACTIONS = {
+    action.__name__: action
+    for action in (probe, whose, adopt_head, wait_head, logs, install, place_dist, place_files, remove)
+}
 
 
 def serve() -> None:

@@ -10,6 +10,7 @@ Exit codes: 2 usage, 5 the directory cannot be used. It never ends by itself: a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import logging
@@ -31,6 +32,7 @@ from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message
 log = logging.getLogger(__name__)
 
 INSTANCE_VARIABLE = "CLUSTERCTL_INSTANCE"  # in the environment of all that runs for a claim, so that it is found again
+SILENT_FILE = "silent"  # there while no head is connected; since when, its time tells
 GRACE_SECONDS = 20.0  # that an agent gets to end its work before it is killed
 REFUSED_PAUSE = 10.0
 FIRST_SPARE_PAUSE = 2.0  # seconds, at least, after the head was found
@@ -71,6 +73,7 @@ class Host:
         ended: asyncio.Future[None] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: ended.done() or ended.set_result(None))
+        (self._root / SILENT_FILE).touch(mode=0o600)
         self._facts = await loop.run_in_executor(None, read_facts, self._root)
         for instance, claim in list(self._claims.held.items()):
             self._look_after(instance, restart=claim["state"] == "running")
@@ -110,12 +113,15 @@ class Host:
         }
 
     def welcome(self, message: Message) -> None:
-        """Parked: soon it pays to have an agent loaded. Not at once, and not on all hosts at the same moment."""
+        """Parked: from now on its head looks after it. Soon it pays to have an agent loaded; not at once, and not on all
+        hosts at the same moment."""
         pause = FIRST_SPARE_PAUSE * (1 + random.random())
         asyncio.get_running_loop().call_later(pause, self._start_spare)
+        (self._root / SILENT_FILE).unlink(missing_ok=True)
 
     def parted(self) -> None:
-        return
+        with contextlib.suppress(OSError):  # `down` may have removed the directory
+            (self._root / SILENT_FILE).touch(mode=0o600)
 
     def outgoing(self) -> list[Message]:
         if not self._changed:
