@@ -167,7 +167,7 @@ class AwsProvider:
         return str(answer.get("Output") or "")[-20_000:]
 
     def doctor(self) -> list[tuple[str, bool, str]]:
-        return examine(self._calls, self._quotas)
+        return examine(self._calls, self._quotas, self._uid, roles=self.identity.makes_some)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Clusters with instances in this region, and those of which only a security group, a key or a role is left."""

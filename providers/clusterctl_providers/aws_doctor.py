@@ -8,6 +8,8 @@ from clusterctl.core.errors import AuthFailed, ProviderError, Throttled, Unknown
 from clusterctl_providers.aws_calls import Calls, permission
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_quotas import Quotas, quota_of
+from clusterctl_providers.aws_simulation import NOBODY, simulate
+from clusterctl_providers.base import TAG_UID
 
 Check = tuple[str, bool, str]
 _NOWHERE = "i-00000000000000000"
@@ -29,7 +31,7 @@ _READS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ec2", "describe_capacity_reservations", {"MaxResults": 5}),
     ("ssm", "get_parameter", {"Name": "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"}),
 )
-# what is asked with DryRun: AWS says whether it would be allowed, and does nothing
+# what is asked with DryRun where IAM does not tell: AWS says whether it would be allowed, and does nothing
 _CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("run_instances", {"InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}),
     ("terminate_instances", {"InstanceIds": [_NOWHERE]}),
@@ -48,15 +50,31 @@ _CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def examine(calls: Calls, quotas: Quotas) -> list[Check]:
-    """(what was checked, ok, what to do). Stops at the credentials when AWS does not know them."""
+_TAGGED = {
+    "run_instances": ("instance", "volume", "network-interface"),
+    "create_security_group": ("security-group",),
+    "import_key_pair": ("key-pair",),
+    "create_placement_group": ("placement-group",),
+    "create_volume": ("volume",),
+}
+SIMULATE = "iam:SimulatePrincipalPolicy"
+
+
+def examine(calls: Calls, quotas: Quotas, uid: str = "", *, roles: bool = True) -> list[Check]:
+    """(what was checked, ok, what to do). Stops at the credentials when AWS does not know them. `roles`: whether
+    clusterctl makes the roles of the cluster's machines."""
     try:
         me = calls.read("sts", "get_caller_identity", "asking AWS who we are")
     except ProviderError as error:
         return [("AWS accepts the credentials", False, str(error))]
     checks: list[Check] = [(f"AWS knows us as {me['Arn']} in {calls.region}", True, "")]
     checks += [_read(calls, service, operation, parameters) for service, operation, parameters in _READS]
-    checks += [_dry_run(calls, operation, parameters) for operation, parameters in _CHANGES]
+    simulated = simulate(calls, me, uid, roles=roles)
+    if simulated is not None:
+        checks += [_simulated(action, ok, str(me["Arn"])) for action, ok in sorted(simulated.items())]
+    else:
+        checks += [_dry_run(calls, operation, parameters, uid) for operation, parameters in _CHANGES]
+        checks += [(f"permissions to make roles: not to be looked up ({SIMULATE})", True, "")] if roles else []
     checks += [_optional(calls), *_quotas(calls, quotas)]
     return checks
 
@@ -65,8 +83,20 @@ def _read(calls: Calls, service: str, operation: str, parameters: dict[str, Any]
     return _verdict(calls, service, operation, parameters)
 
 
-def _dry_run(calls: Calls, operation: str, parameters: dict[str, Any]) -> Check:
-    return _verdict(calls, "ec2", operation, {**parameters, "DryRun": True})
+def _simulated(action: str, ok: bool, arn: str) -> Check:
+    fix = (
+        f"{arn} lacks the permission {action}: add it to its policy, or the whole policy that "
+        "`python -m clusterctl_providers.aws_policies client` prints (docs/aws.md)"
+    )
+    return (f"permission {action}", ok, "" if ok else fix)
+
+
+def _dry_run(calls: Calls, operation: str, parameters: dict[str, Any], uid: str) -> Check:
+    """What makes something says the tags that it would get, since policies may ask for them."""
+    kinds = _TAGGED.get(operation, ())
+    tags = [{"ResourceType": kind, "Tags": [{"Key": TAG_UID, "Value": uid or NOBODY}]} for kind in kinds]
+    tagged = {"TagSpecifications": tags} if tags else {}
+    return _verdict(calls, "ec2", operation, {**parameters, **tagged, "DryRun": True})
 
 
 def _verdict(calls: Calls, service: str, operation: str, parameters: dict[str, Any]) -> Check:

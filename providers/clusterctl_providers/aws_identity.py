@@ -179,7 +179,7 @@ class Identity:
             profiles = [p["InstanceProfileName"] for p in self._list("list_instance_profiles", "InstanceProfiles")]
             roles = [role["RoleName"] for role in self._list("list_roles", "Roles")]
         except AuthFailed as error:
-            if _code(error) not in _FORBIDDEN or self._makes_some():
+            if _code(error) not in _FORBIDDEN or self.makes_some:
                 raise
             log.info("%s; this cluster makes no role", error)
             return []
@@ -192,7 +192,9 @@ class Identity:
             self._made.clear()
         return waiting
 
-    def _makes_some(self) -> bool:
+    @property
+    def makes_some(self) -> bool:
+        """Whether the settings leave a role to us."""
         own_head = not self._settings.get("instance_profile") and not self._settings.get("head_address")
         return own_head or self._settings.get("worker_profile") == AUTO
 

@@ -131,7 +131,7 @@ def _of_launch(place: _Place, parameters: dict[str, Any]) -> Iterator[Need]:
     subnets = {parameters.get("SubnetId"), *(i.get("SubnetId") for i in interfaces)}
     groups = {*parameters.get("SecurityGroupIds", []), *(g for i in interfaces for g in i.get("Groups", []))}
     uses = {
-        ("image", parameters["ImageId"]),
+        ("image", parameters.get("ImageId")),
         *(("subnet", s) for s in subnets),
         *(("security-group", g) for g in groups),
     }
@@ -210,7 +210,7 @@ def _of_iam(permission: str, action: str, parameters: dict[str, Any]) -> Iterato
         elif not profile:
             yield permission, f"arn:aws:iam::{ACCOUNT}:role{path}{role}", {**tags, **_own_tags(known)}
     if not (role or profile):
-        yield permission, "*", tags
+        yield permission, parameters.get("PolicySourceArn", "*"), tags
 
 
 def _own_tags(known: Any) -> dict[str, str]:

@@ -1,0 +1,73 @@
+"""`doctor` names each permission that is missing, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusterctl_providers.aws_policies import actions_of, render_policy
+
+from tests.aws.stage import Stage
+from tests.aws.test_access import become
+from tests.cloud import aws_simulation
+from tests.cloud.aws_cloud import AwsCloud
+
+FACTS = {"region": "us-east-1", "account": "123456789012"}
+SIMULATE = "iam:SimulatePrincipalPolicy"
+TOLD = {"pricing:GetProducts", "servicequotas:GetServiceQuota", SIMULATE}  # helpful, and not needed
+CLIENT = actions_of(render_policy("client", **FACTS))
+
+
+@pytest.fixture
+def stage(cloud: AwsCloud, tmp_path: Path) -> Iterator[Stage]:
+    assert aws_simulation
+    place = Stage(tmp_path, cloud)
+    yield place
+    place.close()
+
+
+def test_all_that_the_clients_policy_allows_is_asked_for(stage: Stage) -> None:
+    asked = {what.split()[1] for what, _, _ in stage.provider.doctor() if what.startswith("permission ")}
+    assert asked == CLIENT - TOLD - {"sts:GetCallerIdentity"}
+
+
+def test_each_missing_permission_is_named_alone(stage: Stage) -> None:
+    for action in sorted(CLIENT - TOLD - {"sts:GetCallerIdentity"}):
+        stage.cloud.world.denied = {action}
+        failed = [(what, fix) for what, ok, fix in stage.provider.doctor() if not ok]
+        assert [what for what, _ in failed] == [f"permission {action}"], failed
+        assert action in failed[0][1]
+    stage.cloud.world.denied = TOLD
+    assert all(ok for _, ok, _ in stage.provider.doctor())
+
+
+def test_where_iam_does_not_tell_calls_are_tried_without_effect(stage: Stage, cloud: AwsCloud) -> None:
+    for action in ("ec2:RunInstances", "ec2:CreateVolume", "ec2:AttachVolume", "ec2:ImportKeyPair"):
+        cloud.world.denied = {action, SIMULATE}
+        checks = stage.provider.doctor()
+        assert [what for what, ok, _ in checks if not ok] == [f"permission {action}"]
+    assert (f"permissions to make roles: not to be looked up ({SIMULATE})", True, "") in checks
+    assert cloud.leftovers() == []
+
+
+def test_permissions_to_make_roles_are_asked_for_only_where_we_make_them(stage: Stage, cloud: AwsCloud) -> None:
+    cloud.world.denied = {"iam:CreateRole", "iam:PassRole"}
+    missing = [what for what, ok, _ in stage.provider.doctor() if not ok]
+    assert missing == ["permission iam:CreateRole", "permission iam:PassRole"]
+    assert all(ok for _, ok, _ in stage.open(instance_profile="mine").doctor())
+
+
+@pytest.mark.parametrize("uid", ["", "*"])
+def test_the_policies_as_they_are_printed_satisfy_doctor(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, uid: str
+) -> None:
+    become(stage, monkeypatch, "client", uid or stage.uid)
+    failed = [what for what, ok, _ in stage.open().doctor() if not ok and what.startswith("permission")]
+    assert failed == []
+
+
+def test_the_heads_policy_lacks_what_only_a_client_does(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    become(stage, monkeypatch, "head", stage.uid)
+    failed = {what.split()[1] for what, ok, _ in stage.open(instance_profile="mine").doctor() if not ok}
+    assert "ec2:CreateSecurityGroup" in failed and "ec2:RunInstances" not in failed
