@@ -116,7 +116,7 @@ class CloudHead:
             if self._login.mount(machine, reached.connection, disk) is False and not launching.is_handed_over():
                 self.tell(f"the state of an earlier head is on {disk.id}: it goes on from there")
             reached = self._look_again(hosts, reached)
-            every = {"head/handover.json": launching.hand_over(node)}
+            every = {"head/handover.json": launching.hand_over(node, self.bundle.digest)}
             installed = self._install.put(hosts, reached, self._files(reached), every)
             self.new_head = installed.new
             tunnels.tunnel_port(self.cluster, installed.tunnel)

@@ -215,14 +215,15 @@ class Launching:
             if isinstance(outcome.action, Launch) and not outcome.ok:
                 self.tell(f"{outcome.error}; the head tries again")
 
-    def hand_over(self, node: Node) -> str:
-        """The document that tells the head who it is and what was launched for it. From now on nothing but the head's own
-        instance is launched from here."""
+    def hand_over(self, node: Node, bundle: str) -> str:
+        """The document that tells the head who it is and what was launched for it, with the agent of digest `bundle`. From now
+        on nothing but the head's own instance is launched from here."""
         self.journal.meta_set(HANDED_OVER, "yes")
         mine = [
             n.id for n in self.journal.nodes().values() if n.id == node.id or (n.role == "worker" and n.instance_id)
         ]
-        return json.dumps({"own": node.id, "address": node.address, "records": self.journal.export(mine)})
+        records = self.journal.export(mine)
+        return json.dumps({"own": node.id, "address": node.address, "bundle": bundle, "records": records})
 
     def is_handed_over(self) -> bool:
         return bool(self.journal.meta_get(HANDED_OVER))

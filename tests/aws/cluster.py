@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
+from clusterctl.client import tunnels
+from clusterctl.client.registry import Registry
 from tests.cloud.aws_cloud import REGION, AwsCloud
 from tests.cloud.aws_machines import AwsMachines
 from tests.support.cluster import LocalCluster
@@ -62,6 +65,29 @@ class CloudHeadCluster(AwsCluster):
     def heads(self) -> list[Any]:
         """The instances that are to be its head, those that cost money."""
         return [i for i in self.cloud.instances() if i.instance_type == "t3.large"]
+
+    def volumes(self) -> list[dict[str, Any]]:
+        """Those that outlive their machine."""
+        rows = self.cloud.client().describe_volumes()["Volumes"]
+        return [row for row in rows if {"Key": "clusterctl-disk", "Value": "head"} in row.get("Tags", [])]
+
+    def on_head(self, *argv: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """A command on the head's machine, as its user has it."""
+        (node,) = [node["id"] for node in self.status()["nodes"] if node["pool"] == "head"]
+        return self.cli("exec", node, "--", *argv, code=code)
+
+    def as_root(self, script: str) -> str:
+        """The same behind the back of clusterctl."""
+        key = self.home_of_it / "ssh" / "id_ed25519"
+        plain = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        argv = ["ssh", "-F", "none", *plain, "-i", str(key), "-o", "IdentitiesOnly=yes"]
+        login = f"ubuntu@{self.heads()[0].private_ip}"
+        return subprocess.run(
+            [*argv, login, "sudo", "bash"], input=script, capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+
+    def stop_tunnel(self) -> None:
+        tunnels.stop(Registry(self.home).load(self.name))
 
     def head_log(self, size: int = 3000) -> str:
         return self.consoles()[-size:]

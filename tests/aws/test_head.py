@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,18 +15,43 @@ import pytest
 from tests.aws.cluster import CloudHeadCluster
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
+from tests.support.cluster import wait_until
 
 POOL = "  - {name: cpu, instances: [t3.micro], min: 1, max: 3, idle_timeout: 60s}"
+NO_WORKERS = "  - {name: cpu, instances: [t3.micro], max: 3, idle_timeout: 60s}"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+Make = Callable[..., CloudHeadCluster]
+
+# The aws command as far as it is a ProxyCommand: finds the instance's address, and is a pipe to it.
+AWS_COMMAND = """\
+#!{python}
+import os, select, socket, sys
+import boto3
+words = sys.argv[1:]
+option = "--target" if words[:2] == ["ssm", "start-session"] else "--instance-id"
+with open("{log}", "a") as log:
+    log.write(" ".join(words) + "\\n")
+ec2 = boto3.client("ec2", region_name="us-east-1", endpoint_url="{url}")
+found = ec2.describe_instances(InstanceIds=[words[words.index(option) + 1]])["Reservations"][0]["Instances"][0]
+line = socket.create_connection((found["PrivateIpAddress"], 22))
+while True:
+    ready, _, _ = select.select([0, line], [], [])
+    for source in ready:
+        data = os.read(0, 65536) if source == 0 else line.recv(65536)
+        if not data:
+            sys.exit()
+        line.sendall(data) if source == 0 else os.write(1, data)
+"""
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., CloudHeadCluster]]:
+def make(tmp_path: Path) -> Iterator[Make]:
     clusters: list[CloudHeadCluster] = []
     with credentials(), AwsCloud("10.77.0.0/16", public=True) as cloud, AwsMachines(cloud) as machines:
         cloud.world.boot_seconds = 0.3
 
-        def make(pools: str = POOL, where: str = "", more: str = "") -> CloudHeadCluster:
-            clusters.append(CloudHeadCluster(tmp_path, cloud, machines, pools, where, more))
+        def make(pools: str = NO_WORKERS, where: str = "") -> CloudHeadCluster:
+            clusters.append(CloudHeadCluster(tmp_path, cloud, machines, pools, where))
             return clusters[-1]
 
         yield make
@@ -30,12 +60,127 @@ def make(tmp_path: Path) -> Iterator[Callable[..., CloudHeadCluster]]:
         assert cloud.world.violations == []
 
 
-def test_up_runs_the_head_on_an_instance_and_down_leaves_nothing(make: Callable[..., CloudHeadCluster]) -> None:
-    cluster = make()
+def user_data(cluster: CloudHeadCluster) -> str:
+    """Of the head's instance, as whoever may read its attributes reads it."""
+    instance = cluster.heads()[0].id
+    told = cluster.cloud.client().describe_instance_attribute(InstanceId=instance, Attribute="userData")
+    return base64.b64decode(told["UserData"]["Value"]).decode()
+
+
+def test_up_runs_the_head_on_an_instance_and_down_leaves_nothing(make: Make) -> None:
+    cluster = make(POOL)
     cluster.up()
     job = cluster.submit("--cpus", "1", "--", "hostname")
     cluster.wait_job(job, "succeeded", 60)
     assert cluster.cli("logs", job).stdout.startswith("ip-10-77-")
-    assert len(cluster.heads()) == 1
+    (head,) = cluster.heads()
+    (volume,) = cluster.volumes()
+    assert volume["Encrypted"] and volume["VolumeType"] == "gp3" and volume["Attachments"][0]["InstanceId"] == head.id
+    before = len(cluster.cloud.world.calls)
+    since = cluster.cloud.world.actions_by("user").copy()
+    done = cluster.cli("up", str(cluster.spec), "-y", "--json")
+    assert json.loads(done.stdout)["head"] == "running" and json.loads(done.stdout)["seconds"] < 5
+    assert cluster.cloud.world.actions_by("user") == since, "with nothing to do the head alone is asked"
+    assert "ec2:RunInstances" not in cluster.cloud.world.actions(before)
+    refused = cluster.cli("exec", "cpu-1", "--", "true", code=1)
+    assert "clusterctl submit --pool cpu" in refused.stderr
     cluster.down()
     assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
+
+
+def test_the_host_key_of_the_user_data_is_good_for_one_login(make: Make) -> None:
+    cluster = make()
+    cluster.up()
+    text = json.loads(user_data(cluster).rpartition("#clusterctl-document\n")[2])["boot"]["head"]["host_key"]
+    assert text.startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert cluster.on_head("sh", "-c", "sudo cat /etc/ssh/ssh_host_*_key").stdout != text
+    assert not list((cluster.home_of_it / "ssh").glob("host-*")), "nobody keeps it here"
+    token = json.loads((cluster.home_of_it / "client.json").read_text())["token"]
+    assert token not in user_data(cluster)
+    # Somebody who has read it takes the machine's place.
+    private = base64.b64encode(text.encode()).decode()
+    cluster.as_root(
+        f"echo {private} | base64 -d >{HOST_KEY}; rm {HOST_KEY}.pub; : >/var/log/sshd.log; systemctl restart ssh"
+    )
+    wait_until(lambda: "not the one pinned" in cluster.on_head("true", code=None).stderr, 20, "its refusal")
+    heard = [line for line in cluster.as_root("cat /var/log/sshd.log").splitlines() if "[preauth]" in line]
+    assert heard and not any("user" in line for line in heard), "not even who wanted to log in"
+    cluster.stop_tunnel()
+    assert "not the one pinned" in cluster.cli("status", code=4).stderr
+    cluster.down()
+    assert cluster.cloud.leftovers() == [], "what the head can no longer be asked for is ended from here"
+
+
+def test_a_head_that_loses_its_machine_is_replaced_with_its_queue(make: Make) -> None:
+    cluster = make(POOL)
+    cluster.up()
+    (worker,) = cluster.ready_nodes()
+    running = cluster.submit("--cpus", "2", "--", "sh", "-c", "sleep 12; hostname")
+    cluster.wait_job(running, "running")
+    queued = [cluster.submit("--cpus", "2", "--pool", "cpu", "--", "hostname") for _ in range(2)]
+    (before,) = cluster.heads()
+    cluster.cloud.client().terminate_instances(InstanceIds=[before.id])
+    done = cluster.cli("up", str(cluster.spec), "-y")
+    assert f"({before.id}) is gone" in done.stderr
+    (after,) = cluster.heads()
+    assert after.id != before.id and after.private_ip == before.private_ip, "so the nodes find it"
+    for job in (running, *queued):
+        cluster.wait_job(job, "succeeded", 60)
+    assert len(cluster.job(running)["attempts"]) == 1, "what ran was not disturbed"
+    assert worker["instance_id"] in {node["instance_id"] for node in cluster.ready_nodes()}
+    assert len(cluster.volumes()) == 1
+    cluster.down()
+    assert cluster.cloud.leftovers() == []
+
+
+def test_an_up_killed_anywhere_is_finished_by_the_next_with_one_head(make: Make) -> None:
+    cluster = make(POOL)
+    for line in ("launching the head", "launching 1 nodes", "packages go to", "starting the head"):
+        process = cluster.start("up", str(cluster.spec), "-y", start_new_session=True)
+        assert process.stderr is not None
+        for said in process.stderr:
+            if line in said:
+                os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"it never said {line!r}"
+    cluster.up()
+    assert len(cluster.heads()) == 1 and len(cluster.cloud.instances()) == 2 and len(cluster.volumes()) == 1
+    cluster.wait_job(cluster.submit("--cpus", "1", "--", "true"), "succeeded")
+    process = cluster.start("down", cluster.name, "-y", start_new_session=True)
+    assert process.stderr is not None
+    for said in process.stderr:
+        if "instances left" in said:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = cluster.cli("up", str(cluster.spec), "-y")
+    assert "was interrupted: it is finished first" in done.stderr
+    assert len(cluster.heads()) == 1 and len(cluster.volumes()) == 1
+    cluster.down()
+    assert cluster.cloud.leftovers() == []
+
+
+def test_the_head_is_reached_by_the_ways_of_aws_and_by_its_private_address(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make(where="reach: ssm")
+    log = tmp_path / "aws.log"
+    command = tmp_path / "bin" / "aws"
+    command.parent.mkdir()
+    command.write_text(AWS_COMMAND.format(python=sys.executable, url=cluster.cloud.url, log=log))
+    command.chmod(0o755)
+    cluster.env["PATH"] = f"{command.parent}:{cluster.env['PATH']}"
+    cluster.up()
+    (head,) = cluster.heads()
+    start = f"ssm start-session --target {head.id} --document-name AWS-StartSSHSession --parameters portNumber=22"
+    assert log.read_text().startswith(start)
+    assert not head.public_ip
+    cluster.spec.write_text(cluster.spec.read_text().replace("reach: ssm", "reach: instance-connect"))
+    cluster.up()
+    assert log.read_text().splitlines()[-1].startswith(f"ec2-instance-connect open-tunnel --instance-id {head.id}")
+    cluster.spec.write_text(cluster.spec.read_text().replace("reach: instance-connect", "reach: private"))
+    used = len(log.read_text())
+    cluster.up()
+    assert cluster.on_head("true").returncode == 0 and len(log.read_text()) == used
+    assert [i.id for i in cluster.heads()] == [head.id]
+    cluster.down()
+    assert cluster.cloud.leftovers() == []

@@ -27,10 +27,12 @@ NOT_HERE = frozenset({"profile", "ssh_from"})  # settings that speak of the clie
 
 @dataclass(frozen=True)
 class Handover:
-    """`own` is the head's node, `address` that of its machine, `records` of the journal that the client kept so far."""
+    """`own` is the head's node, `address` that of its machine, `bundle` the digest of the agent that the first nodes were told
+    to fetch, `records` those of the journal that the client kept so far."""
 
     own: str
     address: str
+    bundle: str
     records: Sequence[tuple[str, int]]
 
     @classmethod
@@ -38,7 +40,8 @@ class Handover:
         """None where the head does not run on an instance."""
         try:
             document = json.loads((directory / FILE).read_text())
-            return cls(document["own"], document["address"], [(text, int(sum_)) for text, sum_ in document["records"]])
+            records = [(str(text), int(checksum)) for text, checksum in document["records"]]
+            return cls(document["own"], document["address"], document["bundle"], records)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -56,6 +59,11 @@ class Handover:
                     journal.bury(node.id, now, f"its instance is gone, {self.own} took its place", "head_replaced")
         node = journal.get(self.own)
         return node.instance_id if node else ""
+
+    def agent(self, directory: Path) -> tuple[Path, str] | None:
+        """The agent that the client brought along, and its digest; None where it has been cleared away."""
+        path = directory.parent / f"agent-{self.bundle}.pyz"
+        return (path, self.bundle) if path.exists() else None
 
 
 class OwnMachine:

@@ -85,7 +85,8 @@ class Head:
         self.admission = Admission(directory, self.store)
         self.tokens = Tokens(config.token_sha256)
         self.tickets = _tickets(directory)
-        self._bundle, self._bundle_digest = build_bundle(directory)
+        brought = self.handover.agent(directory) if self.handover else None
+        self._bundle, self._bundle_digest = brought or build_bundle(directory)
         self.standby = self._make_standby()
         self.provisioner = self._make_provisioner()
         self._wire_up()
