@@ -28,6 +28,7 @@ from clusterctl.core.letting_go import (
     with_endings,
 )
 from clusterctl.core.lifecycle import deadline, next_state
+from clusterctl.core.minimum import keep_minimum
 from clusterctl.core.model import (
     LIVE_STATES,
     Action,
@@ -145,7 +146,7 @@ def _serve(scene: _Scene, serving: Serving, demand: Sequence[Demand]) -> None:
     for pool in sorted(scene.state.pools, key=lambda pool: (pool.role != "head", pool.name)):
         lacking = pool.min - scene.surplus.staying.get(pool.name, 0)
         if lacking > 0:
-            serving.keep_minimum(pool, lacking)
+            keep_minimum(serving, pool, lacking)
     admitted, refused = admit(demand, scene.state, serving.offers)
     serving.waits.extend(refused)
     serving.serve([d for d in admitted if d.source in STANDING], in_total=True)

@@ -16,7 +16,7 @@ from clusterctl.core.buying import buy, buy_apart
 from clusterctl.core.demand import Ask, Gang, Single, asks_of, shapes_of
 from clusterctl.core.limits import Allowance
 from clusterctl.core.market import Market, Purchase
-from clusterctl.core.model import Demand, NodeView, Offer, PassedOver, Policy, Pool, Reason, Shape, State, Wait
+from clusterctl.core.model import Demand, NodeView, Offer, PassedOver, Policy, Reason, Shape, State, Wait
 from clusterctl.core.obstacles import obstacle_to
 from clusterctl.core.offers import Choice, choices_of, usable
 from clusterctl.core.packing import Seat, Tier
@@ -39,7 +39,7 @@ class _Claim:
 
 
 class Serving:
-    """One plan's packing: keep_minimum(), then serve(); then read site, waits and wake."""
+    """One plan's packing: `minimum.keep_minimum`, then serve(); then read site, waits and wake."""
 
     def __init__(
         self,
@@ -63,41 +63,6 @@ class Serving:
         self.market = Market([], self.scale, [], {})
         self.markets: dict[str, Market] = {}  # by zone, for the same shapes
         self.strict_left = STRICT_PER_PLAN
-
-    # ------------------------------------------------------------ min
-
-    def keep_minimum(self, pool: Pool, lacking: int) -> None:
-        """Launches `lacking` nodes of a pool: the cheapest of the market that is tried first."""
-        mine = [offer for offer in self.offers if offer.pool == pool.name]
-        for offer in mine:
-            n = min(lacking, self.allowance.most(offer))
-            if n <= 0:
-                continue
-            self.allowance.take(offer, n)
-            lacking -= n
-            for _ in range(n):
-                self.site.add_launch(offer, Reason("min", f"pool {pool.name} keeps at least {pool.min}"))
-        if lacking > 0:
-            reason = self._no_minimum(pool, mine)
-            self.waits.append(Wait(f"min:{pool.name}", lacking, reason))
-            self._wake_for(reason.code)
-
-    def _no_minimum(self, pool: Pool, mine: Sequence[Offer]) -> Reason:
-        for offer in mine:
-            found = self.allowance.obstacle(offer)
-            if found is not None:
-                return Reason(
-                    found.code,
-                    f"pool {pool.name} is below its min of {pool.min}: {found.text}",
-                    found.fix,
-                    found.details,
-                )
-        for passed in self.refused:
-            if passed.offer_key.startswith(pool.name + "/"):
-                text = f"pool {pool.name} is below its min of {pool.min}: {passed.offer_key}: {passed.reason.text}"
-                return Reason(passed.reason.code, text, passed.reason.fix)
-        text = f"pool {pool.name} is below its min of {pool.min}: the provider offers nothing for it"
-        return Reason("no_offers", text, "check the pool's instances and zones")
 
     # ------------------------------------------------------------ demand
 
@@ -398,13 +363,14 @@ class Serving:
             names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
             reason = replace(reason, text=f"{reason.text}; it has waited for long, so nothing else starts on {names}")
         self.waits.append(Wait(demand.id, count, reason, nodes=kept))
-        self._wake_for(reason.code)
+        self.wake_for(reason.code)
 
     def _obstacle(self, shape: Shape) -> Reason:
         opens = self.market.opening(self.market.numbers[shape])
         return obstacle_to(shape, opens, self.all_offers, self.refused, self.state.pools, self.allowance)
 
-    def _wake_for(self, code: str) -> None:
+    def wake_for(self, code: str) -> None:
+        """Plan again when what this obstacle stands for has loosened."""
         loosens = self.allowance.loosens_at(code)
         if loosens is not None:
             self.wake.append(loosens)
