@@ -23,6 +23,7 @@ from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
+from clusterctl.provision.ssh.fitness import misfit
 from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
 
@@ -132,6 +133,8 @@ class Remote:
         try:
             if reached.trouble is not None:
                 return reached
+            if why := misfit(machine, self.source.spec.pools, reached.facts):
+                raise HostTrouble("misfit", why)
             if machine.head:
                 hosts.judge_engine(reached)
                 self._engine = reached.facts.get("engine") or {"python": reached.facts["python"]}
