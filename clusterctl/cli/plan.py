@@ -46,7 +46,9 @@ def plan_of(registry: Registry, source: SpecFile) -> dict[str, Any]:
                 return api.post("/api/v1/plan", {"yaml": source.text})
         except Unreachable as error:
             warnings.append(f"{error}. What it has is not counted here: this is what a new cluster would get")
+    from clusterctl.client.enginewheels import install_note
     from clusterctl.client.planning import plan_new
 
     document = plan_new(source)
-    return document | {"warnings": [*warnings, *document["warnings"]]}
+    note = install_note(source.spec, registry.home / "engines")
+    return document | {"warnings": [*warnings, *document["warnings"]], "notes": [note] if note else []}

@@ -35,6 +35,7 @@ def render_plan(document: dict[str, Any]) -> str:
     if cost:
         most = f", at most {money(cost['max'])}/h" if cost.get("max") else ""
         lines.append(f"cost {money(cost.get('before'))}/h -> {money(cost.get('after'))}/h{most}")
+    lines += [one_line(_text(note)) for note in document.get("notes") or []]
     lines += [f"warning: {one_line(_text(warning))}" for warning in document.get("warnings") or []]
     return "\n".join(lines)
 

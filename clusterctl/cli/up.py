@@ -20,7 +20,7 @@ from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render_plan import destructive, render_plan
 from clusterctl.cli.render_timeline import check_timeline_path, write_timeline
 from clusterctl.client.api import Api, follow
-from clusterctl.client.enginewheels import bring_wheels, first_time
+from clusterctl.client.enginewheels import bring_wheels, install_note
 from clusterctl.client.launch import SpecFile, Started, bring_up
 from clusterctl.client.lock import changing
 from clusterctl.client.readiness import Readiness
@@ -130,11 +130,10 @@ def _write_timeline(call: Call, path: Path, stopwatch: Stopwatch, started: Start
 
 
 def _announce_engine(source: SpecFile, registry: Registry, tell: Callable[[str], None]) -> None:
-    """On this machine, Ray is installed where this environment has another one or none: said before it takes its time."""
-    if source.spec.provider_name == "local" and source.spec.ray is not None:
-        text = first_time(source.spec.ray, registry.home / "engines")
-        if text:
-            tell(text)
+    """Ray's installation is said before it takes its time: of a new cluster, and where this machine lacks it."""
+    known = (registry.home / "clusters" / source.name).exists() and source.spec.provider_name != "local"
+    if not known and (text := install_note(source.spec, registry.home / "engines")):
+        tell(text)
 
 
 def _seconds(text: str) -> float:

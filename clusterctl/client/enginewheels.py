@@ -11,7 +11,7 @@ from clusterctl.client.diagnosis import check_ray
 from clusterctl.client.registry import read_json
 
 if TYPE_CHECKING:
-    from clusterctl.spec.model import Ray
+    from clusterctl.spec.model import ClusterSpec, Ray
 
 DOWNLOAD, ON_DISK = 130, 340  # MB of ray[default] 2.60 for Linux on x86-64, measured
 
@@ -39,8 +39,19 @@ def bring_wheels(api: Api, store: Path, status: dict[str, Any], tell: Callable[[
         api.put(f"/api/v1/engine/wheels/{entry['key']}", {"wheels": listed})
 
 
+def install_note(spec: ClusterSpec, store: Path) -> str:
+    """What to say before Ray is installed for the first time; "" where nothing will be. `store` is this machine's."""
+    ray, provider = spec.ray, spec.provider_name
+    if ray is None or ray.python or provider == "fake" or spec.provider_settings.get("engine_env"):
+        return ""
+    if provider == "local":
+        return first_time(ray, store)
+    name = f"Ray {ray.version}" if ray.version else "Ray"
+    return f"{name} is installed on nodes that lack it: about {DOWNLOAD} MB to download, once, and {ON_DISK} MB on a node's disk"
+
+
 def first_time(ray: Ray, store: Path) -> str:
-    """What to say before an `up` on this machine that has to install Ray; "" where nothing will be installed, or was before."""
+    """The same for nodes on this machine: "" too where it was installed before."""
     from clusterctl_runtime.engine.environment import TESTED_VERSION
 
     here = check_ray()

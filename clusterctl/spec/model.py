@@ -173,13 +173,18 @@ class Ray(SpecModel):
 
     version: Text = Field(
         default="",
-        description="Version, 2.56 or later; default: the one that clusterctl was tested with.",
+        description="Version, 2.56 or later, installed where it is missing; default: the one that is there, else the one that "
+        "clusterctl was tested with.",
         examples=["2.60.0"],
     )
     extras: list[str] = Field(
-        default=[], description="Extras of the ray package.", examples=[["data", "train", "tune", "serve"]]
+        default=[],
+        description="Extras of the ray package, installed where they are missing.",
+        examples=[["data", "train", "tune", "serve"]],
     )
-    python: str = Field(default="", description="A Python interpreter on the nodes that already has Ray.")
+    python: str = Field(
+        default="", description="A Python interpreter on the nodes that already has Ray; nothing is installed."
+    )
     env: Env = Field(default={}, description="Environment of Ray's own processes.")
 
 

@@ -7,6 +7,7 @@ STORE/KEY.json                which wheels a request resolved to; written before
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -15,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,8 +121,11 @@ class Wheelhouse:
         wheels = self.known(wanted)
         if wheels is not None:
             return wheels
-        env = uv_environment()
-        wheels = self._resolved(wanted)
+        with self._alone(lambda: tell(f"Ray {wanted.ray} waits for another cluster's download on this machine")):
+            return self._fetch(wanted, tell)
+
+    def _fetch(self, wanted: Wanted, tell: Callable[[str], None]) -> list[Wheel]:
+        env, wheels = uv_environment(), self._resolved(wanted)
         if wheels is None or any(not wheel.url and not self._is_here(wheel) for wheel in wheels):
             tell(f"Ray {wanted.ray} is looked for in the package index")
             wheels = resolve(wanted, find_uv(self._store, env), env)
@@ -129,6 +134,20 @@ class Wheelhouse:
         wheels = [replace(wheel, size=self.path(wheel.sha256).stat().st_size) for wheel in wheels]
         self.keep(wanted, wheels)
         return wheels
+
+    @contextmanager
+    def _alone(self, waits: Callable[[], None]) -> Iterator[None]:
+        """One download at a time: two would write the same files. The lock ends with its process."""
+        descriptor = os.open(self._store / "wheels" / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waits()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def keep(self, wanted: Wanted, wheels: list[Wheel]) -> None:
         """Notes what a request resolved to."""
