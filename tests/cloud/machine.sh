@@ -46,10 +46,12 @@ chmod 755 "$R/usr/local/sbin/systemctl"
 for command in shutdown poweroff halt service; do ln -sfn systemctl "$R/usr/local/sbin/$command"; done
 cat >"$R/machine-init" <<'INIT'
 trap 'exit 0' TERM
-id ubuntu >/dev/null 2>&1 || useradd -m -s /bin/bash ubuntu
-usermod -p '*' ubuntu  # sshd without PAM refuses a locked account
-mkdir -p /home/ubuntu/.ssh /etc/sudoers.d && cp /authorized_keys /home/ubuntu/.ssh/ && chown -R ubuntu /home/ubuntu && chmod 700 /home/ubuntu/.ssh
-echo 'ubuntu ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-cloud-init-users && chmod 440 /etc/sudoers.d/90-cloud-init-users
+if [ -s /authorized_keys ]; then
+  id ubuntu >/dev/null 2>&1 || useradd -m -s /bin/bash ubuntu
+  usermod -p '*' ubuntu  # sshd without PAM refuses a locked account
+  mkdir -p /home/ubuntu/.ssh /etc/sudoers.d && cp /authorized_keys /home/ubuntu/.ssh/ && chown -R ubuntu /home/ubuntu && chmod 700 /home/ubuntu/.ssh
+  echo 'ubuntu ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-cloud-init-users && chmod 440 /etc/sudoers.d/90-cloud-init-users
+fi
 if [ -x /usr/sbin/sshd ] && [ -s /authorized_keys ]; then
   rm -f /etc/ssh/ssh_host_*
   for kind in ecdsa ed25519; do ssh-keygen -q -t $kind -N '' -f /etc/ssh/ssh_host_${kind}_key; done

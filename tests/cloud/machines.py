@@ -132,6 +132,12 @@ class Machines:
         with self._lock:
             return sorted(self._machines)
 
+    def pids(self) -> list[int]:
+        """One process of this host per machine: the parent of all that runs there."""
+        with self._lock:
+            processes = [machine.process for machine in self._machines.values()]
+        return [process.pid for process in processes if process]
+
     def console(self, machine_id: str) -> str:
         with self._lock:
             machine = self._machines.get(machine_id)
@@ -200,7 +206,7 @@ class _Machine:
         self.namespace = f"cctl-{spec.id[-10:]}"
         self.ended = False
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def boot(self, prefix: int, gateway: str, bridge: str) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -212,15 +218,15 @@ class _Machine:
             self._plug_in(prefix, gateway, bridge)
             name = f"ip-{self.spec.address.replace('.', '-')}"
             python = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
                  "--kill-child", "/bin/bash", str(_SCRIPT), str(self.directory), name, self.spec.address, python,
                  sys.prefix],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             # A pipe: whoever opens /dev/console in the machine adds to it, and cuts nothing off.
-            threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
-            return self._process
+            threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True).start()
+            return self.process
 
     def _listen(self, pipe: Any) -> None:
         with pipe, contextlib.suppress(OSError), (self.directory / "console.log").open("wb", buffering=0) as console:
@@ -231,10 +237,10 @@ class _Machine:
         """Runs it as root in the machine's mount namespace, as soon as that is set up, with $DEV its /dev. False when it
         fails, or the machine ends first."""
         while not (self.directory / "ready").exists():
-            if self.ended or (self._process and self._process.poll() is not None):
+            if self.ended or (self.process and self.process.poll() is not None):
                 return False
             time.sleep(0.02)
-        process = self._process
+        process = self.process
         if process is None or process.poll() is not None:
             return False
         script = f"DEV={self.directory}/mnt/root/dev\n{script}"
@@ -261,9 +267,9 @@ class _Machine:
         """Returns what its console said."""
         self.ended = True
         with self._lock:
-            if self._process and self._process.poll() is None:
-                os.kill(self._process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
-                self._process.wait()
+            if self.process and self.process.poll() is None:
+                os.kill(self.process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
+                self.process.wait()
             _run("ip", "netns", "del", self.namespace, check=False)
             said = self.console()
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import threading
@@ -44,12 +45,13 @@ class MetadataServer:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(OSError):  # who asked may have ended meanwhile
+                    self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 return
 
-        self._server = ThreadingHTTPServer((address, port), Handler, bind_and_activate=False)
+        self._server = _Server((address, port), Handler, bind_and_activate=False)
         if device:
             self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         self._server.server_bind()
@@ -62,3 +64,7 @@ class MetadataServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # a whole launch asks at once
