@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from clusterctl_providers.base import TAG_EXPIRES, HasClusters, HasLeftovers, Provider
+from clusterctl_providers.base import TAG_EXPIRES, TAG_HEAD, HasClusters, HasLeftovers, Provider
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Instance, Observed
@@ -90,6 +90,8 @@ def _sweep(
             scopes = provider.list()
             trouble = "; ".join(scope.error or f"{scope.scope} is incomplete" for scope in scopes if not scope.complete)
             left = _ours(scopes, uid)
+            if not seen and any(_is_head(instance) for instance in left):
+                return Stray(name, cluster, uid, ())  # its head looks after it, wherever it was started from
             seen.update({instance.id: instance for instance in left})
             if dry_run:
                 break
@@ -113,6 +115,11 @@ def _sweep(
 
 def _ours(scopes: list[Observed], uid: str) -> list[Instance]:
     return [instance for scope in scopes for instance in scope.instances if instance.uid == uid]
+
+
+def _is_head(instance: Instance) -> bool:
+    """Whether a head daemon runs on it: a machine whose daemon falls silent turns itself off."""
+    return bool(dict(instance.tags).get(TAG_HEAD)) and instance.state in ("pending", "running")
 
 
 def _expires(instance: Instance) -> float:

@@ -35,7 +35,7 @@ from clusterctl_providers.aws_reservations import (
     Reservations,
     reservation_parameters,
 )
-from clusterctl_providers.base import TAG_GENERATION, TAG_NODE, TAG_TOKEN, CreateRequest, CreateResult
+from clusterctl_providers.base import TAG_GENERATION, TAG_HEAD, TAG_NODE, TAG_TOKEN, CreateRequest, CreateResult
 from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud_boot import user_data
 
@@ -298,6 +298,8 @@ class Launcher:
             for name in (TAG_NODE, TAG_GENERATION, TAG_TOKEN):
                 tags.pop(name, None)
             tags[TAG_NODES] = nodes_tag(batch.members)
+        if request.pool.role == "head" and self._settings.get("head_machine"):
+            tags[TAG_HEAD] = "here"
         kinds = ["instance", "volume", "network-interface"]
         if request.offer.market == "spot":
             kinds.append("spot-instances-request")

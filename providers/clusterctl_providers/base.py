@@ -23,6 +23,7 @@ TAG_NODE = "clusterctl-node"
 TAG_GENERATION = "clusterctl-generation"
 TAG_EXPIRES = "clusterctl-expires"  # unix seconds: the node's own dead-man switch has fired by then
 TAG_DISK = "clusterctl-disk"  # "head": the disk with the head's state
+TAG_HEAD = "clusterctl-head"  # "here": the head daemon runs on this very instance
 TAG_TOKEN = "clusterctl-token"  # noqa: S105  the launch token, where the provider has no field for it
 
 

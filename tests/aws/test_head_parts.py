@@ -1,0 +1,215 @@
+"""The parts of a head on an instance, each by itself: what is handed over, what is spared, what is said."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.base import TAG_NODE, CreateRequest, PoolRequest
+from clusterctl_runtime.head.handover import Handover, OwnMachine
+
+from clusterctl.cli.reading import read_spec
+from clusterctl.client import cloudhead_login
+from clusterctl.client.launch import SpecFile, bring_up
+from clusterctl.client.registry import Registry
+from clusterctl.client.takedown import take_down
+from clusterctl.core.errors import BadRequest, ClusterctlError
+from clusterctl.core.model import Instance, Launch, NodeState, Offer, Reason, launch_token
+from clusterctl.core.resources import Resources
+from clusterctl.provision.gc import collect
+from clusterctl.provision.journal import Journal
+from tests.aws.stage import Stage, pool
+from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
+from tests.support.cluster import wait_until
+
+UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
+HEAD = PoolRequest("head", {"instances": ["t3.large"], "market": ["on-demand"]}, "head")
+
+
+@pytest.fixture
+def stage(cloud: AwsCloud, tmp_path: Path) -> Iterator[Stage]:
+    place = Stage(tmp_path, cloud, [pool(), HEAD])
+    yield place
+    place.close()
+
+
+def launched(journal: Journal, node_id: str, instance_id: str, generation: int = 1) -> None:
+    role = "head" if node_id.startswith("head") else "worker"
+    offer = Offer(node_id.rpartition("-")[0], "t3.large", "on-demand", "us-east-1a", 0.1, Resources.of(CPU=2))
+    token = launch_token(UID, node_id, generation)
+    journal.intend(Launch(node_id, generation, token, offer, role, "", Reason("min", "")), 1.0)
+    journal.learn(node_id, instance_id, "10.0.0.4", 2.0)
+
+
+def opened(path: Path) -> Journal:
+    journal = Journal(path, strict=True)
+    journal.acquire("test")
+    return journal
+
+
+def handed(client: Journal, own: str) -> Handover:
+    return Handover(own, "10.0.0.4", "digest", client.export(list(client.nodes())))
+
+
+def test_a_head_takes_over_what_was_launched_for_it_once(tmp_path: Path) -> None:
+    client, head = opened(tmp_path / "client.db"), opened(tmp_path / "head.db")
+    launched(client, "head-1", "i-1")
+    launched(client, "cpu-1", "i-2")
+    handover = handed(client, "head-1")
+    assert handover.take_over(head, 3.0) == "i-1"
+    assert head.nodes() == client.nodes() and dict(head.next_numbers())["cpu"] == 2
+    head.move("cpu-1", "terminate", 4.0)
+    head.move("cpu-1", "gone", 5.0)
+    assert handover.take_over(head, 6.0) == "i-1"
+    assert set(head.nodes()) == {"head-1"}, "what has ended since is not revived by the same document"
+
+
+def test_a_new_head_buries_the_one_before_it_and_keeps_the_nodes(tmp_path: Path) -> None:
+    client, head = opened(tmp_path / "client.db"), opened(tmp_path / "head.db")
+    for node_id, instance in (("head-1", "i-1"), ("cpu-1", "i-2")):
+        launched(head, node_id, instance)
+    launched(client, "head-2", "i-3")
+    assert handed(client, "head-2").take_over(head, 3.0) == "i-3"
+    assert set(head.nodes()) == {"head-2", "cpu-1"}
+    assert head.story("head-1")[-1]["code"] == "head_replaced"
+    former = head.get("head-1")
+    assert former is not None and former.state is NodeState.GONE
+
+
+def test_a_damaged_record_is_refused_and_nothing_of_it_is_taken(tmp_path: Path) -> None:
+    client, head = opened(tmp_path / "client.db"), opened(tmp_path / "head.db")
+    launched(client, "head-1", "i-1")
+    (text, checksum) = client.export(["head-1"])[0]
+    with pytest.raises(ValueError, match="checksum"):
+        Handover("head-1", "10.0.0.4", "digest", [(text.replace("i-1", "i-9"), checksum)]).take_over(head, 3.0)
+    assert head.nodes() == {}
+
+
+def launch_head(stage: Stage) -> tuple[AwsProvider, Instance]:
+    provider = stage.open(head_machine={"public": False, "subnet": "", "private": ""})
+    (made,) = provider.create([stage.request("head-1", wanted=HEAD)])
+    assert isinstance(made, Instance), made
+    return provider, made
+
+
+def test_a_head_never_ends_the_machine_that_it_runs_on(stage: Stage) -> None:
+    provider, own = launch_head(stage)
+    (other,) = provider.create([stage.request("cpu-1")])
+    assert isinstance(other, Instance)
+    head = OwnMachine(provider, own.id)
+    with pytest.raises(BadRequest, match="the machine that the head itself runs on"):
+        head.terminate([own.id, other.id])
+    wait_until(lambda: [i.id for i in head.list()[0].instances] == [own.id], what="the other one gone")
+    head.leaving = True
+    head.terminate([own.id])
+    assert head.list()[0].instances == () and head.list()[0].complete
+    assert [i.id for i in provider.list()[0].instances] == [own.id], "the client ends it"
+
+
+def test_a_successor_gets_its_predecessors_address_once_that_is_free(stage: Stage) -> None:
+    provider, first = launch_head(stage)
+    where = provider.whereabouts(first.id)
+    assert not provider.is_free(where.subnet, where.private)
+    wanted = {"public": False, "subnet": where.subnet, "private": where.private}
+    heir = stage.open(head_machine=wanted)
+    request = stage.request("head-2", wanted=HEAD)
+    (answer,) = heir.create([request])
+    assert getattr(answer, "code", "") == "unknown_outcome" and "not yet" in str(answer), answer
+    provider.terminate([first.id])
+    wait_until(lambda: provider.is_free(where.subnet, where.private), what="the address free")
+    (second,) = heir.create([request])
+    assert isinstance(second, Instance) and second.address == first.address and second.id != first.id
+
+
+def test_gc_leaves_a_cluster_alone_whose_head_runs(stage: Stage) -> None:
+    provider, own = launch_head(stage)
+    (worker,) = provider.create([stage.request("cpu-1")])
+    assert isinstance(worker, Instance)
+
+    def gc() -> list[str]:
+        found = collect({"aws": provider}, lambda *_: provider, lambda uid: False, time.time(), dry_run=False)
+        return [instance_id for stray in found for instance_id in stray.instance_ids]
+
+    assert gc() == []
+    provider.terminate([own.id])
+    wait_until(lambda: own.id not in {i.id for i in provider.list()[0].instances}, what="the head gone")
+    assert gc() == [worker.id]
+    assert stage.cloud.leftovers() == []
+
+
+# ---------------------------------------------------------------- what is said
+
+
+SPEC = """\
+cluster: demo
+provider: {{aws: {{region: {region}, vpc: {vpc}, endpoint_url: "{url}", reach: private, calls_per_second: 50}}}}
+engine: none
+auth: {{port: 9}}
+head: {{instance: t3.large}}
+pools: [{{name: cpu, instances: [t3.micro], max: 1}}]
+"""
+
+
+class Home:
+    """A cluster in a home of its own whose machines never come up."""
+
+    def __init__(self, directory: Path, cloud: AwsCloud) -> None:
+        self.registry, self.said = Registry(directory / "home"), list[str]()
+        path = directory / "cluster.yaml"
+        path.write_text(SPEC.format(region=REGION, vpc=cloud.vpc, url=cloud.url))
+        self.source: SpecFile = read_spec(path)
+
+    def up(self) -> None:
+        bring_up(self.registry, self.source, self.said.append, lambda _: None)
+
+    def down(self) -> None:
+        take_down(self.registry, self.registry.load("demo"), self.said.append)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, AwsCloud]]:
+    monkeypatch.setattr(cloudhead_login, "FIRST_LOGIN_SECONDS", 0.5)
+    with credentials(), AwsCloud("127.77.0.0/16") as cloud:
+        cloud.world.consoles = lambda instance_id: "Kernel panic - not syncing"
+        yield Home(tmp_path, cloud), cloud
+        assert cloud.leftovers() == []
+
+
+def test_a_head_that_never_answers_is_told_with_its_console_and_taken_down(alone: tuple[Home, AwsCloud]) -> None:
+    home, cloud = alone
+    with pytest.raises(ClusterctlError, match=r"could not be logged in to(.|\n)*Kernel panic") as caught:
+        home.up()
+    assert "`down` ends it" in str(caught.value)
+    assert any("launching the head: t3.large" in line for line in home.said)
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    (head,) = cloud.instances()
+    assert cloud.tags(head.id)[TAG_NODE] == "head-1", "it is the same one: nothing is replaced for being silent"
+    home.down()
+
+
+def test_without_capacity_for_a_head_up_says_what_was_tried(alone: tuple[Home, AwsCloud]) -> None:
+    home, cloud = alone
+    cloud.world.capacity["t3.large/*/*"] = 0
+    with pytest.raises(ClusterctlError, match=r"no machine for the head of cluster 'demo' is to be had: .*no capacity"):
+        home.up()
+    assert len([line for line in home.said if "no capacity" in line]) == 3, "one zone after the other"
+    home.down()
+
+
+def test_a_damaged_handover_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "handover.json").write_text(json.dumps({"own": "head-1"}))
+    with pytest.raises(ClusterctlError, match="clusterctl up SPEC"):
+        Handover.load(tmp_path)
+    assert Handover.load(tmp_path / "elsewhere") is None
+
+
+def test_requests_of_heads_and_workers_share_no_launch(stage: Stage) -> None:
+    requests: list[CreateRequest] = [stage.request("head-1", wanted=HEAD), stage.request("cpu-1")]
+    provider = stage.open(head_machine={"public": True, "subnet": "", "private": ""})
+    assert all(isinstance(result, Instance) for result in provider.create(requests))
+    assert stage.cloud.world.actions().count("ec2:RunInstances") == 2
