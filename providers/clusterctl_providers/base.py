@@ -168,6 +168,14 @@ class HasAgentEndpoint(Protocol):
         ...
 
 
+@runtime_checkable
+class HasInside(Protocol):
+    def inside(self, instance_id: str, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+        """What to run on this machine to run `argv` on the instance, with stdin, stdout and stderr passed through; what runs
+        there sees the end of its stdin when this end is gone. For a head daemon that is on none of its nodes."""
+        ...
+
+
 @dataclass(frozen=True)
 class HeadDisk:
     """The disk with the head's state: it outlives the instance. `paths` are where a machine may show it, the first one

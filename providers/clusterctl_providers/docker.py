@@ -11,6 +11,8 @@ work (default 5).
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -146,6 +148,10 @@ class DockerProvider:
         """Makes the network: its gateway is where the head listens."""
         setting = str(self._context.settings.get("head_address") or "")
         return docker_network.agent_endpoint(self._engine, self._network, setting)
+
+    def inside(self, instance_id: str, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+        program = [sys.executable, "-m", "clusterctl_providers.docker_stdio"]
+        return [*program, str(self._state), instance_id, json.dumps(dict(environment)), *argv]
 
     def sweep(self) -> list[str]:
         """The network goes once no container is on it."""

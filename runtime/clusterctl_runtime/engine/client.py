@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,20 @@ class _Hold:
     ids: tuple[int, ...] = ()
 
 
+def helper_environment(gcs_address: str, token_path: str) -> dict[str, str]:
+    return {
+        "CLUSTERCTL_GCS": gcs_address,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": token_path,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # else a GCS that is away for a minute ends the helper
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 is meant
+    }
+
+
 class EngineClient:
-    """One helper process, started again when it dies. `on_state` is called with each new state, in the event loop."""
+    """One helper process, started again when it dies. `on_state` is called with each new state, in the event loop. `command`
+    runs it somewhere else, with its stdin and stdout passed through."""
 
     def __init__(
         self,
@@ -72,7 +84,9 @@ class EngineClient:
         token_path: str,
         on_state: Callable[[EngineState], None],
         log: logging.Logger | None = None,
+        command: Sequence[str] = (),
     ) -> None:
+        self._command = [*command] or [python, str(HELPER)]
         self._python, self._gcs_address, self._token_path = python, gcs_address, token_path
         self._on_state, self._log = on_state, log or logging.getLogger(__name__)
         self._process: asyncio.subprocess.Process | None = None
@@ -211,8 +225,7 @@ class EngineClient:
 
     async def _run_once(self) -> int:
         process = self._process = await asyncio.create_subprocess_exec(
-            self._python,
-            str(HELPER),
+            *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -242,15 +255,7 @@ class EngineClient:
 
     def _environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        return {
-            **inherited,
-            "CLUSTERCTL_GCS": self._gcs_address,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": self._token_path,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # else a GCS that is away for a minute ends the helper
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 is meant
-        }
+        return {**inherited, **helper_environment(self._gcs_address, self._token_path)}
 
     async def _listen(self, stream: asyncio.StreamReader, words: list[str]) -> None:
         async for line in stream:

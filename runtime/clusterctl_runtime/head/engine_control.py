@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Demand, Node, NodeState
 from clusterctl.core.resources import Resources
-from clusterctl_runtime.engine.client import EngineClient, EngineNode, EngineState
+from clusterctl_runtime.engine.client import HELPER, EngineClient, EngineNode, EngineState, helper_environment
 from clusterctl_runtime.engine.command import EngineConfig
 from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
 from clusterctl_runtime.engine.environment import mint_token
@@ -43,8 +43,10 @@ class EngineControl:
         events: EventLog,
         wake: Callable[[], None],
         dispatch: Callable[[], None],
+        into: Callable[[Node, Sequence[str], Mapping[str, str]], Sequence[str]] = lambda *_: (),
     ) -> None:
-        self._config = config
+        """`into`: what runs a program on a node, where this process is on none of them; () where it is."""
+        self._config, self._into = config, into
         self._fleet = fleet
         self._events = events
         self._wake = wake
@@ -114,7 +116,7 @@ class EngineControl:
             engine.known, engine.used = False, Resources()
             self._lent.pop(node.id, None)
             if node.role == "head":
-                self._spawn(self._head_is_ready(message))
+                self._spawn(self._head_is_ready(node, message))
         elif engine.state == "failed":
             self._raylet_failed(books, node)
 
@@ -226,7 +228,7 @@ class EngineControl:
                 if node and node.role == "head" and books.connected:
                     self._spawn(self._restart_head(books, node))
 
-    async def _head_is_ready(self, message: dict[str, Any]) -> None:
+    async def _head_is_ready(self, node: Node, message: dict[str, Any]) -> None:
         address = str(message["address"])
         if self._client is not None:
             await self._client.stop()
@@ -235,18 +237,25 @@ class EngineControl:
             self._leave_old_session()
         self._session = session
         self._address, self.version = address, str(message.get("version", ""))
+        inside = self._helper_inside(node, message)
         client = EngineClient(
-            python=await self._helper_python(str(message.get("python") or "")),
+            python="" if inside else await self._helper_python(str(message.get("python") or "")),
             gcs_address=address,
             token_path=str(self._token_path),
             on_state=self._take_state,
             log=log,
+            command=inside,
         )
         self._client = client
         await client.start()
         self._events.add("engine", "ray", "ready", f"Ray {self.version} is ready at {address}")
         self._start_workers()
         self._wake()
+
+    def _helper_inside(self, node: Node, message: Mapping[str, Any]) -> Sequence[str]:
+        """What runs the helper on Ray's head node, where that is not this machine: it holds GPUs only beside a raylet."""
+        environment = helper_environment(str(message["address"]), str(message.get("token_path") or ""))
+        return self._into(node, [str(message.get("python") or "python3"), "-c", HELPER.read_text()], environment)
 
     async def _helper_python(self, beside: str) -> str:
         """The interpreter on the head's machine that speaks to the engine: its Ray must be that of the nodes. `beside`: that of

@@ -7,13 +7,14 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import psutil
 import uvicorn
 from clusterctl_providers import ProviderUnavailable, make_provider
-from clusterctl_providers.base import HasAgentEndpoint, PoolRequest, Provider, ProviderContext
+from clusterctl_providers.base import HasAgentEndpoint, HasInside, PoolRequest, Provider, ProviderContext
 
 from clusterctl.core.errors import Refused, UsageError
 from clusterctl.core.model import Node, Policy
@@ -166,10 +167,17 @@ class Head:
             self.events,
             wake=lambda: self.autoscaler.wake(),
             dispatch=lambda: self.dispatcher.wake(),
+            into=self._into,
         )
         self.fleet.engine = self.dispatcher.shares = self.draining.engine = engine
         self.work.release_hold = engine.released
         return engine
+
+    def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+        """What runs a program on a node, where its provider has a way; () where not."""
+        pool = next((pool for pool in self.config.spec.pools if pool.name == node.pool), None)
+        provider = self.provisioner.providers.get((pool.provider if pool else "") or self.config.spec.provider_name)
+        return provider.inside(node.instance_id, argv, environment) if isinstance(provider, HasInside) else ()
 
     def _packages_of_the_spec(self) -> set[str]:
         return {str(file["digest"]) for file in self.config.files}
