@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tests.aws.cluster import AwsCluster
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
 from tests.support.cluster import wait_until
+from tests.support.wheel_index import kept_wheels, serving, wanted
 
 RAY_JOB = """\
 import ray, socket
@@ -69,14 +69,17 @@ def test_a_spot_notice_moves_the_job_to_a_new_machine(start: Callable[[str], Aws
     assert cluster.cloud.leftovers() == []
 
 
-def test_ray_runs_on_machines_that_its_own_demand_brought(
-    start: Callable[[str, str], AwsCluster], tmp_path: Path
+def test_ray_runs_on_machines_that_its_own_demand_brought_and_whose_image_has_none(
+    start: Callable[[str, str], AwsCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = start(SPOT.replace("3s", "60s"), f"engine: {{ray: {{python: {sys.executable}}}}}")
-    (tmp_path / "job.py").write_text(RAY_JOB)
-    done = cluster.cli("submit", "job.py", timeout=150)
-    assert "ran on ['ip-10-77-" in done.stdout, done.stdout + done.stderr
-    cluster.down()
+    with serving(*kept_wheels(wanted())) as index:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        cluster = start(SPOT.replace("3s", "60s"), 'engine: {ray: {version: "2.60.0"}}')
+        (tmp_path / "job.py").write_text(RAY_JOB)
+        done = cluster.cli("submit", "job.py", timeout=150)
+        assert "ran on ['ip-10-77-" in done.stdout, done.stdout + done.stderr
+        assert len(index.downloads) == len(set(index.downloads)), "the head asks once for all"
+        cluster.down()
     assert cluster.cloud.leftovers() == []
 
 

@@ -225,12 +225,12 @@ class Installation:
             (part / "wheels" / wheel["file"]).symlink_to(self._path(wheel))
         environment = part / "env"
         if self._shares:  # nobody can write there later: compiled now
-            target = ["--python", sys.executable, "--target", str(environment / "site"), "--compile-bytecode"]
+            target = ["--python", _interpreter(), "--target", str(environment / "site"), "--compile-bytecode"]
         else:
             target = ["--python", str(environment / "bin" / "python")]
             await self._run([
                 str(uv), "venv", "--quiet", "--relocatable", "--no-config", "--no-project", "--no-python-downloads",
-                "--python", sys.executable, str(environment),
+                "--python", _interpreter(), str(environment),
             ], part)  # fmt: skip
         await self._run([
             str(uv), "pip", "install", "--quiet", "--no-config", "--offline", "--no-index", "--no-deps",
@@ -247,7 +247,7 @@ class Installation:
         packages = self._place / "lib" / version / "site-packages"
         for directory in (programs, packages):
             directory.mkdir(parents=True, exist_ok=True)
-        interpreter = Path(os.path.realpath(sys.executable))
+        interpreter = Path(_interpreter())
         for name in ("python", "python3", version):
             (programs / name).unlink(missing_ok=True)
             (programs / name).symlink_to(interpreter)
@@ -278,6 +278,11 @@ class Installation:
         if process.returncode:
             said = output.decode(errors="replace").strip()[-TAIL:]
             raise InstallFailed(f"{self._name} was not installed: uv ended with exit code {process.returncode}\n{said}")
+
+
+def _interpreter() -> str:
+    """The program itself: an environment made from a link elsewhere would look for the standard library beside the link."""
+    return os.path.realpath(sys.executable)
 
 
 class _Damaged(Exception):
