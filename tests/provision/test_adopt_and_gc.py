@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clusterctl_providers.base import CreateRequest, PoolRequest
 from clusterctl_providers.fake import FakeProvider
 
 from clusterctl.core.errors import AuthFailed
@@ -93,10 +94,10 @@ def test_an_instance_whose_offer_is_not_in_the_spec_any_more_is_adopted_without_
 # ---------------------------------------------------------------- gc
 
 
-def sweep(stage: Stage, *, owned: set[str], dry_run: bool = False, providers=None):
+def sweep(stage: Stage, *, owned: set[str], dry_run: bool = False, providers=None, faults=()):
     return collect(
         providers or {"fake": stage.cloud},
-        lambda name, cluster, uid: stage.open_cloud("cloud", [], uid=uid),
+        lambda name, cluster, uid: stage.open_cloud("cloud", list(faults), uid=uid),
         lambda uid: uid in owned,
         stage.now,
         dry_run=dry_run,
@@ -107,8 +108,6 @@ def sweep(stage: Stage, *, owned: set[str], dry_run: bool = False, providers=Non
 
 def other_cluster(stage: Stage) -> FakeProvider:
     """Two instances of a cluster that nobody here knows, in the same cloud."""
-    from clusterctl_providers.base import CreateRequest, PoolRequest
-
     cloud = stage.open_cloud("cloud", [], uid=OTHER)
     tags = {"clusterctl-uid": OTHER, "clusterctl-cluster": "lost", "clusterctl-expires": str(int(stage.now + 50))}
     requests = [CreateRequest(f"token-{n}", f"cpu-{n}", 1, offer(), tags, {}, PoolRequest("cpu", {})) for n in range(2)]
@@ -123,6 +122,37 @@ def test_gc_ends_what_no_live_cluster_owns_and_nothing_else(stage: Stage) -> Non
     assert (stray.cluster, stray.uid, len(stray.instance_ids), stray.removed) == ("lost", OTHER, 2, True)
     assert stage.living(lost) == [] and len(stage.living()) == 1
     assert sweep(stage, owned={UID}) == []
+
+
+def test_gc_goes_by_the_uid_and_never_by_a_name(stage: Stage) -> None:
+    """A living cluster, a lost one of the same name, and a machine that is called like ours and carries no uid."""
+    stage.apply(launch())
+    namesake = stage.open_cloud("cloud", [], uid=OTHER)
+    nobodys = stage.open_cloud("cloud", [], uid="")
+    for cloud, uid in ((namesake, OTHER), (nobodys, "")):
+        tags = {"clusterctl-cluster": "demo", **({"clusterctl-uid": uid} if uid else {})}
+        cloud.create([CreateRequest(f"token-{uid}", "cpu-1", 1, offer(), tags, {}, PoolRequest("cpu", {}))])
+    (stray,) = sweep(stage, owned={UID})
+    assert (stray.cluster, stray.uid, stray.removed) == ("demo", OTHER, True)
+    assert len(stage.living()) == 1 and stage.living(namesake) == []
+    alive = [row.token for row in nobodys._cloud.instances() if row.lives(nobodys._now())]
+    assert "token-" in alive and f"token-{OTHER}" not in alive
+    for cloud in (namesake, nobodys):
+        cloud.close()
+
+
+def test_gc_takes_half_a_list_neither_for_the_whole_nor_for_an_empty_one(stage: Stage) -> None:
+    lost = other_cluster(stage)
+    began = stage.now
+    (stray,) = sweep(stage, owned=set(), faults=[{"kind": "partial_list", "until": 20}])
+    assert stray.removed and len(stray.instance_ids) == 2 and stage.now >= began + 20
+    assert stage.living(lost) == []
+
+
+def test_gc_says_so_when_no_list_is_ever_whole(stage: Stage) -> None:
+    other_cluster(stage)
+    (stray,) = sweep(stage, owned=set(), faults=[{"kind": "partial_list"}])
+    assert not stray.removed and "broke off" in stray.error and OTHER in stray.error
 
 
 def test_gc_with_dry_run_tells_and_touches_nothing(stage: Stage) -> None:
