@@ -42,7 +42,7 @@ def diagnose(registry: Registry) -> list[Check]:
         _loopback(),
         check_ray(),
         _program("ssh", "for ssh hosts: install OpenSSH's client (apt install openssh-client)"),
-        _docker(),
+        *_docker(),
         _ssh_library(),
         *(
             Check(f"aws: {what}" if ok else "aws", ok, "" if ok else f"no {what}", fix)
@@ -140,24 +140,22 @@ def _program(name: str, fix: str) -> Check:
     return Check(name, path is not None, path or "not on PATH", fix)
 
 
-def _docker() -> Check:
-    """The engine as the provider reaches it; the docker command itself is not needed."""
+def _docker() -> list[Check]:
+    """The engine as the provider reaches it; the docker command itself is not needed. A line for each thing that is wrong."""
     from clusterctl_providers import ProviderUnavailable, make_provider
     from clusterctl_providers.base import HasDoctor, ProviderContext
 
     try:
         provider = make_provider("docker", ProviderContext("", "", ""))
     except ProviderUnavailable:
-        return Check(
-            "docker", False, "its library is not installed", "for `provider: docker`: pip install 'clusterctl[docker]'"
-        )
+        fix = "for `provider: docker`: pip install 'clusterctl[docker]'"
+        return [Check("docker", False, "its library is not installed", fix)]
     try:
         found = provider.doctor() if isinstance(provider, HasDoctor) else []
     finally:
         provider.close()
-    wrong = next((row for row in found if not row[1]), None)
-    what, ok, fix = wrong or found[0]
-    return Check("docker", ok, what if ok else f"it is not so that {what}", fix)
+    wrong = [Check("docker", False, f"it is not so that {what}", fix) for what, ok, fix in found if not ok]
+    return wrong or [Check("docker", True, found[0][0], "")]
 
 
 def _ssh_library() -> Check:

@@ -35,6 +35,7 @@ from clusterctl_providers.base import (
     PoolRequest,
     ProviderContext,
 )
+from clusterctl_providers.docker_checks import check_engine
 from clusterctl_providers.docker_client import LABEL_MAKER, TROUBLE, Engine, maker, open_engine, translated
 from clusterctl_providers.docker_container import container_name, creation, seed
 from clusterctl_providers.docker_gpus import choose_gpus
@@ -121,13 +122,7 @@ class DockerProvider:
             engine = self._engine
         except ProviderError as error:
             return [("the Docker engine answers", False, str(error))]
-        info = engine.info
-        return [
-            (f"the Docker engine {info.get('ServerVersion')} at {engine.host} answers", True, ""),
-            ("it runs Linux containers", info.get("OSType") == "linux", "switch it to Linux containers"),
-            ("it limits memory", bool(info.get("MemoryLimit")), "enable the memory cgroup (cgroup_enable=memory)"),
-            ("it limits processes", bool(info.get("PidsLimit", True)), "enable the pids cgroup"),
-        ]
+        return check_engine(engine, str(self._context.settings.get("head_address") or ""))
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Those that this user made from this machine, also where only a network is left."""

@@ -65,7 +65,7 @@ def agent_endpoint(engine: Engine, network: Network, setting: str) -> tuple[str,
     only this machine and its containers reach; Docker Desktop leads its own name to the loopback instead."""
     if setting:
         return setting, setting
-    if network.gateway and _is_ours(network.gateway):
+    if network.gateway and is_ours(network.gateway):
         return network.gateway, network.gateway
     if engine.is_desktop:
         return "127.0.0.1", "host.docker.internal"
@@ -76,7 +76,8 @@ def agent_endpoint(engine: Engine, network: Network, setting: str) -> tuple[str,
     )
 
 
-def _is_ours(address: str) -> bool:
+def is_ours(address: str) -> bool:
+    """Whether this machine can listen there."""
     with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)) as probe:
         try:
             probe.bind((address, 0))

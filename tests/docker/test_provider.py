@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
 import tarfile
 import time
 import uuid
@@ -14,6 +18,8 @@ from typing import Any
 import pytest
 from clusterctl_providers.base import HasClusters, HasConsole, HasDoctor, Provider, ProviderContext
 from clusterctl_providers.docker import DockerProvider
+from clusterctl_providers.docker_checks import check_engine
+from clusterctl_providers.docker_client import Engine
 from docker.context import ContextAPI
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError
@@ -213,3 +219,29 @@ def test_what_another_user_made_on_the_same_engine_is_not_gcs_to_find(
     world.create(provider, "cpu-1")
     monkeypatch.undo()
     assert world.uid not in {uid for _, uid, _ in provider.find_clusters()}
+
+
+def test_doctor_says_of_each_thing_that_an_engine_lacks_what_to_do(docker_engine: DockerEngine) -> None:
+    api = docker_engine.client.api
+    good: dict[str, Any] = api.info()
+    assert all(ok for _, ok, _ in check_engine(Engine(docker_engine.host, api, good), ""))
+    lame = Engine(docker_engine.host, api, {**good, "OSType": "windows", "MemoryLimit": False, "PidsLimit": False})
+    wrong = {what: fix for what, ok, fix in check_engine(lame, "") if not ok}
+    assert list(wrong) == ["it runs Linux containers", "it limits memory", "it limits processes"] and all(
+        wrong.values()
+    )
+
+
+def test_doctor_on_the_command_line_names_the_engine_or_what_to_start(
+    docker_engine: DockerEngine, tmp_path: Path
+) -> None:
+    def checked(host: str) -> dict[str, Any]:
+        environment = {**os.environ, "DOCKER_HOST": host, "CLUSTERCTL_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [sys.executable, "-m", "clusterctl", "doctor", "--json"], env=environment, capture_output=True
+        )
+        return next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "docker")
+
+    assert checked(docker_engine.host)["ok"] and docker_engine.host in checked(docker_engine.host)["found"]
+    missing = checked("unix:///nowhere/docker.sock")
+    assert not missing["ok"] and "systemctl start docker" in missing["fix"]
