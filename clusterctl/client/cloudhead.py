@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.cloudhead_launch import Launching
-from clusterctl.client.cloudhead_login import FirstLogin, require_own_keys
+from clusterctl.client.cloudhead_login import FirstLogin
 from clusterctl.client.headinstall import HeadInstall, head_config
 from clusterctl.client.machines import open_hosts
 from clusterctl.client.private import write_private
@@ -87,13 +87,13 @@ class CloudHead:
 
     def bring_up(self) -> None:
         """Returns when the head listens and the tunnel to it is there. Raises ClusterctlError."""
+        ours = self._login.keys.are_here()
         self._first_files()
         self._install.begin()
         with self._launching() as launching:
-            known = launching.known_head()
+            if not ours:
+                launching.refuse_anothers()
             node = launching.accepted()
-            if known and known.id == node.id and launching.is_handed_over():
-                require_own_keys(self.cluster, node)
             self._address = node.address
             launching.workers()
             node = launching.running()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LAUNCH_SECONDS = 900.0  # for finding capacity, and for booting as far as "running"
 FREE_SECONDS = 90.0  # that the address of a head that has just ended may still be taken
 DISK_SECONDS = 120.0  # for the head's disk to be made, and to be let go by the machine that had it
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 HANDED_OVER = "handed-over"  # in the journal's meta: the head launches workers from now on
 _UNSURE = frozenset({NodeState.PLANNED, NodeState.REQUESTED})  # a list may lag behind the launch
 _NO_DEADLINES = (("booting", 1e12), ("joining", 1e12))  # how long it boots is judged by who logs in to it
@@ -224,6 +224,16 @@ class Launching:
         ]
         records = self.journal.export(mine)
         return json.dumps({"own": node.id, "address": node.address, "bundle": bundle, "records": records})
+
+    def refuse_anothers(self) -> None:
+        """Raises ClusterctlError where the cluster was started from another home, whose keys this one does not have."""
+        disk = self.provider.head_disk()
+        if disk is not None:
+            raise ClusterctlError(
+                f"cluster {self.cluster.name!r} was started from another home: its state is on {disk.id}, and only that home has "
+                f"the keys to it. Copy {self.cluster.directory} from there, or end the cluster with `clusterctl down "
+                f"{self.cluster.name}`, which removes that volume too"
+            )
 
     def is_handed_over(self) -> bool:
         return bool(self.journal.meta_get(HANDED_OVER))

@@ -20,7 +20,7 @@ from clusterctl.client import tunnels
 from clusterctl.client.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
 from clusterctl.client.private import make_private_dir, write_private
 from clusterctl.client.registry import Cluster, read_json
-from clusterctl.core.errors import ClusterctlError, Unreachable
+from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.inventory import Login, Machine
 
@@ -59,6 +59,10 @@ class Keys:
     def __init__(self, cluster: Cluster, auth: Auth) -> None:
         self._directory = cluster.directory / "ssh"
         self._given = auth.key
+
+    def are_here(self) -> bool:
+        """Whether an `up` from this home has launched a head, or was about to."""
+        return self._directory.is_dir()
 
     def login_key(self) -> str:
         """The user's, else one that is minted for the cluster."""
@@ -162,7 +166,7 @@ class FirstLogin:
 
     def wait(self, node: Node, machine: Machine, console: Callable[[], str]) -> Machine:
         """Until the machine can be logged in to with a key that nobody else ever had. Returns it with that key's pin. Raises
-        ClusterctlError with the end of its console."""
+        Unreachable with the end of its console."""
         if self._pins(node).get("done"):
             self._connect(machine, console).close()
             return machine
@@ -227,14 +231,3 @@ def _never_came(machine: Machine, trouble: HostTrouble, waited: float, console: 
             "`up` again goes on waiting, `down` ends it. `ssh_from` and `reach` of `provider: {aws: ...}` say how it is reached",
         ]
     )
-
-
-def require_own_keys(cluster: Cluster, node: Node) -> None:
-    """Raises ClusterctlError where the head was started from another home, whose keys this one does not have."""
-    kept = read_json(cluster.directory / "host-key.json").get("of") == [node.id, node.generation]
-    minted = (cluster.directory / "ssh" / f"host-{node.id}-{node.generation}").exists()
-    if not kept and not minted:
-        raise ClusterctlError(
-            f"the head of cluster {cluster.name!r} ({node.instance_id}) was started from elsewhere: this home has neither its "
-            f"host key nor its token. Copy {cluster.directory} from there, or end it: `clusterctl down {cluster.name}`"
-        )

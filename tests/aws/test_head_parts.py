@@ -110,6 +110,13 @@ def test_a_head_never_ends_the_machine_that_it_runs_on(stage: Stage) -> None:
     assert [i.id for i in provider.list()[0].instances] == [own.id], "the client ends it"
 
 
+def test_a_head_launches_no_other_head(stage: Stage) -> None:
+    provider, own = launch_head(stage)
+    requests = [stage.request("cpu-1"), stage.request("head-2", wanted=HEAD)]
+    worker, refusal = OwnMachine(provider, own.id).create(requests)
+    assert isinstance(worker, Instance) and isinstance(refusal, BadRequest) and "`clusterctl up`" in str(refusal)
+
+
 def test_a_successor_gets_its_predecessors_address_once_that_is_free(stage: Stage) -> None:
     provider, first = launch_head(stage)
     where = provider.whereabouts(first.id)
@@ -159,6 +166,7 @@ class Home:
 
     def __init__(self, directory: Path, cloud: AwsCloud) -> None:
         self.registry, self.said = Registry(directory / "home"), list[str]()
+        directory.mkdir(exist_ok=True)
         path = directory / "cluster.yaml"
         path.write_text(SPEC.format(region=REGION, vpc=cloud.vpc, url=cloud.url))
         self.source: SpecFile = read_spec(path)
@@ -199,6 +207,19 @@ def test_without_capacity_for_a_head_up_says_what_was_tried(alone: tuple[Home, A
         home.up()
     assert len([line for line in home.said if "no capacity" in line]) == 3, "one zone after the other"
     home.down()
+
+
+def test_a_cluster_of_another_home_is_not_started_over(alone: tuple[Home, AwsCloud], tmp_path: Path) -> None:
+    home, cloud = alone
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    other = Home(tmp_path / "other", cloud)
+    uid = home.registry.load("demo").uid
+    other.registry.create("demo", provider="aws", engine="none", spec_path="", uid=uid)
+    with pytest.raises(ClusterctlError, match="was started from another home"):
+        other.up()
+    assert len(cloud.instances()) == 1
+    other.down()
 
 
 def test_a_damaged_handover_is_a_sentence(tmp_path: Path) -> None:

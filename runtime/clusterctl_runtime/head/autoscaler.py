@@ -40,6 +40,7 @@ from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.draining import Draining
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.handover import OwnMachine
 from clusterctl_runtime.head.jobs import GroupKey, Job, JobBook
 
 log = logging.getLogger(__name__)
@@ -190,7 +191,14 @@ class Autoscaler:
         )
 
     def _possible(self, pool: Pool) -> Pool:
-        """A pool of machines that exist already cannot have more nodes than there are machines."""
+        """A pool of machines that exist already cannot have more nodes than there are machines. The machine that this runs on
+        stays as it is, whatever the spec says of heads by now."""
+        if pool.role == "head":
+            spared = {
+                provider.own for provider in self._provisioner.providers.values() if isinstance(provider, OwnMachine)
+            }
+            mine = [n for n in self._fleet.journal.nodes().values() if n.instance_id and n.instance_id in spared]
+            pool = replace(pool, spec_hash=mine[0].spec_hash) if mine else pool
         most = self._provisioner.most(pool.name)
         return pool if most is None else replace(pool, min=min(pool.min, most), max=min(pool.max, most))
 

@@ -76,8 +76,18 @@ class OwnMachine:
         self.settle_seconds = float(getattr(provider, "settle_seconds", 0.0))
         self.leaving = False
 
+    @property
+    def own(self) -> str:
+        return self._own
+
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
-        return self._provider.create(requests)
+        """A head's machine is launched by `up` and by nobody else: there is one disk with its state."""
+        others = [request for request in requests if request.pool.role != "head"]
+        results = {request.token: result for request, result in zip(others, self._provider.create(others), strict=True)}
+        refusal = BadRequest(
+            "the head's own machine is launched by `clusterctl up`, and not by the head that runs on it"
+        )
+        return [results.get(request.token, refusal) for request in requests]
 
     def list(self) -> list[Observed]:
         scopes = self._provider.list()
