@@ -150,7 +150,7 @@ class Offers:
         try:
             price = self._read_demand(name)
         except AuthFailed as error:
-            self._pricing_until = now + PRICES_LAST  # not allowed: the catalogue's prices will do
+            self._pricing_until = now + PRICES_LAST / 6  # not allowed, or a role so new that it is not known yet
             log.info("%s; prices are those of the catalogue", error)
         except (ProviderError, ValueError, KeyError, TypeError) as error:
             self._pricing_until = now + PRICES_LAST / 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.core.model import PENDING_STATES, Demand, NodeState, NodeView
+from clusterctl.core.model import PENDING_STATES, Block, Demand, NodeState, NodeView, Offer
 from clusterctl.core.remedies import COMING
 from clusterctl.version import __version__
 from clusterctl_runtime.head.clock import steady_time
@@ -203,7 +203,13 @@ def offer_documents(head: Head) -> list[Document]:
                 "price_date": offer.price_date,
                 "resources": offer.resources.to_dict(),
                 "gpu_type": offer.gpu_type,
-                "blocked": {"code": block.code, "text": block.reason, "until": block.until} if block else None,
+                "blocked": _blocked(offer, block),
             }
         )
     return documents
+
+
+def _blocked(offer: Offer, block: Block | None) -> Document | None:
+    if block:
+        return {"code": block.code, "text": block.reason, "until": block.until}
+    return {"code": "closed", "text": offer.closed, "until": None} if offer.closed else None
