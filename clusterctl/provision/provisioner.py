@@ -11,14 +11,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, Provider
 
 from clusterctl.core.errors import ClusterctlError, NotYet, ProviderError, Throttled, UnknownOutcome
-from clusterctl.core.lifecycle import EVENTS
 from clusterctl.core.model import (
     Action,
     Block,
@@ -39,28 +37,16 @@ from clusterctl.provision.blocks import Blocks
 from clusterctl.provision.ending import end_everything
 from clusterctl.provision.journal import Journal, StaleFence, planned_node
 from clusterctl.provision.last_words import AT_ONCE, OVERDUE, last_words
+from clusterctl.provision.outcome import Outcome as Outcome
+from clusterctl.provision.overtaken import refusal_of_end, refusal_of_mark
 from clusterctl.provision.pools import PoolBook
+from clusterctl.provision.retries import Retries
 from clusterctl.provision.tags import ownership_tags
 from clusterctl.provision.watching import Watcher
 
 MakeBootstrap = Callable[[Node, PoolRequest], Mapping[str, Any]]
 
-FIRST_RETRY = 2.0  # seconds after an unknown outcome; doubles up to LONGEST_RETRY
-LONGEST_RETRY = 60.0
 _UNSETTLED = frozenset({NodeState.PLANNED, NodeState.REQUESTED})
-_STEPS = frozenset({"requested", "running"})  # of a boot; between plan and apply a create or the agent may be quicker
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one action. `code` and `error` (a sentence) are set when not `ok`; `node` is its record now.
-    `action` is None for a launch or an end that an earlier process left unfinished."""
-
-    action: Action | None
-    ok: bool
-    code: str = ""
-    error: str = ""
-    node: Node | None = None
 
 
 class Provisioner:
@@ -89,8 +75,7 @@ class Provisioner:
         self._pause = pause
         self._blocks = Blocks(journal.meta_get("blocks"))
         self._watcher = Watcher(journal, self.providers, uid)
-        self._retry_at: dict[str, float] = {}  # launch token or instance id -> when to call create or terminate again
-        self._tries: dict[str, int] = {}  # launch token or instance id -> calls without a clear outcome so far
+        self._retries = Retries()
         self._capacity_returned = False
         self._consoles_left = AT_ONCE
         self._ended: set[str] = set()  # instance ids whose end a provider has accepted
@@ -151,8 +136,8 @@ class Provisioner:
 
     def wake_at(self) -> float | None:
         """When `resume` has something to do even if nothing happens before; None = nothing is open."""
-        times = [self._retry_at.get(node.token, 0.0) for node in self._unsettled()]
-        times += [self._retry_at.get(node.instance_id, 0.0) for node in self._unended()]
+        times = [self._retries.at(node.token) for node in self._unsettled()]
+        times += [self._retries.at(node.instance_id) for node in self._unended()]
         return min(times, default=None)
 
     # ------------------------------------------------------------ what is to be done
@@ -177,9 +162,9 @@ class Provisioner:
         """Finishes what a crash, a lost answer or a throttle left open: creates with the same token again, and ends
         again what the journal says is ending and the lists still show."""
         now = self._clock()
-        due = [(None, node) for node in self._unsettled() if self._retry_at.get(node.token, 0.0) <= now]
+        due = [(None, node) for node in self._unsettled() if self._retries.at(node.token) <= now]
         outcomes = self._create(due) if due else []
-        ending = [node for node in self._unended() if self._retry_at.get(node.instance_id, 0.0) <= now]
+        ending = [node for node in self._unended() if self._retries.at(node.instance_id) <= now]
         return outcomes + self._end([(None, node.instance_id, node.id) for node in ending])
 
     def down(self, progress: Callable[[str], None] = lambda _: None, *, patience: float = 300.0) -> None:
@@ -246,7 +231,7 @@ class Provisioner:
         now, move = self._clock(), self.journal.move
         current = self.journal.get(node.id) or node
         if isinstance(result, Instance) and result.state not in ("stopping", "stopped", "terminated"):
-            self._settled(node.token)
+            self._retries.settled(node.token)
             self._blocks.granted(node.offer)
             known = self.journal.learn(node.id, result.id, result.address, now) or node
             if known.state in _UNSETTLED:
@@ -255,22 +240,22 @@ class Provisioner:
                 known = move(node.id, "running", now, "the provider says that it runs", "running")
             return Outcome(action, True, node=known)
         if isinstance(result, Instance):
-            self._settled(node.token)
+            self._retries.settled(node.token)
             text = f"the instance {result.id} of this launch has already ended {result.detail}".rstrip()
             return self._lost(action, current, "instance_ended", text)
         if isinstance(result, Throttled):
-            self._retry_at[node.token] = now + result.retry_after
+            self._retries.wait_until(node.token, now + result.retry_after)
             self._refuse(result, node)
             return Outcome(action, False, result.code, str(result), current)
         if isinstance(result, NotYet):
-            self._retry_at[node.token] = now + result.retry_after
+            self._retries.wait_until(node.token, now + result.retry_after)
             return Outcome(action, True, node=self.journal.note(node.id, str(result), result.code, now))
         if type(result) is ProviderError or isinstance(result, UnknownOutcome):
-            self._wait_longer(node.token, now)
+            self._retries.wait_longer(node.token, now)
             if current.state is NodeState.PLANNED:
                 current = move(node.id, "requested", now, str(result), UnknownOutcome.code)
             return Outcome(action, False, UnknownOutcome.code, str(result), current)
-        self._settled(node.token)
+        self._retries.settled(node.token)
         self._refuse(result, node)
         return self._lost(action, current, result.code, str(result))
 
@@ -285,14 +270,6 @@ class Provisioner:
     def _refuse(self, error: ProviderError, node: Node) -> None:
         pools = self._pools.beside(node.pool)
         self._blocks.refuse(error, node.offer, self._pools.known_offers(pools), pools, self._clock())
-
-    def _wait_longer(self, key: str, now: float) -> None:
-        tries = self._tries[key] = self._tries.get(key, 0) + 1
-        self._retry_at[key] = now + min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
-
-    def _settled(self, key: str) -> None:
-        self._retry_at.pop(key, None)
-        self._tries.pop(key, None)
 
     def _unsettled(self) -> list[Node]:
         """Launches that no create has confirmed yet, also where a list already shows something of them: what it shows
@@ -340,7 +317,7 @@ class Provisioner:
         with self.journal.together():
             for action in actions:
                 node = self.journal.get(action.node_id) if action.node_id else None
-                refusal = self._refusal(action, node)
+                refusal = refusal_of_end(action, node, self.journal.nodes().values(), self._watcher.sightings)
                 if refusal:
                     outcomes.append(Outcome(action, False, "stale_plan", refusal, node))
                     continue
@@ -354,21 +331,6 @@ class Provisioner:
                 else:
                     outcomes.append(Outcome(action, True, node=node))
         return outcomes + self._end(ends)
-
-    def _refusal(self, action: Terminate, node: Node | None) -> str:
-        """Why an end must not be carried out: it was planned for another generation, or for what is not ours to end."""
-        if node and node.instance_id and action.instance_id not in ("", node.instance_id):
-            return f"{node.id} is instance {node.instance_id} by now, not {action.instance_id}: nothing was ended"
-        if action.node_id:
-            return ""
-        owner = next((n for n in self.journal.nodes().values() if n.instance_id == action.instance_id), None)
-        if owner:
-            return (
-                f"{action.instance_id} belongs to {owner.id}, the plan took it for one without owner: nothing was ended"
-            )
-        if action.instance_id not in self._watcher.sightings:
-            return f"{action.instance_id} was not seen with this cluster's uid: nothing was ended"
-        return ""
 
     def _end(self, ends: Sequence[tuple[Action | None, str, str]]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -386,7 +348,7 @@ class Provisioner:
                 code = getattr(trouble, "code", UnknownOutcome.code)
                 error = str(trouble) or type(trouble).__name__
             for instance_id in ids:
-                self._wait_longer(instance_id, self._clock()) if error else self._settled(instance_id)
+                self._retries.wait_longer(instance_id, self._clock()) if error else self._retries.settled(instance_id)
             for action, _, node_id in batch:
                 outcomes.append(Outcome(action, not error, code, error, self.journal.get(node_id) if node_id else None))
         return outcomes
@@ -397,12 +359,8 @@ class Provisioner:
         try:
             if isinstance(action, Mark):
                 known = self.journal.get(action.node_id)
-                if known and known.instance_id and action.instance_id not in ("", known.instance_id):
-                    text = f"{known.id} is instance {known.instance_id} by now, the plan meant {action.instance_id}"
-                    return Outcome(action, False, "stale_plan", text, known)
-                if known and action.event in _STEPS and known.state not in EVENTS[action.event][0]:
-                    text = f"{known.id} is {known.state.value} by now, which is past {action.event!r}"
-                    return Outcome(action, False, "stale_plan", text, known)
+                if refusal := refusal_of_mark(action, known):
+                    return Outcome(action, False, "stale_plan", refusal, known)
                 node = self._move(action.node_id, action.event, action, action.instance_id, action.address)
                 if action.event == "gone" and node.instance_id in self._watcher.remains:
                     self._end([(action, node.instance_id, node.id)])

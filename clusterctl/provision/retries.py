@@ -1,0 +1,30 @@
+"""When to call a provider again about a launch or an end that has no clear outcome yet. In memory: after a crash at once."""
+
+from __future__ import annotations
+
+FIRST_RETRY = 2.0  # seconds after an unknown outcome; doubles up to LONGEST_RETRY
+LONGEST_RETRY = 60.0
+
+
+class Retries:
+    """By launch token or instance id."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+        self._tries: dict[str, int] = {}  # calls without a clear outcome so far
+
+    def at(self, key: str) -> float:
+        """0.0: now."""
+        return self._at.get(key, 0.0)
+
+    def wait_until(self, key: str, at: float) -> None:
+        """The provider said when."""
+        self._at[key] = at
+
+    def wait_longer(self, key: str, now: float) -> None:
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        self._at[key] = now + min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
+
+    def settled(self, key: str) -> None:
+        self._at.pop(key, None)
+        self._tries.pop(key, None)
