@@ -60,8 +60,12 @@ class CloudHead:
         self._reach = str(self._settings.get("reach") or "public")
         self._place: dict[str, Any] = {"public": self._reach == "public", "subnet": "", "private": ""}
         self._install = HeadInstall(cluster, registry.home / "cache", self.bundle, tell, (spec.provider_name,))
-        engine_python = (spec.ray.python or "") if spec.ray else ""
-        options = {"config": "", "host_keys": "known_hosts", "engine_python": engine_python}
+        options: dict[str, Any] = {
+            "config": "",
+            "host_keys": "known_hosts",
+            "engine": spec.ray is not None,
+            "engine_python": spec.ray.python if spec.ray else "",
+        }
         self._login = FirstLogin(cluster, spec.auth, self._reach, options, self._aws_options(), tell)
         self._address = ""  # of the head, as its nodes reach it
 
