@@ -29,7 +29,8 @@ def stage(node: Node) -> str:
         return f"{state}, {step}"
     if node.get("code") == NotYet.code:  # "planned, pulling": the first word of its reason
         return f"{state}, {str(node.get('reason') or '').partition(' ')[0]}"
-    return f"{state}, engine" if state == "joining" and node.get("code") == "engine" else state
+    code = str(node.get("code"))
+    return f"{state}, {code}" if state == "joining" and code in ("engine", "installing") else state
 
 
 def rows_of(nodes: Sequence[Node], room: int) -> list[Row]:
