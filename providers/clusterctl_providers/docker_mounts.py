@@ -27,7 +27,7 @@ def binds(settings: Mapping[str, Any], host: str) -> list[str]:
     wanted = [_parsed(str(text), host) for text in settings.get("mounts") or ()]
     environment = str(settings.get("engine_env") or "")
     wanted += [(path, path, "ro") for path in environment_paths(environment)] if environment else []
-    shared = str(settings.get("engine_shared") or "")  # engines that the head installs, for all containers of this machine
+    shared = str(settings.get("engine_shared") or "")  # engines that the head installs once for all containers
     if shared and host.startswith("unix://"):
         wanted.append((shared, shared, "ro"))
     return [f"{source}:{target}:{mode}" for source, target, mode in dict.fromkeys(wanted)]
