@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.cloud import aws_moto
@@ -22,6 +23,7 @@ class AwsMachines:
 
     def __init__(self, cloud: AwsCloud, gateway: str = "10.77.0.1/16", never_boots: bool = False) -> None:
         self.cloud, self.never_boots = cloud, never_boots
+        self.clock_of: Callable[[Any], int] = lambda instance: 0  # seconds by which its machine's clock is wrong
         self.machines = Machines(gateway, self._powered_off)
         self._url = cloud.url
         cloud.url = cloud.listen(str(self.machines.gateway.ip))  # as the machines reach it
@@ -84,6 +86,7 @@ class AwsMachines:
             facts,
             lambda: session_of(self.cloud.world, instance),
             public=instance.public_ip or "",
+            clock=self.clock_of(instance),
         )
 
     def _powered_off(self, instance_id: str) -> None:

@@ -1,9 +1,9 @@
 #!/bin/bash
 # Process 1 of a machine: in namespaces of its own (mount, pid, uts, ipc, network), its / an overlay over this host's.
-# Arguments: directory, host name, address, python, the prefix of its environment. The directory has `user-data` and `authorized_keys`.
+# Arguments: directory, host name, address, python, the prefix of its environment, seconds by which its clock is wrong. The directory has `user-data` and `authorized_keys`.
 # What it and the programs in it write to /dev/console goes to this script's standard output.
 set -e
-D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5
+D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5 CLOCK=$6
 mount --make-rprivate /
 mount -t tmpfs -o size=2g,mode=0755 machine "$D/mnt"
 mkdir "$D/mnt/upper" "$D/mnt/work" "$D/mnt/root"
@@ -44,6 +44,11 @@ exit 1
 SYSTEMCTL
 chmod 755 "$R/usr/local/sbin/systemctl"
 for command in shutdown poweroff halt service; do ln -sfn systemctl "$R/usr/local/sbin/$command"; done
+clock=()
+if [ "$CLOCK" != 0 ]; then
+  cp "$D/wrong_clock.so" "$R/usr/local/lib/"
+  clock=(LD_PRELOAD=/usr/local/lib/wrong_clock.so "CLOCK_OFFSET=$CLOCK")
+fi
 cat >"$R/machine-init" <<'INIT'
 trap 'exit 0' TERM
 if [ -s /authorized_keys ]; then
@@ -68,4 +73,4 @@ touch /var/lib/cloud/instance/boot-finished
 while :; do wait -n || sleep 1; done
 INIT
 : >"$D/ready"
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$R" /bin/bash /machine-init
+exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "${clock[@]}" chroot "$R" /bin/bash /machine-init

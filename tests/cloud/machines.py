@@ -45,7 +45,8 @@ _LOCKS = Path("/run/lock")  # one cloud at a time per network
 @dataclass
 class MachineSpec:
     """`facts` are what the metadata service answers below meta-data/, by path; `fresh` gives those that change.
-    `public`: an address by which this host and the other machines reach it too."""
+    `public`: an address by which this host and the other machines reach it too. `clock`: seconds by which its clock is
+    wrong (needs gcc)."""
 
     id: str
     address: str
@@ -54,6 +55,7 @@ class MachineSpec:
     facts: dict[str, str] = field(default_factory=dict)
     fresh: Callable[[], dict[str, str]] = dict
     public: str = ""
+    clock: int = 0
 
 
 class Machines:
@@ -213,6 +215,9 @@ class _Machine:
             if self.ended:
                 raise OSError("it was ended before it booted")
             (self.directory / "mnt").mkdir(parents=True)
+            if self.spec.clock:
+                library = str(self.directory / "wrong_clock.so")
+                _run("gcc", "-shared", "-fPIC", "-O1", "-o", library, str(_SCRIPT.with_name("wrong_clock.c")))
             (self.directory / "user-data").write_bytes(self.spec.user_data)
             (self.directory / "authorized_keys").write_text(self.spec.authorized_key)
             self._plug_in(prefix, gateway, bridge)
@@ -221,7 +226,7 @@ class _Machine:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
                  "--kill-child", "/bin/bash", str(_SCRIPT), str(self.directory), name, self.spec.address, python,
-                 sys.prefix],
+                 sys.prefix, str(self.spec.clock)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             # A pipe: whoever opens /dev/console in the machine adds to it, and cuts nothing off.

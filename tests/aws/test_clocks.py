@@ -1,0 +1,37 @@
+"""Machines whose clocks are wrong by ten minutes: they join over TLS, keep their leases and do their work."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.aws.cluster import AwsCluster
+from tests.cloud.aws_cloud import AwsCloud, credentials
+from tests.cloud.aws_machines import AwsMachines
+
+GATEWAY = "10.81.0.1"
+POOL = "  - {name: cpu, instances: [t3.micro], max: 2, idle_timeout: 1h, orphan_timeout: 30s}"
+
+
+@pytest.mark.parametrize("offset", [600, -600])
+def test_a_machine_whose_clock_is_ten_minutes_off_does_its_work(tmp_path: Path, offset: int) -> None:
+    with (
+        credentials(),
+        AwsCloud("10.81.0.0/16") as cloud,
+        AwsMachines(cloud, f"{GATEWAY}/16") as machines,
+    ):
+        machines.clock_of = lambda instance: offset
+        cluster = AwsCluster(tmp_path, cloud, machines, POOL, where=f"head_address: {GATEWAY}")
+        try:
+            cluster.up()
+            script = f"import time; assert abs(time.time() - {{now}} - {offset}) < 300, time.time()"
+            now = time.time()
+            job = cluster.submit("--cpus", "1", "--", "python3", "-c", script.format(now=now))
+            done = cluster.wait_job(job, "succeeded", 60)
+            assert len(done["attempts"]) == 1
+            cluster.wait_job(cluster.submit("--cpus", "1", "--", "true"), "succeeded", 30)
+            assert len(cluster.ready_nodes()) == 1, "the same node, never taken for lost"
+        finally:
+            cluster.clean_up()
