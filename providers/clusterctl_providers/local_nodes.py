@@ -169,9 +169,9 @@ def remove_short_dir(path: Path) -> None:
 def remove_node(node: LocalNode) -> None:
     """Removes what the node left on disk, its papers last so that a crash half-way is seen and finished."""
     remove_short_dir(node.short_dir)
-    for item in sorted(node.path.iterdir(), key=lambda p: p.name == "instance.json"):
-        shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):  # another process may be ending it as well
+        for item in sorted(node.path.iterdir(), key=lambda p: p.name == "instance.json"):
+            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink(missing_ok=True)
         node.path.rmdir()
 
 

@@ -56,7 +56,11 @@ def test_up_shows_the_layers_and_bytes_of_a_pull_as_the_nodes_stage_and_goes_on_
         assert node and node["id"] == "cpu-1" and node["state"] == "planned"
         assert node["reason"].startswith("pulling ") and node["reason"].endswith(f" of the image {registry.name}")
         assert "0 of 2 layers (" in node["reason"] or "1 of 2 layers (" in node["reason"]
-        assert [n["id"] for n in cluster.status()["nodes"] if n["state"] == "ready"] == ["head-1"], "others go on"
+
+        def ready() -> list[str]:
+            return [n["id"] for n in cluster.status()["nodes"] if n["state"] == "ready"]
+
+        wait_until(lambda: ready() == ["head-1"], what="others go on")
         registry.go_on.set()
         _, errors = up.communicate(timeout=90)
         assert up.returncode == 0, errors

@@ -107,7 +107,10 @@ def test_terminate_ends_what_left_the_session_or_forgot_its_environment(open_loc
     assert len(family) == 3
     open_local().terminate([made.id])
     wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in family), what="all gone")
-    assert not list(tmp_path.glob("cctl-*")) and not list((tmp_path / "state" / "nodes").iterdir())
+    wait_until(
+        lambda: not list(tmp_path.glob("cctl-*")) and not list((tmp_path / "state" / "nodes").iterdir()),
+        what="nothing is left on disk",
+    )
 
 
 def test_a_stubborn_agent_is_killed_after_its_grace_and_nobody_waits_for_it(open_local: Open) -> None:
