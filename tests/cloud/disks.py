@@ -77,14 +77,14 @@ class Disks:
         self._file(volume_id).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Call when the machines are gone."""
+        """Call when the machines are gone. Also takes away what a killed process left in the directory."""
         for thread in self._threads:
             thread.join(10)
-        for disk in self._plugged.values():
-            _run("losetup", "-d", disk.loop, check=False)
         self._plugged.clear()
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
+                for line in _run("losetup", "-j", str(path)).splitlines():
+                    _run("losetup", "-d", line.partition(":")[0], check=False)
                 path.unlink()
             self.directory.rmdir()
 

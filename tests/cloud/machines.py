@@ -39,6 +39,7 @@ table ip {bridge} {{
   }}
 }}
 """
+_HOME = "/var/tmp"
 _LOCKS = Path("/run/lock")  # one cloud at a time per network
 
 
@@ -70,10 +71,13 @@ class Machines:
         self._booting = threading.Semaphore(8)
         self._consoles: dict[str, str] = {}  # of machines that are gone
         self._threads: list[threading.Thread] = []
-        self._directory = Path(tempfile.mkdtemp(prefix="cctl-machines-", dir="/var/tmp"))
         _LOCKS.mkdir(exist_ok=True)
         self._descriptor = os.open(_LOCKS / f"{self.bridge}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        for remains in Path(_HOME).glob(f"{self.bridge}-machines-*"):  # of a test that was killed
+            Disks(remains / "disks", self._run_in).close()
+            shutil.rmtree(remains, ignore_errors=True)
+        self._directory = Path(tempfile.mkdtemp(prefix=f"{self.bridge}-machines-", dir=_HOME))
         self._bridge_up()
         self.metadata = MetadataServer(METADATA_ADDRESS, self._by_address, device=self.bridge)
         self.disks = Disks(self._directory / "disks", self._run_in)
