@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.stamp
 # What the tests need beyond Python: a browser, and hosts to log in to.
-DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux
+DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev
 
 .PHONY: help setup system demo test check bench docs lock clean
 
