@@ -29,6 +29,7 @@ from clusterctl.client.timeline import Stopwatch, collect
 from clusterctl.core.errors import ClusterctlError, Refused, UsageError
 
 SETUPS_SHOWN, SETUP_LINES = 2, 15
+HEAD_PATIENCE = 60.0  # seconds for which the head may not answer while so much starts around it
 LOOK_SECONDS = 1.0  # where nothing changes for so long, the watch is begun anew and gives its first document
 
 
@@ -185,7 +186,7 @@ def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch, e
 
 def _statuses(api: Api) -> Generator[dict[str, Any], None, None]:
     """Every change, and a document now and then without one, so that time can run out."""
-    yield from follow(lambda: api.stream("/api/v1/status", silence=LOOK_SECONDS, watch=1))
+    yield from follow(lambda: api.stream("/api/v1/status", silence=LOOK_SECONDS, watch=1), patience=HEAD_PATIENCE)
 
 
 def _setup_output(api: Api, readiness: Readiness) -> str:

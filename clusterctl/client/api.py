@@ -170,7 +170,8 @@ class Api:
         """The objects of an NDJSON answer until it ends; raises Lost when it breaks off in the middle, or says nothing for
         `silence` seconds."""
         with closing(self.clone()) as own:
-            response = own._send("GET", path, query=query, timeout=silence or SILENCE_SECONDS)
+            response = own._send("GET", path, query=query)  # a head under load may take its time to begin
+            own._expect_within(silence or SILENCE_SECONDS)
             try:
                 for line in _lines(response):
                     if line:
@@ -181,6 +182,10 @@ class Api:
                 ) from error
 
     # ---- below: one connection
+
+    def _expect_within(self, seconds: float) -> None:
+        if self._connection is not None and self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
 
     def _again_if_stale(self, method: str, path: str, **rest: Any) -> Json:
         """Idempotent calls are made once more when a kept connection turns out to be dead."""
