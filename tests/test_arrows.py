@@ -20,7 +20,8 @@ PLACES = {
 OURS = tuple(PLACES)
 
 HEAD_SIDE = {
-    f"clusterctl_runtime.engine.{name}" for name in ("client", "config", "demand", "environment", "images", "index", "wheelhouse")
+    f"clusterctl_runtime.engine.{name}"
+    for name in ("client", "config", "demand", "environment", "images", "index", "wheelhouse")
 }
 
 # part -> parts that it may import from (always itself). The longest prefix of a module's name is its part.

@@ -36,9 +36,7 @@ def main() -> None:
 @verb
 def build(
     call: Call,
-    spec: Annotated[
-        Path | None, typer.Argument(metavar="SPEC", help="The cluster's file.", show_default=False)
-    ] = None,
+    spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="The cluster's file.", show_default=False)] = None,
     pool: Annotated[
         str, typer.Option(metavar="NAME", help="Whose image is the base [default: the first].", show_default=False)
     ] = "",
