@@ -1,4 +1,4 @@
-"""The head's side of the engine: which node's raylet runs, what Ray wants, and which share of a node it has.
+"""The head's side of the engine: which node's raylet runs, and what Ray wants.
 
 The head node's raylet comes first; each worker's is started when its agent is here and the head's address is known, or can
 be told beforehand: where Ray is installed and its ports are pinned, workers load it while the head does.
@@ -20,10 +20,11 @@ from clusterctl_runtime.engine.config import head_config, mounted_python, worker
 from clusterctl_runtime.engine.environment import mint_token
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.engine_shares import EngineShares
 from clusterctl_runtime.head.engine_supply import EngineSupply, NoEngine, Supplied
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
-from clusterctl_runtime.head.ledger import Holding, NodeLedger
+from clusterctl_runtime.head.ledger import NodeLedger
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _BUSY = frozenset({"supplying", "installing", "starting", "ready"})
 
 
 class EngineControl:
-    """Implements the fleet's `EngineHooks`, the dispatcher's `Shares` and the draining's `EngineDrain`."""
+    """Implements the fleet's `EngineHooks` and the draining's `EngineDrain`; `shares` are the dispatcher's."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class EngineControl:
         self._session = ""  # of Ray's head: another one is another Ray cluster
         self._head_failures = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._lent: dict[str, Resources] = {}  # node id -> totals its raylet has now
+        self.shares = EngineShares(fleet, events, self._spawn)
         self.state: EngineState | None = None
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
@@ -114,7 +115,7 @@ class EngineControl:
             if self._is_another(books, node, str(message.get("version", ""))):
                 return
             engine.known, engine.used = False, Resources()
-            self._lent.pop(node.id, None)
+            self.shares.forget(node.id)
             if node.role == "head":
                 self._spawn(self._head_is_ready(node, message))
         elif engine.state == "failed":
@@ -122,7 +123,7 @@ class EngineControl:
 
     def node_left(self, books: NodeLedger) -> None:
         books.engine.state = "off"
-        self._lent.pop(books.node_id, None)
+        self.shares.forget(books.node_id)
 
     # ------------------------------------------------------------ starting
 
@@ -246,7 +247,7 @@ class EngineControl:
             log=log,
             command=inside,
         )
-        self._client = client
+        self._client = self.shares.client = client
         await client.start()
         self._events.add("engine", "ray", "ready", f"Ray {self.version} is ready at {address}")
         self._start_workers()
@@ -294,7 +295,7 @@ class EngineControl:
         """Ray's head comes back with the state it had on disk, and workers' raylets find it again by themselves."""
         if self._client:
             await self._client.stop()
-            self._client, self.state = None, None
+            self._client = self.shares.client = self.state = None
         await asyncio.sleep(RESTART_PAUSE)
         books.engine.state = "off"
         await self._start_head(books, node)
@@ -323,7 +324,7 @@ class EngineControl:
             if books is not None:
                 freed = self._take_node(books, engine_node) or freed
         if state.healthy and (before is None or not before.healthy):
-            self._spawn(self._hold_again())
+            self._spawn(self.shares.hold_again())
         if before is None or before.demand != state.demand or freed:
             self._wake()
         if freed:
@@ -343,90 +344,6 @@ class EngineControl:
             books.busy = steady_time()
         engine.used, engine.total, engine.idle, engine.known = used, engine_node.total, idle, True
         return freed
-
-    # ------------------------------------------------------------ shares (CPU, memory, custom by resizing; GPU by holding)
-
-    async def take(self, books: NodeLedger, resources: Resources) -> tuple[bool, str, list[int] | None]:
-        """Takes `resources` of the node from its raylet; (False, "", None) and nothing changed when Ray uses them."""
-        if books.engine.state != "ready" or self._is_head(books) or self._client is None:
-            return self._is_head(books), "", None
-        gpus = resources.get("GPU")
-        keep = self._without_gpu(books.lendable - resources)
-        if not await self._shrink(books, keep):
-            return False, "", None
-        if not gpus:
-            return True, "", None
-        try:
-            hold_id, ids = await self._client.hold_gpus(books.engine.ray_node_id, max(1, round(gpus)))
-        except Exception as error:
-            log.info("GPUs of %s are not to be had: %s", books.node_id, error)
-            self.settle(books.node_id)
-            return False, "", None
-        return True, hold_id, ids
-
-    async def _shrink(self, books: NodeLedger, keep: Resources) -> bool:
-        """Cuts the raylet to `keep`; false when running Ray work holds more than that."""
-        lent = self._lent.get(books.node_id, self._without_gpu(books.total))
-        if lent.fits_in(keep):
-            return True
-        assert self._client is not None
-        target = {name: keep.get(name) for name in self._without_gpu(books.total)}
-        try:
-            got = await self._client.resize(books.engine.ray_node_id, target)
-        except Exception as error:
-            log.warning("the raylet of %s was not resized: %s", books.node_id, error)
-            return False
-        in_force = Resources.of({name: got.get(name, 0.0) for name in target})
-        self._lent[books.node_id] = in_force
-        return in_force.fits_in(keep)
-
-    def settle(self, node_id: str) -> None:
-        """Gives back to the raylet what no queue job holds any more."""
-        self._spawn(self._give_back(node_id))
-
-    async def _give_back(self, node_id: str) -> None:
-        books = self._fleet.ledger.get(node_id)
-        if books is None or books.engine.state != "ready" or self._is_head(books) or self._client is None:
-            return
-        keep = self._without_gpu(books.lendable)
-        if self._lent.get(node_id) == keep:  # unknown after a start of the head: then it is set, whatever it was
-            return
-        target = {name: keep.get(name) for name in self._without_gpu(books.total)}
-        try:
-            got = await self._client.resize(books.engine.ray_node_id, target)
-            self._lent[node_id] = Resources.of({name: got.get(name, 0.0) for name in target})
-        except Exception as error:
-            log.warning("the raylet of %s was not given its share back: %s", node_id, error)
-
-    async def _hold_again(self) -> None:
-        """Ray's holds end with the helper of the head that asked for them: after a start, running jobs' GPUs are held anew. What
-        is free by then are the same ones, unless Ray was quicker; then that is said."""
-        for books in list(self._fleet.ledger):
-            for task, holding in list(books.holdings.items()):
-                gpus = holding.resources.get("GPU")
-                if not gpus or holding.hold_id or books.engine.state != "ready" or self._client is None:
-                    continue
-                try:
-                    holding.hold_id, ids = await self._client.hold_gpus(books.engine.ray_node_id, max(1, round(gpus)))
-                except Exception as error:
-                    ids = []
-                    log.warning("%s: its GPUs are not held: %s", task, error)
-                if holding.gpu_ids is not None and sorted(ids) != sorted(holding.gpu_ids):
-                    text = f"{task} uses GPUs {holding.gpu_ids} of {books.node_id}, but Ray now holds {ids} for it"
-                    self._events.add("engine", books.node_id, "gpus_shared", text)
-
-    def released(self, holding: Holding) -> None:
-        """GPUs that Ray held for a job go back to it."""
-        if holding.hold_id and self._client:
-            self._spawn(self._client.release_gpus(holding.hold_id))
-
-    @staticmethod
-    def _without_gpu(resources: Resources) -> Resources:
-        return Resources(tuple((name, units) for name, units in resources.items if name != "GPU"))
-
-    def _is_head(self, books: NodeLedger) -> bool:
-        node = self._fleet.journal.get(books.node_id)
-        return bool(node and node.role == "head")
 
     # ------------------------------------------------------------ draining and the end
 

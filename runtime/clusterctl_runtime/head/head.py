@@ -169,8 +169,9 @@ class Head:
             dispatch=lambda: self.dispatcher.wake(),
             into=self._into,
         )
-        self.fleet.engine = self.dispatcher.shares = self.draining.engine = engine
-        self.work.release_hold = engine.released
+        self.fleet.engine = self.draining.engine = engine
+        self.dispatcher.shares = engine.shares
+        self.work.release_hold = engine.shares.released
         return engine
 
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
