@@ -136,7 +136,7 @@ def test_any_text_arrives_unchanged_over_ssh_and_none_of_it_is_in_the_command(
 ) -> None:
     key = tmp_path / "key"
     paramiko.RSAKey.generate(2048).write_private_key_file(str(key))
-    monkeypatch.setattr(ssh, "_program", lambda: ECHO)
+    monkeypatch.setattr(ssh, "_program", lambda name: ECHO)
     target = Target("host", "127.0.0.1", sshd.port, "user", (str(key),), (), fingerprint(sshd.host_key), False)
     connection = ssh.connect(target, Trust("known_hosts", tmp_path / "known", lambda _: None))
     values = st.recursive(

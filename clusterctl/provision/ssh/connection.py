@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -56,6 +57,11 @@ class Answered:
     stderr: bytes
 
 
+@lru_cache
+def _program(name: str) -> bytes:
+    return resources.files("clusterctl.provision.ssh").joinpath(name).read_bytes()
+
+
 class Connection:
     """Thread-safe for running things at once; `close` ends it, and the logins to its jump hosts when nobody else uses them."""
 
@@ -76,7 +82,7 @@ class Connection:
     def _ask(
         self, command: str, name: str, request: dict[str, Any], blob: bytes, timeout: float | None
     ) -> dict[str, Any]:
-        program = resources.files("clusterctl.provision.ssh").joinpath(name).read_bytes()
+        program = _program(name)
         body = json.dumps({**request, "blob_size": len(blob)}).encode()
         data = b"".join((b"%d\n" % len(program), program, b"%d\n" % len(body), body, blob))
         self.bytes_sent += len(data)
