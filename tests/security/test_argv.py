@@ -90,7 +90,9 @@ class Sshd(paramiko.ServerInterface):
                 return
             transport = paramiko.Transport(connection)
             transport.add_server_key(self.host_key)
-            transport.start_server(event=threading.Event(), server=self)  # does not wait: a client may leave in the middle
+            transport.start_server(
+                event=threading.Event(), server=self
+            )  # does not wait: a client may leave in the middle
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
