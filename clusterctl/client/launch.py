@@ -121,11 +121,7 @@ def _bring_up_remote(
     was_running, troubles = remote.is_in_place(), {}
     if not was_running:
         troubles = {one.id: str(one.trouble) for one in remote.bring_up() if one.trouble is not None}
-    if remote.new_head and not mounts:
-        write_private(cluster.spec_file, source.text)
-        return Started(cluster, "started", True, remote.shortage(troubles))
-    with Api.of(cluster) as api:
-        changed = _put_spec(api, cluster, source, mounts, confirm)
+    changed = _hand_spec(cluster, source, mounts, confirm, has_it=remote.new_head)
     return Started(cluster, "running" if was_running else "started", changed, remote.shortage(troubles))
 
 
@@ -154,12 +150,19 @@ def _bring_up_in_cloud(
     was_running = head.is_in_place()
     if not was_running:
         head.bring_up()
-    if head.new_head and not mounts:
-        write_private(cluster.spec_file, source.text)
-        return Started(cluster, "started", True)
-    with Api.of(cluster) as api:
-        changed = _put_spec(api, cluster, source, mounts, confirm)
+    changed = _hand_spec(cluster, source, mounts, confirm, has_it=head.new_head)
     return Started(cluster, "running" if was_running else "started", changed)
+
+
+def _hand_spec(
+    cluster: Cluster, source: SpecFile, mounts: list[Mount], confirm: Callable[[Api], None], *, has_it: bool
+) -> bool:
+    """Whether the spec in force is another now. `has_it`: the head has just started from this one, and lacks its files only."""
+    if has_it and not mounts:
+        write_private(cluster.spec_file, source.text)
+        return True
+    with Api.of(cluster) as api:
+        return _put_spec(api, cluster, source, mounts, confirm)
 
 
 def _put_spec(

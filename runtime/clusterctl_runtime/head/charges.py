@@ -19,10 +19,10 @@ def charges_document(jobs: Iterable[Job], by: str, total: float, now: float) -> 
     sums: dict[str, list[float]] = {}
     names: dict[str, str] = {}
     for job in jobs:
-        key = job.id if by == "job" else str(job.request.get("user") or "-")
-        hours, dollars = _charge(job, now)
         if not job.attempts:
             continue
+        key = job.id if by == "job" else str(job.request.get("user") or "-")
+        hours, dollars = _charge(job, now)
         row = sums.setdefault(key, [0.0, 0.0])
         row[0] += hours
         row[1] += dollars

@@ -14,7 +14,7 @@ from itertools import islice
 
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.jobs import Job, JobBook
+from clusterctl_runtime.head.jobs import FINAL, Job, JobBook
 from clusterctl_runtime.head.logs import LogStore
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Retention:
         await asyncio.to_thread(self._blobs.remove_unused, needed, time.time() - self._keep.blob_seconds)
 
     def _too_old(self) -> list[Job]:
-        ended = sum(self._book.counts[state] for state in ("succeeded", "failed", "cancelled"))
+        ended = sum(self._book.counts[state] for state in FINAL)
         surplus = min(ended - self._keep.jobs, AT_ONCE)
         oldest = (job for job in self._book.jobs.values() if job.final)
         return list(islice(oldest, surplus)) if surplus > 0 else []
