@@ -173,11 +173,12 @@ def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch, e
     with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
         for status in statuses:
             stopwatch.saw(status)
-            if readiness.feed(status):
+            done = readiness.feed(status)
+            progress.show(status, readiness.waiting)  # also of the last look, which may be the first
+            if done:
                 return status
             if readiness.hopeless:
                 raise ClusterctlError(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
-            progress.show(status, readiness.waiting)
             bring_wheels(api, engines, status, call.say)
             if time.monotonic() > deadline:
                 raise ClusterctlError(_why_not(started, readiness, f"not ready after {patience:g} s"))
