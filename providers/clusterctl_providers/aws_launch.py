@@ -93,7 +93,7 @@ class Launcher:
             if offer.market in MARKETS and (beyond := self._beyond_reservation(requests)):
                 rest = [request for request in requests if request.token not in beyond]
                 return beyond | (self._first(rest, walls) if rest else {})
-            self._check_quota(requests[0])
+            self._check_quota(requests)
             batch = batch_of(requests)
             parameters = self._parameters(batch, requests)
         except ProviderError as error:
@@ -102,7 +102,7 @@ class Launcher:
         self._book.write(batch, parameters)
         results = self._run(batch, parameters)
         wall = next((r for r in results.values() if isinstance(r, ProviderError)), None)
-        if isinstance(wall, QuotaExceeded) and len(requests) > 1 and not _any_launched(results):
+        if isinstance(wall, QuotaExceeded) and _divisible(requests) and not _any_launched(results):
             middle = len(requests) // 2  # a quota is all or nothing in a call: take what still fits
             return self._first(requests[:middle], walls) | self._first(requests[middle:], walls)
         if isinstance(wall, NoCapacity | QuotaExceeded | BadRequest):
@@ -180,7 +180,7 @@ class Launcher:
         if len(requests) <= free:
             return {}
         text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted; the next offer is tried"
-        kept = 0 if requests[0].pool.spec.get("one_zone") else free
+        kept = 0 if _is_gang(requests) else free
         return _all(requests[kept:], NoCapacity(found.closed(time.time()) or text))
 
     def _reservation(self, request: CreateRequest, *, fresh: bool = False) -> Reservation:
@@ -193,17 +193,19 @@ class Launcher:
             )
         return found
 
-    def _check_quota(self, request: CreateRequest) -> None:
-        """Refuses what cannot be launched even alone, without a call. What is reserved is within the quotas."""
-        offer = request.offer
+    def _check_quota(self, requests: Sequence[CreateRequest]) -> None:
+        """Refuses what cannot be launched even where nothing else runs, without a call: one node, or a gang. What is
+        reserved is within the quotas."""
+        offer, count = requests[0].offer, len(requests) if _is_gang(requests) else 1
         if offer.market in MARKETS:
             return
         quota = quota_of(offer.instance_type, offer.market)
         limit = self._quotas.vcpus(quota)
-        wanted = self._type(offer.instance_type).vcpus
+        wanted = self._type(offer.instance_type).vcpus * count
         if limit is not None and limit < wanted:
+            what = f"{offer.instance_type} has" if count == 1 else f"a gang of {count} {offer.instance_type} has"
             raise QuotaExceeded(
-                f"{offer.instance_type} has {wanted} vCPUs, the quota {quota.name!r} in {self._calls.region} is {limit:g}: ask "
+                f"{what} {wanted} vCPUs, the quota {quota.name!r} in {self._calls.region} is {limit:g}: ask "
                 "for more under Service Quotas > Amazon EC2 in the AWS console, or name other instance types",
                 quota=quota.name,
             )
@@ -221,7 +223,7 @@ class Launcher:
         request, offer = requests[0], requests[0].offer
         spec, machine = request.pool.spec, self._type(requests[0].offer.instance_type)
         image = self._images.find(str(spec.get("image") or ""), machine.arch, machine.gpu_vendor == "nvidia")
-        gang = bool(spec.get("one_zone"))
+        gang = _is_gang(requests)
         least = len(requests) if gang else 1
         disk = int(spec.get("disk") or (GPU_DISK if machine.gpu_vendor == "nvidia" else DISK))
         parameters: dict[str, Any] = {
@@ -317,6 +319,15 @@ def _root(device: str, size: int) -> dict[str, Any]:
 def _before_the_call(error: ProviderError) -> ProviderError:
     """Nothing was launched: what is unknown about a preparation is no unknown launch, the same token comes again."""
     return Throttled(str(error), retry_after=2.0) if isinstance(error, UnknownOutcome) else error
+
+
+def _is_gang(requests: Sequence[CreateRequest]) -> bool:
+    """Bought whole or not at all."""
+    return bool(requests[0].pool.spec.get("one_zone"))
+
+
+def _divisible(requests: Sequence[CreateRequest]) -> bool:
+    return len(requests) > 1 and not _is_gang(requests)
 
 
 def _any_launched(results: Results) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from clusterctl_providers.aws_efa import efa_interfaces
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from clusterctl.core.errors import NoCapacity
+from clusterctl.core.errors import NoCapacity, QuotaExceeded
 from clusterctl.core.model import Instance
 from tests.aws.stage import Stage, pool
 from tests.cloud.aws_cloud import AwsCloud
@@ -88,3 +88,21 @@ def test_nodes_that_are_no_gang_have_one_plain_card(stage: Stage, cloud: AwsClou
     stage.provider.create([stage.request("cpu-1", wanted=pool(instances=["p4d.24xlarge"]))])
     (call,) = [p for _, action, p in cloud.world.calls if action == "ec2:RunInstances"]
     assert "NetworkInterfaces" not in call and "Placement" not in call
+
+
+def test_a_gang_beyond_what_is_left_of_a_quota_is_not_launched_in_part(stage: Stage, cloud: AwsCloud) -> None:
+    gang = pool("gang", instances=["g6.8xlarge"], one_zone=True)
+    of = stage.provider.offers(gang)[0]
+    cloud.world.vcpu_quota["on-demand"] = 2 * 32
+    answers = stage.provider.create([stage.request(f"gang-{n}", of, gang) for n in range(4)])
+    assert all(isinstance(answer, QuotaExceeded) for answer in answers) and cloud.instances() == []
+    assert cloud.world.actions().count("ec2:RunInstances") == 1, "a half of it is of no use"
+
+
+def test_a_gang_beyond_a_quota_that_is_known_is_refused_without_a_call(stage: Stage, cloud: AwsCloud) -> None:
+    gang = pool("gang", instances=["g6.8xlarge"], one_zone=True)
+    cloud.world.quotas["L-DB2E81BA"] = 3 * 32.0
+    of = stage.provider.offers(gang)[0]
+    answers = stage.provider.create([stage.request(f"gang-{n}", of, gang) for n in range(4)])
+    assert all(isinstance(a, QuotaExceeded) and "a gang of 4 g6.8xlarge has 128 vCPUs" in str(a) for a in answers)
+    assert "ec2:RunInstances" not in cloud.world.actions()
