@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BURST = 20
 CALLS_PER_SECOND = 5.0
+PATIENCE = 60.0  # seconds; what was just made may take some to be seen everywhere, says AWS
 READ_TRIES = 4  # a read that is throttled or broken changes nothing and is repeated so often
 _GLOBAL = {"pricing": "us-east-1"}  # services that answer in one region for all
 _PREFIX = {"servicequotas": "service-quotas"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,26 +19,49 @@ from clusterctl.core.errors import (
     UnknownOutcome,
 )
 
-_NO_CAPACITY = frozenset({
-    "InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientReservedInstanceCapacity",
-    "InsufficientCapacity", "InsufficientFreeAddressesInSubnet", "UnfulfillableCapacity", "SpotMaxPriceTooLow",
-    "ReservationCapacityExceeded", "Unsupported", "UnsupportedOperation.InstanceTypeNotSupportedInAvailabilityZone",
-})  # fmt: skip
-_QUOTA = frozenset({
-    "VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded",
-    "SecurityGroupLimitExceeded", "AddressLimitExceeded", "MaxConfigLimitExceededException",
-})  # fmt: skip
+_NO_CAPACITY = frozenset(
+    {
+        "UnfulfillableCapacity",
+        "SpotMaxPriceTooLow",
+        "ReservationCapacityExceeded",
+        "Unsupported",
+        "UnsupportedOperation.InstanceTypeNotSupportedInAvailabilityZone",
+    }
+)  # fmt: skip  and all that begin with Insufficient
+_VCPUS = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded"})
+# other limits: the quota's name, and under which service the console shows it
+_QUOTAS = {
+    "VolumeLimitExceeded": ("Storage for General Purpose SSD (gp3) volumes, in TiB", "Amazon Elastic Block Store"),
+    "NetworkInterfaceLimitExceeded": ("Network interfaces per Region", "Amazon Virtual Private Cloud"),
+    "SecurityGroupLimitExceeded": ("VPC security groups per Region", "Amazon Virtual Private Cloud"),
+    "RulesPerSecurityGroupLimitExceeded": (
+        "Inbound or outbound rules per security group",
+        "Amazon Virtual Private Cloud",
+    ),
+    "AddressLimitExceeded": ("EC2-VPC Elastic IPs", "Amazon EC2"),
+    "MaxConfigLimitExceededException": ("Spot requests", "Amazon EC2"),
+    "LimitExceeded": ("Roles or instance profiles per account", "AWS Identity and Access Management"),
+}
 _THROTTLED = frozenset({
     "RequestLimitExceeded", "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
     "TooManyRequestsException", "RequestThrottledException", "SlowDown", "EC2ThrottledException",
+    "PriorRequestNotComplete", "BandwidthLimitExceeded",
 })  # fmt: skip
 _CREDENTIALS = frozenset({
     "AuthFailure", "ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId",
-    "SignatureDoesNotMatch", "UnrecognizedClientException", "MissingAuthenticationToken", "OptInRequired", "Blocked",
-    "PendingVerification", "InvalidAccessKeyId", "IncompleteSignature",
+    "SignatureDoesNotMatch", "UnrecognizedClientException", "MissingAuthenticationToken", "InvalidAccessKeyId",
+    "IncompleteSignature",
 })  # fmt: skip
+# the account itself: no new keys would help
+_ACCOUNT = {
+    "PendingVerification": "AWS still verifies this account ({text}); that takes some hours, and it is tried again",
+    "Blocked": "AWS has blocked this account ({text}); ask AWS Support, it is tried again",
+    "OptInRequired": "this account may not use that yet ({text}); enable the region, or subscribe, in the AWS console",
+}
+_NO_SPOT_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
 _FOR_NOW = frozenset({"InvalidIPAddress.InUse"})  # of a machine that has just ended
 _FORBIDDEN = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "UnauthorizedException"})
+_NAMED_ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
 CLOCK_MARGIN = 240.0  # seconds; a signature is refused beyond 300, and the answer took a while
 _NO_LOGIN = (
     boto.NoCredentialsError,
@@ -49,7 +73,6 @@ _NO_LOGIN = (
     boto.ProfileNotFound,
 )
 _LOG_IN = "renew them (`aws sso login`, or new keys in ~/.aws/credentials or the environment), then `clusterctl doctor`"
-_QUOTA_PAGE = "ask for more under Service Quotas > Amazon EC2 in the AWS console, or name other instance types"
 
 
 def code_of(error: BaseException) -> str:
@@ -63,22 +86,9 @@ def typed(error: BaseException, permission: str, what: str, quota: str = "") -> 
     if isinstance(error, ProviderError):
         return error
     code, text = code_of(error), _text(error)
-    if (wrong := _clock_is_wrong(error)) and code in _CREDENTIALS:
-        return AuthFailed(f"{what}: AWS does not accept the request ({text}): {wrong}")
-    if isinstance(error, _NO_LOGIN) or code in _CREDENTIALS:
-        return AuthFailed(f"{what}: AWS does not accept the credentials ({text}); {_LOG_IN}")
-    if code in _FORBIDDEN:
-        return AuthFailed(
-            f"{what}: these credentials lack the permission {permission} ({code}); add it to their policy "
-            "(templates in docs/aws.md), then `clusterctl doctor`"
-        )
-    if code in _NO_CAPACITY:
-        return NoCapacity(f"{what}: AWS has no capacity there ({code}: {text}); the next offer is tried")
-    if code in _QUOTA:
-        named = quota or "Running instances (vCPUs)"
-        return QuotaExceeded(f"{what}: the quota {named!r} is used up ({code}: {text}); {_QUOTA_PAGE}", quota=named)
-    if code in _THROTTLED:
-        return Throttled(f"{what}: AWS limits the calls of this account ({code}); it is tried again", retry_after=1.0)
+    found = _about_us(error, code, text, permission, what) or _about_supply(code, text, what, quota)
+    if found is not None:
+        return found
     if code in _FOR_NOW:
         return UnknownOutcome(f"{what}: not yet ({code}: {text}); it is tried again")
     status = _status(error)
@@ -87,6 +97,57 @@ def typed(error: BaseException, permission: str, what: str, quota: str = "") -> 
     if isinstance(error, boto.ParamValidationError):
         return BadRequest(f"{what}: the request is malformed ({text})")
     return UnknownOutcome(f"{what}: no clear answer of AWS ({code or type(error).__name__}: {text}); looking again")
+
+
+def _about_us(error: BaseException, code: str, text: str, permission: str, what: str) -> ProviderError | None:
+    """Who we are, and what we may do."""
+    if code == _NO_SPOT_ROLE:
+        return BadRequest(
+            f"{what}: this account has no role for spot instances yet, and these credentials may not make it ({code}): run "
+            "`aws iam create-service-linked-role --aws-service-name spot.amazonaws.com` once, or allow "
+            "iam:CreateServiceLinkedRole as in the policies of docs/aws.md"
+        )
+    if code == "AuthFailure" and "not authorized for images" in text.lower():
+        return BadRequest(f"{what}: the image is not shared with this account ({text}); name another one in the spec")
+    if code == "OptInRequired" and "marketplace" in text.lower():
+        return BadRequest(f"{what}: the image wants its terms to be accepted first ({text})")
+    if code in _ACCOUNT:
+        return AuthFailed(f"{what}: {_ACCOUNT[code].format(text=text)}")
+    if code in _CREDENTIALS and (wrong := _clock_is_wrong(error)):
+        return AuthFailed(f"{what}: AWS does not accept the request ({text}): {wrong}")
+    if isinstance(error, _NO_LOGIN) or code in _CREDENTIALS:
+        return AuthFailed(f"{what}: AWS does not accept the credentials ({text}); {_LOG_IN}")
+    if code in _FORBIDDEN:
+        return _forbidden(code, text, permission, what)
+    return None
+
+
+def _forbidden(code: str, text: str, permission: str, what: str) -> AuthFailed:
+    """AWS often names another action than the one that was called: iam:PassRole for RunInstances."""
+    named = _NAMED_ACTION.search(text)
+    action = named.group(1) if named else permission
+    if "explicit deny" in text.lower():
+        return AuthFailed(f"{what}: a policy forbids {action} ({_without_codes(text)}); ask who wrote that policy")
+    return AuthFailed(
+        f"{what}: these credentials lack the permission {action} ({code}); add it to their policy "
+        "(templates in docs/aws.md), then `clusterctl doctor`"
+    )
+
+
+def _about_supply(code: str, text: str, what: str, quota: str) -> ProviderError | None:
+    """What AWS has, what it lets this account have, and how fast."""
+    if code in _THROTTLED:
+        return Throttled(f"{what}: AWS limits the calls of this account ({code}); it is tried again", retry_after=1.0)
+    if code in _NO_CAPACITY or code.startswith("Insufficient"):
+        why = "does not offer that there" if code.startswith("Unsupported") else "has no capacity there"
+        return NoCapacity(f"{what}: AWS {why} ({code}: {text}); the next offer is tried")
+    if code not in _VCPUS and code not in _QUOTAS and not code.endswith("LimitExceeded"):
+        return None
+    named, service = _QUOTAS.get(code, ("", "Amazon EC2"))
+    named = named or (quota if code in _VCPUS else "") or code
+    other = ", or name other instance types" if code in _VCPUS else ""
+    page = f"ask for more under Service Quotas > {service} in the AWS console{other}"
+    return QuotaExceeded(f"{what}: the quota {named!r} is used up ({code}: {text}); {page}", quota=named)
 
 
 def _clock_is_wrong(error: BaseException) -> str:
@@ -112,3 +173,8 @@ def _text(error: BaseException) -> str:
     response: dict[str, Any] = getattr(error, "response", None) or {}
     text = str(response.get("Error", {}).get("Message") or error or type(error).__name__)
     return " ".join(text.split())[:400].rstrip(".")
+
+
+def _without_codes(text: str) -> str:
+    """AWS appends a long cipher that only its holder can read."""
+    return re.split(r"\.? *Encoded authorization failure message", text)[0]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Throttled
-from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_calls import PATIENCE, Calls
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_policies import render_policy
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 AUTO = "auto"  # worker_profile: make one
 LONGEST_CLUSTER = 37  # of the 64 characters that IAM gives a role's name
-PATIENCE = 60.0  # seconds; IAM says that a change may take some to be seen everywhere
 _UNSEEN = re.compile(r"invalid iam instance profile", re.IGNORECASE)
 _FORBIDDEN = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clusterctl.core.errors import BadRequest, ProviderError
-from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_calls import PATIENCE, Calls
 
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
 DEEP_LEARNING = "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+_GONE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
 _DEBIAN_NAMES = {"x86_64": "amd64", "arm64": "arm64"}
 
 
@@ -23,9 +26,10 @@ class Image:
 class Images:
     """Asks AWS once per image and process: a cluster's nodes all start from the same one."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(self, calls: Calls, clock: Callable[[], float] = time.monotonic) -> None:
+        self._calls, self._clock = calls, clock
         self._found: dict[tuple[str, str, bool], Image] = {}
+        self._at: dict[tuple[str, str, bool], float] = {}  # when it was looked up
         self._lock = threading.Lock()
 
     def find(self, wanted: str, arch: str, nvidia: bool) -> Image:
@@ -35,7 +39,19 @@ class Images:
             key = (wanted, arch, nvidia)
             if key not in self._found:
                 self._found[key] = self._look_up(wanted, arch, nvidia)
+                self._at[key] = self._clock()
             return self._found[key]
+
+    def forget(self, code: str, wanted: str) -> bool:
+        """AWS does not know an image any more that a parameter or a name led to: the next launch looks again. False where
+        the user named the image itself, or where it was looked for a moment ago."""
+        if code not in _GONE or wanted.startswith("ami-"):
+            return False
+        with self._lock:
+            old = [key for key in self._found if key[0] == wanted and self._clock() - self._at[key] > PATIENCE]
+            for key in old:
+                del self._found[key]
+            return bool(old)
 
     def _look_up(self, wanted: str, arch: str, nvidia: bool) -> Image:
         if wanted.startswith("ami-"):

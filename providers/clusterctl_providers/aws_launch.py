@@ -7,7 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled, UnknownOutcome
+from clusterctl.core.errors import (
+    BadRequest,
+    NoCapacity,
+    NotYet,
+    ProviderError,
+    QuotaExceeded,
+    Throttled,
+    UnknownOutcome,
+)
 from clusterctl.core.model import Instance
 from clusterctl_providers.aws_batches import (
     TAG_NODES,
@@ -18,14 +26,14 @@ from clusterctl_providers.aws_batches import (
     nodes_tag,
     shared_bootstrap,
 )
-from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_calls import PATIENCE, Calls
 from clusterctl_providers.aws_efa import efa_interfaces
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_head import head_interface
-from clusterctl_providers.aws_identity import PATIENCE, Identity, is_unseen
+from clusterctl_providers.aws_identity import Identity, is_unseen
 from clusterctl_providers.aws_images import Images
 from clusterctl_providers.aws_instances import Listing
-from clusterctl_providers.aws_network import Network
+from clusterctl_providers.aws_network import FULL, Network
 from clusterctl_providers.aws_quotas import Quotas, quota_of
 from clusterctl_providers.aws_reservations import (
     CAPACITY_BLOCK,
@@ -37,7 +45,7 @@ from clusterctl_providers.aws_reservations import (
 )
 from clusterctl_providers.base import TAG_GENERATION, TAG_HEAD, TAG_NODE, TAG_TOKEN, CreateRequest, CreateResult
 from clusterctl_providers.catalog import InstanceType, instance_types
-from clusterctl_providers.cloud_boot import user_data
+from clusterctl_providers.cloud_boot import TooLarge, user_data
 
 log = logging.getLogger(__name__)
 
@@ -96,22 +104,29 @@ class Launcher:
             self._check_quota(requests)
             batch = batch_of(requests)
             parameters = self._parameters(batch, requests)
+        except TooLarge as error:
+            return self._halves(requests, walls) if _divisible(requests) else _all(requests, error)
         except ProviderError as error:
             walls[offer.key] = error
             return _all(requests, _before_the_call(error))
         self._book.write(batch, parameters)
-        results = self._run(batch, parameters)
+        results = self._run(batch, parameters, str(requests[0].pool.spec.get("image") or ""))
         wall = next((r for r in results.values() if isinstance(r, ProviderError)), None)
-        if isinstance(wall, QuotaExceeded) and _divisible(requests) and not _any_launched(results):
-            middle = len(requests) // 2  # a quota is all or nothing in a call: take what still fits
-            return self._first(requests[:middle], walls) | self._first(requests[middle:], walls)
-        if isinstance(wall, NoCapacity | QuotaExceeded | BadRequest):
+        if wall and _fits_less(wall) and _divisible(requests) and not _any_launched(results):
+            return self._halves(requests, walls)
+        if isinstance(wall, NoCapacity | QuotaExceeded | BadRequest | NotYet):
             walls[offer.key] = wall
         elif wall:
             walls[""] = wall
         return results
 
-    def _run(self, batch: Batch, parameters: dict[str, Any]) -> Results:
+    def _halves(self, requests: list[CreateRequest], walls: dict[str, ProviderError]) -> Results:
+        """What is all or nothing in a call: takes what still fits."""
+        middle = len(requests) // 2
+        return self._first(requests[:middle], walls) | self._first(requests[middle:], walls)
+
+    def _run(self, batch: Batch, parameters: dict[str, Any], wanted_image: str = "") -> Results:
+        """`wanted_image`: what the pool's spec says of it."""
         what = (
             f"launching {_names(batch)} ({parameters['InstanceType']}, {_market(parameters)}) in {self._calls.region}"
         )
@@ -119,11 +134,11 @@ class Launcher:
         try:
             answer = self._run_instances(what, quota, parameters)
         except ProviderError as error:
-            if error.__cause__ is not None and code_of(error.__cause__) == "IdempotentParameterMismatch":
+            if _code(error) == "IdempotentParameterMismatch":
                 return self._shown(batch, error)
             if not isinstance(error, UnknownOutcome | Throttled):
                 self._book.forget(batch)
-            return dict.fromkeys(batch.node_tokens, error)
+            return dict.fromkeys(batch.node_tokens, self._looked_anew(error, wanted_image))
         found = {int(row.get("AmiLaunchIndex") or 0): row for row in answer["Instances"]}
         results: Results = {}
         for index, token in enumerate(batch.node_tokens):
@@ -136,18 +151,27 @@ class Launcher:
         return results
 
     def _run_instances(self, what: str, quota: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        """EC2 learns of an instance profile that was just made some seconds later than IAM says so: waited for."""
+        """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
         ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
         until, wait = time.monotonic() + PATIENCE, 0.5
         while True:
             try:
                 return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
             except BadRequest as error:
-                if not ours or not is_unseen(error) or time.monotonic() > until:
+                awaited = (ours and is_unseen(error)) or self._network.made_lately(_code(error))
+                if not awaited or time.monotonic() > until:
                     raise
                 log.info("%s; again in %.1f s", error, wait)
             time.sleep(wait)
             wait = min(wait * 1.5, 5.0)
+
+    def _looked_anew(self, error: ProviderError, wanted_image: str) -> ProviderError:
+        """What was deleted behind our back is looked for, and made again, before the next try: no fault of the spec."""
+        code = _code(error)
+        forgotten = self._network.forget(code) or self._images.forget(code, wanted_image)
+        if forgotten and isinstance(error, BadRequest):
+            return NotYet(f"looking anew for what AWS does not know any more: {error}", retry_after=1.0)
+        return error
 
     def _again(self, batch: Batch, parameters: dict[str, Any]) -> Results:
         """A call whose outcome the caller does not know: what is there is taken, else the call is made again."""
@@ -319,6 +343,15 @@ def _root(device: str, size: int) -> dict[str, Any]:
 def _before_the_call(error: ProviderError) -> ProviderError:
     """Nothing was launched: what is unknown about a preparation is no unknown launch, the same token comes again."""
     return Throttled(str(error), retry_after=2.0) if isinstance(error, UnknownOutcome) else error
+
+
+def _fits_less(error: ProviderError) -> bool:
+    """Quotas and a subnet's addresses are all or nothing in a call."""
+    return isinstance(error, QuotaExceeded) or _code(error) == FULL
+
+
+def _code(error: ProviderError) -> str:
+    return code_of(error.__cause__) if error.__cause__ is not None else ""
 
 
 def _is_gang(requests: Sequence[CreateRequest]) -> bool:

@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
-from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_calls import PATIENCE, Calls
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID
 
 SUBNETS_LAST = 600.0  # seconds
+_UNKNOWN = {  # what AWS does not know, by its error code
+    "InvalidGroup.NotFound": "group",
+    "InvalidSecurityGroupID.NotFound": "group",
+    "InvalidKeyPair.NotFound": "key",
+    "InvalidPlacementGroup.Unknown": "placement",
+    "InvalidSubnetID.NotFound": "subnets",
+}
+FULL = "InsufficientFreeAddressesInSubnet"
 WHO_AM_I = "https://checkip.amazonaws.com"
 
 
@@ -29,16 +37,19 @@ class Network:
         cluster: str,
         uid: str,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._calls, self._settings, self._auth = calls, settings, auth
         self._cluster, self._uid = cluster, uid
-        self._clock = clock
+        self._clock, self._pause = clock, pause
         self._vpc = ""
         self._subnets: dict[str, str] = {}
         self._subnets_until = 0.0
         self._group = ""
         self._key: str | None = None
         self._placement: set[str] = set()
+        self._made: dict[str, float] = {}  # kind of thing -> when we made one, by the clock
+        self._looked: dict[str, float] = {}  # kind of thing -> when it was looked for
         self._lock = threading.RLock()
 
     @property
@@ -55,10 +66,12 @@ class Network:
     # ------------------------------------------------------------ what exists
 
     def subnets(self) -> dict[str, str]:
-        """Zone -> subnet, the one with the most free addresses where a zone has several."""
+        """Zone -> subnet. Where a zone has several: AWS's default one, then that with the most free addresses; one that
+        is full comes last."""
         with self._lock:
             if self._clock() >= self._subnets_until:
                 self._subnets = self._read_subnets()
+                self._looked["subnets"] = self._clock()
                 self._subnets_until = self._clock() + SUBNETS_LAST
             return dict(self._subnets)
 
@@ -75,9 +88,7 @@ class Network:
         if not found:
             raise BadRequest(f"{what}: there is none; name some under `provider: {{aws: {{subnets: [...]}}}}`")
         self._vpc = found[0]["VpcId"]
-        found.sort(
-            key=lambda s: (not s.get("DefaultForAz"), -int(s.get("AvailableIpAddressCount") or 0), s["SubnetId"])
-        )
+        found.sort(key=_preference)
         subnets: dict[str, str] = {}
         for subnet in found:
             subnets.setdefault(subnet["AvailabilityZone"], subnet["SubnetId"])
@@ -100,6 +111,7 @@ class Network:
         given = list(self._settings.get("security_groups") or [])
         with self._lock:
             if not given and not self._group:
+                self._looked["group"] = self._clock()
                 self._group = self._find_group() or self._make_group()
             return given or [self._group]
 
@@ -117,6 +129,7 @@ class Network:
                 GroupName=self.name, Description=f"nodes of the clusterctl cluster {self._cluster}", VpcId=self._vpc,
                 TagSpecifications=self.tags("security-group"),
             )  # fmt: skip
+            self._made["group"] = self._clock()
         except BadRequest as error:
             if error.__cause__ is None or code_of(error.__cause__) != "InvalidGroup.Duplicate":
                 raise
@@ -145,19 +158,25 @@ class Network:
         return group
 
     def _allow(self, operation: str, group: str, rules: list[dict[str, Any]]) -> None:
-        try:
-            self._calls.call(
-                "ec2", operation, f"opening the security group {group}", GroupId=group, IpPermissions=rules
-            )
-        except BadRequest as error:
-            if error.__cause__ is None or code_of(error.__cause__) != "InvalidPermission.Duplicate":
-                raise
+        what = f"opening the security group {group}"
+        while True:
+            try:
+                self._calls.call("ec2", operation, what, GroupId=group, IpPermissions=rules)
+                return
+            except BadRequest as error:
+                code = code_of(error.__cause__) if error.__cause__ else ""
+                if code == "InvalidPermission.Duplicate":
+                    return
+                if not self.made_lately(code):
+                    raise
+            self._pause(0.5)
 
     def key_name(self) -> str:
         """The cluster's key pair, imported from the public half of `auth.key`; "" when the spec names no key."""
         with self._lock:
             if self._key is None:
                 path = str(self._auth.get("key") or "")
+                self._looked["key"] = self._clock()
                 self._key = self._import_key(Path(path).expanduser()) if path else ""
             return self._key
 
@@ -172,6 +191,7 @@ class Network:
                 "ec2", "import_key_pair", what,
                 KeyName=self.name, PublicKeyMaterial=public, TagSpecifications=self.tags("key-pair"),
             )  # fmt: skip
+            self._made["key"] = self._clock()
         except BadRequest as error:
             if error.__cause__ is None or code_of(error.__cause__) != "InvalidKeyPair.Duplicate":
                 raise
@@ -182,16 +202,42 @@ class Network:
         name = f"{self.name}-{pool}-{zone}"
         with self._lock:
             if name not in self._placement:
+                self._looked["placement"] = self._clock()
                 try:
                     self._calls.call(
                         "ec2", "create_placement_group", f"making the placement group {name}",
                         GroupName=name, Strategy="cluster", TagSpecifications=self.tags("placement-group"),
                     )  # fmt: skip
+                    self._made["placement"] = self._clock()
                 except BadRequest as error:
                     if error.__cause__ is None or code_of(error.__cause__) != "InvalidPlacementGroup.Duplicate":
                         raise
                 self._placement.add(name)
             return name
+
+    # ------------------------------------------------------------ what AWS does not know
+
+    def made_lately(self, code: str) -> bool:
+        """Whether AWS, which answered `code`, just does not know yet what we made a moment ago."""
+        made = self._made.get(_UNKNOWN.get(code, ""))
+        return made is not None and self._clock() - made < PATIENCE
+
+    def forget(self, code: str) -> bool:
+        """AWS no longer knows something that is remembered here (somebody deleted it), or a subnet is full: the next
+        launch looks anew, and makes what is missing. False where that would not help: it was looked for a moment ago."""
+        kind = "subnets" if code == FULL else _UNKNOWN.get(code, "")
+        with self._lock:
+            if self._clock() - self._looked.get(kind, self._clock()) < PATIENCE:
+                return False
+            if kind == "group":
+                self._group = ""
+            elif kind == "key":
+                self._key = None
+            elif kind == "placement":
+                self._placement.clear()
+            elif kind == "subnets":
+                self._subnets_until = 0.0
+            return bool(kind)
 
     # ------------------------------------------------------------ and removed
 
@@ -262,6 +308,11 @@ class Network:
 
     def _mine(self) -> list[dict[str, Any]]:
         return [{"Name": f"tag:{TAG_UID}", "Values": [self._uid]}]
+
+
+def _preference(subnet: Mapping[str, Any]) -> tuple[Any, ...]:
+    free = int(subnet.get("AvailableIpAddressCount") or 0)
+    return (free <= 0, not subnet.get("DefaultForAz"), -free, subnet["SubnetId"])
 
 
 def _has_inside(rules: Sequence[Mapping[str, Any]], group: str) -> bool:

@@ -13,6 +13,10 @@ from clusterctl.core.errors import BadRequest
 LIMIT = 16 * 1024  # bytes of user data that EC2 takes
 
 
+class TooLarge(BadRequest):
+    """Fewer nodes in one launch would do."""
+
+
 @lru_cache(maxsize=1)
 def boot_script() -> str:
     return (
@@ -22,11 +26,11 @@ def boot_script() -> str:
 
 def user_data(boot: Mapping[str, Any], nodes: Sequence[tuple[str, int, str]]) -> str:
     """`boot` is what all nodes of a launch share, `nodes` are (node id, generation, join token) by launch index. The
-    one-time join tokens are the only secrets in it. Raises BadRequest beyond 16 KiB."""
+    one-time join tokens are the only secrets in it. Raises TooLarge beyond 16 KiB."""
     document = json.dumps({"boot": dict(boot), "nodes": [list(node) for node in nodes]}, separators=(",", ":"))
     text = f"{boot_script().rstrip()}\n{document}\n"
     if len(text.encode()) > LIMIT:
-        raise BadRequest(
+        raise TooLarge(
             f"the user data of {len(nodes)} nodes has {len(text.encode())} bytes, over the {LIMIT} that a cloud takes: "
             "shorten the cluster's labels or resources"
         )

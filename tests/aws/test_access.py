@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from clusterctl_providers.aws_policies import render_policy
 
-from clusterctl.core.errors import AuthFailed
+from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
 from tests.aws.stage import BOTH, Stage, pool
 from tests.aws.test_permissions import FACTS, key_of, live
@@ -48,6 +48,19 @@ def test_the_heads_policy_is_enough_for_a_head(stage: Stage, tmp_path: Path, mon
     head = stage.open(key_of(tmp_path), worker_profile="auto")
     head.terminate([instance.id for instance in head.list()[0].instances])
     live(stage, head)
+
+
+def test_without_the_right_to_it_an_accounts_first_spot_launch_says_what_to_do_and_on_demand_goes_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = render_policy("client", uid=stage.uid, **FACTS)
+    policy["Statement"] = [s for s in policy["Statement"] if s["Action"] != "iam:CreateServiceLinkedRole"]
+    for variable, value in stage.cloud.add_user("plain", policy).items():
+        monkeypatch.setenv(variable, value)
+    spot, demand = (next(o for o in stage.provider.offers(stage.pools[0]) if o.market == market) for market in BOTH)
+    first, second = stage.open().create([stage.request("cpu-1", spot), stage.request("cpu-2", demand)])
+    assert isinstance(first, BadRequest) and "--aws-service-name spot.amazonaws.com" in str(first)
+    assert isinstance(second, Instance), second
 
 
 @pytest.mark.parametrize("name", ["client", "head"])

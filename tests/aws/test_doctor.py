@@ -15,7 +15,8 @@ from tests.cloud.aws_cloud import AwsCloud
 
 FACTS = {"region": "us-east-1", "account": "123456789012"}
 SIMULATE = "iam:SimulatePrincipalPolicy"
-TOLD = {"pricing:GetProducts", "servicequotas:GetServiceQuota", SIMULATE}  # helpful, and not needed
+# helpful, and not needed; the last one by the first spot instance of an account only, whose launch says so
+TOLD = {"pricing:GetProducts", "servicequotas:GetServiceQuota", SIMULATE, "iam:CreateServiceLinkedRole"}
 CLIENT = actions_of(render_policy("client", **FACTS))
 
 

@@ -22,8 +22,11 @@ from tests.cloud.aws_cloud import AwsCloud
 from tests.support.cluster import wait_until
 
 FACTS = {"region": "us-east-1", "account": "123456789012"}
-# Permissions that no call of ours names: tags are set by the calls that make things, the role is passed by RunInstances.
-IMPLIED = {"ec2:CreateTags", "iam:PassRole", "iam:TagRole", "iam:TagInstanceProfile"}
+# Permissions that no call of ours names: tags are set by the calls that make things, roles are passed, and made for the
+# account's first spot instance, by RunInstances.
+IMPLIED = {
+    "ec2:CreateTags", "iam:PassRole", "iam:TagRole", "iam:TagInstanceProfile", "iam:CreateServiceLinkedRole",
+}  # fmt: skip
 CLIENT = actions_of(render_policy("client", **FACTS)) - IMPLIED
 HEAD = actions_of(render_policy("head", **FACTS)) - IMPLIED
 

@@ -51,6 +51,8 @@ def authorize(
     if principal.policies is None or (service, action) == ("sts", "GetCallerIdentity"):
         return
     policies = principal.policies()
+    if action == "RunInstances" and _is_spot(parameters):
+        _let_ec2_have_its_spot_role(world, policies)
     for permission, resource, context in needs(world, service, region, action, parameters):
         if allows(policies, permission, resource, {"aws:RequestedRegion": region, **context}):
             continue
@@ -61,6 +63,24 @@ def authorize(
         if service == "ec2":
             raise Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {text}", 403)
         raise Refusal("AccessDenied" if service == "iam" else "AccessDeniedException", text, 403)
+
+
+def _is_spot(parameters: dict[str, Any]) -> bool:
+    return parameters.get("InstanceMarketOptions", {}).get("MarketType") == "spot"
+
+
+def _let_ec2_have_its_spot_role(world: World, policies: list[dict[str, Any]]) -> None:
+    """The first spot launch of an account makes a role for EC2 itself, with the rights of who launches."""
+    name = "aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+    context = {"iam:AWSServiceName": "spot.amazonaws.com"}
+    if not world.spot_role and not allows(
+        policies, "iam:CreateServiceLinkedRole", f"arn:aws:iam::{ACCOUNT}:role/{name}", context
+    ):
+        text = (
+            "The provided credentials do not have permission to create the service-linked role for EC2 Spot Instances."
+        )
+        raise Refusal("AuthFailure.ServiceLinkedRoleCreationNotPermitted", text, 403)
+    world.spot_role = True
 
 
 def needs(world: World, service: str, region: str, action: str, parameters: dict[str, Any]) -> list[Need]:
@@ -119,7 +139,7 @@ def _request_tags(pairs: list[tuple[str, str]]) -> dict[str, str]:
 def _of_launch(place: _Place, parameters: dict[str, Any]) -> Iterator[Need]:
     action = "ec2:RunInstances"
     made = ["instance", "volume", "network-interface"]
-    if parameters.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
+    if _is_spot(parameters):
         made.append("spot-instances-request")
     facts = {"ec2:InstanceType": parameters.get("InstanceType", "")}
     options = parameters.get("MetadataOptions", {})

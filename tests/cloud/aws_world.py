@@ -54,6 +54,7 @@ class World:
     iam_delay: float = 0.0  # EC2 knows an instance profile so long after IAM made it
     profiles_known: dict[str, float] = field(default_factory=dict)  # instance profile -> monotonic time
     called_by: list[tuple[str, str]] = field(default_factory=list)  # (ARN of the caller, action), of known callers
+    spot_role: bool = False  # whether the account has EC2's own role for spot instances
     denied: set[str] = field(default_factory=set)  # IAM actions that these credentials lack
     allowed: set[str] | None = None  # IAM actions that they have; None = all
     rates: dict[str, list[float]] = field(default_factory=dict)  # action or "*" -> [burst, per second, level, at]
