@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections import Counter
@@ -17,6 +18,7 @@ from clusterctl.core.errors import ClusterctlError
 
 INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a program that Ctrl-C ended
 QUIET_SECONDS = 0.3  # most jobs have begun by then: only those that have not are asked why
+_COUNTDOWN = re.compile(r"\d+(?:\.\d+)? (?:s|min|h)\b")
 
 
 def wait_for_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
@@ -82,8 +84,8 @@ def _wants_cancel(job_id: str) -> bool:
 
 
 class Reasons(threading.Thread):
-    """Says on stderr why the job waits, once per reason, until it begins. A thread of its own, since the main one is
-    reading the log; it ends with the process."""
+    """Says on stderr why the job waits, once per reason, until it begins; a countdown in it makes no other. A thread of its
+    own, since the main one is reading the log; it ends with the process."""
 
     def __init__(self, call: Call, api: Api, job_id: str) -> None:
         super().__init__(daemon=True, name=f"reasons of {job_id}")
@@ -104,9 +106,10 @@ class Reasons(threading.Thread):
                 if self._over.is_set() or job.get("state") != "queued":
                     return
                 text = waiting_text(job)
-                if text and text != said:
+                reason = _COUNTDOWN.sub("", text)
+                if reason and reason != said:
                     self._call.say(text)
-                    said = text
+                    said = reason
         except ClusterctlError:
             return  # the log's own stream says what is wrong
 

@@ -26,6 +26,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 45.0  # a stream carries a keep-alive every 15 s: three missing ones mean that it is lost
 PATIENCE_SECONDS = 30.0  # for which a stream or a submission waits for a head that is being started again
+STEADY_SECONDS = 1.0  # a stream that lasted so long was a good one, also when there was nothing to say
 
 _BY_STATUS: dict[int, type[ClusterctlError]] = {
     400: UsageError,
@@ -40,7 +41,10 @@ _BY_STATUS: dict[int, type[ClusterctlError]] = {
 
 
 class Lost(Unreachable):
-    """The connection broke in the middle: whether the request was carried out is unknown."""
+    """The connection broke in the middle: whether the request was carried out is unknown. `begun`: the head had begun to
+    answer, so that it was there a while ago."""
+
+    begun = False
 
 
 class Gone(Unreachable):
@@ -177,9 +181,9 @@ class Api:
                     if line:
                         yield json.loads(line)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                raise Lost(
-                    f"the head of cluster {self.name!r} broke off in the middle of an answer ({error})"
-                ) from error
+                lost = Lost(f"the head of cluster {self.name!r} broke off in the middle of an answer ({error})")
+                lost.begun = True
+                raise lost from error
 
     # ---- below: one connection
 
@@ -290,15 +294,19 @@ def follow(
     open_stream: Callable[[], Generator[Json, None, None]], *, patience: float = PATIENCE_SECONDS
 ) -> Generator[Json]:
     """The objects of a stream, opened again whenever it breaks off: `open_stream` asks from where the last left off.
-    Ends when the stream itself ends; raises Unreachable when the head stays away for `patience` seconds."""
+    Ends when the stream itself ends; raises Unreachable when the head stays away for `patience` seconds, which begin when
+    a stream breaks and not when it last had something to say."""
     deadline, pause = time.monotonic() + patience, 0.02
     while True:
+        opened = time.monotonic()
         try:
             for item in open_stream():
                 deadline, pause = time.monotonic() + patience, 0.02
                 yield item
             return
         except Unreachable as error:
+            if isinstance(error, Lost) and error.begun and time.monotonic() - opened > STEADY_SECONDS:
+                deadline, pause = time.monotonic() + patience, 0.02
             if isinstance(error, Gone) or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -105,6 +106,36 @@ def test_a_stream_gives_up_when_the_head_stays_away(stub: StubHead) -> None:
     with Api.of(stub.cluster) as api, pytest.raises(Unreachable):
         for _ in follow(lambda: api.stream("/api/v1/events"), patience=0.3):
             stub.stop()
+
+
+def test_patience_begins_when_a_stream_breaks_and_not_when_it_last_had_something_to_say(
+    stub: StubHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteppedClock()
+    monkeypatch.setattr("clusterctl.client.api.time", clock)
+
+    def silent_for_an_hour() -> Iterator[None]:
+        clock.now += 3600
+        yield None
+
+    def answer(asked: Asked) -> Stream:
+        return Stream(silent_for_an_hour(), cut=True) if len(stub.asked) < 3 else Stream([{"seq": 1}])
+
+    stub.on("GET", "/api/v1/events", answer)
+    with Api.of(stub.cluster) as api:
+        assert list(follow(lambda: api.stream("/api/v1/events"))) == [{"seq": 1}]
+
+
+class SteppedClock:
+    """Time that passes only where a test says so."""
+
+    now = 1.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def test_a_kept_connection_that_died_is_made_anew(stub: StubHead) -> None:

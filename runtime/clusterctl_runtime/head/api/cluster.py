@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 
 from clusterctl.version import __version__
 from clusterctl_runtime.head.api.context import HeadDep
-from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, ndjson
+from clusterctl_runtime.head.api.streams import SignOfLife, ndjson
 from clusterctl_runtime.head.documents import offer_documents, status_document
 from clusterctl_runtime.head.explaining import explain_document
 from clusterctl_runtime.head.metrics import metrics_text
@@ -35,15 +34,15 @@ async def status(head: HeadDep, watch: bool = False) -> dict[str, Any] | Respons
 
 
 async def _watch_status(head: Head) -> AsyncIterator[Any]:
-    told, told_at = None, time.monotonic()
+    told, life = None, SignOfLife()
     while True:
         seen = head.events.last
         document = status_document(head)
         if document != told:
-            told, told_at = document, time.monotonic()
+            told = document
+            life.said()
             yield document
-        elif time.monotonic() - told_at > KEEP_ALIVE_SECONDS:
-            told_at = time.monotonic()
+        elif life.is_due():
             yield None
         await asyncio.sleep(STATUS_INTERVAL)
         await head.events.wait(seen, UNANNOUNCED_SECONDS)
@@ -63,15 +62,17 @@ async def events(
 
 
 async def _follow_events(head: Head, since: int, limit: int, subject: str) -> AsyncIterator[Any]:
+    life = SignOfLife()
     while True:
         batch = head.events.since(since, limit, subject)
         for event in batch:
+            life.said()
             yield event
         since = max(since, batch[-1]["seq"] if batch else since)
         if len(batch) < limit:
             since = max(since, head.events.last)
-            await head.events.wait(since, KEEP_ALIVE_SECONDS)
-            if head.events.last <= since:
+            await head.events.wait(since, life.due_in)
+            if life.is_due():
                 yield None
 
 

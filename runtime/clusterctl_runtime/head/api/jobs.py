@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from clusterctl_runtime.head.api.context import HeadDep
-from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, first_of, ndjson
+from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, SignOfLife, first_of, ndjson
 from clusterctl_runtime.head.explaining import plan_job
 from clusterctl_runtime.head.jobs import Attempt, Job, job_document, number_of, task_id
 from clusterctl_runtime.head.requests import Batch, JobRequest
@@ -149,6 +149,7 @@ class _LogReader:
         ]
 
     async def lines(self, follow: bool) -> AsyncIterator[Any]:
+        life = SignOfLife()
         while True:
             events = [self._head.book.changed(self._job.id)]
             events += [self._head.logs.changed(task) for task, _, _ in self._tasks()]
@@ -160,6 +161,7 @@ class _LogReader:
                     progressed = True
                     yield line
             if progressed:
+                life.said()
                 continue
             if not follow or over:
                 for line in self._leftovers():
@@ -171,7 +173,8 @@ class _LogReader:
                     "reason": self._job.reason,
                 }
                 return
-            if not await first_of(events, 1.0 if self._job.final else KEEP_ALIVE_SECONDS):
+            await first_of(events, min(1.0, life.due_in) if self._job.final else life.due_in)
+            if life.is_due():
                 yield None
 
     async def _next(self, task: str, attempt: int, rank: int) -> dict[str, Any] | None:

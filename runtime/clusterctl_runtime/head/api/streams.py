@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -20,6 +21,28 @@ def ndjson(lines: AsyncIterator[Any]) -> StreamingResponse:
             yield b"\n" if line is None else json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
     return StreamingResponse(encode(), media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
+
+
+class SignOfLife:
+    """When a stream that has nothing to say must show that it lives: however often its reader's news turn out to be none."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+
+    def said(self) -> None:
+        self._said_at = time.monotonic()
+
+    @property
+    def due_in(self) -> float:
+        """Seconds."""
+        return max(0.0, self._said_at + KEEP_ALIVE_SECONDS - time.monotonic())
+
+    def is_due(self) -> bool:
+        """Once per KEEP_ALIVE_SECONDS of silence."""
+        if self.due_in > 0:
+            return False
+        self.said()
+        return True
 
 
 async def first_of(events: Iterable[asyncio.Event], timeout: float) -> bool:

@@ -1,0 +1,52 @@
+"""Streams of the API show that they live, however often there is news that is none for their reader."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from clusterctl_runtime.head.api.cluster import _follow_events
+from clusterctl_runtime.head.api.jobs import _LogReader
+
+KEEP_ALIVE = 0.2
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusterctl_runtime.head.api.streams.KEEP_ALIVE_SECONDS", KEEP_ALIVE)
+
+
+async def first_while(lines: AsyncIterator[Any], happens: Callable[[int], None]) -> Any:
+    """The first line of a stream during which `happens` goes on, four times as often as signs of life are due."""
+
+    async def go_on() -> None:
+        for number in itertools.count():
+            happens(number)
+            await asyncio.sleep(KEEP_ALIVE / 4)
+
+    meanwhile = asyncio.ensure_future(go_on())
+    try:
+        return await asyncio.wait_for(anext(lines), 20)
+    finally:
+        meanwhile.cancel()
+
+
+def test_the_log_of_a_queued_job_shows_signs_of_life_while_the_reason_for_its_wait_changes(desk: Any) -> None:
+    job = desk.job()
+
+    def waits(number: int) -> None:
+        wait = {"code": "bad_request", "text": "no image", "fix": f"it is tried again in {600 - number} s", "eta": None}
+        desk.book.set_waits({job.group: [(1, wait)]})
+
+    lines = _LogReader(desk, job, None, None, None, 0).lines(follow=True)
+    assert asyncio.run(first_while(lines, waits)) is None
+
+
+def test_the_events_of_one_subject_show_signs_of_life_while_others_have_theirs(desk: Any) -> None:
+    lines = _follow_events(desk, desk.events.last, 100, "cpu-1")
+    assert (
+        asyncio.run(first_while(lines, lambda number: desk.events.add("node", "cpu-2", "ready", str(number)))) is None
+    )
