@@ -176,6 +176,7 @@ class Instance:
     token: str = ""
     detail: str = ""  # the provider's own words, for errors
     tags: Labels = ()
+    refused: str = ""  # the error code that fits, where the provider ended it by itself instead of starting it
 
 
 @dataclass(frozen=True)

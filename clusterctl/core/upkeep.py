@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from clusterctl.core.errors import NotYet
 from clusterctl.core.lifecycle import deadline
 from clusterctl.core.model import (
+    PENDING_STATES,
     Action,
     Instance,
     Mark,
+    Node,
     NodeState,
     NodeView,
     Observed,
@@ -126,11 +128,7 @@ def _node_upkeep(
     node = view.node
     instance = found.instances.get(node.id)
     if instance is not None and instance.state == "terminated":
-        if found.complete[node.id]:
-            return Mark(
-                node.id, "gone", Reason("instance_ended", f"the provider ended {instance.id} ({node.state.value})")
-            )
-        return None
+        return _end_by_provider(node, instance) if found.complete[node.id] else None
     if instance is None and _is_gone(policy, view, found, state):
         return Mark(node.id, "gone", Reason("instance_gone", f"the provider no longer lists it ({node.state.value})"))
     if node.state is NodeState.FAILED:
@@ -141,11 +139,24 @@ def _node_upkeep(
             return Terminate(node.id, node.instance_id or (instance.id if instance else ""), overdue)
         return None
     if instance is not None and instance.state in ("stopping", "stopped"):
-        return Mark(node.id, "fail", Reason("instance_stopped", f"its instance {instance.id} is {instance.state}"))
+        code = (node.state in PENDING_STATES and instance.refused) or "instance_stopped"
+        return Mark(node.id, "fail", Reason(code, f"its instance {instance.id} is {instance.state}{_words(instance)}"))
     lost = _lost(view, pool, now)
     if overdue is not None or lost is not None:
         return Mark(node.id, "fail", overdue or lost or Reason("failed", ""))
     return _progress(view, instance)
+
+
+def _end_by_provider(node: Node, instance: Instance) -> Mark:
+    """A machine that never came up is a failed launch, and counts as one; any other is just gone."""
+    text = f"the provider ended {instance.id} ({node.state.value}){_words(instance)}"
+    if instance.refused and node.state in PENDING_STATES:
+        return Mark(node.id, "fail", Reason(instance.refused, text))
+    return Mark(node.id, "gone", Reason("instance_ended", text))
+
+
+def _words(instance: Instance) -> str:
+    return f": {instance.detail}" if instance.detail else ""
 
 
 def _is_gone(policy: Policy, view: NodeView, found: Survey, state: State) -> bool:

@@ -16,7 +16,16 @@ from typing import Any
 
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, Provider
 
-from clusterctl.core.errors import ClusterctlError, NotYet, ProviderError, Throttled, UnknownOutcome
+from clusterctl.core.errors import (
+    BadRequest,
+    ClusterctlError,
+    NoCapacity,
+    NotYet,
+    ProviderError,
+    QuotaExceeded,
+    Throttled,
+    UnknownOutcome,
+)
 from clusterctl.core.model import (
     Action,
     Block,
@@ -47,6 +56,7 @@ from clusterctl.provision.watching import Watcher
 MakeBootstrap = Callable[[Node, PoolRequest], Mapping[str, Any]]
 
 _UNSETTLED = frozenset({NodeState.PLANNED, NodeState.REQUESTED})
+_REFUSALS = {error.code: error for error in (NoCapacity, QuotaExceeded, BadRequest)}  # that came after the launch
 
 
 class Provisioner:
@@ -362,6 +372,9 @@ class Provisioner:
                 if refusal := refusal_of_mark(action, known):
                     return Outcome(action, False, "stale_plan", refusal, known)
                 node = self._move(action.node_id, action.event, action, action.instance_id, action.address)
+                if action.event == "fail" and action.reason.code in _REFUSALS:
+                    self._refuse(_REFUSALS[action.reason.code](action.reason.text), node)
+                    self.journal.meta_set("blocks", self._blocks.to_text())
                 if action.event == "gone" and node.instance_id in self._watcher.remains:
                     self._end([(action, node.instance_id, node.id)])
             elif isinstance(action, Drain | Undrain):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clusterctl.core.errors import BadRequest, ProviderError, Throttled
+from clusterctl.core.errors import BadRequest, ProviderError, UnknownOutcome
 from clusterctl.core.model import Observed, Offer
 from clusterctl_providers.aws_batches import BatchBook
 from clusterctl_providers.aws_calls import Calls
@@ -91,29 +91,36 @@ class AwsProvider:
         failed: list[ProviderError] = []
         for start in range(0, len(wanted), MOST_ENDS):
             try:
-                self._end(wanted[start : start + MOST_ENDS])
+                failed += self._end(wanted[start : start + MOST_ENDS])
             except ProviderError as error:
                 failed.append(error)
         if failed:
             raise failed[0]
 
-    def _end(self, ids: Sequence[str]) -> None:
-        """One unknown id makes EC2 refuse the whole call: it is left out and the call made again."""
-        left = [*ids]
+    def _end(self, ids: Sequence[str]) -> list[ProviderError]:
+        """One id that EC2 does not know, or that is protected, makes it refuse the whole call: it is left out and the
+        call made again. Returns why some could not be ended."""
+        left, failed = [*ids], list[ProviderError]()
         while left:
             what = f"ending {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
             try:
                 self._calls.call("ec2", "terminate_instances", what, InstanceIds=left)
-                return
-            except Throttled:
-                raise
+                self._listing.let_go(left)
+                break
             except BadRequest as error:
-                if error.__cause__ is None or code_of(error.__cause__) != "InvalidInstanceID.NotFound":
+                code = code_of(error.__cause__) if error.__cause__ else ""
+                named = {match.group(0) for match in _ID.finditer(str(error.__cause__))} & set(left)
+                if code not in ("InvalidInstanceID.NotFound", "OperationNotPermitted") or not named:
                     raise
-                unknown = {match.group(0) for match in _ID.finditer(str(error.__cause__))} & set(left)
-                if not unknown:
-                    raise
-                left = [i for i in left if i not in unknown]
+                if code == "OperationNotPermitted":
+                    failed.append(error)
+                elif new := sorted(i for i in named if self._listing.is_new(i)):
+                    text = (
+                        f"ending {', '.join(new)}: AWS does not know what it has just launched yet; it is tried again"
+                    )
+                    failed.append(UnknownOutcome(text))
+                left = [i for i in left if i not in named]
+        return failed
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.of(pool)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from clusterctl.core.errors import ProviderError
+from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded
 from clusterctl.core.model import Instance, Observed, labels_of, launch_token
 from clusterctl_providers.aws_batches import TAG_NODES, Batch, members_of_tag
-from clusterctl_providers.aws_calls import Calls
+from clusterctl_providers.aws_calls import PATIENCE, Calls
 from clusterctl_providers.aws_reservations import market_of
 from clusterctl_providers.base import TAG_CLUSTER, TAG_GENERATION, TAG_NODE, TAG_TOKEN, TAG_UID
 
+log = logging.getLogger(__name__)
+
 PAGE = 1000
+MOST_VALUES = 200  # that EC2 takes in a filter
 _ALIVE = ["pending", "running", "stopping", "stopped", "shutting-down"]
+_OVER = ("shutting-down", "terminated")
 _STATES: dict[str, Literal["pending", "running", "stopping", "stopped", "terminated"]] = {
     "pending": "pending",
     "running": "running",
@@ -25,12 +30,29 @@ _STATES: dict[str, Literal["pending", "running", "stopping", "stopped", "termina
 }
 
 
+# why an instance that was accepted never ran, by its StateReason -> the error that the launch would have been
+_REFUSALS = {
+    "Server.InsufficientInstanceCapacity": NoCapacity.code,
+    "Server.InternalError": NoCapacity.code,
+    "Client.VolumeLimitExceeded": QuotaExceeded.code,
+    "Client.InternalError": BadRequest.code,
+    "Client.InvalidSnapshot.NotFound": BadRequest.code,
+    "Client.InvalidKMSKey.InvalidState": BadRequest.code,
+}
+_KEY = "; most often the KMS key of its disk may not be used by who launches: see docs/aws.md"
+SEEN_BY = 5.0  # seconds after which an instance that no list shows is asked for
+MISSED_FOR = 600.0  # seconds; then it is not asked for any more
+
+
 class Listing:
     """Reads instances by our tags. Remembers which ids it has shown or launched: those are ours to end."""
 
     def __init__(self, calls: Calls, uid: str) -> None:
         self._calls, self._uid = calls, uid
         self.ours: set[str] = set()
+        self._alive: dict[str, float] = {}  # id -> when it was launched or shown last, of those that we did not end
+        self._let_go: set[str] = set()
+        self._over: set[str] = set()  # known to have ended
 
     def observe(self, scope: str) -> Observed:
         """One pass over all pages. What came before a page that failed is kept and said to be incomplete."""
@@ -43,7 +65,38 @@ class Listing:
         except ProviderError as error:
             return Observed(scope, tuple(instances), False, now, str(error))
         self.ours |= {instance.id for instance in instances}
-        return Observed(scope, tuple(instances), True, now)
+        ended = self._ended({instance.id for instance in instances}, now)
+        return Observed(scope, (*instances, *ended), True, now)
+
+    def _ended(self, shown: set[str], now: float) -> list[Instance]:
+        """Those that are gone from the list though nobody here ended them, shown once as ended, with AWS's reason."""
+        self._alive |= dict.fromkeys(shown - self._let_go, now)
+        self._let_go &= shown
+        missing = [i for i, at in sorted(self._alive.items()) if now - at > SEEN_BY and i not in shown]
+        found: list[Instance] = []
+        try:
+            for start in range(0, len(missing), MOST_VALUES):
+                filters = [self._mine(), {"Name": "instance-id", "Values": missing[start : start + MOST_VALUES]}]
+                found += [self.instance(row) for row in self._rows(filters)]
+        except ProviderError as error:
+            log.info("%s; why %d instances ended is asked for again", error, len(missing))
+            return []
+        for instance_id in missing:
+            if now - self._alive[instance_id] > MISSED_FOR or any(i.id == instance_id for i in found):
+                del self._alive[instance_id]
+        over = [instance for instance in found if instance.state == "terminated"]
+        self._over |= {instance.id for instance in over}
+        return over
+
+    def is_new(self, instance_id: str) -> bool:
+        """Launched or shown so lately that AWS may not know it everywhere yet."""
+        return time.time() - self._alive.get(instance_id, 0.0) < PATIENCE
+
+    def let_go(self, instance_ids: Iterable[str]) -> None:
+        """We end them: nobody asks why."""
+        self._let_go |= set(instance_ids)
+        for instance_id in self._let_go:
+            self._alive.pop(instance_id, None)
 
     def by_client_token(self, batch: Batch) -> dict[str, Instance]:
         """Node token -> instance of the call that had this ClientToken, ended ones included."""
@@ -56,15 +109,16 @@ class Listing:
         return found
 
     def owned(self, instance_ids: Sequence[str]) -> list[str]:
-        """Those of `instance_ids` that carry our uid, as far as AWS shows them."""
+        """Those of `instance_ids` that carry our uid and are not known to have ended, as far as AWS shows them."""
         unknown = sorted(set(instance_ids) - self.ours)
-        for start in range(0, len(unknown), 200):  # EC2 takes 200 values in a filter
-            filters = [self._mine(), {"Name": "instance-id", "Values": unknown[start : start + 200]}]
+        for start in range(0, len(unknown), MOST_VALUES):
+            filters = [self._mine(), {"Name": "instance-id", "Values": unknown[start : start + MOST_VALUES]}]
             self.ours |= {row["InstanceId"] for row in self._rows(filters)}
-        return [instance_id for instance_id in instance_ids if instance_id in self.ours]
+        return [instance_id for instance_id in instance_ids if instance_id in self.ours - self._over]
 
     def remember(self, row: Mapping[str, Any], node_id: str, generation: int) -> Instance:
         self.ours.add(row["InstanceId"])
+        self._alive[row["InstanceId"]] = time.time()
         return self.instance(row, (node_id, generation))
 
     def instance(self, row: Mapping[str, Any], member: tuple[str, int] | None = None) -> Instance:
@@ -74,7 +128,7 @@ class Listing:
         tags.pop(TAG_NODES, None)
         if node_id:
             tags |= {TAG_NODE: node_id, TAG_GENERATION: str(generation), TAG_TOKEN: token}
-        why = row.get("StateReason") or {}
+        refused = _REFUSALS.get(_why(row), "") if row["State"]["Name"] in _OVER else ""
         launched = row.get("LaunchTime")
         return Instance(
             id=row["InstanceId"],
@@ -88,8 +142,9 @@ class Listing:
             market=market_of(row),
             created=launched.timestamp() if launched else 0.0,
             token=token,
-            detail=str(why.get("Message") or why.get("Code") or ""),
+            detail=_words(row),
             tags=labels_of(tags),
+            refused=refused,
         )
 
     def clusters(self) -> list[tuple[str, str, int]]:
@@ -110,6 +165,16 @@ class Listing:
 
     def _mine(self) -> dict[str, Any]:
         return {"Name": f"tag:{TAG_UID}", "Values": [self._uid]}
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    return str((row.get("StateReason") or {}).get("Code") or "")
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    """AWS's reason for the state, with ours where AWS's says little."""
+    text = str((row.get("StateReason") or {}).get("Message") or _why(row))
+    return text + _KEY if _why(row) in ("Client.InternalError", "Client.InvalidKMSKey.InvalidState") else text
 
 
 def _member(tags: Mapping[str, str], index: int) -> tuple[str, int]:

@@ -103,7 +103,7 @@ class Stage:
             pools=(Pool("cpu", "aws", min=0, max=200),),
             nodes=nodes,
             blocks=self.provisioner.blocks(self.now),
-            failures=(),
+            failures=self.provisioner.failures(self.now),
             next_number=self.journal.next_numbers(),
         )
         return plan(Policy(**market), observed, state, demand, self.provisioner.offers(), at or self.now)

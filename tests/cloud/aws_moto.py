@@ -72,7 +72,9 @@ def advance(region: str) -> None:
         for instance_id, (_, name, code) in due:
             del _NEXT[instance_id]
             instance = ec2_backends[ACCOUNT][region].get_instance_by_id(instance_id)
-            if instance is not None:
+            if instance is not None and name == "stillborn":
+                _end_for(instance, WORLD.stillborn)
+            elif instance is not None:
                 _become(instance, name, code)
         aws_volumes.advance(WORLD, ec2_backends[ACCOUNT][region])
 
@@ -98,10 +100,20 @@ Instance.terminate = _terminate
 
 def interrupt(region: str, instance_id: str) -> None:
     """EC2 takes a spot instance back."""
-    instance = ec2_backends[ACCOUNT][region].get_instance(instance_id)
+    _end_for(ec2_backends[ACCOUNT][region].get_instance(instance_id), "Server.SpotInstanceTermination")
+
+
+_WORDS = {
+    "Server.SpotInstanceTermination": "Spot instance termination",
+    "Server.InsufficientInstanceCapacity": "Insufficient capacity to launch the instance",
+    "Client.InternalError": "Client error on launch",
+    "Client.VolumeLimitExceeded": "Volume limit exceeded",
+}
+
+
+def _end_for(instance: Any, code: str) -> None:
     instance.terminate()
-    text = "Server.SpotInstanceTermination: Spot instance termination"
-    instance.state_reason = StateReason(text, "Server.SpotInstanceTermination")
+    instance.state_reason = StateReason(f"{code}: {_WORDS[code]}", code)
 
 
 # ---------------------------------------------------------------- launches
@@ -116,6 +128,8 @@ def _backend_run(self: Any, image_id: str, count: int, user_data: Any, groups: A
                 instance.lifecycle = kwargs["lifecycle"]
             _BORN[instance.id] = now
             _NEXT[instance.id] = (now + WORLD.boot_seconds, "running", 16)
+            if WORLD.stillborn:
+                _NEXT[instance.id] = (now, "stillborn", 0)
             _become(instance, "pending", 0)
     return reservation
 

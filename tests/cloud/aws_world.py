@@ -42,6 +42,7 @@ class World:
     clock: Callable[[], float] = time.monotonic  # of all its delays, rates and faults
     boot_seconds: float = 0.0  # pending -> running
     end_seconds: float = 0.0  # shutting-down -> terminated
+    stillborn: str = ""  # a StateReason: launches are accepted, and their instances end at once for that reason
     volume_seconds: float = 0.0  # what creating, attaching or detaching a volume takes
     visible_after: float = 0.0  # DescribeInstances shows an instance so long after its launch
     capacity: dict[str, int] = field(default_factory=dict)  # "type/zone/market", "*" in any place -> instances left
