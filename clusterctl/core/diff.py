@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from clusterctl.core.codec import dumps
-from clusterctl.core.model import LIVE_STATES, Launch, NodeView, Offer, Plan
+from clusterctl.core.model import LIVE_STATES, Launch, NodeView, Offer, Plan, Start
 
 Fields = Mapping[str, Any]
 Way = Literal["in-place", "drain", "replace", "refused"]
@@ -23,6 +23,7 @@ POOL_FIELDS: dict[str, Way] = {
     "max": "in-place",
     "idle_timeout": "in-place",
     "orphan_timeout": "in-place",
+    "keep_stopped": "in-place",
     "limits": "in-place",
     "reservation": "in-place",
     "market": "in-place",  # holds for nodes to come; those that run stay
@@ -111,7 +112,7 @@ def plan_spec(
         changes.extend(_cluster_change(old, new, name))
     changes.extend(_pool_changes(_pools(old or {}), _pools(new), live))
     changes.extend(_node_changes(first, live))
-    before = sum(view.node.offer.price for view in live)
+    before = sum(view.node.price for view in live)
     after = first.price_after if first is not None else before
     warnings = (*_price_warnings(new, offers), *(_launch_warnings(first) if first is not None else ()))
     return SpecPlan(name, tuple(changes), round(before, 6), round(after, 6), _price_at_max(new, offers), warnings)
@@ -176,6 +177,9 @@ def _node_changes(first: Plan | None, live: Sequence[NodeView]) -> list[Change]:
     for action in first.actions:
         if isinstance(action, Launch):
             text = f"{action.offer.instance_type} {action.offer.market} at {action.offer.price:.4g} $/h: {action.reason.text}"
+            changes.append(Change("add", "node", action.node_id, reason=text))
+        elif isinstance(action, Start):
+            text = f"started again at {action.offer.price:.4g} $/h: {action.reason.text}"
             changes.append(Change("add", "node", action.node_id, reason=text))
         elif action.op in ("drain", "terminate") and action.node_id in known:
             way: Way = "replace" if action.reason.code == "spec_changed" else "drain"

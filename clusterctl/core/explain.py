@@ -20,6 +20,7 @@ from clusterctl.core.model import (
     Plan,
     Reason,
     Shape,
+    Start,
 )
 from clusterctl.core.offers import Choice, choices_of, refusal, usable, waits_for_gpu
 from clusterctl.core.placement import describe
@@ -73,7 +74,9 @@ def explain_demand(situation: Situation, demand_id: str) -> Explanation | None:
 
 def explain_offers(situation: Situation, wanted: Demand, result: Plan) -> list[PassedOver]:
     """For each offer that the plan did not take for this demand: why not."""
-    taken = {a.offer.key: a.offer for a in result.actions if isinstance(a, Launch) and wanted.id in a.demand_ids}
+    taken = {
+        a.offer.key: a.offer for a in result.actions if isinstance(a, Launch | Start) and wanted.id in a.demand_ids
+    }
     context = _Context.of(situation, wanted)
     found = [
         PassedOver(offer.key, context.why_not(offer, list(taken.values())))
@@ -86,7 +89,7 @@ def explain_offers(situation: Situation, wanted: Demand, result: Plan) -> list[P
 def explain_offer(situation: Situation, wanted: Demand, offer: Offer) -> Explanation:
     """Why one offer is, or is not, bought for a demand."""
     result = situation.plan()
-    launched = [a for a in result.actions if isinstance(a, Launch) and a.offer.key == offer.key]
+    launched = [a for a in result.actions if isinstance(a, Launch | Start) and a.offer.key == offer.key]
     mine = [launch for launch in launched if wanted.id in launch.demand_ids]
     if mine:
         text = f"{len(mine)} of it are launched for this, at {offer.price:.4g} $/h each"
@@ -159,7 +162,7 @@ def explain_node(situation: Situation, node_id: str) -> Explanation | None:
         return None
     result = situation.plan()
     for action in result.actions:
-        if getattr(action, "node_id", "") == node_id and action.op in ("drain", "terminate", "mark"):
+        if getattr(action, "node_id", "") == node_id and action.op in ("drain", "terminate", "stop", "mark"):
             return Explanation(node_id, "node", action.reason, situation.now)
     return _explain_stay(situation, view, result)
 

@@ -23,9 +23,11 @@ from clusterctl.core.model import (
     Undrain,
 )
 from clusterctl.core.offers import LEAVES_BEFORE
+from clusterctl.core.stopping import Kept, stop
 
 CAPACITY_BLOCK = "capacity-block"  # the market of nodes that the provider takes away on a day known beforehand
 REVOCABLE = frozenset({"idle", "consolidation"})  # codes of drains that demand may call back
+_OVER = frozenset({NodeState.TERMINATING, NodeState.FAILED, NodeState.STOPPING, NodeState.STOPPED})
 _NEVER_UP = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING})
 
 
@@ -55,12 +57,13 @@ class Leaving:
         return {action.node_id for action in self.actions}
 
 
-def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], now: float) -> Leaving:
-    """Ends nodes whose drain is acknowledged and empty, and spot nodes at their deadline."""
+def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], kept: Kept, now: float) -> Leaving:
+    """Ends (or stops, where the pool keeps it) nodes whose drain is acknowledged and empty, and spot nodes at their
+    deadline."""
     leaving = Leaving()
     for view in views:
         node = view.node
-        if node.state in (NodeState.TERMINATING, NodeState.FAILED) or not complete.get(node.id, False):
+        if node.state in _OVER or not complete.get(node.id, False):
             continue
         if view.preempt_at is not None and view.preempt_at <= now:
             what = "node" if _by_calendar(view) else "spot node"
@@ -68,7 +71,8 @@ def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], now: floa
             leaving.actions.append(Terminate(node.id, node.instance_id, reason))
         elif node.state is NodeState.DRAINING and view.drain == "acked" and not view.work:
             reason = Reason(node.code or "drained", node.reason or "it is drained and empty")
-            leaving.actions.append(Terminate(node.id, node.instance_id, reason))
+            end = Terminate(node.id, node.instance_id, reason)
+            leaving.actions.append(stop(view) if kept.take(view) else end)
     return leaving
 
 

@@ -2,6 +2,7 @@
 
 planned -> requested -> booting -> joining -> ready -> draining -> terminating -> gone
 (failed from any of them; failed -> terminating -> gone)
+draining -> stopping -> stopped -> requested ..., in pools that keep nodes stopped
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from clusterctl.core.model import Pool
 # event -> (states it may come in, state it leads to)
 EVENTS: dict[str, tuple[frozenset[S], S]] = {
     "requested": (frozenset({S.PLANNED, S.REQUESTED}), S.REQUESTED),
-    "running": (frozenset({S.PLANNED, S.REQUESTED, S.BOOTING}), S.BOOTING),
+    "running": (
+        frozenset({S.PLANNED, S.REQUESTED, S.BOOTING, S.STOPPED}),
+        S.BOOTING,
+    ),  # stopped: somebody else started it
     "joined": (frozenset({S.PLANNED, S.REQUESTED, S.BOOTING, S.JOINING}), S.JOINING),
     "ready": (frozenset({S.JOINING, S.READY}), S.READY),
     "rejoined": (frozenset({S.READY}), S.JOINING),  # its agent or its raylet was started anew
     "drain": (frozenset({S.JOINING, S.READY, S.DRAINING}), S.DRAINING),
     "undrain": (frozenset({S.DRAINING}), S.READY),
+    "stop": (frozenset({S.DRAINING, S.STOPPING}), S.STOPPING),
+    "stopped": (frozenset({S.STOPPING, S.STOPPED, S.REQUESTED}), S.STOPPED),  # requested: its start was refused
+    "start": (frozenset({S.STOPPED, S.REQUESTED}), S.REQUESTED),
     "fail": (frozenset(S) - {S.GONE, S.TERMINATING, S.QUARANTINED}, S.FAILED),
     "terminate": (frozenset(S) - {S.GONE, S.QUARANTINED}, S.TERMINATING),
     "gone": (frozenset(S) - {S.QUARANTINED}, S.GONE),
@@ -32,6 +39,8 @@ DEADLINES: dict[S, float | None] = {
     S.JOINING: 900.0,
     S.READY: None,
     S.DRAINING: None,
+    S.STOPPING: 600.0,
+    S.STOPPED: None,
     S.TERMINATING: 600.0,  # then terminate is called again
     S.FAILED: None,
     S.QUARANTINED: None,

@@ -1,6 +1,6 @@
 """How many more nodes may be launched, and which rule stands in the way: limits as admission control.
 
-Every node that is not gone counts, also one that is failing or being terminated: it may still cost money.
+Every node that is not gone or stopped counts, also one that is failing or being terminated: it may still cost money.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Allowance:
 
     @classmethod
     def of(cls, policy: Policy, state: State, live: Sequence[Node], now: float) -> Allowance:
-        """`live` are the nodes that count: all records but those that are gone."""
+        """`live` are the records. All count but those that are gone or stopped."""
         self = cls(policy, state, now, {pool.name: pool for pool in state.pools})
         for node in live:
-            if node.state is not NodeState.GONE:
+            if node.state not in (NodeState.GONE, NodeState.STOPPED):
                 self._count(node.offer, 1)
         self.launches = sum(1 for at in state.launches if at <= now < at + 60.0)
         limits, spend = state.limits, state.spend

@@ -72,6 +72,7 @@ class Pool:
     one_zone_gangs: bool = False  # gangs of this pool must sit in one zone
     deadlines: tuple[tuple[str, float], ...] = ()  # state -> seconds, overrides lifecycle.DEADLINES
     max_cost_per_hour: float | None = None
+    keep_stopped: int = 0  # idle nodes that are stopped instead of ended, to be started again
 
 
 # ---------------------------------------------------------------- what exists
@@ -84,6 +85,8 @@ class NodeState(str, Enum):
     JOINING = "joining"  # the agent is connected; set-up or engine still to come
     READY = "ready"  # takes work
     DRAINING = "draining"  # takes no new work; waits for its work to end and the engine to let go
+    STOPPING = "stopping"  # the provider was told to stop it; it may be started again later
+    STOPPED = "stopped"  # its disk is kept, nothing of it runs, and no machine is paid for
     TERMINATING = "terminating"  # the provider was told, its list still shows it
     GONE = "gone"
     FAILED = "failed"  # something went wrong: to be terminated
@@ -92,6 +95,7 @@ class NodeState(str, Enum):
 
 LIVE_STATES = frozenset(NodeState) - {NodeState.GONE}
 PENDING_STATES = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING, NodeState.JOINING})
+STARTING = "starting"  # code of a requested node whose stopped instance is being started again
 
 
 def launch_token(cluster_uid: str, node_id: str, generation: int) -> str:
@@ -125,6 +129,11 @@ class Node:
     @property
     def pool(self) -> str:
         return self.offer.pool
+
+    @property
+    def price(self) -> float:
+        """$/h that it costs in its state: a stopped node has no machine to pay for."""
+        return 0.0 if self.state is NodeState.STOPPED else self.offer.price
 
 
 @dataclass(frozen=True)
@@ -346,6 +355,28 @@ class Terminate:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Stop the instance of a node that is drained and empty, and keep it for a later Start."""
+
+    node_id: str
+    instance_id: str
+    reason: Reason
+    op: Literal["stop"] = field(default="stop", init=False)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a stopped node's instance again. `offer` is the node's own, at the price of now."""
+
+    node_id: str
+    instance_id: str
+    offer: Offer
+    reason: Reason
+    demand_ids: tuple[str, ...] = ()
+    op: Literal["start"] = field(default="start", init=False)
+
+
+@dataclass(frozen=True)
 class Mark:
     """Move a node's record to `event`'s next state: a deadline passed, the provider's list shows it running or gone."""
 
@@ -357,7 +388,7 @@ class Mark:
     op: Literal["mark"] = field(default="mark", init=False)
 
 
-Action = Launch | Drain | Undrain | Terminate | Mark
+Action = Launch | Drain | Undrain | Terminate | Stop | Start | Mark
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from clusterctl.core.model import Block, Offer, PassedOver, Pool, Reason, Shape
@@ -54,13 +54,22 @@ def _covers(blocked: str, key: str) -> bool:
 
 
 def usable(
-    offers: Sequence[Offer], pools: Sequence[Pool], blocks: Sequence[Block], now: float
+    offers: Sequence[Offer],
+    pools: Sequence[Pool],
+    blocks: Sequence[Block],
+    now: float,
+    first: Collection[str] = (),
 ) -> tuple[list[Offer], list[PassedOver]]:
-    """The offers that may be bought, in order of preference, and the others with the reason. Repeated keys count once."""
+    """The offers that may be bought, in order of preference, and the others with the reason. Repeated keys count once.
+    Among equally good ones those with a key in `first` come first: there is a stopped node to start."""
     by_name = {pool.name: pool for pool in pools}
     good: dict[str, Offer] = {}
     passed: dict[str, PassedOver] = {}
-    for offer in sorted(offers, key=lambda o: (o.rank, o.price if math.isfinite(o.price) else 0.0, o.key)):
+
+    def order(offer: Offer) -> tuple[int, float, bool, str]:
+        return offer.rank, offer.price if math.isfinite(offer.price) else 0.0, offer.key not in first, offer.key
+
+    for offer in sorted(offers, key=order):
         reason = refusal(offer, by_name, blocks, now)
         if reason is None:
             good.setdefault(offer.key, offer)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from clusterctl.core.model import Action, Drain, Launch, Mark, Plan, Terminate, Wait
+from clusterctl.core.model import Action, Drain, Launch, Mark, Plan, Start, Stop, Terminate, Wait
 
 
 def render_plan(plan: Plan) -> str:
-    """Lines that start with `+` launch, `-` end, `~` drain or call back, `!` mark, `?` wait; then the price."""
+    """Lines that start with `+` launch or start, `-` end or stop, `~` drain or call back, `!` mark, `?` wait; then the price."""
     lines = [render_action(action) for action in plan.actions]
     lines += [render_wait(wait) for wait in plan.waits]
     lines.append(f"= {plan.price_before:.4f} -> {plan.price_after:.4f} $/h")
@@ -19,6 +19,10 @@ def render_action(action: Action) -> str:
     why = f"[{action.reason.code}] {action.reason.text}"
     if isinstance(action, Launch):
         return f"+ {action.node_id} {action.offer.key} {action.offer.price:.4f} $/h {why}"
+    if isinstance(action, Start):
+        return f"+ {action.node_id} start {action.instance_id} {action.offer.price:.4f} $/h {why}"
+    if isinstance(action, Stop):
+        return f"- {action.node_id} stop {action.instance_id} {why}"
     if isinstance(action, Terminate):
         return f"- {action.node_id or '(no record)'} {action.instance_id or '(no instance)'} {why}"
     if isinstance(action, Mark):

@@ -43,10 +43,13 @@ from clusterctl.core.model import (
     Plan,
     Policy,
     Shape,
+    Start,
     State,
+    Stop,
     Terminate,
 )
 from clusterctl.core.serving import Serving
+from clusterctl.core.stopping import Kept, plan_stopped
 from clusterctl.core.upkeep import Survey, plan_upkeep, survey
 from clusterctl.core.users import admit
 
@@ -82,7 +85,7 @@ def plan(
         waits=tuple(serving.waits),
         passed_over=tuple(serving.passed_over()),
         wake_at=min((at for at in wake if at > now), default=None),
-        price_before=round(sum(view.node.offer.price for view in scene.views), 6),
+        price_before=round(sum(view.node.price for view in scene.views), 6),
         price_after=round(_price_after(scene.views, actions), 6),
     )
 
@@ -119,7 +122,8 @@ class _Scene:
 def _look(policy: Policy, observed: Sequence[Observed], state: State, now: float) -> _Scene:
     found = survey(observed, state)
     upkeep = plan_upkeep(policy, found, state, now)
-    settled = {action.node_id for action in upkeep if not (isinstance(action, Mark) and action.event in _MILD)}
+    asleep = {view.node.id for view in state.nodes if view.node.state is NodeState.STOPPED}
+    settled = {action.node_id for action in upkeep if not _is_mild(action) or action.node_id in asleep}
     gone = {action.node_id for action in upkeep if isinstance(action, Mark) and action.event == "gone"}
     views = sorted((v for v in state.nodes if v.node.state in LIVE_STATES), key=lambda v: v.node.id)
     live = [view for view in views if view.node.id not in gone]
@@ -130,7 +134,9 @@ def _look(policy: Policy, observed: Sequence[Observed], state: State, now: float
 def _let_go_whatever_is_wanted(scene: _Scene) -> None:
     """Ends, notices, surplus and outdated nodes: none of these serves any more, so demand is served without them."""
     complete, now = scene.found.complete, scene.now
-    scene.let_go(plan_ends(scene.untouched(), complete, now))
+    kept = Kept.of(scene.state.pools, scene.live)
+    scene.let_go(plan_ends(scene.untouched(), complete, kept, now))
+    scene.let_go(Leaving(plan_stopped(scene.untouched(), scene.state.pools, complete)))
     scene.let_go(plan_notices(scene.untouched(), now))
     scene.let_go(plan_endings(scene.untouched(), now))
     scene.surplus = Surplus.of(scene.state, scene.rest, set[str]().union(*(part.ids for part in scene.leaving)))
@@ -187,14 +193,18 @@ def _replacements(views: Sequence[NodeView], now: float) -> list[Demand]:
 
 
 _VOLUNTARY = frozenset({"spec_changed", "consolidation"})  # drains that count against the disruption budget
-_MILD = frozenset({"running", "requested"})  # events after which a node goes on as before
+
+
+def _is_mild(action: Action) -> bool:
+    """Whether the node goes on as before afterwards."""
+    return isinstance(action, Mark) and action.event in ("running", "requested")
 
 
 def _price_after(views: Sequence[NodeView], actions: Sequence[Action]) -> float:
-    away = {a.node_id for a in actions if isinstance(a, Drain | Terminate)}
+    away = {a.node_id for a in actions if isinstance(a, Drain | Terminate | Stop)}
     away |= {a.node_id for a in actions if isinstance(a, Mark) and a.event in ("gone", "fail")}
-    launched = sum(action.offer.price for action in actions if isinstance(action, Launch))
-    return sum(view.node.offer.price for view in views if view.node.id not in away) + launched
+    bought = sum(action.offer.price for action in actions if isinstance(action, Launch | Start))
+    return sum(view.node.price for view in views if view.node.id not in away) + bought
 
 
 _Stay = tuple[str, NodeState, float, float | None]  # pool, state, since when, last heartbeat

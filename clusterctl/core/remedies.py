@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from clusterctl.core.model import Demand, Launch, NodeState, Observed, Offer, Plan, Policy, Reason, State
+from clusterctl.core.model import Demand, Launch, NodeState, Observed, Offer, Plan, Policy, Reason, Start, State
 from clusterctl.core.placement import describe
 from clusterctl.core.planner import plan
 
@@ -200,9 +200,13 @@ def _least(limit: _Limit, demand_id: str, reason: Reason, budget: _Budget) -> tu
     result = budget.plan(plenty)
     if stands(obstacle_in(result, demand_id)):
         return None
-    launches = [a for a in result.actions if isinstance(a, Launch)]
+    launches = [a for a in result.actions if isinstance(a, Launch | Start)]
     mine = sum(limit.measure(a.offer) for a in launches if demand_id in a.demand_ids)
-    there = sum(limit.measure(v.node.offer) for v in plenty.state.nodes if v.node.state is not NodeState.GONE)
+    there = sum(
+        limit.measure(v.node.offer)
+        for v in plenty.state.nodes
+        if v.node.state not in (NodeState.GONE, NodeState.STOPPED)
+    )
     over = there - limit.value
     enough = max(1, math.ceil(over + sum(limit.measure(a.offer) for a in launches) - 1e-6))
     budget.left -= 1  # set apart for the proof

@@ -16,7 +16,7 @@ from clusterctl.core.buying import buy, buy_apart
 from clusterctl.core.demand import Ask, Gang, Single, asks_of, shapes_of
 from clusterctl.core.limits import Allowance
 from clusterctl.core.market import Market, Purchase
-from clusterctl.core.model import Demand, NodeView, Offer, PassedOver, Policy, Reason, Shape, State, Wait
+from clusterctl.core.model import Demand, NodeState, NodeView, Offer, PassedOver, Policy, Reason, Shape, State, Wait
 from clusterctl.core.obstacles import obstacle_to
 from clusterctl.core.offers import Choice, choices_of, usable
 from clusterctl.core.packing import Seat, Tier
@@ -56,7 +56,8 @@ class Serving:
         self.waits: list[Wait] = []
         self.wake: list[float] = []
         self.all_offers = offers
-        self.offers, self.refused = usable(offers, state.pools, state.blocks, now)
+        stopped = {view.node.offer.key for view in staying if view.node.state is NodeState.STOPPED}
+        self.offers, self.refused = usable(offers, state.pools, state.blocks, now, stopped)
         self.allowance = Allowance.of(policy, state, [view.node for view in live], now)
         self.site = Site(policy, state, staying, now, kept)
         self.scale, self.keys = Scale(()), frozenset[str]()
@@ -350,7 +351,7 @@ class Serving:
             for spot in new:
                 if spot.reason is not None and not spot.reason.text:
                     spot.reason = Reason("demand", f"for {what} ({', '.join(demand.refs[:3]) or demand.id})")
-            launches = [(spot.node_id, spot.offer) for spot in new]
+            launches = [(spot.node_id, spot.offer, bool(spot.stopped)) for spot in new]
             self.waits.append(wait_for_launch(demand, what, count, launches, self.now))
         elif coming:
             self.waits.append(wait_for_pending(demand, what, count, coming, self.now))

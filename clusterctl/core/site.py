@@ -18,6 +18,7 @@ from clusterctl.core.model import (
     Pool,
     Reason,
     Shape,
+    Start,
     State,
     launch_token,
 )
@@ -25,11 +26,13 @@ from clusterctl.core.packing import Floor, Seat, Tier
 from clusterctl.core.resources import Resources
 from clusterctl.core.rooms import Room, Scale, take
 from clusterctl.core.selectors import Kind, accepts, kind_of_node, kind_of_offer
+from clusterctl.core.stopping import is_current
 
 
 @dataclass
 class Spot:
-    """A node that work can be packed onto. `view` is None for one that this plan launches for `reason`."""
+    """A node that work can be packed onto. `view` is None for one that this plan launches for `reason`, or whose
+    instance `stopped` it starts."""
 
     node_id: str
     offer: Offer
@@ -38,6 +41,7 @@ class Spot:
     reason: Reason | None = None
     demand_ids: list[str] = field(default_factory=list[str])
     used: bool = False
+    stopped: str = ""
 
     def book(self, demand_id: str) -> None:
         self.used = True
@@ -72,13 +76,22 @@ class Site:
         self.pools: dict[str, Pool] = {pool.name: pool for pool in state.pools}
         self.spots: list[Spot] = []
         self._next = _next_numbers(state)
+        self._stopped: dict[str, list[NodeView]] = {}  # by offer
+        for view in sorted(views, key=lambda v: v.node.since, reverse=True):  # the one stopped last comes first
+            if view.node.state is NodeState.STOPPED and is_current(view, self.pools):
+                self._stopped.setdefault(view.node.offer.key, []).append(view)
         for view in views:
             tier = tier_of(view, policy, now)
             if tier is not None and view.node.pool in self.pools:
                 self.spots.append(Spot(view.node.id, view.node.offer, tier, view))
 
     def add_launch(self, offer: Offer, reason: Reason) -> int:
-        """A node to be launched gets its id here, once for all; the number of its spot is returned."""
+        """A node to be launched gets its id here, once for all; the number of its spot is returned. A stopped node of the
+        same offer is started instead."""
+        if waiting := self._stopped.get(offer.key):
+            node = waiting.pop(0).node
+            self.spots.append(Spot(node.id, offer, Tier.NEW, reason=reason, stopped=node.instance_id))
+            return len(self.spots) - 1
         number = self._next.get(offer.pool, 1)
         self._next[offer.pool] = number + 1
         self.spots.append(Spot(f"{offer.pool}-{number}", offer, Tier.NEW, reason=reason))
@@ -144,11 +157,14 @@ class Site:
         """Whether any node is coming up, or to be launched by this plan."""
         return any(spot.tier >= Tier.PENDING for spot in self.spots)
 
-    def launches(self) -> list[Launch]:
-        """The launches, in the order of their ids' making."""
-        found: list[Launch] = []
+    def launches(self) -> list[Launch | Start]:
+        """The launches and starts, in the order of their spots' making."""
+        found: list[Launch | Start] = []
         for spot in self.spots:
-            if spot.view is None and spot.reason is not None:
+            if spot.stopped and spot.reason is not None:
+                ids = tuple(spot.demand_ids)
+                found.append(Start(spot.node_id, spot.stopped, spot.offer, spot.reason, ids))
+            elif spot.view is None and spot.reason is not None:
                 pool = self.pools[spot.offer.pool]
                 token = launch_token(self.uid, spot.node_id, 1)
                 ids = tuple(spot.demand_ids)

@@ -14,6 +14,7 @@ from clusterctl.core.errors import NotYet
 from clusterctl.core.lifecycle import deadline
 from clusterctl.core.model import (
     PENDING_STATES,
+    STARTING,
     Action,
     Instance,
     Mark,
@@ -138,9 +139,8 @@ def _node_upkeep(
         if overdue is not None and found.complete[node.id]:
             return Terminate(node.id, node.instance_id or (instance.id if instance else ""), overdue)
         return None
-    if instance is not None and instance.state in ("stopping", "stopped"):
-        code = (node.state in PENDING_STATES and instance.refused) or "instance_stopped"
-        return Mark(node.id, "fail", Reason(code, f"its instance {instance.id} is {instance.state}{_words(instance)}"))
+    if instance is not None and instance.state in ("stopping", "stopped") and overdue is None:
+        return _stopped(node, instance)
     lost = _lost(view, pool, now)
     if overdue is not None or lost is not None:
         return Mark(node.id, "fail", overdue or lost or Reason("failed", ""))
@@ -157,6 +157,17 @@ def _end_by_provider(node: Node, instance: Instance) -> Mark:
 
 def _words(instance: Instance) -> str:
     return f": {instance.detail}" if instance.detail else ""
+
+
+def _stopped(node: Node, instance: Instance) -> Action | None:
+    """Its instance does not run: as we meant it, or since somebody else stopped it."""
+    if node.state is NodeState.STOPPING and instance.state == "stopped":
+        return Mark(node.id, "stopped", Reason("stopped", f"the provider shows {instance.id} stopped"), instance.id)
+    meant = node.state in (NodeState.STOPPING, NodeState.STOPPED)
+    if meant or (node.state is NodeState.REQUESTED and node.code == STARTING):
+        return None
+    code = (node.state in PENDING_STATES and instance.refused) or "instance_stopped"
+    return Mark(node.id, "fail", Reason(code, f"its instance {instance.id} is {instance.state}{_words(instance)}"))
 
 
 def _is_gone(policy: Policy, view: NodeView, found: Survey, state: State) -> bool:
@@ -203,7 +214,8 @@ def _progress(view: NodeView, instance: Instance | None) -> Action | None:
     if instance is None:
         return None
     known = node.instance_id == instance.id and (node.address != "" or not instance.address)
-    if instance.state == "running" and (node.state in _UNSURE or (node.state is NodeState.BOOTING and not known)):
+    booting = node.state is NodeState.BOOTING and not known
+    if instance.state == "running" and (node.state in _UNSURE or node.state is NodeState.STOPPED or booting):
         reason = Reason("instance_running", f"the provider shows {instance.id} running")
         return Mark(node.id, "running", reason, instance.id, instance.address)
     if instance.state == "pending" and node.state in _UNSURE and (not known or node.state is NodeState.PLANNED):

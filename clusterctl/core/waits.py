@@ -40,12 +40,16 @@ def wait_for_pending(demand: Demand, what: str, count: int, views: Sequence[Node
     return Wait(demand.id, count, Reason("starting", text), eta, tuple(view.node.id for view in views))
 
 
-def wait_for_launch(demand: Demand, what: str, count: int, launches: Sequence[tuple[str, Offer]], now: float) -> Wait:
-    """Work that has room on nodes which this plan launches."""
-    boot = max(offer.boot_seconds for _, offer in launches)
+def wait_for_launch(
+    demand: Demand, what: str, count: int, launches: Sequence[tuple[str, Offer, bool]], now: float
+) -> Wait:
+    """Work that has room on nodes which this plan launches, or (True) starts again: node id, offer, which of the two."""
+    boot = max(offer.boot_seconds for _, offer, _ in launches)
     others = f" and {len(launches) - 1} more" if len(launches) > 1 else ""
-    text = f"waiting for {what}: launching {where(launches[0][1])}{others}, {soon(boot)}"
-    return Wait(demand.id, count, Reason("launching", text), now + boot, tuple(node for node, _ in launches))
+    first, offer, again = launches[0]
+    verb = f"starting {first} again, {where(offer)}" if again else f"launching {where(offer)}"
+    text = f"waiting for {what}: {verb}{others}, {soon(boot)}"
+    return Wait(demand.id, count, Reason("launching", text), now + boot, tuple(node for node, _, _ in launches))
 
 
 def wait_for_return(demand: Demand, what: str, count: int, views: Sequence[NodeView], now: float) -> Wait:

@@ -30,10 +30,14 @@ class Ledger:
 
     def add(self, pool: str, price: float, start: float, end: float) -> None:
         """Books a stay from `start` to `end` (unix seconds) at `price` $/h."""
-        for day, seconds in _per_day(start, end):
-            key = (day, pool)
-            self.hours[key] = self.hours.get(key, 0.0) + seconds / 3600
-            self.dollars[key] = self.dollars.get(key, 0.0) + seconds / 3600 * price
+        for day, seconds in per_day(start, end):
+            self.add_part(pool, price, day, seconds)
+
+    def add_part(self, pool: str, price: float, day: int, seconds: float) -> None:
+        """Books a part of a day (number since 1970)."""
+        key = (day, pool)
+        self.hours[key] = self.hours.get(key, 0.0) + seconds / 3600
+        self.dollars[key] = self.dollars.get(key, 0.0) + seconds / 3600 * price
 
     def copy(self) -> Ledger:
         return Ledger(dict(self.hours), dict(self.dollars))
@@ -53,7 +57,7 @@ class Ledger:
         )
 
 
-def _per_day(start: float, end: float) -> Iterator[tuple[int, float]]:
+def per_day(start: float, end: float) -> Iterator[tuple[int, float]]:
     """(day number, seconds of it) for a stay; nothing when it ends before it starts (a clock that was set back)."""
     while start < end:
         day = int(start // DAY)

@@ -18,7 +18,7 @@ from typing import Any
 from clusterctl.core.errors import ClusterctlError, IllegalTransition
 from clusterctl.core.lifecycle import next_state
 from clusterctl.core.model import PENDING_STATES, Instance, Launch, Node, NodeState, Offer, Spend
-from clusterctl.provision.costs import CostRow, Ledger
+from clusterctl.provision.costs import CostRow, Ledger, per_day
 from clusterctl.provision.journal_file import JournalDamaged as JournalDamaged
 from clusterctl.provision.journal_file import damaged, open_journal_file
 from clusterctl.provision.journal_file import rebuild as rebuild
@@ -192,6 +192,7 @@ class Journal:
                 node,
                 state=state,
                 since=node.since if state is node.state else now,
+                created=now if event == "start" else node.created,  # asked for anew
                 reason=reason or ("" if state is not node.state else node.reason),
                 code=code or ("" if state is not node.state else node.code),
                 instance_id=instance_id or node.instance_id,
@@ -374,15 +375,29 @@ def planned_node(launch: Launch, now: float) -> Node:
 
 
 def _billed(record: Record, now: float) -> Record:
-    """Billing starts when the provider was called with an unknown or good outcome, and ends when the node is gone."""
+    """Billing starts when the provider was called with an unknown or good outcome, and ends when the node is gone. It
+    rests while the node is stopped."""
     node = record.node
     if node.state is NodeState.GONE:
         return replace(record, billed_to=now)
+    if node.state is NodeState.STOPPED:
+        return replace(record, billed_from=None, paid=_paid(record, now))
     if record.billed_from is None and (node.instance_id or node.state is NodeState.REQUESTED):
         return replace(record, billed_from=now)
     return record
 
 
+def _paid(record: Record, now: float) -> tuple[tuple[int, float], ...]:
+    """What was paid for so far, by day: a node may be stopped and started any number of times."""
+    days = dict(record.paid)
+    if record.billed_from is not None:
+        for day, seconds in per_day(record.billed_from, now):
+            days[day] = days.get(day, 0.0) + seconds
+    return tuple(sorted(days.items()))
+
+
 def _book(ledger: Ledger, record: Record, until: float | None) -> None:
+    for day, seconds in record.paid:
+        ledger.add_part(record.node.pool, record.node.offer.price, day, seconds)
     if record.billed_from is not None and until is not None:
         ledger.add(record.node.pool, record.node.offer.price, record.billed_from, until)

@@ -38,6 +38,8 @@ from clusterctl.core.model import (
     Observed,
     Offer,
     Plan,
+    Start,
+    Stop,
     Terminate,
     Undrain,
 )
@@ -50,6 +52,7 @@ from clusterctl.provision.outcome import Outcome as Outcome
 from clusterctl.provision.overtaken import refusal_of_end, refusal_of_mark
 from clusterctl.provision.pools import PoolBook
 from clusterctl.provision.retries import Retries
+from clusterctl.provision.stopping import Stopper
 from clusterctl.provision.tags import ownership_tags
 from clusterctl.provision.watching import Watcher
 
@@ -91,6 +94,7 @@ class Provisioner:
         self._ended: set[str] = set()  # instance ids whose end a provider has accepted
         self._pools = PoolBook(self.providers, self._watcher.provider_of_pool)
         self._pools.use(pools)
+        self._stopper = Stopper(journal, self._watcher, self.providers, self._refuse_start, clock)
 
     # ------------------------------------------------------------ what there is
 
@@ -147,13 +151,13 @@ class Provisioner:
     def wake_at(self) -> float | None:
         """When `resume` has something to do even if nothing happens before; None = nothing is open."""
         times = [self._retries.at(node.token) for node in self._unsettled()]
-        times += [self._retries.at(node.instance_id) for node in self._unended()]
+        times += [self._retries.at(node.instance_id) for node in self._unended()] + self._stopper.wake_at()
         return min(times, default=None)
 
     # ------------------------------------------------------------ what is to be done
 
     def apply(self, plan: Plan) -> list[Outcome]:
-        """Carries out a plan's actions in order, neighbouring launches (and ends) in one call per provider. One
+        """Carries out a plan's actions in order, neighbouring ones of a kind in one call per provider. One
         action that fails never stops the others; StaleFence does, and then nothing more is done."""
         self.journal.check_fence()
         self._consoles_left = AT_ONCE
@@ -164,18 +168,23 @@ class Provisioner:
                 outcomes += self._launch(batch)
             elif kind is Terminate:
                 outcomes += self._terminate(batch)
+            elif kind is Stop:
+                outcomes += self._stopper.stop(batch)
+            elif kind is Start:
+                outcomes += self._stopper.start(batch)
             else:
                 outcomes += [self._record(action) for action in batch]
         return outcomes
 
     def resume(self) -> list[Outcome]:
-        """Finishes what a crash, a lost answer or a throttle left open: creates with the same token again, and ends
-        again what the journal says is ending and the lists still show."""
+        """Finishes what a crash, a lost answer or a throttle left open: creates with the same token again, and ends,
+        stops and starts again what the journal says and the lists do not show."""
         now = self._clock()
         due = [(None, node) for node in self._unsettled() if self._retries.at(node.token) <= now]
         outcomes = self._create(due) if due else []
         ending = [node for node in self._unended() if self._retries.at(node.instance_id) <= now]
-        return outcomes + self._end([(None, node.instance_id, node.id) for node in ending])
+        outcomes += self._end([(None, node.instance_id, node.id) for node in ending])
+        return outcomes + self._stopper.resume(now)
 
     def down(self, progress: Callable[[str], None] = lambda _: None, *, patience: float = 300.0) -> None:
         """Ends everything that carries our uid and returns once two complete lists in a row show nothing. Raises
@@ -280,6 +289,10 @@ class Provisioner:
     def _refuse(self, error: ProviderError, node: Node) -> None:
         pools = self._pools.beside(node.pool)
         self._blocks.refuse(error, node.offer, self._pools.known_offers(pools), pools, self._clock())
+
+    def _refuse_start(self, error: ProviderError, node: Node) -> None:
+        self._refuse(error, node)
+        self.journal.meta_set("blocks", self._blocks.to_text())
 
     def _unsettled(self) -> list[Node]:
         """Launches that no create has confirmed yet, also where a list already shows something of them: what it shows

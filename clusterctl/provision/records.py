@@ -14,12 +14,14 @@ from clusterctl.core.resources import Resources
 @dataclass(frozen=True)
 class Record:
     """One generation of a node as kept on disk. Billing runs from `billed_from` to `billed_to` (unix seconds), None =
-    not yet. `join_secret_hash` is of the one-time secret its bootstrap carries."""
+    not yet; `paid` are the stays before it was last stopped: (day since 1970, seconds). `join_secret_hash` is of the
+    one-time secret its bootstrap carries."""
 
     node: Node
     join_secret_hash: str = ""
     billed_from: float | None = None
     billed_to: float | None = None
+    paid: tuple[tuple[int, float], ...] = ()
 
 
 def record_to_text(record: Record) -> tuple[str, int]:
@@ -41,6 +43,7 @@ def record_from_text(text: str, checksum: int) -> Record:
             join_secret_hash=data["join_secret_hash"],
             billed_from=data["billed_from"],
             billed_to=data["billed_to"],
+            paid=tuple((int(day), float(seconds)) for day, seconds in data.get("paid", ())),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"a node's record has an unknown shape ({error})") from error

@@ -24,7 +24,7 @@ class Watcher:
         self.sightings: dict[str, int] = {}
         self.remains: set[str] = set()  # instances that have ended but are still listed: something of them is left
         self._where: dict[str, tuple[str, str]] = {}  # instance id -> (provider, scope) that showed it last
-        self._running: set[str] = set()
+        self._states: dict[str, str] = {}  # instance id -> state, as shown last
         self._provider_names: dict[str, str] = {}  # pool -> provider, as journalled
 
     def observe(self, now: float) -> tuple[Observed, ...]:
@@ -38,7 +38,12 @@ class Watcher:
         return tuple(found)
 
     def shows_running(self, instance_id: str) -> bool:
-        return instance_id in self._running
+        """Whether there is something to end: also a stopped instance."""
+        return self.state_of(instance_id) not in ("", *_OVER)
+
+    def state_of(self, instance_id: str) -> str:
+        """The instance's state in the last list, "" when no list shows it."""
+        return self._states.get(instance_id, "")
 
     def provider_of(self, instance_id: str, pool: str) -> str:
         """The provider that showed this instance, else the one of its pool, else the cluster's own."""
@@ -64,13 +69,13 @@ class Watcher:
             for lost in [i for i, place in self._where.items() if place == (name, observed.scope) and i not in shown]:
                 del self._where[lost]
                 self.sightings.pop(lost, None)
-                self._running.discard(lost)
+                self._states.pop(lost, None)
                 self.remains.discard(lost)
         for instance in ours:
             self._where[instance.id] = (name, observed.scope)
             self.sightings[instance.id] = self.sightings.get(instance.id, 0) + 1
-            _toggle(self._running, instance.id, instance.state not in _OVER)
-            _toggle(self.remains, instance.id, instance.state == "terminated")
+            self._states[instance.id] = instance.state
+            (self.remains.add if instance.state == "terminated" else self.remains.discard)(instance.id)
         self._learn(ours, observed.at)
 
     def _learn(self, instances: list[Instance], now: float) -> None:
@@ -96,7 +101,3 @@ def _list(name: str, provider: Provider, now: float) -> list[Observed]:
     except Exception as error:
         sentence = f"provider {name} could not be listed: {error or type(error).__name__}"
         return [Observed(scope, (), False, now, sentence) for scope in provider.scopes or (name,)]
-
-
-def _toggle(members: set[str], item: str, present: bool) -> None:
-    (members.add if present else members.discard)(item)

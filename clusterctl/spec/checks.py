@@ -37,12 +37,35 @@ RAY_EXTRAS = (
 
 # keys of a pool or head that mean nothing to a provider
 _FOREIGN_KEYS = {
-    "local": ("instances", "instance", "zones", "zone", "image", "disk", "hosts", "host", "market", "reservation"),
-    "docker": ("instances", "instance", "zones", "zone", "disk", "hosts", "host", "market", "reservation"),
-    "ssh": ("instances", "instance", "zones", "zone", "image", "disk", "market", "reservation"),
+    "local": (
+        "instances",
+        "instance",
+        "zones",
+        "zone",
+        "image",
+        "disk",
+        "hosts",
+        "host",
+        "market",
+        "reservation",
+        "keep_stopped",
+    ),
+    "docker": (
+        "instances",
+        "instance",
+        "zones",
+        "zone",
+        "disk",
+        "hosts",
+        "host",
+        "market",
+        "reservation",
+        "keep_stopped",
+    ),
+    "ssh": ("instances", "instance", "zones", "zone", "image", "disk", "market", "reservation", "keep_stopped"),
     "aws": ("hosts", "host"),
-    "gcp": ("hosts", "host", "reservation"),
-    "azure": ("hosts", "host", "reservation"),
+    "gcp": ("hosts", "host", "reservation", "keep_stopped"),
+    "azure": ("hosts", "host", "reservation", "keep_stopped"),
     "fake": ("hosts", "host", "reservation"),
 }
 

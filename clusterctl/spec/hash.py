@@ -26,6 +26,7 @@ POOL_EFFECTS: dict[str, Effect] = {
     "hosts": "in-place",
     "provider": "replace",
     "idle_timeout": "in-place",
+    "keep_stopped": "in-place",
     "orphan_timeout": "replace",  # the node was told when it was made, and obeys when nobody can tell it anew
     "labels": "replace",  # the engine fixes labels when a node joins
     "setup": "in-place",  # runs on nodes that live, too

@@ -125,6 +125,12 @@ class Pool(SpecModel):
     idle_timeout: Duration = Field(
         default=300.0, description="A node that did nothing for so long is removed.", examples=["5m"]
     )
+    keep_stopped: Count = Field(
+        default=0,
+        description="Idle on-demand nodes, up to so many, are stopped instead of ended: they cost their disk only, and start "
+        "sooner than new ones.",
+        examples=[2],
+    )
     orphan_timeout: Duration = Field(
         default=900.0, description="A node that has not heard from the head for so long ends itself.", examples=["15m"]
     )

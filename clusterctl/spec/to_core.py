@@ -40,6 +40,7 @@ def _core_pool(spec: ClusterSpec, pool: Pool) -> core.Pool:
         spec_hash=pool_hash(spec, pool),
         one_zone_gangs=pool.one_zone,
         max_cost_per_hour=pool.limits.cost_per_hour,
+        keep_stopped=pool.keep_stopped,
         deadlines=_deadlines(spec, len(spec.setup) + len(pool.setup)),
     )
 

@@ -95,6 +95,19 @@ class HasConsole(Protocol):
 
 
 @runtime_checkable
+class HasStop(Protocol):
+    """Instances can be stopped, which keeps their disk and address and ends what a machine costs, and started again."""
+
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        """Idempotent. Returns when the provider accepted; raises ProviderError, BadRequest for what cannot be stopped."""
+        ...
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        """An answer for each, in order; None = it starts, or runs already."""
+        ...
+
+
+@runtime_checkable
 class HasMost(Protocol):
     def most(self, pool: PoolRequest) -> int:
         """How many nodes of the pool there can be at this moment, where that does not follow from money."""

@@ -86,21 +86,55 @@ class FakeProvider:
             return [self._list_scope(scope, listed, now, at) for scope in self.scopes]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
+        self._change("terminate", instance_ids, lambda one, now: self._cloud.end(one, now, "terminate"))
+
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        """Keeps them, and nothing of them runs. Spot instances cannot be stopped."""
+        self._change("stop", instance_ids, self._stop)
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        answers: dict[str, ProviderError | None] = {}
+        try:
+            self._change("start", instance_ids, lambda one, now: answers.update({one.id: self._start(one, now)}))
+        except ProviderError as error:
+            return [error] * len(instance_ids)
+        unknown = BadRequest("the fake cloud has no such instance: it has ended")
+        return [answers.get(instance_id, unknown) for instance_id in instance_ids]
+
+    def _change(self, call: str, ids: Sequence[str], change: Callable[[FakeInstance, float], Any]) -> None:
+        """One call about instances that live, with the faults that may strike it."""
         with self._cloud.change():
             now = self._now()
-            self._cloud.note_call(now, "terminate", {"ids": sorted(instance_ids)})
-            trouble = self._trouble("terminate", now)
-            lost = None if trouble else self._struck("lost_call", now, call="terminate")
+            self._cloud.note_call(now, call, {"ids": sorted(ids)})
+            trouble = self._trouble(call, now)
+            lost = None if trouble else self._struck("lost_call", now, call=call)
             if not trouble and not lost:
                 for instance in self._ours():
-                    if instance.id in set(instance_ids) and instance.lives(now):
-                        self._cloud.end(instance, now, "terminate")
-            unheard = self._struck("lost_answer", now, call="terminate") if not trouble and not lost else None
+                    if instance.id in set(ids) and instance.lives(now):
+                        change(instance, now)
+            unheard = self._struck("lost_answer", now, call=call) if not trouble and not lost else None
         if trouble:
             raise trouble
         self._catch_up()
         if lost or unheard:
-            raise UnknownOutcome(f"no answer came to terminate {', '.join(sorted(instance_ids))}: list again")
+            raise UnknownOutcome(f"no answer came to {call} {', '.join(sorted(ids))}: list again")
+
+    def _stop(self, instance: FakeInstance, now: float) -> None:
+        if instance.market == "spot":
+            raise BadRequest(f"{instance.id} is a spot instance, which cannot be stopped")
+        if instance.stopped_at > now:
+            self._cloud.put(replace(instance, stopped_at=now))
+
+    def _start(self, instance: FakeInstance, now: float) -> ProviderError | None:
+        if instance.stopped_at > now:
+            return None
+        if self._struck("no_capacity", now, offer=instance.offer_key):
+            return NoCapacity(f"{instance.instance_type} is sold out in {instance.zone}: {instance.id} stays stopped")
+        again = instance.starts + 1
+        self._cloud.put(
+            replace(instance, stopped_at=NEVER, boots_at=now + self._boot_seconds, booted=False, starts=again)
+        )
+        return None
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """From `types` where the settings have them, else from the catalogue of the cloud that is rehearsed."""
@@ -309,11 +343,18 @@ class FakeProvider:
         with self._cloud.change():
             now = self._now()
             ours = self._ours()
-        due = [i for i in ours if i.lives(now) and now >= i.boots_at and i.with_agent and not i.booted]
+        with_agents = [i for i in ours if i.lives(now) and i.with_agent]
+        due = [i for i in with_agents if now >= i.boots_at and not i.booted and not i.starts and i.stopped_at > now]
+        again = [i for i in with_agents if now >= i.boots_at and not i.booted and i.starts and i.stopped_at > now]
+        asleep = [i for i in with_agents if i.stopped_at <= now and i.booted]
         over = [i for i in ours if not i.lives(now) and i.with_agent and not i.cleared]
         results = self._boots.create([self._agent_request(i) for i in due]) if due else []
         for instance in (i for i in due if i.noticed_at < NEVER):
             self._boots.put_file(instance.token, "metadata.json", self._announcement(instance))
+        if asleep:
+            self._boots.stop([self._boots.instance_id(i.token) for i in asleep])
+        if again:
+            self._boots.start([self._boots.instance_id(i.token) for i in again])
         if over:
             self._boots.terminate([self._boots.instance_id(i.token) for i in over])
         dead = {i.token for scope in self._boots.list() for i in scope.instances if i.state == "terminated"}
@@ -321,10 +362,14 @@ class FakeProvider:
             for instance, result in zip(due, results, strict=True):
                 if isinstance(result, Instance):
                     self._cloud.put(replace(self._fresh(instance), booted=True))
+            for instance in again:
+                self._cloud.put(replace(self._fresh(instance), booted=True))
+            for instance in asleep:
+                self._cloud.put(replace(self._fresh(instance), booted=False))
             for instance in over:
                 self._cloud.put(replace(self._fresh(instance), cleared=True))
             for instance in ours:
-                if instance.booted and instance.token in dead and instance.lives(now):
+                if instance.booted and instance.token in dead and instance.lives(now) and instance.stopped_at > now:
                     self._cloud.end(self._fresh(instance), now, "its agent has ended")
 
     def _announcement(self, instance: FakeInstance) -> Mapping[str, Any]:

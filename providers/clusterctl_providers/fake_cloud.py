@@ -27,8 +27,8 @@ NEVER = math.inf
 
 @dataclass(frozen=True)
 class FakeInstance:
-    """One instance's whole life, decided when it is made. `seen_from`: when lists begin to show it; `lag`: for how long
-    they still show it running after its end; `noticed_at`: from when on its being taken is announced. `booted`: a real
+    """One instance's whole life, decided when it is made but for stops and ends. `seen_from`: when lists begin to show it;
+    `lag`: for how long they still show it running after its end; `noticed_at`: from when on its being taken is announced. `booted`: a real
     agent was started for it; `cleared`: and ended."""
 
     number: int
@@ -46,6 +46,8 @@ class FakeInstance:
     taken_at: float = NEVER
     noticed_at: float = NEVER
     ended_at: float = NEVER
+    stopped_at: float = NEVER  # since when it is stopped; NEVER = it is not
+    starts: int = 0  # how often it was started again
     seen_from: float = 0.0
     lag: float = 0.0
     with_agent: bool = True
@@ -65,9 +67,11 @@ class FakeInstance:
     def lives(self, now: float) -> bool:
         return now < self.end()
 
-    def state(self, now: float) -> Literal["pending", "running", "terminated"]:
+    def state(self, now: float) -> Literal["pending", "running", "stopped", "terminated"]:
         if not self.lives(now):
             return "terminated"
+        if self.stopped_at <= now:
+            return "stopped"
         return "running" if now >= self.boots_at else "pending"
 
 

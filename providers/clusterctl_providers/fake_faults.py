@@ -7,8 +7,8 @@ Every fault: `kind`, and optionally `offer` (a pattern over pool/type/market/zon
     quota         limit, quota     create: refused when `limit` matching instances live; `quota` names it
     bad_request, auth_failed       create: refused (auth_failed: list and terminate too)
     throttled     call, retry_after   any call, or the one named: nothing is done
-    lost_call     call             create or terminate: nothing is done, and no answer comes
-    lost_answer   call             create or terminate: it is done, but no answer comes
+    lost_call     call             create, terminate, stop or start: nothing is done, and no answer comes
+    lost_answer   call             create, terminate, stop or start: it is done, but no answer comes
     slow_boot     seconds          boots in so many seconds instead of `boot_seconds`
     lost_boot                      stays pending for ever
     no_agent                       runs, but its agent never calls

@@ -76,6 +76,33 @@ class LocalProvider:
                 local_nodes.mark_ended(self._state, node.path.name)
         self._ends.begin(wanted, lambda: self._end(wanted, nodes))
 
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        """Ends their processes within the grace and keeps their directories."""
+        with local_nodes.locked(self._state):
+            nodes = [node for node in local_nodes.nodes_on_disk(self._state) if node.id in instance_ids]
+            for node in nodes:
+                local_nodes.mark_stopped(node)
+        left = local_processes.end_processes({node.id: node.pid() for node in nodes}, self._grace)
+        local_nodes.reap()
+        if left:
+            raise ProviderError(f"could not end the processes {sorted(left)} of {', '.join(sorted(instance_ids))}")
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        with local_nodes.locked(self._state):
+            nodes = {node.id: node for node in local_nodes.nodes_on_disk(self._state)}
+            return [self._restart(nodes.get(i), i) for i in instance_ids]
+
+    def _restart(self, node: LocalNode | None, instance_id: str) -> ProviderError | None:
+        if node is None:
+            return BadRequest(f"there is no local node {instance_id} to start")
+        try:
+            local_nodes.restart_agent(node, self._argv(), {_CLUSTER_VARIABLE: self._context.cluster})
+        except OSError as error:
+            return ProviderError(f"could not start the local node {instance_id} again: {error}")
+        except BadRequest as error:
+            return error
+        return None
+
     def _end(self, wanted: set[str], nodes: Sequence[LocalNode]) -> None:
         marked = local_processes.marked_processes()
         agents = {instance: min(marked.get(instance, ()), default=0) for instance in wanted}
@@ -201,9 +228,11 @@ class LocalProvider:
 
     def _instance(self, node: LocalNode, marked: Mapping[str, set[int]]) -> Instance:
         papers = node.papers
-        state: Literal["pending", "running", "stopping", "terminated"] = "terminated"
+        state: Literal["pending", "running", "stopping", "stopped", "terminated"] = "terminated"
         if node.id in self._ends.stopping():
             state = "stopping"
+        elif node.is_stopped():
+            state = "stopping" if node.runs() else "stopped"
         elif node.runs() or (not node.pid() and marked.get(node.id)):
             state = "running"
         elif not node.pid():

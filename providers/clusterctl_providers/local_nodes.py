@@ -6,6 +6,7 @@ token instance.json         who it is: id, tags, offer, short directory
     alive                 locked by the agent for as long as it lives (the lock is inherited, not taken by it)
     pid                   the agent's process id, once it was started
     agent.log             what it printed
+    stopped               it is stopped, and may be started again
 STATE/ended/TOKEN         this token has had its instance: it never gets another one
 /tmp/cctl-XXXXXXXXXX/     the node's own directory (`directory` in the bootstrap): the agent, its work and the
 engine live here, because Unix sockets bear no path over 107 characters
@@ -56,6 +57,9 @@ class LocalNode:
     def runs(self) -> bool:
         pid = self.pid()
         return bool(pid) and belongs_to(pid, self.id)
+
+    def is_stopped(self) -> bool:
+        return (self.path / "stopped").exists()
 
     def log_tail(self) -> str:
         try:
@@ -148,6 +152,19 @@ def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, st
         _CHILDREN[child.pid] = child
     finally:
         os.close(alive)
+
+
+def mark_stopped(node: LocalNode) -> None:
+    """Written before its processes are ended: from here on it counts as stopped and not as dead."""
+    (node.path / "stopped").touch(mode=0o600)
+
+
+def restart_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, str]) -> None:
+    """Starts a stopped node's agent anew, in the directory as it left it. Call it under `locked`."""
+    if node.is_stopped():
+        (node.path / "pid").unlink(missing_ok=True)
+        (node.path / "stopped").unlink()
+        start_agent(node, argv, extra_env)
 
 
 def _note_running_agent(node: LocalNode) -> None:

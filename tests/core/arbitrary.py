@@ -71,6 +71,7 @@ def pools(draw: st.DrawFn) -> tuple[Pool, ...]:
                 spec_hash=draw(st.sampled_from(["", "v2"])),
                 one_zone_gangs=draw(st.booleans()),
                 max_cost_per_hour=draw(st.sampled_from([None, None, 3.0])),
+                keep_stopped=draw(st.integers(0, 2)),
             )
         )
     return tuple(found)
@@ -144,7 +145,7 @@ def observations(draw: st.DrawFn, views: tuple[NodeView, ...]) -> tuple[Observed
         instances: list[Instance] = []
         for v in views:
             if v.node.offer.zone == zone and v.node.instance_id and draw(st.integers(0, 3)):
-                life = draw(st.sampled_from(["pending", "running", "running", "stopping", "terminated"]))
+                life = draw(st.sampled_from(["pending", "running", "running", "stopping", "stopped", "terminated"]))
                 instances.append(Instance(v.node.instance_id, UID, v.node.id, 1, life, created=v.node.created))
         for number in range(draw(st.integers(0, 2))):
             owner = draw(st.sampled_from([UID, FOREIGN, ""]))

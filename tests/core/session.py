@@ -1,12 +1,12 @@
 """A session of commands against the planner, as text: what golden files are made of.
 
-pool NAME min max [idle=S] [hash=H] [head]      puts a pool in the spec, or changes it
+pool NAME min max [idle=S] [hash=H] [keep=N] [head]     puts a pool in the spec, or changes it
 offer POOL TYPE PRICE [zone=Z] [spot] AMOUNTS   puts an offer on the market; `withdraw POOL TYPE` takes it off
 limits NAME=VALUE ...                           sets limits of the cluster
 want ID AMOUNTS [x=N] [gang=N] [strategy=S] [zone] [priority=N]     and `drop ID`
 wait SECONDS                                    time passes
 plan                                            prints the plan and carries it out, as far as records go
-settle                                          the provider and the agents do their part: nodes get ready, or go
+settle                                          the provider and the agents do their part: nodes get ready, stop, or go
 busy NODE AMOUNTS [disturbable], free NODE      work starts or ends
 ack NODE, notice NODE SECONDS, lose NODE        a drain is acknowledged, a spot notice comes, an instance vanishes
 block KEY SECONDS                               the provider refused an offer
@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from clusterctl.core.lifecycle import next_state
 from clusterctl.core.model import (
+    STARTING,
     Block,
     Demand,
     Instance,
@@ -75,8 +77,9 @@ class Session:
         name, low, high = plain[:3]
         role = "head" if "head" in plain[3:] else "worker"
         self.pools[name] = Pool(
-            name, "fake", int(low), int(high), (), float(options.get("idle", 300)), 900.0, role, options.get("hash", "")
-        )
+            name, "fake", int(low), int(high), (), float(options.get("idle", 300)), 900.0, role, options.get("hash", ""),
+            keep_stopped=int(options.get("keep", 0)),
+        )  # fmt: skip
 
     def do_offer(self, plain: list[str], options: dict[str, str], amounts: Resources) -> None:
         pool, kind, price = plain[:3]
@@ -149,6 +152,8 @@ class Session:
                 self._node(node_id, state=NodeState.READY, since=self.now, idle_since=self.now)
             elif view.node.state is NodeState.TERMINATING:
                 self._event(node_id, "gone")
+            elif view.node.state is NodeState.STOPPING:
+                self._event(node_id, "stopped")
 
     # ------------------------------------------------------------ planning
 
@@ -175,7 +180,7 @@ class Session:
 
     def _observe(self) -> Observed:
         running = [
-            Instance(v.node.instance_id, UID, v.node.id, 1, "running", created=v.node.created)
+            Instance(v.node.instance_id, UID, v.node.id, 1, _shown(v.node.state), created=v.node.created)
             for v in self.nodes.values()
             if v.node.state is not NodeState.GONE and v.node.id not in self.lost
         ]
@@ -195,8 +200,16 @@ class Session:
             self._event(action.node_id, "drain", drain="requested", code=action.reason.code)
         elif action.op == "undrain":
             self._event(action.node_id, "undrain", drain="", code="")
+        elif action.op == "stop":
+            self._event(action.node_id, "stop", drain="", idle_since=None)
+        elif action.op == "start":
+            self._event(action.node_id, "start", code=STARTING, created=self.now)
         elif action.node_id:
             self._event(action.node_id, "terminate", drain="")
+
+
+def _shown(state: NodeState) -> Literal["running", "stopped"]:
+    return "stopped" if state is NodeState.STOPPED else "running"
 
 
 def play(text: str) -> str:

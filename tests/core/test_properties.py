@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from clusterctl.core.codec import dumps, loads
 from clusterctl.core.lifecycle import next_state
 from clusterctl.core.limits import budget_rate, day_ends, month_ends
-from clusterctl.core.model import Drain, Launch, Mark, NodeState, Plan, Terminate, Undrain, launch_token
+from clusterctl.core.model import Drain, Launch, Mark, NodeState, Plan, Start, Stop, Terminate, Undrain, launch_token
 from tests.core.arbitrary import World, worlds
 from tests.core.worlds import NOW, UID
 
@@ -26,17 +26,18 @@ def _views(world: World):
 
 def _are_for_one_gang(world: World, plan: Plan) -> bool:
     """A gang larger than what a minute allows is launched whole, alone in its minute."""
-    launches = [a for a in plan.actions if isinstance(a, Launch)]
+    launches = [a for a in plan.actions if isinstance(a, Launch | Start)]
     gangs = {demand.id for demand in world.demand if demand.gang}
     return any(all(gang in launch.demand_ids for launch in launches) for gang in gangs)
 
 
 def _counted(world: World, plan: Plan):
-    """Offers of everything that exists or will exist: all records but those found to be gone, and the launches."""
+    """Offers of everything that runs or will run: all records but those found to be gone or stopped, and what is
+    launched or started."""
     gone = {a.node_id for a in plan.actions if isinstance(a, Mark) and a.event == "gone"}
-    gone |= {v.node.id for v in world.state.nodes if v.node.state is NodeState.GONE}
+    gone |= {v.node.id for v in world.state.nodes if v.node.state in (NodeState.GONE, NodeState.STOPPED)}
     live = [view.node.offer for view in world.state.nodes if view.node.id not in gone]
-    return live, [a.offer for a in plan.actions if isinstance(a, Launch)]
+    return live, [a.offer for a in plan.actions if isinstance(a, Launch | Start)]
 
 
 @arbitrary
@@ -79,7 +80,7 @@ def test_live_and_planned_nodes_never_exceed_the_limits_of_pool_cluster_or_budge
 def test_no_node_that_runs_work_or_has_an_unacknowledged_drain_is_ended(world: World) -> None:
     views = _views(world)
     for action in world.plan().actions:
-        if not isinstance(action, Terminate) or not action.node_id:
+        if not isinstance(action, Terminate | Stop) or not action.node_id:
             continue
         view = views[action.node_id]
         if view.node.state in (NodeState.FAILED, NodeState.TERMINATING):
@@ -89,7 +90,27 @@ def test_no_node_that_runs_work_or_has_an_unacknowledged_drain_is_ended(world: W
         assert not view.work
         assert view.drain in ("", "acked")
         if view.drain == "":
-            assert view.node.state in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING)
+            never_up = (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING)
+            assert isinstance(action, Terminate) and view.node.state in (*never_up, NodeState.STOPPED)
+
+
+@arbitrary
+@given(worlds())
+def test_no_more_nodes_are_stopped_than_a_pool_keeps_and_only_those_that_can_be_started_again(world: World) -> None:
+    plan, views = world.plan(), _views(world)
+    kept = Counter(v.node.pool for v in views.values() if v.node.state in (NodeState.STOPPING, NodeState.STOPPED))
+    pools = {pool.name: pool for pool in world.state.pools}
+    for action in plan.actions:
+        if isinstance(action, Stop):
+            node = views[action.node_id].node
+            kept[node.pool] += 1
+            assert kept[node.pool] <= pools[node.pool].keep_stopped
+            assert node.offer.market == "on-demand" and node.spec_hash == pools[node.pool].spec_hash
+        elif isinstance(action, Start):
+            node = views[action.node_id].node
+            assert node.state is NodeState.STOPPED and node.instance_id == action.instance_id
+            assert action.offer.key == node.offer.key and action.offer in world.offers
+            assert node.spec_hash == pools[node.pool].spec_hash
 
 
 @arbitrary
@@ -99,9 +120,9 @@ def test_nothing_destructive_is_decided_where_the_observation_is_incomplete(worl
     found_in = {i.id: scope.scope for scope in world.observed for i in scope.instances}
     views = _views(world)
     for action in world.plan().actions:
-        if isinstance(action, Terminate) or (isinstance(action, Mark) and action.event == "gone"):
+        if isinstance(action, Terminate | Stop) or (isinstance(action, Mark) and action.event == "gone"):
             zone = views[action.node_id].node.offer.zone if action.node_id else ""
-            instance = action.instance_id if isinstance(action, Terminate) else views[action.node_id].node.instance_id
+            instance = action.instance_id if isinstance(action, Terminate | Stop) else views[action.node_id].node.instance_id
             assert complete[found_in.get(instance, zone)]
 
 
@@ -111,7 +132,7 @@ def test_nothing_without_our_uid_is_ever_touched(world: World) -> None:
     ours = {i.id for scope in world.observed for i in scope.instances if i.uid == UID}
     ours |= {view.node.instance_id for view in world.state.nodes}
     for action in world.plan().actions:
-        if isinstance(action, Terminate):
+        if isinstance(action, Terminate | Stop | Start):
             assert action.instance_id in ours
 
 
@@ -159,6 +180,8 @@ def test_every_action_is_legal_for_its_node_and_no_node_gets_two(world: World) -
             next_state(views[action.node_id].node.state, "undrain")
         elif isinstance(action, Terminate) and action.node_id:
             next_state(views[action.node_id].node.state, "terminate")
+        elif isinstance(action, Stop | Start):
+            next_state(views[action.node_id].node.state, action.op)
         elif isinstance(action, Launch):
             assert action.node_id not in views
             assert action.token == launch_token(UID, action.node_id, action.generation)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from clusterctl_providers.base import HasLeftovers, PoolRequest, Provider, ProviderContext
 from clusterctl_providers.fake import FakeProvider
 
-from clusterctl.core.errors import UnknownOutcome
+from clusterctl.core.errors import ProviderError, UnknownOutcome
 from clusterctl.core.model import (
     Demand,
     Instance,
@@ -120,6 +120,12 @@ class BrittleProvider:
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self._around("terminate", instance_ids)
 
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        self._around("stop", instance_ids)
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        return self._around("start", instance_ids)
+
     def sweep(self) -> list[str]:
         return self._around("sweep") if isinstance(self.inner, HasLeftovers) else []
 
@@ -139,6 +145,7 @@ class Sky:
     _eye: Provider | None = None
 
     idle_timeout: ClassVar[float] = 10.0
+    keep_stopped: int = 0
     spec: ClassVar[Mapping[str, Any]] = {"resources": {}, "market": ["on-demand"], "orphan_timeout": 900.0}
 
     def provider(self) -> Provider:
@@ -208,7 +215,7 @@ class MiniHead:
         self.journal._db = BrittleDb(self.journal._db, self.fuse)  # type: ignore[assignment]
         self.provider = BrittleProvider(sky.provider(), self.fuse, lost)
         self.pools = (
-            Pool("cpu", "sky", min=1, max=4, idle_timeout=sky.idle_timeout),
+            Pool("cpu", "sky", min=1, max=4, idle_timeout=sky.idle_timeout, keep_stopped=sky.keep_stopped),
             Pool("head", "sky", min=1, max=1, role="head"),
         )
         self.sightings: tuple[tuple[str, int], ...] = ()
@@ -273,6 +280,9 @@ class MiniHead:
         drain = "acked" if node.state is NodeState.DRAINING else ""
         total = node.offer.resources
         return NodeView(node, total, total, idle_since=since, drain=drain, heartbeat=self.sky.now if ready else None)
+
+    def stopped(self) -> list[str]:
+        return sorted(node.id for node in self.journal.nodes().values() if node.state is NodeState.STOPPED)
 
     def ready(self) -> list[str]:
         return sorted(node.id for node in self.journal.nodes().values() if node.state is NodeState.READY)

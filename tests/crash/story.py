@@ -23,18 +23,32 @@ from tests.crash.stage import Crash, Fuse, Lost, MiniHead, Sky
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # the crashes are simulated: no disk is needed
 LISTS = ("before list", "after list")
-EFFECTS = ("create", "terminate", "sweep")
+EFFECTS = ("create", "terminate", "stop", "start", "sweep")
 NODES_AT_MOST = 5  # four workers and the head
-PHASES: tuple[tuple[str, int, Callable[[MiniHead], bool]], ...] = (
-    ("up", 0, lambda head: len(head.ready()) == 2),
-    ("scale-up", 3, lambda head: len(head.ready()) == 4),
-    ("scale-down", 0, lambda head: len(head.ready()) == 2 and len(head.journal.nodes()) == 2),
-)
+Phase = tuple[str, int, Callable[[MiniHead], bool]]
+
+
+def phases_of(sky: Sky) -> tuple[Phase, ...]:
+    """(name, jobs that want a node each, whether it is reached). Where nodes are kept stopped they are started again, too."""
+
+    def grown(head: MiniHead) -> bool:
+        return len(head.ready()) == 4
+
+    def shrunk(head: MiniHead) -> bool:
+        kept = len(head.stopped())
+        return len(head.ready()) == 2 and kept == sky.keep_stopped and len(head.journal.nodes()) == 2 + kept
+
+    phases: tuple[Phase, ...] = (
+        ("up", 0, lambda head: len(head.ready()) == 2),
+        ("scale-up", 3, grown),
+        ("scale-down", 0, shrunk),
+    )
+    return (*phases, ("start", 3, grown), ("stop", 0, shrunk)) if sky.keep_stopped else phases
 
 
 def run_story(head: MiniHead, done: list[str], check: Callable[[], None] = lambda: None) -> None:
     """Brings the cluster through the phases that are not `done` yet, then takes it down."""
-    for name, jobs, reached in PHASES:
+    for name, jobs, reached in phases_of(head.sky):
         if name in done:
             continue
         head.fuse.phase = name
@@ -57,7 +71,7 @@ def check_no_double(sky: Sky) -> None:
     """At every moment: no node twice, and never more than the pools allow."""
     living = Counter((i.node_id, i.generation) for i in sky.living() if i.node_id)
     assert max(living.values(), default=0) <= 1, living
-    assert sum(living.values()) <= NODES_AT_MOST, living
+    assert sum(living.values()) <= NODES_AT_MOST + sky.keep_stopped, living
 
 
 def check_owned(sky: Sky, head: MiniHead) -> None:
@@ -105,7 +119,7 @@ def live_through(sky: Sky, fuses: list[Fuse]) -> list[str]:
     with running(sky) as head:
         head.start()
         if "down" not in done:
-            settle(sky, head, 3 if done[-1:] == ["up"] else 0)
+            settle(sky, head, 3 if done[-1:] in (["up"], ["scale-down"]) else 0)
             check_owned(sky, head)
             run_story(head, done, lambda: check_no_double(sky))
         check_all_gone(sky, head)

@@ -22,17 +22,17 @@ SKIES: dict[str, list[dict[str, Any]]] = {
 
 
 @contextlib.contextmanager
-def new_sky(name: str) -> Iterator[FakeSky]:
+def new_sky(name: str, keep: int = 0) -> Iterator[FakeSky]:
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-        sky = FakeSky(Path(directory), faults=SKIES[name])
+        sky = FakeSky(Path(directory), faults=SKIES[name], keep_stopped=keep)
         yield sky
         sky.close()
 
 
-def positions(name: str, skip: Sequence[str]) -> list[str]:
+def positions(name: str, skip: Sequence[str], keep: int = 0) -> list[str]:
     """Names of all positions that an undisturbed run passes."""
     fuse = Fuse(skip=skip)
-    with new_sky(name) as sky, running(sky, fuse) as head:
+    with new_sky(name, keep) as sky, running(sky, fuse) as head:
         head.start()
         run_story(head, [])
         check_all_gone(sky, head)
@@ -49,6 +49,42 @@ def test_a_crash_at_any_position_leaks_nothing_and_the_wanted_state_is_reached(n
         with new_sky(name) as sky:
             phases.update(live_through(sky, [Fuse(number, skip=skip)]))
     assert phases == {"start", "up", "scale-up", "scale-down"}, "every phase was interrupted"
+
+
+def test_a_crash_at_any_position_of_stops_and_starts_leaks_nothing() -> None:
+    """Two nodes are kept stopped, and started again."""
+    names = positions("lists-are-true", LISTS, keep=2)
+    assert {"before stop", "after stop", "before start", "after start"} <= set(names)
+    phases: set[str] = set()
+    for number in range(1, len(names) + 1):
+        with new_sky("lists-are-true", keep=2) as sky:
+            phases.update(live_through(sky, [Fuse(number, skip=LISTS)]))
+    assert phases >= {"scale-up", "scale-down", "start", "stop"}
+
+
+@pytest.mark.parametrize("kind", ["lost_call", "lost_answer"])
+@pytest.mark.parametrize("call", ["stop", "start"])
+def test_stops_and_starts_that_the_cloud_loses_are_made_again(kind: str, call: str, tmp_path: Path) -> None:
+    sky = FakeSky(tmp_path, keep_stopped=2, faults=[{"kind": kind, "call": call, "times": 3}])
+    with running(sky) as head:
+        head.start()
+        run_story(head, [], lambda: check_no_double(sky))
+        calls = [c["call"] for c in head.provider.inner.calls()].count(call)  # type: ignore[attr-defined]
+        assert calls > 3 or kind == "lost_answer", "until one got through; what was done shows in the list"
+        check_all_gone(sky, head)
+    sky.close()
+
+
+def test_a_zone_without_room_for_a_stopped_node_lets_another_zone_have_its_turn(tmp_path: Path) -> None:
+    """What was stopped stays, and counts for no more than its disk."""
+    sky = FakeSky(tmp_path, keep_stopped=2, faults=[{"kind": "no_capacity", "offer": "*/za", "from": 30}])
+    with running(sky) as head:
+        head.start()
+        run_story(head, [], lambda: check_no_double(sky))
+        started = [c for c in head.provider.inner.calls() if c["call"] == "start"]  # type: ignore[attr-defined]
+        assert started, "it was tried"
+        check_all_gone(sky, head)
+    sky.close()
 
 
 def test_crashes_during_the_recovery_from_a_crash_leak_nothing() -> None:

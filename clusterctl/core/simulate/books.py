@@ -147,6 +147,8 @@ class Books:
             record.drain = "requested"
         elif state is NodeState.FAILED and before.state in PENDING_STATES and reason.code not in _NOT_THE_POOLS_FAULT:
             self._failures.append((after.pool, now))
+        elif state is NodeState.STOPPING:
+            record.drain, record.idle_since = "", None
         elif state is NodeState.GONE:
             del self.nodes[node_id]
         return after

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clusterctl.core.errors import NoCapacity, ProviderError, QuotaExceeded, Throttled, UnknownOutcome
+from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled, UnknownOutcome
 from clusterctl.core.model import Instance, Node, Observed, Offer, labels_of
 from clusterctl.core.simulate.draws import chance, exponential, lognormal
 from clusterctl.core.simulate.world import HOUR, Shortages, World
@@ -16,7 +16,7 @@ SCOPE = "simulated"
 @dataclass
 class Machine:
     """`joins` is when its agent dials in (None = never), `reclaimed` when the spot market takes it (None = never),
-    `ended` when billing stopped, `vanishes` when the list lacks it."""
+    `ended` when billing stopped, `vanishes` when the list lacks it, `stops` when it is listed as stopped (None = it runs)."""
 
     id: str
     token: str
@@ -29,6 +29,7 @@ class Machine:
     reclaimed: float | None
     ended: float | None = None
     vanishes: float | None = None
+    stops: float | None = None
 
 
 class SimulatedCloud:
@@ -94,11 +95,7 @@ class SimulatedCloud:
 
     def _make(self, node: Node, now: float) -> Machine:
         offer, world, seed = node.offer, self.world, self._seed
-        hardware = f"{offer.instance_type}/{offer.market}/{offer.zone}"
-        number = self._launched[hardware] = self._launched.get(hardware, 0) + 1
-        boot = lognormal(offer.boot_seconds, world.boot_sigma, seed, "boot", hardware, number)
-        if chance(world.slow_boots, seed, "slow", hardware, number):
-            boot *= world.slow_boot_factor
+        boot, hardware, number = self._boot_seconds(offer)
         dead = chance(world.dead_boots, seed, "dead", hardware, number)
         reclaimed = None
         if offer.market == "spot" and world.spot_life_hours is not None:
@@ -119,6 +116,15 @@ class SimulatedCloud:
         self._cached = None
         return machine
 
+    def _boot_seconds(self, offer: Offer) -> tuple[float, str, int]:
+        """How long the next machine of this hardware boots; the hardware, and how many of it there were."""
+        hardware = f"{offer.instance_type}/{offer.market}/{offer.zone}"
+        number = self._launched[hardware] = self._launched.get(hardware, 0) + 1
+        boot = lognormal(offer.boot_seconds, self.world.boot_sigma, self._seed, "boot", hardware, number)
+        if chance(self.world.slow_boots, self._seed, "slow", hardware, number):
+            boot *= self.world.slow_boot_factor
+        return boot, hardware, number
+
     def just_made(self) -> list[Machine]:
         """Machines made since the last call of this: their bills begin."""
         fresh, self._fresh = self._fresh, []
@@ -131,6 +137,28 @@ class SimulatedCloud:
             return None
         machine.ended = now
         machine.vanishes = now + self.world.ending
+        self._cached = None
+        return machine
+
+    def stop(self, machine_id: str, now: float) -> Machine | None:
+        """Stops the bill at once; it takes as long as an end. None if there is nothing to stop."""
+        machine = self.listed.get(machine_id)
+        if machine is None or machine.ended is not None or machine.stops is not None:
+            return None
+        machine.stops, machine.joins = now + self.world.ending, None
+        self._cached = None
+        return machine
+
+    def start(self, machine_id: str, now: float) -> Machine | ProviderError:
+        """A stopped machine boots again, if its zone has room for it; it takes as long as a new one."""
+        machine = self.listed.get(machine_id)
+        if machine is None or machine.ended is not None:
+            return BadRequest(f"{machine_id} has ended: there is nothing to start")
+        if self._shortages.is_short(machine.offer, now):
+            offer = machine.offer
+            return NoCapacity(f"no {offer.market} {offer.instance_type} left in {offer.zone}; try another offer")
+        boot = self._boot_seconds(machine.offer)[0]
+        machine.stops, machine.runs, machine.joins = None, now + boot * 0.4, now + boot
         self._cached = None
         return machine
 
@@ -150,12 +178,15 @@ class SimulatedCloud:
     def _instances(self, now: float) -> tuple[Instance, ...]:
         if self._cached is None or now >= self._cached_until:
             self._cached = tuple(self._instance(machine, now) for machine in self.listed.values())
-            booting = [m.runs for m in self.listed.values() if m.ended is None and m.runs > now]
-            self._cached_until = min(booting, default=float("inf"))
+            alive = [m for m in self.listed.values() if m.ended is None]
+            changes = [at for m in alive for at in (m.runs, m.stops) if at is not None and at > now]
+            self._cached_until = min(changes, default=float("inf"))
         return self._cached
 
     def _instance(self, machine: Machine, now: float) -> Instance:
         state = "pending" if now < machine.runs else "running"
+        if machine.stops is not None:
+            state = "stopping" if now < machine.stops else "stopped"
         return Instance(
             id=machine.id,
             uid=self._uid,

@@ -42,10 +42,11 @@ class Event(IntEnum):
     NOTICE = 2
     RECLAIM = 3
     VANISH = 4
-    CALL = 5
-    DRAIN_DEADLINE = 6
-    SUBMIT = 7
-    DECIDE = 8
+    STOPPED = 5
+    CALL = 6
+    DRAIN_DEADLINE = 7
+    SUBMIT = 8
+    DECIDE = 9
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,11 @@ class Simulation:
         if not self.cloud.listed and not self.books.nodes:
             return True
         least = sum(pool.min for pool in self.setting.pools)
-        idle = all(record.node.state is NodeState.READY for record in self.books.nodes.values())
-        return (idle and len(self.books.nodes) <= least) or next_at - self.record.last_end > TAIL
+        states = [
+            record.node.state for record in self.books.nodes.values() if record.node.state is not NodeState.STOPPED
+        ]
+        idle = all(state is NodeState.READY for state in states)
+        return (idle and len(states) <= least) or next_at - self.record.last_end > TAIL
 
     def changed(self) -> None:
         """Something happened that a policy should know: it decides at the time it names."""
@@ -168,6 +172,8 @@ class Simulation:
             self.cloud.vanish(payload)  # type: ignore[arg-type]
             if self.waiting.count:
                 self.changed()  # its place under the limits is free; otherwise the next look books it
+        elif event is Event.STOPPED:
+            self.changed()
         elif event is Event.CALL:
             self.executor.create(payload)  # type: ignore[arg-type]
         else:
@@ -211,7 +217,11 @@ class Simulation:
         record = self.books.nodes.get(machine.node_id)
         if machine.ended is not None or record is None or record.node.generation != machine.generation:
             return
-        if record.node.state not in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING):
+        if (
+            machine.joins is None
+            or machine.joins > self.now
+            or record.node.state not in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING)
+        ):
             return
         self.books.move(machine.node_id, "joined", self.now, Reason("joined", "its agent dialled in"), machine.id)
         self.books.move(machine.node_id, "ready", self.now, Reason("ready", "it takes work"))
@@ -339,8 +349,14 @@ class Simulation:
             self.at(machine.reclaimed - self.world.notice, Event.NOTICE, machine)
             self.at(machine.reclaimed, Event.RECLAIM, machine)
 
-    def stop_bill(self, machine: Machine) -> None:
+    def rest_bill(self, machine: Machine) -> None:
+        """A machine is stopped: it costs nothing until it is started again."""
         self.record.meter.add(machine.offer.resources, machine.offer.price, -1)
+        self.at(machine.stops or self.now, Event.STOPPED, machine)
+
+    def stop_bill(self, machine: Machine) -> None:
+        if machine.stops is None:
+            self.record.meter.add(machine.offer.resources, machine.offer.price, -1)
         self.at(machine.vanishes or self.now, Event.VANISH, machine.id)
 
     def watch(self, pool_name: str, state: NodeState) -> None:

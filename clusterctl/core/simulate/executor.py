@@ -6,10 +6,25 @@ the record; a throttled call is made again later.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from clusterctl.core.errors import ProviderError, Throttled, UnknownOutcome
-from clusterctl.core.model import Drain, Launch, Mark, Node, NodeState, Observed, Plan, Reason, Terminate, Undrain
+from clusterctl.core.errors import NoCapacity, ProviderError, Throttled, UnknownOutcome
+from clusterctl.core.model import (
+    STARTING,
+    Drain,
+    Launch,
+    Mark,
+    Node,
+    NodeState,
+    Observed,
+    Plan,
+    Reason,
+    Start,
+    Stop,
+    Terminate,
+    Undrain,
+)
 from clusterctl.core.simulate.cloud import Machine
 
 if TYPE_CHECKING:
@@ -37,6 +52,10 @@ class Executor:
                 launched.append(node)
             elif isinstance(action, Terminate):
                 self._terminate(action)
+            elif isinstance(action, Stop):
+                self._stop(action)
+            elif isinstance(action, Start):
+                self._start(action)
             elif isinstance(action, Drain):
                 self._drain(action)
             elif isinstance(action, Undrain):
@@ -77,6 +96,29 @@ class Executor:
         machine = simulation.cloud.terminate(instance_id, simulation.now) if instance_id else None
         if machine is not None:
             simulation.stop_bill(machine)
+        simulation.changed()
+
+    def _stop(self, action: Stop) -> None:
+        simulation = self._simulation
+        simulation.log_action(action.op, action.node_id, action.reason)
+        simulation.books.move(action.node_id, "stop", simulation.now, action.reason)
+        machine = simulation.cloud.stop(action.instance_id, simulation.now)
+        if machine is not None:
+            simulation.rest_bill(machine)
+
+    def _start(self, action: Start) -> None:
+        simulation = self._simulation
+        simulation.log_action(action.op, action.node_id, action.reason)
+        simulation.books.move(action.node_id, "start", simulation.now, replace(action.reason, code=STARTING))
+        answer = simulation.cloud.start(action.instance_id, simulation.now)
+        if isinstance(answer, Machine):
+            simulation.begin_bill(answer)
+            simulation.watch(action.offer.pool, NodeState.REQUESTED)
+            return
+        simulation.record.refused += 1
+        simulation.policy.refused(action.offer, answer, simulation.now)
+        event = "stopped" if isinstance(answer, NoCapacity) else "fail"
+        simulation.books.move(action.node_id, event, simulation.now, Reason(answer.code, str(answer)))
         simulation.changed()
 
     # ------------------------------------------------------------ what lists reveal

@@ -205,6 +205,8 @@ class AgentServer:
                 reason=f"node {node_id} generation {generation} is no longer wanted (state {state.value}, generation {current})",
                 final=True,
             )
+        if state in (NodeState.STOPPING, NodeState.STOPPED):
+            return Verdict(False, code="stopping", reason=f"node {node_id} is being stopped: nothing runs on it now")
         return self._admission.admit(node_id, generation, str(hello.get("secret", "")), str(hello.get("boot_id", "")))
 
     async def _serve_node(

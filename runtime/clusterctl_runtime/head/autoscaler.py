@@ -26,7 +26,9 @@ from clusterctl.core.model import (
     Plan,
     Policy,
     Pool,
+    Start,
     State,
+    Stop,
     Terminate,
     Undrain,
 )
@@ -48,7 +50,7 @@ log = logging.getLogger(__name__)
 OBSERVE_ACTIVE = 1.0  # seconds between lists while something is under way
 OBSERVE_QUIET = 10.0
 LONGEST_SLEEP = 30.0
-SETTLED = frozenset({NodeState.READY, NodeState.QUARANTINED})
+RESTING = frozenset({NodeState.STOPPED, NodeState.QUARANTINED})  # no agent is expected to be connected
 
 
 class Autoscaler:
@@ -118,7 +120,7 @@ class Autoscaler:
     async def _sleep(self) -> None:
         now = steady_time()
         nodes = self._fleet.journal.nodes().values()
-        quiet = all(n.state in SETTLED and n.id in self._fleet.sessions for n in nodes)
+        quiet = all(n.state in RESTING or (n.state is NodeState.READY and n.id in self._fleet.sessions) for n in nodes)
         times = [self._observed_at + (OBSERVE_QUIET if quiet else OBSERVE_ACTIVE), now + LONGEST_SLEEP]
         times += [t for t in (self.last_plan.wake_at, self._provisioner.wake_at()) if t is not None]
         delay = max(0.02, min(times) - now)
@@ -210,6 +212,8 @@ class Autoscaler:
             self._draining.begin(action.node_id, action.deadline)
         elif isinstance(action, Terminate) and action.node_id:
             self._fleet.forget(action.node_id, action.reason.text)
+        elif isinstance(action, Stop):
+            self._fleet.part(action.node_id, action.reason.text)
 
     def _after(self, outcome: Outcome) -> None:
         action, node = outcome.action, outcome.node
@@ -218,7 +222,7 @@ class Autoscaler:
         subject = getattr(action, "node_id", "") or getattr(action, "instance_id", "")
         if not outcome.ok:
             self._events.add("provider", subject, outcome.code, f"{action.op} of {subject} failed: {outcome.error}")
-            if isinstance(action, Launch):
+            if isinstance(action, Launch | Start):
                 self.refusals[action.offer.pool] = (outcome.code, outcome.error)
             self.wake(observe=True)
             return
@@ -226,10 +230,11 @@ class Autoscaler:
             self._draining.end(action.node_id)
         if isinstance(action, Mark) and action.event in ("gone", "fail") and node:
             self._fleet.forget(node.id, action.reason.text)
-        if isinstance(action, Launch):
+        if isinstance(action, Launch | Start):
             self.refusals.pop(action.offer.pool, None)
             price = f" at ${action.offer.price:.4g}/h" if action.offer.price else ""
-            text = f"{subject}: {action.offer.instance_type} in {action.offer.zone}{price}: {action.reason.text}"
+            again = "started again, " if isinstance(action, Start) else ""
+            text = f"{subject}: {again}{action.offer.instance_type} in {action.offer.zone}{price}: {action.reason.text}"
         else:
             text = f"{subject}: {getattr(action, 'event', action.op)}: {action.reason.text}"
         self._events.add("node", subject, action.op, text, why=action.reason.code)

@@ -36,7 +36,7 @@ def status_document(head: Head) -> Document:
         "demand": demand_documents(head),
         "jobs": {state: head.book.counts[state] for state in ("queued", "running", "succeeded", "failed", "cancelled")},
         "cost": {
-            "per_hour": round(sum(v.node.offer.price for v in live), 6),
+            "per_hour": round(sum(v.node.price for v in live), 6),
             "total": round(spend.total, 6),
             "today": round(spend.today, 6),
         },
@@ -73,8 +73,9 @@ def pool_documents(head: Head, views: tuple[NodeView, ...]) -> list[Document]:
                 "ready": sum(n.state is NodeState.READY for n in nodes),
                 "pending": sum(n.state in PENDING_STATES for n in nodes),
                 "draining": sum(n.state is NodeState.DRAINING for n in nodes),
+                "stopped": sum(n.state in (NodeState.STOPPING, NodeState.STOPPED) for n in nodes),
                 "failed": sum(n.state in (NodeState.FAILED, NodeState.QUARANTINED) for n in nodes),
-                "price_per_hour": round(sum(n.offer.price for n in nodes), 6),
+                "price_per_hour": round(sum(n.price for n in nodes), 6),
                 "problem": problem_document(head, pool.name),
             }
         )
@@ -112,7 +113,7 @@ def node_document(head: Head, view: NodeView) -> Document:
         "reason": node.reason,
         "code": node.code,
         "generation": node.generation,
-        "price_per_hour": node.offer.price,
+        "price_per_hour": node.price,
         "connected": bool(books and books.connected),
         "heard": view.heartbeat,
         "idle_since": view.idle_since,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.errors import NotFound
 from clusterctl.core.explain import explain_demand, explain_node
-from clusterctl.core.model import Launch, Reason
+from clusterctl.core.model import Launch, Reason, Start
 from clusterctl.core.remedies import COMING
 from clusterctl_runtime.head.autoscaler import demand_of
 from clusterctl_runtime.head.clock import steady_time
@@ -42,7 +42,7 @@ def plan_job(head: Head, request: JobRequest) -> Document:
     situation = replace(situation, demand=(*situation.demand, demand))
     found = explain_demand(situation, demand.id)
     assert found is not None
-    launches = [a for a in situation.plan().actions if isinstance(a, Launch) and demand.id in a.demand_ids]
+    launches = [a for a in situation.plan().actions if isinstance(a, Launch | Start) and demand.id in a.demand_ids]
     offers = {a.offer.key: a.offer for a in launches}
     counts = Counter(a.offer.key for a in launches)
     return {
@@ -132,7 +132,7 @@ def _explain_node(head: Head, node_id: str) -> Document:
         "reason": {"code": reason.code, "text": reason.text, "fix": reason.fix},
         "eta": found.eta if found else None,
         "offer": node.offer.key,
-        "price_per_hour": node.offer.price,
+        "price_per_hour": node.price,
         "running": detail.get("running", []),
         "preparing": detail.get("preparing"),
         "output": head.preparing.output(node_id),

@@ -285,8 +285,22 @@ class Fleet:
             self.move(node_id, "fail", reason, code)
             self._wake()
 
+    def part(self, node_id: str, reason: str) -> None:
+        """The node is stopped, and its agent with it: its books are opened anew when it is started again."""
+        session = self._close_books(node_id, reason)
+        if session:
+            session.close()
+
     def forget(self, node_id: str, reason: str) -> None:
-        """The node will not do any more work: what it ran is lost, its books are closed."""
+        """The node will not do any more work: what it ran is lost, its books are closed, its agent ends."""
+        session = self._close_books(node_id, reason)
+        if session:
+            session.send({"t": "stop", "reason": reason})
+            session.close()
+        self._dispatch()
+        self._wake()  # what it ran may need another node
+
+    def _close_books(self, node_id: str, reason: str) -> Session | None:
         session = self.sessions.pop(node_id, None)
         books = self.ledger.get(node_id)
         if books:
@@ -294,11 +308,7 @@ class Fleet:
         self.preparing.forget(node_id)
         self.work.node_lost(node_id, reason)
         self.ledger.close(node_id)
-        if session:
-            session.send({"t": "stop", "reason": reason})
-            session.close()
-        self._dispatch()
-        self._wake()  # what it ran may need another node
+        return session
 
     def with_address(self, node: Node) -> Node:
         books = self.ledger.get(node.id)

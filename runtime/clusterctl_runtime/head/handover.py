@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, PoolRequest, Provider
+from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, HasStop, PoolRequest, Provider
 
-from clusterctl.core.errors import BadRequest, UsageError
+from clusterctl.core.errors import BadRequest, ProviderError, UsageError
 from clusterctl.core.model import Observed, Offer
 from clusterctl.provision.journal import Journal
 
@@ -107,6 +107,17 @@ class OwnMachine:
                 f"{self._own} is the machine that the head itself runs on: end it with the cloud's own tools, then "
                 "`clusterctl up` puts another in its place with the queue as it is"
             )
+
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        self._stopper().stop([i for i in instance_ids if i != self._own])
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        return self._stopper().start(instance_ids)
+
+    def _stopper(self) -> HasStop:
+        if not isinstance(self._provider, HasStop):
+            raise BadRequest(f"provider {self.name} cannot stop instances: leave keep_stopped out of its pools")
+        return self._provider
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._provider.offers(pool)

@@ -28,7 +28,7 @@ class _Collector:
         price: dict[tuple[str, ...], float] = {(p.name,): 0.0 for p in head.config.spec.pools}
         for node in head.journal.nodes().values():
             nodes[node.pool, node.state.value] = nodes.get((node.pool, node.state.value), 0) + 1
-            price[(node.pool,)] = price.get((node.pool,), 0) + node.offer.price
+            price[(node.pool,)] = price.get((node.pool,), 0) + node.price
         yield _gauge("clusterctl_nodes", "Nodes by pool and state.", ["pool", "state"], dict(nodes))
         yield _gauge("clusterctl_price_dollars_per_hour", "Price of the nodes of a pool.", ["pool"], price)
         spend = head.journal.spend(steady_time())
