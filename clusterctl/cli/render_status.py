@@ -15,6 +15,8 @@ COLOURS = {
     "quarantined": "red",
     "draining": "yellow",
     "terminating": "yellow",
+    "stopping": "yellow",
+    "stopped": "dim",
     "queued": "yellow",
     "cancelled": "dim",
 }

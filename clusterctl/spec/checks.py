@@ -36,7 +36,7 @@ RAY_EXTRAS = (
 )  # fmt: skip
 
 # keys of a pool or head that mean nothing to a provider
-_FOREIGN_KEYS = {
+FOREIGN_KEYS = {
     "local": (
         "instances",
         "instance",
@@ -280,15 +280,15 @@ def _zone_in(provider: str, region: str) -> str:
 def _check_foreign_keys(spec: ClusterSpec) -> Iterator[Finding]:
     for index, pool in enumerate(spec.pools):
         provider = _provider_of(spec, pool)
-        for key in _FOREIGN_KEYS[provider]:
-            if key in type(pool).model_fields and getattr(pool, key) not in (None, "", [], ["on-demand"]):
+        for key in FOREIGN_KEYS[provider]:
+            if key in type(pool).model_fields and getattr(pool, key) not in (None, "", 0, [], ["on-demand"]):
                 yield Finding(
                     ("pools", index, key),
                     f"{key!r} means nothing to provider {provider!r}",
                     _instead(provider, key),
                     True,
                 )
-    for key in _FOREIGN_KEYS[spec.provider_name]:
+    for key in FOREIGN_KEYS[spec.provider_name]:
         if getattr(spec.head, key, None):
             yield Finding(
                 ("head", key),

@@ -1,23 +1,21 @@
 """The AWS provider: nodes are EC2 instances in one region, launched in batches and known again by their tags.
 
 Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. Its parts: aws_calls (one
-token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_instances (lists), aws_offers (types, zones,
-prices), aws_network (subnets, security group, key pair, sweep), aws_identity (IAM roles), aws_images, aws_quotas,
-aws_doctor.
+token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_power (stops, starts, ends), aws_instances
+(lists), aws_offers (types, zones, prices), aws_network (subnets, security group, key pair, sweep), aws_identity (IAM
+roles), aws_images, aws_quotas, aws_doctor.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clusterctl.core.errors import BadRequest, ProviderError, UnknownOutcome
+from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Observed, Offer
 from clusterctl_providers.aws_batches import BatchBook
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_doctor import examine
-from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_head import HeadMachine
 from clusterctl_providers.aws_identity import Identity
 from clusterctl_providers.aws_image_build import ImageBuild
@@ -26,6 +24,7 @@ from clusterctl_providers.aws_instances import Listing
 from clusterctl_providers.aws_launch import DISK, GPU_DISK, Launcher
 from clusterctl_providers.aws_network import Network
 from clusterctl_providers.aws_offers import PRICES_LAST, Offers
+from clusterctl_providers.aws_power import INSTANCE_ID, Power
 from clusterctl_providers.aws_quotas import Quotas
 from clusterctl_providers.aws_reservations import Reservations
 from clusterctl_providers.base import (
@@ -39,9 +38,6 @@ from clusterctl_providers.base import (
     Whereabouts,
 )
 from clusterctl_providers.catalog import instance_types
-
-_ID = re.compile(r"i-(?:[0-9a-f]{17}|[0-9a-f]{8})")
-MOST_ENDS = 500  # instances in one TerminateInstances
 
 
 class AwsProvider:
@@ -59,6 +55,7 @@ class AwsProvider:
         self._images = Images(self._calls)
         self._quotas = Quotas(self._calls)
         self._listing = Listing(self._calls, context.uid)
+        self._power = Power(self._calls, self._listing)
         reservations = Reservations(self._calls)
         self._offers = Offers(self._calls, self._network, reservations)
         book = BatchBook(Path(context.state_dir) / "aws-launches")
@@ -86,41 +83,13 @@ class AwsProvider:
         return [self._listing.observe(self.scopes[0])]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """Ends those that carry our uid; what AWS does not know (any more) has ended."""
-        wanted = self._listing.owned([i for i in dict.fromkeys(instance_ids) if _ID.fullmatch(i)])
-        failed: list[ProviderError] = []
-        for start in range(0, len(wanted), MOST_ENDS):
-            try:
-                failed += self._end(wanted[start : start + MOST_ENDS])
-            except ProviderError as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
+        self._power.terminate(instance_ids)
 
-    def _end(self, ids: Sequence[str]) -> list[ProviderError]:
-        """One id that EC2 does not know, or that is protected, makes it refuse the whole call: it is left out and the
-        call made again. Returns why some could not be ended."""
-        left, failed = [*ids], list[ProviderError]()
-        while left:
-            what = f"ending {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
-            try:
-                self._calls.call("ec2", "terminate_instances", what, InstanceIds=left)
-                self._listing.let_go(left)
-                break
-            except BadRequest as error:
-                code = code_of(error.__cause__) if error.__cause__ else ""
-                named = {match.group(0) for match in _ID.finditer(str(error.__cause__))} & set(left)
-                if code not in ("InvalidInstanceID.NotFound", "OperationNotPermitted") or not named:
-                    raise
-                if code == "OperationNotPermitted":
-                    failed.append(error)
-                elif new := sorted(i for i in named if self._listing.is_new(i)):
-                    text = (
-                        f"ending {', '.join(new)}: AWS does not know what it has just launched yet; it is tried again"
-                    )
-                    failed.append(UnknownOutcome(text))
-                left = [i for i in left if i not in named]
-        return failed
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        self._power.stop(instance_ids)
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        return self._power.start(instance_ids)
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.of(pool)
@@ -164,7 +133,7 @@ class AwsProvider:
         return [*self._network.sweep(), *self.identity.sweep()]
 
     def console_log(self, instance_id: str) -> str:
-        if not _ID.fullmatch(instance_id):
+        if not INSTANCE_ID.fullmatch(instance_id):
             return ""
         try:
             what = f"reading the console of {instance_id}"

@@ -59,7 +59,8 @@ _ACCOUNT = {
     "OptInRequired": "this account may not use that yet ({text}); enable the region, or subscribe, in the AWS console",
 }
 _NO_SPOT_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
-_FOR_NOW = frozenset({"InvalidIPAddress.InUse"})  # of a machine that has just ended
+# of a machine that has just ended; and of one that is still on its way to the state from which it can be stopped or started
+_FOR_NOW = frozenset({"InvalidIPAddress.InUse", "IncorrectInstanceState"})
 _FORBIDDEN = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "UnauthorizedException"})
 _NAMED_ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
 CLOCK_MARGIN = 240.0  # seconds; a signature is refused beyond 300, and the answer took a while

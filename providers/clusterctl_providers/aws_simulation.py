@@ -22,7 +22,11 @@ _ASKED: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("ec2:ImportKeyPair",), ("key-pair/x",), "gets"),
     (("ec2:CreatePlacementGroup",), ("placement-group/x",), "gets"),
     (("ec2:CreateVolume",), ("volume/x",), "gets"),
-    (("ec2:TerminateInstances", "ec2:GetConsoleOutput"), ("instance/x",), "has"),
+    (
+        ("ec2:TerminateInstances", "ec2:StopInstances", "ec2:StartInstances", "ec2:GetConsoleOutput"),
+        ("instance/x",),
+        "has",
+    ),
     (("ec2:AttachVolume",), ("instance/x", "volume/x"), "has"),
     (("ec2:DeleteVolume",), ("volume/x",), "has"),
     (

@@ -28,8 +28,8 @@ NEVER = math.inf
 @dataclass(frozen=True)
 class FakeInstance:
     """One instance's whole life, decided when it is made but for stops and ends. `seen_from`: when lists begin to show it;
-    `lag`: for how long they still show it running after its end; `noticed_at`: from when on its being taken is announced. `booted`: a real
-    agent was started for it; `cleared`: and ended."""
+    `lag`: for how long they still show it running after its end; `noticed_at`: from when on its being taken is
+    announced. `booted`: a real agent was started for it; `cleared`: and ended."""
 
     number: int
     token: str

@@ -54,6 +54,36 @@ def test_jobs_bring_machines_up_and_down_leaves_nothing(start: Callable[[str], A
     assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
 
 
+def test_an_idle_machine_is_stopped_and_started_again_with_its_disk_and_setup(start: Callable[..., AwsCluster]) -> None:
+    pools = "  - {name: cpu, instances: [t3.micro], max: 2, idle_timeout: 2s, keep_stopped: 1}"
+    cluster = start(pools, 'engine: none\nsetup: ["echo once >>/var/tmp/setups"]')
+    first = cluster.submit("--cpus", "2", "--", "sh", "-c", "echo data >/var/tmp/cache; hostname")
+    cluster.wait_job(first, "succeeded", 90)
+    (node_id,) = cluster.job(first)["attempts"][0]["nodes"]
+    wait_until(lambda: _state_of(cluster, node_id) == "stopped", 60, "the idle machine is stopped")
+    status = cluster.status()
+    (pool,) = status["pools"]
+    assert (pool["stopped"], pool["ready"], pool["price_per_hour"]) == (1, 0, 0)
+    assert status["cost"]["per_hour"] == sum(n["price_per_hour"] for n in status["nodes"] if n["pool"] == "head")
+    assert len(cluster.cloud.instances("stopped")) == 1
+    second = cluster.submit("--cpus", "2", "--", "cat", "/var/tmp/cache", "/var/tmp/setups")
+    cluster.wait_job(second, "succeeded", 90)
+    (attempt,) = cluster.job(second)["attempts"]
+    assert attempt["nodes"] == [node_id]
+    assert cluster.cli("logs", second).stdout.split() == ["data", "once"], "its disk was kept, its setup not repeated"
+    events = [step["event"] for step in cluster.json("explain", node_id)["story"]]
+    assert [e for e in events if e in ("intend", "stop", "stopped", "start", "ready")][:6] == [
+        "intend", "ready", "stop", "stopped", "start", "ready",
+    ]  # fmt: skip
+    wait_until(lambda: _state_of(cluster, node_id) == "stopped", 60, "it is stopped again")
+    cluster.down()
+    assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
+
+
+def _state_of(cluster: AwsCluster, node_id: str) -> str:
+    return next((n["state"] for n in cluster.status()["nodes"] if n["id"] == node_id), "")
+
+
 def test_a_spot_notice_moves_the_job_to_a_new_machine(start: Callable[[str], AwsCluster]) -> None:
     cluster = start(SPOT)
     job = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "sleep ${WAIT:-8}; hostname")

@@ -47,13 +47,22 @@ def key_of(directory: Path) -> dict[str, str]:
     return {"key": str(path)}
 
 
+def _state(provider: AwsProvider, instance_id: str) -> str:
+    return {i.id: i.state for scope in provider.list() for i in scope.instances}.get(instance_id, "")
+
+
 def live(stage: Stage, provider: AwsProvider) -> None:
-    """What a head does: offers, launches of every kind, lists and ends."""
+    """What a head does: offers, launches of every kind, lists, stops, starts and ends."""
     made = provider.create([stage.request("cpu-1"), stage.request("gang-1", wanted=stage.pools[1])])
     assert all(isinstance(result, Instance) for result in made), made
     assert provider.offers(pool(reservation="cr-0123456789abcdef0"))
     ids = [result.id for result in made if isinstance(result, Instance)]
     provider.console_log(ids[0])
+    gang = ids[1]  # the other one is a spot instance
+    wait_until(lambda: _state(provider, gang) == "running", what="the gang running")
+    provider.stop([gang])
+    wait_until(lambda: _state(provider, gang) == "stopped", what="it is stopped")
+    assert provider.start([gang]) == [None]
     assert provider.list()[0].complete
     provider.terminate(ids)
     wait_until(lambda: not provider.list()[0].instances, what="an empty list")
@@ -130,6 +139,8 @@ def test_whatever_changes_something_is_bound_to_the_uid(name: str) -> None:
             "ec2:TerminateInstances",
             "ec2:DeleteSecurityGroup",
             "ec2:DeleteVolume",
+            "ec2:StopInstances",
+            "ec2:StartInstances",
             "ec2:AuthorizeSecurityGroupIngress",
         }
         if ends & set(actions):

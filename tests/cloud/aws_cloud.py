@@ -23,7 +23,7 @@ import boto3
 from moto.backends import get_backend
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from tests.cloud import aws_moto
+from tests.cloud import aws_moto, aws_power  # noqa: F401  which patches moto
 from tests.cloud.aws_front import Front
 from tests.cloud.aws_identity import ACCOUNT, Principal, iam
 from tests.cloud.aws_moto import WORLD, ec2_backends

@@ -61,7 +61,9 @@ class AwsMachines:
     def _changed(self, state: str, instance: Any) -> None:
         if state == "running" and not self.never_boots:
             self.machines.boot(self._spec(instance))
-        elif state in ("shutting-down", "stopping", "terminated"):
+        elif state == "stopping":
+            self.machines.halt(instance.id)
+        elif state in ("shutting-down", "terminated"):
             threading.Thread(target=self.machines.destroy, args=(instance.id,), daemon=True).start()
 
     def _spec(self, instance: Any) -> MachineSpec:

@@ -7,6 +7,8 @@ D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5 CLOCK=$6
 mount --make-rprivate /
 mount -t tmpfs -o size=2g,mode=0755 machine "$D/mnt"
 mkdir "$D/mnt/upper" "$D/mnt/work" "$D/mnt/root"
+AGAIN=
+[ ! -e "$D/disk.tar" ] || { AGAIN=1; tar --xattrs --xattrs-include='*' -C "$D/mnt/upper" -xpf "$D/disk.tar"; rm "$D/disk.tar"; }
 R=$D/mnt/root
 mount -t overlay overlay -o "lowerdir=/,upperdir=$D/mnt/upper,workdir=$D/mnt/work" "$R"
 mount -t proc proc "$R/proc"
@@ -27,7 +29,7 @@ mount -t tmpfs -o mode=0755 tmpfs "$R/run"
 mount -t sysfs sysfs "$R/sys" 2>/dev/null || true
 hostname "$NAME"
 printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NAME" >"$R/etc/hosts"
-rm -rf "$R/var/lib/cloud"
+[ "$AGAIN" ] || rm -rf "$R/var/lib/cloud"
 mkdir -p "$R/run/sshd" "$R/run/lock" "$R/var/lib/cloud/instance" "$R/var/lib/cloud/data"
 printf '%s\n' "$D" >"$R/run/machine"
 cp "$D/user-data" "$R/var/lib/cloud/instance/user-data.txt"
@@ -58,13 +60,17 @@ if [ -s /authorized_keys ]; then
   echo 'ubuntu ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-cloud-init-users && chmod 440 /etc/sudoers.d/90-cloud-init-users
 fi
 if [ -x /usr/sbin/sshd ] && [ -s /authorized_keys ]; then
-  rm -f /etc/ssh/ssh_host_*
-  for kind in ecdsa ed25519; do ssh-keygen -q -t $kind -N '' -f /etc/ssh/ssh_host_${kind}_key; done
+  if [ ! -e /var/lib/cloud/instance/script ]; then
+    rm -f /etc/ssh/ssh_host_*
+    for kind in ecdsa ed25519; do ssh-keygen -q -t $kind -N '' -f /etc/ssh/ssh_host_${kind}_key; done
+  fi
   printf 'UsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nUseDNS no\nPidFile /run/sshd.pid\n' >/etc/ssh/sshd_config
   /usr/sbin/sshd -D -E /var/log/sshd.log &
 fi
+# As cloud-init does it: scripts for each boot, then the user data at the first boot of an instance only.
+for each in /var/lib/cloud/scripts/per-boot/*; do [ ! -x "$each" ] || "$each"; done
 script=/var/lib/cloud/instance/script
-if head -c2 /var/lib/cloud/instance/user-data.txt | grep -q '#!'; then
+if [ ! -e $script ] && head -c2 /var/lib/cloud/instance/user-data.txt | grep -q '#!'; then
   cp /var/lib/cloud/instance/user-data.txt $script
   chmod 700 $script
   cd / && $script

@@ -23,6 +23,8 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.cloud.disks import Disks
 from tests.cloud.metadata import MetadataServer
 
@@ -40,6 +42,7 @@ table ip {bridge} {{
 }}
 """
 _HOME = "/var/tmp"
+HALT_SECONDS = 5.0  # that programs get to end when their machine is stopped
 _LOCKS = Path("/run/lock")  # one cloud at a time per network
 
 
@@ -70,6 +73,7 @@ class Machines:
         self._lock = threading.RLock()
         self._booting = threading.Semaphore(8)
         self._consoles: dict[str, str] = {}  # of machines that are gone
+        self._halting: dict[str, threading.Thread] = {}
         self._threads: list[threading.Thread] = []
         _LOCKS.mkdir(exist_ok=True)
         self._descriptor = os.open(_LOCKS / f"{self.bridge}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -108,7 +112,19 @@ class Machines:
             self._threads.append(threading.Thread(target=self._boot, args=(machine,), name=spec.id, daemon=True))
             self._threads[-1].start()
 
+    def halt(self, machine_id: str) -> None:
+        """Power off as by a stop: what runs there is asked to end, and the disk stays for the next `boot`. Returns at once."""
+        with self._lock:
+            machine = self._machines.pop(machine_id, None)
+            if machine is None:
+                return
+            self._consoles[machine_id] = machine.console()
+            self._halting[machine_id] = threading.Thread(target=machine.halt, name=f"halt {machine_id}", daemon=True)
+            self._halting[machine_id].start()
+
     def _boot(self, machine: _Machine) -> None:
+        if halting := self._halting.pop(machine.spec.id, None):
+            halting.join()
         try:
             with self._booting:
                 process = machine.boot(self.gateway.network.prefixlen, str(self.gateway.ip), self.bridge)
@@ -127,6 +143,9 @@ class Machines:
             machine = self._machines.pop(machine_id, None)
             if machine:
                 self._consoles[machine_id] = machine.console()
+        if halting := self._halting.pop(machine_id, None):
+            halting.join()
+            shutil.rmtree(self._directory / machine_id, ignore_errors=True)
         if machine:
             if machine.spec.public:
                 _run(
@@ -163,7 +182,7 @@ class Machines:
     def close(self) -> None:
         for machine_id in self.ids():
             self.destroy(machine_id)
-        for thread in self._threads:
+        for thread in [*self._threads, *self._halting.values()]:
             thread.join(10)
         self.metadata.close()
         self.disks.close()
@@ -218,7 +237,7 @@ class _Machine:
         with self._lock:
             if self.ended:
                 raise OSError("it was ended before it booted")
-            (self.directory / "mnt").mkdir(parents=True)
+            (self.directory / "mnt").mkdir(parents=True, exist_ok=True)
             if self.spec.clock:
                 library = str(self.directory / "wrong_clock.so")
                 _run("gcc", "-shared", "-fPIC", "-O1", "-o", library, str(_SCRIPT.with_name("wrong_clock.c")))
@@ -272,14 +291,37 @@ class _Machine:
             return (self.directory / "console.log").read_text(errors="replace")
         return ""
 
+    def halt(self) -> None:
+        """Ends its processes, and keeps its disk as a file for the next boot."""
+        self.ended = True
+        with self._lock:
+            if self.process and self.process.poll() is None:
+                (init,) = psutil.Process(self.process.pid).children()
+                programs = init.children(recursive=True)
+                for program in programs:
+                    with contextlib.suppress(psutil.Error):
+                        program.terminate()
+                for program in psutil.wait_procs(programs, timeout=HALT_SECONDS)[1]:
+                    with contextlib.suppress(psutil.Error):
+                        program.kill()
+                keep = (
+                    f"tar --xattrs --xattrs-include='*' -C {self.directory}/mnt/upper -cpf {self.directory}/disk.tar ."
+                )
+                _run("nsenter", "-t", str(self.process.pid), "-m", "/bin/sh", "-c", keep)
+            self._power_off()
+            (self.directory / "ready").unlink(missing_ok=True)
+
+    def _power_off(self) -> None:
+        if self.process and self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
+            self.process.wait()
+        _run("ip", "netns", "del", self.namespace, check=False)
+
     def destroy(self) -> str:
         """Returns what its console said."""
         self.ended = True
         with self._lock:
-            if self.process and self.process.poll() is None:
-                os.kill(self.process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
-                self.process.wait()
-            _run("ip", "netns", "del", self.namespace, check=False)
+            self._power_off()
             said = self.console()
             shutil.rmtree(self.directory, ignore_errors=True)
             return said

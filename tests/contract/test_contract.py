@@ -6,10 +6,11 @@ import threading
 import uuid
 
 import pytest
-from clusterctl_providers.base import TAG_CLUSTER, TAG_NODE, TAG_UID, HasClusters, HasConsole, Provider
+from clusterctl_providers.base import TAG_CLUSTER, TAG_NODE, TAG_UID, HasClusters, HasConsole, HasStop, Provider
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance
+from clusterctl.spec.checks import FOREIGN_KEYS
 from tests.contract.worlds import World
 from tests.support.cluster import wait_until
 
@@ -165,6 +166,42 @@ def test_clusters_are_found_by_their_uid(world: World) -> None:
     world.create(provider, "cpu-1", "cpu-2")
     found = {uid: (name, count) for name, uid, count in provider.find_clusters()}
     assert found[world.uid] == (f"c-{world.uid[:8]}", 2)
+
+
+def test_what_is_stopped_stays_and_is_started_again_as_the_same_instance(world: World) -> None:
+    provider = world.provider()
+    if not isinstance(provider, HasStop):
+        assert "keep_stopped" in FOREIGN_KEYS[provider.name], "no spec may ask for what its provider cannot do"
+        return
+    made = world.create(provider, "cpu-1", "cpu-2")
+    ids = [instance.id for instance in made]
+    wait_until(lambda: all(world.living(provider)[i].state == "running" for i in ids), what="both running")
+    provider.stop(ids[:1])
+    provider.stop(ids[:1])
+    wait_until(lambda: world.living(provider)[ids[0]].state == "stopped", what="the first one stopped")
+    assert world.living(provider)[ids[1]].state == "running"
+    later = world.provider()
+    assert isinstance(later, HasStop)
+    assert later.start(ids) == [None, None], "what runs already is started, too"
+    wait_until(lambda: world.living(later)[ids[0]].state == "running", what="it runs again")
+    assert world.living(later)[ids[0]].node_id == "cpu-1"
+    world.listed(later, *ids)
+
+
+def test_a_stopped_instance_can_be_ended_and_then_is_not_started(world: World) -> None:
+    provider = world.provider()
+    if not isinstance(provider, HasStop):
+        assert "keep_stopped" in FOREIGN_KEYS[provider.name]
+        return
+    (made,) = world.create(provider, "cpu-1")
+    wait_until(lambda: world.living(provider)[made.id].state == "running", what="the instance running")
+    provider.stop([made.id, "never-was"])
+    wait_until(lambda: world.living(provider)[made.id].state == "stopped", what="it is stopped")
+    provider.terminate([made.id])
+    world.none_left(provider)
+    gone, never = provider.start([made.id, "never-was"])
+    assert isinstance(gone, ProviderError) and isinstance(never, ProviderError)
+    world.none_left(provider)
 
 
 def test_the_console_of_an_unknown_instance_is_empty(world: World) -> None:

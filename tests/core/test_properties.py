@@ -122,7 +122,9 @@ def test_nothing_destructive_is_decided_where_the_observation_is_incomplete(worl
     for action in world.plan().actions:
         if isinstance(action, Terminate | Stop) or (isinstance(action, Mark) and action.event == "gone"):
             zone = views[action.node_id].node.offer.zone if action.node_id else ""
-            instance = action.instance_id if isinstance(action, Terminate | Stop) else views[action.node_id].node.instance_id
+            instance = (
+                action.instance_id if isinstance(action, Terminate | Stop) else views[action.node_id].node.instance_id
+            )
             assert complete[found_in.get(instance, zone)]
 
 

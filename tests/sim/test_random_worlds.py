@@ -6,15 +6,17 @@ import random
 
 import pytest
 
-from clusterctl.core.model import NodeState
-from clusterctl.core.resources import UNIT
-from clusterctl.core.simulate.engine import Simulation
+from clusterctl.core.model import NodeState, Offer, Pool, Shape
+from clusterctl.core.resources import UNIT, Resources
+from clusterctl.core.simulate.engine import Setting, Simulation
 from clusterctl.core.simulate.fixed import FixedCluster
+from clusterctl.core.simulate.jobs import Trace, TraceJob
 from clusterctl.core.simulate.karpenter import Karpenter
 from clusterctl.core.simulate.ours import PlannerPolicy
 from clusterctl.core.simulate.policy import Policy
 from clusterctl.core.simulate.ray_v2 import RayV2
 from clusterctl.core.simulate.record import Result
+from clusterctl.core.simulate.world import World
 from clusterctl.provision.blocks import Blocks
 from tests.sim.worlds import a_setting, a_trace, a_world
 
@@ -38,9 +40,12 @@ def play(seed: int, policy: str = "ours", *, checks: bool = True) -> tuple[Simul
 
 
 def within_pools(simulation: Simulation) -> None:
-    """No pool ever has more records than its max, and no node gives more than it has."""
+    """No pool ever has more nodes than its max, nor more stopped than it keeps, and no node gives more than it has."""
     for pool in simulation.setting.pools:
-        have = sum(1 for record in simulation.books.nodes.values() if record.node.pool == pool.name)
+        records = [record for record in simulation.books.nodes.values() if record.node.pool == pool.name]
+        stopped = sum(1 for record in records if record.node.state is NodeState.STOPPED)
+        assert stopped <= pool.keep_stopped
+        have = len(records) - stopped
         assert have <= pool.max, f"pool {pool.name} has {have} of {pool.max} nodes at {simulation.now}"
     for record in simulation.books.nodes.values():
         used = sum(work.resources.units.get("CPU", 0) for work in record.work.values())
@@ -51,7 +56,8 @@ def within_pools(simulation: Simulation) -> None:
 def within_limits(simulation: Simulation) -> None:
     within_pools(simulation)
     limits = simulation.setting.limits
-    offers = [record.node.offer for record in simulation.books.nodes.values()]
+    records = [r for r in simulation.books.nodes.values() if r.node.state is not NodeState.STOPPED]
+    offers = [record.node.offer for record in records]
     if limits.nodes is not None:
         assert len(offers) <= limits.nodes
     if limits.gpus is not None:
@@ -78,7 +84,7 @@ def nothing_leaks(simulation: Simulation, result: Result) -> None:
     if result.unserved:
         return  # nodes may be kept, or tried for, for the sake of what still waits
     least = sum(pool.min for pool in simulation.setting.pools)
-    assert sum(1 for m in simulation.cloud.machines.values() if m.ended is None) <= least
+    assert sum(1 for m in simulation.cloud.machines.values() if m.ended is None and m.stops is None) <= least
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
@@ -90,6 +96,23 @@ def test_limits_hold_jobs_end_or_have_a_reason_and_nothing_leaks(first: int) -> 
             nothing_leaks(simulation, result)
         except Exception as error:
             raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def test_nodes_that_are_kept_stopped_are_started_again_and_cost_nothing_meanwhile() -> None:
+    """Ten jobs, an hour apart: one machine for all of them, at the price of ten."""
+    offer = Offer("cpu", "m", "on-demand", "a", 1.0, Resources.of(CPU=1))
+    jobs = tuple(TraceJob(str(n), 3600.0 * n, 600.0, Shape(Resources.of(CPU=1))) for n in range(10))
+    runs = {}
+    for keep in (0, 1):
+        pools = (Pool("cpu", "cloud", 0, 2, idle_timeout=60.0, keep_stopped=keep),)
+        policy = PlannerPolicy(Blocks(), (offer,))
+        setting, trace = Setting(pools, (offer,)), Trace("hourly", jobs)
+        simulation = Simulation(setting, trace, policy, World(boot_sigma=0.0), 1, keep_log=True, check=within_limits)
+        runs[keep] = (simulation, simulation.run())
+    assert [result.finished for _, result in runs.values()] == [10, 10]
+    assert [len(simulation.cloud.machines) for simulation, _ in runs.values()] == [10, 1]
+    ended, kept = (simulation.record.meter.dollars for simulation, _ in runs.values())
+    assert kept == pytest.approx(ended, rel=0.05)
 
 
 @pytest.mark.parametrize("policy", ["ray", "karpenter", "fixed"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from clusterctl.core.model import Limits, Offer, Pool, Shape
 from clusterctl.core.resources import Resources
@@ -45,7 +46,8 @@ def a_setting(rng: random.Random) -> Setting:
         cost_per_hour=rng.choice([None, None, 3.0]),
         launches_per_minute=rng.choice([2, 120]),
     )
-    return Setting(tuple(pools), tuple(offers), limits)
+    kept = [replace(pool, keep_stopped=rng.choice([0, 0, 2])) for pool in pools]
+    return Setting(tuple(kept), tuple(offers), limits)
 
 
 def a_trace(rng: random.Random) -> Trace:

@@ -1,14 +1,26 @@
 #!/bin/sh
-# The first thing a new cloud machine runs, as root, once. It is the same for every node: what differs is the JSON
+# The first thing a new cloud machine runs, as root, at its first boot. It is the same for every node: what differs is the JSON
 # document after the last line, which python reads as data. It finds a Python >= 3.10, fetches the agent from a head of
 # the cluster (TLS, pinned to the cluster's own CA), checks its digest, and starts it.
 for python in /opt/clusterctl/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3; do
   if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
     exec "$python" - "$0" <<'CLUSTERCTL_PYTHON'
-import glob, hashlib, http.client, json, os, shutil, socket, ssl, subprocess, sys, time, urllib.request
+import glob, hashlib, http.client, json, os, shlex, socket, ssl, subprocess, sys, time, urllib.request
 
 STATE = "/var/lib/clusterctl"
 METADATA = "http://169.254.169.254/latest"
+STARTER = "/var/lib/cloud/scripts/per-boot/clusterctl"
+# Under systemd where it is in charge (the agent then outlives the unit that started it), else in a session of its own.
+START = """#!/bin/sh
+cd %(state)s || exit
+set -- %(python)s %(state)s/agent.pyz --bootstrap %(state)s/bootstrap.json
+if [ -d /run/systemd/system ] && systemd-run --unit=clusterctl-agent --collect --setenv=HOME=/root \\
+  --property=KillMode=mixed --property=LimitNOFILE=1048576 --property=Restart=on-failure \\
+  --property='RestartPreventExitStatus=0 2 3 4 5' "$@"
+then exit
+fi
+setsid "$@" >>agent.log 2>&1 </dev/null &
+"""
 
 
 def say(text):
@@ -93,16 +105,11 @@ def write(path, data, mode):
     os.replace(path + ".part", path)
 
 
-def start(agent, bootstrap):
-    """Under systemd where it is in charge (it then outlives this script's unit), else in a session of its own."""
-    command = [sys.executable, agent, "--bootstrap", bootstrap]
-    if os.path.isdir("/run/systemd/system") and shutil.which("systemd-run"):
-        unit = ["systemd-run", "--unit=clusterctl-agent", "--collect", "--property=KillMode=mixed", "--property=LimitNOFILE=1048576",
-                "--property=Restart=on-failure", "--property=RestartPreventExitStatus=0 2 3 4 5", "--setenv=HOME=/root"]
-        if subprocess.run(unit + command).returncode == 0:
-            return
-    with open(STATE + "/agent.log", "ab") as log:
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=STATE)
+def start():
+    """At once, and at each later boot: cloud-init then runs what is in that directory, and not this script."""
+    os.makedirs(os.path.dirname(STARTER), exist_ok=True)
+    write(STARTER, (START % {"state": STATE, "python": shlex.quote(sys.executable)}).encode(), 0o700)
+    subprocess.run([STARTER], check=True)
 
 
 def take_host_key(text):
@@ -144,7 +151,7 @@ def main():
         return power_off("this node cannot join its cluster: %s" % error)
     write(STATE + "/bootstrap.json", json.dumps(boot).encode(), 0o600)
     say("starting the agent of %s" % node_id)
-    start(STATE + "/agent.pyz", STATE + "/bootstrap.json")
+    start()
 
 
 main()
