@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from botocore.config import Config
 
@@ -30,7 +31,7 @@ _PREFIX = {"servicequotas": "service-quotas"}
 
 
 class Bucket:
-    """Calls per second over all that this provider does. AWS saying "too many" empties it and slows it for a while."""
+    """Calls per second over all that a process does in an account. AWS saying "too many" empties it and slows it for a while."""
 
     def __init__(
         self,
@@ -79,6 +80,20 @@ class Bucket:
             self._rate = min(self._full_rate, self._rate * 1.1)
 
 
+_BUCKETS: WeakValueDictionary[tuple[object, ...], Bucket] = WeakValueDictionary()
+_BUCKETS_LOCK = threading.Lock()
+
+
+def shared_bucket(rate: float, *account: str) -> Bucket:
+    """The one of this process for all clients of an account (profile, region, endpoint) and rate, for as long as there are
+    any: AWS counts their calls together."""
+    with _BUCKETS_LOCK:
+        bucket = _BUCKETS.get((rate, *account))
+        if bucket is None:
+            bucket = _BUCKETS[rate, *account] = Bucket(rate, max(BURST, int(rate)))
+        return bucket
+
+
 class Calls:
     """Thread-safe. `call` raises ProviderError only."""
 
@@ -87,7 +102,7 @@ class Calls:
         self._endpoint = str(settings.get("endpoint_url") or "") or None
         self._wanted_region = str(settings.get("region") or "") or None
         rate = float(settings.get("calls_per_second") or CALLS_PER_SECOND)
-        self.bucket = Bucket(rate, max(BURST, int(rate)))
+        self.bucket = shared_bucket(rate, self._profile or "", self._wanted_region or "", self._endpoint or "")
         self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()

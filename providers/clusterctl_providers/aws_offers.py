@@ -167,6 +167,7 @@ class Offers:
             "preInstalledSw": "NA",
             "tenancy": "Shared",
             "capacitystatus": "Used",
+            "marketoption": "OnDemand",  # types that come in capacity blocks have another price for those
         }
         answer = self._calls.call(
             "pricing", "get_products", f"asking for the price of {name} in {self._calls.region}", ServiceCode="AmazonEC2",

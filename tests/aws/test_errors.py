@@ -98,6 +98,25 @@ def test_throttling_for_a_while_is_outlived_with_few_calls(stage: Stage, cloud: 
     assert stage.journal.nodes()["cpu-1"].instance_id
 
 
+def test_all_clients_of_an_account_in_a_process_hold_back_together(stage: Stage, cloud: AwsCloud) -> None:
+    """AWS counts their calls together, whichever cluster they are for and whichever service they ask."""
+    others = [stage.open(), stage.open()]
+    cloud.fault("DescribeInstances", code="RequestLimitExceeded", status=503, times=3)
+    for provider in (stage.provider, others[0], stage.provider):
+        with pytest.raises(Throttled):
+            provider._calls.call("ec2", "describe_instances", "a look")
+        provider._calls.bucket._closed_until = 0.0  # the pause is over
+        provider._calls.bucket._level = 1.0
+    before = len(cloud.world.calls)
+    stage.provider._calls.bucket.refused()
+    for service, operation in (("ec2", "describe_vpcs"), ("sts", "get_caller_identity")):
+        with pytest.raises(Throttled, match="are held back for"):
+            others[1]._calls.call(service, operation, "a look")
+    assert cloud.world.actions(before) == [], "nothing was sent"
+    elsewhere = stage.open(region="eu-west-1")
+    assert elsewhere._calls.call("ec2", "describe_vpcs", "a look in another region")
+
+
 def test_an_instance_that_lists_do_not_show_yet_is_waited_for(stage: Stage, cloud: AwsCloud) -> None:
     cloud.world.visible_after = 1.0
     (outcome,) = stage.want(1)

@@ -199,18 +199,52 @@ def _refused(refusal: Refusal, shape: str) -> Response:
     return Response(text, status=refusal.status, content_type="text/xml;charset=UTF-8")
 
 
+_LISTED = {
+    "operatingSystem": "Linux",
+    "preInstalledSw": "NA",
+    "tenancy": "Shared",
+    "capacitystatus": "Used",
+    "marketoption": "OnDemand",
+    "regionCode": "us-east-1",
+}
+_OTHERS = {  # what the price list has beside, cheaper here than what is meant: who does not ask closely gets these
+    "operatingSystem": ("Windows", "RHEL", "SUSE"),
+    "preInstalledSw": ("SQL Web", "SQL Ent"),
+    "tenancy": ("Dedicated", "Host"),
+    "capacitystatus": ("UnusedCapacityReservation", "AllocatedCapacityReservation"),
+    "marketoption": ("CapacityBlock",),
+}
+
+
+def _products(name: str, price: float) -> Iterable[tuple[dict[str, str], float]]:
+    for region, factor in (("us-east-1", 1.0), ("eu-west-1", 0.9)):
+        plain = {**_LISTED, "instanceType": name, "regionCode": region, "locationType": "AWS Region"}
+        yield plain, price * factor
+        for field, values in _OTHERS.items():
+            for value in values:
+                yield {**plain, field: value}, price * factor / 2
+
+
 def _prices(parameters: dict[str, Any]) -> dict[str, Any]:
-    fields = {f["Field"]: f["Value"] for f in parameters.get("Filters", [])}
-    name = fields.get("instanceType", "")
-    if name not in WORLD.prices:
-        return {"FormatVersion": "aws_v1", "PriceList": []}
-    dimension = {"unit": "Hrs", "pricePerUnit": {"USD": f"{WORLD.prices[name]:.10f}"}}
-    product = {
-        "product": {"productFamily": "Compute Instance", "sku": "X", "attributes": fields},
-        "serviceCode": "AmazonEC2",
-        "terms": {"OnDemand": {"X.T": {"priceDimensions": {"X.T.D": dimension}}}},
-    }
-    return {"FormatVersion": "aws_v1", "PriceList": [json.dumps(product)]}
+    wanted = [(f["Field"], f["Value"]) for f in parameters.get("Filters", [])]
+    known = {*_LISTED, "instanceType", "locationType"}
+    if unknown := [field for field, _ in wanted if field not in known]:
+        raise Refusal("InvalidParameterException", f"Attribute {unknown[0]} is not valid for service code AmazonEC2")
+    found: list[str] = []
+    for name, price in WORLD.prices.items():
+        for number, (attributes, amount) in enumerate(_products(name, price)):
+            if any(attributes[field] != value for field, value in wanted):
+                continue
+            sku = f"{name.upper()}{number}"
+            hour = {"unit": "Hrs", "pricePerUnit": {"USD": f"{amount:.10f}"}}
+            upfront = {"unit": "Quantity", "pricePerUnit": {"USD": f"{amount * 3000:.10f}"}}
+            terms = {
+                "OnDemand": {f"{sku}.T": {"priceDimensions": {f"{sku}.T.D": hour}}},
+                "Reserved": {f"{sku}.R": {"priceDimensions": {f"{sku}.R.D": upfront}}},
+            }
+            product = {"productFamily": "Compute Instance", "sku": sku, "attributes": attributes}
+            found.append(json.dumps({"product": product, "serviceCode": "AmazonEC2", "terms": terms}))
+    return {"FormatVersion": "aws_v1", "PriceList": found[:100]}
 
 
 def _quota(parameters: dict[str, Any]) -> dict[str, Any]:
