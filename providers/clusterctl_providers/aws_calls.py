@@ -90,7 +90,7 @@ def shared_bucket(rate: float, *account: str) -> Bucket:
     with _BUCKETS_LOCK:
         bucket = _BUCKETS.get((rate, *account))
         if bucket is None:
-            bucket = _BUCKETS[rate, *account] = Bucket(rate, max(BURST, int(rate)))
+            bucket = _BUCKETS[(rate, *account)] = Bucket(rate, max(BURST, int(rate)))
         return bucket
 
 

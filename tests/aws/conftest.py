@@ -11,4 +11,3 @@ from tests.cloud.aws_cloud import AwsCloud, credentials
 def cloud() -> Iterator[AwsCloud]:
     with credentials(), AwsCloud() as cloud:
         yield cloud
-        assert cloud.world.violations == []

@@ -55,8 +55,11 @@ class AwsCloud:
     def __enter__(self) -> AwsCloud:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Whoever used it must have made requests that AWS's own model allows, and no other."""
+        broken = [*self.world.violations]
         self.close()
+        assert kind is not None or not broken, broken
 
     def close(self) -> None:
         self.world.listeners.clear()

@@ -106,6 +106,10 @@ def _scalar(shape: Shape, value: str, path: str, faults: list[str]) -> Any:
             faults.append(wrong)
             return 0
         return int(value)
+    if kind in ("float", "double") and not re.fullmatch(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", value):
+        faults.append(wrong)
+    if kind == "timestamp" and not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", value):
+        faults.append(wrong)
     if kind == "blob":
         try:
             return base64.b64decode(value, validate=True)

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.cloud.aws_cloud import AwsCloud, credentials
+from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
 from tests.cloud.aws_validation import check_json, check_query
 
 AMI = "ami-0ubuntu2404amd0001"
@@ -85,5 +87,20 @@ def test_unknown_ill_typed_and_missing_parameters_are_named() -> None:
     assert len(faults) == 3 and "Colour is not known" in faults[0]
     _, faults = check_query("ec2", "RunInstances", "MinCount=one")
     assert any("is no integer" in fault for fault in faults) and any("MaxCount is missing" in fault for fault in faults)
+    when = "InstanceType.1=t3.micro&StartTime="
+    assert check_query("ec2", "DescribeSpotPriceHistory", when + "2026-01-31T12:00:00Z")[1] == []
+    (fault,) = check_query("ec2", "DescribeSpotPriceHistory", when + "yesterday")[1]
+    assert "is no timestamp" in fault
     assert check_json("ssm", "GetParameter", {"Name": "/x"}) == []
     assert check_json("ssm", "GetParameter", {"Name": 5, "Color": 1})
+
+
+def test_a_request_that_the_model_does_not_allow_is_refused_on_the_wire_and_fails_whoever_uses_the_cloud() -> None:
+    careless = Config(parameter_validation=False)
+    with credentials(), pytest.raises(AssertionError, match="HttpTokens"), AwsCloud() as cloud:
+        client = boto3.client("ec2", region_name=REGION, endpoint_url=cloud.url, config=careless)
+        for wrong in ({"MinCount": "one"}, {"MetadataOptions": {"HttpTokens": "never"}}):
+            with pytest.raises(ClientError) as error:
+                client.run_instances(**{"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **wrong})
+            assert code_of(error) == ("UnknownParameter", 400)
+        assert len(cloud.world.violations) == 2 and cloud.instances() == []
