@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.aws_calls import PATIENCE, Calls
 
+GIB = 1024**3
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
 DEEP_LEARNING = "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
 _GONE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
@@ -21,6 +23,8 @@ class Image:
     id: str
     root_device: str
     arch: str
+    size: int = 0  # bytes of its root disk, the least that a machine of it can have
+    data_disks: tuple[tuple[str, int], ...] = ()  # (device, GiB) of further disks that come with it
 
 
 class Images:
@@ -98,9 +102,13 @@ class Images:
         return _checked(max(found, key=lambda image: (image.get("CreationDate", ""), image["ImageId"])), arch)
 
 
-def _checked(image: dict[str, str], arch: str) -> Image:
+def _checked(image: Mapping[str, Any], arch: str) -> Image:
     if image.get("Architecture", arch) != arch:
         raise BadRequest(f"the image {image['ImageId']} is for {image['Architecture']}, the instance type is {arch}")
     if not image.get("RootDeviceName"):
         raise ProviderError(f"the image {image['ImageId']} has no root device")
-    return Image(image["ImageId"], image["RootDeviceName"], image.get("Architecture", arch))
+    disks = {m["DeviceName"]: m["Ebs"] for m in image.get("BlockDeviceMappings") or () if m.get("Ebs")}
+    root = str(image["RootDeviceName"])
+    size = int(disks.get(root, {}).get("VolumeSize") or 0) * GIB
+    others = tuple(sorted((str(name), int(ebs["VolumeSize"])) for name, ebs in disks.items() if name != root))
+    return Image(image["ImageId"], root, image.get("Architecture", arch), size, others)

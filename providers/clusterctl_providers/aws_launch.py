@@ -31,7 +31,7 @@ from clusterctl_providers.aws_efa import efa_interfaces
 from clusterctl_providers.aws_errors import code_of
 from clusterctl_providers.aws_head import head_interface
 from clusterctl_providers.aws_identity import Identity, is_unseen
-from clusterctl_providers.aws_images import Images
+from clusterctl_providers.aws_images import GIB, Image, Images
 from clusterctl_providers.aws_instances import Listing
 from clusterctl_providers.aws_network import FULL, Network
 from clusterctl_providers.aws_quotas import Quotas, quota_of
@@ -49,7 +49,6 @@ from clusterctl_providers.cloud_boot import TooLarge, user_data
 
 log = logging.getLogger(__name__)
 
-GIB = 1024**3
 DISK = 30 * GIB
 GPU_DISK = 100 * GIB  # the deep-learning image alone has more than 50
 Results = dict[str, CreateResult]  # by node token
@@ -249,7 +248,6 @@ class Launcher:
         image = self._images.find(str(spec.get("image") or ""), machine.arch, machine.gpu_vendor == "nvidia")
         gang = _is_gang(requests)
         least = len(requests) if gang else 1
-        disk = int(spec.get("disk") or (GPU_DISK if machine.gpu_vendor == "nvidia" else DISK))
         parameters: dict[str, Any] = {
             "ClientToken": batch.token,
             "ImageId": image.id,
@@ -259,7 +257,7 @@ class Launcher:
             "UserData": self._user_data(requests),
             "InstanceInitiatedShutdownBehavior": "terminate",
             "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-            "BlockDeviceMappings": [_root(image.root_device, disk)],
+            "BlockDeviceMappings": _disks(image, int(spec.get("disk") or 0), machine.gpu_vendor == "nvidia"),
             "TagSpecifications": self._tags(batch, request),
             **self._place(request, machine, gang),
         }
@@ -334,10 +332,20 @@ class Launcher:
         return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
 
 
-def _root(device: str, size: int) -> dict[str, Any]:
-    gib = -(-size // GIB)
-    ebs = {"VolumeType": "gp3", "VolumeSize": gib, "Encrypted": True, "DeleteOnTermination": True}
-    return {"DeviceName": device, "Ebs": ebs}
+def _disks(image: Image, wanted: int, nvidia: bool) -> list[dict[str, Any]]:
+    """The root disk, of `wanted` bytes or 0 for the usual, and those that the image has beside; all go with the machine."""
+    if 0 < wanted < image.size:
+        raise BadRequest(
+            f"the image {image.id} has a disk of {image.size // GIB} GiB, `disk` of the pool says {wanted / GIB:.3g} GiB: "
+            "raise it, or leave it out"
+        )
+    size = wanted or max(image.size, GPU_DISK if nvidia else DISK)
+    ebs = {"VolumeType": "gp3", "VolumeSize": -(-size // GIB), "Encrypted": True, "DeleteOnTermination": True}
+    others = [
+        {"DeviceName": device, "Ebs": {"VolumeSize": gib, "Encrypted": True, "DeleteOnTermination": True}}
+        for device, gib in image.data_disks
+    ]
+    return [{"DeviceName": image.root_device, "Ebs": ebs}, *others]
 
 
 def _before_the_call(error: ProviderError) -> ProviderError:

@@ -16,7 +16,7 @@ Agent -> head
     log     task, offset (+ payload)                   bytes of the merged output from `offset`; dropped = bytes lost to the cap
                                                        just before `offset` (offsets count the program's output, so they jump)
     engine  state, ray_node_id, address, detail, ...   the raylet's state on this node
-    notice  kind ("preempt"), at                       the provider will take the machine away
+    notice  kind ("preempt"), at, left                 the provider will take the machine away, in `left` seconds
     prepared digest, state (none | running | done | failed), step, error, output, seconds   how far its files and setup are
     get     digest                                     on a "blob" connection
 

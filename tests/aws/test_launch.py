@@ -14,6 +14,7 @@ from clusterctl_providers.base import TAG_UID
 from clusterctl.core.errors import BadRequest, NoCapacity, QuotaExceeded, UnknownOutcome
 from clusterctl.core.model import Instance
 from tests.aws.stage import BOTH, Stage, pool
+from tests.cloud import aws_made_images
 from tests.cloud.aws_cloud import AwsCloud
 
 
@@ -70,6 +71,41 @@ def test_the_users_disk_image_tags_and_profile_are_taken(stage: Stage, cloud: Aw
     assert call["ImageId"] == "ami-0ubuntu2404amd0001", "the newest of two that match"
     assert tags_of(call, "instance")["team"] == "vision" and tags_of(call, "instance")[TAG_UID] == stage.uid
     assert call["IamInstanceProfile"] == {"Name": "reader"}
+
+
+def make_image(cloud: AwsCloud, **disks: int) -> str:
+    """One of the account's own with disks of so many GiB, by device name without /dev/."""
+    (made,) = cloud.client().run_instances(ImageId="ami-0ubuntu2404amd0001", MinCount=1, MaxCount=1)["Instances"]
+    image = str(cloud.client().create_image(InstanceId=made["InstanceId"], Name="mine")["ImageId"])
+    cloud.client().terminate_instances(InstanceIds=[made["InstanceId"]])
+    assert aws_made_images
+    cloud.world.image_disks[image] = {f"/dev/{name}": size for name, size in disks.items()}
+    return image
+
+
+def test_the_disk_is_never_smaller_than_the_images_and_its_other_disks_go_with_the_machine(
+    stage: Stage, cloud: AwsCloud
+) -> None:
+    own = pool(image=make_image(cloud, sda1=80, sdf=500))
+    before = len(launches(cloud))
+    (made,) = stage.provider.create([stage.request("cpu-1", wanted=own)])
+    assert isinstance(made, Instance), made
+    root, data = launches(cloud)[before]["BlockDeviceMappings"]
+    assert (root["DeviceName"], root["Ebs"]["VolumeSize"]) == ("/dev/sda1", 80)
+    assert data == {
+        "DeviceName": "/dev/sdf",
+        "Ebs": {"VolumeSize": 500, "Encrypted": True, "DeleteOnTermination": True},
+    }
+
+
+def test_a_disk_that_the_image_does_not_fit_on_is_refused_before_the_launch(stage: Stage, cloud: AwsCloud) -> None:
+    small = pool(image=make_image(cloud, sda1=80), disk=50 * 1024**3)
+    before = len(launches(cloud))
+    (answer,) = stage.provider.create([stage.request("cpu-1", wanted=small)])
+    assert (
+        isinstance(answer, BadRequest) and "80 GiB" in str(answer) and "`disk` of the pool says 50 GiB" in str(answer)
+    )
+    assert launches(cloud)[before:] == []
 
 
 @pytest.mark.parametrize(

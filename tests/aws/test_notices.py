@@ -6,8 +6,10 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from clusterctl_runtime.agent import imds
 from clusterctl_runtime.agent.imds import REBALANCE_SECONDS, Metadata, Notice, watch_notices
 
 from tests.cloud.metadata import Facts, MetadataServer
@@ -46,6 +48,23 @@ def test_an_interruption_says_when(server: MetadataServer, facts: Facts) -> None
 def test_a_recommendation_to_rebalance_leaves_some_minutes(server: MetadataServer, facts: Facts) -> None:
     facts[REBALANCE] = json.dumps({"noticeTime": AT})
     assert reader(server).notice() == ("rebalance", SECONDS + REBALANCE_SECONDS)
+
+
+@pytest.mark.parametrize("wrong", [600, -600])
+def test_a_machine_whose_clock_is_wrong_knows_how_much_time_is_left(
+    server: MetadataServer, facts: Facts, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    """EC2 says when by its own clock, which dates its answers."""
+    in_two_minutes = time.time() + 120
+    facts[ACTION] = json.dumps({
+        "action": "terminate", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(in_two_minutes))
+    })  # fmt: skip
+    clock = SimpleNamespace(time=lambda: time.time() + wrong, strptime=time.strptime)
+    monkeypatch.setattr(imds, "time", clock)
+    metadata = reader(server)
+    notice = metadata.notice()
+    assert notice and notice[1] - clock.time() == pytest.approx(120, abs=10)
+    assert metadata.notice() == notice, "and it is one and the same notice"
 
 
 def test_a_token_that_has_run_out_is_replaced(server: MetadataServer, facts: Facts) -> None:

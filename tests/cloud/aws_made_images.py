@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2.models.amis import Ami
 from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
 
@@ -43,6 +44,16 @@ def _create_image(self: Any) -> Any:
     return ActionResult({"ImageId": image.id})
 
 
+def _disks_of(self: Any) -> list[dict[str, Any]]:
+    """moto gives every image one disk of 15 GiB."""
+    disks = aws_moto.WORLD.image_disks.get(self.id)
+    if disks is None:
+        return _plain_disks(self)
+    return [{"DeviceName": name, "Ebs": {"VolumeSize": size}} for name, size in disks.items()]
+
+
+_plain_disks = Ami.block_device_mappings.fget  # type: ignore[attr-defined]
+Ami.block_device_mappings = property(_disks_of)  # type: ignore[assignment, method-assign]
 _plain_stop = Instance.stop
 Instance.stop = _stop
 EC2Response.create_image = _create_image

@@ -62,6 +62,7 @@ class World:
     faults: list[Fault] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)  # SSM
     sells: Callable[[str, str], bool] = lambda name, zone: True
+    image_disks: dict[str, dict[str, int]] = field(default_factory=dict)  # image -> device -> GiB, of those that differ
     spot_prices: dict[str, float] = field(default_factory=dict)  # instance type -> $/h
     prices: dict[str, float] = field(default_factory=dict)  # instance type -> $/h on demand
     lapsed: bool = False  # the credentials have expired

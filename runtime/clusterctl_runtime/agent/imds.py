@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import calendar
+import contextlib
 import json
 import logging
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -21,7 +23,11 @@ EVERY_SECONDS = 3.0  # EC2 gives 120 seconds; it asks for a look every five
 REBALANCE_SECONDS = 600.0  # a rebalance recommendation names no end: so long the node goes on at most
 _TOKEN_SECONDS = 21600
 
-Notice = tuple[str, float]  # ("terminate" | "stop" | "hibernate" | "rebalance", when in unix seconds)
+CLOCK_MARGIN = 5.0  # seconds; answers are dated to the second
+
+Notice = tuple[
+    str, float
+]  # ("terminate" | "stop" | "hibernate" | "rebalance", when in unix seconds by this machine's clock)
 
 
 class Metadata:
@@ -31,6 +37,7 @@ class Metadata:
 
     def __init__(self, base: str = BASE) -> None:
         self._base, self._token = base, ""
+        self._ahead = 0.0  # seconds by which this machine's clock is before EC2's
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str) -> str:
@@ -54,16 +61,24 @@ class Metadata:
         action = self.get("spot/instance-action")
         if action:
             data = json.loads(action)
-            return str(data["action"]), _seconds(data["time"])
+            return str(data["action"]), _seconds(data["time"]) + self._ahead
         advice = self.get("events/recommendations/rebalance")
         if advice:
-            return "rebalance", _seconds(json.loads(advice)["noticeTime"]) + REBALANCE_SECONDS
+            return "rebalance", _seconds(json.loads(advice)["noticeTime"]) + REBALANCE_SECONDS + self._ahead
         return None
 
     def _open(self, path: str, headers: dict[str, str], method: str) -> str:
         request = urllib.request.Request(self._base + path, method=method, headers=headers)  # noqa: S310  http, by BASE
         with self._opener.open(request, timeout=2) as answer:
+            self._compare_clocks(answer.headers.get("Date", ""))
             return answer.read(65536).decode()
+
+    def _compare_clocks(self, date: str) -> None:
+        """Takes up what is more than a second's rounding: one notice must stay the same."""
+        with contextlib.suppress(TypeError, ValueError):
+            ahead = time.time() - parsedate_to_datetime(date).timestamp()
+            if abs(ahead - self._ahead) > CLOCK_MARGIN:
+                self._ahead = ahead
 
 
 class ScriptedMetadata:

@@ -240,7 +240,7 @@ class Node:
             messages.append({**self._engine.state, "t": "engine"})
         if self._notice and not self._notice_sent:
             self._notice_sent = True
-            messages.append(self._notice)
+            messages.append({**self._notice, "left": self._notice["at"] - time.time()})
         if prepared := self._preparation.take():
             messages.append(prepared)
         items = self._outbox.take_reports()

@@ -215,7 +215,10 @@ class Fleet:
 
     def _take_notice(self, books: NodeLedger, message: wire.Message) -> None:
         if message.get("kind") == "preempt":
-            books.preempt_at = float(message.get("at") or steady_time() + 120)
+            left = float(
+                message.get("left") or 120
+            )  # not when: the clock of that machine, or of this one, may be wrong
+            books.preempt_at = steady_time() + left
             self._events.add("node", books.node_id, "preempt_notice", f"the provider takes {books.node_id} away soon")
             self._wake()
 
