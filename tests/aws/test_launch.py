@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,14 @@ def test_nodes_launched_together_are_one_call_per_kind(stage: Stage, cloud: AwsC
     stage.provider.create([stage.request("cpu-1", spot), stage.request("cpu-2", demand), stage.request("cpu-3", spot)])
     assert [call["MaxCount"] for call in launches(cloud)] == [2, 1]
     assert tags_of(launches(cloud)[0], "instance")["clusterctl-nodes"] == "cpu-:1@1,3@1"
+
+
+def test_nodes_whose_papers_do_not_fit_into_one_launch_take_several(stage: Stage, cloud: AwsCloud) -> None:
+    of = stage.provider.offers(stage.pools[0])[0]
+    long = {"labels": {"note": "x" * 6000}}
+    requests = [stage.request(f"cpu-{n}", of) for n in range(1, 51)]
+    requests = [replace(request, bootstrap={**request.bootstrap, **long}) for request in requests]
+    made = stage.provider.create(requests)
+    assert all(isinstance(result, Instance) for result in made), made[0]
+    assert len(launches(cloud)) == 2
+    assert all(len(base64.b64decode(call["UserData"])) <= 16384 for call in launches(cloud))
