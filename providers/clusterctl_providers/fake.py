@@ -17,7 +17,7 @@ Equal calls at equal times give equal answers. Every call is on record (`calls`)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ from clusterctl.core.errors import (
     UnknownOutcome,
 )
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
-from clusterctl.core.resources import Resources
 from clusterctl_providers import catalog
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.fake_boots import Boots
 from clusterctl_providers.fake_cloud import NEVER, FakeCloud, FakeInstance
 from clusterctl_providers.fake_faults import Fault, parse_faults
-from clusterctl_providers.local import LocalProvider
+from clusterctl_providers.fake_types import offers_of
 
 PAGE = 50  # instances per page of a list, as clouds do
 
@@ -59,9 +59,10 @@ class FakeProvider:
         self.scopes: Sequence[str] = tuple(settings.get("zones") or (f"{self._region}a", f"{self._region}b"))
         stale = [fault.seconds for fault in self._faults if fault.kind == "stale_list"]
         self.settle_seconds = max(stale, default=0.0) / self._speed
-        self._boots = self._local() if settings.get("boot", "none") == "local" else None
-        self._boot_seconds = float(settings.get("boot_seconds", 0.0 if self._boots else 30.0))
         self._cloud = FakeCloud(self._directory / "fake-cloud.db")
+        boots = settings.get("boot", "none") == "local"
+        self._boots = Boots(context, self._directory / "booted", self._cloud) if boots else None
+        self._boot_seconds = float(settings.get("boot_seconds", 0.0 if self._boots else 30.0))
 
     # ------------------------------------------------------------ the contract
 
@@ -139,15 +140,10 @@ class FakeProvider:
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """From `types` where the settings have them, else from the catalogue of the cloud that is rehearsed."""
         zones = [zone for zone in pool.spec.get("zones") or self.scopes if zone in self.scopes]
-        if "types" not in self._settings:
-            offers = catalog.offers_for(self._cloud_name, self._region, zones, {**pool.spec, "name": pool.name})
-            return [replace(offer, pool=pool.name, boot_seconds=self._boot_seconds) for offer in offers]
-        return sorted(
-            self._offer(pool, name, rank, market, zone)
-            for name in self._types_for(pool)
-            for rank, market in enumerate(pool.spec.get("market") or ["on-demand"])
-            for zone in zones
-        )
+        if "types" in self._settings:
+            return offers_of(self._settings["types"], pool, self._region, zones, self._boot_seconds)
+        offers = catalog.offers_for(self._cloud_name, self._region, zones, {**pool.spec, "name": pool.name})
+        return [replace(offer, pool=pool.name, boot_seconds=self._boot_seconds) for offer in offers]
 
     def console_log(self, instance_id: str) -> str:
         for instance in self._ours():
@@ -157,7 +153,7 @@ class FakeProvider:
                 lines.append("boots" if now < instance.boots_at < NEVER else "waits for its disk for ever")
                 lines[1:] = lines[1:] if instance.state(now) == "pending" else ["booted"]
                 if self._boots:
-                    lines.append(self._boots.console_log(self._boots.instance_id(instance.token)))
+                    lines.append(self._boots.console_log(instance))
                 return "\n".join(line for line in lines if line) + "\n"
         return ""
 
@@ -331,99 +327,13 @@ class FakeProvider:
             return Throttled(text, retry_after=throttle.retry_after / self._speed)
         return None
 
-    # ------------------------------------------------------------ real agents
-
-    def _local(self) -> LocalProvider:
-        return LocalProvider(replace(self._context, state_dir=str(self._directory / "booted")))
-
     def _catch_up(self) -> None:
-        """With `boot: local`: starts the agents that are due, ends those whose instance is over, notes who died."""
-        if not self._boots:
-            return
-        with self._cloud.change():
-            now = self._now()
-            ours = self._ours()
-        with_agents = [i for i in ours if i.lives(now) and i.with_agent]
-        due = [i for i in with_agents if now >= i.boots_at and not i.booted and not i.starts and i.stopped_at > now]
-        again = [i for i in with_agents if now >= i.boots_at and not i.booted and i.starts and i.stopped_at > now]
-        asleep = [i for i in with_agents if i.stopped_at <= now and i.booted]
-        over = [i for i in ours if not i.lives(now) and i.with_agent and not i.cleared]
-        results = self._boots.create([self._agent_request(i) for i in due]) if due else []
-        for instance in (i for i in due if i.noticed_at < NEVER):
-            self._boots.put_file(instance.token, "metadata.json", self._announcement(instance))
-        if asleep:
-            self._boots.stop([self._boots.instance_id(i.token) for i in asleep])
-        if again:
-            self._boots.start([self._boots.instance_id(i.token) for i in again])
-        if over:
-            self._boots.terminate([self._boots.instance_id(i.token) for i in over])
-        dead = {i.token for scope in self._boots.list() for i in scope.instances if i.state == "terminated"}
-        with self._cloud.change():
-            for instance, result in zip(due, results, strict=True):
-                if isinstance(result, Instance):
-                    self._cloud.put(replace(self._fresh(instance), booted=True))
-            for instance in again:
-                self._cloud.put(replace(self._fresh(instance), booted=True))
-            for instance in asleep:
-                self._cloud.put(replace(self._fresh(instance), booted=False))
-            for instance in over:
-                self._cloud.put(replace(self._fresh(instance), cleared=True))
-            for instance in ours:
-                if instance.booted and instance.token in dead and instance.lives(now) and instance.stopped_at > now:
-                    self._cloud.end(self._fresh(instance), now, "its agent has ended")
+        """With `boot: local`: what has happened by now to instances happens to their agents, and the other way round."""
+        if self._boots:
+            with self._cloud.change():
+                now, ours = self._now(), self._ours()
+            self._boots.catch_up(ours, now, self._moment)
 
-    def _announcement(self, instance: FakeInstance) -> Mapping[str, Any]:
-        """What the agent finds where a real one asks its cloud's metadata service."""
-        began = self._clock() - self._now() / self._speed
-        at, noticed = (began + seconds / self._speed for seconds in (instance.taken_at, instance.noticed_at))
-        return {"action": "terminate", "time": at, "from": noticed}
-
-    def _fresh(self, instance: FakeInstance) -> FakeInstance:
-        return self._cloud.by_token(instance.token) or instance
-
-    def _agent_request(self, instance: FakeInstance) -> CreateRequest:
-        pool, instance_type, market, zone = instance.offer_key.split("/", 3)
-        offer = Offer(pool, instance_type, market, zone, 0.0, Resources())
-        return CreateRequest(
-            instance.token, instance.node_id, instance.generation, offer, instance.tags,
-            {**instance.bootstrap, "provider": self.name}, PoolRequest(pool, {}),
-        )  # fmt: skip
-
-    # ------------------------------------------------------------ offers from a table
-
-    def _types_for(self, pool: PoolRequest) -> Sequence[str]:
-        types: Mapping[str, Mapping[str, Any]] = self._settings["types"]
-        named = [str(name) for name in pool.spec.get("instances") or []]
-        unknown = [name for name in named if name not in types]
-        if unknown:
-            raise BadRequest(
-                f"pool {pool.name}: the fake cloud has no type {unknown[0]!r}; it has {', '.join(sorted(types))}"
-            )
-        gpu = pool.spec.get("gpu") or {}
-        fitting = [
-            name
-            for name, facts in types.items()
-            if not gpu
-            or (facts.get("gpu_type", "") == gpu.get("name", "") and facts.get("GPU", 0) == gpu.get("count", 1))
-        ]
-        return named or fitting
-
-    def _offer(self, pool: PoolRequest, name: str, rank: int, market: str, zone: str) -> Offer:
-        facts: Mapping[str, Any] = self._settings["types"][name]
-        amounts = {key: float(value) for key, value in facts.items() if key not in ("price", "spot_price", "gpu_type")}
-        amounts.update({key: float(value) for key, value in (pool.spec.get("resources") or {}).items()})
-        price = float(facts.get("price", 0.0))
-        return Offer(
-            pool=pool.name,
-            instance_type=name,
-            market=market,
-            zone=zone,
-            price=float(facts.get("spot_price", price * 0.35)) if market == "spot" else price,
-            resources=Resources.of(amounts),
-            labels=labels_of(dict(pool.spec.get("labels") or {})),
-            gpu_type=str(facts.get("gpu_type", "")),
-            region=self._region,
-            rank=rank,
-            price_source="fake",
-            boot_seconds=self._boot_seconds,
-        )
+    def _moment(self, seconds: float) -> float:
+        """On the caller's clock, when so many of the cloud's seconds will have passed since it was first used."""
+        return self._clock() + (seconds - self._now()) / self._speed
