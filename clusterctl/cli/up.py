@@ -207,9 +207,10 @@ def _setup_output(api: Api, readiness: Readiness) -> str:
 
 
 def _why_not(started: Started, readiness: Readiness, what: str) -> str:
+    failed = list(dict.fromkeys(readiness.hopeless or readiness.failures[-3:]))
     lines = [f"cluster {started.cluster.name!r}: {what}"]
-    lines += [f"  waiting for {text}" for text in readiness.waiting]
-    lines += [f"  failed: {text}" for text in dict.fromkeys(readiness.hopeless or readiness.failures[-3:])]
+    lines += [f"  waiting for {text}" for text in readiness.waiting if text not in failed]
+    lines += [f"  failed: {text}" for text in failed]
     lines.append("  the cluster stays as it is: `clusterctl events` tells more, `up` again goes on, `down` ends it")
     return "\n".join(lines)
 

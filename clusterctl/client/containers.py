@@ -21,6 +21,11 @@ CHUNK = 2**20
 _IS_DIRECTORY = "import os, sys; sys.exit(not os.path.isdir(sys.argv[1]))"
 
 
+def engine_note(cluster: Cluster) -> Path:
+    """What the provider notes of the engine that the cluster lives in, before it makes anything there."""
+    return cluster.provider_dir / "engine.json"
+
+
 class ContainerAccess:
     """One node. Commands run as the image's user, with the node's directory of `files` in CLUSTERCTL_FILES."""
 
@@ -91,7 +96,7 @@ class ContainerAccess:
 
     def _host(self) -> str:
         try:
-            return str(json.loads((self._cluster.provider_dir / "engine.json").read_text())["host"])
+            return str(json.loads(engine_note(self._cluster).read_text())["host"])
         except (OSError, ValueError, KeyError):
             return ""
 

@@ -154,8 +154,14 @@ def _docker() -> list[Check]:
         found = provider.doctor() if isinstance(provider, HasDoctor) else []
     finally:
         provider.close()
-    wrong = [Check("docker", False, f"it is not so that {what}", fix) for what, ok, fix in found if not ok]
+    wrong = [Check("docker", False, *_wrong(what, fix)) for what, ok, fix in found if not ok]
     return wrong or [Check("docker", True, found[0][0], "")]
+
+
+def _wrong(what: str, fix: str) -> tuple[str, str]:
+    """(what there is, what to do). An error of the engine's has both in its sentence."""
+    trouble, end, todo = fix.partition("): ")
+    return (f"{trouble})", todo) if end else (f"not so: {what}", fix)
 
 
 def _ssh_library() -> Check:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.api import Api, with_patience
+from clusterctl.client.containers import engine_note
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
@@ -72,6 +73,8 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
 
     providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), config["spec"])
     with open_journal(cluster, tell) as journal:
+        if list(providers) == ["docker"] and not engine_note(cluster).exists() and not journal.next_numbers():
+            return  # no engine ever answered this cluster, so nothing was ever made in one
         journal.acquire(f"clusterctl down (process {os.getpid()})")
         provisioner = Provisioner(
             journal, providers, _no_bootstrap, cluster=cluster.name, uid=cluster.uid, clock=time.time

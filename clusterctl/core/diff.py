@@ -7,7 +7,7 @@ does not know (image, disk, setup ...) come as plain mappings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from clusterctl.core.codec import dumps
@@ -22,11 +22,11 @@ POOL_FIELDS: dict[str, Way] = {
     "min": "in-place",
     "max": "in-place",
     "idle_timeout": "in-place",
-    "orphan_timeout": "in-place",
     "keep_stopped": "in-place",
+    "instances": "in-place",
     "limits": "in-place",
     "reservation": "in-place",
-    "market": "in-place",  # holds for nodes to come; those that run stay
+    "market": "in-place",  # holds for nodes to come, as do instances and zones; those that run stay
     "zones": "in-place",
     "one_zone": "in-place",
     "env": "in-place",
@@ -40,12 +40,31 @@ CLUSTER_FIELDS: dict[str, Way] = {
     "queue": "in-place",
     "env": "in-place",
     "files": "in-place",
-    "auth": "replace",
+    "auth": "in-place",
     "setup": "in-place",
-    "engine": "replace",
-    "head": "replace",
+    "engine": "refused",
+    "head": "in-place",  # the node that has the engine's head is made anew by nobody while it lives
     "cluster": "refused",
     "provider": "refused",
+}
+# Settings of providers that say where a cluster's nodes are looked for, and where they find their head. Others need new
+# nodes.
+PROVIDER_FIELDS: dict[str, dict[str, Way]] = {
+    "docker": {"host": "refused", "network": "refused", "head_address": "refused"},
+    "aws": {
+        "region": "refused",
+        "vpc": "refused",
+        "profile": "refused",
+        "head_address": "refused",
+        "endpoint_url": "refused",
+        "head_volume": "refused",
+        "instance_profile": "refused",
+        "reach": "in-place",  # these two are about how the client gets to the head
+        "ssh_from": "in-place",
+        "tags": "in-place",
+        "calls_per_second": "in-place",
+    },
+    "local": {"grace": "in-place"},
 }
 _WHY: dict[Way, str] = {
     "in-place": "takes effect without touching a node",
@@ -53,6 +72,7 @@ _WHY: dict[Way, str] = {
     "replace": "nodes are drained and made anew, a few at a time",
     "refused": "cannot be changed while the cluster exists: take it down first",
 }
+_HEAD_STAYS = "the head node that runs stays as it is: `down` and `up` make another"
 _SEVERITY: tuple[Way, ...] = ("in-place", "drain", "replace", "refused")
 
 
@@ -90,8 +110,14 @@ class SpecPlan:
     warnings: tuple[str, ...] = ()
 
     @property
-    def refused(self) -> bool:
-        return any(change.way == "refused" for change in self.changes)
+    def refused(self) -> tuple[str, ...]:
+        """What of the new spec a running cluster cannot become: "engine", "provider.docker.host", "provider of pool gpu"."""
+        return tuple(
+            f"{field.name} of pool {change.name}" if change.kind == "pool" else field.name
+            for change in self.changes
+            for field in change.fields
+            if field.way == "refused"
+        )
 
 
 def plan_spec(
@@ -109,7 +135,7 @@ def plan_spec(
     if old is None:
         changes.append(Change("add", "cluster", name, reason="it does not exist yet"))
     else:
-        changes.extend(_cluster_change(old, new, name))
+        changes.extend(_cluster_change(old, new, name, live))
     changes.extend(_pool_changes(_pools(old or {}), _pools(new), live))
     changes.extend(_node_changes(first, live))
     before = sum(view.node.price for view in live)
@@ -140,12 +166,47 @@ def _worst(fields: Sequence[FieldChange]) -> Way:
     return worst
 
 
-def _cluster_change(old: Fields, new: Fields, name: str) -> list[Change]:
-    fields = _field_changes(old, new, CLUSTER_FIELDS, frozenset({"pools"}))
+def _cluster_change(old: Fields, new: Fields, name: str, live: Sequence[NodeView]) -> list[Change]:
+    fields = _field_changes(_flat(old), _flat(new), {**CLUSTER_FIELDS, **_provider_ways(new)}, frozenset({"pools"}))
     if not fields:
         return []
+    change = _change_of("cluster", name, fields, sum(view.node.role == "worker" for view in live))
+    of_head = any(field.way == "replace" or field.name == "head" for field in fields)
+    if of_head and any(view.node.role == "head" for view in live):
+        change = replace(change, reason=f"{change.reason}; {_HEAD_STAYS}")
+    return [change]
+
+
+def _flat(spec: Fields) -> dict[str, Any]:
+    """The provider's settings as fields of their own, "provider.docker.image"."""
+    provider, settings = _provider(spec)
+    return {**spec, "provider": provider, **{f"provider.{provider}.{key}": value for key, value in settings.items()}}
+
+
+def _provider(spec: Fields) -> tuple[str, Fields]:
+    """Its name and its settings, of `docker` as well as of `{docker: {...}, aws: null}`. Settings with nothing in them are
+    those that are left out."""
+    given = spec.get("provider")
+    if not isinstance(given, Mapping):
+        return str(given or ""), {}
+    for name, settings in cast("Fields", given).items():
+        if settings is not None:
+            return str(name), {key: value for key, value in cast("Fields", settings).items() if value or value == 0}
+    return "", {}
+
+
+def _provider_ways(spec: Fields) -> dict[str, Way]:
+    name, _ = _provider(spec)
+    return {f"provider.{name}.{key}": way for key, way in PROVIDER_FIELDS.get(name, {}).items()}
+
+
+def _change_of(kind: str, name: str, fields: tuple[FieldChange, ...], count: int) -> Change:
+    """`count`: the nodes that would be touched; where there are none, nothing is taken down."""
     way = _worst(fields)
-    return [Change("change", "cluster", name, fields, way, _WHY[way])]
+    if way in ("drain", "replace") and not count:
+        return Change("change", kind, name, fields, "in-place", "it has no nodes yet that this would touch")
+    touched = f" ({count} nodes)" if way in ("drain", "replace") else ""
+    return Change("change", kind, name, fields, way, _WHY[way] + touched)
 
 
 def _pool_changes(old: Mapping[str, Fields], new: Mapping[str, Fields], live: Sequence[NodeView]) -> list[Change]:
@@ -162,9 +223,7 @@ def _pool_changes(old: Mapping[str, Fields], new: Mapping[str, Fields], live: Se
         else:
             fields = _field_changes(old[name], new[name], POOL_FIELDS, frozenset({"name"}))
             if fields:
-                way = _worst(fields)
-                touched = f" ({count} nodes)" if way in ("drain", "replace") else ""
-                changes.append(Change("change", "pool", name, fields, way, _WHY[way] + touched))
+                changes.append(_change_of("pool", name, fields, count))
     return changes
 
 

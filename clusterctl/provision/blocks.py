@@ -54,6 +54,11 @@ class Blocks:
         self._blocks = {k: block for k, block in self._blocks.items() if block.code != NoCapacity.code}
         self._refusals.clear()
 
+    def clear(self) -> None:
+        """Forgets every refusal: whoever is in charge says that it is time to try again."""
+        self._blocks.clear()
+        self._refusals.clear()
+
     def granted(self, offer: Offer) -> None:
         """A launch of `offer` went through: the next refusal starts with a short wait again."""
         self._refusals.pop(offer.key, None)

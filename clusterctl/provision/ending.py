@@ -53,7 +53,7 @@ def end_everything(
                 f"Still there: {names}. Mend the cause and run `clusterctl down` again"
             )
         empty = empty + 1 if not (left or remains or troubles) else 0
-        told = _tell(progress, left, troubles, told)
+        told = _tell(progress, left, troubles, told, patience)
         if empty == 1 and settle:
             pause(settle)
         elif empty == 0:
@@ -122,11 +122,14 @@ def _journal_gone(journal: Journal, now: float) -> None:
             journal.bury(node.id, now, "the providers list nothing of this cluster any more", "down")
 
 
-def _tell(progress: Callable[[str], None], left: set[str], troubles: list[str], told: str) -> str:
+def _tell(progress: Callable[[str], None], left: set[str], troubles: list[str], told: str, patience: float) -> str:
     """Says what is left, once per change."""
-    text = f"{len(left)} instances left" if left else "nothing left, looking once more"
-    if troubles:
-        text += f"; {'; '.join(sorted(set(troubles)))}"
+    parts = sorted(set(troubles))
+    if parts:
+        parts[-1] += f" (trying again for {patience:g} s)"
+    if left or not parts:
+        parts.insert(0, f"{len(left)} instances left" if left else "nothing left, looking once more")
+    text = "; ".join(parts)
     if text != told:
         progress(text)
     return text

@@ -99,6 +99,11 @@ class Journal:
         with self._lock:
             return tuple((pool, at) for pool, at in self._db.execute(query, (since,)))
 
+    def forget_failures(self) -> None:
+        """The breaker closes: whoever is in charge says that it is time to try again."""
+        with self.together():
+            self._db.execute("DELETE FROM failures")
+
     def meta_get(self, key: str, default: str = "") -> str:
         with self._lock:
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

@@ -27,6 +27,10 @@ class PoolBook:
             self._pools = wanted
             self._offers_until = 0.0
 
+    def forget_offers(self) -> None:
+        """A provider has other settings: what it offers is asked for again."""
+        self._offers_until = 0.0
+
     def offers(self, now: float, refresh: bool) -> tuple[Offer, ...]:
         if refresh or now >= self._offers_until or self._lag_behind():
             self._offers = {

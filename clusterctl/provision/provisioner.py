@@ -9,6 +9,7 @@ Synchronous, called from one thread at a time. Rules that every line here keeps:
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -129,6 +130,19 @@ class Provisioner:
     def capacity_returned(self) -> None:
         """Something that was taken is free again: offers without capacity may be tried again."""
         self._capacity_returned = True
+
+    def forgive(self) -> None:
+        """What was refused or failed is tried again at once: somebody has looked at it and put a spec in force."""
+        self._blocks.clear()
+        self.journal.forget_failures()
+
+    def use_providers(self, providers: Mapping[str, Provider]) -> None:
+        """Puts providers with other settings in the place of those of the same names. What the former ones are at goes on."""
+        former = [self.providers[name] for name in providers if name in self.providers]
+        self.providers.update(providers)
+        self._pools.forget_offers()
+        for provider in former:
+            threading.Thread(target=provider.close, name="former-provider", daemon=True).start()
 
     def most(self, pool: str) -> int | None:
         """How many nodes of the pool there can be at all, where its provider has only so many machines."""

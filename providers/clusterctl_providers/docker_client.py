@@ -14,7 +14,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import docker
 import requests
@@ -158,9 +158,26 @@ def translated(error: Exception, what: str) -> ProviderError:
 
 
 def in_words(error: Exception) -> str:
-    """What the engine said, in one line."""
-    text = str(getattr(error, "explanation", "") or error)
+    """What the engine said, or what the system said of the way to it, in one line."""
+    text = str(getattr(error, "explanation", "") or _systems_word(error) or error)
     return " ".join(text.split())[:500]
+
+
+def _systems_word(error: BaseException) -> str:
+    """ "No such file or directory", where the libraries have wrapped that again and again; "" where there is no such word."""
+    todo: list[object] = [error]
+    seen: list[object] = []
+    while todo:
+        found = todo.pop()
+        if isinstance(found, tuple):
+            todo += cast("tuple[object, ...]", found)
+        if not isinstance(found, BaseException) or found in seen:
+            continue
+        seen.append(found)
+        if isinstance(found, OSError) and not isinstance(found, requests.RequestException) and found.strerror:
+            return found.strerror
+        todo += [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
+    return ""
 
 
 def _read(note: Path | None) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_time_runs_out_also_when_nothing_changes(cluster: LocalCluster) -> None:
         process.suspend()  # the nodes neither come nor go
     began = time.monotonic()
     done = cluster.cli("up", str(cluster.spec), "--timeout", "2s", code=1)
-    assert "not ready after 2 s" in done.stderr and time.monotonic() - began < 20
+    assert "not ready after 2 s" in done.stderr and time.monotonic() - began < 60
     for process in suspended:
         process.resume()
     cluster.up()

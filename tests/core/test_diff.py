@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from clusterctl.core.diff import plan_document, plan_spec
 from tests.core.worlds import amounts, decide, offer, pool, state, view
 
@@ -39,14 +41,42 @@ def test_a_cluster_that_does_not_exist_is_added_with_its_pools_and_its_first_nod
 
 def test_each_changed_field_says_what_it_takes() -> None:
     pools = [{"name": "cpu", "min": 1, "max": 3, "image": "b"}, {"name": "old", "min": 0, "max": 1}]
-    plan = plan_spec(OLD, changed(pools=pools, limits={"nodes": 5}, provider="aws"))
+    plan = plan_spec(OLD, changed(pools=pools, limits={"nodes": 5}, provider="aws"), (view("cpu-1"),))
     assert ways(plan) == {
         "demo.limits": "in-place",
         "demo.provider": "refused",
         "cpu.image": "replace",
         "cpu.min": "in-place",
     }
-    assert plan.refused
+    assert plan.refused == ("provider",)
+    assert [change.way for change in plan.changes] == ["refused", "replace"]
+
+
+def test_a_change_that_touches_no_node_takes_nothing_down() -> None:
+    pools = [{"name": "cpu", "min": 0, "max": 3, "image": "b"}, {"name": "old", "min": 0, "max": 1}]
+    plan = plan_spec(OLD, changed(pools=pools), (view("old-1", offer("old")),))
+    assert ways(plan) == {"cpu.image": "replace"}
+    assert [(c.way, c.reason) for c in plan.changes] == [("in-place", "it has no nodes yet that this would touch")]
+
+
+def test_settings_of_the_provider_are_fields_of_their_own() -> None:
+    old = changed(provider={"docker": {"image": "a", "network": "", "pids": None}, "aws": None})
+    new = changed(provider={"docker": {"image": "b", "network": "n", "pids": None}, "aws": None})
+    plan = plan_spec(old, new, (view("cpu-1"),))
+    assert ways(plan) == {"demo.provider.docker.image": "replace", "demo.provider.docker.network": "refused"}
+    assert plan.refused == ("provider.docker.network",)
+    plain, written = changed(provider="docker"), changed(provider={"docker": {"image": "", "mounts": []}})
+    assert plan_spec(plain, written).changes == ()
+
+
+def test_a_head_that_runs_stays_and_plan_says_so() -> None:
+    head = view("head-1", offer("head"))
+    head = replace(head, node=replace(head.node, role="head"))
+    (change,) = plan_spec(changed(head={"image": "a"}), changed(head={"image": "b"}), (head, view("cpu-1"))).changes
+    assert change.way == "in-place" and "the head node that runs stays as it is" in change.reason
+    old, new = (changed(provider={"docker": {"image": image}}) for image in "ab")
+    (change,) = plan_spec(old, new, (head, view("cpu-1"))).changes
+    assert change.way == "replace" and "(1 nodes); the head node that runs stays" in change.reason
 
 
 def test_a_pool_that_is_taken_out_is_drained() -> None:

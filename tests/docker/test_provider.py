@@ -244,4 +244,5 @@ def test_doctor_on_the_command_line_names_the_engine_or_what_to_start(
 
     assert checked(docker_engine.host)["ok"] and docker_engine.host in checked(docker_engine.host)["found"]
     missing = checked("unix:///nowhere/docker.sock")
-    assert not missing["ok"] and "systemctl start docker" in missing["fix"]
+    assert not missing["ok"] and missing["fix"].startswith("start it (systemctl start docker)")
+    assert missing["found"] == "no Docker engine answers at unix:///nowhere/docker.sock (No such file or directory)"

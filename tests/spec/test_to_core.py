@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from clusterctl.core.diff import CLUSTER_FIELDS, POOL_FIELDS
 from clusterctl.core.model import labels_of
 from clusterctl.spec.hash import CLUSTER_EFFECTS, HEAD_EFFECTS, POOL_EFFECTS, head_hash, pool_hash, spec_hash
 from clusterctl.spec.load import parse_spec
@@ -75,6 +76,24 @@ def test_every_key_says_what_its_change_does() -> None:
     assert POOL_EFFECTS.keys() == Pool.model_fields.keys()
     assert HEAD_EFFECTS.keys() == Head.model_fields.keys()
     assert CLUSTER_EFFECTS.keys() == ClusterSpec.model_fields.keys()
+
+
+def test_plan_says_of_every_key_what_its_change_does() -> None:
+    """`up` asks before it takes nodes down: what needs new nodes and what `plan` calls harmless never overlap."""
+    makes_new = {"replace", "refused"}
+    for key, effect in POOL_EFFECTS.items():
+        assert (effect == "replace") == (POOL_FIELDS.get(key, "replace") in makes_new), key
+    for key, effect in CLUSTER_EFFECTS.items():
+        if key != "pools":  # key by key
+            assert (effect == "replace") == (CLUSTER_FIELDS.get(key, "replace") in makes_new), key
+
+
+def test_a_setting_of_the_provider_that_plan_calls_harmless_needs_no_new_node() -> None:
+    text = "cluster: a\nprovider: {aws: {region: us-east-1, %s}}\npools: [{name: x, instances: [m5.large]}]"
+    plain, reached, other = (
+        parse_spec(text % more) for more in ("vpc: default", "reach: private", "subnets: [subnet-1]")
+    )
+    assert pool_hash(plain, plain.pools[0]) == pool_hash(reached, reached.pools[0]) != pool_hash(other, other.pools[0])
 
 
 def test_digests_stay_the_same_from_version_to_version() -> None:

@@ -89,6 +89,7 @@ class Autoscaler:
             str, tuple[str, str]
         ] = {}  # pool -> (code, sentence) of its last launch, if that was refused
         self.groups: dict[str, GroupKey] = {}  # which queued jobs a demand stands for
+        self._forgiving = False
         self.decision_seconds: deque[float] = deque(maxlen=1000)
         self.stopped = False
         self._idle = asyncio.Event()
@@ -96,6 +97,14 @@ class Autoscaler:
     def wake(self, observe: bool = False) -> None:
         self._observe_now = self._observe_now or observe
         self._wanted.set()
+
+    def forgive(self) -> None:
+        """Somebody ran `up`: launches that were refused are tried at once, not when their time is over. The next tick does
+        it, since one that is under way may still book a refusal of what was in force before."""
+        self._forgiving = True
+        self.refusals.clear()
+        self.last_plan = Plan(())
+        self.wake()
 
     async def run(self) -> None:
         while not self.stopped:
@@ -144,6 +153,9 @@ class Autoscaler:
         groups, demand = job_demand(self._book)
         self.groups = groups
         self.demand = demand + self._engine_demand()
+        if self._forgiving:
+            self._forgiving = False
+            self._provisioner.forgive()
         now = steady_time()
         started = time.perf_counter()
         plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
@@ -222,7 +234,7 @@ class Autoscaler:
         subject = getattr(action, "node_id", "") or getattr(action, "instance_id", "")
         if not outcome.ok:
             self._events.add("provider", subject, outcome.code, f"{action.op} of {subject} failed: {outcome.error}")
-            if isinstance(action, Launch | Start):
+            if isinstance(action, Launch | Start) and not self._forgiving:
                 self.refusals[action.offer.pool] = (outcome.code, outcome.error)
             self.wake(observe=True)
             return

@@ -23,6 +23,7 @@ from clusterctl.provision.papers import bootstrap_document
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.spec.hash import spec_hash
 from clusterctl.spec.load import parse_spec
+from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
@@ -46,6 +47,7 @@ from clusterctl_runtime.head.jobs import JobBook
 from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.head.listening import listen
 from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.planning import plan_document, what_changes
 from clusterctl_runtime.head.preparing import Preparing, packed_files
 from clusterctl_runtime.head.queue import Queue
 from clusterctl_runtime.head.retention import Retention
@@ -194,7 +196,7 @@ class Head:
         names = dict.fromkeys([spec.provider_name, *(p.provider for p in spec.pools if p.provider)])
         return Provisioner(
             self.journal,
-            {name: self._make_provider(name) for name in names},
+            {name: self._make_provider(name, spec) for name in names},
             self._bootstrap,
             cluster=self.config.name,
             uid=self.config.uid,
@@ -202,8 +204,7 @@ class Head:
             pools=self._pool_requests(),
         )
 
-    def _make_provider(self, name: str) -> Provider:
-        spec = self.config.spec
+    def _make_provider(self, name: str, spec: ClusterSpec) -> Provider:
         settings = dict(spec.provider_settings) if name == spec.provider_name else {}
         if self.handover:
             settings = {key: value for key, value in settings.items() if key not in NOT_HERE}
@@ -318,26 +319,32 @@ class Head:
         if spec.cluster != self.config.name:
             raise UsageError(f"this cluster is called {self.config.name!r}, the spec says {spec.cluster!r}")
         files = packed_files(spec, self.config.files if packed is None else packed, self.blobs)
+        self.autoscaler.forgive()
         if spec_hash(spec) == spec_hash(self.config.spec) and files == self.config.files:
             self.preparing.retry()
             if self.engine:
                 self.engine.retry()
             return False
-        fixed = ("provider_name", "ray")
-        for field in fixed:
-            if getattr(spec, field) != getattr(self.config.spec, field):
-                what = "provider" if field == "provider_name" else "engine"
-                raise Refused(f"the {what} of a running cluster cannot be changed: `clusterctl down` first, then `up`")
+        if refused := what_changes(self.config.spec, spec).refused:
+            raise Refused(
+                f"the {' and the '.join(refused)} of a running cluster cannot be changed: `clusterctl down` first, then `up`"
+            )
+        providers = self._other_providers(spec)
         self.config = self.config.with_spec(spec, text, files)
+        self.provisioner.use_providers(providers)
         self.provisioner.use_pools(self._pool_requests())
         self.preparing.changed()
         self.events.add("cluster", self.config.name, "spec_changed", "a new spec is in force")
         self._arrived()
         return True
 
-    def plan_for(self, text: str) -> dict[str, Any]:
-        from clusterctl_runtime.head.planning import plan_document
+    def _other_providers(self, spec: ClusterSpec) -> dict[str, Provider]:
+        """Those to which the new spec gives other settings, or logins."""
+        old, name = self.config.spec, spec.provider_name
+        same = spec.provider_settings == old.provider_settings and spec.auth == old.auth
+        return {} if same else {name: self._make_provider(name, spec)}
 
+    def plan_for(self, text: str) -> dict[str, Any]:
         return plan_document(self, parse_spec(text, f"{self.config.name}.yaml"))
 
     def costs(self, by: str) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core import diff
-from clusterctl.core.model import Offer
+from clusterctl.core.model import NodeView, Offer, Plan
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.to_core import core_limits, core_pools, pool_requests
 
@@ -22,8 +23,18 @@ def plan_document(head: Head, spec: ClusterSpec) -> dict[str, Any]:
     offers = _offers(head, spec)
     state = replace(now.state, pools=core_pools(spec), limits=core_limits(spec))
     first = replace(now, state=state, offers=offers).plan()
-    before, after = (s.model_dump(mode="json", by_alias=True) for s in (head.config.spec, spec))
-    return diff.plan_document(diff.plan_spec(before, after, state.nodes, first, offers))
+    return diff.plan_document(what_changes(head.config.spec, spec, state.nodes, first, offers))
+
+
+def what_changes(
+    old: ClusterSpec,
+    new: ClusterSpec,
+    nodes: Sequence[NodeView] = (),
+    first: Plan | None = None,
+    offers: Sequence[Offer] = (),
+) -> diff.SpecPlan:
+    before, after = (spec.model_dump(mode="json", by_alias=True) for spec in (old, new))
+    return diff.plan_spec(before, after, nodes, first, offers)
 
 
 def _offers(head: Head, spec: ClusterSpec) -> tuple[Offer, ...]:
