@@ -14,7 +14,13 @@ from clusterctl_providers.base import TAG_DISK, TAG_UID, HeadDisk, Whereabouts
 
 DEVICE = "/dev/sdh"  # what AttachVolume calls it; Nitro instances show it under the volume's id
 GIB = 1024**3
-_NOT_YET = ("IncorrectState", "IncorrectInstanceState", "VolumeInUse")
+_NOT_YET = (
+    "IncorrectState",
+    "IncorrectInstanceState",
+    "VolumeInUse",
+    "InvalidVolume.NotFound",  # a volume that was just made is not known everywhere at once
+    "InvalidInstanceID.NotFound",
+)
 
 
 class HeadMachine:
@@ -44,10 +50,10 @@ class HeadMachine:
         )  # fmt: skip
 
     def attach(self, disk: HeadDisk, instance_id: str) -> bool:
-        found = self._read(disk.id)
-        if found.attached_to:
-            return found.attached_to == instance_id  # its former instance is about to let it go
         try:
+            found = self._read(disk.id)
+            if found.attached_to:
+                return found.attached_to == instance_id  # its former instance is about to let it go
             self._calls.call(
                 "ec2", "attach_volume", f"attaching the head's volume {disk.id} to {instance_id}",
                 VolumeId=disk.id, InstanceId=instance_id, Device=DEVICE,
@@ -65,7 +71,9 @@ class HeadMachine:
     def whereabouts(self, instance_id: str) -> Whereabouts:
         what = f"asking for the addresses of {instance_id}"
         answer = self._calls.read("ec2", "describe_instances", what, InstanceIds=[instance_id])
-        row: dict[str, Any] = next(i for r in answer["Reservations"] for i in r["Instances"])
+        row: dict[str, Any] | None = next((i for r in answer["Reservations"] for i in r["Instances"]), None)
+        if row is None:
+            raise ProviderError(f"{what}: AWS does not show it (yet); run it again")
         return Whereabouts(
             str(row.get("PrivateIpAddress") or ""),
             str(row.get("PublicIpAddress") or ""),

@@ -13,6 +13,7 @@ from clusterctl.core.model import Instance, NodeState
 from tests.aws.stage import Stage, pool
 from tests.aws.test_permissions import key_of
 from tests.cloud.aws_cloud import AwsCloud
+from tests.support.cluster import wait_until
 
 ME = "User: arn:aws:iam::123456789012:user/me is not authorized to perform:"
 CIPHER = " Encoded authorization failure message: Zm9vYmFy"
@@ -244,6 +245,23 @@ def test_a_launch_that_waits_for_something_to_be_made_again_goes_on_by_itself(st
     stage.now += 2
     (outcome,) = stage.provisioner.resume()
     assert outcome.ok and outcome.node and outcome.node.instance_id
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("DescribeVolumes", "InvalidVolume.NotFound"),
+        ("AttachVolume", "InvalidVolume.NotFound"),
+        ("AttachVolume", "InvalidInstanceID.NotFound"),
+    ],
+)
+def test_a_volume_that_ec2_does_not_know_yet_is_waited_for(stage: Stage, cloud: AwsCloud, call: str, code: str) -> None:
+    (made,) = stage.provider.create([stage.request("head-1")])
+    assert isinstance(made, Instance)
+    disk = stage.provider.make_head_disk(made.zone, 1 << 30, "once")
+    cloud.fault(call, code=code, message="it does not exist", status=400)
+    assert stage.provider.attach_head_disk(disk, made.id) is False
+    wait_until(lambda: stage.provider.attach_head_disk(disk, made.id), what="the disk attached")
 
 
 # ---------------------------------------------------------------- subnets without addresses
