@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 DISK = 30 * GIB
 GPU_DISK = 100 * GIB  # the deep-learning image alone has more than 50
+NO_DRIVER = ("V100",)  # GPUs before those that NVIDIA's open driver knows
 Results = dict[str, CreateResult]  # by node token
 
 
@@ -245,6 +246,11 @@ class Launcher:
     def _parameters(self, batch: Batch, requests: Sequence[CreateRequest]) -> dict[str, Any]:
         request, offer = requests[0], requests[0].offer
         spec, machine = request.pool.spec, self._type(requests[0].offer.instance_type)
+        if machine.gpu_name in NO_DRIVER and not spec.get("image"):
+            raise BadRequest(
+                f"AWS's deep-learning image has no driver for the {machine.gpu_name} of {machine.name}: name an `image` of the "
+                "pool that has one"
+            )
         image = self._images.find(str(spec.get("image") or ""), machine.arch, machine.gpu_vendor == "nvidia")
         gang = _is_gang(requests)
         least = len(requests) if gang else 1

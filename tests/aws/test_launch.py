@@ -114,6 +114,7 @@ def test_a_disk_that_the_image_does_not_fit_on_is_refused_before_the_launch(stag
     [
         (["t4g.micro"], "ami-0ubuntu2404arm0001"),
         (["g6.xlarge"], "ami-0deeplearning00001"),
+        (["g5g.xlarge"], "ami-0deeplearningarm01"),
         (["t3.micro"], "ami-0ubuntu2404amd0001"),
     ],
 )
@@ -123,6 +124,15 @@ def test_the_image_fits_the_architecture_and_the_gpu(
     (made,) = stage.provider.create([stage.request("cpu-1", wanted=pool(instances=types))])
     assert isinstance(made, Instance), made
     assert launches(cloud)[0]["ImageId"] == image
+
+
+def test_a_gpu_that_the_usual_image_has_no_driver_for_wants_an_image_of_its_own(stage: Stage, cloud: AwsCloud) -> None:
+    of = next(o for o in stage.provider.offers(pool(instances=["p3dn.24xlarge"])))
+    (answer,) = stage.provider.create([stage.request("cpu-1", of, pool(instances=["p3dn.24xlarge"]))])
+    assert isinstance(answer, BadRequest) and "no driver for the V100" in str(answer) and launches(cloud) == []
+    named = pool(instances=["p3dn.24xlarge"], image="ami-0deeplearning00001")
+    (made,) = stage.provider.create([stage.request("cpu-1", of, named)])
+    assert isinstance(made, Instance), made
 
 
 def test_an_image_of_another_architecture_is_refused_before_the_launch(stage: Stage, cloud: AwsCloud) -> None:
