@@ -118,6 +118,9 @@ app = typer.Typer(
 )
 
 
+_EXTRAS = {"paramiko": "ssh", "boto3": "aws", "botocore": "aws", "docker": "docker", "plotly": "simulate"}
+
+
 @app.callback()
 def main(
     context: typer.Context,
@@ -150,6 +153,14 @@ def run() -> NoReturn:
         # A spec's faults already begin with file:line:column, as editors and people look for them.
         say(str(error) if hasattr(error, "faults") else f"clusterctl: {error}")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if not extra:
+            raise
+        from clusterctl.cli.output import say
+
+        say(f"clusterctl: this needs {error.name!r}, which is not installed: pip install 'clusterctl[{extra}]'")
+        sys.exit(1)
     sys.exit(0)
 
 

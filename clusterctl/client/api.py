@@ -53,9 +53,12 @@ class Gone(Unreachable):
 
 @dataclass(frozen=True)
 class Endpoint:
+    """`why` says, after a connection was cut, what is known of the reason and what to do: "" for nothing."""
+
     host: str
     port: int
     token: str
+    why: Callable[[], str] = str
 
 
 def locate(cluster: Cluster) -> Endpoint:
@@ -66,9 +69,13 @@ def locate(cluster: Cluster) -> Endpoint:
     if not client.get("token"):
         raise Gone(f"cluster {cluster.name!r} has no way to its head yet: its `up` was interrupted; {again}")
     if cluster.head_is_remote:
-        from clusterctl.client.tunnels import tunnel_port
+        from clusterctl.client import tunnels
 
-        return Endpoint("127.0.0.1", tunnel_port(cluster), client["token"])
+        def why() -> str:
+            found = tunnels.trouble(cluster)
+            return f"{found.rstrip('.')}; {tunnels.what_to_do(cluster)}" if found else ""
+
+        return Endpoint("127.0.0.1", tunnels.tunnel_port(cluster), client["token"], why)
     head = cluster.read_head()
     if head.get("port"):
         # The pid first: after a crash another user's process may listen on that port, and would get the token.
@@ -115,6 +122,7 @@ class Api:
         self.name = name
         self._connection: http.client.HTTPConnection | None = None
         self._token = ""
+        self._reason: Callable[[], str] = str
 
     @classmethod
     def of(cls, cluster: Cluster) -> Api:
@@ -237,7 +245,10 @@ class Api:
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Lost(f"the head of cluster {self.name!r} did not answer {method} {path} ({_why(error)})") from error
+            text = f"did not answer {method} {path} ({_why(error)})"
+            if reason := self._reason():
+                text = f"cannot be reached: {reason}"
+            raise Lost(f"the head of cluster {self.name!r} {text}") from error
         if response.status >= 400:
             raise self._error(response, method, path)
         return response
@@ -253,7 +264,7 @@ class Api:
                     f"nothing answers for cluster {self.name!r} at {endpoint.host}:{endpoint.port} ({_why(error)}): "
                     "is the head running? `clusterctl up SPEC` starts it again"
                 ) from error
-            self._connection, self._token = connection, endpoint.token
+            self._connection, self._token, self._reason = connection, endpoint.token, endpoint.why
         return self._connection
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:

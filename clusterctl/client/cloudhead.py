@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.cloudhead_launch import Launching
 from clusterctl.client.cloudhead_login import FirstLogin
+from clusterctl.client.clouds import missing_programs
 from clusterctl.client.headinstall import HeadInstall, head_config
 from clusterctl.client.machines import open_hosts
 from clusterctl.client.private import write_private
@@ -78,7 +79,8 @@ class CloudHead:
     @property
     def digest(self) -> str:
         """Of all that decides what is on the head's machine, but for the spec, which the head itself takes."""
-        document = [self.bundle.digest, self._reach, self.source.spec.auth.model_dump()]
+        access = [self._ssh_from(), self._settings.get("worker_profile"), self._image_parameters()]
+        document = [self.bundle.digest, self._reach, self.source.spec.auth.model_dump(), access]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def is_in_place(self) -> bool:
@@ -91,6 +93,7 @@ class CloudHead:
 
     def bring_up(self) -> None:
         """Returns when the head listens and the tunnel to it is there. Raises ClusterctlError."""
+        self._check_way()
         ours = self._login.keys.are_here()
         self._first_files()
         self._install.begin()
@@ -102,13 +105,20 @@ class CloudHead:
             launching.workers()
             node = launching.running()
             launching.keep_place(node)
-            launching.provider.open_ssh()
+            launching.provider.renew_access()
             disk = launching.disk(node)
             machine = self._login.machine(node, launching.provider.whereabouts(node.instance_id))
             machine = self._login.wait(node, machine, lambda: launching.console(node))
             self._put_head(launching, node, machine, disk)
             launching.handed_over(node)
         write_private(self.cluster.directory / IN_PLACE, json.dumps({"digest": self.digest}))
+
+    def _check_way(self) -> None:
+        """Before anything costs money."""
+        missing = missing_programs(self._reach)
+        if missing:
+            told = "; ".join(f"{name!r} is not on PATH: {fix}" for name, fix in missing)
+            raise ClusterctlError(f"`reach: {self._reach}` cannot get to the head's machine: {told}")
 
     def _put_head(self, launching: Launching, node: Node, machine: Machine, disk: HeadDisk) -> None:
         hosts = open_hosts(self.cluster.directory, self.tell, [machine])
@@ -162,6 +172,7 @@ class CloudHead:
         spec = self.source.spec
         document = spec.model_dump(mode="json", by_alias=True)
         settings = {**self._settings, "ssh_from": self._ssh_from(), "head_machine": self._place}
+        settings["image_parameters"] = self._image_parameters()
         document["provider"] = {spec.provider_name: settings}
         document["auth"] = {**document.get("auth", {}), "key": self._login.keys.login_key()}
         cluster = self.cluster
@@ -187,7 +198,15 @@ class CloudHead:
         given = list(self._settings.get("ssh_from") or [])
         if given or self._reach == "ssm":
             return given  # Session Manager needs no open port
+        if self._reach == "instance-connect":
+            return ["vpc"]  # its endpoint is there
         return ["me"] if self._reach == "public" else list(PRIVATE_NETWORKS)
+
+    def _image_parameters(self) -> list[str]:
+        """The user's own SSM parameters that name images: the head's role has to read them."""
+        images = {str(spec.get("image") or "") for spec in pool_requests(self.source.spec).values()}
+        named = {image.rpartition("ssm:")[2] for image in images if "ssm:" in image or image.startswith("/")}
+        return sorted(name for name in named if not name.startswith("/aws/"))
 
     def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
         """The head's own agent dials its machine; its user data also has the host key for the first login."""

@@ -11,11 +11,15 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clusterctl.client.api import Api
 from clusterctl.client.clouds import aws_checks
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
+
+if TYPE_CHECKING:
+    from clusterctl.spec.model import ClusterSpec
 
 GIB = 2**30
 RAY_FLOOR = (2, 56)  # older ones answer without a token
@@ -32,7 +36,7 @@ class Check:
     needed: bool = False
 
 
-def diagnose(registry: Registry) -> list[Check]:
+def diagnose(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]:
     return [
         _python(),
         _home(registry.home),
@@ -45,8 +49,8 @@ def diagnose(registry: Registry) -> list[Check]:
         *_docker(),
         _ssh_library(),
         *(
-            Check(f"aws: {what}" if ok else "aws", ok, "" if ok else f"no {what}", fix)
-            for what, ok, fix in aws_checks(registry)
+            Check(f"aws: {what}" if ok else "aws", ok, "" if ok else f"no {what}", fix, needed=spec is not None)
+            for what, ok, fix in aws_checks(registry, spec)
         ),
         *(_head(cluster) for cluster in registry.all()),
         *(check for cluster in registry.all() if cluster.provider == "ssh" for check in _hosts(cluster)),

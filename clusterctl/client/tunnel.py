@@ -2,7 +2,8 @@
 
 Started by whichever command needs it first and shared by all of this user's commands, since a connection of their own
 would cost each of them half a second. It ends by itself when nobody used it for an hour, or when the cluster is forgotten.
-Says where it listens in `DIR/tunnel.json`: {"pid", "port"} or {"pid", "error"}.
+Says where it listens in `DIR/tunnel.json`: {"pid", "port"} or {"pid", "error"}; beside "port", "trouble" says why the last
+try to get through failed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Tunnel:
         self._machine = head_machine(directory)
         self._connection: Connection | None = None
         self._port = 0  # of the head's API, on its machine
+        self._here = 0
+        self._trouble = ""
         self._lock = threading.Lock()
         self._open = 0
         self._used = time.monotonic()
@@ -47,7 +50,8 @@ class Tunnel:
         listener.listen(64)
         listener.settimeout(LOOK_SECONDS)
         self._connect()
-        self._say({"port": listener.getsockname()[1]})
+        self._here = listener.getsockname()[1]
+        self._say({"port": self._here})
         while self._directory.exists() and (self._open or time.monotonic() - self._used < IDLE_SECONDS):
             try:
                 client, _ = listener.accept()
@@ -85,13 +89,23 @@ class Tunnel:
                         self._port = self._head_port()
                     connection, port = self._connection, self._port
                 assert connection is not None
-                return connection.transport.open_channel(
+                channel = connection.transport.open_channel(
                     "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=10
                 )
+                self._note("")
+                return channel
             except Exception as error:  # paramiko raises many kinds; all of them mean: not now
                 print(f"no way to the head: {error}", file=sys.stderr, flush=True)
+                self._note(str(error) or type(error).__name__)
                 self._port = 0
         return None
+
+    def _note(self, trouble: str) -> None:
+        """Before the client's connection is cut: it looks here for the reason."""
+        with self._lock:
+            if trouble != self._trouble:
+                self._trouble = trouble
+                self._say({"port": self._here, **({"trouble": trouble} if trouble else {})})
 
     def _connect(self) -> None:
         if self._connection is not None:

@@ -37,9 +37,27 @@ def tunnel_port(cluster: Cluster, process: subprocess.Popen[bytes] | None = None
             return found
         if process.poll() is not None:
             said = read_json(cluster.directory / "tunnel.json").get("error") or f"see {cluster.directory}/tunnel.log"
-            raise Unreachable(f"the head's machine of cluster {cluster.name!r} cannot be reached: {said}")
+            raise Unreachable(
+                f"the head's machine of cluster {cluster.name!r} cannot be reached: {said.rstrip('.')}; {what_to_do(cluster)}"
+            )
         time.sleep(0.01)
     raise Unreachable(f"the head's machine of cluster {cluster.name!r} did not answer for {START_SECONDS:g} s")
+
+
+def trouble(cluster: Cluster) -> str:
+    """Why the last try to get through the tunnel failed, "" when it did not."""
+    return str(read_json(cluster.directory / "tunnel.json").get("trouble") or "")
+
+
+def what_to_do(cluster: Cluster) -> str:
+    """What brings a head back that cannot be reached."""
+    again = f"`clusterctl up {cluster.spec_path or 'SPEC'}`"
+    if cluster.provider == "ssh":
+        return f"{again} looks at its host and says what is wrong"
+    return (
+        f"{again} opens port 22 for this machine where its address has changed, replaces an instance that is gone, and says "
+        "what else is wrong"
+    )
 
 
 def start(cluster: Cluster) -> subprocess.Popen[bytes]:

@@ -115,6 +115,11 @@ class AwsSettings(SpecModel):
         description="IAM instance profile of the workers, or `auto` for one of the cluster's own to which you add what "
         "your jobs need; default: none.",
     )
+    permissions_boundary: str = Field(
+        default="",
+        description="ARN of a policy that bounds the roles which are made, where the account wants one; default: none.",
+        examples=["arn:aws:iam::123456789012:policy/boundary"],
+    )
     head_address: str = Field(
         default="",
         description="Address of this machine that nodes reach: then the head runs here, in the VPC or connected to it, and "
@@ -123,8 +128,9 @@ class AwsSettings(SpecModel):
     )
     ssh_from: list[str] = Field(
         default=[],
-        description="Addresses that may reach port 22; `me` is this machine's. Default: `me` where the head is reached at a "
-        "public address, private networks where it is not, and none where it runs on a machine of yours.",
+        description="Addresses and networks that may reach port 22, and no others; `me` is this machine's public address, "
+        "`vpc` the VPC's networks. Default: `me` where the head is reached at a public address, private networks where it is "
+        "reached at its private one, `vpc` for `instance-connect`, none for `ssm`, and none where it runs on a machine of yours.",
     )
     reach: Literal["public", "private", "ssm", "instance-connect"] = Field(
         default="public",

@@ -126,8 +126,9 @@ class AwsProvider:
     def is_free(self, subnet: str, private: str) -> bool:
         return self._head.is_free(subnet, private)
 
-    def open_ssh(self) -> None:
+    def renew_access(self) -> None:
         self._network.security_groups()
+        self.identity.renew()
 
     def sweep(self) -> list[str]:
         return [*self._network.sweep(), *self.identity.sweep()]
@@ -143,7 +144,17 @@ class AwsProvider:
         return str(answer.get("Output") or "")[-20_000:]
 
     def doctor(self) -> list[tuple[str, bool, str]]:
-        return examine(self._calls, self._quotas, self._uid, roles=self.identity.makes_some)
+        return examine(self._calls, self._quotas, self._uid, self._settings, roles=self.identity.makes_some)
+
+    def doctor_for(self, pools: Sequence[PoolRequest]) -> list[tuple[str, bool, str]]:
+        """With the quotas for the cheapest type of each of these pools' markets."""
+        vcpus = {machine.name: machine.vcpus for machine in instance_types("aws")}
+        cheapest: dict[tuple[str, str], Offer] = {}
+        for pool in pools:
+            for offer in self._offers.shipped(pool):
+                cheapest.setdefault((pool.name, offer.market), offer)
+        wanted = [(o.instance_type, o.market, vcpus[o.instance_type]) for o in cheapest.values()]
+        return examine(self._calls, self._quotas, self._uid, self._settings, wanted, roles=self.identity.makes_some)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Clusters with instances in this region, and those of which only a security group, a key or a role is left."""

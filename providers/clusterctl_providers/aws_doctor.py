@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterctl.core.errors import AuthFailed, ProviderError, Throttled, UnknownOutcome
 from clusterctl_providers.aws_calls import Calls, permission
 from clusterctl_providers.aws_errors import code_of
-from clusterctl_providers.aws_quotas import Quotas, quota_of
+from clusterctl_providers.aws_quotas import Quota, Quotas, quota_of
 from clusterctl_providers.aws_simulation import NOBODY, simulate
 from clusterctl_providers.base import TAG_UID
 
@@ -38,12 +39,13 @@ _CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("create_security_group", {"GroupName": "clusterctl-doctor", "Description": "asked by clusterctl doctor"}),
     ("authorize_security_group_ingress", {"GroupId": "sg-00000000000000000", "IpPermissions": _RULE}),
     ("authorize_security_group_egress", {"GroupId": "sg-00000000000000000", "IpPermissions": _RULE}),
+    ("revoke_security_group_ingress", {"GroupId": "sg-00000000000000000", "IpPermissions": _RULE}),
     ("delete_security_group", {"GroupId": "sg-00000000000000000"}),
     ("import_key_pair", {"KeyName": "clusterctl-doctor", "PublicKeyMaterial": b"ssh-ed25519 AAAA"}),
     ("delete_key_pair", {"KeyName": "clusterctl-doctor"}),
     ("create_placement_group", {"GroupName": "clusterctl-doctor", "Strategy": "cluster"}),
     ("delete_placement_group", {"GroupName": "clusterctl-doctor"}),
-    ("create_volume", {"AvailabilityZone": "us-east-1a", "Size": 1}),
+    ("create_volume", {"Size": 1}),
     ("attach_volume", {"VolumeId": "vol-00000000000000000", "InstanceId": _NOWHERE, "Device": "/dev/sdh"}),
     ("delete_volume", {"VolumeId": "vol-00000000000000000"}),
     ("get_console_output", {"InstanceId": _NOWHERE}),
@@ -58,24 +60,34 @@ _TAGGED = {
     "create_volume": ("volume",),
 }
 SIMULATE = "iam:SimulatePrincipalPolicy"
+USUAL = (("m6i.large", "on-demand", 2), ("g6.xlarge", "on-demand", 4), ("g6.xlarge", "spot", 4))
 
 
-def examine(calls: Calls, quotas: Quotas, uid: str = "", *, roles: bool = True) -> list[Check]:
-    """(what was checked, ok, what to do). Stops at the credentials when AWS does not know them. `roles`: whether
-    clusterctl makes the roles of the cluster's machines."""
+def examine(
+    calls: Calls,
+    quotas: Quotas,
+    uid: str,
+    settings: Mapping[str, Any],
+    wanted: Sequence[tuple[str, str, int]] = USUAL,
+    *,
+    roles: bool = True,
+) -> list[Check]:
+    """(what was checked, ok, what to do). Stops at the credentials when AWS does not know them. `wanted`: (instance type,
+    market, vCPUs of one) whose quotas are looked up. `roles`: whether clusterctl makes the roles of the cluster's
+    machines."""
     try:
         me = calls.read("sts", "get_caller_identity", "asking AWS who we are")
     except ProviderError as error:
         return [("AWS accepts the credentials", False, str(error))]
     checks: list[Check] = [(f"AWS knows us as {me['Arn']} in {calls.region}", True, "")]
     checks += [_read(calls, service, operation, parameters) for service, operation, parameters in _READS]
-    simulated = simulate(calls, me, uid, roles=roles)
+    simulated = simulate(calls, me, uid, settings, roles=roles)
     if simulated is not None:
         checks += [_simulated(action, ok, str(me["Arn"])) for action, ok in sorted(simulated.items())]
     else:
         checks += [_dry_run(calls, operation, parameters, uid) for operation, parameters in _CHANGES]
         checks += [(f"permissions to make roles: not to be looked up ({SIMULATE})", True, "")] if roles else []
-    checks += [_optional(calls), *_quotas(calls, quotas)]
+    checks += [_optional(calls), *_quotas(calls, quotas, wanted)]
     return checks
 
 
@@ -88,6 +100,9 @@ def _simulated(action: str, ok: bool, arn: str) -> Check:
         f"{arn} lacks the permission {action}: add it to its policy, or the whole policy that "
         "`python -m clusterctl_providers.aws_policies client` prints (docs/aws.md)"
     )
+    for way, start in (("ssm", "ssm:"), ("instance-connect", "ec2-instance-connect:")):
+        if action.startswith(start):
+            fix = f"{arn} lacks the permission {action}, which `reach: {way}` needs: the policy `{way}` of docs/aws.md has it"
     return (f"permission {action}", ok, "" if ok else fix)
 
 
@@ -95,7 +110,9 @@ def _dry_run(calls: Calls, operation: str, parameters: dict[str, Any], uid: str)
     """What makes something says the tags that it would get, since policies may ask for them."""
     kinds = _TAGGED.get(operation, ())
     tags = [{"ResourceType": kind, "Tags": [{"Key": TAG_UID, "Value": uid or NOBODY}]} for kind in kinds]
-    tagged = {"TagSpecifications": tags} if tags else {}
+    tagged: dict[str, Any] = {"TagSpecifications": tags} if tags else {}
+    if operation == "create_volume":
+        tagged["AvailabilityZone"] = f"{calls.region}a"
     return _verdict(calls, "ec2", operation, {**parameters, **tagged, "DryRun": True})
 
 
@@ -125,14 +142,19 @@ def _optional(calls: Calls) -> Check:
     return (name, True, "")
 
 
-def _quotas(calls: Calls, quotas: Quotas) -> list[Check]:
+def _quotas(calls: Calls, quotas: Quotas, wanted: Sequence[tuple[str, str, int]]) -> list[Check]:
     checks: list[Check] = []
-    for instance_type, market in (("m6i.large", "on-demand"), ("g6.xlarge", "on-demand"), ("g6.xlarge", "spot")):
-        quota = quota_of(instance_type, market)
+    least: dict[Quota, tuple[int, str]] = {}
+    for instance_type, market, vcpus in wanted:
+        least.setdefault(quota_of(instance_type, market), (vcpus, instance_type))
+    for quota, (vcpus, instance_type) in least.items():
         value = quotas.vcpus(quota)
         if value is None:
             checks.append((f"quota {quota.name!r}: not to be looked up (servicequotas:GetServiceQuota)", True, ""))
         else:
-            fix = f"ask for more of {quota.name!r} under Service Quotas > Amazon EC2 in {calls.region}"
-            checks.append((f"quota {quota.name!r} is {value:g} vCPUs", value > 0, fix))
+            fix = (
+                f"one {instance_type} has {vcpus} vCPUs: ask for more of {quota.name!r} under Service Quotas > Amazon EC2 in "
+                f"{calls.region}"
+            )
+            checks.append((f"quota {quota.name!r} is {value:g} vCPUs", value >= vcpus, fix))
     return checks

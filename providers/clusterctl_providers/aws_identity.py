@@ -68,6 +68,12 @@ class Identity:
     def is_ours(self, profile: str) -> bool:
         return profile in (self.name_of("head"), self.name_of("worker"))
 
+    def renew(self) -> None:
+        """What a running head needs of a client: it may write no policy of its own, nor make the workers' role."""
+        if not self._settings.get("instance_profile") and not self._settings.get("head_address"):
+            self.head_profile()
+        self.worker_profile()
+
     # ------------------------------------------------------------ made
 
     def _own(self, kind: str) -> str:
@@ -87,11 +93,13 @@ class Identity:
         policy = json.dumps(self._policy(kind), separators=(",", ":"))
         role = self._find("get_role", "Role", RoleName=name)
         if role is None:
-            trust = json.dumps(render_policy("trust", region=self._calls.region, account=""))
+            trust = json.dumps(self._policy("trust"))
+            boundary = str(self._settings.get("permissions_boundary") or "")
             self._make(
                 "create_role", f"the role {name}",
                 RoleName=name, AssumeRolePolicyDocument=trust, **self._labels(),
                 Description=f"{kind} of the clusterctl cluster {self._cluster}",
+                **({"PermissionsBoundary": boundary} if boundary else {}),
             )  # fmt: skip
         self._seen("put_role_policy", f"the policy of the role {name}",
                    RoleName=name, PolicyName=f"clusterctl-{kind}", PolicyDocument=policy)  # fmt: skip
@@ -111,7 +119,8 @@ class Identity:
     def _policy(self, kind: str) -> dict[str, Any]:
         who = self._calls.read("sts", "get_caller_identity", "asking AWS for the number of this account")
         partition = str(who["Arn"]).split(":")[1]
-        facts = {"region": self._calls.region, "account": str(who["Account"]), "partition": partition, "uid": self._uid}
+        facts: dict[str, Any] = {"region": self._calls.region, "account": str(who["Account"]), "partition": partition}
+        facts |= {"uid": self._uid, "parameters": list(self._settings.get("image_parameters") or ())}
         worker = str(self._settings.get("worker_profile") or "")
         if kind == "head" and worker and worker != AUTO:
             facts["worker_role"] = self._role_in(worker)

@@ -150,12 +150,38 @@ class Network:
             self._allow("authorize_security_group_ingress", group, [inside])
         if not _has_inside(outward, group):
             self._allow("authorize_security_group_egress", group, [inside])  # EFA wants it beside the rule for all
-        for cidr in self._settings.get("ssh_from") or []:
-            wanted = _cidr(str(cidr))
-            if wanted not in _ssh_sources(inward):
-                rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": wanted}]}
-                self._allow("authorize_security_group_ingress", group, [rule])
+        if self._settings.get("ssh_from") is not None:
+            self._open_ssh(group, _ssh_sources(inward))
         return group
+
+    def _open_ssh(self, group: str, found: set[str]) -> None:
+        """Port 22 is open to `ssh_from` and to nobody else: not to where this machine was yesterday."""
+        wanted = {source for word in self._settings["ssh_from"] for source in self._sources(str(word))}
+        for source in sorted(wanted - found):
+            self._allow("authorize_security_group_ingress", group, [_ssh_rule(source)])
+        closed = sorted(found - wanted)
+        if closed:
+            what = f"closing port 22 of the security group {group} to {', '.join(closed)}"
+            try:
+                self._calls.call(
+                    "ec2", "revoke_security_group_ingress", what,
+                    GroupId=group, IpPermissions=[_ssh_rule(source) for source in closed],
+                )  # fmt: skip
+            except BadRequest as error:
+                if error.__cause__ is None or code_of(error.__cause__) != "InvalidPermission.NotFound":
+                    raise
+
+    def _sources(self, word: str) -> list[str]:
+        """A word of `ssh_from` as CIDRs: an address, a network, "me" for this machine as the internet sees it, "vpc"."""
+        if word == "vpc":
+            self.subnets()
+            what = f"looking for the networks of {self._vpc}"
+            (vpc,) = self._calls.read("ec2", "describe_vpcs", what, VpcIds=[self._vpc])["Vpcs"]
+            rows = [r for r in vpc.get("CidrBlockAssociationSet") or () if r["CidrBlockState"]["State"] == "associated"]
+            rows6 = vpc.get("Ipv6CidrBlockAssociationSet") or ()
+            own = [r["CidrBlock"] for r in rows] or [vpc["CidrBlock"]]
+            return [*own, *(r["Ipv6CidrBlock"] for r in rows6 if r["Ipv6CidrBlockState"]["State"] == "associated")]
+        return [_cidr(own_address() if word == "me" else word)]
 
     def _allow(self, operation: str, group: str, rules: list[dict[str, Any]]) -> None:
         what = f"opening the security group {group}"
@@ -181,10 +207,14 @@ class Network:
             return self._key
 
     def _import_key(self, path: Path) -> str:
-        known = self._keys()
-        if known:
-            return known[0]
+        known = self._key_pairs()
+        if known and not _is_here(path):
+            return known[0]["KeyName"]  # on the head, which launches with it and has no key itself
         public = public_key(path)
+        for pair in known:
+            if _is_same(pair.get("PublicKey", ""), public):
+                return pair["KeyName"]
+            self._remove("delete_key_pair", f"the key pair {pair['KeyName']} of a former key", KeyName=pair["KeyName"])
         what = f"importing the public key of {path} as {self.name}"
         try:
             self._calls.call(
@@ -281,9 +311,13 @@ class Network:
         return [group["GroupName"] for group in found["PlacementGroups"] if group.get("State") != "deleting"]
 
     def _keys(self) -> list[str]:
+        return [pair["KeyName"] for pair in self._key_pairs()]
+
+    def _key_pairs(self) -> list[Any]:
         what = f"looking for key pairs of cluster {self._cluster}"
-        found = self._calls.read("ec2", "describe_key_pairs", what, Filters=self._mine())
-        return [pair["KeyName"] for pair in found["KeyPairs"]]
+        return self._calls.read("ec2", "describe_key_pairs", what, Filters=self._mine(), IncludePublicKey=True)[
+            "KeyPairs"
+        ]
 
     def _remove(self, operation: str, thing: str, **parameters: Any) -> list[str]:
         try:
@@ -298,11 +332,14 @@ class Network:
         return []
 
     def clusters(self) -> list[tuple[str, str]]:
-        """(cluster, uid) of every security group and key pair in this region that carries a uid."""
+        """(cluster, uid) of everything but instances in this region that carries a uid."""
         filters = [{"Name": "tag-key", "Values": [TAG_UID]}]
         what = f"looking for clusters in {self._calls.region}"
         rows = self._calls.read("ec2", "describe_security_groups", what, Filters=filters)["SecurityGroups"]
         rows = rows + self._calls.read("ec2", "describe_key_pairs", what, Filters=filters)["KeyPairs"]
+        rows = rows + self._calls.read("ec2", "describe_placement_groups", what, Filters=filters)["PlacementGroups"]
+        for page in self._calls.pages("ec2", "describe_volumes", what, Filters=filters):
+            rows = rows + page["Volumes"]
         tags = [{tag["Key"]: tag["Value"] for tag in row.get("Tags") or ()} for row in rows]
         return sorted({(found.get(TAG_CLUSTER, ""), found[TAG_UID]) for found in tags if TAG_UID in found})
 
@@ -322,18 +359,22 @@ def _has_inside(rules: Sequence[Mapping[str, Any]], group: str) -> bool:
 
 
 def _ssh_sources(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+    """CIDRs of either kind."""
     ssh = [rule for rule in rules if (rule.get("FromPort"), rule.get("ToPort")) == (22, 22)]
-    return {source["CidrIp"] for rule in ssh for source in rule.get("IpRanges", [])}
+    ranges = [source["CidrIp"] for rule in ssh for source in rule.get("IpRanges") or ()]
+    return {*ranges, *(source["CidrIpv6"] for rule in ssh for source in rule.get("Ipv6Ranges") or ())}
+
+
+def _ssh_rule(source: str) -> dict[str, Any]:
+    ranges = {"Ipv6Ranges": [{"CidrIpv6": source}]} if ":" in source else {"IpRanges": [{"CidrIp": source}]}
+    return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}
 
 
 def _cidr(text: str) -> str:
-    """An address or network as a CIDR. "me" is this machine as the internet sees it."""
-    if text == "me":
-        text = own_address()
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
-        raise BadRequest(f"`ssh_from` has {text!r}, which is no address, no network and not `me`") from None
+        raise BadRequest(f"`ssh_from` has {text!r}, which is no address, no network, not `me` and not `vpc`") from None
 
 
 def own_address() -> str:
@@ -349,16 +390,37 @@ def own_address() -> str:
 
 
 def public_key(path: Path) -> bytes:
-    """The public half of a private key file: its .pub file, else taken from the key itself."""
-    beside = path.with_name(f"{path.name}.pub")
+    """The public half of a private key file: its .pub file, else taken from the key itself. `path` may be the .pub file, when
+    an agent has the other half. Raises BadRequest for a key that EC2 does not take."""
+    beside = _public_file(path)
     try:
         if beside.exists():
-            return beside.read_bytes().strip()
-        from cryptography.hazmat.primitives import serialization
+            found = beside.read_bytes().strip()
+        else:
+            from cryptography.hazmat.primitives import serialization
 
-        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-        return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+            key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+            found = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     except (OSError, ValueError, TypeError) as error:
         raise BadRequest(
             f"the public half of {path} is not to be had ({error}); write it to {beside}: ssh-keygen -y -f {path} > {beside}"
         ) from error
+    if not found.startswith((b"ssh-ed25519 ", b"ssh-rsa ")):
+        kind = found.partition(b" ")[0].decode(errors="replace")[:40]
+        raise BadRequest(
+            f"EC2 takes ed25519 and RSA keys, {path} is {kind}: make one with `ssh-keygen -t ed25519`, or leave `auth.key` out"
+        )
+    return found
+
+
+def _public_file(path: Path) -> Path:
+    return path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+
+
+def _is_here(path: Path) -> bool:
+    return path.exists() or _public_file(path).exists()
+
+
+def _is_same(known: str, public: bytes) -> bool:
+    """Whether two public keys are one, whatever their comments. EC2 does not show the keys of very old pairs."""
+    return not known or known.split()[:2] == public.decode(errors="replace").split()[:2]

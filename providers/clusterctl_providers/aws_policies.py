@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
 from typing import Any
 
-NAMES = ("client", "head", "worker", "image", "trust")
+NAMES = ("client", "head", "worker", "image", "ssm", "instance-connect", "trust")
+_CHINA = "aws-cn"
 
 
 def render_policy(
@@ -23,10 +25,13 @@ def render_policy(
     head_role: str = "",
     worker_role: str = "",
     partition: str = "aws",
+    boundary: str = "",
+    parameters: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Policy `name` as JSON data. With `uid` "*" it holds for all clusters of the account. `head_role` and `worker_role`
-    (path and name) are the only roles that may be passed on; default: those that clusterctl makes. Values are put into
-    strings of the parsed template, so that none of them can add a statement."""
+    (path and name) are the only roles that may be passed on; default: those that clusterctl makes. `boundary`: the ARN of
+    the permissions boundary without which no role may be made. `parameters`: SSM parameters of the account's own that name
+    images. Values are put into strings of the parsed template, so that none of them can add a statement."""
     own = f"clusterctl/{region}/{uid}"
     text = resources.files("clusterctl_templates").joinpath("iam").joinpath(f"{name}.json").read_text(encoding="utf-8")
     values = {
@@ -36,8 +41,16 @@ def render_policy(
         "head_role": head_role or f"{own}/*-head",
         "worker_role": worker_role or f"{own}/*-worker",
         "partition": partition,
+        "ec2_service": "ec2.amazonaws.com.cn" if partition == _CHINA else "ec2.amazonaws.com",
     }
-    return _filled(json.loads(text), values)
+    policy = _filled(json.loads(text), values)
+    for statement in policy["Statement"]:
+        if boundary and "iam:CreateRole" in statement["Action"]:
+            statement["Condition"] = {"StringEquals": {"iam:PermissionsBoundary": boundary}}
+        if parameters and statement["Action"] == "ssm:GetParameter":
+            own = [f"arn:{partition}:ssm:{region}:{account}:parameter/{name.lstrip('/')}" for name in parameters]
+            statement["Resource"] = [statement["Resource"], *own]
+    return policy
 
 
 def actions_of(policy: dict[str, Any]) -> set[str]:
@@ -71,6 +84,11 @@ def main() -> None:
     parser.add_argument("--head-role", default="", help="role of your `instance_profile`; default: those made by us")
     parser.add_argument("--worker-role", default="", help="role of your `worker_profile`; default: those made by us")
     parser.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
+    parser.add_argument("--boundary", default="", help="ARN of your `permissions_boundary`: no role is made without it")
+    parser.add_argument(
+        "--parameter", action="append", default=[], dest="parameters", metavar="NAME",
+        help="an SSM parameter of yours that `image: ssm:NAME` reads; may be repeated",
+    )  # fmt: skip
     given = vars(parser.parse_args())
     print(json.dumps(render_policy(given.pop("name"), **given), indent=2))
 

@@ -30,17 +30,24 @@ _ASKED: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("ec2:AttachVolume",), ("instance/x", "volume/x"), "has"),
     (("ec2:DeleteVolume",), ("volume/x",), "has"),
     (
-        ("ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup"),
+        (
+            "ec2:AuthorizeSecurityGroupEgress",
+            "ec2:AuthorizeSecurityGroupIngress",
+            "ec2:DeleteSecurityGroup",
+            "ec2:RevokeSecurityGroupIngress",
+        ),
         ("security-group/x",),
         "has",
     ),
     (("ec2:DeleteKeyPair",), ("key-pair/x",), "has"),
     (("ec2:DeletePlacementGroup",), ("placement-group/x",), "has"),
 )
+_TYPES = {"ec2-instance-connect:remotePort": "numeric"}
 _LISTS = ("iam:ListInstanceProfiles", "iam:ListRoles")
+_GRANTS = ("iam:CreateRole", "iam:PutRolePolicy")
 _ROLES = (
-    "iam:CreateRole", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:GetRole",
-    "iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:PutRolePolicy", "iam:TagRole",
+    "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:GetRole", "iam:ListAttachedRolePolicies",
+    "iam:ListRolePolicies", "iam:TagRole",
 )  # fmt: skip
 _PROFILES = (
     "iam:CreateInstanceProfile", "iam:DeleteInstanceProfile", "iam:GetInstanceProfile", "iam:TagInstanceProfile",
@@ -48,8 +55,11 @@ _PROFILES = (
 _BOTH = ("iam:AddRoleToInstanceProfile", "iam:RemoveRoleFromInstanceProfile")
 
 
-def simulate(calls: Calls, me: Mapping[str, Any], uid: str, *, roles: bool) -> dict[str, bool] | None:
-    """Action -> whether it is allowed; None where IAM does not tell us. `roles`: ask for those that make roles, too."""
+def simulate(
+    calls: Calls, me: Mapping[str, Any], uid: str, settings: Mapping[str, Any], *, roles: bool
+) -> dict[str, bool] | None:
+    """Action -> whether it is allowed; None where IAM does not tell us. `roles`: ask for those that make roles, too.
+    `settings`: the provider's; how the head is reached may need some of its own."""
     arn, account = str(me["Arn"]), str(me["Account"])
     partition = arn.split(":")[1]
     if arn.endswith(":root"):
@@ -66,9 +76,14 @@ def simulate(calls: Calls, me: Mapping[str, Any], uid: str, *, roles: bool) -> d
             if "ec2:CreateTags" in actions:
                 context["ec2:CreateAction"] = "RunInstances"
             _ask(calls, source, actions, [ec2 + resource for resource in resources], context, found)
+        for actions, resources, context in _of_the_way(calls.region, account, partition, uid, settings):
+            _ask(calls, source, actions, resources, context, found)
         if roles:
-            _ask(calls, source, ["iam:PassRole"], [role], {"iam:PassedToService": "ec2.amazonaws.com"}, found)
+            service = "ec2.amazonaws.com.cn" if partition == "aws-cn" else "ec2.amazonaws.com"
+            boundary = str(settings.get("permissions_boundary") or "")
+            _ask(calls, source, ["iam:PassRole"], [role], {"iam:PassedToService": service}, found)
             _ask(calls, source, _LISTS, ["*"], {}, found)
+            _ask(calls, source, _GRANTS, [role], {"iam:PermissionsBoundary": boundary} if boundary else {}, found)
             _ask(calls, source, _ROLES, [role], {}, found)
             _ask(calls, source, _PROFILES, [profile], {}, found)
             _ask(calls, source, _BOTH, [profile], {}, found)
@@ -76,6 +91,25 @@ def simulate(calls: Calls, me: Mapping[str, Any], uid: str, *, roles: bool) -> d
         log.info("%s; permissions are asked for one by one", error)
         return None
     return found
+
+
+def _of_the_way(
+    region: str, account: str, partition: str, uid: str, settings: Mapping[str, Any]
+) -> list[tuple[list[str], list[str], dict[str, str]]]:
+    """(actions, resources, context) that the `aws` command needs as a way to the head's machine."""
+    ec2 = f"arn:{partition}:ec2:{region}:{account}:"
+    if settings.get("reach") == "ssm":
+        document = f"arn:{partition}:ssm:{region}::document/AWS-StartSSHSession"
+        tags = {f"ssm:resourceTag/{TAG_UID}": uid or NOBODY, f"aws:ResourceTag/{TAG_UID}": uid or NOBODY}
+        start = ["ssm:StartSession"]
+        return [(start, [f"{ec2}instance/x"], tags), (start, [document], {})]
+    if settings.get("reach") == "instance-connect":
+        open_tunnel, port = ["ec2-instance-connect:OpenTunnel"], {"ec2-instance-connect:remotePort": "22"}
+        return [
+            (open_tunnel, [f"{ec2}instance-connect-endpoint/x"], port),
+            (["ec2:DescribeInstanceConnectEndpoints"], ["*"], {}),
+        ]
+    return []
 
 
 def _policy_source(calls: Calls, arn: str, account: str, partition: str) -> str:
@@ -99,7 +133,7 @@ def _ask(
     found: dict[str, bool],
 ) -> None:
     entries = [
-        {"ContextKeyName": name, "ContextKeyValues": [value], "ContextKeyType": "string"}
+        {"ContextKeyName": name, "ContextKeyValues": [value], "ContextKeyType": _TYPES.get(name, "string")}
         for name, value in sorted(context.items())
     ]
     answer = calls.read(

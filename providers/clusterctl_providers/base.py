@@ -122,6 +122,13 @@ class HasDoctor(Protocol):
 
 
 @runtime_checkable
+class HasDoctorFor(Protocol):
+    def doctor_for(self, pools: Sequence[PoolRequest]) -> list[tuple[str, bool, str]]:
+        """The same, for what these pools would launch."""
+        ...
+
+
+@runtime_checkable
 class HasCatalogue(Protocol):
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         """What `offers` would say by the catalogue that ships, without asking anyone: for plans without credentials."""
@@ -230,6 +237,6 @@ class HasHeadMachine(Protocol):
         """Whether a new instance may have this private address."""
         ...
 
-    def open_ssh(self) -> None:
-        """Sees to it that the addresses in `ssh_from` reach port 22, also when this machine's has changed."""
+    def renew_access(self) -> None:
+        """Makes who may reach port 22, and what the machines may do at the provider, what the settings say now."""
         ...

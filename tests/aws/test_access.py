@@ -76,3 +76,47 @@ def test_with_the_policy_of_another_cluster_nothing_of_this_one_can_be_ended(
     (answer,) = other.create([stage.request("cpu-2")])
     assert isinstance(answer, AuthFailed) and "ec2:RunInstances" in str(answer)
     assert [i.id for i in stage.cloud.instances("pending", "running")] == [made.id]
+
+
+def test_roles_are_made_within_the_boundary_that_the_account_wants(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boundary = f"arn:aws:iam::{FACTS['account']}:policy/boundary"
+    policy = render_policy("client", uid=stage.uid, boundary=boundary, **FACTS)
+    for variable, value in stage.cloud.add_user("bounded", policy).items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(AuthFailed, match="iam:CreateRole"):
+        stage.open().identity.head_profile()
+    bounded = stage.open(permissions_boundary=boundary)
+    name = bounded.identity.head_profile()
+    role = stage.cloud.client("iam").get_role(RoleName=name)["Role"]
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary
+    assert bounded.sweep() == [] and stage.cloud.leftovers() == []
+
+
+def test_a_head_may_read_the_parameters_that_name_its_images_and_no_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.cloud.world.parameters |= {
+        "/team/image": "ami-0ubuntu2404amd0001",
+        "/team/password": "ami-0ubuntu2404amd0001",
+    }
+    name = stage.open(image_parameters=["/team/image"]).identity.head_profile()
+    text = stage.cloud.client("iam").get_role_policy(RoleName=name, PolicyName="clusterctl-head")["PolicyDocument"]
+    stage.provider.renew_access()
+    for variable, value in stage.cloud.add_user("head", text).items():
+        monkeypatch.setenv(variable, value)
+    mine, other = (pool(image=f"ssm:/team/{word}") for word in ("image", "password"))
+    (made,) = stage.open().create([stage.request("cpu-1", wanted=mine)])
+    assert isinstance(made, Instance), made
+    (answer,) = stage.open().create([stage.request("cpu-2", wanted=other)])
+    assert isinstance(answer, AuthFailed) and "ssm:GetParameter" in str(answer)
+
+
+def test_a_running_heads_role_and_the_workers_follow_the_spec(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head may neither make the workers' role nor widen its own: what the spec asks for since is made by `up`."""
+    stage.open().identity.head_profile()
+    stage.open(worker_profile="auto", ssh_from=[]).renew_access()
+    become(stage, monkeypatch, "head", stage.uid)
+    (made,) = stage.open(worker_profile="auto").create([stage.request("cpu-1")])
+    assert isinstance(made, Instance), made

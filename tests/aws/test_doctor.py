@@ -52,6 +52,26 @@ def test_where_iam_does_not_tell_calls_are_tried_without_effect(stage: Stage, cl
     assert cloud.leftovers() == []
 
 
+@pytest.mark.parametrize("reach", ["ssm", "instance-connect"])
+def test_what_the_way_to_the_head_needs_is_asked_for_and_is_in_a_policy_of_its_own(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, reach: str
+) -> None:
+    become(stage, monkeypatch, "client", "*")
+    missing = {what for what, ok, fix in stage.open(reach=reach).doctor() if not ok and f"the policy `{reach}`" in fix}
+    assert missing <= {"permission ssm:StartSession", "permission ec2-instance-connect:OpenTunnel"} and missing
+    policies = [render_policy(name, uid="*", **FACTS) for name in ("client", reach)]
+    for variable, value in stage.cloud.add_user("more", *policies).items():
+        monkeypatch.setenv(variable, value)
+    assert [what for what, ok, _ in stage.open(reach=reach).doctor() if not ok] == []
+
+
+def test_quotas_are_compared_with_what_the_pools_would_launch(stage: Stage, cloud: AwsCloud) -> None:
+    cloud.world.quotas["L-34B43A08"] = 1.0
+    checks = {what: (ok, fix) for what, ok, fix in stage.provider.doctor_for(stage.pools) if what.startswith("quota")}
+    ok, fix = checks["quota 'All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests' is 1 vCPUs"]
+    assert not ok and "one t3.micro has 2 vCPUs" in fix
+
+
 def test_permissions_to_make_roles_are_asked_for_only_where_we_make_them(stage: Stage, cloud: AwsCloud) -> None:
     cloud.world.denied = {"iam:CreateRole", "iam:PassRole"}
     missing = [what for what, ok, _ in stage.provider.doctor() if not ok]

@@ -120,6 +120,8 @@ def test_a_head_that_loses_its_machine_is_replaced_with_its_queue(make: Make) ->
     queued = [cluster.submit("--cpus", "2", "--pool", "cpu", "--", "hostname") for _ in range(2)]
     (before,) = cluster.heads()
     cluster.cloud.client().terminate_instances(InstanceIds=[before.id])
+    said = wait_until(lambda: "cannot be reached" in (text := cluster.cli("status", code=None).stderr) and text, 20)
+    assert f"`clusterctl up {cluster.spec}`" in said and "replaces an instance that is gone" in said
     done = cluster.cli("up", str(cluster.spec), "-y")
     assert f"({before.id}) is gone" in done.stderr
     (after,) = cluster.heads()
@@ -163,11 +165,16 @@ def test_the_head_is_reached_by_the_ways_of_aws_and_by_its_private_address(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = make(where="reach: ssm")
+    cluster.env["PATH"] = "/usr/bin:/bin"
+    refused = cluster.cli("up", str(cluster.spec), "-y", code=1).stderr
+    assert "'aws' is not on PATH" in refused and "'session-manager-plugin' is not on PATH" in refused
+    assert cluster.cloud.leftovers() == [], "it is said before anything costs money"
     log = tmp_path / "aws.log"
     command = tmp_path / "bin" / "aws"
     command.parent.mkdir()
     command.write_text(AWS_COMMAND.format(python=sys.executable, url=cluster.cloud.url, log=log))
     command.chmod(0o755)
+    (command.parent / "session-manager-plugin").symlink_to("/bin/true")
     cluster.env["PATH"] = f"{command.parent}:{cluster.env['PATH']}"
     cluster.up()
     (head,) = cluster.heads()

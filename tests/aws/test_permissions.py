@@ -72,6 +72,8 @@ def live_with_a_head(stage: Stage, provider: AwsProvider) -> None:
     """What the client does beside, where the head runs on an instance: a disk for it."""
     (made,) = provider.create([stage.request("cpu-8")])
     assert isinstance(made, Instance)
+    moved = stage.open(ssh_from=["192.0.2.8"])
+    moved.renew_access()
     disk = provider.make_head_disk(made.zone, 1 << 30, "once")
     assert provider.make_head_disk(made.zone, 1 << 30, "once").id == disk.id == getattr(provider.head_disk(), "id", "")
     wait_until(lambda: provider.attach_head_disk(disk, made.id), what="the disk attached")
@@ -142,6 +144,7 @@ def test_whatever_changes_something_is_bound_to_the_uid(name: str) -> None:
             "ec2:StopInstances",
             "ec2:StartInstances",
             "ec2:AuthorizeSecurityGroupIngress",
+            "ec2:RevokeSecurityGroupIngress",
         }
         if ends & set(actions):
             assert statement["Condition"] == {"StringLike": {"aws:ResourceTag/clusterctl-uid": "5f3a"}}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,32 @@ def test_help_imports_no_verb(tmp_path: Path) -> None:
     loaded = modules_of(tmp_path, "--help")
     ours = {name for name in loaded if name.startswith("clusterctl.cli.")}
     assert ours <= {"clusterctl.cli.main", "clusterctl.cli.call", "clusterctl.cli.output", "clusterctl.cli.escape"}
+
+
+WITHOUT = """
+import sys
+sys.modules["paramiko"] = None
+sys.argv = ["clusterctl", *sys.argv[1:]]
+from clusterctl.cli.main import run
+run()
+"""
+
+
+def test_a_library_that_is_not_installed_is_told_with_what_brings_it(tmp_path: Path) -> None:
+    spec = tmp_path / "cluster.yaml"
+    spec.write_text(
+        "cluster: demo\nprovider: {aws: {region: us-east-1}}\nengine: none\npools: [{name: cpu, max: 1, instances: [t3.micro]}]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "up", str(spec), "-y"],
+        env={"CLUSTERCTL_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin", "AWS_EC2_METADATA_DISABLED": "true"},
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "'paramiko', which is not installed: pip install 'clusterctl[ssh]'" in done.stderr
+
+
+def test_what_a_provider_needs_comes_with_its_extra() -> None:
+    """A head on an instance is logged in to by SSH."""
+    needed = [text for text in metadata.requires("clusterctl") or [] if "extra == 'aws'" in text.replace('"', "'")]
+    assert {text.partition(">")[0].strip() for text in needed} == {"boto3", "paramiko"}

@@ -189,6 +189,8 @@ def _matches(name: str, value: str, wanted: list[str]) -> bool:
         found = value in wanted
     elif plain in ("StringLike", "ArnLike", "ArnEquals"):
         found = any(_like(pattern, value) for pattern in wanted)
+    elif plain == "NumericEquals":
+        found = any(float(value) == float(limit) for limit in wanted)
     elif plain == "NumericLessThanEquals":
         found = any(float(value) <= float(limit) for limit in wanted)
     else:

@@ -368,6 +368,9 @@ def _create_placement_group(self: Any) -> Any:
 def _describe_placement_groups(self: Any) -> Any:
     groups = list(WORLD.placement_groups.values())
     for item in self._get_param("Filters", []):
+        if item["Name"] == "tag-key":
+            groups = [g for g in groups if {t["Key"] for t in g["Tags"]} & set(item["Values"])]
+            continue
         if not item["Name"].startswith("tag:"):
             raise Refusal("InvalidParameterValue", f"The filter '{item['Name']}' is invalid")
         wanted = [(item["Name"][4:], value) for value in item["Values"]]

@@ -228,7 +228,11 @@ def _of_iam(permission: str, action: str, parameters: dict[str, Any]) -> Iterato
             if known:
                 yield _pass(known)
         elif not profile:
-            yield permission, f"arn:aws:iam::{ACCOUNT}:role{path}{role}", {**tags, **_own_tags(known)}
+            context = {**tags, **_own_tags(known)}
+            boundary = parameters.get("PermissionsBoundary") or getattr(known, "permissions_boundary_arn", None)
+            if boundary:
+                context["iam:PermissionsBoundary"] = str(boundary)
+            yield permission, f"arn:aws:iam::{ACCOUNT}:role{path}{role}", context
     if not (role or profile):
         yield permission, parameters.get("PolicySourceArn", "*"), tags
 

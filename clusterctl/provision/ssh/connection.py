@@ -5,6 +5,7 @@ Uses paramiko's Transport, not its SSHClient, so that the host's key is judged b
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import random
@@ -15,9 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import paramiko
+from paramiko.pkey import UnknownKeyType
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh.gateways import Forwarded, Gateways
@@ -296,9 +299,19 @@ def _keys(hop: Target, tried: list[str]) -> Any:
         try:
             key = paramiko.PKey.from_path(path)
         except FileNotFoundError as error:
-            raise HostTrouble("no_key", f"the key {path} is not there: check `key` in the spec") from error
-        except (paramiko.PasswordRequiredException, TypeError, ValueError):
-            tried.append(f"{path} (has a passphrase, or is no key: add it to ssh-agent)")
+            same = _from_agent(path)
+            if same is None:
+                raise HostTrouble("no_key", f"the key {path} is not there: check `key` in the spec") from error
+            tried.append(f"{path} (by ssh-agent)")
+            yield same
+            continue
+        except (paramiko.PasswordRequiredException, UnknownKeyType, TypeError, ValueError):
+            same = _from_agent(path)
+            tried.append(
+                f"{path} ({'by ssh-agent' if same else 'has a passphrase, or is no key: add it to ssh-agent'})"
+            )
+            if same is not None:
+                yield same
             continue
         except (paramiko.SSHException, OSError) as error:
             raise HostTrouble("no_key", f"the key {path} cannot be read ({error}): check `key` in the spec") from error
@@ -312,6 +325,16 @@ def _keys(hop: Target, tried: list[str]) -> Any:
                 yield key
         finally:
             agent.close()
+
+
+def _from_agent(path: str) -> paramiko.AgentKey | None:
+    """The key of that file, where ssh-agent has it: told by the public half, which lies beside the file, or is the file."""
+    public = Path(path if path.endswith(".pub") else f"{path}.pub")
+    try:
+        blob = base64.b64decode(public.read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return next((key for key in paramiko.Agent().get_keys() if key.asbytes() == blob), None)
 
 
 def _send(channel: paramiko.Channel, data: bytes) -> None:
