@@ -49,6 +49,7 @@ def _summary(document: dict[str, Any]) -> str:
 
 
 def _pools(document: dict[str, Any]) -> str:
+    stopped = any(pool.get("stopped") for pool in document.get("pools") or [])  # a column only where there are some
     rows = [
         [
             pool["name"],
@@ -56,11 +57,13 @@ def _pools(document: dict[str, Any]) -> str:
             f"{pool.get('min')}..{pool.get('max')}",
             str(pool.get("ready", 0)),
             str(pool.get("pending", 0)),
+            *([str(pool.get("stopped", 0))] if stopped else []),
             money(pool.get("price_per_hour")),
         ]
         for pool in document.get("pools") or []
     ]
-    return columns(["pool", "provider", "size", "ready", "pending", "$/h"], rows, right=(3, 4, 5)) if rows else ""
+    header = ["pool", "provider", "size", "ready", "pending", *(["stopped"] if stopped else []), "$/h"]
+    return columns(header, rows, right=(3, 4, 5, 6)) if rows else ""
 
 
 def render_nodes(nodes: list[dict[str, Any]], now: float) -> str:

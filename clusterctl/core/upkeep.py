@@ -162,7 +162,12 @@ def _words(instance: Instance) -> str:
 def _stopped(node: Node, instance: Instance) -> Action | None:
     """Its instance does not run: as we meant it, or since somebody else stopped it."""
     if node.state is NodeState.STOPPING and instance.state == "stopped":
-        return Mark(node.id, "stopped", Reason("stopped", f"the provider shows {instance.id} stopped"), instance.id)
+        return Mark(
+            node.id,
+            "stopped",
+            Reason("stopped", "it is kept stopped, and started again when it is wanted"),
+            instance.id,
+        )
     meant = node.state in (NodeState.STOPPING, NodeState.STOPPED)
     if meant or (node.state is NodeState.REQUESTED and node.code == STARTING):
         return None

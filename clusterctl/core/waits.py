@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clusterctl.core.model import Demand, NodeState, NodeView, Offer, Reason, Shape, Wait
+from clusterctl.core.model import STARTING, Demand, NodeState, NodeView, Offer, Reason, Shape, Wait
 from clusterctl.core.placement import describe
 
 _STAGE = {
@@ -34,9 +34,8 @@ def wait_for_pending(demand: Demand, what: str, count: int, views: Sequence[Node
     first = views[0].node
     others = f" and {len(views) - 1} more" if len(views) > 1 else ""
     verb = "are" if others else "is"
-    text = (
-        f"waiting for {what}: {first.id} ({where(first.offer)}){others} {verb} {_STAGE[first.state]}, {soon(eta - now)}"
-    )
+    stage = "being started again" if first.code == STARTING else _STAGE[first.state]
+    text = f"waiting for {what}: {first.id} ({where(first.offer)}){others} {verb} {stage}, {soon(eta - now)}"
     return Wait(demand.id, count, Reason("starting", text), eta, tuple(view.node.id for view in views))
 
 
