@@ -63,6 +63,7 @@ PROVIDER_FIELDS: dict[str, dict[str, Way]] = {
         "ssh_from": "in-place",
         "tags": "in-place",
         "calls_per_second": "in-place",
+        "permissions_boundary": "in-place",  # of roles to come
     },
     "local": {"grace": "in-place"},
 }

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from clusterctl_providers.base import TAG_EXPIRES, TAG_HEAD, HasClusters, HasLeftovers, Provider
+from clusterctl_providers.base import TAG_EXPIRES, TAG_HEAD, HasClusters, HasHeadMachine, HasLeftovers, Provider
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Instance, Observed
@@ -92,6 +92,8 @@ def _sweep(
             left = _ours(scopes, uid)
             if not seen and any(_is_head(instance) for instance in left):
                 return Stray(name, cluster, uid, ())  # its head looks after it, wherever it was started from
+            if not seen and (kept := _state_of(provider)):
+                return Stray(name, cluster, uid, (), error=f"left alone: {kept}")
             seen.update({instance.id: instance for instance in left})
             if dry_run:
                 break
@@ -120,6 +122,17 @@ def _ours(scopes: list[Observed], uid: str) -> list[Instance]:
 def _is_head(instance: Instance) -> bool:
     """Whether a head daemon runs on it: a machine whose daemon falls silent turns itself off."""
     return bool(dict(instance.tags).get(TAG_HEAD)) and instance.state in ("pending", "running")
+
+
+def _state_of(provider: Provider) -> str:
+    """A head's disk outlives its machine, with the queue of whoever started the cluster: that is no garbage."""
+    disk = provider.head_disk() if isinstance(provider, HasHeadMachine) else None
+    if disk is None:
+        return ""
+    return (
+        f"its queue is on the volume {disk.id}, and `clusterctl up` where it was started brings it back; `clusterctl down` there "
+        "removes it, or delete that volume first if its home is lost"
+    )
 
 
 def _expires(instance: Instance) -> float:

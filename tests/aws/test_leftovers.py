@@ -88,3 +88,39 @@ def test_what_another_cluster_has_stays(aws: AwsStage, cloud: AwsCloud, tmp_path
     aws.provisioner.down()
     assert set(cloud.leftovers()) == kept
     other.close()
+
+
+def test_gc_leaves_a_cluster_whose_head_lost_its_machine_and_kept_its_queue(aws: AwsStage, cloud: AwsCloud) -> None:
+    """To whoever does not know the cluster it looks as if nobody did: its owner's `up` brings it back."""
+    aws.want(1)
+    disk = aws.provider.make_head_disk("us-east-1a", 1 << 30, "once")
+    before = cloud.leftovers()
+
+    def find() -> list[str]:
+        strays = collect(
+            {"aws": aws.provider}, lambda *_: aws.open(), lambda uid: False, aws.now, dry_run=False, patience=10
+        )
+        return [stray.error for stray in strays]
+
+    (said,) = find()
+    assert disk.id in said and "`clusterctl up` where it was started" in said
+    assert cloud.leftovers() == before
+    cloud.client().delete_volume(VolumeId=disk.id)
+    assert find() == [""] and cloud.leftovers() == []
+
+
+def test_gc_finds_a_cluster_of_which_only_a_volume_or_a_placement_group_is_left(aws: AwsStage, cloud: AwsCloud) -> None:
+    tags = [{"Key": "clusterctl-uid", "Value": aws.uid}, {"Key": "clusterctl-cluster", "Value": "demo"}]
+    ec2 = cloud.client()
+    for make in (
+        lambda: ec2.create_volume(
+            AvailabilityZone="us-east-1a", Size=1, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}]
+        ),
+        lambda: ec2.create_placement_group(
+            GroupName="g", Strategy="cluster", TagSpecifications=[{"ResourceType": "placement-group", "Tags": tags}]
+        ),
+    ):
+        make()
+        assert [(name, uid) for name, uid, _ in aws.provider.find_clusters()] == [("demo", aws.uid)]
+        collect({"aws": aws.provider}, lambda *_: aws.open(), lambda uid: False, aws.now, dry_run=False, patience=10)
+        assert cloud.leftovers() == []

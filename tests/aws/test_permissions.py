@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from clusterctl_providers.aws import AwsProvider
-from clusterctl_providers.aws_policies import actions_of, render_policy
+from clusterctl_providers.aws_policies import NAMES, actions_of, render_policy
 
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Instance
@@ -202,3 +202,24 @@ def test_the_command_names_what_is_missing(stage: Stage, tmp_path: Path) -> None
     )
     missing = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "aws" and not check["ok"]]
     assert [check["found"] for check in missing] == ["no permission ec2:RunInstances"], done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_policies_are_no_larger_than_iam_takes(name: str) -> None:
+    """White space is not counted. A managed policy has 6,144 characters at most, a role's own ones 10,240."""
+    long = {"region": "ap-northeast-3", "account": "1" * 12, "partition": "aws-us-gov", "uid": "5" * 36}
+    policy = render_policy(
+        name, boundary=f"arn:aws-us-gov:iam::{'1' * 12}:policy/{'b' * 128}", parameters=["/p"], **long
+    )
+    assert len(json.dumps(policy, separators=(",", ":"))) <= 6144
+    assert {statement["Effect"] for statement in policy["Statement"]} <= {"Allow", "Deny"}
+    sids = [statement["Sid"] for statement in policy["Statement"] if "Sid" in statement]
+    assert len(set(sids)) == len(sids) and all(sid.isalnum() for sid in sids)
+
+
+def test_in_china_ec2_has_another_name() -> None:
+    trust = render_policy("trust", region="cn-north-1", account="1" * 12, partition="aws-cn")
+    assert trust["Statement"][0]["Principal"] == {"Service": "ec2.amazonaws.com.cn"}
+    head = render_policy("head", region="cn-north-1", account="1" * 12, partition="aws-cn")
+    (passing,) = [s for s in head["Statement"] if s["Action"] == "iam:PassRole"]
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com.cn"}}
