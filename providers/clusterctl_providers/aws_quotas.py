@@ -28,6 +28,8 @@ _FAMILIES: tuple[tuple[str, str, str, str], ...] = (
     (r"u-|u\d", "L-43DA4232", "", "High Memory"),
     (r"hpc\d", "L-F7808C92", "", "HPC"),
 )
+# where the console names them otherwise for spot
+_SPOT_NAMES = {"L-C4BD4855": "P5", "L-7212CCBC": "P4, P3 and P2"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def quota_of(instance_type: str, market: str) -> Quota:
         (_STANDARD[0], _STANDARD[1], _STANDARD[2]),
     )
     if market == "spot":
-        return Quota(spot, f"All {family} Spot Instance Requests")
+        return Quota(spot, f"All {_SPOT_NAMES.get(spot, family)} Spot Instance Requests")
     return Quota(demand, f"Running On-Demand {family} instances")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clusterctl_providers.aws_quotas import quota_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled
 from clusterctl.core.model import Instance, NodeState
@@ -72,6 +73,22 @@ def test_a_quota_is_named_as_the_console_names_it(stage: Stage, code: str, quota
     error = refuse(stage, code, "You have reached your limit")
     assert isinstance(error, QuotaExceeded) and error.quota == quota
     assert f"{quota!r} is used up" in str(error) and f"Service Quotas > {service} in" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "market", "code", "name"),
+    [
+        ("p5.48xlarge", "spot", "L-C4BD4855", "All P5 Spot Instance Requests"),
+        ("p4d.24xlarge", "spot", "L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests"),
+        ("p5.48xlarge", "on-demand", "L-417A185B", "Running On-Demand P instances"),
+        ("g6.xlarge", "spot", "L-3819A6DF", "All G and VT Spot Instance Requests"),
+        ("trn1.2xlarge", "spot", "L-6B0D517C", "All Trn Spot Instance Requests"),
+        ("m6i.large", "on-demand", "L-1216C47A", "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances"),
+    ],
+)
+def test_each_family_has_its_quota(instance_type: str, market: str, code: str, name: str) -> None:
+    quota = quota_of(instance_type, market)
+    assert (quota.code, quota.name) == (code, name)
 
 
 @pytest.mark.parametrize(

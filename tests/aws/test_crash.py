@@ -17,7 +17,7 @@ from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
 from tests.crash.stage import UID, Fuse, MiniHead, Sky
 from tests.crash.story import LISTS, MEMORY, check_all_gone, check_no_double, live_through, run_story
 
-PARTS = 4  # of the positions: each has its own time limit
+PARTS = 6  # of the positions: each has its own time limit
 
 
 class OneCpu(AwsProvider):
