@@ -19,14 +19,16 @@ def gc(
     call: Call,
     spec: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="SPEC", help="Look at the hosts of this spec (provider ssh), too.", show_default=False),
+        typer.Argument(metavar="SPEC", help="Look where this spec has its nodes, too.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be removed.")] = False,
 ) -> int:
     """Find and remove what no cluster known here owns.
 
-    Hosts reached by SSH are only looked at with a spec that names them; one whose cluster has a head that lives, or had
-    one half an hour ago, is left alone.
+    Searched are this machine, Docker, AWS where this user has credentials, and whatever the clusters known here use, by
+    the uid in the tags. What has its head elsewhere is left alone. Another region or account is looked at with a spec that
+    names it, and so are hosts reached by SSH; one whose cluster has a head that lives, or had one half an hour ago, is left
+    alone.
 
     \b
     Examples:
@@ -46,11 +48,11 @@ def gc(
 def render(document: dict[str, Any]) -> str:
     rows = [
         [
-            stray["provider"],
+            f"{stray['provider']} ({stray['where']})" if stray["where"] else stray["provider"],
             stray["cluster"],
             stray["uid"][:8],
             str(len(stray["instance_ids"])),
-            stray["error"] or ("removed" if stray["removed"] else "would be removed"),
+            stray["error"] or stray["spared"] or ("removed" if stray["removed"] else "would be removed"),
         ]
         for stray in document["strays"]
     ]

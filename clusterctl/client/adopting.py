@@ -10,20 +10,22 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from clusterctl.client.cleaning import provider_specs, uids_in_use
+from clusterctl.client.cleaning import uids_in_use
 from clusterctl.client.launch import SpecFile, write_files
+from clusterctl.client.lock import Busy, changing
+from clusterctl.client.places import Place, is_place_of, places
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.takedown import make_providers
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
-    from clusterctl.core.model import Observed
+    from clusterctl.core.model import Instance, Observed
 
 LOST = (
     "its queue of jobs, their logs and its events were the head's and cannot be found again",
@@ -47,30 +49,38 @@ class Finding:
 
 
 def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) -> tuple[list[Finding], list[str]]:
-    """Searches this machine, Docker where it answers, the providers of clusters known here, and the one of `source`, whose
-    cluster is registered with that spec. Returns what was found and, in sentences, what could not be searched."""
-    named = {} if source is None else {source.spec.provider_name: source.spec.model_dump(mode="json", by_alias=True)}
-    specs: dict[str, Any] = {**named, "docker": {"provider": "docker"}, **provider_specs(registry), **named}
-    specs.pop("ssh", None)  # its hosts say themselves whose they are
-    specs["local"] = specs.pop("local")  # last: processes of this machine may be the nodes of another provider
-    known = {cluster.uid for cluster in registry.all()}
+    """Searches every place (see places) and the hosts of `source`; a cluster that has the name and provider of `source` is
+    registered with that spec. Returns what was found and, in sentences, what could not be searched."""
     elsewhere = uids_in_use()
+    seen: set[str] = set()
     findings: list[Finding] = []
     troubles: list[str] = []
-    for name, uid, provider, instances in _found(specs, scratch, troubles):
-        if uid in known or not instances:
-            continue
-        known.add(uid)
-        why = _refusal(registry, name, uid, elsewhere)
-        if why:
-            findings.append(Finding(name, uid, provider, instances, adopted=False, why=why))
-            continue
-        own = source if source is not None and (source.name, source.spec.provider_name) == (name, provider) else None
-        nodes, gaps = _adopt(_register(registry, name, uid, provider, own, specs[provider]))
-        findings.append(Finding(name, uid, provider, instances, adopted=True, nodes=nodes, lost=[*LOST, *gaps]))
+    for place, name, uid, instances in _found(places(registry, source), scratch, troubles):
+        if instances and uid not in seen | {cluster.uid for cluster in registry.all()}:
+            finding = Finding(name, uid, place.provider, instances, adopted=False)
+            findings.append(_adopt_one(registry, place, finding, source, elsewhere))
+        seen.add(uid)
     if source is not None and source.spec.provider_name == "ssh":
+        known = {cluster.uid for cluster in registry.all()}
         findings += _adopt_hosts(registry, source, known, elsewhere, troubles)
     return findings, troubles
+
+
+def _adopt_one(
+    registry: Registry, place: Place, finding: Finding, source: SpecFile | None, elsewhere: set[str]
+) -> Finding:
+    name, uid = finding.name, finding.uid
+    if why := _refusal(registry, name, uid, elsewhere):
+        return replace(finding, why=why)
+    try:
+        with changing(registry, name, "list --adopt"):
+            if why := _refusal(registry, name, uid, elsewhere):  # an `up` of this name may just have ended
+                return replace(finding, why=why)
+            own = source if source is not None and source.name == name and is_place_of(place, source) else None
+            nodes, lost = _adopt(_register(registry, name, uid, place, own))
+    except Busy as error:
+        return replace(finding, why=str(error))
+    return replace(finding, adopted=True, nodes=nodes, lost=lost)
 
 
 def _adopt_hosts(
@@ -96,20 +106,19 @@ def _adopt_hosts(
     return findings
 
 
-def _found(specs: Mapping[str, Any], scratch: str, troubles: list[str]) -> Iterator[tuple[str, str, str, int]]:
-    """(cluster, uid, provider, instances). Docker counts as absent where nobody named it and it does not answer."""
+def _found(searched: list[Place], scratch: str, troubles: list[str]) -> Iterator[tuple[Place, str, str, int]]:
+    """(place, cluster, uid, instances). Docker counts as absent where nobody named it and it does not answer."""
     from clusterctl_providers.base import HasClusters
 
-    for name, spec in specs.items():
+    for place in searched:
         try:
-            provider: Any = next(iter(make_providers("", "", scratch, spec).values()))
-            with closing(provider):
+            with closing(place.open("", "", scratch)) as provider:
                 found = provider.find_clusters() if isinstance(provider, HasClusters) else []
         except ClusterctlError as error:
-            if spec != {"provider": "docker"}:
-                troubles.append(f"provider {name} could not be searched: {error}")
+            if place.named or place.provider != "docker":
+                troubles.append(f"provider {place.label} could not be searched: {error}")
             continue
-        yield from ((cluster, uid, name, count) for cluster, uid, count in sorted(found))
+        yield from ((place, cluster, uid, count) for cluster, uid, count in sorted(found))
 
 
 def _refusal(registry: Registry, name: str, uid: str, elsewhere: set[str]) -> str:
@@ -122,23 +131,21 @@ def _refusal(registry: Registry, name: str, uid: str, elsewhere: set[str]) -> st
     return ""
 
 
-def _register(
-    registry: Registry, name: str, uid: str, provider: str, source: SpecFile | None, spec: Mapping[str, Any]
-) -> Cluster:
+def _register(registry: Registry, name: str, uid: str, place: Place, source: SpecFile | None) -> Cluster:
     engine = "ray" if source is not None and source.spec.ray else "none"
     path = str(source.path.absolute()) if source is not None else ""
-    cluster = registry.create(name, provider=provider, engine=engine, spec_path=path, uid=uid)
+    cluster = registry.create(name, provider=place.provider, engine=engine, spec_path=path, uid=uid)
     if source is not None:
         write_files(cluster, source)
         return cluster
-    bare = {"cluster": name, "provider": spec["provider"], "auth": spec.get("auth") or {}, "pools": []}
+    bare = {"cluster": name, "provider": place.spec["provider"], "auth": place.spec.get("auth") or {}, "pools": []}
     config = {"name": name, "uid": uid, "spec": bare, "state_dir": str(cluster.provider_dir)}
     write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
     return cluster
 
 
 def _adopt(cluster: Cluster) -> tuple[list[str], list[str]]:
-    """Journals the nodes that the tags tell; returns their ids and the gaps in what could be listed."""
+    """Journals the nodes that the tags tell; returns their ids and, in sentences, what is lost."""
     from clusterctl.provision.adopt import adopt
     from clusterctl.provision.journal import Journal
 
@@ -157,6 +164,27 @@ def _adopt(cluster: Cluster) -> tuple[list[str], list[str]]:
         journal.close()
         for provider in providers.values():
             provider.close()
-    nameless = sum(not i.node_id for scope in observed for i in scope.instances if i.uid == cluster.uid)
+    found = [instance for scope in observed for instance in scope.instances if instance.uid == cluster.uid]
+    nameless = sum(not instance.node_id for instance in found)
     gaps = [f"{nameless} of its instances do not say which node they were"] if nameless else []
-    return sorted(node.id for node in adoption.nodes), [*gaps, *adoption.gaps]
+    return sorted(node.id for node in adoption.nodes), [*_lost(found), *gaps, *adoption.gaps]
+
+
+def _lost(found: list[Instance]) -> list[str]:
+    """What cannot be had again, which depends on where its head was, or is."""
+    from clusterctl_providers.base import TAG_HEAD, TAG_MAKER
+    from clusterctl_providers.this_machine import maker
+
+    tags = [(instance, dict(instance.tags)) for instance in found if instance.state in ("pending", "running")]
+    heads = [instance.id for instance, mine in tags if mine.get(TAG_HEAD)]
+    if heads:
+        return [
+            f"its head is on {heads[0]} with its queue, logs and events, and only the home that it was started from has the "
+            "keys to it: go on from there, or with a copy of that home's directory of the cluster; `down` here ends it all"
+        ]
+    makers = sorted({mine.get(TAG_MAKER, "") for _, mine in tags} - {"", maker()})
+    warning = [
+        f"its head ran at {who}: see to it that it is ended there, or two heads end each other's nodes"
+        for who in makers
+    ]
+    return [*LOST, *warning]

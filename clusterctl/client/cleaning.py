@@ -1,7 +1,7 @@
 """`gc`: what the providers hold of clusters that nobody looks after any more.
 
-A cluster is looked after when it is known here, when another home on this machine knows it, or when its head runs. The
-providers searched are this machine and those of the clusters known here.
+A cluster is looked after when it is known here, when another home on this machine knows it, or when its head runs. What is
+searched: see places.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from clusterctl.client.imaging import builds
+from clusterctl.client.places import Place, places
 from clusterctl.client.registry import Registry, read_json
-from clusterctl.client.takedown import make_providers
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
@@ -27,28 +29,55 @@ if TYPE_CHECKING:
 def collect_strays(
     registry: Registry, source: SpecFile | None = None, tell: Callable[[str], None] = lambda _: None, *, dry_run: bool
 ) -> list[Stray]:
-    """Finds, and unless `dry_run` ends, every instance whose cluster nobody looks after; on the hosts of `source`, too."""
+    """Finds, and unless `dry_run` ends, every instance whose cluster nobody looks after; where `source` has its
+    nodes, too. `tell` gets what was left alone and why."""
+    from clusterctl_providers.this_machine import maker
+
     from clusterctl.provision.gc import collect
 
-    owned = {cluster.uid for cluster in registry.all()} | uids_in_use()
-    owned |= {uid for uid, _, busy in builds(registry) if busy}
     with tempfile.TemporaryDirectory(prefix="clusterctl-gc-") as scratch:
-        specs = provider_specs(registry)
-
-        def open_provider(name: str, cluster: str, uid: str) -> Any:
-            return _open(specs[name], cluster, uid, scratch)
-
-        providers = {name: _open(spec, "", "", scratch) for name, spec in specs.items()}
-        try:
-            strays = collect(providers, open_provider, lambda uid: uid in owned, time.time(), dry_run=dry_run)
-        finally:
-            for provider in providers.values():
-                provider.close()
-    if source is None:
+        searched, silent = _reachable(places(registry, source), scratch)
+        for trouble in silent:
+            tell(trouble)
+        strays = collect(
+            {(place.provider, place.told): partial(place.open, scratch=scratch) for place in searched},
+            lambda uid: uid in _owned(registry),
+            time.time(),
+            dry_run=dry_run,
+            here=maker(),
+        )
+    if source is None or source.spec.provider_name != "ssh":
         return strays
     from clusterctl.client.hostowners import clean_hosts
 
-    return [*strays, *clean_hosts(registry, source, owned, tell, dry_run=dry_run)]
+    return [*strays, *clean_hosts(registry, source, _owned(registry), tell, dry_run=dry_run)]
+
+
+def _owned(registry: Registry) -> set[str]:
+    """The uids that somebody here looks after at this very moment."""
+    building = {uid for uid, _, busy in builds(registry) if busy}
+    return {cluster.uid for cluster in registry.all()} | uids_in_use() | building
+
+
+def _reachable(found: list[Place], scratch: str) -> tuple[list[Place], list[str]]:
+    """Without those that nothing here names and that do not answer; why AWS does not is worth a sentence."""
+    answering: list[Place] = []
+    silent: list[str] = []
+    for place in found:
+        trouble = "" if place.named else _trouble_of(place, scratch)
+        if not trouble:
+            answering.append(place)
+        elif place.provider != "docker":
+            silent.append(f"provider {place.label} was not searched: {trouble}")
+    return answering, silent
+
+
+def _trouble_of(place: Place, scratch: str) -> str:
+    try:
+        with closing(place.open("", "", scratch)) as provider:
+            return "; ".join(scope.error for scope in provider.list() if not scope.complete)
+    except ClusterctlError as error:
+        return str(error)
 
 
 def uids_in_use() -> set[str]:
@@ -76,39 +105,3 @@ def _uid_in(directory: Path) -> str:
         if uid:
             return str(uid)
     return ""
-
-
-def provider_specs(registry: Registry) -> dict[str, dict[str, Any]]:
-    """Provider name -> a spec that names it alone, with the settings of a cluster known here."""
-    specs: dict[str, dict[str, Any]] = {"local": {"provider": "local"}}
-    for cluster in registry.all():
-        spec = read_json(cluster.head_dir / "config.json").get("spec") or {}
-        provider = spec.get("provider")
-        names = [provider] if isinstance(provider, str) else [k for k, v in (provider or {}).items() if v is not None]
-        for name in names:
-            specs.setdefault(name, {"provider": provider, "auth": spec.get("auth") or {}})
-    for _, provider, _ in builds(registry):
-        for name in provider:
-            specs.setdefault(name, {"provider": provider})
-    if "docker" not in specs and _docker_answers():
-        specs["docker"] = {"provider": "docker"}
-    return specs
-
-
-def _docker_answers() -> bool:
-    """Whether there is an engine on which a home that is gone may have left something."""
-    from clusterctl_providers import ProviderUnavailable, make_provider
-    from clusterctl_providers.base import ProviderContext
-
-    try:
-        provider = make_provider("docker", ProviderContext("", "", ""))
-    except ProviderUnavailable:
-        return False
-    try:
-        return all(scope.complete for scope in provider.list())
-    finally:
-        provider.close()
-
-
-def _open(spec: dict[str, Any], cluster: str, uid: str, scratch: str) -> Any:
-    return next(iter(make_providers(cluster, uid, scratch, spec).values()))

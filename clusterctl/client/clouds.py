@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clusterctl.client.places import has_aws
 from clusterctl.client.registry import Registry, read_json
 from clusterctl.core.errors import ClusterctlError
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from clusterctl.spec.model import ClusterSpec
 
 Check = tuple[str, bool, str]
-_SIGNS_OF_AWS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")
 _INSTALL = {
     "aws": "install the AWS command line (https://docs.aws.amazon.com/cli/)",
     "session-manager-plugin": "install the Session Manager plugin of the AWS command line",
@@ -66,5 +64,4 @@ def _settings(registry: Registry) -> list[Mapping[str, Any]]:
         provider = spec.get("provider")
         if isinstance(provider, dict) and provider.get("aws") is not None:
             found += [provider["aws"]] if provider["aws"] not in found else []
-    told = any(os.environ.get(name) for name in _SIGNS_OF_AWS) or (Path.home() / ".aws").is_dir()
-    return found or ([{}] if told else [])
+    return found or ([{}] if has_aws() else [])

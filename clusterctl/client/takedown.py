@@ -111,16 +111,10 @@ def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, An
 
 @contextmanager
 def open_journal(cluster: Cluster, tell: Callable[[str], None]) -> Iterator[Journal]:
-    """The cluster's journal; a damaged one is set aside, since the providers' lists say what there is to end."""
-    from clusterctl.provision.journal import Journal, JournalDamaged, rebuild
+    """The cluster's journal; a damaged one is set aside."""
+    from clusterctl.provision.journal import whole_journal
 
-    path = cluster.head_dir / "nodes.db"
-    try:
-        journal = Journal(path)
-    except JournalDamaged as error:
-        tell(f"{error}; ending what the providers list")
-        rebuild(path)
-        journal = Journal(path)
+    journal = whole_journal(cluster.head_dir / "nodes.db", tell)
     try:
         yield journal
     finally:

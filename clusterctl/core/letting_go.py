@@ -221,7 +221,8 @@ def plan_spec_changes(
         for view in views
         if view.node.pool in surplus.pools
         and _may_go(view, complete)
-        and view.node.spec_hash != surplus.pools[view.node.pool].spec_hash
+        and view.node.spec_hash
+        not in ("", surplus.pools[view.node.pool].spec_hash)  # "": nobody knows what it was made of
     ]
     stale.sort(key=lambda v: (_effort(v), v.node.created, v.node.id))
     for view in stale:

@@ -64,7 +64,7 @@ def adopt_for_new_journal(
 ) -> None:
     """Where the journal is new, whatever already carries our uid was launched by one that is lost: it is adopted before
     the planner takes it for an orphan. Done once per scope, when its list is complete."""
-    if not journal.meta_get(TO_ADOPT):
+    if not journal.adopts:
         return
     done = set(journal.meta_get(_ADOPTED, "").split("\n")) - {""}
     fresh = [scope for scope in observed if scope.complete and scope.scope not in done]

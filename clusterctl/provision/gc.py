@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from clusterctl_providers.base import TAG_EXPIRES, TAG_HEAD, HasClusters, HasHeadMachine, HasLeftovers, Provider
+from clusterctl_providers.base import (
+    TAG_EXPIRES,
+    TAG_HEAD,
+    TAG_MAKER,
+    HasClusters,
+    HasHeadMachine,
+    HasLeftovers,
+    Provider,
+)
 
 from clusterctl.core.errors import ClusterctlError
-from clusterctl.core.model import Instance, Observed
+from clusterctl.core.model import Instance
 
 FIRST_PAUSE = 0.05  # seconds between two looks; doubles up to LONGEST_PAUSE
 LONGEST_PAUSE = 3.0
 
 
+Open = Callable[
+    [str, str], Provider
+]  # (cluster, uid) -> a provider that sees that cluster's instances; ("", "") for none
+
+
 @dataclass(frozen=True)
 class Stray:
-    """Instances of one cluster at one provider that no live cluster owns. `expired`: past the time by which their own
-    dead-man switch should have ended them. `error` says why they could not be listed or ended."""
+    """Instances of one cluster that no live cluster owns, at one provider, `where` of its places ("region us-west-2", ""
+    where there is but one). `expired`: past the time by which their own dead-man switch should have ended them. `error` says
+    why they could not be listed or ended, `spared` why they were left alone."""
 
     provider: str
     cluster: str
@@ -27,11 +41,24 @@ class Stray:
     expired: bool = False
     removed: bool = False
     error: str = ""
+    spared: str = ""
+    where: str = ""
+
+    @property
+    def place(self) -> str:
+        return f"{self.provider} ({self.where})" if self.where else self.provider
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one whole or broken look at a cluster's instances showed."""
+
+    left: tuple[Instance, ...]
+    trouble: str
 
 
 def collect(
-    providers: Mapping[str, Provider],
-    open_provider: Callable[[str, str, str], Provider],
+    places: Mapping[tuple[str, str], Open],
     owned: Callable[[str], bool],
     now: float,
     *,
@@ -39,100 +66,157 @@ def collect(
     patience: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
+    here: str = "",
 ) -> list[Stray]:
-    """`open_provider(name, cluster, uid)` gives a provider that sees that cluster's instances; `owned(uid)` says
-    whether a cluster known here is alive and looks after them. What is owned is never touched. With `dry_run` nothing
-    is."""
+    """`places` by provider and where of it. `owned(uid)` says whether a cluster known here looks after its instances; it is asked
+    after they were seen, and again before anything is ended, since a cluster is noted down before it has any. `here`: the
+    maker that this user is. What is owned, or has a head elsewhere, is never touched. With `dry_run` nothing is."""
     strays: list[Stray] = []
-    for name, cluster, uid, trouble in _found(providers):
-        if trouble:
-            strays.append(Stray(name, "", "", (), error=trouble))
-        elif uid and not owned(uid):
-            provider = open_provider(name, cluster, uid)
-            try:
-                strays.append(_sweep(name, provider, cluster, uid, now, dry_run, patience, clock, pause))
-            finally:
-                provider.close()
-    return [stray for stray in strays if stray.instance_ids or stray.error]
+    for (name, where), open_place in places.items():
+        nothing = Stray(name, "", "", (), where=where)
+        for cluster, uid, trouble in _found(nothing.place, open_place):
+            if trouble:
+                strays.append(replace(nothing, error=trouble))
+            elif uid and not owned(uid):
+                provider = open_place(cluster, uid)
+                try:
+                    sweep = _Sweep(provider, uid, patience, clock, pause)
+                    stray = _swept(sweep, replace(nothing, cluster=cluster, uid=uid), owned, now, dry_run, here)
+                finally:
+                    provider.close()
+                strays += [stray] if stray else []
+    return strays
 
 
-def _found(providers: Mapping[str, Provider]) -> Iterator[tuple[str, str, str, str]]:
-    """(provider, cluster, uid, error) of every cluster that the providers hold something of."""
-    for name, provider in providers.items():
-        if not isinstance(provider, HasClusters):
-            continue
+def _found(place: str, open_place: Open) -> list[tuple[str, str, str]]:
+    """(cluster, uid, error) of every cluster that the place holds something of."""
+    try:
+        provider = open_place("", "")
         try:
-            clusters = provider.find_clusters()
-        except Exception as error:
-            yield name, "", "", f"provider {name} could not be searched: {error or type(error).__name__}"
-            continue
-        for cluster, uid, _ in sorted(clusters):
-            yield name, cluster, uid, ""
+            clusters = provider.find_clusters() if isinstance(provider, HasClusters) else []
+        finally:
+            provider.close()
+    except Exception as error:
+        return [("", "", f"provider {place} could not be searched: {error or type(error).__name__}")]
+    return [(cluster, uid, "") for cluster, uid, _ in sorted(clusters)]
 
 
-def _sweep(
-    name: str,
-    provider: Provider,
-    cluster: str,
-    uid: str,
-    now: float,
-    dry_run: bool,
-    patience: float,
-    clock: Callable[[], float],
-    pause: Callable[[float], None],
-) -> Stray:
-    """Ends one cluster's instances until two complete lists in a row show none."""
-    deadline, wait, empty = clock() + patience, FIRST_PAUSE, 0
-    seen: dict[str, Instance] = {}
-    trouble = ""
-    while empty < 2:
-        try:
-            scopes = provider.list()
-            trouble = "; ".join(scope.error or f"{scope.scope} is incomplete" for scope in scopes if not scope.complete)
-            left = _ours(scopes, uid)
-            if not seen and any(_is_head(instance) for instance in left):
-                return Stray(name, cluster, uid, ())  # its head looks after it, wherever it was started from
-            if not seen and (kept := _state_of(provider)):
-                return Stray(name, cluster, uid, (), error=f"left alone: {kept}")
-            seen.update({instance.id: instance for instance in left})
-            if dry_run:
-                break
-            provider.terminate([instance.id for instance in left])
-            empty = empty + 1 if not trouble and not any(i.state != "terminated" for i in left) else 0
-            if empty == 2 and isinstance(provider, HasLeftovers) and (waiting := provider.sweep()):
-                trouble, empty = "; ".join(waiting), 1
-        except ClusterctlError as error:
-            trouble, empty = str(error), 0
-        if clock() > deadline:
-            trouble = trouble or f"they were still listed after {patience:g} s"
-            break
-        if empty == 0:
-            pause(wait)
+def _swept(
+    sweep: _Sweep, stray: Stray, owned: Callable[[str], bool], now: float, dry_run: bool, here: str
+) -> Stray | None:
+    """Looks twice, and ends what is there unless somebody looks after it; None where its head or this home does."""
+    looks = sweep.two_looks()
+    instances = sweep.seen.values()
+    if any(_is_head(instance) for look in looks for instance in look.left) or owned(stray.uid):
+        return None
+    stray = replace(stray, instance_ids=tuple(sorted(sweep.seen)), expired=all(_expires(i) < now for i in instances))
+    makers = {dict(instance.tags).get(TAG_MAKER, "") for instance in instances} - {"", here}
+    if makers:
+        who = " and ".join(sorted(makers))
+        return replace(
+            stray,
+            spared=f"its head runs at {who}: `clusterctl down` there, or where that is lost for good `clusterctl list --adopt "
+            "SPEC` and `clusterctl down` here",
+        )
+    if kept := sweep.state():
+        return replace(stray, spared=kept)
+    if not dry_run and not sweep.trouble:
+        sweep.end()
+    removed = not dry_run and not sweep.trouble
+    error = f"provider {stray.place}, cluster {stray.cluster} ({stray.uid}): {sweep.trouble}" if sweep.trouble else ""
+    return replace(stray, instance_ids=tuple(sorted(sweep.seen)), removed=removed, error=error)
+
+
+class _Sweep:
+    """`trouble` says at any time why it has not come to its end; `seen` is all that any look has shown."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        uid: str,
+        patience: float,
+        clock: Callable[[], float],
+        pause: Callable[[float], None],
+    ) -> None:
+        self._provider, self._uid = provider, uid
+        self._patience, self._clock, self._pause = patience, clock, pause
+        self._settle = float(getattr(provider, "settle_seconds", 0.0))
+        self.seen: dict[str, Instance] = {}
+        self.trouble = ""
+
+    def two_looks(self) -> list[_Look]:
+        """Two complete looks, as far apart as the provider's lists may lag behind; all that were made where there are none."""
+        deadline, wait = self._clock() + self._patience, FIRST_PAUSE
+        looks: list[_Look] = []
+        complete = 0
+        while True:
+            looks.append(self._look())
+            self.trouble = looks[-1].trouble
+            complete = 0 if self.trouble else complete + 1
+            if complete == 2 or self._clock() > deadline:
+                return looks
+            self._pause(wait if self.trouble else self._settle)
             wait = min(wait * 2, LONGEST_PAUSE)
-    removed = empty >= 2
-    expired = all(_expires(instance) < now for instance in seen.values())
-    error = "" if removed or not trouble else f"provider {name}, cluster {cluster} ({uid}): {trouble}"
-    return Stray(name, cluster, uid, tuple(sorted(seen)), expired, removed, error)
 
+    def state(self) -> str:
+        """A head's disk outlives its machine, with the queue of whoever started the cluster: that is no garbage."""
+        try:
+            disk = self._provider.head_disk() if isinstance(self._provider, HasHeadMachine) else None
+        except ClusterctlError as error:
+            self.trouble = str(error)
+            return ""
+        if disk is None:
+            return ""
+        return (
+            f"its queue is on the volume {disk.id}, and `clusterctl up` where it was started brings it back; `clusterctl "
+            "down` there removes it, or delete that volume first if its home is lost"
+        )
 
-def _ours(scopes: list[Observed], uid: str) -> list[Instance]:
-    return [instance for scope in scopes for instance in scope.instances if instance.uid == uid]
+    def end(self) -> None:
+        """Ends all that there is, until two complete looks in a row show nothing and nothing else is left."""
+        deadline, wait, empty = self._clock() + self._patience, FIRST_PAUSE, 0
+        while empty < 2:
+            empty = self._end_once(empty)
+            if empty < 2 and self._clock() > deadline:
+                self.trouble = self.trouble or f"they were still listed after {self._patience:g} s"
+                return
+            if empty == 0:
+                self._pause(wait)
+                wait = min(wait * 2, LONGEST_PAUSE)
+            elif empty == 1:
+                self._pause(self._settle)
+
+    def _end_once(self, empty: int) -> int:
+        """How many looks in a row have shown nothing by now."""
+        look = self._look()
+        self.trouble = look.trouble
+        try:
+            self._provider.terminate([instance.id for instance in look.left])
+            if self.trouble or any(i.state != "terminated" for i in look.left):
+                return 0
+            if empty == 1 and isinstance(self._provider, HasLeftovers) and (waiting := self._provider.sweep()):
+                self.trouble = "; ".join(waiting)
+                self._pause(FIRST_PAUSE)
+                return 1
+        except ClusterctlError as error:
+            self.trouble = str(error)
+            return 0
+        return empty + 1
+
+    def _look(self) -> _Look:
+        try:
+            scopes = self._provider.list()
+        except ClusterctlError as error:
+            return _Look((), str(error))
+        left = tuple(i for scope in scopes for i in scope.instances if i.uid == self._uid)
+        self.seen.update({instance.id: instance for instance in left})
+        troubles = [scope.error or f"{scope.scope} is incomplete" for scope in scopes if not scope.complete]
+        return _Look(left, "; ".join(troubles))
 
 
 def _is_head(instance: Instance) -> bool:
     """Whether a head daemon runs on it: a machine whose daemon falls silent turns itself off."""
     return bool(dict(instance.tags).get(TAG_HEAD)) and instance.state in ("pending", "running")
-
-
-def _state_of(provider: Provider) -> str:
-    """A head's disk outlives its machine, with the queue of whoever started the cluster: that is no garbage."""
-    disk = provider.head_disk() if isinstance(provider, HasHeadMachine) else None
-    if disk is None:
-        return ""
-    return (
-        f"its queue is on the volume {disk.id}, and `clusterctl up` where it was started brings it back; `clusterctl down` there "
-        "removes it, or delete that volume first if its home is lost"
-    )
 
 
 def _expires(instance: Instance) -> float:

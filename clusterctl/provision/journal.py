@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from clusterctl_providers.base import TAG_SPEC
 
 from clusterctl.core.errors import ClusterctlError, IllegalTransition
 from clusterctl.core.lifecycle import next_state
 from clusterctl.core.model import PENDING_STATES, Instance, Launch, Node, NodeState, Offer, Spend
 from clusterctl.provision.costs import CostRow, Ledger, per_day
+from clusterctl.provision.journal_file import TO_ADOPT, damaged, open_journal_file
 from clusterctl.provision.journal_file import JournalDamaged as JournalDamaged
-from clusterctl.provision.journal_file import damaged, open_journal_file
 from clusterctl.provision.journal_file import rebuild as rebuild
 from clusterctl.provision.records import Record, record_from_text, record_to_text
 
@@ -108,6 +110,11 @@ class Journal:
         with self._lock:
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else default
+
+    @property
+    def adopts(self) -> bool:
+        """Whether it is new, and may not know all nodes: some scope was not looked at in full yet."""
+        return bool(self.meta_get(TO_ADOPT))
 
     # ------------------------------------------------------------ writing, fenced and fsynced
 
@@ -255,7 +262,7 @@ class Journal:
                 id=instance.node_id, generation=instance.generation, token=instance.token, offer=offer,
                 state=NodeState.BOOTING, since=now, created=instance.created or now,
                 role="head" if role == "head" else "worker", instance_id=instance.id, address=instance.address,
-                reason=reason or "found by its tags", code="adopted",
+                reason=reason or "found by its tags", code="adopted", spec_hash=dict(instance.tags).get(TAG_SPEC, ""),
             )  # fmt: skip
             self._put(Record(node, billed_from=instance.created or now))
             self._tell(node, now, "adopt")
@@ -368,6 +375,17 @@ class Journal:
             for record in self._records.values():
                 _book(ledger, record, now)
             return ledger
+
+
+def whole_journal(path: Path, tell: Callable[[str], None]) -> Journal:
+    """The journal at `path`. One that is damaged is set aside for a new one, which adopts what the providers list, and
+    that is told. The caller sees to it that no other process has it open."""
+    try:
+        return Journal(path)
+    except JournalDamaged as error:
+        aside = rebuild(path)
+        tell(f"{error}; it is kept as {aside.name}, and what runs is found again by its tags")
+        return Journal(path)
 
 
 def planned_node(launch: Launch, now: float) -> Node:

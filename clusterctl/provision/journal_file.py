@@ -29,7 +29,7 @@ TO_ADOPT = "to-adopt"
 
 
 class JournalDamaged(ClusterctlError):
-    """The file is not a journal that can be trusted. `rebuild` sets it aside; `adopt` finds the nodes again by tag."""
+    """The file is not a journal that can be trusted. `rebuild` sets it aside; a new one finds the nodes again by tag."""
 
 
 def open_journal_file(path: Path) -> sqlite3.Connection:
@@ -65,10 +65,7 @@ def open_journal_file(path: Path) -> sqlite3.Connection:
 
 
 def damaged(path: Path, error: Exception) -> JournalDamaged:
-    return JournalDamaged(
-        f"the journal of nodes {path} is damaged ({error}): no node was touched; `clusterctl list --adopt` "
-        "sets it aside and finds the nodes again by their tags"
-    )
+    return JournalDamaged(f"the journal of nodes {path} is damaged ({error}): no node was touched")
 
 
 def rebuild(path: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterctl_providers.base import TAG_CLUSTER, TAG_EXPIRES, TAG_GENERATION, TAG_NODE, TAG_TOKEN, TAG_UID
+from clusterctl_providers.base import TAG_CLUSTER, TAG_EXPIRES, TAG_GENERATION, TAG_NODE, TAG_SPEC, TAG_TOKEN, TAG_UID
 
 from clusterctl.core.lifecycle import DEADLINES
 from clusterctl.core.model import PENDING_STATES, Node
@@ -20,6 +20,7 @@ def ownership_tags(cluster: str, uid: str, node: Node, orphan_timeout: float | N
         TAG_UID: uid,
         TAG_NODE: node.id,
         TAG_GENERATION: str(node.generation),
+        TAG_SPEC: node.spec_hash,
         TAG_EXPIRES: str(int(node.created + _LONGEST_BOOT + lease)),
         TAG_TOKEN: node.token,
     }

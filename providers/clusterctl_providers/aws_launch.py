@@ -43,9 +43,18 @@ from clusterctl_providers.aws_reservations import (
     Reservations,
     reservation_parameters,
 )
-from clusterctl_providers.base import TAG_GENERATION, TAG_HEAD, TAG_NODE, TAG_TOKEN, CreateRequest, CreateResult
+from clusterctl_providers.base import (
+    TAG_GENERATION,
+    TAG_HEAD,
+    TAG_MAKER,
+    TAG_NODE,
+    TAG_TOKEN,
+    CreateRequest,
+    CreateResult,
+)
 from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud_boot import TooLarge, user_data
+from clusterctl_providers.this_machine import maker
 
 log = logging.getLogger(__name__)
 
@@ -330,6 +339,8 @@ class Launcher:
             tags[TAG_NODES] = nodes_tag(batch.members)
         if request.pool.role == "head" and self._settings.get("head_machine"):
             tags[TAG_HEAD] = "here"
+        if self._settings.get("head_address"):
+            tags[TAG_MAKER] = maker()
         kinds = ["instance", "volume", "network-interface"]
         if request.offer.market == "spot":
             kinds.append("spot-instances-request")

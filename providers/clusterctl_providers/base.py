@@ -22,8 +22,10 @@ TAG_UID = "clusterctl-uid"
 TAG_NODE = "clusterctl-node"
 TAG_GENERATION = "clusterctl-generation"
 TAG_EXPIRES = "clusterctl-expires"  # unix seconds: the node's own dead-man switch has fired by then
+TAG_SPEC = "clusterctl-spec"  # hash of what of the spec needs a new node when it changes
 TAG_DISK = "clusterctl-disk"  # "head": the disk with the head's state
 TAG_HEAD = "clusterctl-head"  # "here": the head daemon runs on this very instance
+TAG_MAKER = "clusterctl-maker"  # user and machine whose head looks after it, where that runs on none of the instances
 TAG_TOKEN = "clusterctl-token"  # noqa: S105  the launch token, where the provider has no field for it
 
 

@@ -28,6 +28,7 @@ from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers import docker_network
 from clusterctl_providers.base import (
     TAG_CLUSTER,
+    TAG_MAKER,
     TAG_TOKEN,
     TAG_UID,
     CreateRequest,
@@ -36,14 +37,14 @@ from clusterctl_providers.base import (
     ProviderContext,
 )
 from clusterctl_providers.docker_checks import check_engine
-from clusterctl_providers.docker_client import LABEL_MAKER, TROUBLE, Engine, maker, open_engine, translated
+from clusterctl_providers.docker_client import TROUBLE, Engine, open_engine, translated
 from clusterctl_providers.docker_container import container_name, creation, seed
 from clusterctl_providers.docker_gpus import choose_gpus
 from clusterctl_providers.docker_images import Images
 from clusterctl_providers.docker_network import Network
 from clusterctl_providers.docker_rows import SCOPE, described, inspected, is_over, listed, name_of
 from clusterctl_providers.docker_tokens import Tokens
-from clusterctl_providers.this_machine import Ends, only_offer
+from clusterctl_providers.this_machine import Ends, maker, only_offer
 
 CALLS = 8  # containers that are made or ended at the same time
 CONSOLE_LINES = 400
@@ -127,7 +128,7 @@ class DockerProvider:
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Those that this user made from this machine, also where only a network is left."""
         found: dict[str, tuple[str, int]] = {}
-        mine = {"label": [TAG_UID, f"{LABEL_MAKER}={maker()}"]}
+        mine = {"label": [TAG_UID, f"{TAG_MAKER}={maker()}"]}
         try:
             containers = self._engine.api.containers(all=True, filters=mine)
             networks = self._engine.api.networks(filters=mine)

@@ -7,10 +7,8 @@ another DOCKER_HOST must not take an empty engine for a cluster that has lost al
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +22,6 @@ from docker.tls import TLSConfig
 
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, UnknownOutcome
 
-LABEL_MAKER = (
-    "clusterctl-maker"  # who made it, and where: an engine may serve several people, and `gc` looks after its user
-)
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 TIMEOUT = 120  # seconds for one call; a start may wait for its turn in a busy engine
 CONNECTIONS = 16  # calls at the same time
@@ -123,10 +118,6 @@ def _unreachable(host: str, error: Exception) -> ProviderError:
 def current_host() -> str:
     """Where the docker command of this shell would look."""
     return _address("")[0]
-
-
-def maker() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def translated(error: Exception, what: str) -> ProviderError:

@@ -13,11 +13,12 @@ from typing import Any
 from docker.types import DeviceRequest, LogConfig
 
 from clusterctl.core.errors import BadRequest
-from clusterctl_providers.base import CreateRequest, ProviderContext
-from clusterctl_providers.docker_client import LABEL_MAKER, Engine, maker
+from clusterctl_providers.base import TAG_MAKER, CreateRequest, ProviderContext
+from clusterctl_providers.docker_client import Engine
 from clusterctl_providers.docker_images import Image
 from clusterctl_providers.docker_mounts import binds
 from clusterctl_providers.docker_network import Network
+from clusterctl_providers.this_machine import maker
 
 ROOM = "/clusterctl"  # in the container: the agent, its bootstrap and its directory; short, since sockets live below it
 BUNDLE, BOOTSTRAP = f"{ROOM}/agent.pyz", f"{ROOM}/bootstrap.json"
@@ -66,7 +67,7 @@ def creation(
         extra_hosts={"host.docker.internal": "host-gateway"} if engine.is_desktop else None,
         log_config=LogConfig(type=LogConfig.types.JSON, config={"max-size": "5m", "max-file": "2"}),
     )
-    labels = {**request.tags, LABEL_MAKER: maker()}
+    labels = {**request.tags, TAG_MAKER: maker()}
     if gpus:
         labels[LABEL_GPUS] = ",".join(gpus)
     return {

@@ -11,9 +11,10 @@ from pathlib import Path
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from clusterctl.core.errors import BadRequest
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, ProviderContext
-from clusterctl_providers.docker_client import LABEL_MAKER, TROUBLE, Engine, maker, translated
+from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
+from clusterctl_providers.docker_client import TROUBLE, Engine, translated
 from clusterctl_providers.docker_pulls import Pulls
+from clusterctl_providers.this_machine import maker
 
 OLDEST_PYTHON = (3, 10)
 _LOOK = "import os, sys; print('%d.%d' % sys.version_info[:2], os.getuid(), os.getgid())"
@@ -80,7 +81,7 @@ class Images:
     def _look(self, name: str, image_id: str) -> Image:
         """Runs its Python once, without a network. The container carries our uid: a crash here leaves nothing unowned."""
         api, what = self._engine.api, f"running Python in the image {name!r}"
-        labels = {TAG_CLUSTER: self._context.cluster, TAG_UID: self._context.uid, LABEL_MAKER: maker()}
+        labels = {TAG_CLUSTER: self._context.cluster, TAG_UID: self._context.uid, TAG_MAKER: maker()}
         container = ""
         try:
             container = api.create_container(

@@ -14,8 +14,9 @@ from typing import Any
 from docker.errors import APIError, NotFound
 
 from clusterctl.core.errors import BadRequest, ProviderError
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, ProviderContext
-from clusterctl_providers.docker_client import LABEL_MAKER, TROUBLE, Engine, maker, translated
+from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
+from clusterctl_providers.docker_client import TROUBLE, Engine, translated
+from clusterctl_providers.this_machine import maker
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _own(engine: Engine, uid: str) -> list[Mapping[str, Any]]:
 
 
 def _make(engine: Engine, context: ProviderContext) -> str:
-    labels = {TAG_CLUSTER: context.cluster, TAG_UID: context.uid, LABEL_MAKER: maker()}
+    labels = {TAG_CLUSTER: context.cluster, TAG_UID: context.uid, TAG_MAKER: maker()}
     try:
         return engine.api.create_network(network_name(context), driver="bridge", labels=labels, check_duplicate=True)[
             "Id"

@@ -1,7 +1,10 @@
-"""What providers share whose nodes are parts of one machine: their one offer, and ends that take longer than a call."""
+"""What providers share whose nodes are parts of one machine, or whose head is on this one: their one offer, ends that take
+longer than a call, and who made them."""
 
 from __future__ import annotations
 
+import getpass
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,6 +14,11 @@ from clusterctl.core.resources import Resources
 from clusterctl_providers.base import PoolRequest
 
 ACCEPT_WITHIN = 0.25  # seconds that `terminate` waits for the end itself
+
+
+def maker() -> str:
+    """Who makes things here, and on which machine: an engine or an account may serve several people."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def only_offer(pool: PoolRequest, name: str, zone: str, source: str, machine: Mapping[str, float]) -> Offer:

@@ -76,7 +76,7 @@ def test_gc_finds_a_cluster_of_which_only_a_security_group_is_left(aws: AwsStage
     ids = [instance.id for instance in cloud.instances()]
     cloud.client().terminate_instances(InstanceIds=ids)
     assert [(name, uid) for name, uid, _ in aws.provider.find_clusters()] == [("demo", aws.uid)]
-    collect({"aws": aws.provider}, lambda *_: aws.open(), lambda uid: False, aws.now, dry_run=False, patience=10)
+    collect({("aws", ""): lambda cluster, uid: aws.open()}, lambda uid: False, aws.now, dry_run=False, patience=10)
     assert cloud.leftovers() == []
 
 
@@ -98,9 +98,9 @@ def test_gc_leaves_a_cluster_whose_head_lost_its_machine_and_kept_its_queue(aws:
 
     def find() -> list[str]:
         strays = collect(
-            {"aws": aws.provider}, lambda *_: aws.open(), lambda uid: False, aws.now, dry_run=False, patience=10
+            {("aws", ""): lambda cluster, uid: aws.open()}, lambda uid: False, aws.now, dry_run=False, patience=10
         )
-        return [stray.error for stray in strays]
+        return [stray.error or stray.spared for stray in strays]
 
     (said,) = find()
     assert disk.id in said and "`clusterctl up` where it was started" in said
@@ -122,5 +122,5 @@ def test_gc_finds_a_cluster_of_which_only_a_volume_or_a_placement_group_is_left(
     ):
         make()
         assert [(name, uid) for name, uid, _ in aws.provider.find_clusters()] == [("demo", aws.uid)]
-        collect({"aws": aws.provider}, lambda *_: aws.open(), lambda uid: False, aws.now, dry_run=False, patience=10)
+        collect({("aws", ""): lambda cluster, uid: aws.open()}, lambda uid: False, aws.now, dry_run=False, patience=10)
         assert cloud.leftovers() == []

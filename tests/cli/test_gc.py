@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.client import cleaning
+from clusterctl.client.places import Place
 from clusterctl.client.registry import Registry
 from tests.support.cluster import LocalCluster, wait_until
 
@@ -38,7 +39,8 @@ def test_only_what_no_home_knows_any_more_is_removed(
     shutil.rmtree(cluster.home / "clusters" / "demo")
     assert uid in found(other) and cluster.processes()
 
-    # Other clusters on the machine that runs this test are none of its business.
+    # Other clusters on the machine that runs this test are none of its business, nor is its Docker engine.
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     mine_alone = lambda: {name for _, name, _ in everything()} - {uid}  # noqa: E731
     monkeypatch.setattr(cleaning, "uids_in_use", mine_alone)
     strays = cleaning.collect_strays(Registry(other, {}), dry_run=False)
@@ -48,7 +50,7 @@ def test_only_what_no_home_knows_any_more_is_removed(
 
 
 def everything() -> list[tuple[str, str, int]]:
-    provider = cleaning._open({"provider": "local"}, "", "", "/nonexistent")
+    provider = Place("local", {"provider": "local"}).open("", "", "/nonexistent")
     try:
         return provider.find_clusters()
     finally:

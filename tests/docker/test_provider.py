@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusterctl_providers import make_provider
 from clusterctl_providers.base import HasClusters, HasConsole, HasDoctor, Provider, ProviderContext
 from clusterctl_providers.docker import DockerProvider
 from clusterctl_providers.docker_checks import check_engine
 from clusterctl_providers.docker_client import Engine
+from clusterctl_providers.this_machine import maker
 from docker.context import ContextAPI
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError
@@ -197,14 +199,16 @@ def test_gc_ends_what_nobody_owns_and_a_network_that_was_left_alone(
     provider = world.provider(lonely)
     provider.terminate(list(world.living(provider)))
     world.none_left(provider)
+    nobody = ProviderContext("", "", str(world.directory / "scratch"), world.settings())
     strays = collect(
-        {"docker": world.provider("")},
-        lambda name, cluster, uid: world.provider(uid),
+        {("docker", ""): lambda cluster, uid: world.provider(uid) if uid else make_provider("docker", nobody)},
         lambda uid: uid not in (left, lonely),
         time.time(),
         dry_run=False,
+        here=maker(),
     )
-    assert [(stray.uid, len(stray.instance_ids), stray.removed) for stray in strays] == [(left, 1, True)]
+    found = {stray.uid: (len(stray.instance_ids), stray.removed) for stray in strays}
+    assert found == {left: (1, True), lonely: (0, True)}
     networks = docker_engine.client.networks.list(filters={"label": "clusterctl-uid"})
     uids = {network.attrs["Labels"]["clusterctl-uid"] for network in networks}
     assert kept in uids and not uids & {left, lonely}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from clusterctl_providers.base import CreateRequest, PoolRequest
 from clusterctl_providers.fake import FakeProvider
 
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import NodeState
 from clusterctl.provision.adopt import adopt
-from clusterctl.provision.gc import collect
+from clusterctl.provision.gc import Open, Stray, collect
 from clusterctl.provision.journal import Journal
 from tests.provision.stage import REASON, UID, Stage, launch, offer
 
@@ -33,9 +36,12 @@ def test_nodes_are_adopted_with_their_offer_token_and_price(stage: Stage) -> Non
     journal = lose_journal(stage)
     stage.provisioner.observe()
     after = journal.nodes()
-    assert {k: (n.generation, n.token, n.instance_id, n.offer.key) for k, n in after.items()} == {
-        k: (n.generation, n.token, n.instance_id, n.offer.key) for k, n in before.items()
+    assert {k: (n.generation, n.token, n.instance_id, n.offer.key, n.spec_hash) for k, n in after.items()} == {
+        k: (n.generation, n.token, n.instance_id, n.offer.key, n.spec_hash) for k, n in before.items()
     }
+    assert {node.spec_hash for node in after.values()} == {"hash"}, (
+        "else they would be replaced as made from another spec"
+    )
     assert {node.state for node in after.values()} == {NodeState.BOOTING}
     assert journal.next_numbers() == (("cpu", 8),) and round(journal.spend(stage.now).total, 6) == 4.0
 
@@ -94,22 +100,31 @@ def test_an_instance_whose_offer_is_not_in_the_spec_any_more_is_adopted_without_
 # ---------------------------------------------------------------- gc
 
 
-def sweep(stage: Stage, *, owned: set[str], dry_run: bool = False, providers=None, faults=()):
+def sweep(
+    stage: Stage,
+    *,
+    owned: set[str] | Callable[[str], bool],
+    dry_run: bool = False,
+    places: dict[tuple[str, str], Open] | None = None,
+    faults: Sequence[dict[str, Any]] = (),
+    here: str = "me@here",
+) -> list[Stray]:
     return collect(
-        providers or {"fake": stage.cloud},
-        lambda name, cluster, uid: stage.open_cloud("cloud", list(faults), uid=uid),
-        lambda uid: uid in owned,
+        places or {("fake", ""): lambda cluster, uid: stage.open_cloud("cloud", list(faults), uid=uid)},
+        owned if callable(owned) else lambda uid: uid in owned,
         stage.now,
         dry_run=dry_run,
         clock=lambda: stage.now,
         pause=stage.pause,
+        here=here,
     )
 
 
-def other_cluster(stage: Stage) -> FakeProvider:
-    """Two instances of a cluster that nobody here knows, in the same cloud."""
-    cloud = stage.open_cloud("cloud", [], uid=OTHER)
+def other_cluster(stage: Stage, faults: Sequence[dict[str, Any]] = (), **more: str) -> FakeProvider:
+    """Two instances of a cluster that nobody here knows, in the same cloud. `more`: further tags of ours."""
+    cloud = stage.open_cloud("cloud", list(faults), uid=OTHER)
     tags = {"clusterctl-uid": OTHER, "clusterctl-cluster": "lost", "clusterctl-expires": str(int(stage.now + 50))}
+    tags |= {f"clusterctl-{name}": value for name, value in more.items()}
     requests = [CreateRequest(f"token-{n}", f"cpu-{n}", 1, offer(), tags, {}, PoolRequest("cpu", {})) for n in range(2)]
     cloud.create(requests)
     return cloud
@@ -170,11 +185,56 @@ def test_gc_goes_on_when_one_provider_fails_and_says_so(stage: Stage) -> None:
             raise AuthFailed("the credentials have lapsed: renew them")
 
     other_cluster(stage)
-    locked = Locked(stage.cloud._context)
-    failed, ended = sweep(stage, owned=set(), providers={"locked": locked, "fake": stage.cloud})
+    places: dict[tuple[str, str], Open] = {
+        ("fake", "locked"): lambda cluster, uid: Locked(stage.cloud._context),
+        ("fake", "broken"): lambda cluster, uid: stage.open_cloud("cloud", [{"kind": "no such fault"}]),
+        ("fake", ""): lambda cluster, uid: stage.open_cloud("cloud", [], uid=uid),
+    }
+    failed, broken, ended = sweep(stage, owned=set(), places=places)
     assert "renew them" in failed.error and not failed.removed
+    assert "no such fault" in broken.error and not broken.removed
     assert ended.removed and not ended.error
-    locked.close()
+
+
+def test_gc_asks_who_owns_an_instance_after_it_has_seen_it(stage: Stage) -> None:
+    """A cluster that comes up while gc searches is noted down before it has instances: what was read before counts not."""
+    lost = other_cluster(stage)
+    asked: list[str] = []
+
+    def owned(uid: str) -> bool:
+        asked.append(uid)
+        return len(asked) > 1  # it became known, by `list --adopt`, while its instances were looked at
+
+    assert sweep(stage, owned=owned) == []
+    assert len(stage.living(lost)) == 2 and set(asked) == {OTHER}
+
+
+def test_gc_waits_for_the_head_that_the_lists_do_not_show_yet(stage: Stage) -> None:
+    """Somebody else brings up a cluster: its workers are listed already, the instance with its head is not."""
+    lag = [{"kind": "stale_list", "seconds": 6, "offer": "head/*"}]
+    lost = other_cluster(stage)
+    tags = {"clusterctl-uid": OTHER, "clusterctl-cluster": "lost", "clusterctl-head": "here"}
+    head = CreateRequest("token-head", "head-1", 1, offer("head"), tags, {}, PoolRequest("head", {}))
+    stage.open_cloud("cloud", lag, uid=OTHER).create([head])
+    assert len(stage.living(lost)) == 2, "the lists lag"
+    assert sweep(stage, owned=set(), faults=lag) == []
+    assert len(stage.living(lost)) == 3
+
+
+def test_gc_ends_nothing_where_the_head_may_be_in_the_half_that_is_missing(stage: Stage) -> None:
+    lost = other_cluster(stage)
+    began = stage.now
+    (stray,) = sweep(stage, owned=set(), faults=[{"kind": "partial_list"}])
+    assert not stray.removed and stage.now >= began + 60
+    assert len(stage.living(lost)) == 2 and not [c for c in stage.calls("terminate") if c["ids"]]
+
+
+def test_gc_leaves_to_its_machine_what_has_its_head_on_another(stage: Stage) -> None:
+    lost = other_cluster(stage, maker="you@there")
+    (stray,) = sweep(stage, owned=set())
+    assert "you@there" in stray.spared and not stray.removed and len(stage.living(lost)) == 2
+    (stray,) = sweep(stage, owned=set(), here="you@there")
+    assert stray.removed and stage.living(lost) == []
 
 
 def test_reasons_are_kept_when_nodes_are_adopted(stage: Stage) -> None:

@@ -92,6 +92,7 @@ class Autoscaler:
         self._forgiving = False
         self.decision_seconds: deque[float] = deque(maxlen=1000)
         self.stopped = False
+        self._all_known = False  # no node of an earlier head is missing in the journal
         self._idle = asyncio.Event()
 
     def wake(self, observe: bool = False) -> None:
@@ -178,6 +179,9 @@ class Autoscaler:
         self.observed = await asyncio.to_thread(self._provisioner.observe)
         self._observed_at = steady_time()
         self._sightings = count_sightings(self._state(self._observed_at), self.observed)
+        if not self._all_known and not self._fleet.journal.adopts:
+            self._all_known = True
+            self._fleet.lose_unknown()
 
     async def _refresh_offers(self) -> None:
         try:

@@ -148,6 +148,7 @@ class Fleet:
         books.connected, books.heard = True, steady_time()
         books.facts = dict(hello.get("facts") or {})
         books.address = str(hello.get("address") or node.address)
+        self.work.restore(node.id)
         reports = [wire.TaskReport.from_json(item) for item in hello.get("tasks") or []]
         self.work.reconcile(node.id, node.generation, reports)
         offsets = {r.task: self._logs.offset(r.task) for r in reports}
@@ -312,6 +313,10 @@ class Fleet:
         self.work.node_lost(node_id, reason)
         self.ledger.close(node_id)
         return session
+
+    def lose_unknown(self) -> None:
+        """Once after a start: a head that died right after it had noted the end of a node has not told its work."""
+        self.work.lose_unknown({node.id: node.generation for node in self.journal.nodes().values()})
 
     def with_address(self, node: Node) -> Node:
         books = self.ledger.get(node.id)

@@ -18,7 +18,7 @@ from clusterctl_providers.base import HasAgentEndpoint, HasInside, PoolRequest, 
 
 from clusterctl.core.errors import Refused, UsageError
 from clusterctl.core.model import Node, Policy
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal import whole_journal
 from clusterctl.provision.papers import bootstrap_document
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.spec.hash import spec_hash
@@ -74,11 +74,15 @@ class Head:
         directory = config.directory
         self._ca_pem = ensure_certificates(directory, config.uid)
         self.store = Store(directory / "store.db")
-        self.journal = Journal(directory / "nodes.db")
+        troubles: list[str] = []
+        self.journal = whole_journal(directory / "nodes.db", troubles.append)
         self.journal.acquire(f"head process {os.getpid()}")
         self.handover = Handover.load(directory)
         self._own_instance = self.handover.take_over(self.journal, steady_time()) if self.handover else ""
         self.events = EventLog(self.store)
+        for trouble in troubles:
+            log.error("%s", trouble)
+            self.events.add("cluster", config.name, "journal_damaged", trouble)
         self.book = JobBook(self.store)
         self.ledger = Ledger()
         self.logs = LogStore(

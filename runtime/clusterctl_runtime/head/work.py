@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clusterctl.core.charging import share_of
@@ -77,10 +77,11 @@ class Work:
                     books.hold(task, Holding(job.shape.resources, now, gpu_ids=attempt.gpu_ids.get(rank)))
                 books.busy = now
 
-    def restore(self) -> None:
-        """After a start: the shares of attempts that were running are theirs until their nodes say otherwise."""
+    def restore(self, node_id: str = "") -> None:
+        """After a start: the shares of attempts that were running are theirs until their nodes say otherwise. On one node, where
+        that was found again by its tags and has new books."""
         for job in self.book.running.values():
-            if job.attempt:
+            if job.attempt and (not node_id or node_id in job.attempt.nodes):
                 self._book_shares(job, job.attempt, steady_time())
 
     def launch(self, starts: Iterable[tuple[Job, Attempt, Callable[[int], TaskSpec]]]) -> None:
@@ -223,6 +224,15 @@ class Work:
             for rank in self._ranks_on(attempt, node_id):
                 if attempt and attempt.state == "running":
                     self._rank_lost(job, attempt, rank, reason)
+
+    def lose_unknown(self, generations: Mapping[str, int]) -> None:
+        """Of attempts that count as running, ranks whose node has no record any more are lost. `generations`: of the nodes
+        that there are."""
+        for job in list(self.book.running.values()):
+            attempt = job.attempt
+            for rank, node_id in enumerate(attempt.nodes if attempt else ()):
+                if attempt and rank not in attempt.exits and generations.get(node_id) != attempt.generations[rank]:
+                    self._rank_lost(job, attempt, rank, "it has gone while the head was away")
 
     def _ranks_on(self, attempt: Attempt | None, node_id: str) -> list[int]:
         if attempt is None:
