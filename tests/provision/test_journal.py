@@ -110,6 +110,8 @@ def put_into(journal: Journal, state: NodeState) -> None:
         NodeState.BOOTING: ("running",),
         NodeState.JOINING: ("joined",),
         NodeState.READY: ("joined", "ready"),
+        NodeState.STOPPING: ("joined", "ready", "drain", "stop"),
+        NodeState.STOPPED: ("joined", "ready", "drain", "stop", "stopped"),
         NodeState.DRAINING: ("joined", "ready", "drain"),
         NodeState.TERMINATING: ("terminate",),
         NodeState.GONE: ("gone",),
