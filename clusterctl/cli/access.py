@@ -13,9 +13,10 @@ from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.escape import escaped
-from clusterctl.client.nodeaccess import access, nodes_of
+from clusterctl.client.nodeaccess import access, nodes_of, shell_code
 from clusterctl.client.ran import Ran
-from clusterctl.core.errors import NotFound, UsageError
+from clusterctl.client.registry import Cluster
+from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
 AT_ONCE = 64
 executing = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -48,7 +49,13 @@ def ssh(
     chosen = nodes if node else [found for found in nodes if found["pool"] == "head"]
     if not chosen:
         raise NotFound("this cluster has no head node at this moment: name a node, as `clusterctl nodes` lists them")
-    return subprocess.run(access(cluster, chosen[0]).shell_argv()).returncode
+    argv = access(cluster, chosen[0]).shell_argv()
+    try:
+        return shell_code(subprocess.run(argv).returncode)
+    except OSError as error:
+        raise ClusterctlError(
+            f"{argv[0]}, which opens the shell on {chosen[0]['id']}, cannot be run here ({error.strerror}): install it"
+        ) from error
 
 
 @executing.command(cls=ExecCommand, name="exec")
@@ -78,9 +85,19 @@ def execute(
     cluster = call.cluster()
     chosen = nodes_of(cluster, nodes or [])
     with ThreadPoolExecutor(min(AT_ONCE, max(1, len(chosen)))) as pool:
-        done = list(pool.map(lambda node: access(cluster, node).run(command), chosen))
+        done = list(pool.map(lambda node: run_on(cluster, node, command, alone=len(chosen) == 1), chosen))
     call.show({"nodes": [vars(ran) for ran in done]}, lambda document: _render(done))
     return next((ran.code for ran in done if ran.code), 0)
+
+
+def run_on(cluster: Cluster, node: dict[str, Any], command: list[str], *, alone: bool) -> Ran:
+    """A node of several that cannot be got at is an answer among others, with what is wrong: they are all shown."""
+    try:
+        return access(cluster, node).run(command)
+    except ClusterctlError as error:
+        if alone:
+            raise
+        return Ran(str(node["id"]), error.exit_code, "", f"{error}\n")
 
 
 def _render(done: list[Ran]) -> str:

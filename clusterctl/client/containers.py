@@ -76,14 +76,16 @@ class ContainerAccess:
             api.close()
 
     def get(self, source: str, target: Path) -> None:
-        api = self._open()
+        api, what = self._open(), f"copying {source} from {self._node}"
         try:
-            what = f"copying {source} from {self._node}"
             stream, _ = self._call(what, api.get_archive, str(PurePosixPath("/", source)))
-            target = target / PurePosixPath(source).name if target.is_dir() else target
+            name = PurePosixPath(source).name
+            target = target / name if target.is_dir() and name != ".." else target
             with tarfile.open(fileobj=io.BufferedReader(_Chunks(stream), CHUNK), mode="r|") as archive:
                 if not _unpack(archive, target):
                     raise ClusterctlError(f"{what}: it is neither a file nor a directory")
+        except OSError as error:
+            raise ClusterctlError(f"{what} failed: {error.filename or target}: {error.strerror or error}") from error
         finally:
             api.close()
 

@@ -93,16 +93,17 @@ class LocalAccess:
 
     def run(self, argv: Sequence[str]) -> Ran:
         try:
-            done = subprocess.run(list(argv), cwd=self._directory, env=self._env, capture_output=True, text=True)
+            done = subprocess.run(list(argv), cwd=self._directory, env=self._env, capture_output=True)
         except OSError as error:
             return Ran(self._node, 127, "", f"{argv[0]}: {error.strerror}\n")
-        return Ran(self._node, _code(done.returncode), done.stdout, done.stderr)
+        stdout, stderr = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
+        return Ran(self._node, shell_code(done.returncode), stdout, stderr)
 
     def put(self, source: Path, target: str) -> None:
-        _copy(source, self._directory / target)
+        _copy(source, self._directory / target, f"copying {source} to {self._node}")
 
     def get(self, source: str, target: Path) -> None:
-        _copy(self._directory / source, target)
+        _copy(self._directory / source, target, f"copying {source} from {self._node}")
 
 
 class SshAccess:
@@ -245,15 +246,23 @@ def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:
     return max(ours, key=lambda found: float(found.papers["created"])).short_dir
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, what: str) -> None:
+    """As cp does it: into a directory that exists. Links arrive as links."""
     if not source.exists():
-        raise UsageError(f"{source} is not there")
-    if source.is_dir():
-        shutil.copytree(source, target / source.name if target.is_dir() else target, dirs_exist_ok=True)
-    else:
-        shutil.copy2(source, target)
+        raise NotFound(f"{what}: {source} is not there")
+    try:
+        if source.is_dir():
+            into = target / source.resolve().name if target.is_dir() else target
+            shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, target)
+    except shutil.Error as error:  # of a tree: (from, to, why) of each that failed
+        failed: list[tuple[str, str, str]] = error.args[0]
+        raise ClusterctlError(f"{what} failed for {len(failed)} of its files: {failed[0][2]}") from error
+    except OSError as error:
+        raise ClusterctlError(f"{what} failed: {error.filename or target}: {error.strerror}") from error
 
 
-def _code(code: int) -> int:
-    """128+N for a program that signal N ended."""
+def shell_code(code: int) -> int:
+    """What a shell makes of an ended process: 128+N for a program that signal N ended."""
     return 128 - code if code < 0 else code

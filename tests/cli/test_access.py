@@ -1,0 +1,76 @@
+"""`exec`, `cp` and `ssh` on nodes that are processes of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+from pathlib import Path
+
+import pytest
+
+from clusterctl.cli.access import run_on
+from clusterctl.client.registry import Registry
+from clusterctl.core.errors import ClusterctlError
+from tests.support.cluster import LocalCluster
+
+
+def test_exec_passes_on_what_was_said_byte_by_byte_and_how_it_ended(cluster: LocalCluster) -> None:
+    assert cluster.cli("exec", "cpu-1", "--", "printf", "a\\377b", code=0).stdout == "a\ufffdb\n"
+    cluster.cli("exec", "cpu-1", "--", "sh", "-c", "exit 3", code=3)
+    cluster.cli("exec", "cpu-1", "--", "sh", "-c", "kill -9 $$", code=137)
+    assert "no-such-program" in cluster.cli("exec", "cpu-1", "--", "no-such-program", code=127).stderr
+    assert "no node 'cpu-9'" in cluster.cli("exec", "cpu-9", "--", "true", code=3).stderr
+    told = json.loads(cluster.cli("exec", "--all", "--json", "--", "sh", "-c", "echo $CLUSTERCTL_NODE_ID").stdout)
+    assert sorted(ran["stdout"] for ran in told["nodes"]) == ["cpu-1\n", "head-1\n"]
+
+
+def test_a_node_that_cannot_be_got_at_is_an_answer_among_those_of_others_and_an_error_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    registry = Registry(tmp_path / "home", environment={})
+    cluster = registry.create("demo", provider="docker", engine="none", spec_path="cluster.yaml")
+    node = {"id": "cpu-1", "instance_id": "clusterctl-demo-cpu-1", "pool": "cpu"}
+    ran = run_on(cluster, node, ["true"], alone=False)
+    assert (ran.node, ran.code, ran.stdout) == ("cpu-1", 1, "") and "no Docker engine answers" in ran.stderr
+    with pytest.raises(ClusterctlError, match="no Docker engine answers"):
+        run_on(cluster, node, ["true"], alone=True)
+
+
+def test_copies_go_both_ways_under_any_name(cluster: LocalCluster, tmp_path: Path) -> None:
+    hostile = "a b'\"$(touch pwned);\n-rf *"
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / hostile).write_bytes(b"\0\xff")
+    (tmp_path / "tree" / "link").symlink_to("/etc/passwd")
+    cluster.cli("cp", f"{tmp_path}/tree", "cpu-1:.")
+    cluster.cli("cp", "cpu-1:tree", f"{tmp_path}/back")
+    assert (tmp_path / "back" / "sub" / hostile).read_bytes() == b"\0\xff"
+    assert (tmp_path / "back" / "link").readlink() == Path("/etc/passwd"), "a link is a link, not what it leads to"
+    cluster.cli("cp", f"{tmp_path}/tree/sub/{hostile}", f"cpu-1:{hostile}")
+    assert cluster.cli("exec", "cpu-1", "--", "cat", hostile).stdout == "\\x00\ufffd\n"
+    for source, target, code, why in (
+        ("cpu-1:nowhere", str(tmp_path), 3, "is not there"),
+        (str(tmp_path / "nowhere"), "cpu-1:.", 3, "is not there"),
+        ("cpu-1:tree", "/proc/no/such", 1, "copying tree from cpu-1 failed"),
+        ("here", "there", 2, "one of the two is on a node"),
+    ):
+        done = cluster.cli("cp", source, target, code=code)
+        assert why in done.stderr and "Traceback" not in done.stderr
+    shutil.rmtree(tmp_path / "tree")
+
+
+def test_a_shell_opens_in_the_nodes_directory_and_its_exit_code_is_passed_on(cluster: LocalCluster) -> None:
+    master, slave = pty.openpty()
+    cluster.env["SHELL"] = "/bin/sh"
+    try:
+        for says, code in ((b"echo I am $CLUSTERCTL_NODE_ID; exit 5\n", 5), (b"kill -9 $$\n", 137)):
+            shell = cluster.start("ssh", "cpu-1", stdin=slave)
+            os.write(master, says)
+            output, _ = shell.communicate(timeout=60)
+            assert shell.returncode == code and ("I am cpu-1" in output or code == 137)
+    finally:
+        del cluster.env["SHELL"]
+        os.close(master)
+        os.close(slave)
