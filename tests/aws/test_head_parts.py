@@ -138,7 +138,7 @@ def test_gc_leaves_a_cluster_alone_whose_head_runs(stage: Stage) -> None:
     assert isinstance(worker, Instance)
 
     def gc() -> list[str]:
-        found = collect({"aws": provider}, lambda *_: provider, lambda uid: False, time.time(), dry_run=False)
+        found = collect({("aws", ""): lambda *_: stage.open()}, lambda uid: False, time.time(), dry_run=False)
         return [instance_id for stray in found for instance_id in stray.instance_ids]
 
     assert gc() == []
