@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,7 @@ from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
     from clusterctl.provision.ssh.inventory import Machine
+    from clusterctl.provision.ssh.target import Target
 
 
 class Access(Protocol):
@@ -119,15 +121,28 @@ class SshAccess:
 
     def shell_argv(self) -> list[str]:
         target = self._hosts.target(self._machine)
-        known = f"{Path('~/.ssh/known_hosts').expanduser()} {self._known_hosts}"
-        argv = ["ssh", "-p", str(target.port), "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"]
+        return [*self._ssh(target), "--", target.given]
+
+    def _ssh(self, target: Target) -> list[str]:
+        """OpenSSH with the user's own configuration for this host; what the spec says wins, and host keys are ours to judge."""
+        known = " ".join(f'"{path}"' for path in (*target.known_hosts, self._known_hosts))
+        argv = ["ssh", *self._hosts.ssh_options, "-l", target.user, "-p", str(target.port)]
+        argv += [
+            "-o",
+            f"UserKnownHostsFile={known}",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            f"HostName={target.host}",
+        ]
         for key in target.keys:
             argv += ["-i", key]
-        if target.command:
-            argv += ["-o", f"ProxyCommand={target.command}"]
-        if target.jumps:
-            argv += ["-J", ",".join(f"{hop.user}@{hop.host}:{hop.port}" for hop in target.jumps)]
-        return [*argv, "--", f"{target.user}@{target.host}"]
+        way = target.command
+        if target.jumps:  # not -J: the options above hold for jump hosts, too
+            *before, last = target.jumps
+            through = [*self._ssh(replace(last, jumps=tuple(before))), "-W", f"[{target.host}]:{target.port}"]
+            way = shlex.join([*through, "--", last.given])
+        return [*argv, "-o", f"ProxyCommand={way.replace('%', '%%')}"] if way else argv
 
     def run(self, argv: Sequence[str]) -> Ran:
         connection = self._hosts.connect(self._machine)

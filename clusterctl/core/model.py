@@ -56,6 +56,15 @@ class Offer:
         return f"{self.pool}/{self.instance_type}/{self.market}/{self.zone}"
 
 
+ENDING_SECONDS = 30.0  # that an agent may take to end its work once its lease is over
+CLOCK_RATE = 1.1  # the head's time may run so much faster than a node's
+
+
+def dead_after(orphan_timeout: float) -> float:
+    """Seconds of silence after which a node with this lease has ended itself for certain."""
+    return CLOCK_RATE * (orphan_timeout + ENDING_SECONDS)
+
+
 @dataclass(frozen=True)
 class Pool:
     """The core's view of a pool of the spec. `idle_timeout` and `orphan_timeout` are seconds."""
@@ -73,6 +82,11 @@ class Pool:
     deadlines: tuple[tuple[str, float], ...] = ()  # state -> seconds, overrides lifecycle.DEADLINES
     max_cost_per_hour: float | None = None
     keep_stopped: int = 0  # idle nodes that are stopped instead of ended, to be started again
+
+    @property
+    def dead_after(self) -> float:
+        """Seconds of silence after which a node of it has ended itself for certain."""
+        return dead_after(self.orphan_timeout)
 
 
 # ---------------------------------------------------------------- what exists

@@ -236,7 +236,7 @@ def _deadlines(policy: Policy, state: State, stays: Sequence[_Stay], now: float)
         if limit is not None:
             wake.append(since + limit + 0.001)
         if heartbeat is not None and life in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING):
-            wake.append(heartbeat + pool.orphan_timeout + 0.001)
+            wake.append(heartbeat + pool.dead_after + 0.001)
             if life is NodeState.READY:
                 wake.append(heartbeat + policy.heartbeat_timeout + 0.001)  # from then on it takes no work
     return [at for at in wake if at > now]

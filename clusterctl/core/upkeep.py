@@ -208,10 +208,10 @@ def _lost(view: NodeView, pool: Pool | None, now: float) -> Reason | None:
     """A joined node that was silent for so long that it has ended itself by now."""
     if view.heartbeat is None or view.node.state not in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING):
         return None
-    timeout = pool.orphan_timeout if pool else Pool("", "", 0, 0).orphan_timeout
-    if now - view.heartbeat <= timeout:
+    limit = (pool or Pool("", "", 0, 0)).dead_after
+    if now - view.heartbeat <= limit:
         return None
-    return Reason("silent", f"no sign of life for more than {timeout:.0f} s, so it has shut itself down")
+    return Reason("silent", f"no sign of life for more than {limit:.0f} s, so it has shut itself down")
 
 
 def _progress(view: NodeView, instance: Instance | None) -> Action | None:

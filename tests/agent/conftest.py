@@ -46,6 +46,7 @@ class HeadDouble:
         self.blobs: dict[str, bytes] = {}
         self.acks_exits = self.acks_logs = self.echoes = True
         self.beat_seconds, self.lease_seconds = 0.2, 2.0
+        self.echo_delay = 0.0  # seconds
         self.refusal: wire.Message | None = None
         self.hellos: list[wire.Message] = []
         self.said: list[wire.Message] = []  # everything but logs and beats
@@ -195,7 +196,8 @@ class HeadDouble:
         if kind == "beat":
             self.beats += 1
             if self.echoes:
-                writer.write(wire.encode({"t": "beat", "seq": message["seq"]}))
+                echo = wire.encode({"t": "beat", "seq": message["seq"]})
+                self._loop.call_later(self.echo_delay, writer.write, echo)
         elif kind == "log":
             self._take_log(message, payload, writer)
         else:

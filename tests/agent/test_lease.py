@@ -108,6 +108,23 @@ def test_beats_keep_the_node_while_nothing_else_is_said(head, start_agent) -> No
     assert agent.process.poll() is None and head.connections == 1
 
 
+def test_the_lease_runs_from_when_the_head_was_spoken_to_and_not_from_when_its_answer_came(head, start_agent) -> None:
+    """The head counts from what it heard last: answers that were long on their way must not keep a node beyond that."""
+    head.echo_delay = 1.5
+    agent = start_agent(orphan_timeout=1.0)
+    head.until_joined()
+    head.run(TaskSpec(T, ["/bin/sleep", "600"]))
+    assert agent.wait() == 4
+    assert head.connections == 1 and "silent for 1 s" in agent.stderr
+
+
+def test_a_head_that_is_cut_off_before_its_first_answer_counts_as_silent(head, start_agent) -> None:
+    head.echoes = False
+    agent = start_agent(orphan_timeout=1.0)
+    head.until_joined()
+    assert agent.wait() == 4
+
+
 def test_a_head_that_stopped_answering_is_dialled_again(head, start_agent) -> None:
     head.lease_seconds = 0.6
     start_agent()

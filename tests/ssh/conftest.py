@@ -17,7 +17,7 @@ from tests.support.ssh_hosts import SshHost, SshHosts
 def hosts(docker_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[SshHost]]:
     """Three hosts for a module; each test leaves them as it found them."""
     with SshHosts(docker_engine, tmp_path_factory.mktemp("keys")) as made:
-        yield made.start(3)
+        yield made.start(3, cap_add=["NET_ADMIN"])  # for routes that lose packets
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.provision.ssh.connection import HostTrouble, _keys
+from clusterctl.provision.ssh.identities import KeyTrouble, identities
 from clusterctl.provision.ssh.target import Target
 from tests.support.cluster import wait_until
 
@@ -37,8 +37,10 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def offered(path: Path) -> tuple[list[bytes], list[str]]:
     tried: list[str] = []
-    target = Target("host", "host", 22, "me", (str(path),), use_agent=False)
-    return [key.asbytes() for key in _keys(target, tried)], tried
+    target = Target(
+        "host", "host", 22, "me", (str(path),), all_of_agent=False, agent=os.environ.get("SSH_AUTH_SOCK", "")
+    )
+    return [key.asbytes() for key in identities(target, tried)], tried
 
 
 @pytest.mark.parametrize("name", ["locked", "away", "away.pub"])
@@ -50,11 +52,11 @@ def test_the_agent_signs_for_the_key_that_the_spec_names_and_for_no_other(keys: 
 
 
 def test_a_key_that_is_nowhere_is_told(keys: Path) -> None:
-    with pytest.raises(HostTrouble, match="is not there"):
+    with pytest.raises(KeyTrouble, match="is not there"):
         offered(keys / "missing")
 
 
 def test_a_key_with_a_passphrase_that_no_agent_has_says_what_to_do(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK")
     found, tried = offered(keys / "locked")
-    assert found == [] and "add it to ssh-agent" in tried[0]
+    assert found == [] and "ssh-add" in tried[0]

@@ -30,7 +30,7 @@ def trust(tmp_path: Path) -> Trust:
 
 def target(host: SshHost, jumps: tuple[Target, ...] = (), port: int = 0) -> Target:
     address = "127.0.0.1" if port else host.address
-    return Target(address, address, port or 22, "tester", (str(host.key_path),), jumps, use_agent=False)
+    return Target(address, address, port or 22, "tester", (str(host.key_path),), jumps, all_of_agent=False)
 
 
 @pytest.fixture
@@ -61,7 +61,10 @@ def test_many_hosts_are_reached_through_one_login_to_their_jump_host(
 
 
 def test_a_jump_host_that_is_off_is_named_for_all_behind_it(hosts: list[SshHost], trust: Trust) -> None:
-    gateways, nobody = Gateways(), Target("gone", "127.0.0.1", 1, "tester", (str(hosts[0].key_path),), use_agent=False)
+    gateways, nobody = (
+        Gateways(),
+        Target("gone", "127.0.0.1", 1, "tester", (str(hosts[0].key_path),), all_of_agent=False),
+    )
     with ThreadPoolExecutor(8) as pool:
         work = lambda _: connect(target(hosts[1], (nobody,)), trust, gateways=gateways)  # noqa: E731
         troubles = [future.exception() for future in [pool.submit(work, n) for n in range(8)]]

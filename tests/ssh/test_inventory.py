@@ -37,6 +37,7 @@ def test_a_login_is_user_host_and_port() -> None:
     assert parse_login("me@10.0.0.5:2222") == Login("10.0.0.5", "me", 2222)
     assert parse_login("host") == Login("host")
     assert parse_login("[fd00::1]:22") == Login("fd00::1", "", 22)
+    assert parse_login("me@[gate.lab]:22") == Login("gate.lab", "me", 22)  # as `ssh -G` writes jump hosts
     with pytest.raises(UsageError):
         parse_login("two words")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,8 +181,13 @@ def test_a_host_behind_a_jump_host_and_an_inventory_file(cluster: SshCluster, ho
     cluster.write()
     listed = ", ".join(host.address for host in hosts)
     cluster.spec.write_text(cluster.spec.read_text().replace(f"[{listed}]", "hosts.txt"))
+    cluster.spec.write_text(cluster.spec.read_text().replace("min: 0", "min: 2"))
     cluster.up()
     assert {name for name, host in cluster.api_hosts().items() if host["connected"]} == {hosts[0].address, "inner"}
+    shells = [cluster.start("ssh", node, stdin=subprocess.PIPE) for node in ("cpu-1", "cpu-2")]
+    said = [shell.communicate("hostname; exit 3\n", timeout=60)[0].splitlines()[-1] for shell in shells]
+    assert sorted(said) == ["host1", "host2"]
+    assert [shell.returncode for shell in shells] == [3, 3]
 
 
 def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost]) -> None:

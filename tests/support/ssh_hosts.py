@@ -74,6 +74,15 @@ class SshHost:
     def connect(self) -> None:
         self.network.connect(self.container, ipv4_address=self.address)
 
+    def lose(self, address: str) -> None:
+        """What it sends there is lost from now on, and nobody is told; what comes from there still comes. Needs a host that was
+        started with NET_ADMIN."""
+        self.run("ip", "route", "add", "blackhole", f"{address}/32")
+
+    def deliver(self, address: str) -> None:
+        """What it sends there arrives again."""
+        self.run("ip", "route", "del", "blackhole", f"{address}/32")
+
     def run(self, *argv: str, user: str = "root") -> str:
         """Runs a command on it past SSH and returns its output; raises AssertionError when it fails."""
         code, output = self.container.exec_run(list(argv), user=user)

@@ -5,7 +5,6 @@ Uses paramiko's Transport, not its SSHClient, so that the host's key is judged b
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import random
@@ -16,15 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.pkey import UnknownKeyType
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh.gateways import Forwarded, Gateways
-from clusterctl.provision.ssh.hostkeys import Distrusted, Trust
+from clusterctl.provision.ssh.hostkeys import CERTIFICATES, Distrusted, Trust
+from clusterctl.provision.ssh.identities import KeyTrouble, identities
 from clusterctl.provision.ssh.target import Target
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks of what is handled here
@@ -261,27 +259,31 @@ def _socket(hop: Target, through: paramiko.Transport | None, timeout: float, whe
 
 
 def _prefer(transport: paramiko.Transport, kinds: list[str]) -> None:
-    """Negotiates a key that can be compared with what is known."""
+    """Negotiates a key that can be compared with what is known; certificates only where an authority is known."""
     if kinds:
         options = transport.get_security_options()
         wanted = [t for k in kinds for t in (("rsa-sha2-512", "rsa-sha2-256", k) if k == "ssh-rsa" else (k,))]
         have = list(options.key_types)
-        options.key_types = [k for k in wanted if k in have] + [k for k in have if k not in wanted]
+        able = {*have, *CERTIFICATES}
+        options.key_types = [k for k in wanted if k in able] + [k for k in have if k not in wanted]
 
 
 def _log_in(transport: paramiko.Transport, hop: Target) -> None:
     tried: list[str] = []
-    for key in _keys(hop, tried):
-        try:
-            transport.auth_publickey(hop.user, key)
-            return
-        except paramiko.AuthenticationException:
-            if transport.is_active():
-                continue
-            break
-        except (paramiko.SSHException, EOFError, OSError):
-            break
-    keys = ", ".join(tried) or "no key at all: set `auth.key`"
+    try:
+        for key in identities(hop, tried):
+            try:
+                transport.auth_publickey(hop.user, key)
+                return
+            except paramiko.AuthenticationException:
+                if transport.is_active():
+                    continue
+                break
+            except (paramiko.SSHException, EOFError, OSError):
+                break
+    except KeyTrouble as error:
+        raise HostTrouble("no_key", f"{error}: check `key` in the spec") from error
+    keys = ", ".join(dict.fromkeys(tried)) or "no key at all: set `auth.key`"
     if not transport.is_active():
         raise HostTrouble(
             "login_cut",
@@ -292,49 +294,6 @@ def _log_in(transport: paramiko.Transport, hop: Target) -> None:
         "login",
         f"it does not let {hop.user!r} in (tried {keys}): put the public key into ~{hop.user}/.ssh/authorized_keys there",
     )
-
-
-def _keys(hop: Target, tried: list[str]) -> Any:
-    for path in hop.keys:
-        try:
-            key = paramiko.PKey.from_path(path)
-        except FileNotFoundError as error:
-            same = _from_agent(path)
-            if same is None:
-                raise HostTrouble("no_key", f"the key {path} is not there: check `key` in the spec") from error
-            tried.append(f"{path} (by ssh-agent)")
-            yield same
-            continue
-        except (paramiko.PasswordRequiredException, UnknownKeyType, TypeError, ValueError):
-            same = _from_agent(path)
-            tried.append(
-                f"{path} ({'by ssh-agent' if same else 'has a passphrase, or is no key: add it to ssh-agent'})"
-            )
-            if same is not None:
-                yield same
-            continue
-        except (paramiko.SSHException, OSError) as error:
-            raise HostTrouble("no_key", f"the key {path} cannot be read ({error}): check `key` in the spec") from error
-        tried.append(path)
-        yield key
-    if hop.use_agent:
-        agent = paramiko.Agent()
-        try:
-            for key in agent.get_keys():
-                tried.append("a key of ssh-agent")
-                yield key
-        finally:
-            agent.close()
-
-
-def _from_agent(path: str) -> paramiko.AgentKey | None:
-    """The key of that file, where ssh-agent has it: told by the public half, which lies beside the file, or is the file."""
-    public = Path(path if path.endswith(".pub") else f"{path}.pub")
-    try:
-        blob = base64.b64decode(public.read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return next((key for key in paramiko.Agent().get_keys() if key.asbytes() == blob), None)
 
 
 def _send(channel: paramiko.Channel, data: bytes) -> None:

@@ -8,6 +8,7 @@ import random
 import socket
 import ssl
 import time
+from collections import deque
 from typing import Protocol
 
 from clusterctl_runtime.wire import Bootstrap, Message, WireError, client_context, encode, read_frame, server_name
@@ -42,7 +43,9 @@ class Session(Protocol):
 
 
 class Link:
-    """`run` keeps a control connection until the head refuses for good. `heard`: when it was last there (monotonic)."""
+    """`run` keeps a control connection until the head refuses for good. `heard` (monotonic): what we sent then has reached it
+    and was answered. It is the moment of sending that counts: whatever the head concludes from our silence, it counts from
+    later on."""
 
     def __init__(self, bootstrap: Bootstrap, session: Session) -> None:
         self._bootstrap, self._session = bootstrap, session
@@ -50,8 +53,9 @@ class Link:
         self._wake = asyncio.Event()
         self._welcomed = asyncio.Event()
         self._head = bootstrap.heads[0] if bootstrap.heads else ""
-        self._echoed = self._head_was_there = False
-        self.heard = time.monotonic()
+        self._head_was_there = False
+        self._beats: deque[tuple[int, float]] = deque()  # that were not answered yet: number, when it was sent
+        self.heard = self._last_word = time.monotonic()
 
     def wake(self) -> None:
         """There is something to send."""
@@ -97,7 +101,7 @@ class Link:
         """One connection, from hello to its end (which always raises)."""
         reader, writer = await self.dial(head)
         try:
-            hello = self._session.hello()
+            hello, sent = self._session.hello(), time.monotonic()
             hello["address"] = self._bootstrap.address or writer.get_extra_info("sockname")[0]
             writer.write(encode(hello))
             message, _ = await asyncio.wait_for(read_frame(reader), CONNECT_SECONDS)
@@ -105,8 +109,9 @@ class Link:
                 raise Refused(message)
             if message["t"] != "welcome":
                 raise WireError(f"the head answered {message['t']!r} to hello")
-            self._head, self._echoed, self.heard = head, False, time.monotonic()
+            self._head, self.heard, self._last_word = head, sent, time.monotonic()
             self._head_was_there = True
+            self._beats.clear()
             self._session.welcome(message)
             self._welcomed.set()
             self._wake.set()
@@ -137,13 +142,17 @@ class Link:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while True:
             message, _ = await read_frame(reader)
-            self.heard = time.monotonic()
+            self._last_word = time.monotonic()
             if message["t"] == "beat":
-                self._echoed = True
+                self._answered(int(message.get("seq") or 0))
             elif message["t"] == "refuse":
                 raise Refused(message)
             else:
                 self._receive(message)
+
+    def _answered(self, seq: int) -> None:
+        while self._beats and self._beats[0][0] <= seq:
+            self.heard = self._beats.popleft()[1]
 
     def _receive(self, message: Message) -> None:
         try:
@@ -171,9 +180,8 @@ class Link:
         seq = 0
         while True:
             seq += 1
+            self._beats.append((seq, time.monotonic()))
             writer.write(encode({"t": "beat", "seq": seq}))
             await asyncio.sleep(every)
-            if not self._echoed:
-                self.heard = time.monotonic()
-            elif time.monotonic() - self.heard > lease:
+            if time.monotonic() - self._last_word > lease:
                 raise asyncio.TimeoutError(f"the head was silent for {lease:g} s")

@@ -18,12 +18,14 @@ from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.bundle_server import serve_bundle
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.listening import listen
+from clusterctl_runtime.head.silence import Watch
 from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
+LEASE_SECONDS = 30.0  # of silence, after which either side ends the connection; the agent then dials again
 HELLO_TIMEOUT = 15.0
 STRANGERS = 256  # connections whose hello has not been judged yet; one more is closed, and dials again
 ALARMS_A_MINUTE = 10  # events of one kind that refused nodes can cause
@@ -163,7 +165,7 @@ class AgentServer:
             "t": "welcome",
             "wire": wire.WIRE_VERSION,
             "beat_seconds": BEAT_SECONDS,
-            "lease_seconds": 30.0,
+            "lease_seconds": LEASE_SECONDS,
         }
         if verdict.credential:
             welcome["credential"] = verdict.credential
@@ -215,9 +217,11 @@ class AgentServer:
         session = Session(hello["node_id"], int(hello["generation"]), writer, hello)
         try:
             await self._receiver.joined(session, hello)
-            while True:
-                message, payload = await wire.read_frame(reader)
-                self._receiver.received(session, message, payload)
+            with Watch(writer, LEASE_SECONDS) as watch:
+                while True:
+                    message, payload = await wire.read_frame(reader)
+                    watch.heard()
+                    self._receiver.received(session, message, payload)
         finally:
             self._receiver.left(session)
 

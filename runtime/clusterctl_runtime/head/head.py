@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 import psutil
@@ -103,15 +104,17 @@ class Head:
         spec = self.config.spec
         if "ssh" not in (spec.provider_name, *(pool.provider for pool in spec.pools)):
             return None
-        return Standby(self.config.directory, self.config.uid, self._hosts_changed, self._node_is_here)
+        return Standby(self.config.directory, self.config.uid, self._hosts_changed, self._node_heard)
 
     def _hosts_changed(self) -> None:
         self.provisioner.capacity_returned()
         self.autoscaler.wake(observe=True)
 
-    def _node_is_here(self, node_id: str, generation: int) -> bool:
-        session = self.fleet.sessions.get(node_id)
-        return session is not None and session.generation == generation
+    def _node_heard(self, node_id: str, generation: int) -> float:
+        session, books = self.fleet.sessions.get(node_id), self.ledger.get(node_id)
+        if session is not None and session.generation == generation:
+            return inf
+        return (books.heard or 0.0) if books is not None and books.generation == generation else 0.0
 
     def _wire_up(self) -> None:
         self.fleet = Fleet(

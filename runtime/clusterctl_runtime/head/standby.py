@@ -19,20 +19,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from clusterctl_providers.ssh import ClaimView, HostView
 
+from clusterctl.core.model import dead_after
 from clusterctl_runtime import wire
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import write_private
+from clusterctl_runtime.head.silence import Watch
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
-LEASE_SECONDS = 30.0
-LEASE_MARGIN = 30.0  # beyond the orphan timeout, for clocks and for the end itself
+LEASE_SECONDS = 30.0  # of silence, after which either side ends the connection; the host then dials again
 REMEMBERED_SECONDS = 86400.0  # that an ended claim is kept on file: its token stays used up
 
 
@@ -48,19 +50,20 @@ class Host:
 
 
 class Standby:
-    """`changed` is called in the event loop when a host came, went, or changed its claims. `node_alive(node_id,
-    generation)` says whether that node's own agent is connected: then it lives, whatever its host's daemon says."""
+    """`changed` is called in the event loop when a host came, went, or changed its claims. `node_heard(node_id,
+    generation)` says when that node's own agent was last heard, `inf` while it is connected: then it lives, whatever its
+    host's daemon says, and its lease runs from then."""
 
     def __init__(
         self,
         directory: Path,
         uid: str,
         changed: Callable[[], None] = lambda: None,
-        node_alive: Callable[[str, int], bool] = lambda node_id, generation: False,
+        node_heard: Callable[[str, int], float] = lambda node_id, generation: 0.0,
     ) -> None:
         self._uid = uid
         self._changed = changed
-        self._node_alive = node_alive
+        self._node_heard = node_heard
         self._inventory = directory / "hosts.json"
         self._record = directory / "claims.json"
         self._stamp = 0
@@ -100,9 +103,11 @@ class Standby:
         )
         self._joined(host, writer, hello)
         try:
-            while True:
-                message, _ = await wire.read_frame(reader)
-                self._received(host, message)
+            with Watch(writer, LEASE_SECONDS) as watch:
+                while True:
+                    message, _ = await wire.read_frame(reader)
+                    watch.heard()
+                    self._received(host, message)
         finally:
             self._left(host, writer)
 
@@ -268,11 +273,11 @@ class Standby:
             state = "terminated"
         elif connected:
             state = ("stopping" if told.get("state") == "stopping" else "running") if told else "pending"
-        elif self._node_alive(claim["node_id"], int(claim["generation"])):
-            state = "running"
         else:
-            lease = float(claim.get("orphan_timeout") or 900.0) + LEASE_MARGIN
-            state = "terminated" if steady_time() - max(host.heard, self.started) > lease else "unknown"
+            own = self._node_heard(claim["node_id"], int(claim["generation"]))
+            silent = steady_time() - max(host.heard, self.started, own)
+            limit = dead_after(float(claim.get("orphan_timeout") or 900.0))
+            state = "running" if own == inf else "terminated" if silent > limit else "unknown"
         ended = float(claim.get("ended") or 0.0)
         return ClaimView(
             instance=claim["instance"],
