@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
+
 FIRST_RETRY = 2.0  # seconds after an unknown outcome; doubles up to LONGEST_RETRY
 LONGEST_RETRY = 60.0
+SPREAD = 0.25  # each pause is longer by up to this share, by its key: what failed together does not come back together
 
 
 class Retries:
@@ -23,7 +26,8 @@ class Retries:
 
     def wait_longer(self, key: str, now: float) -> None:
         tries = self._tries[key] = self._tries.get(key, 0) + 1
-        self._at[key] = now + min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
+        pause = min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
+        self._at[key] = now + pause * (1.0 + SPREAD * zlib.crc32(key.encode()) / 2**32)
 
     def settled(self, key: str) -> None:
         self._at.pop(key, None)

@@ -39,8 +39,6 @@ from clusterctl_providers.fake_cloud import NEVER, FakeCloud, FakeInstance
 from clusterctl_providers.fake_faults import Fault, parse_faults
 from clusterctl_providers.fake_types import offers_of
 
-PAGE = 50  # instances per page of a list, as clouds do
-
 
 class FakeProvider:
     name = "fake"
@@ -273,8 +271,7 @@ class FakeProvider:
         if self._struck("partial_list", now, scope=scope):
             half = tuple(self._show(i, now) for i in rows[: len(rows) // 2])
             return Observed(scope, half, False, at, f"the list of {scope} broke off after {len(half)} instances")
-        pages = [rows[start : start + PAGE] for start in range(0, len(rows), PAGE)]
-        return Observed(scope, tuple(self._show(i, now) for page in pages for i in page), True, at)
+        return Observed(scope, tuple(self._show(i, now) for i in rows), True, at)
 
     def _is_listed(self, instance: FakeInstance, now: float) -> bool:
         if now < instance.seen_from:

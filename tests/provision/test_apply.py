@@ -11,6 +11,7 @@ from clusterctl_providers.base import TAG_EXPIRES, CreateRequest, PoolRequest
 from clusterctl.core.errors import UnknownOutcome
 from clusterctl.core.model import Drain, Mark, NodeState, Reason, Terminate, Undrain
 from clusterctl.provision.provisioner import Provisioner
+from clusterctl.provision.retries import SPREAD, Retries
 from tests.provision.stage import REASON, SPEC, START, UID, Stage, launch, offer
 
 SetStage = Callable[..., Stage]
@@ -179,6 +180,15 @@ def test_an_end_is_journalled_carried_out_and_not_repeated(stage: Stage) -> None
     assert stage.provisioner.resume() == [] and len(stage.calls("terminate")) == 1
 
 
+def test_what_failed_together_does_not_come_back_together() -> None:
+    retries = Retries()
+    keys = [f"i-{n}" for n in range(50)]
+    for key in keys:
+        retries.wait_longer(key, 100.0)
+    times = {retries.at(key) for key in keys}
+    assert len(times) > 40 and min(times) >= 102.0 and max(times) <= 102.0 + 2.0 * SPREAD
+
+
 def test_an_end_that_failed_is_tried_again_with_growing_pauses(set_stage: SetStage) -> None:
     stage = set_stage({"kind": "throttled", "call": "terminate", "times": 2})
     stage.apply(launch())
@@ -187,8 +197,9 @@ def test_an_end_that_failed_is_tried_again_with_growing_pauses(set_stage: SetSta
     assert stage.end("cpu-1", instance_id).code == "throttled"
     for pause in (2, 4):
         stage.provisioner.observe()
-        assert stage.provisioner.wake_at() == stage.now + pause and stage.provisioner.resume() == []
-        stage.now += pause
+        at = stage.provisioner.wake_at()
+        assert at is not None and pause <= at - stage.now <= pause * (1 + SPREAD) and stage.provisioner.resume() == []
+        stage.now = at
         stage.provisioner.resume()
     assert stage.living() == [] and len(stage.calls("terminate")) == 3
 

@@ -272,7 +272,7 @@ def lock_root() -> bool:
 
 def at_boot(start: list[str], uid: str) -> str:
     """Sees to it that the keeper runs after a reboot: "systemd", "cron", or "" where neither can be had."""
-    if has_systemd():
+    if has_systemd() and place_unit(start, uid):
         return "systemd"
     if not shutil.which("crontab"):
         return ""
@@ -302,16 +302,27 @@ def unit(uid: str) -> str:
     return f"clusterctl-host-{uid[:8]}.service"
 
 
+def unit_path(uid: str) -> Path:
+    return Path("/etc/systemd/system") / unit(uid)
+
+
+def place_unit(start: list[str], uid: str) -> bool:
+    """Whether the next boot starts this very keeper: after an upgrade it is another file than before."""
+    command = " ".join(unit_quote(part) for part in start)
+    text = (
+        f"[Unit]\nDescription=clusterctl host\nAfter=network-online.target\n[Service]\nUser={os.getuid()}\n"
+        f"ExecStart={command}\nRestart=always\nKillMode=process\n[Install]\nWantedBy=multi-user.target\n"
+    )
+    with contextlib.suppress(OSError):
+        if unit_path(uid).read_text() == text:
+            return True
+    placed = sudo("tee", str(unit_path(uid)), text=text)
+    return placed and sudo("systemctl", "daemon-reload") and sudo("systemctl", "enable", unit(uid))
+
+
 def start_keeper(start: list[str], boot: str, uid: str) -> None:
-    if boot == "systemd":
-        command = " ".join(unit_quote(part) for part in start)
-        text = (
-            f"[Unit]\nDescription=clusterctl host\nAfter=network-online.target\n[Service]\nUser={os.getuid()}\n"
-            f"ExecStart={command}\nRestart=always\nKillMode=process\n[Install]\nWantedBy=multi-user.target\n"
-        )
-        placed = sudo("tee", f"/etc/systemd/system/{unit(uid)}", text=text)
-        if placed and sudo("systemctl", "daemon-reload") and sudo("systemctl", "enable", "--now", unit(uid)):
-            return
+    if boot == "systemd" and sudo("systemctl", "start", unit(uid)):
+        return
     log = os.open(ROOT / "keep.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
     os.close(log)
@@ -354,9 +365,9 @@ def remove(request: Json, blob: bytes) -> Json:
     found = ROOT.exists()
     if found:
         lock_root()  # an `up` that was killed may still be at work here
-    if Path(f"/etc/systemd/system/{unit(uid)}").exists():
+    if unit_path(uid).exists():
         sudo("systemctl", "disable", "--now", unit(uid))
-        sudo("rm", "-f", f"/etc/systemd/system/{unit(uid)}")
+        sudo("rm", "-f", str(unit_path(uid)))
         sudo("systemctl", "daemon-reload")
     if shutil.which("crontab") and any(f"{CRON_MARK} {uid}" in line for line in crontab()):
         set_crontab([line for line in crontab() if f"{CRON_MARK} {uid}" not in line])
@@ -364,7 +375,7 @@ def remove(request: Json, blob: bytes) -> Json:
     found = end_processes(uid) or found
     shutil.rmtree(ROOT, ignore_errors=True)
     left = [f"process {pid}" for pid in of_cluster(uid)]
-    left += [str(ROOT)] if ROOT.exists() else []
+    left += [str(path) for path in (ROOT, unit_path(uid)) if path.exists()]
     return {"found": found, "left": left}
 
 
