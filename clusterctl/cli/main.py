@@ -65,7 +65,11 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "gc": Verb("clusterctl.cli.gc", "gc", "Find and remove what no cluster known here owns."),
     },
     "This machine": {
-        "doctor": Verb("clusterctl.cli.doctor", "doctor", "Check this machine and say what to mend."),
+        "doctor": Verb(
+            "clusterctl.cli.doctor",
+            "doctor",
+            "Check this machine, and what the clusters known here or a spec need, and say what to mend.",
+        ),
         "version": Verb("clusterctl.cli.about", "version", "Print the version."),
     },
 }

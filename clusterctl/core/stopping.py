@@ -15,9 +15,9 @@ _STOPPABLE = "on-demand"  # spot instances end when they are stopped, and reserv
 
 
 def is_current(view: NodeView, pools: Mapping[str, Pool]) -> bool:
-    """Whether the spec still makes nodes like this one."""
+    """Whether the spec still makes nodes like this one; as everywhere, an unknown hash is no changed one."""
     pool = pools.get(view.node.pool)
-    return pool is not None and view.node.spec_hash == pool.spec_hash
+    return pool is not None and view.node.spec_hash in ("", pool.spec_hash)
 
 
 @dataclass
