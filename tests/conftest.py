@@ -13,7 +13,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)  # the groups are read by the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers (`make test`): most tests wait most of the time. A file's tests stay together, and so do all that
     want the one network of the pretended clouds' machines, or the Docker engine's attention."""
