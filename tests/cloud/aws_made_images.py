@@ -1,31 +1,15 @@
-"""Instances that stop, and images of them, where moto shows nobody or does not go so far: names are unique, snapshots
-are tagged."""
+"""Images of instances, where moto does not go so far: names are unique, snapshots are tagged."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.models.amis import Ami
-from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
 
 from tests.cloud import aws_moto
 from tests.cloud.aws_world import Refusal
-
-
-def _stop(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """The machine goes off, the instance and its disk stay."""
-    previous = copy.copy(self._state)
-    if self._state.name not in ("pending", "running"):
-        return previous
-    _plain_stop(self, *args, **kwargs)
-    with aws_moto.WORLD.lock:
-        aws_moto._NEXT.pop(self.id, None)
-        aws_moto._become(self, "stopping", 64)
-        aws_moto._become(self, "stopped", 80)
-    return previous
 
 
 def _create_image(self: Any) -> Any:
@@ -54,6 +38,4 @@ def _disks_of(self: Any) -> list[dict[str, Any]]:
 
 _plain_disks = Ami.block_device_mappings.fget  # type: ignore[attr-defined]
 Ami.block_device_mappings = property(_disks_of)  # type: ignore[assignment, method-assign]
-_plain_stop = Instance.stop
-Instance.stop = _stop
 EC2Response.create_image = _create_image

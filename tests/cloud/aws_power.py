@@ -22,14 +22,10 @@ def _market(instance: Any) -> str:
 
 
 def _stop(self: Any, *_: Any, **__: Any) -> Any:
+    """Also what a machine does that turns itself off: the instance and its disk stay."""
     previous = copy.copy(self._state)
-    if self._state.name in ("stopping", "stopped"):
+    if self._state.name not in ("pending", "running"):
         return previous
-    if _market(self) == "spot":
-        text = "You can't stop the Spot Instance '{}' because it is associated with a one-time Spot Instance request."
-        raise Refusal("UnsupportedOperation", text.format(self.id))
-    if self._state.name != "running":
-        raise _wrong_state(self, "stopped")
     text = "Client.UserInitiatedShutdown: User initiated shutdown"
     self.state_reason = StateReason(text, "Client.UserInitiatedShutdown")
     with WORLD.lock:
@@ -38,6 +34,19 @@ def _stop(self: Any, *_: Any, **__: Any) -> Any:
         _RELEASED.add(self.id)
         WORLD.give_back(self.instance_type, self._placement.zone, _market(self), vcpus_of(self.instance_type))
     return previous
+
+
+def _stop_instances(self: Any, instance_ids: list[str]) -> list[tuple[Any, Any]]:
+    instances = list(self.get_multi_instances_by_id(instance_ids))
+    for instance in instances:
+        if _market(instance) == "spot":
+            text = (
+                "You can't stop the Spot Instance '{}' because it is associated with a one-time Spot Instance request."
+            )
+            raise Refusal("UnsupportedOperation", text.format(instance.id))
+        if instance._state.name not in ("running", "stopping", "stopped"):
+            raise _wrong_state(instance, "stopped")
+    return [(instance, instance.stop()) for instance in instances]
 
 
 def _start_instances(self: Any, instance_ids: list[str]) -> list[tuple[Any, Any]]:
@@ -73,4 +82,5 @@ def _take(instances: list[Any]) -> None:
 
 
 Instance.stop = _stop
+InstanceBackend.stop_instances = _stop_instances
 InstanceBackend.start_instances = _start_instances
