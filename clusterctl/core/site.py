@@ -77,9 +77,9 @@ class Site:
         self.spots: list[Spot] = []
         self._next = _next_numbers(state)
         self._stopped: dict[str, list[NodeView]] = {}  # by offer
-        for view in sorted(views, key=lambda v: v.node.since, reverse=True):  # the one stopped last comes first
-            if view.node.state is NodeState.STOPPED and is_current(view, self.pools):
-                self._stopped.setdefault(view.node.offer.key, []).append(view)
+        asleep = [v for v in views if v.node.state is NodeState.STOPPED and is_current(v, self.pools)]
+        for view in sorted(asleep, key=lambda v: v.node.since, reverse=True):  # the one stopped last comes first
+            self._stopped.setdefault(view.node.offer.key, []).append(view)
         for view in views:
             tier = tier_of(view, policy, now)
             if tier is not None and view.node.pool in self.pools:

@@ -7,7 +7,7 @@ from typing import Any
 
 from clusterctl.core.errors import AuthFailed, ProviderError, Throttled, UnknownOutcome
 from clusterctl_providers.aws_calls import Calls, permission
-from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_quotas import Quota, Quotas, quota_of
 from clusterctl_providers.aws_simulation import NOBODY, simulate
 from clusterctl_providers.base import TAG_UID
@@ -122,7 +122,7 @@ def _verdict(calls: Calls, service: str, operation: str, parameters: dict[str, A
     try:
         calls.call(service, operation, f"checking {action}", **parameters)
     except (AuthFailed, Throttled, UnknownOutcome) as error:
-        if error.__cause__ is None or code_of(error.__cause__) != "DryRunOperation":
+        if code_behind(error) != "DryRunOperation":
             return (f"permission {action}", False, str(error))
     except ProviderError:
         return (f"permission {action}", True, "")

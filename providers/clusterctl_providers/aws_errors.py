@@ -82,6 +82,11 @@ def code_of(error: BaseException) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
+def code_behind(error: ProviderError) -> str:
+    """AWS's own code of what became this error, "" for none."""
+    return code_of(error.__cause__) if error.__cause__ is not None else ""
+
+
 def typed(error: BaseException, permission: str, what: str, quota: str = "") -> ProviderError:
     """`permission` is the IAM action, such as ec2:RunInstances; `what` says what was tried, on what."""
     if isinstance(error, ProviderError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.aws_calls import Calls
-from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_network import Network
 from clusterctl_providers.base import TAG_DISK, TAG_UID, HeadDisk, Whereabouts
 
@@ -59,7 +59,7 @@ class HeadMachine:
                 VolumeId=disk.id, InstanceId=instance_id, Device=DEVICE,
             )  # fmt: skip
         except BadRequest as error:
-            if _code(error) not in _NOT_YET:
+            if code_behind(error) not in _NOT_YET:
                 raise
             return False
         return True
@@ -112,7 +112,3 @@ def _disk(row: Mapping[str, Any]) -> HeadDisk:
     return HeadDisk(
         volume, str(row["AvailabilityZone"]), (by_id, *others), str(places[0]["InstanceId"]) if places else ""
     )
-
-
-def _code(error: ProviderError) -> str:
-    return code_of(error.__cause__) if error.__cause__ is not None else ""

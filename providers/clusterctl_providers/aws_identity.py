@@ -16,7 +16,7 @@ from typing import Any
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Throttled
 from clusterctl_providers.aws_calls import PATIENCE, Calls
-from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_policies import render_policy
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
 
@@ -112,7 +112,7 @@ class Identity:
                 self._seen("add_role_to_instance_profile", f"the role in the instance profile {name}",
                            InstanceProfileName=name, RoleName=name)  # fmt: skip
             except ProviderError as error:
-                if _code(error) != "LimitExceeded":  # it has its one role: another process was faster
+                if code_behind(error) != "LimitExceeded":  # it has its one role: another process was faster
                     raise
         return name
 
@@ -142,7 +142,7 @@ class Identity:
         try:
             found = self._calls.read("iam", operation, f"looking for {wanted} in IAM", **name)[field]
         except BadRequest as error:
-            if _code(error) == "NoSuchEntity":
+            if code_behind(error) == "NoSuchEntity":
                 return None
             raise
         if not self._is_tagged(found):
@@ -156,7 +156,7 @@ class Identity:
         try:
             self._calls.read("iam", operation, f"making {thing}", **parameters)
         except BadRequest as error:
-            if _code(error) != "EntityAlreadyExists":  # an earlier try whose answer was lost, or another process
+            if code_behind(error) != "EntityAlreadyExists":  # an earlier try whose answer was lost, or another process
                 raise
 
     def _seen(self, operation: str, thing: str, **parameters: Any) -> None:
@@ -167,7 +167,7 @@ class Identity:
                 self._calls.read("iam", operation, f"setting {thing}", **parameters)
                 return
             except BadRequest as error:
-                if _code(error) not in ("NoSuchEntity", "ConcurrentModification") or self._clock() > until:
+                if code_behind(error) not in ("NoSuchEntity", "ConcurrentModification") or self._clock() > until:
                     raise
             self._pause(wait)
             wait = min(wait * 2, 5.0)
@@ -187,7 +187,7 @@ class Identity:
             profiles = [p["InstanceProfileName"] for p in self._list("list_instance_profiles", "InstanceProfiles")]
             roles = [role["RoleName"] for role in self._list("list_roles", "Roles")]
         except AuthFailed as error:
-            if _code(error) not in _FORBIDDEN or self.makes_some:
+            if code_behind(error) not in _FORBIDDEN or self.makes_some:
                 raise
             log.info("%s; this cluster makes no role", error)
             return []
@@ -237,9 +237,9 @@ class Identity:
         except Throttled as error:
             return [str(error)]
         except BadRequest as error:
-            if _code(error) == "NoSuchEntity":
+            if code_behind(error) == "NoSuchEntity":
                 return []
-            if _code(error) in ("DeleteConflict", "ConcurrentModification"):
+            if code_behind(error) in ("DeleteConflict", "ConcurrentModification"):
                 return [f"{thing} is still in use"]
             raise
         return []
@@ -272,7 +272,3 @@ class Identity:
 def is_unseen(error: ProviderError) -> bool:
     """EC2 does not know an instance profile (yet)."""
     return isinstance(error, BadRequest) and _UNSEEN.search(str(error)) is not None
-
-
-def _code(error: ProviderError) -> str:
-    return code_of(error.__cause__) if error.__cause__ is not None else ""

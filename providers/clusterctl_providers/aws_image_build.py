@@ -17,7 +17,7 @@ from typing import Any
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError
 from clusterctl_providers.aws_calls import Calls
-from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_images import Image, Images
 from clusterctl_providers.aws_network import Network
 from clusterctl_providers.base import BuildEnded, ImageRecipe, MadeImage, PoolRequest
@@ -178,7 +178,7 @@ class ImageBuild:
             )  # fmt: skip
         except BadRequest as error:
             found = self._made(content)  # a lost answer, or another build of the same
-            if not found or error.__cause__ is None or code_of(error.__cause__) != "InvalidAMIName.Duplicate":
+            if not found or code_behind(error) != "InvalidAMIName.Duplicate":
                 raise
             return found
         self._tell(f"making {made['ImageId']} ({name})")

@@ -28,7 +28,7 @@ from clusterctl_providers.aws_batches import (
 )
 from clusterctl_providers.aws_calls import PATIENCE, Calls
 from clusterctl_providers.aws_efa import efa_interfaces
-from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_head import head_interface
 from clusterctl_providers.aws_identity import Identity, is_unseen
 from clusterctl_providers.aws_images import GIB, Image, Images
@@ -143,7 +143,7 @@ class Launcher:
         try:
             answer = self._run_instances(what, quota, parameters)
         except ProviderError as error:
-            if _code(error) == "IdempotentParameterMismatch":
+            if code_behind(error) == "IdempotentParameterMismatch":
                 return self._shown(batch, error)
             if not isinstance(error, UnknownOutcome | Throttled):
                 self._book.forget(batch)
@@ -167,7 +167,7 @@ class Launcher:
             try:
                 return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
             except BadRequest as error:
-                awaited = (ours and is_unseen(error)) or self._network.made_lately(_code(error))
+                awaited = (ours and is_unseen(error)) or self._network.made_lately(code_behind(error))
                 if not awaited or time.monotonic() > until:
                     raise
                 log.info("%s; again in %.1f s", error, wait)
@@ -176,7 +176,7 @@ class Launcher:
 
     def _looked_anew(self, error: ProviderError, wanted_image: str) -> ProviderError:
         """What was deleted behind our back is looked for, and made again, before the next try: no fault of the spec."""
-        code = _code(error)
+        code = code_behind(error)
         forgotten = self._network.forget(code) or self._images.forget(code, wanted_image)
         if forgotten and isinstance(error, BadRequest):
             return NotYet(f"looking anew for what AWS does not know any more: {error}", retry_after=1.0)
@@ -372,11 +372,7 @@ def _before_the_call(error: ProviderError) -> ProviderError:
 
 def _fits_less(error: ProviderError) -> bool:
     """Quotas and a subnet's addresses are all or nothing in a call."""
-    return isinstance(error, QuotaExceeded) or _code(error) == FULL
-
-
-def _code(error: ProviderError) -> str:
-    return code_of(error.__cause__) if error.__cause__ is not None else ""
+    return isinstance(error, QuotaExceeded) or code_behind(error) == FULL
 
 
 def _is_gang(requests: Sequence[CreateRequest]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.aws_calls import PATIENCE, Calls
-from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID
 
 SUBNETS_LAST = 600.0  # seconds
@@ -131,7 +131,7 @@ class Network:
             )  # fmt: skip
             self._made["group"] = self._clock()
         except BadRequest as error:
-            if error.__cause__ is None or code_of(error.__cause__) != "InvalidGroup.Duplicate":
+            if code_behind(error) != "InvalidGroup.Duplicate":
                 raise
             filters = [{"Name": "group-name", "Values": [self.name]}, *self._mine()]  # another process was faster
             found = self._calls.read("ec2", "describe_security_groups", what, Filters=filters)["SecurityGroups"]
@@ -168,7 +168,7 @@ class Network:
                     GroupId=group, IpPermissions=[_ssh_rule(source) for source in closed],
                 )  # fmt: skip
             except BadRequest as error:
-                if error.__cause__ is None or code_of(error.__cause__) != "InvalidPermission.NotFound":
+                if code_behind(error) != "InvalidPermission.NotFound":
                     raise
 
     def _sources(self, word: str) -> list[str]:
@@ -190,7 +190,7 @@ class Network:
                 self._calls.call("ec2", operation, what, GroupId=group, IpPermissions=rules)
                 return
             except BadRequest as error:
-                code = code_of(error.__cause__) if error.__cause__ else ""
+                code = code_behind(error)
                 if code == "InvalidPermission.Duplicate":
                     return
                 if not self.made_lately(code):
@@ -223,7 +223,7 @@ class Network:
             )  # fmt: skip
             self._made["key"] = self._clock()
         except BadRequest as error:
-            if error.__cause__ is None or code_of(error.__cause__) != "InvalidKeyPair.Duplicate":
+            if code_behind(error) != "InvalidKeyPair.Duplicate":
                 raise
         return self.name
 
@@ -240,7 +240,7 @@ class Network:
                     )  # fmt: skip
                     self._made["placement"] = self._clock()
                 except BadRequest as error:
-                    if error.__cause__ is None or code_of(error.__cause__) != "InvalidPlacementGroup.Duplicate":
+                    if code_behind(error) != "InvalidPlacementGroup.Duplicate":
                         raise
                 self._placement.add(name)
             return name
@@ -323,7 +323,7 @@ class Network:
         try:
             self._calls.call("ec2", operation, f"removing {thing}", **parameters)
         except ProviderError as error:
-            code = code_of(error.__cause__) if error.__cause__ else ""
+            code = code_behind(error)
             if code.endswith(("NotFound", ".Unknown")):
                 return []
             if code in ("DependencyViolation", "InvalidPlacementGroup.InUse", "VolumeInUse"):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded, UnknownOutcome
 from clusterctl_providers.aws_calls import Calls
-from clusterctl_providers.aws_errors import code_of
+from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_instances import Listing
 
 INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{17}|[0-9a-f]{8})")
@@ -71,7 +71,7 @@ class Power:
                 break
             except BadRequest as error:
                 named = {match.group(0) for match in INSTANCE_ID.finditer(str(error.__cause__))} & set(left)
-                code = code_of(error.__cause__) if error.__cause__ else ""
+                code = code_behind(error)
                 if code not in ("InvalidInstanceID.NotFound", "OperationNotPermitted") or not named:
                     raise
                 answers |= self._left_out(operation, sorted(named), error, code)
@@ -96,4 +96,4 @@ def _is_of_one(error: ProviderError) -> bool:
     """Whether the others of the call may get through without the one that it is about."""
     if isinstance(error, NoCapacity | QuotaExceeded | BadRequest):
         return True
-    return error.__cause__ is not None and code_of(error.__cause__) == "IncorrectInstanceState"
+    return code_behind(error) == "IncorrectInstanceState"
