@@ -3,6 +3,7 @@
 PY ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
+JOBS ?= 3
 STAMP := $(VENV)/.stamp
 # What the tests need beyond Python: a browser, and hosts to log in to.
 DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev
@@ -32,7 +33,7 @@ demo: setup      ## the main job, shown on this machine
 	PATH=$(BIN):$$PATH scripts/demo.sh
 
 test: setup system  ## all tests (what CI runs)
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n $(JOBS) --no-loadscope-reorder
 
 check: setup     ## lint, format, types
 	$(BIN)/ruff check .

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import select
+import signal
+import socket
 import sys
 import threading
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import typer
 
@@ -75,12 +79,27 @@ def _wants_cancel(job_id: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     try:
-        answer = typer.prompt(
-            f"\nJob {job_id}: cancel it, or detach and let it go on? [c/D]", default="d", show_default=False, err=True
-        )
-    except (KeyboardInterrupt, typer.Abort):
+        with _ctrl_c_as_input() as ctrl_c:
+            typer.echo(f"\nJob {job_id}: cancel it, or detach and let it go on? [c/D] ", nl=False, err=True)
+            ready, _, _ = select.select([sys.stdin, ctrl_c], [], [])
+            answer = sys.stdin.readline() if sys.stdin in ready else ""
+    except KeyboardInterrupt:
         return False
     return answer.strip().lower().startswith("c")
+
+
+@contextmanager
+def _ctrl_c_as_input() -> Iterator[socket.socket]:
+    """A socket that can be read once a signal came. A Ctrl-C in the instant before a blocking read begins would only be
+    noticed with the next key."""
+    heard, told = socket.socketpair()
+    with heard, told:
+        told.setblocking(False)
+        before = signal.set_wakeup_fd(told.fileno())
+        try:
+            yield heard
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 class Reasons(threading.Thread):
