@@ -3,7 +3,7 @@
 PY ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
-JOBS ?= 3
+JOBS ?= 2
 STAMP := $(VENV)/.stamp
 # What the tests need beyond Python: a browser, and hosts to log in to.
 DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev

@@ -29,9 +29,11 @@ def end_everything(
 ) -> None:
     """Journals that all nodes end (so that no open launch is tried again), then terminates and lists in turn. A
     provider's `settle_seconds` is waited for between the two empty lists: so long its lists may lag behind its
-    answers."""
+    answers. So is the end of a launch whose answer nobody heard: its sender was killed, its server may still work on it
+    for `in_flight_seconds`."""
+    answered = _last_answer(journal, _longest(providers, "in_flight_seconds"))
     _journal_ends(journal, clock())
-    settle = max((float(getattr(provider, "settle_seconds", 0.0)) for provider in providers.values()), default=0.0)
+    settle = _longest(providers, "settle_seconds")
     empty, wait, told = 0, FIRST_PAUSE, ""
     cleared: set[str] = set()
     longest = LONGEST_PAUSE if settle else LONGEST_PAUSE_HERE
@@ -54,13 +56,24 @@ def end_everything(
             )
         empty = empty + 1 if not (left or remains or troubles) else 0
         told = _tell(progress, left, troubles, told, patience)
-        if empty == 1 and settle:
-            pause(settle)
+        if empty == 1:
+            pause(max(settle, answered - clock(), 0.0))
         elif empty == 0:
             pause(wait)
             wait = min(wait * 2, longest)
     sweep_leftovers(providers, clock, progress, patience, pause)
     _journal_gone(journal, clock())
+
+
+def _longest(providers: Mapping[str, Provider], which: str) -> float:
+    """The largest of the providers' own `settle_seconds` or `in_flight_seconds`."""
+    return max((float(getattr(provider, which, 0.0)) for provider in providers.values()), default=0.0)
+
+
+def _last_answer(journal: Journal, in_flight: float) -> float:
+    """By when (clock seconds) every launch that was asked for has taken effect, or never will."""
+    asked = [node.since for node in journal.nodes().values() if not node.instance_id]
+    return max(asked) + in_flight if asked and in_flight else 0.0
 
 
 def sweep_leftovers(

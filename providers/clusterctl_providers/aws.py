@@ -43,6 +43,7 @@ from clusterctl_providers.catalog import instance_types
 class AwsProvider:
     name = "aws"
     settle_seconds = 2.0  # so long DescribeInstances may lag behind
+    in_flight_seconds = 10.0  # so long RunInstances may take for a caller that is gone
 
     def __init__(self, context: ProviderContext) -> None:
         settings = self._settings = context.settings

@@ -54,6 +54,7 @@ class DockerProvider:
     name = "docker"
     scopes: Sequence[str] = (SCOPE,)
     settle_seconds = 0.0  # a list shows the truth at once
+    in_flight_seconds = 5.0  # so long the engine may take to make a container for a caller that is gone
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context

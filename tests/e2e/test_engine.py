@@ -115,7 +115,7 @@ def test_a_queue_job_gets_gpus_that_ray_then_gives_to_nobody_else(ray_cluster):
     show = [
         "python3",
         "-c",
-        "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(12)",
+        "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(300)",
     ]
     job_id = ray_cluster.submit("--gpus", "1", "--cpus", "0", "--", *show)
     ray_cluster.wait_job(job_id, "running", 90)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from clusterctl_providers.base import CreateRequest, PoolRequest
+from clusterctl_providers.base import TAG_TOKEN, TAG_UID, CreateRequest, PoolRequest
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import NodeState
@@ -59,6 +59,24 @@ def test_down_waits_until_lists_that_lag_have_caught_up(set_stage: SetStage) -> 
     stage.provisioner.down()
     stage.now += 60
     assert stage.living() == [] and stage.waited >= 10
+
+
+def test_down_waits_for_a_launch_whose_caller_was_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider still works on it while its lists show nothing: it appears within the provider's own `in_flight_seconds`."""
+    node, cloud = stage.journal.intend(launch(), stage.now), stage.cloud
+    monkeypatch.setattr(cloud, "in_flight_seconds", 5.0, raising=False)
+    tags = {TAG_UID: stage.provisioner.uid, TAG_TOKEN: node.token}
+    request = CreateRequest(node.token, node.id, 1, node.offer, tags, {}, PoolRequest("cpu", SPEC))
+    pause = stage.pause
+
+    def late(seconds: float) -> None:
+        pause(seconds)
+        if stage.now >= START + 4 and not stage.calls("create"):
+            cloud.create([request])
+
+    monkeypatch.setattr(stage.provisioner, "_pause", late)
+    stage.provisioner.down()
+    assert stage.calls("create") and stage.living() == [] and stage.now >= START + 5
 
 
 def test_an_incomplete_list_is_never_taken_for_an_empty_one(set_stage: SetStage) -> None:

@@ -64,6 +64,7 @@ class SshCluster(LocalCluster):
             return {host["id"]: host for host in api.get("/api/v1/hosts")["hosts"]}
 
     def clean_up(self) -> None:
+        self.end_looks()
         for host in self.hosts:
             host.container.reload()
             if host.container.status == "paused":

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.support.looker import Looker
+
 T = TypeVar("T")
 
 
@@ -25,7 +27,7 @@ def wait_until(condition: Callable[[], T], seconds: float = 30.0, what: str = ""
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 class LocalCluster:
@@ -39,6 +41,7 @@ class LocalCluster:
         self.spec.write_text(spec)
         self.env = {**os.environ, "CLUSTERCTL_HOME": str(self.home), "NO_COLOR": "1", "RAY_DEDUP_LOGS": "0"}
         self.env.pop("CLUSTERCTL_CLUSTER", None)
+        self._looker: Looker | None = None
 
     # ------------------------------------------------------------ the command line
 
@@ -86,11 +89,25 @@ class LocalCluster:
     def head_pid(self) -> int:
         return int(json.loads((self.head_dir / "head.json").read_text())["pid"])
 
+    def look(self, path: str) -> Any:
+        """What the head's API answers to a GET, as the command line would ask it."""
+        if self._looker is None or self._looker.env != self.env:
+            self.end_looks()
+            self._looker = Looker(self.env)
+        return self._looker.get(self.name, path)
+
+    def end_looks(self) -> None:
+        if self._looker is not None:
+            self._looker.close()
+            self._looker = None
+
     def status(self) -> dict[str, Any]:
-        return self.json("status")
+        """As `clusterctl status --json` has it."""
+        return self.look("/api/v1/status")
 
     def job(self, job_id: str) -> dict[str, Any]:
-        return self.json("job", "show", job_id)
+        """As `clusterctl job show --json` has it."""
+        return self.look(f"/api/v1/jobs/{job_id}")
 
     def wait_job(self, job_id: str, state: str, seconds: float = 60.0) -> dict[str, Any]:
         """The job once it is in `state`; fails at once when it ended in another one."""
@@ -135,6 +152,7 @@ class LocalCluster:
 
     def clean_up(self) -> None:
         """Whatever the test did: afterwards nothing of it runs."""
+        self.end_looks()
         self.cli("down", self.name, "-y", code=None, timeout=120)
         for process in self.processes():
             process.kill()
