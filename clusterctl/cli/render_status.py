@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from clusterctl.cli.escape import one_line
 from clusterctl.cli.output import paint
 from clusterctl.cli.text import amounts, columns, duration, money
 
@@ -27,7 +28,8 @@ def state(text: str) -> str:
 
 
 def render_status(document: dict[str, Any], now: float) -> str:
-    parts = [_summary(document), _pools(document), render_nodes(document.get("nodes") or [], now), _demand(document)]
+    nodes = render_nodes(document.get("nodes") or [], now)
+    parts = [_summary(document), _troubles(document), _pools(document), nodes, _demand(document)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -46,6 +48,13 @@ def _summary(document: dict[str, Any]) -> str:
             f"cost    {money(cost.get('per_hour'))}/h, {money(cost.get('total'))} so far",
         ]
     )
+
+
+def _troubles(document: dict[str, Any]) -> str:
+    """What keeps the cluster from being as it should: refused launches, places that do not answer, the engine's trouble."""
+    engine = document.get("engine") or {}
+    said = [f"engine: {engine['message']}"] if engine.get("message") else []
+    return "\n".join(paint("! ", "yellow") + one_line(text) for text in [*(document.get("messages") or []), *said])
 
 
 def _pools(document: dict[str, Any]) -> str:
@@ -92,7 +101,7 @@ def _demand(document: dict[str, Any]) -> str:
             _shape(item.get("shape")),
             "gang" if item.get("gang") else "",
             item.get("source", ""),
-            _reason(item.get("reason")),
+            _reason(item),
         ]
         for item in document.get("demand") or []
     ]
@@ -108,5 +117,5 @@ def _shape(shape: Any) -> str:
     return str(shape or "-")
 
 
-def _reason(reason: Any) -> str:
-    return str(reason.get("text", "")) if isinstance(reason, dict) else str(reason or "")
+def _reason(item: dict[str, Any]) -> str:
+    return f"{item.get('reason') or ''}" + (f" ({item['fix']})" if item.get("fix") else "")

@@ -172,9 +172,28 @@ class AzureSettings(SpecModel):
 
 
 class FakeSettings(SpecModel):
-    """A deterministic cloud that exists only in memory or on disk, to rehearse failures. Takes any setting."""
+    """A deterministic cloud that exists only on this machine's disk, to rehearse failures (docs/rehearsing.md)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    boot: Literal["none", "local"] = Field(
+        default="none", description="`local`: its machines run real agents, as processes of this machine."
+    )
+    boot_seconds: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="How long a machine boots; default: 30, with `boot: local` 0."
+    )
+    cloud: Literal["aws", "azure", "gcp"] = Field(default="aws", description="Whose catalogue to use without `types`.")
+    region: str = Field(default="us-east-1", description="Region of that catalogue.")
+    zones: list[str] = Field(default=[], description="Zones; default: two of the region.")
+    types: dict[str, dict[str, float | str]] = Field(
+        default={},
+        description="Instance types: amounts of resources, `price` and `spot_price` in $/h, `gpu_type`.",
+        examples=[{"small": {"CPU": 1, "price": 0.1}}],
+    )
+    faults: list[dict[str, Any]] = Field(
+        default=[], description="The script of misfortunes.", examples=[[{"kind": "no_capacity", "times": 3}]]
+    )
+    linger: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds that ended machines stay in lists.")
+    speed: Annotated[float, Field(gt=0)] = Field(default=1, description="Its clock runs so many times as fast.")
+    directory: str = Field(default="", description="Where it lives; default: with the cluster.")
 
 
 class ProviderSettings(SpecModel):

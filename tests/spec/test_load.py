@@ -79,9 +79,12 @@ def test_a_provider_may_stand_without_settings(written: str) -> None:
     assert (spec.provider_name, spec.provider_settings) == ("docker", {})
 
 
-def test_the_fake_provider_takes_any_setting() -> None:
-    spec = parse_spec("cluster: a\nprovider: {fake: {seed: 7, faults: [{at: 3}]}}\npools: [{name: cpu}]")
-    assert spec.provider_settings == {"seed": 7, "faults": [{"at": 3}]}
+def test_a_setting_that_the_fake_cloud_does_not_have_is_refused_and_its_script_is_kept_as_written() -> None:
+    written = "cluster: a\nprovider: {fake: {%s, faults: [{kind: lost_boot, from: 3}]}}\npools: [{name: cpu}]"
+    spec = parse_spec(written % "boot_seconds: 2")
+    assert spec.provider_settings == {"boot_seconds": 2, "faults": [{"kind": "lost_boot", "from": 3}]}
+    with pytest.raises(SpecError, match=r"2:19: unknown key 'boot_second' .*'boot_seconds'"):
+        parse_spec(written % "boot_second: 2")
 
 
 def test_merge_keys_say_a_thing_once() -> None:

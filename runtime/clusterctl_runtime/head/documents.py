@@ -20,6 +20,7 @@ def status_document(head: Head) -> Document:
     views = head.fleet.views(now)
     live = [v for v in views if v.node.state not in (NodeState.PLANNED, NodeState.GONE)]
     spend = head.journal.spend(now)
+    pools, problem = pool_documents(head, views), problem_document(head, "head")
     return {
         "cluster": head.config.name,
         "uid": head.config.uid,
@@ -28,10 +29,10 @@ def status_document(head: Head) -> Document:
             "address": f"127.0.0.1:{head.port}",
             "version": __version__,
             "started": head.started,
-            "problem": problem_document(head, "head"),
+            "problem": problem,
         },
         "engine": engine_document(head),
-        "pools": pool_documents(head, views),
+        "pools": pools,
         "nodes": [node_document(head, view) for view in views],
         "demand": demand_documents(head),
         "jobs": {state: head.book.counts[state] for state in ("queued", "running", "succeeded", "failed", "cancelled")},
@@ -40,10 +41,19 @@ def status_document(head: Head) -> Document:
             "total": round(spend.total, 6),
             "today": round(spend.today, 6),
         },
-        "messages": [
-            m for m in (head.autoscaler.offers_error, *(o.error for o in head.autoscaler.observed if o.error)) if m
-        ],
+        "messages": _messages(head, problem, pools),
     }
+
+
+def _messages(head: Head, problem: Document | None, pools: list[Document]) -> list[str]:
+    """What keeps the cluster from being as it should, each said once: refused launches, offers and lists that failed. What
+    was refused of a pool is of no interest once nothing waits any more."""
+    troubles = [("head node", problem)]
+    if head.autoscaler.last_plan.waits:
+        troubles += [(f"pool {pool['name']}", pool["problem"]) for pool in pools]
+    said = [f"{what}: {trouble['text']}" for what, trouble in troubles if trouble]
+    said += [head.autoscaler.offers_error, *(scope.error for scope in head.autoscaler.observed)]
+    return list(dict.fromkeys(text for text in said if text))
 
 
 def engine_document(head: Head) -> Document:

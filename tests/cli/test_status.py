@@ -1,0 +1,75 @@
+"""`status` says what keeps a cluster from being as it should, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterctl.cli.render_status import render_status
+from tests.support.cluster import LocalCluster, wait_until
+
+NO_HEAD = """
+cluster: demo
+provider:
+  fake:
+    boot: local
+    boot_seconds: 0.1
+    zones: [za]
+    types: {big: {CPU: 4, price: 9}, small: {CPU: 1, price: 0.1}}
+    faults: [{kind: quota, limit: 0, quota: "vCPUs", offer: "%s/*"}]
+head: {instance: small}
+engine: none
+pools: [{name: cpu, min: 0, max: 2, instances: [big], market: [on-demand]}]
+"""
+
+
+def started(directory: Path, spec: str) -> LocalCluster:
+    cluster = LocalCluster(directory, spec)
+    cluster.cli("up", str(cluster.spec), "-y", "--timeout", "2s", code=None)
+    return cluster
+
+
+def test_a_head_node_that_cannot_be_launched_is_told_by_status(tmp_path: Path) -> None:
+    cluster = started(tmp_path, NO_HEAD % "head")
+    try:
+        (told,) = wait_until(lambda: cluster.status()["messages"], 30, "the refusal is told")
+        assert told.startswith("head node: ") and "quota" in told
+        assert f"! {told}" in cluster.cli("status").stdout.splitlines()
+    finally:
+        cluster.clean_up()
+
+
+def test_why_a_pool_gets_no_nodes_is_told_while_something_waits_for_them_and_no_longer(tmp_path: Path) -> None:
+    cluster = started(tmp_path, NO_HEAD % "cpu")
+    try:
+        job = cluster.submit("--cpus", "4", "--", "true")
+        (told,) = wait_until(lambda: cluster.status()["messages"], 30, "the refusal is told")
+        assert told.startswith("pool cpu: ") and "quota" in told
+        cluster.cli("job", "cancel", job)
+        wait_until(lambda: cluster.status()["messages"] == [], 30, "nothing waits, nothing is told")
+    finally:
+        cluster.clean_up()
+
+
+DOCUMENT: dict[str, Any] = {
+    "cluster": "demo",
+    "uid": "0123456789",
+    "state": "ready",
+    "engine": {"name": "ray", "state": "failed", "message": "Ray did not start on head-1: port 6379 is taken"},
+    "demand": [{"count": 2, "shape": "1 GPU", "source": "queue", "reason": "no pool has GPUs", "fix": "add a pool"}],
+    "messages": ["pool cpu: quota of 4 vCPUs is used up\n! forged"],
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "! engine: Ray did not start on head-1: port 6379 is taken",
+        "! pool cpu: quota of 4 vCPUs is used up\\n! forged",
+        "     2  1 GPU    queue   no pool has GPUs (add a pool)",
+    ],
+)
+def test_every_trouble_has_a_line_of_its_own_with_what_mends_it(line: str) -> None:
+    assert line in render_status(DOCUMENT, 0.0).splitlines()
