@@ -65,7 +65,12 @@ PROVIDER_FIELDS: dict[str, dict[str, Way]] = {
         "calls_per_second": "in-place",
         "permissions_boundary": "in-place",  # of roles to come
     },
+    "ssh": {"address": "refused", "port": "refused", "config": "in-place"},
     "local": {"grace": "in-place"},
+    "fake": {
+        **dict.fromkeys(("directory", "cloud", "region", "zones", "boot"), cast("Way", "refused")),
+        **dict.fromkeys(("types", "faults", "boot_seconds", "linger", "speed"), cast("Way", "in-place")),
+    },
 }
 _WHY: dict[Way, str] = {
     "in-place": "takes effect without touching a node",

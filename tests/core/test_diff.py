@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from clusterctl.core.diff import plan_document, plan_spec
 from tests.core.worlds import amounts, decide, offer, pool, state, view
 
@@ -67,6 +69,22 @@ def test_settings_of_the_provider_are_fields_of_their_own() -> None:
     assert plan.refused == ("provider.docker.network",)
     plain, written = changed(provider="docker"), changed(provider={"docker": {"image": "", "mounts": []}})
     assert plan_spec(plain, written).changes == ()
+
+
+@pytest.mark.parametrize(
+    ("provider", "key", "way"),
+    [
+        ("ssh", "port", "refused"),  # the hosts dial it
+        ("ssh", "address", "refused"),
+        ("ssh", "config", "in-place"),
+        ("fake", "directory", "refused"),  # another cloud would be looked at, and what this one has left behind
+        ("fake", "faults", "in-place"),
+        ("local", "short_dir", "replace"),
+    ],
+)
+def test_where_nodes_are_and_how_they_find_their_head_is_fixed(provider: str, key: str, way: str) -> None:
+    old, new = (changed(provider={provider: {key: value}}) for value in "ab")
+    assert ways(plan_spec(old, new, (view("cpu-1"),))) == {f"demo.provider.{provider}.{key}": way}
 
 
 def test_a_head_that_runs_stays_and_plan_says_so() -> None:
