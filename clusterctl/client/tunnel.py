@@ -89,9 +89,7 @@ class Tunnel:
                         self._port = self._head_port()
                     connection, port = self._connection, self._port
                 assert connection is not None
-                channel = connection.transport.open_channel(
-                    "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=10
-                )
+                channel = connection.reach(port)
                 self._note("")
                 return channel
             except Exception as error:  # paramiko raises many kinds; all of them mean: not now

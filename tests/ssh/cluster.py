@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from clusterctl.client.registry import read_json
-from tests.support.cluster import LocalCluster
+from tests.support.cluster import LocalCluster, wait_until
 from tests.support.ssh_hosts import SshHost
 
 USER = "tester"
@@ -75,6 +76,26 @@ class SshCluster(LocalCluster):
             os.kill(pid, signal.SIGTERM)
         for host in self.hosts:
             clean_host(host)
+
+
+@contextmanager
+def sshd_option(host: SshHost, line: str, files: dict[str, bytes]) -> Iterator[None]:
+    """The host's sshd has one more option, and files below /etc/ssh, for as long."""
+
+    def reload() -> None:
+        before = host.container.logs().count(b"Server listening on 0.0.0.0")
+        host.run("sh", "-c", "kill -HUP $(cat /run/sshd.pid)")
+        wait_until(lambda: host.container.logs().count(b"Server listening on 0.0.0.0") > before, 20, "it listens")
+
+    for name, data in files.items():
+        host.write(f"/etc/ssh/{name}", data)
+    host.write("/etc/ssh/sshd_config.d/more.conf", f"{line}\n".encode())
+    try:
+        reload()
+        yield
+    finally:
+        host.run("rm", "/etc/ssh/sshd_config.d/more.conf", *(f"/etc/ssh/{name}" for name in files))
+        reload()
 
 
 def traces(host: SshHost) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from tests.ssh.cluster import ROOT, USER, SshCluster, traces
+from tests.ssh.cluster import ROOT, USER, SshCluster, sshd_option, traces
 from tests.support.cluster import wait_until
 from tests.support.ssh_hosts import SshHost
 
@@ -42,6 +42,14 @@ def test_a_node_is_ready_soon_after_it_is_asked_for(cluster: SshCluster) -> None
     events = cluster.json("events")["events"]
     times = {event["kind"] + event["code"]: event["at"] for event in events if event["subject"] == "cpu-1"}
     assert times["nodeready"] - times["nodelaunch"] < 2
+
+
+def test_a_head_is_reached_where_sshd_forwards_no_ports(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    with sshd_option(hosts[0], "AllowTcpForwarding no", {}):
+        cluster.up()
+        said = cluster.cli("submit", "--", "python3", "-c", "print('x' * 200_000)").stdout
+        assert said == "x" * 200_000 + "\n"
+        cluster.down()
 
 
 def test_a_host_that_was_restarted_comes_back_by_itself(cluster: SshCluster, hosts: list[SshHost]) -> None:

@@ -6,7 +6,7 @@ import base64
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from clusterctl.provision.ssh.hostkeys import Distrusted, Trust, fingerprint
 from clusterctl.provision.ssh.inventory import Login
 from clusterctl.provision.ssh.knownhosts import read_known_hosts
 from clusterctl.provision.ssh.target import Config, Target
+from tests.ssh.cluster import sshd_option
 from tests.support.cluster import wait_until
 from tests.support.ssh_hosts import SshHost, new_key
 
@@ -159,26 +160,6 @@ def test_a_users_certificate_lets_in_where_the_key_alone_does_not(home: Path, ho
 
 
 # ------------------------------------------------------------ host keys
-
-
-@contextmanager
-def sshd_option(host: SshHost, line: str, files: dict[str, bytes]) -> Iterator[None]:
-    """The host's sshd has one more option, and files below /etc/ssh, for as long."""
-
-    def reload() -> None:
-        before = host.container.logs().count(b"Server listening on 0.0.0.0")
-        host.run("sh", "-c", "kill -HUP $(cat /run/sshd.pid)")
-        wait_until(lambda: host.container.logs().count(b"Server listening on 0.0.0.0") > before, 20, "it listens")
-
-    for name, data in files.items():
-        host.write(f"/etc/ssh/{name}", data)
-    host.write("/etc/ssh/sshd_config.d/more.conf", f"{line}\n".encode())
-    try:
-        reload()
-        yield
-    finally:
-        host.run("rm", "/etc/ssh/sshd_config.d/more.conf", *(f"/etc/ssh/{name}" for name in files))
-        reload()
 
 
 def test_a_host_with_a_certificate_is_believed_by_its_authority_and_for_its_name_only(

@@ -18,6 +18,7 @@ from importlib import resources
 from typing import Any
 
 import paramiko
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh.gateways import Forwarded, Gateways
@@ -132,6 +133,21 @@ class Connection:
             raise HostTrouble("lost", what) from error
         finally:
             channel.close()
+
+    def reach(self, port: int) -> paramiko.Channel:
+        """A channel to a port of 127.0.0.1 there. Where its sshd forwards none, a program on the host carries the bytes.
+        Raises what paramiko raises."""
+        there = ("127.0.0.1", port)
+        try:
+            return self.transport.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=CONNECT_SECONDS)
+        except paramiko.ChannelException as error:
+            if error.code != OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+                raise
+        channel = self.transport.open_session(timeout=CONNECT_SECONDS)
+        channel.exec_command(_FIND_PYTHON)
+        program = _program("onport.py")
+        channel.sendall(b"%d\n%s%d\n" % (len(program), program, port))
+        return channel
 
     def close(self) -> None:
         if self._closed.acquire(blocking=False):
