@@ -163,7 +163,7 @@ def test_a_job_follows_an_array_of_which_only_so_many_run_at_the_same_time(clust
     program = f"date +%s.%N >> {spans}; sleep 0.3; date +%s.%N >> {spans}"
     array = cluster.submit("--array", "0-3%1", "--", "sh", "-c", program)
     last = cluster.submit("--after", f"{array}:any", "--", "sh", "-c", f"wc -l < {spans}")
-    assert "waiting for" in cluster.job(last)["reason"]
+    wait_until(lambda: "waiting for" in cluster.job(last)["reason"], 10)
     cluster.wait_job(last, "succeeded")
     times = [float(line) for line in spans.read_text().split()]
     assert times == sorted(times) and len(times) == 8
