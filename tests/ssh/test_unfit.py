@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,32 +41,30 @@ def test_each_unfit_host_is_named_with_its_fix_and_the_rest_goes_on(many: list[S
     full.run("sh", "-c", "cp -a /home/tester /mnt && mount -t tmpfs -o size=64m,mode=0755 tmpfs /home/tester && "
              "cp -a /mnt/tester/. /home/tester && chown tester: /home/tester")  # fmt: skip
     cluster = SshCluster(tmp_path, many)
-    known = cluster.user_home / ".ssh" / "known_hosts"
-    with Proxy((closed.address, 22), hang_up=99) as proxy:
-        known.write_text(known.read_text() + f"[127.0.0.1]:{proxy.port} {closed.host_key}\n")
-        shut = f"127.0.0.1:{proxy.port}"
-        cluster.write([good.address, late.address, old.address, hanging.address, f'"{shut}"', full.address], low=1)
-        hanging.pause()
-        try:
-            said = cluster.cli("up", str(cluster.spec), "-y").stderr
-        finally:
-            hanging.unpause()
-    lines = {line.split()[1]: line for line in said.splitlines() if "is left out" in line}
-    assert set(lines) == {host.address for host in (late, old, hanging, full)} | {shut}
-    assert "its clock is 36" in lines[late.address] and "apt install chrony" in lines[late.address]
-    assert "found: Python 3.9.2" in lines[old.address] and "apt install python3" in lines[old.address]
-    assert "hangs or is overloaded" in lines[hanging.address]
-    assert "MaxStartups" in lines[shut]
-    assert "MiB of disk left" in lines[full.address] and "free at least 200 MiB" in lines[full.address]
-    assert len(cluster.ready_nodes()) == 1
-    assert [traces(host) for host in (late, old, closed, full)] == [[], [], [], []]
-
-    late.run("rm", "/usr/local/bin/python3")
-    old.run("chmod", "755", "/usr/bin/python3.11")
-    old.run("rm", "/usr/local/bin/python3")
-    full.run("umount", "-l", "/home/tester")
-    cluster.write([host.address for host in many], low=1)
     try:
+        known = cluster.user_home / ".ssh" / "known_hosts"
+        with Proxy((closed.address, 22), hang_up=99) as proxy:
+            known.write_text(known.read_text() + f"[127.0.0.1]:{proxy.port} {closed.host_key}\n")
+            shut = f"127.0.0.1:{proxy.port}"
+            cluster.write([good.address, late.address, old.address, hanging.address, f'"{shut}"', full.address], low=1)
+            hanging.pause()
+            said = cluster.cli("up", str(cluster.spec), "-y").stderr
+            hanging.unpause()
+        lines = {line.split()[1]: line for line in said.splitlines() if "is left out" in line}
+        assert set(lines) == {host.address for host in (late, old, hanging, full)} | {shut}
+        assert re.search(r"its clock is 3[56]\d\d s behind: .*apt install chrony", lines[late.address])
+        assert "found: Python 3.9.2" in lines[old.address] and "apt install python3" in lines[old.address]
+        assert "hangs or is overloaded" in lines[hanging.address]
+        assert "MaxStartups" in lines[shut]
+        assert "MiB of disk left" in lines[full.address] and "free at least 200 MiB" in lines[full.address]
+        assert len(cluster.ready_nodes()) == 1
+        assert [traces(host) for host in (late, old, closed, full)] == [[], [], [], []]
+
+        late.run("rm", "/usr/local/bin/python3")
+        old.run("chmod", "755", "/usr/bin/python3.11")
+        old.run("rm", "/usr/local/bin/python3")
+        full.run("umount", "-l", "/home/tester")
+        cluster.write([host.address for host in many], low=1)
         assert "is left out" not in cluster.cli("up", str(cluster.spec), "-y").stderr
     finally:
         cluster.clean_up()

@@ -139,9 +139,18 @@ def _stop_if_last(directory: Path, users: object) -> None:
             process = psutil.Process(int((directory / "docker.pid").read_text()))
             if "dockerd" in process.name():
                 process.send_signal(signal.SIGTERM)
-                process.wait(30)
+                _await_end(process)
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return
+
+
+def _await_end(process: psutil.Process) -> None:
+    """Raises NoSuchProcess when it is gone. As a zombie it is over, too: the session that started it may still run."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            pytest.fail(f"dockerd (process {process.pid}) did not end within {START_SECONDS:.0f} s")
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
