@@ -144,9 +144,11 @@ def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
     import urllib.error
     import urllib.request
 
-    head = next(p for p in ray_cluster.processes() if "dashboard.py" in " ".join(p.cmdline()))
-    ports = [c.laddr for c in head.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-    assert ports
+    def listening() -> list:
+        running = [p for p in ray_cluster.processes() if "dashboard.py" in " ".join(p.cmdline())]
+        return [c.laddr for p in running for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+
+    ports = wait_until(listening, 60, "the dashboard listens")
     assert {address.ip for address in ports} <= {"127.0.0.1", "::1"} or any(a.ip == "127.0.0.1" for a in ports)
     refused = 0
     for address in ports:

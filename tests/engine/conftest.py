@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 from clusterctl_runtime.engine.client import EngineClient, EngineNode, EngineState
 from clusterctl_runtime.engine.environment import mint_token
@@ -91,6 +92,18 @@ class Cluster:
     @property
     def head_state(self) -> dict[str, Any]:
         return self.raylets["head"].state
+
+    def dashboard(self) -> str:
+        """Its URL, once it answers: a node is ready before."""
+        url = f"http://{self.head_state['dashboard']}"
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                httpx.get(f"{url}/api/version")
+                return url
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, f"no answer from {url}"
+                threading.Event().wait(0.05)
 
     @property
     def address(self) -> str:

@@ -62,7 +62,7 @@ def test_a_head_started_anew_is_the_same_ray_cluster(cluster):
     cluster.loop.run(head.start())
     print(f"head started anew in {time.monotonic() - started:.1f} s")
     assert (head.state["session"], head.state["address"]) == (session, address)
-    assert httpx.get(f"http://{head.state['dashboard']}/api/version").status_code == 401
+    assert httpx.get(f"{cluster.dashboard()}/api/version").status_code == 401
     with cluster.driver(COUNTER.format(name="anew")) as driver:
         assert driver.line() == "2"
         driver.say("end")

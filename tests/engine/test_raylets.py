@@ -70,7 +70,7 @@ def nothing_left(raylet: Raylet, ports: set[int]) -> None:
 def test_a_request_without_the_token_is_refused(cluster):
     """The public exploit for open Ray dashboards: a job that runs a command."""
     job = {"entrypoint": "touch /tmp/owned", "runtime_env": {}}
-    url = f"http://{cluster.head_state['dashboard']}"
+    url = cluster.dashboard()
     assert httpx.post(f"{url}/api/jobs/", json=job).status_code == 401
     for path in ("/api/jobs/", "/api/cluster_status", "/nodes?view=summary", "/api/v0/tasks"):
         assert httpx.get(url + path).status_code == 401, path

@@ -43,7 +43,8 @@ class Raylet:
     """One raylet (and on the head the GCS and the dashboard). `on_change` is called with `state` whenever it changed.
 
     `state`: {"state": "starting|ready|failed|stopped", "ray_node_id", "address" (for RAY_ADDRESS), "dashboard" ("host:port", head
-    only), "version", "session" (the same after a restart = the same Ray cluster), "detail", "token_path"}.
+    only; it answers some seconds after the node is ready), "version", "session" (the same after a restart = the same Ray
+    cluster), "detail", "token_path"}.
     """
 
     def __init__(self, config: EngineConfig, directory: Path, on_change: Callable[[dict[str, Any]], None]) -> None:
@@ -71,9 +72,7 @@ class Raylet:
         if failure:
             self._set(state="failed", detail=failure)
             raise EngineFailed(failure)
-        if self._config.role == "head" and not self.state["dashboard"]:
-            detail = f"{detail} Ray's dashboard did not start: its Jobs API and state API are missing".strip()
-        self._set(state="ready", detail=detail)
+        self._set(state="ready", detail=f"{detail} {self.state['detail']}".strip())
 
     async def stop(self, grace: float = 5.0) -> None:
         """Ends every process of it, SIGKILL after `grace` seconds, and removes its scratch. Idempotent. What a head's GCS has
@@ -167,6 +166,9 @@ class Raylet:
                     self._came_up(message)
                 elif message.get("event") == "died":
                     self._died = message
+                elif message.get("event") == "dashboard" and message.get("failure"):
+                    lacking = "Ray's dashboard did not start, so its Jobs API and state API are missing"
+                    self._set(dashboard="", detail=f"{lacking}: {message['failure']}")
                 elif message.get("event") == "gcs_restarted":
                     self._set(
                         detail=f"the GCS ended with {_exit_text(message['code'])} and was started again where it was"

@@ -2,12 +2,13 @@
 
 Arguments are those of `ray start`. What differs from the plain command:
 - the command lines of Serve, Jobs and State are not imported, which `ray` only lists in its help: over a second of CPU time;
-- stdout carries one JSON object a line (ready, died); what Ray prints goes to stderr;
+- stdout carries one JSON object a line (ready, dashboard, died, gcs_restarted); what Ray prints goes to stderr;
 - it ends when its stdin does, so that no raylet outlives the agent that supervises it;
 - a raylet that drained and ended well ends this process too (`ray start --block` would wait for ever);
 - a GCS that keeps its state on disk is started again beside the running raylet when it dies: nobody loses anything;
 - 127.0.0.1 stays 127.0.0.1, and then nothing listens on other addresses (the plain command takes the machine's own);
-- on the head, the raylet starts while the dashboard does, and there is no Ray Client server;
+- the raylet does not wait for the dashboard's agent: it is told that agent's port;
+- on the head, nothing waits for the dashboard, and there is no Ray Client server;
 - what shows the output of Ray's workers to drivers starts when the node is up.
 """
 
@@ -20,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 NOT_NEEDED = ("ray.serve.scripts", "ray.dashboard.modules.job.cli", "ray.util.state.state_cli")
@@ -27,6 +29,7 @@ POLL_SECONDS = 0.1
 GCS_WAIT_SECONDS = 120.0
 GCS_RESTARTS, GCS_WINDOW_SECONDS = 5, 300.0
 WATCHED = ("raylet", "gcs_server")
+LISTEN_PORT = "--dashboard-agent-listen-port"
 
 
 class Announcer:
@@ -89,7 +92,7 @@ def announcing(base: type, announcer: Announcer) -> type:
     class AnnouncingNode(base):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.all_processes = {}
-            self._delayed: dict[str, Any] | None = None
+            self._delayed: dict[str, Any] = {}
             self._up = False
             self._gcs_deaths: list[float] = []
             threading.Thread(target=self._watch, daemon=True, name="watch").start()
@@ -111,15 +114,25 @@ def announcing(base: type, announcer: Announcer) -> type:
             """Put off until the node is up: it reads what was written before, too."""
 
         def start_api_server(self, **kwargs: Any) -> None:
-            """Called before the raylet is started, and waits for the dashboard: put off until the raylet is on its way."""
+            """Called before the raylet is started, and waits for the dashboard, which the node can do without for a while."""
             self._delayed = kwargs
             self._webui_url = f"{self._ray_params.dashboard_host}:{self._ray_params.dashboard_port}"
 
         def start_ray_processes(self) -> None:
             super().start_ray_processes()
-            if self._delayed is not None:
+            if self._delayed:
+                threading.Thread(target=self._start_dashboard, daemon=True, name="dashboard").start()
+
+        def _start_dashboard(self) -> None:
+            """Nothing waits for it. The thread stays: Linux ends what it started when it ends itself (PR_SET_PDEATHSIG)."""
+            try:
                 self._forget_last_dashboard()
                 super().start_api_server(**self._delayed)
+                failure = "" if self.webui_url else "it gave no address"
+            except Exception as error:
+                failure = str(error) or type(error).__name__
+            announcer.say(event="dashboard", failure=failure)
+            threading.Event().wait()
 
         def _forget_last_dashboard(self) -> None:
             """A GCS that kept its state also kept where the dashboard was before: Ray would take that for an answer."""
@@ -160,6 +173,17 @@ def announcing(base: type, announcer: Announcer) -> type:
     return AnnouncingNode
 
 
+def telling_all_ports(start: Callable[..., Any], port: str) -> Callable[..., Any]:
+    """Ray's starter of processes. A raylet that is not told where the dashboard's agent will listen asks that agent, and joins
+    its cluster only when it is up, seconds later; Ray itself does not hand the port on."""
+
+    def starting(command: list[str], process_type: str, *args: Any, **kwargs: Any) -> Any:
+        told = [f"--dashboard_agent_listen_port={port}", "--undefok=dashboard_agent_listen_port"]
+        return start([*command, *told] if process_type == "raylet" else command, process_type, *args, **kwargs)
+
+    return starting
+
+
 def without_client_server(ray_params: Any, head: bool) -> None:
     """Ray's start hook. `ray://` clients are not offered: drivers run on the cluster, under a lease of the queue."""
     os.environ.pop("RAY_START_HOOK", None)
@@ -183,9 +207,10 @@ def main(arguments: list[str]) -> None:
     )
     node_module.Node = announcing(node_module.Node, announcer)
     os.environ["RAY_START_HOOK"] = "clusterctl_engine_start.without_client_server"
-    for argument in arguments:
-        if argument.startswith("--address="):
-            wait_for_head(argument.partition("=")[2])
+    given = {name: value for name, _, value in (argument.partition("=") for argument in arguments)}
+    services.start_ray_process = telling_all_ports(services.start_ray_process, given.get(LISTEN_PORT, "0"))
+    if "--address" in given:
+        wait_for_head(given["--address"])
     scripts.start.main(args=arguments, standalone_mode=True)
 
 
