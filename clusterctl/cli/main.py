@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import sys
 from dataclasses import dataclass
@@ -165,6 +166,8 @@ def run() -> NoReturn:
 
         say(f"clusterctl: this needs {error.name!r}, which is not installed: pip install 'clusterctl[{extra}]'")
         sys.exit(1)
+    finally:
+        gc.freeze()  # nothing is left to tidy up: Python's last searches for garbage cost as much as a tenth of `up`
     sys.exit(0)
 
 
