@@ -4,7 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from clusterctl.client import adopting, cleaning
+from clusterctl.client.places import places
 from tests.cloud.aws_cloud import AwsCloud, credentials
+
+
+@pytest.fixture(autouse=True)
+def nothing_but_aws_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gc` and `list --adopt` would find what tests that run at the same time have left on this machine for a moment."""
+    for module in (adopting, cleaning):
+        monkeypatch.setattr(module, "places", lambda *given: [one for one in places(*given) if one.provider == "aws"])
 
 
 @pytest.fixture

@@ -201,3 +201,20 @@ def test_idle_nodes_of_ray_are_drained_and_removed(ray_cluster):
     )
     reasons = [e["text"] for e in ray_cluster.json("events")["events"] if e["code"] == "drain"]
     assert any("idle" in text for text in reasons)
+
+
+def test_a_dashboard_that_does_not_start_is_told_and_the_rest_works(tmp_path: Path) -> None:
+    pools = "pools: [{name: cpu, min: 0, max: 1, resources: {CPU: 1}}]"
+    spec = f"cluster: demo\nprovider: local\nenv: {{RAY_DASHBOARD_STARTUP_TIMEOUT_S: '0'}}\n{pools}\n"
+    cluster = LocalCluster(tmp_path, spec)
+    try:
+        cluster.up(timeout=180)
+        engine = wait_until(lambda: (e := cluster.status()["engine"])["message"] and e, 60, "it is told")
+        assert engine["state"] == "ready"
+        assert "! engine: Ray's dashboard did not start" in cluster.cli("status").stdout
+        assert "degraded" in {event["code"] for event in cluster.json("events")["events"]}
+        assert cluster.cli("submit", "--", "echo", "works").stdout.strip() == "works"
+        cluster.down()
+        assert cluster.processes() == []
+    finally:
+        cluster.clean_up()

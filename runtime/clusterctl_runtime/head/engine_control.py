@@ -66,6 +66,7 @@ class EngineControl:
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
         self.message = ""
+        self._lacking = ""  # of Ray's head, which is ready all the same
         self.version = ""
 
     # ------------------------------------------------------------ what others ask
@@ -79,8 +80,8 @@ class EngineControl:
 
     @property
     def trouble(self) -> str:
-        """Why it is not ready yet, for status; "" when there is nothing to say."""
-        return self.message or self.supply.message
+        """Why it is not ready yet, or what it lacks, for status; "" when there is nothing to say."""
+        return self.message or self.supply.message or self._lacking
 
     @property
     def address(self) -> str:
@@ -102,13 +103,17 @@ class EngineControl:
             self._spawn(self._start_worker(books, node))
 
     def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None:
-        engine, before = books.engine, books.engine.state
+        engine, before, told = books.engine, books.engine.state, books.engine.detail
         engine.state = str(message.get("state", "off"))
         engine.ray_node_id = str(message.get("ray_node_id") or engine.ray_node_id)
         engine.detail = str(message.get("detail", ""))
         engine.info = message
         if engine.state == "installing":
             self._say(node, engine.detail, "installing")
+        if node.role == "head":
+            self._lacking = engine.detail if engine.state == "ready" else ""
+        if engine.state == "ready" and engine.detail and (before, told) != ("ready", engine.detail):
+            self._events.add("engine", node.id, "degraded", f"{node.id}: {engine.detail}")
         if engine.state == before:
             return
         if engine.state == "ready":
