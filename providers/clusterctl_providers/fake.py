@@ -60,7 +60,8 @@ class FakeProvider:
         self._cloud = FakeCloud(self._directory / "fake-cloud.db")
         boots = settings.get("boot", "none") == "local"
         self._boots = Boots(context, self._directory / "booted", self._cloud) if boots else None
-        self._boot_seconds = float(settings.get("boot_seconds", 0.0 if self._boots else 30.0))
+        seconds = settings.get("boot_seconds")
+        self._boot_seconds = float((0.0 if self._boots else 30.0) if seconds is None else seconds)
 
     # ------------------------------------------------------------ the contract
 
@@ -138,8 +139,8 @@ class FakeProvider:
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """From `types` where the settings have them, else from the catalogue of the cloud that is rehearsed."""
         zones = [zone for zone in pool.spec.get("zones") or self.scopes if zone in self.scopes]
-        if "types" in self._settings:
-            return offers_of(self._settings["types"], pool, self._region, zones, self._boot_seconds)
+        if types := self._settings.get("types"):
+            return offers_of(types, pool, self._region, zones, self._boot_seconds)
         offers = catalog.offers_for(self._cloud_name, self._region, zones, {**pool.spec, "name": pool.name})
         return [replace(offer, pool=pool.name, boot_seconds=self._boot_seconds) for offer in offers]
 

@@ -20,8 +20,10 @@ DRIVER = """
 import ray, socket
 ray.init()
 @ray.remote(num_cpus=1)
-def where(): return socket.gethostname()
-print(sorted(set(ray.get([where.remote() for _ in range(6)]))))
+class Here:
+    def where(self): return socket.gethostname()
+both = [Here.remote(), Here.remote()]  # at the same time: each host has one CPU
+print(sorted(ray.get([one.where.remote() for one in both])))
 """
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 NOT_NEEDED = ("ray.serve.scripts", "ray.dashboard.modules.job.cli", "ray.util.state.state_cli")
 POLL_SECONDS = 0.1
+END_SECONDS = 5.0  # from the end of the agent to that of everything here, by force if need be
 GCS_WAIT_SECONDS = 120.0
 GCS_RESTARTS, GCS_WINDOW_SECONDS = 5, 300.0
 WATCHED = ("raylet", "gcs_server")
@@ -55,6 +56,12 @@ def end_with_stdin() -> None:
         while os.read(private, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(
+            END_SECONDS
+        )  # Ray's own way out may hang, where the signal found it in the middle of starting something
+        if os.getpgrp() == os.getpid():  # else it is not ours alone
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="stdin").start()
 
