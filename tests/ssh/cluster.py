@@ -58,11 +58,7 @@ class SshCluster(LocalCluster):
 
     def api_hosts(self) -> dict[str, dict[str, Any]]:
         """Hosts by their id, as the head has them."""
-        from clusterctl.client.api import Api
-        from clusterctl.client.registry import Registry
-
-        with Api.of(Registry(self.home).load(self.name)) as api:
-            return {host["id"]: host for host in api.get("/api/v1/hosts")["hosts"]}
+        return {host["id"]: host for host in self.look("/api/v1/hosts")["hosts"]}
 
     def clean_up(self) -> None:
         self.end_looks()

@@ -24,6 +24,8 @@ import psutil
 import pytest
 from docker.errors import DockerException, ImageNotFound, NotFound
 
+from tests.support.cluster import wait_until
+
 LABEL = "clusterctl-test"
 START_SECONDS = 60.0
 BUILD = Path(__file__).with_name("docker_rootfs.sh")
@@ -139,18 +141,10 @@ def _stop_if_last(directory: Path, users: object) -> None:
             process = psutil.Process(int((directory / "docker.pid").read_text()))
             if "dockerd" in process.name():
                 process.send_signal(signal.SIGTERM)
-                _await_end(process)
+                # As a zombie it is over, too: the session that started it may still run.
+                wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE, START_SECONDS, "dockerd ends")
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return
-
-
-def _await_end(process: psutil.Process) -> None:
-    """Raises NoSuchProcess when it is gone. As a zombie it is over, too: the session that started it may still run."""
-    deadline = time.monotonic() + START_SECONDS
-    while process.status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            pytest.fail(f"dockerd (process {process.pid}) did not end within {START_SECONDS:.0f} s")
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -56,9 +56,8 @@ def end_with_stdin() -> None:
         while os.read(private, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(
-            END_SECONDS
-        )  # Ray's own way out may hang, where the signal found it in the middle of starting something
+        # Ray's own way out may hang, where the signal found it in the middle of starting something.
+        time.sleep(END_SECONDS)
         if os.getpgrp() == os.getpid():  # else it is not ours alone
             os.killpg(os.getpgrp(), signal.SIGKILL)
         os._exit(1)
