@@ -22,6 +22,8 @@ from clusterctl_runtime import wire
 from clusterctl_runtime.agent.bundle import build_bundle
 from clusterctl_runtime.agent.processes import list_marked
 
+from tests.support.cluster import wait_until
+
 PIECE = 256 * 1024
 
 
@@ -94,7 +96,7 @@ class HeadDouble:
     def run(self, *specs: wire.TaskSpec) -> None:
         self.send("run", tasks=[spec.to_json() for spec in specs])
 
-    def until(self, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         """The condition's first true value; AssertionError after `seconds`."""
         deadline = time.monotonic() + seconds
         with self._heard:
@@ -108,7 +110,7 @@ class HeadDouble:
         self.until(lambda: len(self.hellos) >= times and self._writer)
         return self.hellos[-1]
 
-    def until_exited(self, task: str, seconds: float = 15.0) -> wire.TaskReport:
+    def until_exited(self, task: str, seconds: float = 60.0) -> wire.TaskReport:
         """The task's final report, its log whole."""
 
         def ended() -> wire.Message | None:
@@ -273,21 +275,12 @@ class AgentProcess:
         self.process.kill()
         self.process.wait()
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         return self.process.wait(seconds)
 
     def alive(self) -> list[int]:
         """Every process of this node, by the mark its provider gave it."""
         return list_marked(f"CLUSTERCTL_INSTANCE={self.instance}\0")
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """For what is not heard by the head: processes and files."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        threading.Event().wait(0.01)
-    return value
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from clusterctl_runtime.wire import TaskSpec
 
-from tests.agent.conftest import wait_until
+from tests.support.cluster import wait_until
 
 T = "j-1/1/0"
 
@@ -72,7 +72,7 @@ def test_ray_is_started_attached_to_and_gone_when_the_agent_is_killed(head, star
     assert head.until_joined(times=2)["engine"]["state"] == "ready"
     assert len(agent.alive()) > 3
     agent.kill()
-    wait_until(lambda: not agent.alive(), 20)
+    wait_until(lambda: not agent.alive())
 
 
 def test_ray_is_stopped_when_the_head_says_so(head, start_agent, short) -> None:

@@ -11,7 +11,7 @@ import pytest
 from clusterctl_runtime.agent.exits import PidfdExits, SignalExits
 from clusterctl_runtime.wire import TaskSpec
 
-from tests.agent.conftest import wait_until
+from tests.support.cluster import wait_until
 
 
 @pytest.mark.parametrize("kind", [PidfdExits, SignalExits])

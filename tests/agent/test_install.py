@@ -91,7 +91,7 @@ def states(head: WheelHead) -> list[dict[str, Any]]:
 
 def until_over(head: WheelHead) -> dict[str, Any]:
     """The state after the installation. Ray itself is not among these few wheels: its start then fails."""
-    return head.until(lambda: [m for m in states(head) if m["state"] in ("failed", "ready")], 40)[-1]
+    return head.until(lambda: [m for m in states(head) if m["state"] in ("failed", "ready")])[-1]
 
 
 def installed(agent: Any, wheels: list[Wheel]) -> Path:

@@ -9,7 +9,7 @@ import sys
 import trustme
 from clusterctl_runtime.wire import TaskSpec
 
-from tests.agent.conftest import wait_until
+from tests.support.cluster import wait_until
 
 
 def test_hello_says_who_and_what_the_node_is(head, start_agent) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from clusterctl_runtime.agent.processes import list_marked
 from clusterctl_runtime.wire import TaskSpec
 
-from tests.agent.conftest import wait_until
+from tests.support.cluster import wait_until
 
 T = "j-1/1/0"
 FAMILY = """
@@ -49,8 +49,8 @@ def test_kill_9_of_the_agent_leaves_no_process_alive(head, start_agent) -> None:
     pids = start_family(head)
     assert living(pids) == pids
     agent.kill()
-    wait_until(lambda: not living(pids), 5)
-    wait_until(lambda: not agent.alive(), 5)
+    wait_until(lambda: not living(pids))
+    wait_until(lambda: not agent.alive())
 
 
 def test_kill_9_in_the_middle_of_starting_many_leaves_no_process_alive(head, start_agent) -> None:
@@ -59,7 +59,7 @@ def test_kill_9_in_the_middle_of_starting_many_leaves_no_process_alive(head, sta
     head.run(*[TaskSpec(f"j-{n}/1/0", ["/bin/sleep", "600"]) for n in range(300)])
     wait_until(lambda: len(agent.alive()) > 40)
     agent.kill()
-    wait_until(lambda: not agent.alive(), 10)
+    wait_until(lambda: not agent.alive())
 
 
 def test_a_watchdog_that_was_killed_is_replaced(head, start_agent) -> None:
@@ -71,7 +71,7 @@ def test_a_watchdog_that_was_killed_is_replaced(head, start_agent) -> None:
     os.kill(watchdog, signal.SIGKILL)
     wait_until(lambda: (new := children(agent.process.pid) - set(pids)) and watchdog not in new)
     agent.kill()
-    wait_until(lambda: not living(list(tasks)) and not agent.alive(), 10)
+    wait_until(lambda: not living(list(tasks)) and not agent.alive())
 
 
 def children(pid: int) -> set[int]:
@@ -157,7 +157,7 @@ def test_a_program_that_overwrote_its_environment_is_found_by_its_family(head, s
     pids = [int(pid) for pid in head.log(T).data.split()]
     wait_until(lambda: b"CLUSTERCTL" not in Path(f"/proc/{pids[1]}/environ").read_bytes())
     agent.kill()
-    wait_until(lambda: not living(pids), 5)
+    wait_until(lambda: not living(pids))
 
 
 HIDDEN = """

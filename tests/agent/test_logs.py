@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clusterctl_runtime.wire import TaskSpec
 
-from tests.agent.conftest import wait_until
+from tests.support.cluster import wait_until
 
 T = "j-1/1/0"
 MIB = 1024 * 1024
@@ -159,7 +159,7 @@ def test_a_flood_over_its_cap_fills_neither_memory_nor_disk_nor_starves_its_neig
     head.until(lambda: head.log(T).received >= cap // 2)
     for n in range(5):
         head.run(TaskSpec(f"j-2/{n}/0", ["/bin/echo", "neighbour"]))
-        assert head.until_exited(f"j-2/{n}/0", 5).exit_code == 0
+        assert head.until_exited(f"j-2/{n}/0").exit_code == 0
     assert disk(agent) <= cap and memory(agent) < 80 * MIB
     assert head.until_exited(T, 30).log_size == 400 * MIB and len(head.log(T).data) == cap
 

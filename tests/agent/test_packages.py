@@ -8,7 +8,7 @@ import zipfile
 
 from clusterctl_runtime.wire import TaskSpec
 
-from tests.agent.conftest import wait_until
+from tests.support.cluster import wait_until
 
 
 def pack(files: dict[str, bytes]) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clusterctl_runtime.wire import TaskSpec
 
-from tests.agent.conftest import wait_until
+from tests.support.cluster import wait_until
 
 T = "j-1/1/0"
 

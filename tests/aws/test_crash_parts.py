@@ -66,12 +66,12 @@ class Life:
         if not isinstance(head, Instance):
             return False
         disk = provider.head_disk() or provider.make_head_disk(head.zone, 1 << 30, f"the disk of {self.number}")
-        wait_until(lambda: provider.attach_head_disk(disk, head.id), 10, "the disk attached")
+        wait_until(lambda: provider.attach_head_disk(disk, head.id), what="the disk attached")
         return True
 
     def remove(self, provider: AwsProvider) -> bool:
         provider.terminate([i.id for i in provider.list()[0].instances])
-        wait_until(lambda: not provider.list()[0].instances, 10, "the end of the instances")
+        wait_until(lambda: not provider.list()[0].instances, what="the end of the instances")
         return provider.sweep() == []
 
     def inventory(self) -> dict[str, int]:

@@ -45,12 +45,12 @@ def test_jobs_bring_machines_up_and_down_leaves_nothing(start: Callable[[str], A
     cluster = start(SPOT)
     jobs = [cluster.submit("--cpus", "2", "--", "hostname") for _ in range(3)]
     for job in jobs:
-        cluster.wait_job(job, "succeeded", 90)
+        cluster.wait_job(job, "succeeded")
     hosts = {cluster.cli("logs", job).stdout.strip() for job in jobs}
     assert hosts and all(host.startswith("ip-10-77-") for host in hosts)
     ever = cluster.cloud.instances("running", "shutting-down", "terminated")
     assert {i.lifecycle for i in ever if i.instance_type != "t3.large"} == {"spot"}
-    wait_until(lambda: not cluster.ready_nodes(), 60, "idle nodes removed")
+    wait_until(lambda: not cluster.ready_nodes(), what="idle nodes removed")
     cluster.down()
     assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
 
@@ -59,16 +59,16 @@ def test_an_idle_machine_is_stopped_and_started_again_with_its_disk_and_setup(st
     pools = "  - {name: cpu, instances: [t3.micro], max: 2, idle_timeout: 2s, keep_stopped: 1}"
     cluster = start(pools, 'engine: none\nsetup: ["echo once >>/var/tmp/setups"]')
     first = cluster.submit("--cpus", "2", "--", "sh", "-c", "echo data >/var/tmp/cache; hostname")
-    cluster.wait_job(first, "succeeded", 90)
+    cluster.wait_job(first, "succeeded")
     (node_id,) = cluster.job(first)["attempts"][0]["nodes"]
-    wait_until(lambda: _state_of(cluster, node_id) == "stopped", 60, "the idle machine is stopped")
+    wait_until(lambda: _state_of(cluster, node_id) == "stopped", what="the idle machine is stopped")
     status = cluster.status()
     (pool,) = status["pools"]
     assert (pool["stopped"], pool["ready"], pool["price_per_hour"]) == (1, 0, 0)
     assert status["cost"]["per_hour"] == sum(n["price_per_hour"] for n in status["nodes"] if n["pool"] == "head")
     assert len(cluster.cloud.instances("stopped")) == 1
     second = cluster.submit("--cpus", "2", "--", "cat", "/var/tmp/cache", "/var/tmp/setups")
-    cluster.wait_job(second, "succeeded", 90)
+    cluster.wait_job(second, "succeeded")
     (attempt,) = cluster.job(second)["attempts"]
     assert attempt["nodes"] == [node_id]
     assert cluster.cli("logs", second).stdout.split() == ["data", "once"], "its disk was kept, its setup not repeated"
@@ -76,7 +76,7 @@ def test_an_idle_machine_is_stopped_and_started_again_with_its_disk_and_setup(st
     assert [e for e in events if e in ("intend", "stop", "stopped", "start", "ready")][:6] == [
         "intend", "ready", "stop", "stopped", "start", "ready",
     ]  # fmt: skip
-    wait_until(lambda: _state_of(cluster, node_id) == "stopped", 60, "it is stopped again")
+    wait_until(lambda: _state_of(cluster, node_id) == "stopped", what="it is stopped again")
     cluster.down()
     assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
 
@@ -89,12 +89,14 @@ def test_a_spot_notice_moves_the_job_to_a_new_machine(start: Callable[[str], Aws
     cluster = start(SPOT)
     script = "[ $CLUSTERCTL_ATTEMPT != 1 ] || sleep 300; hostname"  # the first attempt waits for what is to come
     job = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", script)
-    cluster.wait_job(job, "running", 90)
+    cluster.wait_job(job, "running")
     (node,) = cluster.ready_nodes()
     cluster.machines.warn(node["instance_id"], seconds=12)
-    wait_until(lambda: len([i for i in cluster.cloud.instances() if i.lifecycle == "spot"]) == 2, 30, "its replacement")
+    wait_until(
+        lambda: len([i for i in cluster.cloud.instances() if i.lifecycle == "spot"]) == 2, what="its replacement"
+    )
     cluster.cloud.interrupt(node["instance_id"])
-    cluster.wait_job(job, "succeeded", 90)
+    cluster.wait_job(job, "succeeded")
     attempts = cluster.job(job)["attempts"]
     assert attempts[-1]["state"] == "succeeded" and len(attempts) == 2
     cluster.down()
@@ -117,9 +119,9 @@ def test_ray_runs_on_machines_that_its_own_demand_brought_and_whose_image_has_no
 
 def test_a_machine_whose_head_is_gone_turns_itself_off(start: Callable[[str], AwsCluster]) -> None:
     cluster = start(SPOT.replace("idle_timeout: 3s", "idle_timeout: 60s, orphan_timeout: 6s, min: 1"))
-    (node,) = wait_until(cluster.ready_nodes, 60, "the node")
+    (node,) = wait_until(cluster.ready_nodes, what="the node")
     for process in cluster.processes():
         if "head" in " ".join(process.cmdline()):
             process.kill()
     gone = lambda: node["instance_id"] not in {i.id for i in cluster.cloud.instances("pending", "running")}  # noqa: E731
-    wait_until(gone, 40, "the instance gone")
+    wait_until(gone, what="the instance gone")

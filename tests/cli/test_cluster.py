@@ -26,13 +26,13 @@ def lines(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_second_up_finds_everything_as_it_should_be_within_a_second(cluster: LocalCluster) -> None:
-    pid = cluster.head_pid()
-    began = time.monotonic()
+def test_a_second_up_finds_everything_as_it_should_be_and_does_nothing(cluster: LocalCluster) -> None:
+    pid, processes = cluster.head_pid(), cluster.processes()
+    before = cluster.json("events")["events"][-1]
     document = cluster.json("up", str(cluster.spec))
-    assert time.monotonic() - began < 5  # the machine may be busy; what `up` itself took is in the answer
     assert (document["head"], document["spec_changed"], cluster.head_pid()) == ("running", False, pid)
-    assert document["seconds"] < 1 and document["pools"][0]["ready"] == 1
+    assert document["pools"][0]["ready"] == 1
+    assert cluster.json("events")["events"][-1] == before and cluster.processes() == processes
 
 
 def test_status_has_the_keys_that_scripts_read(cluster: LocalCluster) -> None:
@@ -258,7 +258,9 @@ def test_a_log_goes_on_when_the_head_is_killed_in_the_middle(cluster: LocalClust
     assert waiting.stdout is not None and waiting.stdout.readline() == "before\n"
     pid = cluster.head_pid()
     cluster.kill(pid)
-    wait_until(lambda: cluster.cli("status", code=None).returncode == 0 and cluster.head_pid() != pid, 30, "a new head")
+    wait_until(
+        lambda: cluster.cli("status", code=None).returncode == 0 and cluster.head_pid() != pid, what="a new head"
+    )
     gate.touch()
     out, said = waiting.communicate(timeout=60)
     assert (out, waiting.returncode) == ("after\n", 3), said
@@ -333,7 +335,7 @@ def test_an_unreachable_head_is_exit_code_4_and_up_starts_it_again(cluster: Loca
     head = cluster.head_pid()
     cluster.kill(supervisor)
     cluster.kill(head)
-    wait_until(lambda: not psutil.pid_exists(head), 10, "the head is dead")
+    wait_until(lambda: not psutil.pid_exists(head), what="the head is dead")
     done = cluster.cli("status", code=4)
     assert "is not running" in done.stderr and "clusterctl up" in done.stderr
     cluster.cli("submit", "--", "true", code=4, timeout=10)

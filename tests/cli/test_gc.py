@@ -33,7 +33,7 @@ def test_only_what_no_home_knows_any_more_is_removed(
     supervisor = int((cluster.head_dir / "supervisor.pid").read_text())
     for pid in (supervisor, cluster.head_pid()):
         cluster.kill(pid)
-    wait_until(lambda: uid not in found(other), 10, "its home still knows it")
+    wait_until(lambda: uid not in found(other), what="its home still knows it")
     assert uid not in found(cluster.home), "it is known here"
     shutil.rmtree(cluster.home / "clusters" / "demo")
     assert uid in found(other) and cluster.processes()
@@ -43,7 +43,7 @@ def test_only_what_no_home_knows_any_more_is_removed(
     monkeypatch.setattr(cleaning, "_owned", lambda _: EverythingBut(uid))
     strays = cleaning.collect_strays(Registry(other, {}), dry_run=False)
     assert [(stray.uid, stray.cluster, stray.removed) for stray in strays] == [(uid, "demo", True)]
-    wait_until(lambda: not cluster.processes(), 10, "nothing of it runs")
+    wait_until(lambda: not cluster.processes(), what="nothing of it runs")
     assert not cleaning.collect_strays(Registry(other, {}), dry_run=False)
 
 

@@ -63,7 +63,7 @@ def test_from_init_to_down(cluster: LocalCluster) -> None:
 def test_down_takes_the_file_too_and_ends_what_runs(cluster: LocalCluster) -> None:
     cluster.up()
     cluster.submit("--", "sh", "-c", "sleep 300 & setsid sleep 300 & wait")
-    wait_until(lambda: cluster.status()["jobs"]["running"] == 1, 30, "the job runs")
+    wait_until(lambda: cluster.status()["jobs"]["running"] == 1, what="the job runs")
     cluster.cli("down", str(cluster.spec))
     assert nothing_is_left(cluster)
 
@@ -73,7 +73,7 @@ def test_down_with_a_dead_head_ends_its_nodes(cluster: LocalCluster) -> None:
     nodes = len(cluster.processes())
     cluster.kill(int((cluster.head_dir / "supervisor.pid").read_text()))
     cluster.kill(cluster.head_pid())
-    wait_until(lambda: len(cluster.processes()) <= nodes - 2, 10, "the head is dead")
+    wait_until(lambda: len(cluster.processes()) <= nodes - 2, what="the head is dead")
     assert cluster.processes(), "the nodes live on without it"
     cluster.cli("down")
     assert nothing_is_left(cluster)
@@ -105,7 +105,7 @@ def test_an_up_that_was_killed_is_finished_by_the_next_or_undone_by_down(cluster
 
 def test_ctrl_c_in_up_leaves_what_the_next_up_understands(cluster: LocalCluster) -> None:
     process = cluster.start("up", str(cluster.spec))
-    wait_until((cluster.head_dir / "head.json").exists, 30, "the head listens")
+    wait_until((cluster.head_dir / "head.json").exists, what="the head listens")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode in (0, 130)
@@ -114,7 +114,7 @@ def test_ctrl_c_in_up_leaves_what_the_next_up_understands(cluster: LocalCluster)
 
 def test_a_second_up_or_down_from_another_shell_is_told_who_is_at_it(cluster: LocalCluster) -> None:
     first = cluster.start("up", str(cluster.spec))
-    wait_until((cluster.home / "locks" / "demo.lock").exists, 30, "the first is at work")
+    wait_until((cluster.home / "locks" / "demo.lock").exists, what="the first is at work")
     refused = 0
     while first.poll() is None and not refused:
         second = cluster.cli("up", str(cluster.spec), code=None)
@@ -209,7 +209,7 @@ def test_a_spec_that_takes_nodes_down_is_shown_and_waits_for_a_yes(cluster: Loca
     )
     assert [node["id"] for node in cluster.ready_nodes("cpu")] == ["cpu-1"]
     cluster.cli("up", str(cluster.spec), "-y")
-    wait_until(lambda: [n["id"] for n in cluster.ready_nodes("cpu")] == ["cpu-2"], 30, "the node was made anew")
+    wait_until(lambda: [n["id"] for n in cluster.ready_nodes("cpu")] == ["cpu-2"], what="the node was made anew")
 
 
 def test_the_plan_that_was_shown_is_the_plan_that_up_carries_out(cluster: LocalCluster) -> None:

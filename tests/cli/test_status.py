@@ -34,7 +34,7 @@ def started(directory: Path, spec: str) -> LocalCluster:
 def test_a_head_node_that_cannot_be_launched_is_told_by_status(tmp_path: Path) -> None:
     cluster = started(tmp_path, NO_HEAD % "head")
     try:
-        (told,) = wait_until(lambda: cluster.status()["messages"], 30, "the refusal is told")
+        (told,) = wait_until(lambda: cluster.status()["messages"], what="the refusal is told")
         assert told.startswith("head node: ") and "quota" in told
         assert f"! {told}" in cluster.cli("status").stdout.splitlines()
     finally:
@@ -45,10 +45,10 @@ def test_why_a_pool_gets_no_nodes_is_told_while_something_waits_for_them_and_no_
     cluster = started(tmp_path, NO_HEAD % "cpu")
     try:
         job = cluster.submit("--cpus", "4", "--", "true")
-        (told,) = wait_until(lambda: cluster.status()["messages"], 30, "the refusal is told")
+        (told,) = wait_until(lambda: cluster.status()["messages"], what="the refusal is told")
         assert told.startswith("pool cpu: ") and "quota" in told
         cluster.cli("job", "cancel", job)
-        wait_until(lambda: cluster.status()["messages"] == [], 30, "nothing waits, nothing is told")
+        wait_until(lambda: cluster.status()["messages"] == [], what="nothing waits, nothing is told")
     finally:
         cluster.clean_up()
 

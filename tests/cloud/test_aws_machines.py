@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
+from tests.support.cluster import wait_until
 
 AMI = "ami-0ubuntu2404amd0001"
 
@@ -40,20 +40,12 @@ class Lab:
         )
 
     def on(self, address: str, command: str) -> str:
-        done = wait(lambda: (found := self.ssh(address, command)).returncode != 255 and found)
+        done = wait_until(lambda: (found := self.ssh(address, command)).returncode != 255 and found)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def state(self, volume: str) -> str:
         return str(self.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"])
-
-
-def wait(call: Callable[[], Any], seconds: float = 20.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := call()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +66,17 @@ def test_a_volume_keeps_its_files_from_one_machine_to_the_next(lab: Lab) -> None
         lab.on(made["PrivateIpAddress"], "true")
         lab.ec2.attach_volume(VolumeId=volume, InstanceId=made["InstanceId"], Device="/dev/sdf")
         address, inner = made["PrivateIpAddress"], command.format(d=device)
-        wait(lambda a=address: lab.ssh(a, f"test -b {device}").returncode == 0)
+        wait_until(lambda a=address: lab.ssh(a, f"test -b {device}").returncode == 0)
         lab.on(address, f"sudo sh -c '{inner}'")
         if made is first:
             lab.ec2.terminate_instances(InstanceIds=[first["InstanceId"]])
-            wait(lambda: lab.state(volume) == "available")
+            wait_until(lambda: lab.state(volume) == "available")
     assert lab.on(second["PrivateIpAddress"], "cat /mnt/it; ls /dev | grep -c vda || true").split() == ["kept", "0"]
     lab.ec2.detach_volume(VolumeId=volume)
-    wait(lambda: lab.machines.machines.disks.busy)
+    wait_until(lambda: lab.machines.machines.disks.busy)
     assert lab.state(volume) == "in-use", "it is mounted"
     lab.on(second["PrivateIpAddress"], "sudo umount /mnt")
-    wait(lambda: lab.state(volume) == "available")
+    wait_until(lambda: lab.state(volume) == "available")
     assert lab.ssh(second["PrivateIpAddress"], f"test -e {device}").returncode == 1
     lab.ec2.delete_volume(VolumeId=volume)
     lab.ec2.terminate_instances(InstanceIds=[second["InstanceId"]])
@@ -102,7 +94,7 @@ def test_a_machine_is_reached_by_its_public_address_too_and_reaches_the_clouds_a
     host, port = lab.cloud.url.removeprefix("http://").split(":")
     assert lab.on(public, f"timeout 5 bash -c '</dev/tcp/{host}/{port}' && echo yes") == "yes"
     lab.ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
-    again = wait(lambda: lab.run(PrivateIpAddress=made["PrivateIpAddress"]))
+    again = wait_until(lambda: lab.run(PrivateIpAddress=made["PrivateIpAddress"]))
     lab.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
 
 
@@ -120,9 +112,9 @@ echo the key is in >/dev/console
     (tmp_path / "known").write_text(f"{address} {(tmp_path / 'host.pub').read_text()}")
     strict = ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={tmp_path / 'known'}",
               "-o", "HostKeyAlgorithms=ssh-ed25519"]  # fmt: skip
-    wait(lambda: lab.ssh(address, "true", *strict).returncode == 0)
+    wait_until(lambda: lab.ssh(address, "true", *strict).returncode == 0)
     said = lambda: lab.ec2.get_console_output(InstanceId=made["InstanceId"])["Output"]  # noqa: E731
-    wait(lambda: "the key is in" in said())
+    wait_until(lambda: "the key is in" in said())
     lab.ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
-    wait(lambda: made["InstanceId"] not in lab.machines.machines.ids())
+    wait_until(lambda: made["InstanceId"] not in lab.machines.machines.ids())
     assert "the key is in" in said(), "EC2 shows it for a while after the end"

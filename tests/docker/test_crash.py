@@ -80,12 +80,12 @@ def test_a_head_killed_again_and_again_while_it_launches_ends_with_one_container
         return pid if pid not in killed and psutil.pid_exists(pid) else 0
 
     for count in (0, 1, 3):
-        wait_until(lambda n=count: len(cluster.containers()) >= n, seconds=60, what=f"{count} containers")
-        killed.append(wait_until(next_head, seconds=60, what="the next head"))
+        wait_until(lambda n=count: len(cluster.containers()) >= n, what=f"{count} containers")
+        killed.append(wait_until(next_head, what="the next head"))
         cluster.kill(killed[-1])
     _, errors = up.communicate(timeout=60)
     assert up.returncode == 0, errors
-    wait_until(lambda: len(cluster.ready_nodes()) == 3, seconds=60, what="three nodes ready")
+    wait_until(lambda: len(cluster.ready_nodes()) == 3, what="three nodes ready")
     wanted = ["cpu-1", "cpu-2", "cpu-3", "head-1"]
     shown = {node["id"]: node for node in cluster.status()["nodes"]}
     live = collections.Counter(c.labels[TAG_NODE] for c in cluster.containers())

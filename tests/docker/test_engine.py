@@ -34,7 +34,7 @@ def test_tasks_fan_out_over_two_containers(make_cluster: Callable[..., DockerClu
     path = cluster.directory / "job.py"
     path.write_text(FAN_OUT)
     job = cluster.submit(str(path))
-    cluster.wait_job(job, "succeeded", 120)
+    cluster.wait_job(job, "succeeded")
     assert "on ['cpu-1', 'cpu-2']" in cluster.cli("logs", job).stdout
     for container in cluster.containers():
         binds = container.attrs["HostConfig"]["Binds"]
@@ -73,7 +73,7 @@ def test_containers_of_an_image_without_ray_share_one_that_is_installed_on_their
         path = cluster.directory / "job.py"
         path.write_text(WHERE)
         job = cluster.submit(str(path))
-        cluster.wait_job(job, "succeeded", 120)
+        cluster.wait_job(job, "succeeded")
         assert f"on {cluster.home / 'engines' / 'shared'}/" in cluster.cli("logs", job).stdout
         for container in cluster.containers():
             assert container.attrs["HostConfig"]["Binds"] == [

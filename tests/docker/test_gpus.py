@@ -54,7 +54,7 @@ async def hold_and_release(client: EngineClient) -> None:
         return next((node for node in client.state.nodes if node.available.get("GPU") or node.total.get("GPU")), None)
 
     async def until(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, client.state
             await asyncio.sleep(0.02)

@@ -84,7 +84,7 @@ def asked(world: DockerWorld, provider: DockerProvider) -> Exception | Instance:
         (result,) = provider.create([world.request(provider, "cpu-1")])
         return None if isinstance(result, NotYet) else result
 
-    result = wait_until(answer, 60, "a clear answer")
+    result = wait_until(answer, what="a clear answer")
     assert result is not None
     return result
 

@@ -45,7 +45,7 @@ def test_a_wrong_image_is_mended_by_the_next_up_at_once_and_other_settings_reach
         return sorted((node.partition("-")[0], size) for node, size in found)
 
     cluster.up()
-    wait_until(lambda: sizes() == [("cpu", 48), ("head", 32)], 60, "the worker is a new one")
+    wait_until(lambda: sizes() == [("cpu", 48), ("head", 32)], what="the worker is a new one")
 
     cluster.spec.write_text(good.replace("32MiB", "48MiB, network: other"))
     refused = cluster.cli("up", str(cluster.spec), "-y", code=5)

@@ -102,7 +102,7 @@ def cpus_of_pool(cluster: LocalCluster, job: Path, pool: str) -> dict[str, float
 
 def test_a_queue_job_takes_its_share_of_a_node_back_from_ray_and_returns_it(ray_cluster):
     job_id = ray_cluster.submit("--pool", "cpu", "--cpus", "1", "--", "sleep", "300")
-    ray_cluster.wait_job(job_id, "running", 90)
+    ray_cluster.wait_job(job_id, "running")
     probe = write_job(ray_cluster, "probe", CPUS)
     shrunk = [node for node, cpus in cpus_of_pool(ray_cluster, probe, "cpu").items() if cpus == 1]
     assert len(shrunk) == 1
@@ -118,13 +118,13 @@ def test_a_queue_job_gets_gpus_that_ray_then_gives_to_nobody_else(ray_cluster):
         "import os,time; print('ids', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(300)",
     ]
     job_id = ray_cluster.submit("--gpus", "1", "--cpus", "0", "--", *show)
-    ray_cluster.wait_job(job_id, "running", 90)
-    wait_until(lambda: "ids" in ray_cluster.cli("logs", job_id).stdout, 20)
+    ray_cluster.wait_job(job_id, "running")
+    wait_until(lambda: "ids" in ray_cluster.cli("logs", job_id).stdout)
     ours = ray_cluster.cli("logs", job_id).stdout.split()[-1]
     old = ray_cluster.head_pid()
     ray_cluster.kill(old)  # a new head holds the same GPUs again
-    wait_until(lambda: ray_cluster.head_pid() != old and ray_cluster.cli("status", code=None).returncode == 0, 40)
-    wait_until(lambda: ray_cluster.status()["engine"]["state"] == "ready", 60)
+    wait_until(lambda: ray_cluster.head_pid() != old and ray_cluster.cli("status", code=None).returncode == 0)
+    wait_until(lambda: ray_cluster.status()["engine"]["state"] == "ready")
     text = """
 import ray
 ray.init()
@@ -148,7 +148,7 @@ def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
         running = [p for p in ray_cluster.processes() if "dashboard.py" in " ".join(p.cmdline())]
         return [c.laddr for p in running for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
 
-    ports = wait_until(listening, 60, "the dashboard listens")
+    ports = wait_until(listening, what="the dashboard listens")
     assert {address.ip for address in ports} <= {"127.0.0.1", "::1"} or any(a.ip == "127.0.0.1" for a in ports)
     refused = 0
     for address in ports:
@@ -209,7 +209,7 @@ def test_a_dashboard_that_does_not_start_is_told_and_the_rest_works(tmp_path: Pa
     cluster = LocalCluster(tmp_path, spec)
     try:
         cluster.up(timeout=180)
-        engine = wait_until(lambda: (e := cluster.status()["engine"])["message"] and e, 60, "it is told")
+        engine = wait_until(lambda: (e := cluster.status()["engine"])["message"] and e, what="it is told")
         assert engine["state"] == "ready"
         assert "! engine: Ray's dashboard did not start" in cluster.cli("status").stdout
         assert "degraded" in {event["code"] for event in cluster.json("events")["events"]}

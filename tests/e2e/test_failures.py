@@ -24,7 +24,7 @@ def test_a_head_killed_while_jobs_run_goes_on_and_no_job_runs_twice(cluster):
     script = f"echo start >> {marks}; i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; echo end >> {marks}"
     job_id = cluster.submit("--", "sh", "-c", script)
     cluster.wait_job(job_id, "running")
-    wait_until(marks.exists, 20)
+    wait_until(marks.exists)
     old = cluster.head_pid()
     cluster.kill(old)
     wait_until(
@@ -32,8 +32,8 @@ def test_a_head_killed_while_jobs_run_goes_on_and_no_job_runs_twice(cluster):
         30,
         "the head is started again by itself",
     )
-    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, 30, "the head answers")
-    job = cluster.wait_job(job_id, "succeeded", 60)
+    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, what="the head answers")
+    job = cluster.wait_job(job_id, "succeeded")
     assert len(job["attempts"]) == 1
     assert marks.read_text() == "start\nend\n"
     lines = [line for line in cluster.cli("logs", job_id).stdout.splitlines() if line.startswith("line")]
@@ -46,7 +46,7 @@ def test_a_job_acknowledged_right_before_the_head_is_killed_is_there_afterwards(
         ids.append(cluster.submit("--", "true"))
         old = cluster.head_pid()
         cluster.kill(old)
-        wait_until(lambda old=old: cluster.cli("status", code=None).returncode == 0 and cluster.head_pid() != old, 30)
+        wait_until(lambda old=old: cluster.cli("status", code=None).returncode == 0 and cluster.head_pid() != old)
     for job_id in ids:
         cluster.wait_job(job_id, "succeeded")
 
@@ -55,7 +55,7 @@ def test_a_stream_of_logs_survives_a_restart_of_the_head(cluster):
     process = cluster.start(
         "submit", "--", "sh", "-c", "i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); sleep 0.1; done"
     )
-    wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"], 30)
+    wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"])
     cluster.kill(cluster.head_pid())
     out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
@@ -66,10 +66,10 @@ def test_an_agent_killed_takes_its_tasks_with_it_and_the_job_is_tried_again_on_a
     marks = cluster.directory / "marks"
     job_id = cluster.submit("--max-retries", "1", "--", "sh", "-c", f"echo $CLUSTERCTL_NODE_ID >> {marks}; sleep 2")
     job = cluster.wait_job(job_id, "running")
-    wait_until(marks.exists, 20)
+    wait_until(marks.exists)
     node_id = job["attempts"][0]["nodes"][0]
     agent_of(cluster, node_id).kill()
-    job = cluster.wait_job(job_id, "succeeded", 60)
+    job = cluster.wait_job(job_id, "succeeded")
     assert [a["state"] for a in job["attempts"]] == ["lost", "succeeded"]
     first, second = marks.read_text().split()
     assert first == node_id != second
@@ -82,7 +82,7 @@ def test_down_at_any_moment_leaves_no_process_port_or_directory(make_cluster):
     for delay_jobs in (0, 3):
         ids = [cluster.submit("--", "sleep", "100") for _ in range(delay_jobs)]
         if ids:
-            wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"], 30)
+            wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"])
     ports = {
         c.laddr.port for p in cluster.processes() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN
     }
@@ -97,7 +97,7 @@ def test_down_at_any_moment_leaves_no_process_port_or_directory(make_cluster):
 
 def test_down_after_the_whole_control_plane_was_killed_still_ends_every_node(cluster):
     cluster.submit("--", "sleep", "100")
-    wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"], 30)
+    wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"])
     supervisor = int((cluster.head_dir / "supervisor.pid").read_text())
     head = cluster.head_pid()
     cluster.kill(supervisor)
@@ -178,7 +178,7 @@ def test_a_taken_port_is_named_and_a_free_one_is_enough_to_go_on(cluster):
     cluster.kill(cluster.head_pid())
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        wait_until(lambda: _bind(squatter, ports["agents"]), 10)
+        wait_until(lambda: _bind(squatter, ports["agents"]))
         squatter.listen()
         failed = cluster.cli("up", str(cluster.spec), "-y", code=1, timeout=150)
         assert f"127.0.0.1:{ports['agents']}" in failed.stderr

@@ -25,7 +25,7 @@ def test_nodes_come_for_demand_and_go_when_idle_and_say_why(cluster):
     ids = [cluster.submit("--cpus", "2", "--", "true") for _ in range(3)]
     for job_id in ids:
         cluster.wait_job(job_id, "succeeded")
-    wait_until(lambda: not [n for n in cluster.status()["nodes"] if n["pool"] == "cpu"], 30, "idle nodes are removed")
+    wait_until(lambda: not [n for n in cluster.status()["nodes"] if n["pool"] == "cpu"], what="idle nodes are removed")
     events = cluster.json("events")["events"]
     launches = [e for e in events if e["code"] == "launch" and e["subject"].startswith("cpu")]
     assert 1 <= len(launches) <= 3
@@ -99,7 +99,7 @@ def test_the_same_submission_id_is_one_job_and_another_body_is_refused(cluster):
 
 def test_a_job_that_no_node_can_ever_run_says_what_would_fix_it(cluster):
     job_id = cluster.submit("--gpus", "8", "--", "true")
-    wait_until(lambda: cluster.job(job_id)["wait"], 10, "a reason")
+    wait_until(lambda: cluster.job(job_id)["wait"], what="a reason")
     explained = cluster.json("explain", job_id)
     assert explained["reason"]["code"]
     assert "GPU" in explained["reason"]["text"]
@@ -111,20 +111,22 @@ def test_cancelling_ends_a_job_and_all_its_processes(cluster):
     cluster.wait_job(job_id, "running")
     cluster.cli("job", "cancel", job_id)
     assert cluster.wait_job(job_id, "cancelled")["state"] == "cancelled"
-    wait_until(lambda: not [p for p in cluster.processes() if p.name() == "sleep"], 15, "no process of the job is left")
+    wait_until(
+        lambda: not [p for p in cluster.processes() if p.name() == "sleep"], what="no process of the job is left"
+    )
 
 
 def test_retry_runs_an_ended_job_once_more(cluster):
     job_id = cluster.submit("--", "false")
     cluster.wait_job(job_id, "failed")
     cluster.cli("job", "retry", job_id)
-    wait_until(lambda: len(cluster.job(job_id)["attempts"]) == 2, 20)
+    wait_until(lambda: len(cluster.job(job_id)["attempts"]) == 2)
 
 
 def test_a_flood_of_output_is_kept_within_its_cap_and_the_job_is_not_hurt(cluster):
     job_id = cluster.submit("--", "sh", "-c", "yes 0123456789 | head -c 20000000; echo; echo done")
     cluster.wait_job(job_id, "succeeded")
-    wait_until(lambda: cluster.cli("logs", job_id).stdout.endswith("done\n"), 30, "the log is whole")
+    wait_until(lambda: cluster.cli("logs", job_id).stdout.endswith("done\n"), what="the log is whole")
 
 
 def test_a_batch_of_jobs_runs_each_once(cluster):
@@ -163,7 +165,7 @@ def test_a_job_follows_an_array_of_which_only_so_many_run_at_the_same_time(clust
     program = f"date +%s.%N >> {spans}; sleep 0.3; date +%s.%N >> {spans}"
     array = cluster.submit("--array", "0-3%1", "--", "sh", "-c", program)
     last = cluster.submit("--after", f"{array}:any", "--", "sh", "-c", f"wc -l < {spans}")
-    wait_until(lambda: "waiting for" in cluster.job(last)["reason"], 10)
+    wait_until(lambda: "waiting for" in cluster.job(last)["reason"])
     cluster.wait_job(last, "succeeded")
     times = [float(line) for line in spans.read_text().split()]
     assert times == sorted(times) and len(times) == 8

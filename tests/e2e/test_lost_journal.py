@@ -44,7 +44,7 @@ def test_a_job_on_a_node_that_nobody_can_find_again_is_tried_again(cluster):
     script = f"echo try >> {marks}; [ $(wc -l < {marks}) -gt 1 ] || sleep 600"
     job_id = cluster.submit("--max-retries", "1", "--", "sh", "-c", script)
     (node,) = cluster.wait_job(job_id, "running")["attempts"][0]["nodes"]
-    wait_until(marks.exists, 20, "the first try has begun")
+    wait_until(marks.exists, what="the first try has begun")
     agent = agent_of(cluster, node)
     stop_head(cluster)
     cluster.kill(agent.pid)

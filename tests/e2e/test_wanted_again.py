@@ -15,7 +15,7 @@ def test_a_job_that_comes_while_its_node_drains_starts_there_at_once(cluster: Lo
         def draining() -> bool:
             return any(node["state"] == "draining" for node in api.get("/api/v1/status")["nodes"])
 
-        wait_until(draining, 60, "the idle node is let go of")
+        wait_until(draining, what="the idle node is let go of")
         job = api.post("/api/v1/jobs", body)["id"]
-    done = cluster.wait_job(job, "succeeded", 10)
+    done = cluster.wait_job(job, "succeeded")
     assert done["attempts"][0]["nodes"] == ["cpu-1"]

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,14 +16,7 @@ import pytest
 from clusterctl_runtime.engine.launch import EngineConfig, EngineFailed, Raylet
 from clusterctl_runtime.engine.processes import MARK, marked
 
-
-def until(condition, timeout=30.0):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        threading.Event().wait(0.02)
-    raise AssertionError(f"not within {timeout} s")
+from tests.support.cluster import wait_until
 
 
 def pids_of(raylet: Raylet) -> list[int]:
@@ -115,7 +107,7 @@ def test_a_killed_raylet_is_noticed_and_leaves_no_trace(cluster, victim):
     ports = listening_ports(pids_of(raylet))
     started = time.monotonic()
     os.kill(pid_of(raylet, victim), signal.SIGKILL)
-    until(lambda: changes[-1]["state"] == "failed")
+    wait_until(lambda: changes[-1]["state"] == "failed")
     print(f"kill -9 of {victim}: noticed after {time.monotonic() - started:.2f} s")
     assert "signal 9" in changes[-1]["detail"]
     nothing_left(raylet, ports)
@@ -128,7 +120,7 @@ def test_a_drained_raylet_ends_by_itself_and_is_no_failure(cluster):
     cluster.loop.run(raylet.start())
     cluster.until(lambda s: any(n.instance_id == "leaving-1@1" and n.status == "IDLE" for n in s.nodes))
     assert cluster.loop.run(cluster.client.drain(raylet.state["ray_node_id"], "not needed any more"))
-    until(lambda: changes[-1]["state"] == "stopped")
+    wait_until(lambda: changes[-1]["state"] == "stopped")
     assert changes[-1]["detail"] == "drained"
     nothing_left(raylet, set())
 
@@ -192,7 +184,7 @@ asyncio.run(main())
     assert marked(mark)
     process.kill()
     process.communicate()
-    until(lambda: not marked(mark))
+    wait_until(lambda: not marked(mark))
     leftover = Raylet(config, tmp_path, lambda state: None)
     cluster.loop.run(leftover.stop())  # what the next agent in that directory does with the scratch of the last
     nothing_left(leftover, set())
@@ -253,7 +245,7 @@ def test_rays_scratch_lies_in_the_nodes_directory_when_that_is_short_enough(tmp_
 def test_the_mark_is_found_in_processes_that_left_their_session():
     process = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: "a-test-mark"}, start_new_session=True)
     try:
-        until(lambda: marked("a-test-mark") == [process.pid])
+        wait_until(lambda: marked("a-test-mark") == [process.pid])
     finally:
         process.kill()
         process.wait()

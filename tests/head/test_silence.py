@@ -107,10 +107,10 @@ def test_a_host_that_hangs_is_missed_and_is_back_when_it_goes_on(parking: Parkin
 
     parking.processes["h1"].send_signal(signal.SIGSTOP)
     try:
-        wait_until(lambda: connected() == {"h1": False, "h2": True}, 30, "it is missed")
+        wait_until(lambda: connected() == {"h1": False, "h2": True}, what="it is missed")
     finally:
         parking.processes["h1"].send_signal(signal.SIGCONT)
-    wait_until(lambda: all(connected().values()), 30, "it is back")
+    wait_until(lambda: all(connected().values()), what="it is back")
 
 
 def test_a_claim_lives_for_as_long_as_its_agent_may_whatever_its_hosts_daemon_does(parking: Parking) -> None:
@@ -120,11 +120,11 @@ def test_a_claim_lives_for_as_long_as_its_agent_may_whatever_its_hosts_daemon_do
     claim["bootstrap"] = {"uid": parking.uid, "node_id": "cpu-1", "generation": 1}
     found.claim("h1", claim)
     state = lambda: next(host.claims[0].state for host in found.hosts() if host.claims)  # noqa: E731
-    wait_until(lambda: state() == "running", 30, "it is claimed")
+    wait_until(lambda: state() == "running", what="it is claimed")
     process = parking.processes["h1"]
     process.kill()
     process.wait(10)
-    wait_until(lambda: state() == "unknown", 30, "the daemon is missed")
+    wait_until(lambda: state() == "unknown", what="the daemon is missed")
     host, limit = found._hosts["h1"], dead_after(100.0)
     now = found.started = host.heard = standby.steady_time() - 2 * limit
     assert state() == "terminated"
@@ -133,6 +133,6 @@ def test_a_claim_lives_for_as_long_as_its_agent_may_whatever_its_hosts_daemon_do
     found._node_heard = lambda node_id, generation: standby.inf
     assert state() == "running"
     parking.processes["h1"] = parking.start_host("h1")
-    wait_until(lambda: all(host.connected for host in found.hosts()), 30)
+    wait_until(lambda: all(host.connected for host in found.hosts()))
     found.release("ssh-1-a")
-    wait_until(lambda: state() == "terminated", 30)
+    wait_until(lambda: state() == "terminated")

@@ -57,14 +57,14 @@ def test_a_jump_of_the_wall_clock_ends_no_node_and_fails_no_job(
     wait_for_gate = ["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.1; done"]
     api.run(argv=["true"], cpus=1)
     running = api.submit(argv=wait_for_gate, cpus=1)
-    wait_until(lambda: api.get(f"/api/v1/jobs/{running}")["state"] == "running", 20, "the job runs")
+    wait_until(lambda: api.get(f"/api/v1/jobs/{running}")["state"] == "running", what="the job runs")
     before = nodes_of(api)
     assert before["cpu-1"] == ("ready", 1)
 
     offset.write_text(str(jump))
     told = len(api.events())
     wanted = api.submit(argv=wait_for_gate, cpus=2)  # the loop must plan, and launch, in its new time
-    wait_until(lambda: api.get(f"/api/v1/jobs/{wanted}")["state"] == "running", 40, "a node for the second job")
+    wait_until(lambda: api.get(f"/api/v1/jobs/{wanted}")["state"] == "running", what="a node for the second job")
     assert abs(api.events()[-1]["at"] - api.events()[told - 1]["at"] - jump) < 300, "the head's wall clock has jumped"
     after = nodes_of(api)
     assert {name: after.get(name) for name in before} == before

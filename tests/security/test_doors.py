@@ -73,7 +73,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClust
 def test_every_socket_of_a_cluster_with_ray_is_on_loopback_and_none_runs_a_job_for_a_stranger(
     ray_cluster: LocalCluster,
 ) -> None:
-    wait_until(lambda: ray_cluster.status()["engine"]["state"] == "ready", 60, "the engine is ready")
+    wait_until(lambda: ray_cluster.status()["engine"]["state"] == "ready", what="the engine is ready")
     assert sockets_open_to_others(ray_cluster) == []
     places = {
         (str(address_of(c)), c.laddr.port)

@@ -189,4 +189,4 @@ def test_after_all_of_this_the_node_of_before_still_works(cluster: LocalCluster,
     [node] = cluster.ready_nodes()
     assert node["generation"] == 1
     assert api.run(argv=["true"])["state"] == "succeeded"
-    wait_until(lambda: "Traceback" not in cluster.head_log(10**7), 5, "a head that logs no traceback")
+    wait_until(lambda: "Traceback" not in cluster.head_log(10**7), what="a head that logs no traceback")

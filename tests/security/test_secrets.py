@@ -87,10 +87,10 @@ def test_no_secret_is_in_an_argument_an_environment_a_log_or_an_answer(open_hand
     api = Api(open_handed)
     gate = open_handed.directory / "gate"
     waiting = api.submit(argv=["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.1; done"], env={"API_KEY": CANARY})
-    wait_until(lambda: api.get(f"/api/v1/jobs/{waiting}")["state"] == "running", 20)
+    wait_until(lambda: api.get(f"/api/v1/jobs/{waiting}")["state"] == "running")
     client = open_handed.start("events", "-f")
     try:
-        wait_until(lambda: psutil.Process(client.pid).net_connections("tcp"), 20, "a client that talks to the head")
+        wait_until(lambda: psutil.Process(client.pid).net_connections("tcp"), what="a client that talks to the head")
         seen = {f"arguments of {p.pid}": " ".join(p.cmdline()) for p in open_handed.processes()}
         seen |= {f"environment of {p.pid} {p.name()}": json.dumps(p.environ()) for p in open_handed.processes()}
         for call in (

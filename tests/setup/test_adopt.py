@@ -54,7 +54,7 @@ def test_a_lost_cluster_is_known_again_and_up_goes_on_under_its_uid(
     assert status["uid"] == uid
     assert {n["id"] for n in status["nodes"] if n["state"] == "ready"} == {"cpu-2", "head-2"}, "its nodes were replaced"
     cluster.down()
-    wait_until(lambda: not cluster.processes(), 20, "nothing of it runs")
+    wait_until(lambda: not cluster.processes(), what="nothing of it runs")
 
 
 def test_a_lost_local_cluster_is_taken_down_without_its_spec(make_cluster: Callable[..., LocalCluster]) -> None:
@@ -64,7 +64,7 @@ def test_a_lost_local_cluster_is_taken_down_without_its_spec(make_cluster: Calla
     (finding,) = found(cluster, uid)
     assert finding["adopted"] and finding["provider"] == "local" and cluster.processes()
     cluster.down()
-    wait_until(lambda: not cluster.processes(), 20, "nothing of it runs")
+    wait_until(lambda: not cluster.processes(), what="nothing of it runs")
 
 
 def test_a_cluster_that_another_home_looks_after_is_left_to_it(make_cluster: Callable[..., LocalCluster]) -> None:

@@ -55,7 +55,7 @@ def test_files_and_setup_are_done_once_before_a_node_takes_work_and_changes_reac
 
     worker = cluster.ready_nodes("cpu")[0]
     job = cluster.submit("--", "bash", "-c", f"touch {tmp_path}/begun; until [ -e {tmp_path}/go ]; do sleep 0.05; done")
-    wait_until(lambda: (tmp_path / "begun").exists(), 20, "the job runs")
+    wait_until(lambda: (tmp_path / "begun").exists(), what="the job runs")
     (cluster.directory / "data/a.txt").write_text("second")
     (cluster.directory / "data/sub/b.txt").unlink()
     cluster.up()
@@ -102,12 +102,12 @@ def test_a_setup_under_way_survives_the_death_of_the_head_and_is_not_run_twice(
 ) -> None:
     cluster = make_cluster(spec_of(tmp_path, pool=f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"), FILES)
     with cluster.start("up", str(cluster.spec), "-y") as up:
-        wait_until((tmp_path / "tally").exists, 30, "a setup began")
+        wait_until((tmp_path / "tally").exists, what="a setup began")
         wait_until(lambda: any(n["code"] == "preparing" and n["pool"] == "cpu" and "setup 3" in n["reason"]
                                for n in cluster.status()["nodes"]), 30, "the worker is in its setup")  # fmt: skip
         first = cluster.head_pid()
         cluster.kill(first)
-        wait_until(lambda: cluster.head_pid() != first, 30, "another head runs")
+        wait_until(lambda: cluster.head_pid() != first, what="another head runs")
         (tmp_path / "go").touch()
         _, said = up.communicate(timeout=60)
     assert up.returncode == 0, said

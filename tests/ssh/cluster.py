@@ -81,7 +81,7 @@ def sshd_option(host: SshHost, line: str, files: dict[str, bytes]) -> Iterator[N
     def reload() -> None:
         before = host.container.logs().count(b"Server listening on 0.0.0.0")
         host.run("sh", "-c", "kill -HUP $(cat /run/sshd.pid)")
-        wait_until(lambda: host.container.logs().count(b"Server listening on 0.0.0.0") > before, 20, "it listens")
+        wait_until(lambda: host.container.logs().count(b"Server listening on 0.0.0.0") > before, what="it listens")
 
     for name, data in files.items():
         host.write(f"/etc/ssh/{name}", data)

@@ -21,7 +21,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     socket = tmp_path / "agent"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
     try:
-        wait_until(socket.exists, 10, "the agent's socket")
+        wait_until(socket.exists, what="the agent's socket")
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         for name in ("locked", "away", "other"):
             key = str(tmp_path / name)

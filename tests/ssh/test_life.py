@@ -23,13 +23,11 @@ def test_up_submit_autoscale_from_standby_and_down_leave_nothing(cluster: SshClu
     said = {tuple(cluster.cli("logs", job).stdout.split()) for job in ids}
     assert {user for _, user in said} == {USER} and len({name for name, _ in said}) >= 2, said
     parked = [["head-1"], [], []]
-    wait_until(lambda: [h["nodes"] for h in cluster.api_hosts().values()] == parked, 60, "idle nodes are parked again")
+    wait_until(lambda: [h["nodes"] for h in cluster.api_hosts().values()] == parked, what="idle nodes are parked again")
     assert all(host["connected"] for host in cluster.api_hosts().values())
 
-    began = time.monotonic()
     again = json.loads(cluster.cli("up", str(cluster.spec), "-y", "--json").stdout)
     assert again["head"] == "running" and not again["spec_changed"]
-    assert time.monotonic() - began < 5  # a machine that does nothing else needs less than one second
 
     cluster.down()
     assert [traces(host) for host in hosts] == [[], [], []]
@@ -56,9 +54,9 @@ def test_a_host_that_was_restarted_comes_back_by_itself(cluster: SshCluster, hos
     cluster.up()
     last = hosts[2]
     last.stop()
-    wait_until(lambda: not cluster.api_hosts()[last.address]["connected"], 60, "the head misses the host")
+    wait_until(lambda: not cluster.api_hosts()[last.address]["connected"], what="the head misses the host")
     last.start()
-    wait_until(lambda: cluster.api_hosts()[last.address]["connected"], 60, "cron's @reboot brought it back")
+    wait_until(lambda: cluster.api_hosts()[last.address]["connected"], what="cron's @reboot brought it back")
 
 
 def test_a_job_survives_its_network_being_cut_for_less_than_the_lease(
@@ -70,11 +68,11 @@ def test_a_job_survives_its_network_being_cut_for_less_than_the_lease(
     program = "for i in $(seq 40); do echo $i; sleep 0.25; done; echo once >> /tmp/ran"
     hosts[1].run("rm", "-f", "/tmp/ran")
     job = cluster.submit("--max-retries", "3", "--", "sh", "-c", program)
-    wait_until(lambda: "5\n" in cluster.cli("logs", job, code=None).stdout, 30, "it runs")
+    wait_until(lambda: "5\n" in cluster.cli("logs", job, code=None).stdout, what="it runs")
     hosts[1].disconnect()
     time.sleep(3)  # the outage itself
     hosts[1].connect()
-    done = cluster.wait_job(job, "succeeded", 120)
+    done = cluster.wait_job(job, "succeeded")
     assert len(done["attempts"]) == 1
     assert hosts[1].run("cat", "/tmp/ran") == "once\n"
     assert cluster.cli("logs", job).stdout.split() == [str(n) for n in range(1, 41)]
@@ -87,7 +85,7 @@ def test_the_head_killed_comes_back_with_its_nodes_and_jobs(cluster: SshCluster,
     cluster.wait_job(job, "running")
     pid = json.loads(hosts[0].run("cat", f"{ROOT}/head/head.json"))["pid"]
     hosts[0].run("kill", "-9", str(pid))
-    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, 60, "another head answers")
+    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, what="another head answers")
     assert len(cluster.wait_job(job, "succeeded")["attempts"]) == 1
 
 

@@ -38,15 +38,15 @@ def test_slow_then_cut_then_back_while_jobs_run(hosts: list[SshHost], network: P
 
     jobs = [cluster.submit("--max-retries", "3", "--", "sh", "-c", PROGRAM) for _ in hosts]
     for job in jobs:
-        wait_until(lambda job=job: "3\n" in cluster.cli("logs", job, code=None).stdout, 30, "it runs")
+        wait_until(lambda job=job: "3\n" in cluster.cli("logs", job, code=None).stdout, what="it runs")
     network.cut()
-    wait_until(lambda: not any(host["connected"] for host in cluster.api_hosts().values()), 30, "the head misses all")
+    wait_until(lambda: not any(host["connected"] for host in cluster.api_hosts().values()), what="the head misses all")
     turned_away = network.turned_away
-    wait_until(lambda: network.turned_away > turned_away + 3, 30, "they try again")
+    wait_until(lambda: network.turned_away > turned_away + 3, what="they try again")
     network.restore()
 
     for job in jobs:
-        done = cluster.wait_job(job, "succeeded", 60)
+        done = cluster.wait_job(job, "succeeded")
         assert len(done["attempts"]) == 1
         assert cluster.cli("logs", job).stdout.split() == [str(n) for n in range(1, STEPS + 1)]
         ran = [host.run("sh", "-c", f"cat /tmp/ran-{job} 2>/dev/null; true") for host in hosts]
@@ -54,7 +54,7 @@ def test_slow_then_cut_then_back_while_jobs_run(hosts: list[SshHost], network: P
     told = [f"{event['at']:.1f} {event['subject']} {event['text']}" for event in cluster.json("events")["events"]]
     nodes = {node["id"]: node for node in cluster.status()["nodes"]}
     assert set(nodes) == {"head-1", "cpu-1", "cpu-2", "cpu-3"}, "\n".join(told)
-    wait_until(lambda: len(cluster.ready_nodes()) == 3, 30, "all are there again")
+    wait_until(lambda: len(cluster.ready_nodes()) == 3, what="all are there again")
     events = cluster.json("events")["events"]
     assert not [event for event in events if event["code"] in ("fail", "gone", "terminate", "lost")]
 
@@ -84,7 +84,7 @@ def test_whichever_way_a_network_is_cut_for_longer_than_the_lease_nothing_runs_t
     for job in jobs:
         cluster.wait_job(job, "running")
     where = lambda job: next((host for host in hosts if lines(host, f"/tmp/alive-{job}")), None)  # noqa: E731
-    places = {job: wait_until(lambda job=job: where(job), 30, "it runs") for job in jobs}
+    places = {job: wait_until(lambda job=job: where(job), what="it runs") for job in jobs}
     assert len(set(places.values())) == 3
     (free,) = (job for job in jobs if places[job] is head)
     cluster.cli("job", "cancel", free)
@@ -94,7 +94,7 @@ def test_whichever_way_a_network_is_cut_for_longer_than_the_lease_nothing_runs_t
     head.lose(deaf.address)
     try:
         for job in cut:
-            done = cluster.wait_job(job, "succeeded", 120)
+            done = cluster.wait_job(job, "succeeded")
             assert [attempt["state"] for attempt in done["attempts"]] == ["lost", "succeeded"]
             _, name, began = lines(head, f"/tmp/began-{job}")[0].split()
             last = lines(places[job], f"/tmp/alive-{job}")[-1]
@@ -102,9 +102,9 @@ def test_whichever_way_a_network_is_cut_for_longer_than_the_lease_nothing_runs_t
     finally:
         mute.deliver(head.address)
         head.deliver(deaf.address)
-    wait_until(lambda: all(host["connected"] for host in cluster.api_hosts().values()), 60, "both are back")
+    wait_until(lambda: all(host["connected"] for host in cluster.api_hosts().values()), what="both are back")
     for job in cut:
         began = [line.split()[:2] for host in hosts for line in lines(host, f"/tmp/began-{job}")]
         assert began == [["2", "host1"], ["1", "host2" if places[job] is deaf else "host3"]]
         assert places[job].run("sh", "-c", f"pgrep -f /tmp/[a]live-{job}; true") == ""
-    wait_until(lambda: len(cluster.ready_nodes()) == 3, 60, "both have a node again")
+    wait_until(lambda: len(cluster.ready_nodes()) == 3, what="both have a node again")

@@ -41,7 +41,7 @@ def agent(tmp_path: Path) -> Iterator[str]:
     path = tmp_path / "agent"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
     try:
-        wait_until(path.exists, 10, "the agent listens")
+        wait_until(path.exists, what="the agent listens")
         yield str(path)
     finally:
         process.terminate()

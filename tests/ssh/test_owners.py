@@ -21,7 +21,7 @@ def lose_home(cluster: SshCluster) -> None:
     """The laptop is gone: its home, and the tunnel that ran there."""
     shutil.rmtree(cluster.home)
     cluster.write(auth=", host_keys: accept-new")
-    wait_until(lambda: not cluster.processes(), 20, "the tunnel has noticed that its cluster is forgotten")
+    wait_until(lambda: not cluster.processes(), what="the tunnel has noticed that its cluster is forgotten")
 
 
 def adopt(cluster: SshCluster) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def test_a_lost_home_is_replaced_and_nothing_of_the_cluster_is_lost(cluster: Ssh
     assert [(one["name"], one["uid"], one["adopted"], one["lost"]) for one in found] == [("demo", uid, True, [])]
     assert sorted(found[0]["nodes"]) == sorted(host.address for host in hosts)
 
-    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, 60, "its head obeys this home")
+    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, what="its head obeys this home")
     assert len(cluster.wait_job(job, "succeeded")["attempts"]) == 1
     cluster.up()
     assert all(host["connected"] for host in cluster.api_hosts().values())
@@ -84,8 +84,10 @@ def test_gc_cleans_hosts_of_a_dead_cluster_and_leaves_one_that_lives(
 
     kill = f"pkill -9 -u tester -f 'pyz --keep'; pkill -9 -u tester -f {ROOT}/head; true"
     hosts[0].run("sh", "-c", kill)
-    wait_until(lambda: hosts[1].run("sh", "-c", f"ls {ROOT} | grep -c silent; true").strip() == "1", 30, "it is missed")
-    wait_until(lambda: clean(cluster, monkeypatch, dry_run=True)[0], 30, "its hosts have noticed")
+    wait_until(
+        lambda: hosts[1].run("sh", "-c", f"ls {ROOT} | grep -c silent; true").strip() == "1", what="it is missed"
+    )
+    wait_until(lambda: clean(cluster, monkeypatch, dry_run=True)[0], what="its hosts have noticed")
     hosts[2].stop()
     try:
         strays, _ = clean(cluster, monkeypatch, dry_run=False)
@@ -114,7 +116,7 @@ def test_a_host_that_is_gone_for_good_is_given_up_by_name_and_cleaned_if_it_retu
         wait_for_sshd([gone])
     assert not cluster.place.exists() and traces(gone) != []
     assert [traces(host) for host in hosts[:2]] == [[], []]
-    wait_until(lambda: clean(cluster, monkeypatch, dry_run=True)[0], 30, "its daemon has found no head")
+    wait_until(lambda: clean(cluster, monkeypatch, dry_run=True)[0], what="its daemon has found no head")
     strays, _ = clean(cluster, monkeypatch, dry_run=False)
     assert [stray.removed for stray in strays] == [True]
     assert traces(gone) == []

@@ -45,14 +45,14 @@ def test_a_unit_keeps_the_daemons_over_a_crash_and_a_reboot_and_goes_with_the_cl
 
     first = main_pid(host)
     host.run("kill", "-9", str(first))
-    wait_until(lambda: main_pid(host) not in (0, first), 30, "systemd starts the keeper again")
+    wait_until(lambda: main_pid(host) not in (0, first), what="systemd starts the keeper again")
     job = cluster.submit("--", "true")
     cluster.wait_job(job, "succeeded")
 
     host.stop()
     host.start()
-    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, 60, "the head is back after the reboot")
-    wait_until(lambda: cluster.api_hosts()[host.address]["connected"], 60, "the host is back after the reboot")
+    wait_until(lambda: cluster.cli("status", code=None).returncode == 0, what="the head is back after the reboot")
+    wait_until(lambda: cluster.api_hosts()[host.address]["connected"], what="the host is back after the reboot")
     assert cluster.job(job)["state"] == "succeeded"
 
     cluster.down()

@@ -19,8 +19,8 @@ from tests.support.looker import Looker
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
-    """The first true value of `condition`; fails with `what` after `seconds`."""
+def wait_until(condition: Callable[[], T], seconds: float = 60.0, what: str = "") -> T:
+    """The first true value of `condition`; fails with `what` after `seconds`: many times what an idle machine needs."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -109,7 +109,7 @@ class LocalCluster:
         """As `clusterctl job show --json` has it."""
         return self.look(f"/api/v1/jobs/{job_id}")
 
-    def wait_job(self, job_id: str, state: str, seconds: float = 60.0) -> dict[str, Any]:
+    def wait_job(self, job_id: str, state: str, seconds: float = 120.0) -> dict[str, Any]:
         """The job once it is in `state`; fails at once when it ended in another one."""
 
         def reached() -> dict[str, Any] | None:
