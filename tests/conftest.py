@@ -6,10 +6,15 @@ import signal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 # A shell that runs a command in the background makes it ignore SIGINT, and all that it starts. Tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples in every run, however busy the machine is: `pytest --hypothesis-profile=default tests/core` tries new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 CLOUDS = ("tests/aws/", "tests/cloud/")
 

@@ -41,7 +41,7 @@ def pattern(start: int, size: int) -> bytes:
     return bytes((n * 7 + n // 251) % 256 for n in range(start, start + size))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps=STEPS, cap=st.integers(0, 3000))
 def test_in_any_order_of_events_the_head_gets_the_first_half_and_the_end_once(steps, cap) -> None:
     with tempfile.TemporaryDirectory() as scratch:

@@ -114,7 +114,7 @@ def _with_work(before: NodeView, work: list[Work]) -> NodeView:
     return replace(before, free=free, work=(*before.work, *work), idle_since=None)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(worlds(), queues())
 def test_every_copy_that_the_dispatcher_did_not_start_has_a_wait_with_a_reason(world: World, queue) -> None:
     world, waiting = dispatched(world, queue)

@@ -78,7 +78,7 @@ def _run(session: Session, command: object) -> None:
     session.run(f"{verb} cpu-{number}{tail}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(COMMANDS, max_size=25))
 def test_whatever_happened_a_cluster_that_nobody_wants_ends_at_its_min(commands: list[object]) -> None:
     session = Session()

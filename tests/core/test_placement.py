@@ -116,7 +116,7 @@ def test_what_waits_says_why() -> None:
     assert {k: r.code for k, r in waiting.items()} == {"a": "too_large", "b": "too_large", "c": "no_ready_node"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(1, 8), st.integers(0, 2)), min_size=1, max_size=5),
     st.lists(

@@ -15,9 +15,7 @@ from clusterctl.core.model import Drain, Launch, Mark, NodeState, Plan, Start, S
 from tests.core.arbitrary import World, worlds
 from tests.core.worlds import NOW, UID
 
-arbitrary = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+arbitrary = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def _views(world: World):
@@ -220,7 +218,7 @@ def test_a_plan_wakes_in_the_future_and_leaves_its_inputs_as_they_were(world: Wo
     assert dumps(world.state) == before
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 def test_no_input_of_the_planner_can_be_changed_in_place(world: World) -> None:
     def check(value: object) -> None:

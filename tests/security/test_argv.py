@@ -49,7 +49,7 @@ words = st.one_of(
 names = st.text(st.characters(exclude_characters="\0=", exclude_categories=["Cs"]), max_size=12).map("T_".__add__)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(words, max_size=5), st.dictionaries(names, words, max_size=4), words)
 @example(EVIL, {"T_" + text: text for text in EVIL if "=" not in text}, "$(touch /tmp/x)")
 def test_any_text_arrives_unchanged_in_a_job(cluster: Any, argv: list[str], env: dict[str, str], name: str) -> None:
@@ -145,7 +145,7 @@ def test_any_text_arrives_unchanged_over_ssh_and_none_of_it_is_in_the_command(
         words, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6
     )
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12)
     @given(st.dictionaries(words.map("x".__add__), values, max_size=3), st.binary(max_size=200))
     @example({"xevil": EVIL}, b"\0\n'")
     def echo(request: dict[str, Any], blob: bytes) -> None:
@@ -168,7 +168,7 @@ def test_any_command_for_a_node_arrives_unchanged_over_ssh(sshd: Sshd, tmp_path:
     node._node, node._machine = "cpu-1", None  # type: ignore[assignment]
     node._hosts = SimpleNamespace(connect=lambda _: SimpleNamespace(run=connection.run, close=lambda: None))  # type: ignore[assignment]
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(st.lists(words, max_size=4))
     @example(EVIL)
     def tell(argv: list[str]) -> None:

@@ -102,7 +102,7 @@ def test_no_documented_call_fails_on_anything_that_is_sent_to_it(fuzzed: Api) ->
     found = operations(document)
     assert len(found) >= 20
 
-    @settings(max_examples=EXAMPLES * len(found), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES * len(found), database=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(found), st.data())
     def fuzz(operation: tuple[str, str, dict[str, Any]], data: st.DataObject) -> None:
         method, path, details = operation

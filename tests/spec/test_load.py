@@ -198,7 +198,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text() | pieces)
 @example(text="? [a]\n: b")
 @example(text="a: &x [*x]")
@@ -220,13 +220,13 @@ def test_any_text_is_a_spec_or_a_spec_error(text: str) -> None:
     check_spec_or_error(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.dictionaries(keys, values, max_size=6))
 def test_any_yaml_is_a_spec_or_a_spec_error(data: dict[str, object]) -> None:
     check_spec_or_error(yaml.safe_dump(data, allow_unicode=True))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_spec_with_one_part_replaced_by_anything_is_a_spec_or_a_spec_error(data: st.DataObject) -> None:
     tree = yaml.safe_load(FULL)
