@@ -19,6 +19,7 @@ from clusterctl_providers.aws_doctor import examine
 from clusterctl_providers.aws_head import HeadMachine
 from clusterctl_providers.aws_identity import Identity
 from clusterctl_providers.aws_image_build import ImageBuild
+from clusterctl_providers.aws_image_store import ImageStore
 from clusterctl_providers.aws_images import Images
 from clusterctl_providers.aws_instances import Listing
 from clusterctl_providers.aws_launch import DISK, GPU_DISK, Launcher
@@ -35,6 +36,7 @@ from clusterctl_providers.base import (
     MadeImage,
     PoolRequest,
     ProviderContext,
+    StoredImage,
     Whereabouts,
 )
 from clusterctl_providers.catalog import instance_types
@@ -106,6 +108,12 @@ class AwsProvider:
         disk = int(pool.spec.get("disk") or (GPU_DISK if nvidia else DISK))
         build = ImageBuild(self._calls, self._network, self._images, self._uid, tell)
         return build.make(pool, recipe, machine.arch if machine else "x86_64", nvidia, disk)
+
+    def images(self) -> list[StoredImage]:
+        return ImageStore(self._calls).list()
+
+    def remove_image(self, image: StoredImage) -> None:
+        ImageStore(self._calls).remove(image)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""

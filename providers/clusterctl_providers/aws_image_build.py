@@ -18,11 +18,11 @@ from typing import Any
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_errors import code_behind
+from clusterctl_providers.aws_image_store import TAG_IMAGE
 from clusterctl_providers.aws_images import Image, Images
 from clusterctl_providers.aws_network import Network
 from clusterctl_providers.base import BuildEnded, ImageRecipe, MadeImage, PoolRequest
 
-TAG_IMAGE = "clusterctl-image"  # the digest of an image's content
 BUILDERS = {"x86_64": "m6i.large", "arm64": "m6g.large"}  # no GPU is needed: its driver is in the base image already
 GIB = 1024**3
 SAID = re.compile(r"clusterctl-image: (done [0-9a-f]+|failed: .*)")
@@ -194,7 +194,7 @@ class ImageBuild:
             if state == "available":
                 return image
             if state in ("failed", "error", "invalid") or time.monotonic() > until:
-                raise ProviderError(f"{what}: it is {state}; deregister it and build again")
+                raise ProviderError(f"{what}: it is {state}; remove it (`clusterctl image rm {image}`) and build again")
             self._pause(wait)
             wait = min(wait * 1.5, 15.0)
 

@@ -156,6 +156,20 @@ class MadeImage:
     fresh: bool
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """A machine image that `build_image` made. `state`: "available", "pending", the provider's word for what went wrong, or
+    "gone" (`id` is "" then): only its snapshots are left. `created`: unix seconds; `size`: bytes of the disks it holds."""
+
+    id: str
+    name: str
+    state: str
+    arch: str
+    created: float
+    size: int
+    snapshots: tuple[str, ...] = ()
+
+
 class BuildEnded(ProviderError):
     """An image was not made, and nothing of the build is left: the next try begins anew."""
 
@@ -165,6 +179,14 @@ class HasImages(Protocol):
     """`ProviderContext.uid` is the build's: the same uid goes on with what an interrupted build has begun."""
 
     def build_image(self, pool: PoolRequest, recipe: ImageRecipe, tell: Callable[[str], None]) -> MadeImage: ...
+
+    def images(self) -> list[StoredImage]:
+        """All that builds have made here, whoever ran them; the oldest first."""
+        ...
+
+    def remove_image(self, image: StoredImage) -> None:
+        """With its snapshots. Idempotent; a removal that was interrupted is finished by the next."""
+        ...
 
 
 @runtime_checkable

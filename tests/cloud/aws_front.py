@@ -149,6 +149,11 @@ class Front:
             parts = b"".join(self._moto(inner, lambda status, headers, *_: started.append((status, headers))))
         except NotImplementedError as error:
             raise Refusal("InvalidAction", str(error)) from error
+        except Refusal:
+            raise
+        except Exception as error:
+            WORLD.violations.append(f"the stand-in itself broke: {error!r}")  # else a client's patience would hide it
+            raise
 
         def answer(_: Any, start: Any) -> Iterable[bytes]:
             start(*started[-1])

@@ -24,7 +24,7 @@ def _create_image(self: Any) -> Any:
     )
     for item in given:
         for tag in item["Tags"] if item["ResourceType"] == "snapshot" else ():
-            backend.snapshots[image.ebs_snapshot_id].add_tag(tag["Key"], tag["Value"])
+            image.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
     return ActionResult({"ImageId": image.id})
 
 
