@@ -83,7 +83,7 @@ class CloudHeadCluster(AwsCluster):
         argv = ["ssh", "-F", "none", *plain, "-i", str(key), "-o", "IdentitiesOnly=yes"]
         login = f"ubuntu@{self.heads()[0].private_ip}"
         return subprocess.run(
-            [*argv, login, "sudo", "bash"], input=script, capture_output=True, text=True, check=True, timeout=30
+            [*argv, login, "sudo", "bash"], input=script, capture_output=True, text=True, check=True, timeout=120
         ).stdout
 
     def stop_tunnel(self) -> None:

@@ -101,7 +101,7 @@ class Machine:
         script = self.directory / "user-data"
         script.write_text(text)
         script.chmod(0o700)
-        done = subprocess.run([str(script)], env=self.env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([str(script)], env=self.env, capture_output=True, text=True, timeout=120)
         return done.stdout + done.stderr
 
     def off(self) -> bool:
@@ -185,7 +185,7 @@ def test_an_image_without_python_says_so_and_turns_off(port: BundlePort, tmp_pat
     text = user_data(boot_of(port), [("cpu-1", 1, "t")]).replace("/dev/console", "/dev/null")
     path = tmp_path / "m/user-data"
     path.write_text(text.replace("/usr/local/bin/python3 /opt/clusterctl/bin/python3", ""))
-    done = subprocess.run(["/bin/sh", str(path)], env=machine.env, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["/bin/sh", str(path)], env=machine.env, capture_output=True, text=True, timeout=120)
     assert "no Python >= 3.10" in done.stdout and done.returncode == 1 and machine.off()
 
 

@@ -110,7 +110,7 @@ def test_ray_runs_on_machines_that_its_own_demand_brought_and_whose_image_has_no
         monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
         cluster = start(SPOT.replace("3s", "60s"), 'engine: {ray: {version: "2.60.0"}}')
         (tmp_path / "job.py").write_text(RAY_JOB)
-        done = cluster.cli("submit", "job.py", timeout=150)
+        done = cluster.cli("submit", "job.py")
         assert "ran on ['ip-10-77-" in done.stdout, done.stdout + done.stderr
         assert len(index.downloads) == len(set(index.downloads)), "the head asks once for all"
         cluster.down()

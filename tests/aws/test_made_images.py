@@ -46,7 +46,10 @@ def test_the_list_says_what_each_image_is_and_who_starts_from_it(
     cluster.spec_file.write_text(f"pools: [{{name: cpu, image: {other['image']}}}]")
     document = list_images(registry, spec_for(cloud))
     assert (document["provider"], document["region"]) == ("aws", "us-east-1")
-    assert {row["image"]: row["used_by"] for row in document["images"]} == {built["image"]: [], other["image"]: ["mine"]}
+    assert {row["image"]: row["used_by"] for row in document["images"]} == {
+        built["image"]: [],
+        other["image"]: ["mine"],
+    }
     row = next(row for row in document["images"] if row["image"] == built["image"])
     assert (row["name"], row["state"], row["arch"]) == (built["name"], "available", "x86_64")
     assert row["size"] > 0 and len(row["snapshots"]) == 1 and row["created"] > 1.7e9
@@ -106,14 +109,16 @@ def test_an_image_that_a_cluster_starts_from_is_refused_by_name(
     assert len(images(cloud)) == 1 and len(snapshots(cloud)) == 1
 
 
-def test_the_commands_list_and_remove(registry: Registry, cloud: AwsCloud, built: dict[str, Any], tmp_path: Path) -> None:
+def test_the_commands_list_and_remove(
+    registry: Registry, cloud: AwsCloud, built: dict[str, Any], tmp_path: Path
+) -> None:
     spec = tmp_path / "cluster.yaml"
     spec.write_text(spec_for(cloud).model_dump_json(exclude_defaults=True, by_alias=True))
     env = {**os.environ, "CLUSTERCTL_HOME": str(registry.home)}
 
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "clusterctl", "image", *argv]
-        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 
     shown = run("list", str(spec))
     assert shown.stdout.splitlines()[0].split() == ["IMAGE", "NAME", "ARCH", "DISK", "STATE", "MADE", "USED", "BY"]

@@ -108,7 +108,7 @@ class Forward:
         """What Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -132,7 +132,7 @@ def start_forward(live: Live) -> Forward:
         printed += line
         if match := re.search(r"http://127\.0\.0\.1:\d+/#ticket=[\w-]+", line):
             return Forward(process, match.group())
-    process.wait(timeout=10)
+    process.wait(timeout=120)
     pytest.fail(f"`clusterctl dashboard` ended without printing the page's address:\n{printed}")
 
 

@@ -142,7 +142,7 @@ def test_the_forwarded_port_is_on_loopback_only_and_closes_with_the_command(live
 
 
 def _ask(port: int, host: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.request("GET", "/api/v1/status", headers={"Host": host})
         answer = connection.getresponse()

@@ -68,7 +68,7 @@ def test_a_shell_opens_in_the_nodes_directory_and_its_exit_code_is_passed_on(clu
         for says, code in ((b"echo I am $CLUSTERCTL_NODE_ID; exit 5\n", 5), (b"kill -9 $$\n", 137)):
             shell = cluster.start("ssh", "cpu-1", stdin=slave)
             os.write(master, says)
-            output, _ = shell.communicate(timeout=60)
+            output, _ = shell.communicate(timeout=120)
             assert shell.returncode == code and ("I am cpu-1" in output or code == 137)
     finally:
         del cluster.env["SHELL"]

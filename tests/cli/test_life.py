@@ -107,7 +107,7 @@ def test_ctrl_c_in_up_leaves_what_the_next_up_understands(cluster: LocalCluster)
     process = cluster.start("up", str(cluster.spec))
     wait_until((cluster.head_dir / "head.json").exists, what="the head listens")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode in (0, 130)
     assert cluster.json("up", str(cluster.spec))["head"] == "running"
 
@@ -124,7 +124,7 @@ def test_a_second_up_or_down_from_another_shell_is_told_who_is_at_it(cluster: Lo
                 second.returncode == 1
                 and f"`clusterctl up` (process {first.pid}) is changing cluster 'demo'" in second.stderr
             )
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
     assert first.returncode == 0 and refused
     assert len(cluster.ready_nodes()) == 1
 

@@ -45,7 +45,7 @@ print(json.dumps({"code": code, "modules": sorted(sys.modules)}), file=sys.stder
 def modules_of(home: Path, *arguments: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], env={"CLUSTERCTL_HOME": str(home), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, cwd=home,
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, cwd=home,
     )  # fmt: skip
     said = json.loads(done.stderr.strip().splitlines()[-1])
     assert said["code"] in (0, None), done.stderr
@@ -110,7 +110,7 @@ def test_a_library_that_is_not_installed_is_told_with_what_brings_it(tmp_path: P
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, "up", str(spec), "-y"],
         env={"CLUSTERCTL_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin", "AWS_EC2_METADATA_DISABLED": "true"},
-        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, cwd=tmp_path,
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "'paramiko', which is not installed: pip install 'clusterctl[ssh]'" in done.stderr

@@ -36,7 +36,7 @@ class Lab:
         plain = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
         argv = ["ssh", "-F", "none", "-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=3"]
         return subprocess.run(
-            [*argv, *(options or plain), f"ubuntu@{address}", command], capture_output=True, text=True, timeout=30
+            [*argv, *(options or plain), f"ubuntu@{address}", command], capture_output=True, text=True, timeout=120
         )
 
     def on(self, address: str, command: str) -> str:

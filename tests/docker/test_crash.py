@@ -83,7 +83,7 @@ def test_a_head_killed_again_and_again_while_it_launches_ends_with_one_container
         wait_until(lambda n=count: len(cluster.containers()) >= n, what=f"{count} containers")
         killed.append(wait_until(next_head, what="the next head"))
         cluster.kill(killed[-1])
-    _, errors = up.communicate(timeout=60)
+    _, errors = up.communicate(timeout=120)
     assert up.returncode == 0, errors
     wait_until(lambda: len(cluster.ready_nodes()) == 3, what="three nodes ready")
     wanted = ["cpu-1", "cpu-2", "cpu-3", "head-1"]

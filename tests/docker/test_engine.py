@@ -30,7 +30,7 @@ print("on", sorted(set(ray.get([where.remote(i) for i in range(8)]))))
 
 def test_tasks_fan_out_over_two_containers(make_cluster: Callable[..., DockerCluster], image: str) -> None:
     cluster = make_cluster(SPEC.replace("IMAGE", image).replace("ENV", sys.prefix), up=False)
-    cluster.up(timeout=170)
+    cluster.up()
     path = cluster.directory / "job.py"
     path.write_text(FAN_OUT)
     job = cluster.submit(str(path))
@@ -69,7 +69,7 @@ def test_containers_of_an_image_without_ray_share_one_that_is_installed_on_their
     with serving(*kept_wheels(wanted("serve", python="3.11"))) as index:
         cluster = make_cluster(INSTALLED.replace("IMAGE", image), up=False)
         cluster.env["UV_DEFAULT_INDEX"] = index.url
-        cluster.up(timeout=170)
+        cluster.up()
         path = cluster.directory / "job.py"
         path.write_text(WHERE)
         job = cluster.submit(str(path))

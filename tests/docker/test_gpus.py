@@ -34,7 +34,7 @@ def test_ray_holds_gpus_of_a_container_for_us_and_gives_them_back(
 ) -> None:
     """No machine with a GPU is needed: a second raylet in the worker's container says that it has two."""
     cluster = make_cluster(SPEC.replace("IMAGE", image).replace("ENV", sys.prefix), up=False)
-    cluster.up(timeout=170)
+    cluster.up()
     (head,) = cluster.containers("head-1")
     started = [" ".join(child.cmdline()) for child in psutil.Process(cluster.head_pid()).children()]
     assert any("docker_stdio" in command for command in started), "the head's own helper runs beside Ray's head as well"

@@ -111,7 +111,7 @@ def test_a_shell_opens_in_the_container_and_commands_find_the_engine_whatever_th
     master, slave = pty.openpty()
     shell = cluster.start("ssh", "cpu-1", stdin=slave)
     os.write(master, b"echo I am $CLUSTERCTL_NODE_ID; exit 5\n")
-    output, _ = shell.communicate(timeout=30)
+    output, _ = shell.communicate(timeout=120)
     assert "I am cpu-1" in output and shell.returncode == 5
     cluster.env["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
     try:

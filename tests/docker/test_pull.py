@@ -62,7 +62,7 @@ def test_up_shows_the_layers_and_bytes_of_a_pull_as_the_nodes_stage_and_goes_on_
 
         wait_until(lambda: ready() == ["head-1"], what="others go on")
         registry.go_on.set()
-        _, errors = up.communicate(timeout=90)
+        _, errors = up.communicate(timeout=120)
         assert up.returncode == 0, errors
         assert "cpu-1: planned, pulling (pulling " in errors
         story = [item["reason"] for item in cluster.json("explain", "cpu-1")["story"]]

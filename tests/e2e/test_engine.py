@@ -52,7 +52,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClust
     directory = tmp_path_factory.mktemp("ray")
     cluster = LocalCluster(directory, SPEC)
     try:
-        cluster.up(timeout=180)
+        cluster.up()
         yield cluster
         cluster.down()
         assert cluster.processes() == []
@@ -71,7 +71,7 @@ def write_job(cluster: LocalCluster, name: str, text: str) -> Path:
 def test_a_fan_out_and_an_actor_run_on_a_cluster_that_started_with_no_workers(ray_cluster):
     assert ray_cluster.ready_nodes() == []
     job = write_job(ray_cluster, "fan", FAN_OUT)
-    done = ray_cluster.cli("submit", "--working-dir", str(job.parent), "--env", "GREETING=hi", str(job), timeout=170)
+    done = ray_cluster.cli("submit", "--working-dir", str(job.parent), "--env", "GREETING=hi", str(job))
     assert "squares [0, 1, 4, 9, 16, 25, 36, 49] {'hi'}" in done.stdout
     assert "count [1, 2, 3]" in done.stdout
     events = ray_cluster.json("events")["events"]
@@ -80,7 +80,7 @@ def test_a_fan_out_and_an_actor_run_on_a_cluster_that_started_with_no_workers(ra
 
 def test_custom_resources_and_fractions_of_a_gpu_bring_the_pools_that_offer_them(ray_cluster):
     job = write_job(ray_cluster, "shapes", SHAPES)
-    done = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job), timeout=170)
+    done = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job))
     assert "tpu [" in done.stdout
 
 
@@ -95,7 +95,7 @@ print(json.dumps({f"{pools.get(node)}/{node}": has.get("CPU", 0) for node, has i
 
 def cpus_of_pool(cluster: LocalCluster, job: Path, pool: str) -> dict[str, float]:
     """CPUs that Ray has on each node of a pool now."""
-    out = cluster.cli("submit", "--working-dir", str(job.parent), str(job), timeout=90).stdout
+    out = cluster.cli("submit", "--working-dir", str(job.parent), str(job)).stdout
     found = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
     return {node: cpus for node, cpus in found.items() if node.startswith(f"{pool}/")}
 
@@ -133,7 +133,7 @@ def which(): return ray.get_gpu_ids()
 print("rays", ray.get(which.remote()), ray.available_resources().get("GPU", 0))
 """
     job = write_job(ray_cluster, "which", text)
-    rays = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job), timeout=60).stdout
+    rays = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job)).stdout
     assert ours in ("0", "1")
     assert f"[{1 - int(ours)}]" in rays, (ours, rays)
     ray_cluster.cli("job", "cancel", job_id)
@@ -181,14 +181,14 @@ print(ray.get(slow.remote()))
 """
     job = write_job(ray_cluster, "slow", text)
     job_id = ray_cluster.submit("--working-dir", str(job.parent), str(job))
-    wait_until(marks.exists, 90, "the task started")
+    wait_until(marks.exists, what="the task started")
     victim = marks.read_text().split()[0]
     raylets = [
         p for p in ray_cluster.processes() if p.name() == "raylet" and any(victim in part for part in p.cmdline())
     ]
     assert raylets, "the raylet that runs the task"
     raylets[0].kill()
-    ray_cluster.wait_job(job_id, "succeeded", 150)
+    ray_cluster.wait_job(job_id, "succeeded")
     assert "done" in ray_cluster.cli("logs", job_id).stdout
     assert len(set(marks.read_text().split())) == 2
 
@@ -196,8 +196,7 @@ print(ray.get(slow.remote()))
 def test_idle_nodes_of_ray_are_drained_and_removed(ray_cluster):
     wait_until(
         lambda: ray_cluster.ready_nodes() == [] and len(ray_cluster.status()["nodes"]) == 1,
-        90,
-        "only the head node is left",
+        what="only the head node is left",
     )
     reasons = [e["text"] for e in ray_cluster.json("events")["events"] if e["code"] == "drain"]
     assert any("idle" in text for text in reasons)
@@ -208,7 +207,7 @@ def test_a_dashboard_that_does_not_start_is_told_and_the_rest_works(tmp_path: Pa
     spec = f"cluster: demo\nprovider: local\nenv: {{RAY_DASHBOARD_STARTUP_TIMEOUT_S: '0'}}\n{pools}\n"
     cluster = LocalCluster(tmp_path, spec)
     try:
-        cluster.up(timeout=180)
+        cluster.up()
         engine = wait_until(lambda: (e := cluster.status()["engine"])["message"] and e, what="it is told")
         assert engine["state"] == "ready"
         assert "! engine: Ray's dashboard did not start" in cluster.cli("status").stdout

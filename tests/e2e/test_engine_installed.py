@@ -29,7 +29,7 @@ def test_extras_are_installed_once_for_all_clusters_of_this_machine(make_cluster
         first = make_cluster(SPEC.replace("NAME", "one"), up=False)
         first.name = "one"
         first.env["UV_DEFAULT_INDEX"] = index.url
-        said = first.cli("up", str(first.spec), timeout=170).stderr
+        said = first.cli("up", str(first.spec)).stderr
         assert "is installed once below" in said
         assert sorted(index.downloads) == sorted(wheel.file for wheel in wheels)
         (first.directory / "job.py").write_text(JOB)
@@ -44,7 +44,7 @@ def test_extras_are_installed_once_for_all_clusters_of_this_machine(make_cluster
         second.name = "two"
         second.env.update(UV_DEFAULT_INDEX=index.url, CLUSTERCTL_HOME=str(first.home))
         second.home = first.home
-        assert "is installed once below" not in second.cli("up", str(second.spec), timeout=170).stderr
+        assert "is installed once below" not in second.cli("up", str(second.spec)).stderr
         assert index.asked == []
         assert second.status()["engine"]["version"] == "2.60.0"
         second.down()
@@ -54,5 +54,5 @@ def test_a_version_that_does_not_exist_is_said_and_up_gives_up(make_cluster: Cal
     with serving(*kept_wheels(wanted())) as index:
         cluster = make_cluster(SPEC.replace("NAME", "demo").replace("2.60.0", "2.99.0"), up=False)
         cluster.env["UV_DEFAULT_INDEX"] = index.url
-        said = cluster.cli("up", str(cluster.spec), code=1, timeout=120).stderr
+        said = cluster.cli("up", str(cluster.spec), code=1).stderr
         assert "is not in the package index" in said and "2.99.0" in said

@@ -57,7 +57,7 @@ def test_a_stream_of_logs_survives_a_restart_of_the_head(cluster):
     )
     wait_until(lambda: cluster.json("jobs", "--state", "running")["jobs"])
     cluster.kill(cluster.head_pid())
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert [line for line in out.splitlines() if line.startswith("line")] == [f"line {i}" for i in range(50)]
 
@@ -180,7 +180,7 @@ def test_a_taken_port_is_named_and_a_free_one_is_enough_to_go_on(cluster):
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         wait_until(lambda: _bind(squatter, ports["agents"]))
         squatter.listen()
-        failed = cluster.cli("up", str(cluster.spec), "-y", code=1, timeout=150)
+        failed = cluster.cli("up", str(cluster.spec), "-y", code=1)
         assert f"127.0.0.1:{ports['agents']}" in failed.stderr
         assert "end the program that has this port" in failed.stderr
     cluster.up()

@@ -23,14 +23,14 @@ class Counter:
     def leave(self): ray.actor.exit_actor()
 
 counter = Counter.options(name=NAME, lifetime="detached", get_if_exists=True).remote()
-print(ray.get(counter.next.remote(), timeout=60))
+print(ray.get(counter.next.remote(), timeout=120))
 for line in sys.stdin:
     if line == "end\\n":
         counter.leave.remote()
         while NAME in ray.util.list_named_actors():
             time.sleep(0.02)
     else:
-        print(ray.get(counter.next.remote(), timeout=60))
+        print(ray.get(counter.next.remote(), timeout=120))
 """
 
 

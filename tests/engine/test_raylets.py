@@ -74,7 +74,7 @@ def test_a_request_without_the_token_is_refused(cluster):
 def test_a_program_without_the_token_cannot_join(cluster):
     env = {**cluster.environment(), "RAY_AUTH_TOKEN": "0" * 64}
     code = "import os; from ray._raylet import GcsClient; GcsClient(address=os.environ['RAY_ADDRESS']).internal_kv_keys(b'')"
-    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
     assert ended.returncode != 0
     assert "uthenticat" in ended.stderr
 

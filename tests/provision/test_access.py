@@ -52,6 +52,6 @@ def test_commands_copies_and_shells_are_in_the_nodes_own_directory(
     cluster.cli("cp", "cpu-1:copied", str(cluster.directory / "back"))
     assert (cluster.directory / "back").read_text() == "1"
     shell = cluster.start("ssh", "cpu-1", stdin=-1)
-    output, _ = shell.communicate("cat copied; pwd; exit 4\n", timeout=30)
+    output, _ = shell.communicate("cat copied; pwd; exit 4\n", timeout=120)
     assert output.splitlines() == ["1" + said("cpu-1", "pwd")] and shell.returncode == 4
     assert "no node 'cpu-9'" in cluster.cli("exec", "cpu-9", "--", "true", code=3).stderr

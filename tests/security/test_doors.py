@@ -64,7 +64,7 @@ def test_the_public_exploit_of_rays_job_api_is_unauthenticated_at_the_head(api: 
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     cluster = LocalCluster(tmp_path_factory.mktemp("ray"), RAY)
     try:
-        cluster.up(timeout=170)
+        cluster.up()
         yield cluster
     finally:
         cluster.clean_up()

@@ -80,7 +80,7 @@ def _serving() -> Iterator[int]:
     thread.start()
     yield listener.getsockname()[1]
     server.should_exit = True
-    thread.join(timeout=10)
+    thread.join(timeout=120)
     listener.close()
 
 
@@ -88,7 +88,7 @@ def _call(port: int, method: str, headers: dict[str, str], path: str = PATH) -> 
     headers = {"Host": f"127.0.0.1:{port}", **headers}
     if method == "WS":
         return asyncio.run(_handshake(port, headers, path))
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in headers.items():
@@ -106,7 +106,7 @@ async def _handshake(port: int, headers: dict[str, str], path: str) -> Answer:
     uri = f"ws://{host}{path}"
     try:
         async with websockets.connect(
-            uri, host="127.0.0.1", port=port, additional_headers=headers, proxy=None, open_timeout=10
+            uri, host="127.0.0.1", port=port, additional_headers=headers, proxy=None, open_timeout=120
         ) as connection:
             return Answer(101, [], str(await connection.recv()))
     except websockets.exceptions.InvalidStatus as refused:
@@ -222,7 +222,7 @@ def test_a_header_given_twice_is_refused(port: int) -> None:
         [],
     ):
         request = "\r\n".join([f"GET {PATH} HTTP/1.1", *lines, f"Authorization: Bearer {GOOD}", "Connection: close"])
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
             connection.sendall(request.encode() + b"\r\n\r\n")
             reply = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
         assert reply.split(" ", 2)[1] in ("400", "403")

@@ -32,7 +32,7 @@ def test_files_setup_and_env_are_there_before_ray_runs_anything_on_a_node(
 ) -> None:
     cluster = make_cluster(SPEC, {"one.txt": "1", "work/job.py": JOB})
     cluster.up(timeout=240)
-    done = cluster.cli("submit", "--working-dir", "work", "work/job.py", timeout=120)
+    done = cluster.cli("submit", "--working-dir", "work", "work/job.py")
     assert "seen: hello pool hello 1" in done.stdout
     story = [(item["state"], item["reason"]) for item in cluster.json("explain", "cpu-1")["story"]]
     told = [reason for state, reason in story if state == "joining"]

@@ -109,7 +109,7 @@ def test_a_setup_under_way_survives_the_death_of_the_head_and_is_not_run_twice(
         cluster.kill(first)
         wait_until(lambda: cluster.head_pid() != first, what="another head runs")
         (tmp_path / "go").touch()
-        _, said = up.communicate(timeout=60)
+        _, said = up.communicate(timeout=120)
     assert up.returncode == 0, said
     assert [n["id"] for n in cluster.ready_nodes("cpu")] == ["cpu-1"]
     assert ran(cluster) == 2, "once on the head node, once on the worker"

@@ -66,7 +66,7 @@ class SshCluster(LocalCluster):
             host.container.reload()
             if host.container.status == "paused":
                 host.unpause()
-        self.cli("down", self.name, "-y", code=None, timeout=120)
+        self.cli("down", self.name, "-y", code=None)
         pid = int(read_json(self.place / "tunnel.json").get("pid") or 0)
         if pid:
             os.kill(pid, signal.SIGTERM)

@@ -47,10 +47,10 @@ def test_tasks_run_on_every_host_and_nothing_is_left(ray_hosts: list[SshHost], t
     more = f"engine: {{ray: {{python: {sys.executable}}}}}\nhead: {{host: {head}}}"
     cluster.write(workers, low=1, more=more, pool="idle_timeout: 10m")
     try:
-        cluster.up(timeout=300)
+        cluster.up()
         assert cluster.status()["engine"]["state"] == "ready"
         (cluster.directory / "driver.py").write_text(DRIVER)
-        said = cluster.cli("submit", "driver.py", timeout=120).stdout
+        said = cluster.cli("submit", "driver.py").stdout
         assert "host2" in said or "host3" in said
         cluster.down()
         assert [traces(host) for host in ray_hosts] == [[], [], []]
@@ -88,11 +88,11 @@ def test_hosts_without_ray_and_without_a_network_get_it_from_one_download(
         more = f"engine: {{ray: {{version: {want.ray}}}}}\nhead: {{host: {head}}}"
         cluster.write(workers, low=2, more=more, pool="idle_timeout: 10m")
         try:
-            said = cluster.cli("up", str(cluster.spec), "-y", timeout=300).stderr
+            said = cluster.cli("up", str(cluster.spec), "-y").stderr
             assert "sending Ray 2.60.0 to the head" in said
             assert sorted(index.downloads) == sorted(wheel.file for wheel in wheels), "each of them once"
             (cluster.directory / "driver.py").write_text(DRIVER)
-            assert "['host2', 'host3']" in cluster.cli("submit", "driver.py", timeout=120).stdout
+            assert "['host2', 'host3']" in cluster.cli("submit", "driver.py").stdout
             cluster.down()
             assert [traces(host) for host in hosts] == [[], [], []]
         finally:

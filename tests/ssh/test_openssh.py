@@ -74,7 +74,7 @@ def target_of(home: Path, text: str, login: Login) -> Target:
 
 def logs_in(target: Target, home: Path) -> bool:
     with closing(connect(target, Trust("known_hosts", home / "remembered", print))) as made:
-        return made.run("id -un", timeout=20).stdout == b"tester\n"
+        return made.run("id -un", timeout=120).stdout == b"tester\n"
 
 
 # ------------------------------------------------------------ the configuration

@@ -185,7 +185,7 @@ def test_a_host_behind_a_jump_host_and_an_inventory_file(cluster: SshCluster, ho
     cluster.up()
     assert {name for name, host in cluster.api_hosts().items() if host["connected"]} == {hosts[0].address, "inner"}
     shells = [cluster.start("ssh", node, stdin=subprocess.PIPE) for node in ("cpu-1", "cpu-2")]
-    said = [shell.communicate("hostname; exit 3\n", timeout=60)[0].splitlines()[-1] for shell in shells]
+    said = [shell.communicate("hostname; exit 3\n", timeout=120)[0].splitlines()[-1] for shell in shells]
     assert sorted(said) == ["host1", "host2"]
     assert [shell.returncode for shell in shells] == [3, 3]
 

@@ -19,7 +19,7 @@ from tests.support.looker import Looker
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], seconds: float = 60.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], seconds: float = 120.0, what: str = "") -> T:
     """The first true value of `condition`; fails with `what` after `seconds`: many times what an idle machine needs."""
     deadline = time.monotonic() + seconds
     while True:
@@ -51,7 +51,7 @@ class LocalCluster:
             command, env=self.env, cwd=self.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
         )
 
-    def cli(self, *args: str, code: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def cli(self, *args: str, code: int | None = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Runs one command; `code` is the exit code it must have (None: any)."""
         command = [sys.executable, "-m", "clusterctl", *args]
         done = subprocess.run(
@@ -73,7 +73,7 @@ class LocalCluster:
         cut = args.index("--") if "--" in args else len(args)  # what follows belongs to the job's program
         return json.loads(self.cli(*args[:cut], "--json", *args[cut:]).stdout)
 
-    def up(self, timeout: float = 120) -> None:
+    def up(self, timeout: float = 300) -> None:
         self.cli("up", str(self.spec), "-y", timeout=timeout)
 
     # ------------------------------------------------------------ looking
@@ -148,12 +148,12 @@ class LocalCluster:
     # ------------------------------------------------------------ the end
 
     def down(self) -> None:
-        self.cli("down", self.name, "-y", timeout=120)
+        self.cli("down", self.name, "-y")
 
     def clean_up(self) -> None:
         """Whatever the test did: afterwards nothing of it runs."""
         self.end_looks()
-        self.cli("down", self.name, "-y", code=None, timeout=120)
+        self.cli("down", self.name, "-y", code=None)
         for process in self.processes():
             process.kill()
-        psutil.wait_procs(self.processes(), timeout=10)
+        psutil.wait_procs(self.processes(), timeout=60)
