@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusterctl.core.errors import ProviderError
 from clusterctl_providers.local_processes import MARK, belongs_to, marked_processes
 
 LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
@@ -72,14 +73,20 @@ class LocalNode:
 
 @contextlib.contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """One process at a time changes this cluster's nodes; the lock goes when its holder dies."""
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """One process at a time changes this cluster's nodes; the lock goes when its holder dies. What the disk does not let us
+    do is a ProviderError."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise ProviderError(
+            f"the local nodes below {state} could not be changed: {error}; mend that directory"
+        ) from error
 
 
 def nodes_on_disk(state: Path) -> list[LocalNode]:

@@ -121,6 +121,21 @@ def test_terminate_twice_or_of_what_never_was_is_success(world: World) -> None:
     provider.terminate([])
 
 
+def test_an_end_comes_true_or_is_a_typed_error_and_can_be_asked_for_again(world: World) -> None:
+    provider = world.provider()
+    (made,) = world.create(provider, "cpu-1")
+    with world.half_blind() as blind:
+        try:
+            blind.terminate([made.id])
+            refused = False
+        except ProviderError as error:
+            assert str(error)
+            refused = True
+    if refused:
+        provider.terminate([made.id])
+    wait_until(lambda: made.id not in world.living(provider), what="its end")
+
+
 def test_a_token_whose_instance_has_ended_is_used_up(world: World) -> None:
     provider = world.provider()
     (made,) = world.create(provider, "cpu-1")
