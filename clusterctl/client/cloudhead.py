@@ -211,6 +211,8 @@ class CloudHead:
     def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
         """The head's own agent dials its machine; its user data also has the host key for the first login."""
         directory, is_head = self.cluster.head_dir, node.role == "head"
+        if not is_head and not self._address:
+            raise ClusterctlError(f"{node.id} cannot be launched before the head has an address")
         document = bootstrap_document(
             self.cluster.name,
             self.cluster.uid,

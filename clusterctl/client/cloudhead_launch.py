@@ -106,7 +106,8 @@ class Launching:
         actions = [a for a in plan.actions if isinstance(a, Launch) or getattr(a, "node_id", "") in ours]
         for action in actions:
             self._before(action, heads)
-        outcomes = self.provisioner.apply(Plan(tuple(actions)))
+        # A worker whose launch an earlier `up` left open is for `workers`: it is told the head's address, which is not known yet.
+        outcomes = self.provisioner.apply(Plan(tuple(actions)), lambda node: node.role == "head")
         for outcome in outcomes:
             self._after(outcome)
         return replace(plan, actions=tuple(actions)), outcomes

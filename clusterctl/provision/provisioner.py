@@ -170,12 +170,13 @@ class Provisioner:
 
     # ------------------------------------------------------------ what is to be done
 
-    def apply(self, plan: Plan) -> list[Outcome]:
+    def apply(self, plan: Plan, unfinished: Callable[[Node], bool] = lambda _: True) -> list[Outcome]:
         """Carries out a plan's actions in order, neighbouring ones of a kind in one call per provider. One
-        action that fails never stops the others; StaleFence does, and then nothing more is done."""
+        action that fails never stops the others; StaleFence does, and then nothing more is done. Earlier launches that
+        are open are finished first, as far as they are `unfinished`."""
         self.journal.check_fence()
         self._consoles_left = AT_ONCE
-        outcomes = self.resume()
+        outcomes = self.resume(unfinished)
         for kind, actions in groupby(plan.actions, key=type):
             batch: list[Any] = list(actions)
             if kind is Launch:
@@ -190,11 +191,11 @@ class Provisioner:
                 outcomes += [self._record(action) for action in batch]
         return outcomes
 
-    def resume(self) -> list[Outcome]:
+    def resume(self, unfinished: Callable[[Node], bool] = lambda _: True) -> list[Outcome]:
         """Finishes what a crash, a lost answer or a throttle left open: creates with the same token again, and ends,
         stops and starts again what the journal says and the lists do not show."""
         now = self._clock()
-        due = [(None, node) for node in self._unsettled() if self._retries.at(node.token) <= now]
+        due = [(None, n) for n in self._unsettled() if unfinished(n) and self._retries.at(n.token) <= now]
         outcomes = self._create(due) if due else []
         ending = [node for node in self._unended() if self._retries.at(node.instance_id) <= now]
         outcomes += self._end([(None, node.instance_id, node.id) for node in ending])

@@ -135,6 +135,21 @@ def test_a_head_that_loses_its_machine_is_replaced_with_its_queue(make: Make) ->
     assert cluster.cloud.leftovers() == []
 
 
+def test_a_worker_whose_launch_nobody_heard_of_is_made_later_and_finds_the_head(make: Make) -> None:
+    cluster = make(POOL)
+    fault = cluster.cloud.fault("RunInstances", "cut", times=None, match="cpu-1")
+    process = cluster.start("up", str(cluster.spec), "-y", start_new_session=True)
+    assert process.stderr is not None
+    for said in process.stderr:
+        if "launching 1 nodes" in said:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    cluster.cloud.world.faults.remove(fault)
+    cluster.up()
+    assert len(cluster.cloud.instances()) == 2 and len(cluster.ready_nodes()) == 1
+    cluster.down()
+
+
 def test_an_up_killed_anywhere_is_finished_by_the_next_with_one_head(make: Make) -> None:
     cluster = make(POOL)
     for line in ("launching the head", "launching 1 nodes", "starting the head"):

@@ -121,23 +121,30 @@ def test_a_queue_job_gets_gpus_that_ray_then_gives_to_nobody_else(ray_cluster):
     ray_cluster.wait_job(job_id, "running")
     wait_until(lambda: "ids" in ray_cluster.cli("logs", job_id).stdout)
     ours = ray_cluster.cli("logs", job_id).stdout.split()[-1]
-    old = ray_cluster.head_pid()
-    ray_cluster.kill(old)  # a new head holds the same GPUs again
-    wait_until(lambda: ray_cluster.head_pid() != old and ray_cluster.cli("status", code=None).returncode == 0)
-    wait_until(lambda: ray_cluster.status()["engine"]["state"] == "ready")
     text = """
-import ray
+import ray, time
 ray.init()
-@ray.remote(num_cpus=0, num_gpus=1)
-def which(): return ray.get_gpu_ids()
-print("rays", ray.get(which.remote()), ray.available_resources().get("GPU", 0))
+@ray.remote(num_cpus=0, num_gpus=1, max_calls=0)  # else each call with a GPU has a process of its own
+def which():
+    time.sleep(0.5)
+    return ray.get_gpu_ids()[0]
+wanted = [which.remote() for _ in range(16)]
+print("asked", flush=True)
+print("rays", sorted(set(ray.get(wanted))))
 """
     job = write_job(ray_cluster, "which", text)
-    rays = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job)).stdout
+    greedy = ray_cluster.submit("--working-dir", str(job.parent), str(job))
+    wait_until(lambda: "asked" in ray_cluster.cli("logs", greedy).stdout)
+    old = ray_cluster.head_pid()
+    ray_cluster.kill(old)  # Ray has work for every GPU, and nobody to tell it which are taken
+    wait_until(lambda: ray_cluster.head_pid() != old and ray_cluster.cli("status", code=None).returncode == 0)
+    ray_cluster.wait_job(greedy, "succeeded")
     assert ours in ("0", "1")
-    assert f"[{1 - int(ours)}]" in rays, (ours, rays)
+    assert f"rays [{1 - int(ours)}]" in ray_cluster.cli("logs", greedy).stdout
     ray_cluster.cli("job", "cancel", job_id)
     ray_cluster.wait_job(job_id, "cancelled")
+    both = ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job)).stdout
+    assert "rays [0, 1]" in both, "what the job held went back to Ray"
 
 
 def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):

@@ -156,8 +156,11 @@ class Driver:
         )
 
     def line(self) -> str:
+        """Ray prints of nodes that died, of other tests' too, whatever is asked of it: that is no line of the program's."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        while "(raylet)" in (line := self.process.stdout.readline()):
+            pass
+        return line.strip()
 
     def say(self, line: str) -> None:
         assert self.process.stdin is not None

@@ -8,7 +8,8 @@ import time
 
 import httpx
 
-from tests.engine.test_raylets import pid_of, until
+from tests.engine.test_raylets import pid_of
+from tests.support.cluster import wait_until
 
 # One detached actor, asked once at the start and then for every line of input but "end".
 COUNTER = """
@@ -41,7 +42,7 @@ def test_the_gcs_is_started_again_under_running_drivers(cluster):
         assert driver.line() == "1"
         killed = pid_of(head, "gcs_server")
         os.kill(killed, signal.SIGKILL)
-        until(lambda: "the GCS ended with signal 9" in head.state["detail"])
+        wait_until(lambda: "the GCS ended with signal 9" in head.state["detail"])
         assert pid_of(head, "gcs_server") != killed
         driver.say("again")
         assert driver.line() == "2"
@@ -57,7 +58,7 @@ def test_a_head_started_anew_is_the_same_ray_cluster(cluster):
     with cluster.driver(COUNTER.format(name="anew")) as driver:
         assert driver.line() == "1"
         os.kill(pid_of(head, "raylet"), signal.SIGKILL)
-        until(lambda: head.state["state"] == "failed")
+        wait_until(lambda: head.state["state"] == "failed")
     started = time.monotonic()
     cluster.loop.run(head.start())
     print(f"head started anew in {time.monotonic() - started:.1f} s")

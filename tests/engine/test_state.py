@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
-from clusterctl_runtime.engine.client import EngineRefused
+from clusterctl_runtime.engine.client import EngineClient, EngineRefused
 
 from clusterctl.core.resources import Resources
+from tests.support.cluster import wait_until
 
 SEEN_WITHIN = 10.0  # on a busy machine; one that does nothing else needs about half a second
 ENGINE_WORK = """
@@ -160,14 +162,63 @@ def test_held_gpus_have_distinct_ids_and_are_nobodys_work(cluster):
     cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 2)
 
 
-def test_the_helper_is_started_again_when_it_dies_and_holds_gpus_again(cluster):
+WANTS_GPU = """
+import sys, ray
+ray.init(log_to_driver=False)
+@ray.remote(num_gpus=1, num_cpus=0)
+def which(): return ray.get_gpu_ids()
+waiting = which.remote()
+print("asked")
+print(ray.get(waiting))
+sys.stdin.read()
+"""
+
+
+def test_ray_gives_held_gpus_to_nobody_while_the_helper_dies_and_comes_back(cluster):
+    cluster.quiet()
+    hold, ids = cluster.loop.run(cluster.client.hold_gpus(cluster.node("gpu").ray_node_id, 2))
+    with cluster.driver(WANTS_GPU) as driver:  # takes what it can get, at once
+        assert driver.line() == "asked"
+        cluster.until(lambda s: wanted(s, "task"))
+        cluster.client._process.kill()
+        cluster.until(lambda s: not s.healthy)
+        cluster.until(lambda s: s.healthy and s.nodes and wanted(s, "task"))
+        assert cluster.node("gpu").available.get("GPU") == 0
+        assert cluster.loop.run(cluster.client.strays()) == []
+        cluster.loop.run(cluster.client.release_gpus(hold))
+        assert int(driver.line().strip("[]")) in ids
+        driver.end()
+    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 2)
+
+
+def test_holds_are_found_again_by_the_next_head_and_go_when_it_lets_go_of_them(cluster):
+    cluster.quiet()
+    node, run = cluster.node("gpu").ray_node_id, cluster.loop.run
+    hold, ids = run(cluster.client.hold_gpus(node, 1))
+    following = EngineClient(sys.executable, cluster.address, cluster.token_path, lambda _: None)
+    run(following.start())
+    try:
+        wait_until(lambda: following.state.healthy and following.state.nodes, what="its state")
+        (stray,) = run(following.strays())
+        assert (stray.id, stray.ray_node_id, list(stray.ids)) == (hold, node, ids)
+        following.keep(stray)
+        assert run(following.strays()) == [] and following.knows(hold)
+        run(following.release_gpus(hold))
+    finally:
+        run(following.stop())
+    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 2)
+    run(cluster.client.release_gpus(hold))
+    cluster.quiet()
+
+
+def test_a_release_while_the_helper_is_away_is_done_when_it_is_back(cluster):
     cluster.quiet()
     hold, _ = cluster.loop.run(cluster.client.hold_gpus(cluster.node("gpu").ray_node_id, 2))
     cluster.client._process.kill()
     cluster.until(lambda s: not s.healthy)
-    cluster.until(lambda s: s.healthy and s.nodes and cluster.node("gpu").available.get("GPU") == 0)
     cluster.loop.run(cluster.client.release_gpus(hold))
-    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 2)
+    cluster.until(lambda s: s.healthy and s.nodes and cluster.node("gpu").available.get("GPU") == 2)
+    cluster.quiet()
 
 
 def test_our_nodes_on_the_way_are_shown_by_ray_itself(cluster):

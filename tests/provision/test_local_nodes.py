@@ -151,7 +151,7 @@ def test_a_node_whose_directory_was_removed_is_still_listed_and_ended(open_local
     assert provider.find_clusters() and ("demo", UID, 1) in provider.find_clusters()
     open_local().terminate([made.id])
     wait_until(lambda: not open_local().list()[0].instances, what="it gone")
-    assert not list(tmp_path.glob("cctl-*"))
+    wait_until(lambda: not list(tmp_path.glob("cctl-*")), what="its directory gone")
 
 
 @pytest.mark.parametrize("left", [("instance.json",), ("instance.json", "bootstrap.json")])

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,11 @@ class EngineState:
 
 
 @dataclass(frozen=True)
-class _Hold:
-    node_id: str
+class Hold:
+    """GPUs of a node that Ray gives to nobody else. They outlive the helper and the head; `ids` is () until Ray has said them."""
+
+    id: str
+    ray_node_id: str
     gpus: int
     ids: tuple[int, ...] = ()
 
@@ -93,8 +97,9 @@ class EngineClient:
         self._task: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._holds: dict[str, _Hold] = {}
-        self._lost_holds: set[str] = set()  # of a helper that died: taken again through the next
+        self._holds: dict[str, Hold] = {}
+        self._unwanted: set[str] = set()  # of these: to be let go, also when the helper is away at that moment
+        self._unsure: set[str] = set()  # of these: the helper died, and Ray may have with it
         self._retaking: asyncio.Task[None] | None = None
         self._since: dict[str, float] = {}  # demand id -> when it was first seen, unix seconds
         self._raw: dict[str, Any] = {}
@@ -105,7 +110,7 @@ class EngineClient:
             self._task = asyncio.create_task(self._keep_running())
 
     async def stop(self) -> None:
-        """Ends the helper; GPUs held through it go back to Ray."""
+        """Ends the helper. GPUs that Ray holds for us stay held: `strays` finds them again."""
         tasks = [task for task in (self._task, self._retaking) if task is not None]
         self._task = self._retaking = None
         for task in tasks:
@@ -137,8 +142,8 @@ class EngineClient:
         node = next((n for n in self.state.nodes if n.ray_node_id == ray_node_id), None)
         if node is None or node.available.get("GPU") < count:
             raise EngineRefused(f"Ray node {ray_node_id[:12]} has no {count} free GPUs")
-        hold_id = f"hold-{next(self._ids)}"
-        self._holds[hold_id] = _Hold(ray_node_id, count)
+        hold_id = uuid.uuid4().hex
+        self._holds[hold_id] = Hold(hold_id, ray_node_id, count)
         try:
             reply = await self._ask("hold_gpus", node=ray_node_id, count=count, hold=hold_id)
         except BaseException:
@@ -146,34 +151,61 @@ class EngineClient:
             self._publish_again()
             raise
         ids = [int(i) for i in reply["gpu_ids"]]
-        self._holds[hold_id] = _Hold(ray_node_id, count, tuple(ids))
+        self._holds[hold_id] = Hold(hold_id, ray_node_id, count, tuple(ids))
         return hold_id, ids
 
     async def release_gpus(self, hold_id: str) -> None:
-        """Idempotent."""
-        if self._retaking is not None:
-            await asyncio.wait([self._retaking])
-        if hold_id in self._lost_holds:  # it ended with the helper, and nobody wants it back
-            self._lost_holds.discard(hold_id)
-            self._holds.pop(hold_id, None)
+        """Idempotent. Where the helper is away, it is done when that is back."""
         if hold_id in self._holds:
-            await self._ask("release", hold=hold_id)
+            self._unwanted.add(hold_id)
+            if self._retaking is not None:
+                await asyncio.wait([self._retaking])
+            await self._let_go()
+
+    def knows(self, hold_id: str) -> bool:
+        return hold_id in self._holds
+
+    async def strays(self) -> list[Hold]:
+        """Holds that this client knows nothing of: of a head before this one, or asked for through a helper that died before it
+        answered. One that Ray has not granted has no node."""
+        if not any((node.total - node.available).get("GPU") for node in self.state.nodes):
+            return []  # nor can there be any: the helper need not become a driver of Ray, which costs time and memory
+        rows = (await self._ask("holds"))["holds"]
+        found = [Hold(row["hold"], row["node"], len(row["gpu_ids"]), tuple(row["gpu_ids"])) for row in rows]
+        return [hold for hold in found if hold.id not in self._holds]
+
+    def keep(self, hold: Hold) -> None:
+        """A stray becomes one of ours."""
+        self._holds[hold.id] = hold
+        self._publish_again()
+
+    async def _let_go(self) -> None:
+        for hold_id in sorted(self._unwanted):
+            try:
+                await self._ask("release", hold=hold_id)
+            except EngineRefused as error:
+                self._log.warning("GPUs go back to Ray later: %s", error)
+                continue
+            self._unwanted.discard(hold_id)
             self._holds.pop(hold_id, None)
-            self._publish_again()
+        self._publish_again()
 
     async def _hold_again(self, hold_ids: set[str]) -> None:
-        """Holds end with the helper that asked for them. Ray may have given the GPUs away in between: then that is logged."""
+        """Holds outlive the helper, but not a Ray that lost its state: it may have given the GPUs away since, which is logged."""
+        await self._let_go()
         for hold_id in sorted(hold_ids & self._holds.keys()):
             hold = self._holds[hold_id]
             try:
-                reply = await self._ask("hold_gpus", node=hold.node_id, count=hold.gpus, hold=hold_id)
+                reply = await self._ask("hold_gpus", node=hold.ray_node_id, count=hold.gpus, hold=hold_id)
             except EngineRefused as error:
                 self._holds.pop(hold_id, None)
-                self._log.error("%d GPUs of Ray node %s are not held any more: %s", hold.gpus, hold.node_id[:12], error)
+                self._log.error(
+                    "%d GPUs of Ray node %s are not held any more: %s", hold.gpus, hold.ray_node_id[:12], error
+                )
                 continue
             if sorted(reply["gpu_ids"]) != sorted(hold.ids):
                 self._log.error(
-                    "Ray now holds GPUs %s of node %s, it was %s", reply["gpu_ids"], hold.node_id[:12], hold.ids
+                    "Ray now holds GPUs %s of node %s, it was %s", reply["gpu_ids"], hold.ray_node_id[:12], hold.ids
                 )
         self._publish_again()
 
@@ -242,7 +274,7 @@ class EngineClient:
         finally:
             await self._end_process()
             await asyncio.wait([listener])
-        self._lost_holds = set(self._holds)
+        self._unsure = set(self._holds)
         for future in self._replies.values():
             if not future.done():
                 future.set_result({"error": "the engine's helper ended"})
@@ -284,9 +316,9 @@ class EngineClient:
         elif kind == "state":
             self._raw = message
             self._publish(self._state_of(message))
-            if self._lost_holds:
-                lost, self._lost_holds = self._lost_holds, set()
-                self._retaking = asyncio.create_task(self._hold_again(lost))
+            if self._unsure:
+                unsure, self._unsure = self._unsure, set()
+                self._retaking = asyncio.create_task(self._hold_again(unsure))
         elif kind == "lost":
             self._publish(EngineState(self.state.nodes, version=self.state.version, message=message["message"]))
         elif kind == "unsupported":
@@ -314,7 +346,7 @@ class EngineClient:
 
     def _node_of(self, raw: dict[str, Any]) -> EngineNode:
         total, available = plain_resources(raw["total"]), plain_resources(raw["available"])
-        held = sum(h.gpus for h in self._holds.values() if h.node_id == raw["id"])
+        held = sum(h.gpus for h in self._holds.values() if h.ray_node_id == raw["id"])
         ours = Resources.of(GPU=min(held, (total - available).get("GPU")))
         total = total - ours
         # Ray keeps the last reasons for being busy after a node has become idle.

@@ -1,6 +1,7 @@
 """Runs under the engine's Python, by path, beside the head: the only user of Ray's private interfaces to cluster state.
 
-One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "report" | "clear_requests", ...}.
+One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "holds" | "report" |
+"clear_requests", ...}.
 Out: {"t": "state", ...} whenever what Ray tells has changed (asked every 100 ms), {"t": "reply", "id", ...},
 {"t": "lost", "message"} while the GCS does not answer; {"t": "unsupported", "message"}, and then the end, when this Ray speaks
 otherwise.
@@ -23,6 +24,8 @@ POLL_SECONDS = 0.1
 CALL_SECONDS = 5.0
 DRAIN_CONFIRM_SECONDS = 5.0
 HOLD_SECONDS = 15.0
+TOLD_SECONDS = 5.0
+HOLD = "hold:"  # how the names of actors begin that hold GPUs
 IDLE_TERMINATION, PREEMPTION = 1, 2
 STATUS = {1: "RUNNING", 2: "DEAD", 3: "IDLE", 4: "DRAINING"}
 NEEDED = ("get_cluster_resource_state", "drain_node", "resize_raylet_resource_instances", "report_autoscaling_state")
@@ -153,43 +156,71 @@ def _shape(request):
 
 
 class Holds:
-    """GPUs that Ray holds for us on a node: an actor pinned there, which knows their ids. The driver starts with the first."""
+    """GPUs that Ray holds for us on a node: an actor pinned there, which knows their ids. It outlives this process, and is found
+    again by its name. The driver starts with the first question about holds."""
 
     def __init__(self, address):
-        self._address, self._actors, self._lock = address, {}, threading.Lock()
+        self._address, self._lock = address, threading.Lock()
 
     def take(self, hold_id, node_id, count):
-        import ray
+        """The ids; those that it has, where it is there already."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ray = self._driver()
+
+        class Hold:
+            def held(self):
+                import ray
+
+                return ray.get_runtime_context().get_node_id(), [int(i) for i in ray.get_gpu_ids()]
+
+        pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        actor = (
+            ray.remote(Hold)
+            .options(
+                num_gpus=count,
+                num_cpus=0,
+                scheduling_strategy=pinned,
+                name=HOLD + hold_id,
+                lifetime="detached",
+                get_if_exists=True,
+            )
+            .remote()
+        )
+        try:
+            return ray.get(actor.held.remote(), timeout=HOLD_SECONDS)[1]
+        except Exception as error:
+            ray.kill(actor)
+            raise Refused(f"Ray did not let go of {count} GPUs of node {node_id}: {error}") from error
+
+    def release(self, hold_id):
+        ray = self._driver()
+        try:
+            ray.kill(ray.get_actor(HOLD + hold_id))
+        except ValueError:  # there is none of that name
+            return False
+        return True
+
+    def all(self):
+        """Whoever took them. One that Ray has not granted has no node and no ids."""
+        ray = self._driver()
+        names = [name for name in ray.util.list_named_actors() if name.startswith(HOLD)]
+        return [self._told(ray, name) for name in sorted(names)]
+
+    def _told(self, ray, name):
+        try:
+            node, ids = ray.get(ray.get_actor(name).held.remote(), timeout=TOLD_SECONDS)
+        except Exception:
+            node, ids = "", []
+        return {"hold": name.removeprefix(HOLD), "node": node, "gpu_ids": ids}
+
+    def _driver(self) -> Any:
+        import ray
 
         with self._lock:
             if not ray.is_initialized():
                 ray.init(self._address, namespace="clusterctl", log_to_driver=False, logging_level=logging.ERROR)
-
-        class Hold:
-            def ids(self):
-                import ray
-
-                return [int(i) for i in ray.get_gpu_ids()]
-
-        pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        remote_class: Any = ray.remote(Hold)
-        actor = remote_class.options(num_gpus=count, num_cpus=0, scheduling_strategy=pinned).remote()
-        try:
-            ids = ray.get(actor.ids.remote(), timeout=HOLD_SECONDS)
-        except Exception as error:
-            ray.kill(actor)
-            raise Refused(f"Ray did not let go of {count} GPUs of node {node_id}: {error}") from error
-        self._actors[hold_id] = actor
-        return ids
-
-    def release(self, hold_id):
-        actor = self._actors.pop(hold_id, None)
-        if actor is not None:
-            import ray
-
-            ray.kill(actor)
-        return actor is not None
+        return ray
 
 
 class Helper:
@@ -268,6 +299,9 @@ class Helper:
 
     def do_release(self, command):
         return {"released": self._holds.release(command["hold"])}
+
+    def do_holds(self, command):
+        return {"holds": self._holds.all()}
 
     def do_report(self, command):
         self._gcs.report(command["pending"], command["failed"])

@@ -123,6 +123,10 @@ class EngineControl:
             self.shares.forget(node.id)
             if node.role == "head":
                 self._spawn(self._head_is_ready(node, message))
+            elif self.state is not None and self.state.healthy:
+                self._take_state(
+                    self.state
+                )  # Ray told of this node before its agent did, and will not again until it changes
         elif engine.state == "failed":
             self._raylet_failed(books, node)
 
@@ -323,12 +327,13 @@ class EngineControl:
         self.message = state.message
         if state.healthy:
             self._head_failures = 0
-        freed = False
+        freed, news = False, before is None or not before.healthy
         for engine_node in state.nodes:
             books = self._books_of(engine_node)
             if books is not None:
+                news = news or not books.engine.known
                 freed = self._take_node(books, engine_node) or freed
-        if state.healthy and (before is None or not before.healthy):
+        if state.healthy and news:
             self._spawn(self.shares.hold_again())
         if before is None or before.demand != state.demand or freed:
             self._wake()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from clusterctl.core.resources import Resources
-from clusterctl_runtime.engine.client import EngineClient
+from clusterctl_runtime.engine.client import EngineClient, EngineRefused, Hold
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.ledger import Holding, NodeLedger
@@ -23,6 +24,7 @@ class EngineShares:
         self._fleet, self._events, self._spawn = fleet, events, spawn
         self.client: EngineClient | None = None
         self._lent: dict[str, Resources] = {}  # node id -> totals its raylet has now
+        self._matching = asyncio.Lock()
 
     def forget(self, node_id: str) -> None:
         """Its raylet is new or gone: what it has is not known."""
@@ -81,21 +83,48 @@ class EngineShares:
             log.warning("the raylet of %s was not given its share back: %s", node_id, error)
 
     async def hold_again(self) -> None:
-        """Ray's holds end with the helper of the head that asked for them: after a start, running jobs' GPUs are held anew. What
-        is free by then are the same ones, unless Ray was quicker; then that is said."""
-        for books in list(self._fleet.ledger):
-            for task, holding in list(books.holdings.items()):
-                gpus = holding.resources.get("GPU")
-                if not gpus or holding.hold_id or books.engine.state != "ready" or self.client is None:
-                    continue
-                try:
-                    holding.hold_id, ids = await self.client.hold_gpus(books.engine.ray_node_id, max(1, round(gpus)))
-                except Exception as error:
-                    ids = []
-                    log.warning("%s: its GPUs are not held: %s", task, error)
-                if holding.gpu_ids is not None and sorted(ids) != sorted(holding.gpu_ids):
-                    text = f"{task} uses GPUs {holding.gpu_ids} of {books.node_id}, but Ray now holds {ids} for it"
-                    self._events.add("engine", books.node_id, "gpus_shared", text)
+        """Holds outlive the head and the helper that asked for them. What runs gets its own back; what Ray has lost is held anew,
+        and if Ray was quicker, that is said; what nobody has any more goes back to Ray. A node's turn is when it is known."""
+        async with self._matching:
+            client = self.client
+            if client is None:
+                return
+            try:
+                strays = {hold.id: hold for hold in await client.strays()}
+                for books in self._known():
+                    for task, holding in list(books.holdings.items()):
+                        if holding.resources.get("GPU") and not client.knows(holding.hold_id):
+                            await self._hold_one(client, books, task, holding, strays)
+                known = {books.engine.ray_node_id for books in self._known()}
+                for hold in strays.values():
+                    if hold.ray_node_id in known or not hold.ids:
+                        client.keep(hold)
+                        await client.release_gpus(hold.id)
+            except EngineRefused as error:
+                log.warning("GPUs that Ray holds are looked at again later: %s", error)
+
+    async def _hold_one(
+        self, client: EngineClient, books: NodeLedger, task: str, holding: Holding, strays: dict[str, Hold]
+    ) -> None:
+        """Its own hold among the strays, which it then is no longer, or a new one."""
+        own = strays.get(holding.hold_id) or next((s for s in strays.values() if _is_of(s, books, holding)), None)
+        if own is not None:
+            client.keep(strays.pop(own.id))
+            holding.hold_id = own.id
+            return
+        holding.hold_id, ids = "", []
+        try:
+            gpus = max(1, round(holding.resources.get("GPU")))
+            holding.hold_id, ids = await client.hold_gpus(books.engine.ray_node_id, gpus)
+        except Exception as error:
+            log.warning("%s: its GPUs are not held: %s", task, error)
+        if holding.gpu_ids is not None and sorted(ids) != sorted(holding.gpu_ids):
+            text = f"{task} uses GPUs {holding.gpu_ids} of {books.node_id}, but Ray now holds {ids} for it"
+            self._events.add("engine", books.node_id, "gpus_shared", text)
+
+    def _known(self) -> list[NodeLedger]:
+        """Nodes whose raylet runs and is in Ray's state."""
+        return [books for books in self._fleet.ledger if books.engine.state == "ready" and books.engine.known]
 
     def released(self, holding: Holding) -> None:
         """GPUs that Ray held for a job go back to it."""
@@ -105,6 +134,11 @@ class EngineShares:
     def _is_head(self, books: NodeLedger) -> bool:
         node = self._fleet.journal.get(books.node_id)
         return bool(node and node.role == "head")
+
+
+def _is_of(hold: Hold, books: NodeLedger, holding: Holding) -> bool:
+    same = sorted(hold.ids) == sorted(holding.gpu_ids or ())
+    return bool(hold.ids) and hold.ray_node_id == books.engine.ray_node_id and same
 
 
 def _without_gpu(resources: Resources) -> Resources:
