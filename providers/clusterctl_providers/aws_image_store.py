@@ -54,10 +54,9 @@ class ImageStore:
             waited, wait = waited + wait, min(wait * 2, 8.0)
 
     def _unless_gone(self, operation: str, what: str, **parameters: Any) -> None:
+        """Repeated when the answer is lost: what it was about may be gone then."""
         try:
-            self._calls.read(
-                "ec2", operation, what, **parameters
-            )  # repeated when the answer is lost: it may be gone then
+            self._calls.read("ec2", operation, what, **parameters)
         except BadRequest as error:
             if code_behind(error) not in _GONE:
                 raise
