@@ -147,6 +147,25 @@ print("rays", sorted(set(ray.get(wanted))))
     assert "rays [0, 1]" in both, "what the job held went back to Ray"
 
 
+def test_gpus_of_a_job_that_ended_while_the_head_was_away_go_back_to_ray(ray_cluster):
+    job_id = ray_cluster.submit("--gpus", "2", "--cpus", "0", "--", "sh", "-c", "echo $$; exec sleep 300")
+    program = wait_until(lambda: ray_cluster.cli("logs", job_id).stdout.strip(), what="its process id")
+    old = ray_cluster.head_pid()
+    ray_cluster.kill(old)
+    ray_cluster.kill(int(program))
+    wait_until(lambda: ray_cluster.head_pid() != old and ray_cluster.cli("status", code=None).returncode == 0)
+    ray_cluster.wait_job(job_id, "failed")
+    text = """
+import ray
+ray.init()
+@ray.remote(num_cpus=0, num_gpus=2)
+def both(): return ray.get_gpu_ids()
+print("rays", sorted(ray.get(both.remote())))
+"""
+    job = write_job(ray_cluster, "both", text)
+    assert "rays [0, 1]" in ray_cluster.cli("submit", "--working-dir", str(job.parent), str(job)).stdout
+
+
 def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
     import urllib.error
     import urllib.request
