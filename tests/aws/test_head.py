@@ -17,8 +17,8 @@ from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
 from tests.support.cluster import wait_until
 
-POOL = "  - {name: cpu, instances: [t3.micro], min: 1, max: 3, idle_timeout: 60s}"
-NO_WORKERS = "  - {name: cpu, instances: [t3.micro], max: 3, idle_timeout: 60s}"
+POOL = "  - {name: cpu, instances: [t3.micro], min: 1, max: 3, idle_timeout: 30m}"
+NO_WORKERS = "  - {name: cpu, instances: [t3.micro], max: 3, idle_timeout: 30m}"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 Make = Callable[..., CloudHeadCluster]
 

@@ -25,6 +25,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
+from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses import EC2Response
 
 from tests.cloud import aws_volumes
@@ -96,6 +97,18 @@ def _terminate(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 _plain_terminate = Instance.terminate
 Instance.terminate = _terminate
+
+
+def _next_address(self: Any, instance: Any) -> str:
+    """One that has just become free is given away last, as in a network of EC2: moto gives it to whoever asks next."""
+    used = {*self._subnet_ips, str(self.cidr.broadcast_address), *self._unused_ips}
+    fresh = next((str(ip) for ip in self._subnet_ip_generator if str(ip) not in used), "")
+    address = fresh or self._unused_ips.pop()
+    self._subnet_ips[address] = instance
+    return address
+
+
+Subnet.get_available_subnet_ip = _next_address
 
 
 def interrupt(region: str, instance_id: str) -> None:

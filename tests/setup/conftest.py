@@ -20,6 +20,7 @@ def make_cluster(tmp_path: Path) -> Iterator[Callable[..., LocalCluster]]:
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             (directory / path).write_text(text)
         made.append(LocalCluster(directory, spec, name))
+        made[-1].env["HOME"] = str(directory)  # set-up runs in login shells: none reads what this user's do
         return made[-1]
 
     yield make
