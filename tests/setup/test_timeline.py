@@ -61,7 +61,7 @@ def test_up_writes_a_page_and_a_trace_with_a_lane_for_each_node(make_cluster: Ca
     assert "Where the seconds went" in (cluster.directory / "out.html").read_text()
     events = json.loads((cluster.directory / "out.json").read_text())["traceEvents"]
     lanes = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
-    assert list(lanes.values()) == ["up demo", "head-1", "cpu-1", "cpu-2"]
+    assert list(lanes.values()) == ["up demo", "head-1", "cpu-1", "cpu-2"], cluster.cli("events").stdout
     for tid, name in lanes.items():
         spans = [e for e in events if e["ph"] == "X" and e["tid"] == tid]
         assert all(e["dur"] >= 0 for e in spans)
