@@ -11,7 +11,6 @@ by then want only some of the nodes: hence the book.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_providers.base import CreateRequest
+from clusterctl_providers.file_lock import exclusive
 
 TAG_NODES = "clusterctl-nodes"  # the nodes of a call by launch index, where it launches several
 MOST_NODES = 50  # in one call: their join tokens must fit into 16 KiB of user data
@@ -117,14 +117,9 @@ class BatchBook:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One launcher at a time, whatever process it is in."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with exclusive(self._directory / "lock"):
             self._load()
             yield
-        finally:
-            os.close(descriptor)
 
     def find(self, node_token: str) -> tuple[Batch, dict[str, Any]] | None:
         """The batch that this node was launched in, with the call's parameters."""

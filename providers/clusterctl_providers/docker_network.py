@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from docker.errors import APIError, NotFound
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
 from clusterctl_providers.docker_client import TROUBLE, Engine, translated
+from clusterctl_providers.file_lock import exclusive
 from clusterctl_providers.this_machine import maker
 
 
@@ -110,13 +109,6 @@ def _network(data: Mapping[str, Any]) -> Network:
     return Network(data["Id"], data["Name"], gateway.partition("/")[0])
 
 
-@contextlib.contextmanager
-def _locked(state: Path) -> Iterator[None]:
+def _locked(state: Path) -> contextlib.AbstractContextManager[None]:
     """Docker lets two networks have one name: one process at a time makes ours."""
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(state / "network.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return exclusive(state / "network.lock")

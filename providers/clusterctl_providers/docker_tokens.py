@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from pathlib import Path
+
+from clusterctl_providers.file_lock import exclusive
 
 
 class Tokens:
@@ -15,16 +14,9 @@ class Tokens:
     def __init__(self, state: Path) -> None:
         self._directory = state / "tokens"
 
-    @contextlib.contextmanager
-    def held(self, token: str) -> Iterator[None]:
-        """One caller at a time, in this process and others; the lock goes when its holder dies."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self._directory / token, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def held(self, token: str) -> contextlib.AbstractContextManager[None]:
+        """One caller at a time, in this process and others."""
+        return exclusive(self._directory / token)
 
     def mark_ended(self, token: str) -> None:
         """On disk before anything is ended. Waits for a create of the same token that is under way."""

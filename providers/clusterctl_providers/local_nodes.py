@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import ProviderError
+from clusterctl_providers.file_lock import exclusive
 from clusterctl_providers.local_processes import MARK, belongs_to, marked_processes
 
 LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
@@ -76,13 +77,8 @@ def locked(state: Path) -> Iterator[None]:
     """One process at a time changes this cluster's nodes; the lock goes when its holder dies. What the disk does not let us
     do is a ProviderError."""
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with exclusive(state / "lock"):
             yield
-        finally:
-            os.close(fd)
     except OSError as error:
         raise ProviderError(
             f"the local nodes below {state} could not be changed: {error}; mend that directory"

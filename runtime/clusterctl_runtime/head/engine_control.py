@@ -124,9 +124,8 @@ class EngineControl:
             if node.role == "head":
                 self._spawn(self._head_is_ready(node, message))
             elif self.state is not None and self.state.healthy:
-                self._take_state(
-                    self.state
-                )  # Ray told of this node before its agent did, and will not again until it changes
+                # Ray told of this node before its agent did, and will not again until it changes.
+                self._take_state(self.state)
         elif engine.state == "failed":
             self._raylet_failed(books, node)
 
