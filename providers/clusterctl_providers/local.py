@@ -151,7 +151,7 @@ class LocalProvider:
             found.setdefault(tags.get(TAG_UID, ""), (tags.get(TAG_CLUSTER, ""), set()))[1].add(node.id)
         for instance, pids in local_processes.marked_processes().items():
             if uid := _uid_of(instance):
-                names = (local_processes.environment(pid, _CLUSTER_VARIABLE) for pid in sorted(pids))
+                names = (local_processes.variable(pid, _CLUSTER_VARIABLE) for pid in sorted(pids))
                 name = next((name for name in names if name), "")
                 found.setdefault(uid, (name, set()))[1].add(instance)
         return sorted((name, uid, len(instances)) for uid, (name, instances) in found.items() if uid)

@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 
 MARK = "CLUSTERCTL_INSTANCE"
-_MARKED = re.compile(rb"(?:^|\0)CLUSTERCTL_INSTANCE=([^\0]*)")
 _PROC = Path("/proc")
 _ON_LINUX = sys.platform.startswith("linux")
 FIRST_PAUSE = 0.002  # seconds between two looks at processes that end; doubles up to LONGEST_PAUSE
@@ -28,27 +27,42 @@ KILL_LIMIT = 10.0  # seconds after which a process that survives SIGKILL is give
 
 def instance_of(pid: int) -> str:
     """The instance that a living process belongs to, "" for none, for a process that has ended or is another user's."""
-    try:
-        if not _ON_LINUX:
-            return psutil.Process(pid).environ().get(MARK, "")
-        match = _MARKED.search((_PROC / str(pid) / "environ").read_bytes())
-        return match.group(1).decode(errors="replace") if match else ""
-    except (OSError, psutil.Error):
-        return ""
+    return variable(pid, MARK)
 
 
 def belongs_to(pid: int, instance: str) -> bool:
     """Whether the living process `pid` is the instance's. A program that is being started has no environment for an
-    instant: that is waited out, since taking it for a stranger would lose it."""
+    instant: that is waited out, since taking it for a stranger would lose it. Both are told from one and the same
+    reading: between two of them the program may have come to its environment."""
     deadline = time.monotonic() + STARTING_LIMIT
-    while not (found := instance_of(pid)) and _is_starting(pid) and time.monotonic() < deadline:
+    while (environment := _environment(pid)) == b"" and _is_young(pid) and time.monotonic() < deadline:
         time.sleep(FIRST_PAUSE)
-    return found == instance and is_alive(pid)
+    return _value(environment, MARK) == instance and is_alive(pid)
 
 
-def _is_starting(pid: int) -> bool:
+def _environment(pid: int) -> bytes | None:
+    """Its variables, each ended by a zero byte; None for a process that has ended or that we may not look at."""
     try:
-        return _age(pid) < YOUNG and is_alive(pid) and not psutil.Process(pid).environ()
+        if _ON_LINUX:
+            return (_PROC / str(pid) / "environ").read_bytes()
+        return b"".join(f"{name}={value}\0".encode() for name, value in psutil.Process(pid).environ().items())
+    except (OSError, psutil.Error):
+        return None
+
+
+def variable(pid: int, name: str) -> str:
+    """A variable of a living process, "" where it has none or is none that we may look at."""
+    return _value(_environment(pid), name)
+
+
+def _value(environment: bytes | None, name: str) -> str:
+    match = re.search(rb"(?:^|\0)%b=([^\0]*)" % name.encode(), environment or b"")
+    return match.group(1).decode(errors="replace") if match else ""
+
+
+def _is_young(pid: int) -> bool:
+    try:
+        return _age(pid) < YOUNG and is_alive(pid)
     except (psutil.Error, OSError):
         return False
 
@@ -77,13 +91,6 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.Error:
         return False
-
-
-def environment(pid: int, name: str) -> str:
-    try:
-        return psutil.Process(pid).environ().get(name, "")
-    except (psutil.Error, OSError):
-        return ""
 
 
 def end_processes(agents: Mapping[str, int], grace: float) -> set[int]:

@@ -234,11 +234,11 @@ def test_a_silent_stream_counts_as_lost(stub: StubHead, monkeypatch: pytest.Monk
 
     def lines():
         yield {"seq": 1}
-        release.wait(30)
+        release.wait()
 
     stub.on("GET", "/api/v1/events", lambda _: Stream(lines()))
-    began = time.monotonic()
-    with Api.of(stub.cluster) as api, pytest.raises(Unreachable, match="broke off"):
-        list(api.stream("/api/v1/events"))
-    release.set()
-    assert time.monotonic() - began < 10
+    try:
+        with Api.of(stub.cluster) as api, pytest.raises(Unreachable, match="broke off"):
+            list(api.stream("/api/v1/events"))
+    finally:
+        release.set()

@@ -117,9 +117,6 @@ def test_a_job_whose_container_is_killed_runs_again_on_another(cluster: DockerCl
     container.kill()
     attempts = cluster.wait_job(job, "succeeded")["attempts"]
     assert len(attempts) == 2 and attempts[1]["nodes"] != [first]
-    events = cluster.json("events", "--subject", attempts[1]["nodes"][0])["events"]
-    launched = next(event["at"] for event in events if event["code"] == "launch")
-    assert launched - attempts[0]["ended"] < 9.0, "not only when the loop looks around again after 10 s"
     wait_until(lambda: not cluster.containers(first), what="nothing left of the killed container")
 
 

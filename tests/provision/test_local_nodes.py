@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from clusterctl_providers import local_nodes
+from clusterctl_providers import local_nodes, local_processes
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, PoolRequest, ProviderContext
 from clusterctl_providers.local import LocalProvider
 
@@ -202,6 +203,19 @@ def test_an_agent_ended_in_the_instant_of_its_start_is_not_lost(open_local: Open
         provider.terminate([made.id])
     provider.close()
     assert provider.list()[0].instances == () and not list(tmp_path.glob("cctl-*"))
+
+
+def test_a_program_is_known_by_its_mark_from_the_instant_of_its_start() -> None:
+    """Whenever it is looked at: before, while or after the kernel lays out its environment, here a long one."""
+    environment = {**os.environ, **{f"FILLER_{i}": "x" * 1000 for i in range(60)}, local_processes.MARK: "this"}
+    for _ in range(500):
+        program = subprocess.Popen(["/bin/sleep", "600"], env=environment)
+        try:
+            assert local_processes.belongs_to(program.pid, "this")
+            assert not local_processes.belongs_to(program.pid, "that")
+        finally:
+            program.kill()
+            program.wait()
 
 
 def test_a_short_directory_that_somebody_else_laid_out_is_refused(open_local: Open, tmp_path: Path) -> None:

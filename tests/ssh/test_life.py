@@ -34,12 +34,14 @@ def test_up_submit_autoscale_from_standby_and_down_leave_nothing(cluster: SshClu
     assert not cluster.place.exists()
 
 
-def test_a_node_is_ready_soon_after_it_is_asked_for(cluster: SshCluster) -> None:
+def test_a_parked_host_becomes_a_node_without_a_login(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    """That is why it takes milliseconds: it is told over the connection that it holds."""
+    cluster.write([hosts[1].address], more=f"engine: none\nhead: {{host: {hosts[0].address}}}")
     cluster.up()
-    cluster.cli("submit", "--", "true")
-    events = cluster.json("events")["events"]
-    times = {event["kind"] + event["code"]: event["at"] for event in events if event["subject"] == "cpu-1"}
-    assert times["nodeready"] - times["nodelaunch"] < 2
+    with sshd_option(hosts[1], f"DenyUsers {USER}", {}):
+        job = cluster.submit("--pool", "cpu", "--", "hostname")
+        cluster.wait_job(job, "succeeded")
+        assert cluster.cli("logs", job).stdout == "host2\n"
 
 
 def test_a_head_is_reached_where_sshd_forwards_no_ports(cluster: SshCluster, hosts: list[SshHost]) -> None:
