@@ -6,6 +6,7 @@ same for all (see story).
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.journal import Journal
 from clusterctl.provision.provisioner import Provisioner
 
-UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
+UID = str(uuid.uuid4())  # another for each process of tests: what is real bears it, and is looked for by it
 POLICY = Policy(orphan_min_age=5.0)  # short, so that the tests need not live through half a minute each time
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from clusterctl.core.errors import BadRequest, UnknownOutcome
 from clusterctl.core.model import Instance, launch_token
 from tests.support.cluster import wait_until
 
-UID = "3d1f7a52-5c6e-4a57-9d3b-0f6a1b2c3d03"
+UID = str(uuid.uuid4())  # another for each process of tests, as their nodes are found by it on the whole machine
 POOL = PoolRequest("cpu", {"resources": {"CPU": 1}})
 # prints what it was given, starts a process that leaves the session, and one that forgets its environment
 WILD = """
@@ -33,6 +34,10 @@ subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], s
 print("ready", flush=True)
 time.sleep(600)
 """
+PARENT = (
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], "
+    "start_new_session=True); time.sleep(600)"
+)
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 )
@@ -196,13 +201,14 @@ def test_a_process_id_that_is_another_programs_by_now_is_not_taken_for_the_agent
 
 def test_an_agent_ended_in_the_instant_of_its_start_is_not_lost(open_local: Open, tmp_path: Path) -> None:
     """Until the kernel has laid out its environment a new program bears no mark."""
-    provider = open_local()
+    provider = open_local(PARENT)
     for number in range(25):
         (made,) = provider.create([request(f"cpu-{number}")])
         assert isinstance(made, Instance) and made.state == "running"
         provider.terminate([made.id])
     provider.close()
     assert provider.list()[0].instances == () and not list(tmp_path.glob("cctl-*"))
+    assert not any(UID.replace("-", "") in instance for instance in local_processes.marked_processes())
 
 
 def test_a_program_is_known_by_its_mark_from_the_instant_of_its_start() -> None:
