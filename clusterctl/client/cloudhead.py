@@ -100,10 +100,7 @@ class CloudHead:
         with self._launching() as launching:
             if not ours:
                 launching.refuse_anothers()
-            node = launching.accepted()
-            self._address = node.address
-            launching.workers()
-            node = launching.running()
+            node = self._launch(launching)
             launching.keep_place(node)
             launching.provider.renew_access()
             disk = launching.disk(node)
@@ -112,6 +109,16 @@ class CloudHead:
             self._put_head(launching, node, machine, disk)
             launching.handed_over(node)
         write_private(self.cluster.directory / IN_PLACE, json.dumps({"digest": self.digest}))
+
+    def _launch(self, launching: Launching) -> Node:
+        """The head's node once its machine runs. The workers are launched as soon as its address is known, and again where it
+        is lost on the way and its successor has another one."""
+        node = launching.accepted()
+        while node.address != self._address:
+            self._address = node.address
+            launching.workers(node.address)
+            node = launching.running()
+        return node
 
     def _check_way(self) -> None:
         """Before anything costs money."""

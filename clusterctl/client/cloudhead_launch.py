@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, ProviderError, Throttled
+from clusterctl.core.lifecycle import EVENTS
+from clusterctl.core.lifecycle import deadline as deadline_of
 from clusterctl.core.model import Action, Launch, Node, NodeState, NodeView, Observed, Plan, Policy, Pool, State
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.upkeep import count_sightings
@@ -33,6 +35,8 @@ FREE_SECONDS = 90.0  # that the address of a head that has just ended may still 
 DISK_SECONDS = 120.0  # for the head's disk to be made, and to be let go by the machine that had it
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 HANDED_OVER = "handed-over"  # in the journal's meta: the head launches workers from now on
+UNSEEN_SECONDS = 10.0
+TOLD = "told"  # in the journal's meta: the head's address that the first workers were told
 _UNSURE = frozenset({NodeState.PLANNED, NodeState.REQUESTED})  # a list may lag behind the launch
 _NO_DEADLINES = (("booting", 1e12), ("joining", 1e12))  # how long it boots is judged by who logs in to it
 
@@ -78,11 +82,24 @@ class Launching:
             node = self.known_head()
             if node and good(node, _shown(node, observed)):
                 return node
+            self._tell_unseen(node, observed)
             if time.monotonic() > deadline or (node is None and self._is_hopeless(plan)):
                 raise ClusterctlError(self._why_none())
             if not any(outcome.ok for outcome in outcomes):
                 time.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    def _tell_unseen(self, node: Node | None, observed: tuple[Observed, ...]) -> None:
+        """A launch that was accepted and is not shown: the list may lag behind, or its instance has ended at once."""
+        if node is None or node.state not in _UNSURE or not node.instance_id or _shown(node, observed):
+            return
+        patience = deadline_of(core_pools(self.spec)[0], node.state) or 0.0
+        if time.time() - node.since > UNSEEN_SECONDS and node.instance_id not in self._told:
+            self._told.add(node.instance_id)
+            self.tell(
+                f"{node.id} ({node.instance_id}) was launched and is not shown by {self.spec.provider_name}: if it does not come "
+                f"up within {patience:g} s of its launch, another takes its place"
+            )
 
     def _observe(self) -> tuple[Observed, ...]:
         observed = self.provisioner.observe()
@@ -156,7 +173,12 @@ class Launching:
     def keep_place(self, node: Node) -> None:
         """A successor takes over the address, so that the nodes find it."""
         where = self.provider.whereabouts(node.instance_id)
-        place = {"zone": node.offer.zone, "subnet": where.subnet, "private": where.private}
+        place = {
+            "zone": node.offer.zone,
+            "subnet": where.subnet,
+            "private": where.private,
+            "instance": node.instance_id,
+        }
         write_private(self.cluster.directory / "head-place.json", json.dumps(place))
 
     def _wish_for_its_place(self, zone: str) -> None:
@@ -166,10 +188,12 @@ class Launching:
             return
         subnet, private = str(former["subnet"]), str(former["private"])
         deadline = time.monotonic() + FREE_SECONDS
-        while not self.provider.is_free(subnet, private):
-            if time.monotonic() > deadline:
+        while holder := self.provider.address_holder(subnet, private):
+            ours = holder.instance_id == former.get("instance")  # lists lag behind: it has ended
+            if time.monotonic() > deadline or not (holder.ending or ours):
                 self.tell(
-                    f"{private}, the head's address, is taken by another: nodes that run are replaced by new ones"
+                    f"{private}, the head's address, is taken by {holder.instance_id}: the head gets another one, and nodes, "
+                    "which would not find it there, are replaced by new ones"
                 )
                 return
             if "address" not in self._told:
@@ -199,14 +223,16 @@ class Launching:
 
     # ------------------------------------------------------------ the first workers
 
-    def workers(self) -> None:
-        """Launches what the pools' min asks for, once in a cluster's life: they boot while the head does. Refusals are told; the
-        head tries again."""
+    def workers(self, address: str) -> None:
+        """Launches what the pools' min asks for, once in a cluster's life: they boot while the head does, and are told its
+        `address`. Refusals are told; the head tries again."""
         if self.is_handed_over():
             return
+        self._give_up_workers(address)
         nodes = list(self.journal.nodes().values())
         launches: list[Action] = []
         if all(node.role == "head" for node in nodes):
+            self.journal.meta_set(TOLD, address)
             state = self._state(core_pools(self.spec), nodes)
             plan = make_plan(Policy(consolidate=False), (), state, (), self.provisioner.offers(), time.time())
             launches = [a for a in plan.actions if isinstance(a, Launch) and a.role == "worker"]
@@ -215,6 +241,18 @@ class Launching:
         for outcome in self.provisioner.apply(Plan(tuple(launches))):
             if isinstance(outcome.action, Launch) and not outcome.ok:
                 self.tell(f"{outcome.error}; the head tries again")
+
+    def _give_up_workers(self, address: str) -> None:
+        """Those that an earlier `up` launched dial a head that was lost before anyone logged in to it. Where its successor has
+        another address they are handed over as failed: the head ends them and launches others."""
+        told = self.journal.meta_get(TOLD)
+        if not told or told == address:
+            return
+        for node in self.journal.nodes().values():
+            if node.role == "worker" and node.state in EVENTS["fail"][0]:
+                reason = f"it dials {told}, and the head that it was launched for is gone: the new one has the address {address}"
+                self.tell(f"{node.id} is replaced: {reason}")
+                self.journal.move(node.id, "fail", time.time(), reason, "head_moved")
 
     def hand_over(self, node: Node, bundle: str) -> str:
         """The document that tells the head who it is and what was launched for it, with the agent of digest `bundle`. From now

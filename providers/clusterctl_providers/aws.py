@@ -29,6 +29,7 @@ from clusterctl_providers.aws_power import INSTANCE_ID, Power
 from clusterctl_providers.aws_quotas import Quotas
 from clusterctl_providers.aws_reservations import Reservations
 from clusterctl_providers.base import (
+    AddressHolder,
     CreateRequest,
     CreateResult,
     HeadDisk,
@@ -132,8 +133,8 @@ class AwsProvider:
     def whereabouts(self, instance_id: str) -> Whereabouts:
         return self._head.whereabouts(instance_id)
 
-    def is_free(self, subnet: str, private: str) -> bool:
-        return self._head.is_free(subnet, private)
+    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
+        return self._head.address_holder(subnet, private)
 
     def renew_access(self) -> None:
         self._network.security_groups()

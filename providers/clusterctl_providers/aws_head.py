@@ -10,7 +10,7 @@ from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_network import Network
-from clusterctl_providers.base import TAG_DISK, TAG_UID, HeadDisk, Whereabouts
+from clusterctl_providers.base import TAG_DISK, TAG_UID, AddressHolder, HeadDisk, Whereabouts
 
 DEVICE = "/dev/sdh"  # what AttachVolume calls it; Nitro instances show it under the volume's id
 GIB = 1024**3
@@ -80,14 +80,18 @@ class HeadMachine:
             str(row.get("SubnetId") or ""),
         )
 
-    def is_free(self, subnet: str, private: str) -> bool:
+    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
         filters = [
             {"Name": "subnet-id", "Values": [subnet]},
             {"Name": "private-ip-address", "Values": [private]},
             {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]},
         ]
-        what = f"asking whether {private} is free in {subnet}"
-        return not self._calls.read("ec2", "describe_instances", what, Filters=filters)["Reservations"]
+        what = f"asking who has {private} in {subnet}"
+        answer = self._calls.read("ec2", "describe_instances", what, Filters=filters)
+        row: dict[str, Any] | None = next((i for r in answer["Reservations"] for i in r["Instances"]), None)
+        if row is None:
+            return None
+        return AddressHolder(str(row["InstanceId"]), str(row["State"]["Name"]) == "shutting-down")
 
 
 def head_interface(wanted: Mapping[str, Any], subnet: str, groups: list[str]) -> dict[str, Any]:

@@ -240,6 +240,14 @@ class Whereabouts:
     subnet: str
 
 
+@dataclass(frozen=True)
+class AddressHolder:
+    """Who has a private address. `ending`: not for long."""
+
+    instance_id: str
+    ending: bool
+
+
 @runtime_checkable
 class HasHeadMachine(Protocol):
     """The head daemon can run on an instance. The setting `head_machine` is for its launch: {"public": whether it gets a
@@ -257,8 +265,8 @@ class HasHeadMachine(Protocol):
 
     def whereabouts(self, instance_id: str) -> Whereabouts: ...
 
-    def is_free(self, subnet: str, private: str) -> bool:
-        """Whether a new instance may have this private address."""
+    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
+        """The instance that has this private address; None where a new one may have it."""
         ...
 
     def renew_access(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from moto.ec2.models.instances import Instance
 
 from tests.aws.cluster import CloudHeadCluster
 from tests.cloud.aws_cloud import AwsCloud, credentials
@@ -133,6 +134,72 @@ def test_a_head_that_loses_its_machine_is_replaced_with_its_queue(make: Make) ->
     assert len(cluster.volumes()) == 1
     cluster.down()
     assert cluster.cloud.leftovers() == []
+
+
+def taken(cluster: CloudHeadCluster, head: Instance) -> str:
+    """The id of an instance of somebody else that has got the address of this head, which is gone."""
+    (launched,) = cluster.cloud.client().run_instances(
+        ImageId=head.image_id,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=head.subnet_id,
+        PrivateIpAddress=head.private_ip,
+    )["Instances"]
+    return str(launched["InstanceId"])
+
+
+def test_a_head_whose_address_was_taken_gets_another_and_its_nodes_are_replaced(make: Make) -> None:
+    cluster = make(POOL)
+    cluster.up()
+    (worker,) = cluster.ready_nodes()
+    job = cluster.submit("--cpus", "2", "--pool", "cpu", "--", "sh", "-c", "sleep 8; hostname")
+    cluster.wait_job(job, "running")
+    (before,) = cluster.heads()
+    ec2 = cluster.cloud.client()
+    ec2.terminate_instances(InstanceIds=[before.id])
+    wait_until(lambda: not cluster.heads(), what="it is gone")
+    taker = taken(cluster, before)
+    done = cluster.cli("up", str(cluster.spec), "-y")
+    assert f"{before.private_ip}, the head's address, is taken by {taker}" in done.stderr
+    (after,) = cluster.heads()
+    assert after.private_ip != before.private_ip
+    (successor,) = cluster.ready_nodes()
+    assert successor["instance_id"] != worker["instance_id"], "it waits for no lease to run out"
+    told = cluster.json("events", "--subject", worker["id"])["events"]
+    (moved,) = [event for event in told if event["code"] == "head_moved"]
+    assert f"it dials {before.private_ip}, where the head is no longer" in moved["text"]
+    attempts = cluster.wait_job(job, "succeeded")["attempts"]
+    assert [attempt["state"] for attempt in attempts] == ["lost", "succeeded"]
+    cluster.down()
+    ec2.terminate_instances(InstanceIds=[taker])
+    wait_until(lambda: cluster.cloud.leftovers() == [], what="nothing is left")
+
+
+def test_workers_of_a_head_that_was_lost_before_its_first_login_are_replaced(make: Make) -> None:
+    cluster = make(POOL)
+    cluster.machines.never_boots = True
+    process = cluster.start("up", str(cluster.spec), "-y", start_new_session=True)
+    assert process.stderr is not None
+    for said in process.stderr:
+        if "waiting for SSH" in said:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (before,) = cluster.heads()
+    (worker,) = (instance for instance in cluster.cloud.instances() if instance.id != before.id)
+    ec2 = cluster.cloud.client()
+    ec2.terminate_instances(InstanceIds=[before.id])
+    wait_until(lambda: not cluster.heads(), what="it is gone")
+    cluster.machines.never_boots = False
+    taker = taken(cluster, before)
+    done = cluster.cli("up", str(cluster.spec), "-y")
+    assert f"cpu-1 is replaced: it dials {before.private_ip}" in done.stderr
+    (node,) = cluster.ready_nodes()
+    assert node["instance_id"] != worker.id
+    wait_until(lambda: len(cluster.cloud.instances()) == 3, what="the first worker is ended")
+    cluster.down()
+    ec2.terminate_instances(InstanceIds=[taker])
+    wait_until(lambda: cluster.cloud.leftovers() == [], what="nothing is left")
 
 
 def test_a_worker_whose_launch_nobody_heard_of_is_made_later_and_finds_the_head(make: Make) -> None:

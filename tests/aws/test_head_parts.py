@@ -60,11 +60,11 @@ def test_a_head_takes_over_what_was_launched_for_it_once(tmp_path: Path) -> None
     launched(client, "head-1", "i-1")
     launched(client, "cpu-1", "i-2")
     handover = handed(client, "head-1")
-    assert handover.take_over(head, 3.0) == "i-1"
+    assert handover.take_over(head, 3.0) == ("i-1", [])
     assert head.nodes() == client.nodes() and dict(head.next_numbers())["cpu"] == 2
     head.move("cpu-1", "terminate", 4.0)
     head.move("cpu-1", "gone", 5.0)
-    assert handover.take_over(head, 6.0) == "i-1"
+    assert handover.take_over(head, 6.0) == ("i-1", [])
     assert set(head.nodes()) == {"head-1"}, "what has ended since is not revived by the same document"
 
 
@@ -73,11 +73,28 @@ def test_a_new_head_buries_the_one_before_it_and_keeps_the_nodes(tmp_path: Path)
     for node_id, instance in (("head-1", "i-1"), ("cpu-1", "i-2")):
         launched(head, node_id, instance)
     launched(client, "head-2", "i-3")
-    assert handed(client, "head-2").take_over(head, 3.0) == "i-3"
+    assert handed(client, "head-2").take_over(head, 3.0) == ("i-3", [])
     assert set(head.nodes()) == {"head-2", "cpu-1"}
     assert head.story("head-1")[-1]["code"] == "head_replaced"
     former = head.get("head-1")
     assert former is not None and former.state is NodeState.GONE
+
+
+def test_a_head_with_another_address_gives_up_the_nodes_that_know_the_old_one_and_no_others(tmp_path: Path) -> None:
+    client, head = opened(tmp_path / "client.db"), opened(tmp_path / "head.db")
+    for node_id, instance in (("head-1", "i-1"), ("cpu-1", "i-2"), ("cpu-2", "i-3")):
+        launched(head, node_id, instance)
+    head.move("cpu-2", "terminate", 2.5)
+    launched(client, "head-2", "i-4")
+    launched(client, "gpu-1", "i-5")
+    records = client.export(list(client.nodes()))
+    handover = Handover("head-2", "10.0.0.9", "digest", records)
+    instance_id, lost = handover.take_over(head, 3.0)
+    assert instance_id == "i-4" and [(node.id, node.state) for node in lost] == [("cpu-1", NodeState.FAILED)]
+    assert lost[0].code == "head_moved" and "it dials 10.0.0.4" in lost[0].reason and "10.0.0.9" in lost[0].reason
+    states = {node.id: node.state for node in head.nodes().values()}
+    assert states["cpu-2"] is NodeState.TERMINATING and states["gpu-1"] is not NodeState.FAILED
+    assert handover.take_over(head, 4.0) == ("i-4", []), "once"
 
 
 def test_a_damaged_record_is_refused_and_nothing_of_it_is_taken(tmp_path: Path) -> None:

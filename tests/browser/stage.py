@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -168,26 +169,33 @@ class Page:
 
     def go(self, path: str) -> None:
         """To a view: "/jobs/ID"."""
-        self.driver.execute_script("location.hash = arguments[0]", f"#{path}")
-
-    def find(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
+        self._script("location.hash = arguments[0]", f"#{path}")
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
+    def attribute(self, selector: str, name: str) -> str | None:
+        return self._script("return document.querySelector(arguments[0])?.getAttribute(arguments[1])", selector, name)
+
+    def value(self, selector: str) -> str:
+        """What a control of a form holds."""
+        return str(self._script("return document.querySelector(arguments[0])?.value ?? ''", selector))
+
+    def _script(self, script: str, *arguments: str) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
     def text(self, selector: str = "main") -> str:
         """The text content, read at one moment (elements may be made anew between two calls)."""
         script = "return document.querySelector(arguments[0])?.textContent ?? ''"
-        return str(self.driver.execute_script(script, selector))
+        return str(self._script(script, selector))
 
     def shown(self, selector: str = "main") -> str:
         """The text as it is laid out: hidden parts are left out."""
-        return str(self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+        return str(self._script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
     def lines(self) -> list[str]:
         script = "return [...document.querySelectorAll('.output .line')].map(line => line.textContent)"
-        return list(self.driver.execute_script(script))
+        return list(self._script(script))
 
     def wait_text(self, wanted: str, selector: str = "main") -> None:
         eventually(
@@ -195,11 +203,20 @@ class Page:
         )
 
     def wait(self, condition: Callable[[], T], what: str) -> T:
-        return WebDriverWait(self.driver, DEADLINE, poll_frequency=0.05).until(lambda _: condition(), what)
+        """Elements that are made anew while the condition looks at them are looked for again."""
+        patience = WebDriverWait(
+            self.driver, DEADLINE, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException]
+        )
+        return patience.until(lambda _: condition(), what)
 
     def click(self, selector: str) -> None:
-        self.wait(lambda: self.all(selector), f"no {selector} on the page")
-        self.find(selector).click()
+        def clicked() -> bool:
+            for element in self.all(selector)[:1]:
+                element.click()
+                return True
+            return False
+
+        self.wait(clicked, f"no {selector} on the page")
 
     def complaints(self) -> list[str]:
         """What the browser's console has said since the last call, connections that were refused apart."""

@@ -30,10 +30,10 @@ def test_the_overview_shows_cluster_pools_nodes_and_events(page: Page) -> None:
     page.wait_text("ready", "#nodes")
     assert page.text("#cluster-name") == "page"
     assert "local" in page.text("#pools")
-    assert page.find("#pools svg").get_attribute("aria-label") == "1 ready and 0 pending of at most 2"
+    assert page.attribute("#pools svg", "aria-label") == "1 ready and 0 pending of at most 2"
     assert "/h" in page.text(".tiles") and "running" in page.text(".tiles")
     page.wait_text("cpu-1", "#events")
-    page.find("#nodes a[href='#/nodes/cpu-1']").click()
+    page.click("#nodes a[href='#/nodes/cpu-1']")
     page.wait_text("Story")
     page.wait(lambda: len(page.all("table[aria-label=Story] tbody tr")) >= 4, "a story of at least four steps")
     assert not page.complaints()
@@ -44,7 +44,7 @@ def test_a_running_jobs_log_is_live_and_its_end_shows_without_a_reload(page: Pag
     job = live.python(COUNTS_UNTIL_TOLD, str(stop), name="counter")
     page.go("/jobs")
     page.wait_text("counter", f"main tr:has(a[href='#/jobs/{job}'])")
-    page.find(f"a[href='#/jobs/{job}']").click()
+    page.click(f"a[href='#/jobs/{job}']")
     page.wait(lambda: "line 3" in page.lines(), "the log's third line")
     seen = len(page.lines())
     page.wait(lambda: len(page.lines()) > seen + 5, "more lines, by themselves")
@@ -81,7 +81,7 @@ def test_cancel_asks_first_and_then_ends_the_processes(page: Page, live: Live) -
     page.wait_text("Cancel job", "#dialog")
     assert page.driver.switch_to.active_element.get_attribute("id") == "dialog-no"
     page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
-    page.wait(lambda: not page.find("#dialog").get_attribute("open"), "the question to be gone")
+    page.wait(lambda: not page.all("#dialog[open]"), "the question to be gone")
     assert live.job(job)["state"] == "running"
     page.click("#cancel")
     page.click("#dialog-yes")
@@ -107,7 +107,7 @@ def test_a_failed_job_is_run_again_and_both_logs_stay(page: Page, live: Live, tm
     page.click("#dialog-yes")
     page.wait_text("succeeded", ".title .chip")
     page.wait(lambda: page.lines() == ["second"], "the second attempt's log")
-    page.find("#log-attempt").find_element(By.CSS_SELECTOR, "option[value='1']").click()
+    page.click("#log-attempt option[value='1']")
     page.wait(lambda: page.lines() == ["first"], "the first attempt's log once more")
 
 
@@ -116,7 +116,7 @@ def test_every_rank_of_a_gang_can_be_looked_at(page: Page, live: Live) -> None:
     page.go(f"/jobs/{job}")
     page.wait_text("ended: succeeded", "#log-state")
     assert sorted(page.lines()) == ["0rank 0 speaks", "1rank 1 speaks"]
-    page.find("#log-rank").find_element(By.CSS_SELECTOR, "option[value='1']").click()
+    page.click("#log-rank option[value='1']")
     page.wait(lambda: page.lines() == ["rank 1 speaks"], "the log of rank 1 alone")
 
 
@@ -128,9 +128,9 @@ def test_jobs_are_found_by_state_and_by_words(page: Page, live: Live) -> None:
     )
     page.go("/jobs?state=failed")
     page.wait_text("a-needle-too")
-    assert page.find("#state").get_attribute("value") == "failed"
+    assert page.value("#state") == "failed"
     assert f"#/jobs/{good}" not in page.driver.page_source
-    page.find("#state").find_element(By.CSS_SELECTOR, "option[value='']").click()
+    page.click("#state option[value='']")
     page.driver.find_element(By.TAG_NAME, "body").send_keys("/")
     page.driver.switch_to.active_element.send_keys(good)
     page.wait(lambda: len(page.all("table[aria-label=Jobs] tbody tr")) == 1, "one job to match its id")

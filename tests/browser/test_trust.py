@@ -45,7 +45,7 @@ def test_hostile_names_logs_and_reasons_are_only_text(page: Page, live: Live) ->
     assert "\u27e8ESC\u27e9]8;;http://evil.example\u27e8BEL\u27e9link" in page.lines()[0]
     assert "\u27e8U+202E\u27e9gpj.exe" in page.lines()[0]
     assert page.lines()[1:] == ["\u27e8CR\u27e9\u00d71over", "red plain", "last", "\ufffd\ufffd raw"]
-    assert page.find(".output .fg-red").text == "red"
+    assert page.shown(".output .fg-red") == "red"
     page.go("/events")
     page.wait_text(job)
     _assert_inert(page, "the events")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 
+from clusterctl.client import tunnels
+from clusterctl.client.registry import Registry
 from tests.ssh.cluster import ROOT, USER, SshCluster, sshd_option, traces
 from tests.support.cluster import wait_until
 from tests.support.ssh_hosts import SshHost
@@ -50,6 +52,22 @@ def test_a_head_is_reached_where_sshd_forwards_no_ports(cluster: SshCluster, hos
         said = cluster.cli("submit", "--", "python3", "-c", "print('x' * 200_000)").stdout
         assert said == "x" * 200_000 + "\n"
         cluster.down()
+
+
+def test_what_an_earlier_head_wrote_of_itself_is_not_believed_of_another_process(
+    cluster: SshCluster, hosts: list[SshHost]
+) -> None:
+    """After a restart its id may be anybody's, and its port: a token would go there."""
+    cluster.up()
+    path = f"{ROOT}/head/head.json"
+    said = json.loads(hosts[0].run("cat", path))
+    sleeper = hosts[0].run("sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!", user=USER).strip()
+    hosts[0].write(path, json.dumps({**said, "pid": int(sleeper), "port": 1}).encode(), 0o600, USER)
+    tunnels.stop(Registry(cluster.home).load(cluster.name))
+    assert "no head runs on it" in cluster.cli("status", code=4).stderr
+    hosts[0].write(path, json.dumps(said).encode(), 0o600, USER)
+    assert cluster.status()["state"] == "ready"
+    hosts[0].run("kill", sleeper)
 
 
 def test_a_host_that_was_restarted_comes_back_by_itself(cluster: SshCluster, hosts: list[SshHost]) -> None:

@@ -97,9 +97,8 @@ def wait_head(request: Json, blob: bytes) -> Json:
     directory = ROOT / "head"
     deadline = time.monotonic() + float(request.get("seconds", 60))
     while True:
-        head = read(directory / "head.json") or {}
-        pid = int(head.get("pid") or 0)
-        if pid != request.get("not_pid") and alive(pid):
+        head = running_head()
+        if head and head["pid"] != request.get("not_pid"):
             return {"head": head, "ca_pem": (directory / "ca.pem").read_text()}
         if time.monotonic() > deadline or not keeper():
             return {"log": "\n".join(tail(path) for path in (ROOT / "head.log", directory / "head.log"))}
@@ -112,13 +111,12 @@ def whose(request: Json, blob: bytes) -> Json:
     owner = read(ROOT / "owner.json")
     if not owner:
         return {"owner": None}
-    head = read(ROOT / "head" / "head.json") or {}
     daemons = processes(lambda argv, env: b"--host" in argv and os.fsencode(ROOT / "host.json") in argv)
     parted = modified(ROOT / "silent")
     booted = time.time() - float(Path("/proc/uptime").read_text().split()[0])
     return {
         "owner": owner,
-        "head": alive(int(head.get("pid") or 0)),
+        "head": bool(running_head()),
         "has_head": (ROOT / "head" / "config.json").exists(),
         "linked": bool(daemons) and not parted,
         "silent": time.time() - max(float(owner.get("since") or 0), parted, booted),
@@ -135,9 +133,9 @@ def adopt_head(request: Json, blob: bytes) -> Json:
     if not config:
         raise Refused("no head was ever started on it")
     write(path, json.dumps({**config, "token_sha256": request["token_sha256"]}, indent=1).encode())
-    pid = int((read(ROOT / "head" / "head.json") or {}).get("pid") or 0)
-    if pid in processes(in_root_head):
-        os.kill(pid, signal.SIGKILL)
+    head = running_head()
+    if head and head["pid"] in processes(in_root_head):
+        os.kill(head["pid"], signal.SIGKILL)
     return {}
 
 
@@ -171,7 +169,7 @@ def install(request: Json, blob: bytes) -> Json:
     before = (read(ROOT / "keep.json") or {}).get("run") or {}
     replaced = 0  # the pid of a head that is about to be started anew, from other packages
     if run.get("head") != before.get("head"):
-        replaced = int((read(ROOT / "head" / "head.json") or {}).get("pid") or 0)
+        replaced = int(running_head().get("pid") or 0)
     if run != before:
         write(ROOT / "keep.json", json.dumps({"run": run}).encode())
         changed = True
@@ -453,11 +451,28 @@ def processes(wanted: Any) -> list[int]:
 # ---------------------------------------------------------------- small things
 
 
+def running_head() -> Json:
+    """What the head that runs here wrote of itself, {} where none runs. Ids of processes are used again, at once where the
+    machine was restarted, or where another one has its disk: so the time of its start has to be right, too."""
+    head = read(ROOT / "head" / "head.json") or {}
+    fields = status_of(int(head.get("pid") or 0))
+    return head if lives(fields) and int(fields[19]) == head.get("start_ticks") else {}
+
+
 def alive(pid: int) -> bool:
+    return lives(status_of(pid))
+
+
+def lives(fields: list[bytes]) -> bool:
+    return bool(fields) and fields[0] not in (b"Z", b"X")
+
+
+def status_of(pid: int) -> list[bytes]:
+    """/proc/PID/stat from its third field, the state, on; [] where there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (OSError, IndexError):
-        return False
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def read(path: Path) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 SLEW = 0.1  # at most so much faster or slower than real time, until the wall clock is caught up with
 
@@ -32,3 +33,12 @@ class SteadyClock:
 
 
 steady_time = SteadyClock()
+
+
+def start_ticks() -> int | None:
+    """When this process was started, in the kernel's ticks since the machine was: with its id that names it for good. None
+    where there is no /proc."""
+    try:
+        return int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except OSError:
+        return None

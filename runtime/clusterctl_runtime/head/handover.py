@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, HasStop, PoolRequest, Provider
 
 from clusterctl.core.errors import BadRequest, ProviderError, UsageError
-from clusterctl.core.model import Observed, Offer
+from clusterctl.core.lifecycle import EVENTS
+from clusterctl.core.model import Node, NodeState, Observed, Offer
 from clusterctl.provision.journal import Journal
 
 log = logging.getLogger(__name__)
 
 FILE = "handover.json"
+_CAN_FAIL = EVENTS["fail"][0] - {NodeState.FAILED}
 NOT_HERE = frozenset({"profile", "ssh_from"})  # settings that speak of the client's machine
 
 
@@ -47,23 +49,33 @@ class Handover:
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{directory / FILE} cannot be read ({error}): run `clusterctl up SPEC`") from error
 
-    def take_over(self, journal: Journal, now: float) -> str:
-        """Makes the journal agree: the nodes launched for this head are in it, and heads before it are not. Returns the id of
-        the instance that this runs on."""
+    def take_over(self, journal: Journal, now: float) -> tuple[str, list[Node]]:
+        """Makes the journal agree: the nodes launched for this head are in it, heads before it are not, and nodes that know
+        another address than this head has are to be ended. Returns the id of the instance that this runs on, and those nodes."""
         with journal.together():
+            older = [node for node in journal.nodes().values() if node.role == "worker"]
             for text, checksum in self.records:
                 journal.take_over(text, checksum, now)
-            for node in journal.nodes().values():
-                if node.role == "head" and node.id != self.own:
-                    log.info("%s (%s) was the head before %s", node.id, node.instance_id, self.own)
-                    journal.bury(node.id, now, f"its instance is gone, {self.own} took its place", "head_replaced")
+            former = [node for node in journal.nodes().values() if node.role == "head" and node.id != self.own]
+            for node in former:
+                log.info("%s (%s) was the head before %s", node.id, node.instance_id, self.own)
+                journal.bury(node.id, now, f"its instance is gone, {self.own} took its place", "head_replaced")
+            left = {node.address for node in former} - {self.address, ""}
+            lost = [_give_up(journal, node, left, self, now) for node in older if left and node.state in _CAN_FAIL]
         node = journal.get(self.own)
-        return node.instance_id if node else ""
+        return node.instance_id if node else "", lost
 
     def agent(self, directory: Path) -> tuple[Path, str] | None:
         """The agent that the client brought along, and its digest; None where it has been cleared away."""
         path = directory.parent / f"agent-{self.bundle}.pyz"
         return (path, self.bundle) if path.exists() else None
+
+
+def _give_up(journal: Journal, node: Node, left: Collection[str], handover: Handover, now: float) -> Node:
+    """Waiting for its lease to run out would be paid for, and its work would begin later. What it still runs is lost only once
+    the provider's lists show that it has ended."""
+    reason = f"it dials {', '.join(sorted(left))}, where the head is no longer: {handover.own} has the address {handover.address}"
+    return journal.move(node.id, "fail", now, reason, "head_moved")
 
 
 class OwnMachine:

@@ -36,7 +36,7 @@ from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.charges import charges_document
-from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.clock import start_ticks, steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
 from clusterctl_runtime.head.dispatch import Dispatcher
 from clusterctl_runtime.head.draining import Draining
@@ -79,8 +79,8 @@ class Head:
         self.journal = whole_journal(directory / "nodes.db", troubles.append)
         self.journal.acquire(f"head process {os.getpid()}")
         self.handover = Handover.load(directory)
-        self._own_instance = self.handover.take_over(self.journal, steady_time()) if self.handover else ""
         self.events = EventLog(self.store)
+        self._own_instance = self._take_over(self.handover) if self.handover else ""
         for trouble in troubles:
             log.error("%s", trouble)
             self.events.add("cluster", config.name, "journal_damaged", trouble)
@@ -98,6 +98,12 @@ class Head:
         self.standby = self._make_standby()
         self.provisioner = self._make_provisioner()
         self._wire_up()
+
+    def _take_over(self, handover: Handover) -> str:
+        instance_id, lost = handover.take_over(self.journal, steady_time())
+        for node in lost:
+            self.events.add("node", node.id, node.code, f"{node.id} is failed: {node.reason}", state=node.state.value)
+        return instance_id
 
     def _make_standby(self) -> Standby | None:
         """The books of an inventory's hosts, where the cluster has one."""
@@ -287,6 +293,7 @@ class Head:
         )
         head = {
             "pid": os.getpid(),
+            "start_ticks": start_ticks(),
             "port": self.port,
             "agent_port": self.agents.port,
             "started": self.started,
