@@ -122,18 +122,12 @@ def _state_of(what: str, nodes: list[dict[str, Any]]) -> str:
     """What each node is doing; those that do the same are told together where they are many."""
     alike: dict[tuple[str, str], list[str]] = {}
     for node in nodes:
-        alike.setdefault((str(node.get("state")), _reason(node)), []).append(str(node.get("id")))
+        alike.setdefault((str(node.get("state")), str(node.get("reason") or "")), []).append(str(node.get("id")))
     states: list[str] = []
     for (state, reason), ids in alike.items():
         names = ids if len(ids) <= NAMED else [f"{', '.join(ids[:2])} and {len(ids) - 2} more"]
         states += [f"{name} {state}" + (f" ({reason})" if reason else "") for name in names]
     return f"{what} [{', '.join(states)}]" if states else what
-
-
-def _reason(node: dict[str, Any]) -> str:
-    if node.get("state") == "ready" and not node.get("connected", True):
-        return "its agent has not dialled in again"
-    return str(node.get("reason") or "")
 
 
 def _missing_engine(engine: dict[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ from clusterctl.core.placement import describe
 from clusterctl.core.remedies import COMING, Situation, remedy
 from clusterctl.core.rooms import Scale, copies
 from clusterctl.core.selectors import accepts, kind_of_offer, selector_keys
+from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
 from clusterctl.core.waits import expected_ready, soon
 
 
@@ -176,6 +177,9 @@ def _explain_stay(situation: Situation, view: NodeView, result: Plan) -> Explana
         until = f"; it is given up if still {node.state.value} in {node.since + limit - now:.0f} s" if limit else ""
         text = f"{node.reason or node.state.value}, {soon(eta - now)}{until}"
         return Explanation(node.id, "node", Reason(node.state.value, text), eta)
+    heard = now if view.heartbeat is None else view.heartbeat
+    if now - heard > situation.policy.heartbeat_timeout and node.state in JOINED_STATES:
+        return Explanation(node.id, "node", unheard(pool), heard + (pool or ANY_POOL).dead_after)
     if node.state is not NodeState.READY:
         return Explanation(
             node.id, "node", Reason(node.code or node.state.value, node.reason or f"it is {node.state.value}")

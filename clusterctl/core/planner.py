@@ -50,7 +50,7 @@ from clusterctl.core.model import (
 )
 from clusterctl.core.serving import Serving
 from clusterctl.core.stopping import Kept, plan_stopped
-from clusterctl.core.upkeep import Survey, plan_upkeep, survey
+from clusterctl.core.upkeep import JOINED_STATES, Survey, plan_upkeep, survey
 from clusterctl.core.users import admit
 
 
@@ -235,7 +235,7 @@ def _deadlines(policy: Policy, state: State, stays: Sequence[_Stay], now: float)
         limit = deadline(pool, life)
         if limit is not None:
             wake.append(since + limit + 0.001)
-        if heartbeat is not None and life in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING):
+        if heartbeat is not None and life in JOINED_STATES:
             wake.append(heartbeat + pool.dead_after + 0.001)
             if life is NodeState.READY:
                 wake.append(heartbeat + policy.heartbeat_timeout + 0.001)  # from then on it takes no work

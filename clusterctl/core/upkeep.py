@@ -29,6 +29,8 @@ from clusterctl.core.model import (
     Terminate,
 )
 
+JOINED_STATES = frozenset({NodeState.JOINING, NodeState.READY, NodeState.DRAINING})  # an agent has dialled in
+ANY_POOL = Pool("", "", 0, 0)  # for nodes whose pool has left the spec
 ABSENT = "absent:"  # prefix of a node id in State.sightings; other keys are instance ids
 _UNSURE = frozenset({NodeState.PLANNED, NodeState.REQUESTED})  # the provider's list may lag behind a launch
 
@@ -206,12 +208,22 @@ def _overdue(view: NodeView, pool: Pool | None, now: float) -> Reason | None:
 
 def _lost(view: NodeView, pool: Pool | None, now: float) -> Reason | None:
     """A joined node that was silent for so long that it has ended itself by now."""
-    if view.heartbeat is None or view.node.state not in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING):
+    if view.heartbeat is None or view.node.state not in JOINED_STATES:
         return None
-    limit = (pool or Pool("", "", 0, 0)).dead_after
+    limit = (pool or ANY_POOL).dead_after
     if now - view.heartbeat <= limit:
         return None
     return Reason("silent", f"no sign of life for more than {limit:.0f} s, so it has shut itself down")
+
+
+def unheard(pool: Pool | None) -> Reason:
+    """What is to be said of a joined node whose agent is not connected: it may still be at work, so it is left in peace."""
+    limit = (pool or ANY_POOL).dead_after
+    text = (
+        "its agent is not connected: it gets no new work, and after "
+        f"{limit:.0f} s of silence it counts as ended, and what it ran is tried again"
+    )
+    return Reason("unheard", text, "look at its machine and its network; end the machine to give it up at once")
 
 
 def _progress(view: NodeView, instance: Instance | None) -> Action | None:

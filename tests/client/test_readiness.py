@@ -58,9 +58,9 @@ def test_a_failed_engine_is_given_up_with_its_words() -> None:
 
 def test_after_a_restart_of_the_head_a_node_counts_once_it_has_dialled_in_again() -> None:
     readiness = Readiness()
-    away = node("cpu-1", "ready") | {"connected": False}
+    away = node("cpu-1", "ready") | {"connected": False, "reason": "its agent is not connected"}
     assert not readiness.feed(status(node("head-1", "ready"), away))
-    assert readiness.waiting == ["pool cpu: 0 of 1 ready [cpu-1 ready (its agent has not dialled in again)]"]
+    assert readiness.waiting == ["pool cpu: 0 of 1 ready [cpu-1 ready (its agent is not connected)]"]
     assert readiness.feed(status(node("head-1", "ready"), away | {"connected": True}))
 
 

@@ -116,6 +116,8 @@ def test_a_node_says_why_it_is_there() -> None:
     assert code(view(idle_since=NOW - 9999)) == "min"
     assert code(view(state=NodeState.BOOTING, address="x")) == "booting"
     assert code(view(state=NodeState.FAILED, code="setup_failed", reason="set-up ended with 1")) == "setup_failed"
+    assert code(view(used=amounts(CPU=1), heartbeat=NOW - 29)) == "working"
+    assert code(view(used=amounts(CPU=1), heartbeat=NOW - 31)) == "unheard"
     pools = (pool(),)
     assert code(view(idle_since=NOW - 10)) == "idle"
     assert code(view(idle_since=None)) == "busy"

@@ -41,6 +41,8 @@ def test_slow_then_cut_then_back_while_jobs_run(hosts: list[SshHost], network: P
         wait_until(lambda job=job: "3\n" in cluster.cli("logs", job, code=None).stdout, what="it runs")
     network.cut()
     wait_until(lambda: not any(host["connected"] for host in cluster.api_hosts().values()), what="the head misses all")
+    missed = [node for node in cluster.status()["nodes"] if not node["connected"]]
+    assert missed and all("its agent is not connected" in node["reason"] for node in missed), "and says so"
     turned_away = network.turned_away
     wait_until(lambda: network.turned_away > turned_away + 3, what="they try again")
     network.restore()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.core.model import PENDING_STATES, Block, Demand, NodeState, NodeView, Offer
+from clusterctl.core.model import PENDING_STATES, Block, Demand, Node, NodeState, NodeView, Offer
 from clusterctl.core.remedies import COMING
+from clusterctl.core.upkeep import JOINED_STATES, unheard
+from clusterctl.spec.to_core import core_pools
 from clusterctl.version import __version__
 from clusterctl_runtime.head.clock import steady_time
 
@@ -103,8 +105,18 @@ def problem_document(head: Head, pool: str) -> Document | None:
     return {"code": wait.reason.code, "text": wait.reason.text + (f" ({wait.reason.fix})" if wait.reason.fix else "")}
 
 
+def _why(head: Head, node: Node, connected: bool) -> Document:
+    """The reason for its state; what made it ready says little once nobody hears of it."""
+    if connected or node.state not in JOINED_STATES:
+        return {"reason": node.reason, "code": node.code}
+    pool = next((pool for pool in core_pools(head.config.spec) if pool.name == node.pool), None)
+    reason = unheard(pool)
+    return {"reason": reason.text, "code": reason.code}
+
+
 def node_document(head: Head, view: NodeView) -> Document:
     node, books = view.node, head.ledger.get(view.node.id)
+    connected = bool(books and books.connected)
     return {
         "id": node.id,
         "pool": node.pool,
@@ -120,11 +132,10 @@ def node_document(head: Head, view: NodeView) -> Document:
         "owner": books.owner if books else "",
         "since": node.since,
         "created": node.created,
-        "reason": node.reason,
-        "code": node.code,
+        **_why(head, view.node, connected),
         "generation": node.generation,
         "price_per_hour": node.price,
-        "connected": bool(books and books.connected),
+        "connected": connected,
         "heard": view.heartbeat,
         "idle_since": view.idle_since,
         "drain": view.drain,
