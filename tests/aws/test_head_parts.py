@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from clusterctl_providers.aws import AwsProvider
-from clusterctl_providers.base import TAG_NODE, CreateRequest, PoolRequest
+from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, PoolRequest
 from clusterctl_runtime.head.handover import Handover, OwnMachine
 
 from clusterctl.cli.reading import read_spec
@@ -134,17 +134,22 @@ def test_a_head_launches_no_other_head(stage: Stage) -> None:
     assert isinstance(worker, Instance) and isinstance(refusal, BadRequest) and "`clusterctl up`" in str(refusal)
 
 
-def test_a_successor_gets_its_predecessors_address_once_that_is_free(stage: Stage) -> None:
+def test_a_successor_gets_its_predecessors_address_once_that_is_free(stage: Stage, cloud: AwsCloud) -> None:
+    hours = [0.0]
+    cloud.world.clock = lambda: time.monotonic() + 3600 * hours[0]
+    cloud.world.end_seconds = 3600.0
     provider, first = launch_head(stage)
     where = provider.whereabouts(first.id)
-    assert not provider.is_free(where.subnet, where.private)
+    assert provider.address_holder(where.subnet, where.private) == AddressHolder(first.id, ending=False)
     wanted = {"public": False, "subnet": where.subnet, "private": where.private}
     heir = stage.open(head_machine=wanted)
     request = stage.request("head-2", wanted=HEAD)
     (answer,) = heir.create([request])
     assert getattr(answer, "code", "") == "unknown_outcome" and "not yet" in str(answer), answer
     provider.terminate([first.id])
-    wait_until(lambda: provider.is_free(where.subnet, where.private), what="the address free")
+    assert provider.address_holder(where.subnet, where.private) == AddressHolder(first.id, ending=True)
+    hours[0] = 2.0
+    wait_until(lambda: provider.address_holder(where.subnet, where.private) is None, what="the address free")
     (second,) = heir.create([request])
     assert isinstance(second, Instance) and second.address == first.address and second.id != first.id
 
