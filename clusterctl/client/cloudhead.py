@@ -116,7 +116,7 @@ class CloudHead:
         node = launching.accepted()
         while node.address != self._address:
             self._address = node.address
-            launching.workers(node.address)
+            launching.workers(node)
             node = launching.running()
         return node
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, ProviderError, Throttled
-from clusterctl.core.lifecycle import EVENTS
 from clusterctl.core.lifecycle import deadline as deadline_of
 from clusterctl.core.model import Action, Launch, Node, NodeState, NodeView, Observed, Plan, Policy, Pool, State
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.upkeep import count_sightings
+from clusterctl.provision.moved import give_up
 from clusterctl.spec.to_core import core_limits, core_pools
 
 if TYPE_CHECKING:
@@ -223,16 +223,16 @@ class Launching:
 
     # ------------------------------------------------------------ the first workers
 
-    def workers(self, address: str) -> None:
+    def workers(self, head: Node) -> None:
         """Launches what the pools' min asks for, once in a cluster's life: they boot while the head does, and are told its
-        `address`. Refusals are told; the head tries again."""
+        address. Refusals are told; the head tries again."""
         if self.is_handed_over():
             return
-        self._give_up_workers(address)
+        self._give_up_workers(head)
         nodes = list(self.journal.nodes().values())
         launches: list[Action] = []
         if all(node.role == "head" for node in nodes):
-            self.journal.meta_set(TOLD, address)
+            self.journal.meta_set(TOLD, head.address)
             state = self._state(core_pools(self.spec), nodes)
             plan = make_plan(Policy(consolidate=False), (), state, (), self.provisioner.offers(), time.time())
             launches = [a for a in plan.actions if isinstance(a, Launch) and a.role == "worker"]
@@ -242,17 +242,14 @@ class Launching:
             if isinstance(outcome.action, Launch) and not outcome.ok:
                 self.tell(f"{outcome.error}; the head tries again")
 
-    def _give_up_workers(self, address: str) -> None:
+    def _give_up_workers(self, head: Node) -> None:
         """Those that an earlier `up` launched dial a head that was lost before anyone logged in to it. Where its successor has
         another address they are handed over as failed: the head ends them and launches others."""
         told = self.journal.meta_get(TOLD)
-        if not told or told == address:
-            return
-        for node in self.journal.nodes().values():
-            if node.role == "worker" and node.state in EVENTS["fail"][0]:
-                reason = f"it dials {told}, and the head that it was launched for is gone: the new one has the address {address}"
-                self.tell(f"{node.id} is replaced: {reason}")
-                self.journal.move(node.id, "fail", time.time(), reason, "head_moved")
+        if told and told != head.address:
+            nodes = list(self.journal.nodes().values())
+            for node in give_up(self.journal, nodes, told, head.id, head.address, time.time()):
+                self.tell(f"{node.id} is replaced: {node.reason}")
 
     def hand_over(self, node: Node, bundle: str) -> str:
         """The document that tells the head who it is and what was launched for it, with the agent of digest `bundle`. From now

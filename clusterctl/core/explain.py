@@ -179,7 +179,8 @@ def _explain_stay(situation: Situation, view: NodeView, result: Plan) -> Explana
         return Explanation(node.id, "node", Reason(node.state.value, text), eta)
     heard = now if view.heartbeat is None else view.heartbeat
     if now - heard > situation.policy.heartbeat_timeout and node.state in JOINED_STATES:
-        return Explanation(node.id, "node", unheard(pool), heard + (pool or ANY_POOL).dead_after)
+        limit = (pool or ANY_POOL).dead_after
+        return Explanation(node.id, "node", unheard(limit), heard + limit)
     if node.state is not NodeState.READY:
         return Explanation(
             node.id, "node", Reason(node.code or node.state.value, node.reason or f"it is {node.state.value}")

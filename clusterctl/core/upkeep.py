@@ -216,9 +216,9 @@ def _lost(view: NodeView, pool: Pool | None, now: float) -> Reason | None:
     return Reason("silent", f"no sign of life for more than {limit:.0f} s, so it has shut itself down")
 
 
-def unheard(pool: Pool | None) -> Reason:
-    """What is to be said of a joined node whose agent is not connected: it may still be at work, so it is left in peace."""
-    limit = (pool or ANY_POOL).dead_after
+def unheard(limit: float) -> Reason:
+    """What is to be said of a joined node whose agent is not connected: it may still be at work, so it is left in peace for
+    `limit` seconds of silence."""
     text = (
         "its agent is not connected: it gets no new work, and after "
         f"{limit:.0f} s of silence it counts as ended, and what it ran is tried again"

@@ -6,8 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from clusterctl.client import tunnels
-from clusterctl.client.registry import Registry
 from tests.cloud.aws_cloud import REGION, AwsCloud
 from tests.cloud.aws_machines import AwsMachines
 from tests.support.cluster import LocalCluster
@@ -85,9 +83,6 @@ class CloudHeadCluster(AwsCluster):
         return subprocess.run(
             [*argv, login, "sudo", "bash"], input=script, capture_output=True, text=True, check=True, timeout=120
         ).stdout
-
-    def stop_tunnel(self) -> None:
-        tunnels.stop(Registry(self.home).load(self.name))
 
     def head_log(self, size: int = 3000) -> str:
         return self.consoles()[-size:]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,12 +177,7 @@ def test_a_head_whose_address_was_taken_gets_another_and_its_nodes_are_replaced(
 def test_workers_of_a_head_that_was_lost_before_its_first_login_are_replaced(make: Make) -> None:
     cluster = make(POOL)
     cluster.machines.never_boots = True
-    process = cluster.start("up", str(cluster.spec), "-y", start_new_session=True)
-    assert process.stderr is not None
-    for said in process.stderr:
-        if "waiting for SSH" in said:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    cluster.kill_when("waiting for SSH", "up", str(cluster.spec), "-y")
     (before,) = cluster.heads()
     (worker,) = (instance for instance in cluster.cloud.instances() if instance.id != before.id)
     ec2 = cluster.cloud.client()
@@ -205,12 +198,7 @@ def test_workers_of_a_head_that_was_lost_before_its_first_login_are_replaced(mak
 def test_a_worker_whose_launch_nobody_heard_of_is_made_later_and_finds_the_head(make: Make) -> None:
     cluster = make(POOL)
     fault = cluster.cloud.fault("RunInstances", "cut", times=None, match="cpu-1")
-    process = cluster.start("up", str(cluster.spec), "-y", start_new_session=True)
-    assert process.stderr is not None
-    for said in process.stderr:
-        if "launching 1 nodes" in said:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    cluster.kill_when("launching 1 nodes", "up", str(cluster.spec), "-y")
     cluster.cloud.world.faults.remove(fault)
     cluster.up()
     assert len(cluster.cloud.instances()) == 2 and len(cluster.ready_nodes()) == 1
@@ -220,22 +208,11 @@ def test_a_worker_whose_launch_nobody_heard_of_is_made_later_and_finds_the_head(
 def test_an_up_killed_anywhere_is_finished_by_the_next_with_one_head(make: Make) -> None:
     cluster = make(POOL)
     for line in ("launching the head", "launching 1 nodes", "starting the head"):
-        process = cluster.start("up", str(cluster.spec), "-y", start_new_session=True)
-        assert process.stderr is not None
-        for said in process.stderr:
-            if line in said:
-                os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, f"it never said {line!r}"
+        cluster.kill_when(line, "up", str(cluster.spec), "-y")
     cluster.up()
     assert len(cluster.heads()) == 1 and len(cluster.cloud.instances()) == 2 and len(cluster.volumes()) == 1
     cluster.wait_job(cluster.submit("--cpus", "1", "--", "true"), "succeeded")
-    process = cluster.start("down", cluster.name, "-y", start_new_session=True)
-    assert process.stderr is not None
-    for said in process.stderr:
-        if "instances left" in said:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    cluster.kill_when("instances left", "down", cluster.name, "-y")
     done = cluster.cli("up", str(cluster.spec), "-y")
     assert "was interrupted: it is finished first" in done.stderr
     assert len(cluster.heads()) == 1 and len(cluster.volumes()) == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import time
 
-from clusterctl.client import tunnels
-from clusterctl.client.registry import Registry
 from tests.ssh.cluster import ROOT, USER, SshCluster, sshd_option, traces
 from tests.support.cluster import wait_until
 from tests.support.ssh_hosts import SshHost
@@ -63,7 +61,7 @@ def test_what_an_earlier_head_wrote_of_itself_is_not_believed_of_another_process
     said = json.loads(hosts[0].run("cat", path))
     sleeper = hosts[0].run("sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!", user=USER).strip()
     hosts[0].write(path, json.dumps({**said, "pid": int(sleeper), "port": 1}).encode(), 0o600, USER)
-    tunnels.stop(Registry(cluster.home).load(cluster.name))
+    cluster.stop_tunnel()
     assert "no head runs on it" in cluster.cli("status", code=4).stderr
     hosts[0].write(path, json.dumps(said).encode(), 0o600, USER)
     assert cluster.status()["state"] == "ready"

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from clusterctl.client import tunnels
+from clusterctl.client.registry import Registry
 from tests.support.looker import Looker
 
 T = TypeVar("T")
@@ -51,6 +53,16 @@ class LocalCluster:
             command, env=self.env, cwd=self.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
         )
 
+    def kill_when(self, line: str, *args: str) -> None:
+        """Runs one command, and ends it and all that it started as soon as it says `line` on stderr."""
+        process = self.start(*args, start_new_session=True)
+        assert process.stderr is not None
+        for said in process.stderr:
+            if line in said:
+                os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"it never said {line!r}"
+
     def cli(self, *args: str, code: int | None = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Runs one command; `code` is the exit code it must have (None: any)."""
         command = [sys.executable, "-m", "clusterctl", *args]
@@ -75,6 +87,10 @@ class LocalCluster:
 
     def up(self, timeout: float = 300) -> None:
         self.cli("up", str(self.spec), "-y", timeout=timeout)
+
+    def stop_tunnel(self) -> None:
+        """The one to a head on another machine; the next command digs another."""
+        tunnels.stop(Registry(self.home).load(self.name))
 
     # ------------------------------------------------------------ looking
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.core.model import PENDING_STATES, Block, Demand, Node, NodeState, NodeView, Offer
+from clusterctl.core.model import PENDING_STATES, Block, Demand, Node, NodeState, NodeView, Offer, dead_after
 from clusterctl.core.remedies import COMING
-from clusterctl.core.upkeep import JOINED_STATES, unheard
-from clusterctl.spec.to_core import core_pools
+from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
 from clusterctl.version import __version__
 from clusterctl_runtime.head.clock import steady_time
 
@@ -109,8 +108,8 @@ def _why(head: Head, node: Node, connected: bool) -> Document:
     """The reason for its state; what made it ready says little once nobody hears of it."""
     if connected or node.state not in JOINED_STATES:
         return {"reason": node.reason, "code": node.code}
-    pool = next((pool for pool in core_pools(head.config.spec) if pool.name == node.pool), None)
-    reason = unheard(pool)
+    pool = next((pool for pool in head.config.spec.pools if pool.name == node.pool), None)
+    reason = unheard(dead_after(pool.orphan_timeout) if pool else ANY_POOL.dead_after)
     return {"reason": reason.text, "code": reason.code}
 
 

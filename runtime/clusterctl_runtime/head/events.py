@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import Any
 
+from clusterctl.core.model import Node
 from clusterctl_runtime.head.store import Store, storable
 
 Event = dict[str, Any]
@@ -25,6 +26,10 @@ class EventLog:
         self._recent: deque[Event] = deque((_from_row(r) for r in reversed(rows)), maxlen=RECENT)
         self._next = self._recent[-1]["seq"] + 1 if self._recent else 1
         self._changed = asyncio.Event()
+
+    def tell_state(self, node: Node, code: str, reason: str) -> None:
+        """That a node has come to the state that it is in."""
+        self.add("node", node.id, code, f"{node.id} is {node.state.value}: {reason}", state=node.state.value)
 
     def add(self, kind: str, subject: str, code: str, text: str, **details: Any) -> Event:
         subject, text = storable(subject), storable(text)

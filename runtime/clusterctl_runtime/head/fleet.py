@@ -253,9 +253,7 @@ class Fleet:
         before = self.journal.get(node_id)
         node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code)
         if before is None or before.state is not node.state:
-            self._events.add(
-                "node", node_id, code or event, f"{node_id} is {node.state.value}: {reason}", state=node.state.value
-            )
+            self._events.tell_state(node, code or event, reason)
         return node
 
     def prepared(self, node_id: str) -> None:

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, HasStop, PoolRequest, Provider
 
 from clusterctl.core.errors import BadRequest, ProviderError, UsageError
-from clusterctl.core.lifecycle import EVENTS
-from clusterctl.core.model import Node, NodeState, Observed, Offer
+from clusterctl.core.model import Node, Observed, Offer
 from clusterctl.provision.journal import Journal
+from clusterctl.provision.moved import give_up
 
 log = logging.getLogger(__name__)
 
 FILE = "handover.json"
-_CAN_FAIL = EVENTS["fail"][0] - {NodeState.FAILED}
 NOT_HERE = frozenset({"profile", "ssh_from"})  # settings that speak of the client's machine
 
 
@@ -53,15 +52,15 @@ class Handover:
         """Makes the journal agree: the nodes launched for this head are in it, heads before it are not, and nodes that know
         another address than this head has are to be ended. Returns the id of the instance that this runs on, and those nodes."""
         with journal.together():
-            older = [node for node in journal.nodes().values() if node.role == "worker"]
+            older = list(journal.nodes().values())
             for text, checksum in self.records:
                 journal.take_over(text, checksum, now)
             former = [node for node in journal.nodes().values() if node.role == "head" and node.id != self.own]
             for node in former:
                 log.info("%s (%s) was the head before %s", node.id, node.instance_id, self.own)
                 journal.bury(node.id, now, f"its instance is gone, {self.own} took its place", "head_replaced")
-            left = {node.address for node in former} - {self.address, ""}
-            lost = [_give_up(journal, node, left, self, now) for node in older if left and node.state in _CAN_FAIL]
+            left = ", ".join(sorted({node.address for node in former} - {self.address, ""}))
+            lost = give_up(journal, older, left, self.own, self.address, now) if left else []
         node = journal.get(self.own)
         return node.instance_id if node else "", lost
 
@@ -69,13 +68,6 @@ class Handover:
         """The agent that the client brought along, and its digest; None where it has been cleared away."""
         path = directory.parent / f"agent-{self.bundle}.pyz"
         return (path, self.bundle) if path.exists() else None
-
-
-def _give_up(journal: Journal, node: Node, left: Collection[str], handover: Handover, now: float) -> Node:
-    """Waiting for its lease to run out would be paid for, and its work would begin later. What it still runs is lost only once
-    the provider's lists show that it has ended."""
-    reason = f"it dials {', '.join(sorted(left))}, where the head is no longer: {handover.own} has the address {handover.address}"
-    return journal.move(node.id, "fail", now, reason, "head_moved")
 
 
 class OwnMachine:

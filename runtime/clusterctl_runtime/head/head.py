@@ -102,7 +102,7 @@ class Head:
     def _take_over(self, handover: Handover) -> str:
         instance_id, lost = handover.take_over(self.journal, steady_time())
         for node in lost:
-            self.events.add("node", node.id, node.code, f"{node.id} is failed: {node.reason}", state=node.state.value)
+            self.events.tell_state(node, node.code, node.reason)
         return instance_id
 
     def _make_standby(self) -> Standby | None:
