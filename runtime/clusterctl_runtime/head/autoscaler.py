@@ -156,7 +156,7 @@ class Autoscaler:
         self.demand = demand + self._engine_demand()
         if self._forgiving:
             self._forgiving = False
-            self._provisioner.forgive()
+            await asyncio.to_thread(self._provisioner.forgive)
         now = steady_time()
         started = time.perf_counter()
         plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)

@@ -17,6 +17,7 @@ from clusterctl_runtime.head.agents import Session
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.jobs import DRIVER_RESOURCE
+from clusterctl_runtime.head.journal_writer import JournalWriter
 from clusterctl_runtime.head.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.store import Store
@@ -93,6 +94,7 @@ class Fleet:
     ) -> None:
         self.journal = journal
         self.ledger = ledger
+        self.written = JournalWriter(journal)
         self.sessions: dict[str, Session] = {}
         self.engine: EngineHooks = NoEngine()
         self.preparing: Preparations = NothingToPrepare()
@@ -249,9 +251,11 @@ class Fleet:
     # ------------------------------------------------------------ life cycle
 
     def move(self, node_id: str, event: str, reason: str, code: str) -> Node:
-        """Journals an event of a node's life and tells it."""
+        """Journals an event of a node's life and tells it. Nobody waits for the disk: after a crash the node's agent says again
+        how far it is, and whoever promises something first awaits `written.flush`."""
         before = self.journal.get(node_id)
-        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code)
+        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code, durable=False)
+        self.written.soon()
         if before is None or before.state is not node.state:
             self._events.tell_state(node, code or event, reason)
         return node

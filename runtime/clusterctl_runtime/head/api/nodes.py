@@ -59,4 +59,5 @@ async def drain_node(node_id: str, head: HeadDep) -> dict[str, Any]:
     node = head.fleet.move(node_id, "drain", "asked for by a user", "user_drain")
     head.draining.begin(node_id, None)
     head.autoscaler.wake()
+    await head.fleet.written.flush()
     return {"id": node_id, "state": node.state.value}
