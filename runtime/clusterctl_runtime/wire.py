@@ -17,6 +17,7 @@ Agent -> head
                                                        just before `offset` (offsets count the program's output, so they jump)
     engine  state, ray_node_id, address, detail, ...   the raylet's state on this node
     notice  kind ("preempt"), at, left                 the provider will take the machine away, in `left` seconds
+    ending  reason                                     this agent ends, for whatever reason: it takes no more tasks
     prepared digest, state (none | running | done | failed), step, error, output, seconds   how far its files and setup are
     get     digest                                     on a "blob" connection
 
@@ -156,7 +157,8 @@ class TaskReport(_Record):
 
     `log_size` is the final length of its output in bytes, so that the head knows when the log is whole. Times are unix
     seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended, or the node
-    (not the program) was why it never started: try again.
+    (not the program) was why it never started, or was ended: try again. `ran`: seconds for which it has run, by the node's steady
+    clock, at the moment of the report; None before it has started.
     `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back).
     """
 
@@ -171,6 +173,7 @@ class TaskReport(_Record):
     log_size: int = 0
     gpu_ids: list[int] = field(default_factory=list)
     lost: bool = False
+    ran: float | None = None
 
 
 def client_context(ca_pem: str) -> ssl.SSLContext:

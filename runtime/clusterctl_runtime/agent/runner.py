@@ -34,6 +34,10 @@ from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 log = logging.getLogger(__name__)
 LINGER_SECONDS = 1.0  # what the rest of a group gets to finish its output once the program itself has ended
 TIMEOUT_GRACE_SECONDS = 10.0
+SHUTDOWN_SECONDS = (
+    0.5  # for which the end of a program by a signal of others is not told: this agent may be ended as well
+)
+_SHUTDOWN_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL})
 _DYING_SECONDS = 3.0
 _REMEMBERED = 10_000  # acknowledged tasks whose repetition is still recognised
 _SLICE_SECONDS = 0.01  # of starting programs, before exits and messages get their turn
@@ -64,6 +68,7 @@ class Runner:
         self._queue: deque[Task] = deque()  # to be started
         self._followers: dict[str, list[Task]] = {}  # by the task that must end first
         self._starting = False
+        self._closed = ""  # why no task is taken any more
         self._pipes = Pipes(self._loop, outbox, self._pipe_ended)
         self._directories = 0
         self._active = 0  # tasks that have not ended
@@ -92,6 +97,9 @@ class Runner:
                 self._outbox.report(known)
             elif spec.task in self._past:
                 self._outbox.answer(self._past[spec.task])
+            elif self._closed:
+                refused = TaskReport(spec.task, "exited", lost=True, error=f"it was never started: {self._closed}")
+                self._outbox.answer(dict(vars(refused)))
             else:
                 task = self._tasks[spec.task] = Task(spec, Output(spec.log_cap, self._budget))
                 self._journal.ran(spec.task)
@@ -134,8 +142,12 @@ class Runner:
                 unknown = TaskReport(task=task_id, state="exited", lost=True, error=error)
                 self._outbox.answer(dict(vars(unknown)))
 
-    def kill_all(self, grace: float, reason: str) -> None:
+    def end(self, grace: float, reason: str) -> None:
+        """The agent ends: so do its tasks, and are lost, however their programs take it. None is taken any more."""
+        self._closed = reason
         for task in list(self._tasks.values()):
+            if task.stage != ENDED and not task.report.stopped:
+                task.report.lost = True
             self._stop(task, "killed", grace, reason)
 
     async def idle(self) -> None:
@@ -253,6 +265,7 @@ class Runner:
             self._never_started(task, None, f"the program was started but cannot be watched: {error}", lost=True)
             return
         report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
+        task.began = time.monotonic()
         task.stage, task.pipe = RUNNING, spawned.pipe
         self._pipes.open(task)
         if spec.timeout is not None:
@@ -333,6 +346,10 @@ class Runner:
             alive = is_group_alive(task.report.pid)
         except OSError:
             alive = False
+        if not alive and code - 128 in _SHUTDOWN_SIGNALS and not task.report.stopped:
+            # A machine that is shut down ends its programs and this agent in one instant, in any order.
+            task.timer = self._loop.call_later(SHUTDOWN_SECONDS, self._end, task, code)
+            return
         if not alive:
             self._end(task, code)
             return

@@ -20,6 +20,7 @@ ENDED = "ended"
 class Task:
     __slots__ = (
         "acknowledged",
+        "began",
         "deadline",
         "directory",
         "output",
@@ -39,6 +40,7 @@ class Task:
         self.report = TaskReport(task=spec.task, state="running")
         self.output = output
         self.stage = WAITING
+        self.began: float | None = None  # when the program was started, by the steady clock
         self.share = Share()
         self.pipe = -1
         self.reading = False
@@ -59,6 +61,9 @@ class Task:
         return self.acknowledged and self.output.done
 
     def message(self) -> Message:
+        """Its report as of now."""
+        if self.began is not None and self.stage != ENDED:
+            self.report.ran = time.monotonic() - self.began
         return dict(vars(self.report))
 
     def cancel_timers(self) -> None:

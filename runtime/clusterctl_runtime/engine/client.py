@@ -30,6 +30,10 @@ class EngineRefused(ClusterctlError):
     """The engine did not do what was asked; the message is its answer."""
 
 
+class EngineUnsure(EngineRefused):
+    """It was asked and did not answer: what was asked may have been done, or be done yet."""
+
+
 @dataclass(frozen=True)
 class EngineNode:
     """A raylet as Ray sees it. GPUs that Ray holds for us (`hold_gpus`) are taken out of `total`, and are no use or activity of
@@ -58,11 +62,12 @@ class EngineState:
 
 @dataclass(frozen=True)
 class Hold:
-    """GPUs of a node that Ray gives to nobody else. They outlive the helper and the head; `ids` is () until Ray has said them."""
+    """GPUs of a node, or a share of one (`gpus` < 1), that Ray gives to nobody else. They outlive the helper and the head;
+    `ids` is () until Ray has said them."""
 
     id: str
     ray_node_id: str
-    gpus: int
+    gpus: float
     ids: tuple[int, ...] = ()
 
 
@@ -137,17 +142,22 @@ class EngineClient:
             return False
         return bool(reply["accepted"])
 
-    async def hold_gpus(self, ray_node_id: str, count: int) -> tuple[str, list[int]]:
-        """(hold id, ids of the GPUs): Ray gives them to nobody until `release_gpus`. EngineRefused when they are not free."""
+    async def hold_gpus(self, ray_node_id: str, count: float) -> tuple[str, list[int]]:
+        """(hold id, ids of the GPUs): Ray gives them to nobody until `release_gpus`. `count` is whole, or a share of one GPU, of
+        which Ray may give the rest to others. EngineRefused when they are not free, or Ray could not be asked: then nothing
+        stays held."""
         node = next((n for n in self.state.nodes if n.ray_node_id == ray_node_id), None)
         if node is None or node.available.get("GPU") < count:
-            raise EngineRefused(f"Ray node {ray_node_id[:12]} has no {count} free GPUs")
+            raise EngineRefused(f"Ray node {ray_node_id[:12]} has no {count:g} free GPUs")
         hold_id = uuid.uuid4().hex
         self._holds[hold_id] = Hold(hold_id, ray_node_id, count)
         try:
             reply = await self._ask("hold_gpus", node=ray_node_id, count=count, hold=hold_id)
-        except BaseException:
-            self._holds.pop(hold_id, None)
+        except BaseException as error:
+            if isinstance(error, EngineRefused) and not isinstance(error, EngineUnsure):
+                self._holds.pop(hold_id, None)
+            else:  # Ray may hold them all the same
+                self._unwanted.add(hold_id)
             self._publish_again()
             raise
         ids = [int(i) for i in reply["gpu_ids"]]
@@ -162,6 +172,14 @@ class EngineClient:
                 await asyncio.wait([self._retaking])
             await self._let_go()
 
+    def holds_on(self, ray_node_id: str) -> list[Hold]:
+        """What Ray holds for us there, or still may."""
+        return [hold for hold in self._holds.values() if hold.ray_node_id == ray_node_id]
+
+    def keeps(self, hold: Hold) -> bool:
+        """Whether Ray has named its GPUs and is not to let go of them."""
+        return bool(hold.ids) and hold.id in self._holds and hold.id not in self._unwanted
+
     def knows(self, hold_id: str) -> bool:
         return hold_id in self._holds
 
@@ -171,7 +189,7 @@ class EngineClient:
         if not any((node.total - node.available).get("GPU") for node in self.state.nodes):
             return []  # nor can there be any: the helper need not become a driver of Ray, which costs time and memory
         rows = (await self._ask("holds"))["holds"]
-        found = [Hold(row["hold"], row["node"], len(row["gpu_ids"]), tuple(row["gpu_ids"])) for row in rows]
+        found = [Hold(row["hold"], row["node"], row["gpus"], tuple(row["gpu_ids"])) for row in rows]
         return [hold for hold in found if hold.id not in self._holds]
 
     def keep(self, hold: Hold) -> None:
@@ -200,7 +218,7 @@ class EngineClient:
             except EngineRefused as error:
                 self._holds.pop(hold_id, None)
                 self._log.error(
-                    "%d GPUs of Ray node %s are not held any more: %s", hold.gpus, hold.ray_node_id[:12], error
+                    "%g GPUs of Ray node %s are not held any more: %s", hold.gpus, hold.ray_node_id[:12], error
                 )
                 continue
             if sorted(reply["gpu_ids"]) != sorted(hold.ids):
@@ -230,9 +248,11 @@ class EngineClient:
             await process.stdin.drain()
             reply = await asyncio.wait_for(future, REPLY_SECONDS)
         except (asyncio.TimeoutError, ConnectionError) as error:
-            raise EngineRefused(f"the engine's helper did not answer to {do}") from error
+            raise EngineUnsure(f"the engine's helper did not answer to {do}") from error
         finally:
             self._replies.pop(number, None)
+        if "ended" in reply:
+            raise EngineUnsure(f"{do}: the engine's helper ended")
         if "error" in reply:
             raise EngineRefused(f"{do}: {reply['error']}")
         return reply
@@ -277,7 +297,7 @@ class EngineClient:
         self._unsure = set(self._holds)
         for future in self._replies.values():
             if not future.done():
-                future.set_result({"error": "the engine's helper ended"})
+                future.set_result({"ended": True})
         if code != UNSUPPORTED_EXIT:
             said = f": {words[-1]}" if words else ""
             self._publish(

@@ -120,7 +120,7 @@ class EngineControl:
             if self._is_another(books, node, str(message.get("version", ""))):
                 return
             engine.known, engine.used = False, Resources()
-            self.shares.forget(node.id)
+            self.shares.settle(node.id)  # it begins with the whole node
             if node.role == "head":
                 self._spawn(self._head_is_ready(node, message))
             elif self.state is not None and self.state.healthy:
@@ -131,7 +131,7 @@ class EngineControl:
 
     def node_left(self, books: NodeLedger) -> None:
         books.engine.state = "off"
-        self.shares.forget(books.node_id)
+        self.shares.forget(books)
 
     # ------------------------------------------------------------ starting
 
@@ -334,6 +334,7 @@ class EngineControl:
                 freed = self._take_node(books, engine_node) or freed
         if state.healthy and news:
             self._spawn(self.shares.hold_again())
+            self.shares.settle_all()
         if before is None or before.demand != state.demand or freed:
             self._wake()
         if freed:

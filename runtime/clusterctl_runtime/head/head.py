@@ -185,8 +185,7 @@ class Head:
             into=self._into,
         )
         self.fleet.engine = self.draining.engine = engine
-        self.dispatcher.shares = engine.shares
-        self.work.release_hold = engine.shares.released
+        self.dispatcher.starts.shares = engine.shares
         return engine
 
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
