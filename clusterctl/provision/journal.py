@@ -69,6 +69,11 @@ class Journal:
                 self._nodes = {node_id: record.node for node_id, record in self._records.items()}
             return self._nodes
 
+    def live(self, node_id: str) -> Node | None:
+        """The node, unless it is gone."""
+        record = self._records.get(node_id)
+        return record.node if record else None
+
     def get(self, node_id: str) -> Node | None:
         """The newest generation of a node, also when it is gone; None when there never was one."""
         record = self._newest(node_id)

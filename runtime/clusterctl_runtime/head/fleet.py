@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from clusterctl.core.lifecycle import EVENTS
-from clusterctl.core.model import Node, NodeState, NodeView
+from clusterctl.core.model import Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
 from clusterctl_runtime import wire
@@ -20,6 +20,7 @@ from clusterctl_runtime.head.jobs import DRIVER_RESOURCE
 from clusterctl_runtime.head.journal_writer import JournalWriter
 from clusterctl_runtime.head.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.roster import Roster
 from clusterctl_runtime.head.store import Store, StoreUnavailable
 from clusterctl_runtime.head.work import Work
 
@@ -113,6 +114,7 @@ class Fleet:
             books = self.books(node)
             books.heard = now  # a grace to rejoin before anyone is declared lost
             books.drain = "requested" if node.state is NodeState.DRAINING else ""
+        self.roster = Roster(journal, ledger, self.books)
 
     # ------------------------------------------------------------ books
 
@@ -121,11 +123,6 @@ class Fleet:
         if node.role == "head":
             total = total + Resources.of({DRIVER_RESOURCE: self._driver_slots})
         return self.ledger.open(node, total, node.offer.labels, steady_time())
-
-    def views(self, now: float) -> tuple[NodeView, ...]:
-        """Every live node with its use, as the planner sees it."""
-        nodes = sorted(self.journal.nodes().values(), key=lambda n: n.id)
-        return tuple(self.books(node).view(node, now) for node in nodes)
 
     def send(self, node_id: str, message: dict[str, Any]) -> bool:
         session = self.sessions.get(node_id)
