@@ -52,7 +52,8 @@ class Attempt:
     shares: list[float] = field(default_factory=list)  # by rank: the part of its node that it holds, 0 to 1
     rates: list[float] = field(default_factory=list)  # by rank: what that part costs, $/h
     begun: bool = False  # its node has said that the program runs, and since when
-    stopping: str = ""  # "" | "recalled" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its other ranks are being killed
+    # "" | "recalled" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its ranks are to end
+    stopping: str = ""
 
 
 @dataclass
