@@ -36,8 +36,9 @@ Head -> agent
     recall  tasks [id]                                 give back those that wait behind another task; started ones go on
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
-    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout
-                                                       put these files in place, then run these commands, once per digest
+    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout, engine, python
+                                                       put these files in place, then run these commands, once per digest;
+                                                       `engine`: jobs will run under one, by the interpreter `python` if given
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
     stop    reason, grace_seconds                      end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
