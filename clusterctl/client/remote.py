@@ -256,7 +256,7 @@ class Remote:
 def _entry(reached: Reached) -> dict[str, Any]:
     """A host's row for the head."""
     machine, facts = reached.machine, reached.facts
-    kept = ("hostname", "cpus", "memory", "disk_free", "gpus", "python", "machine")
+    kept = ("hostname", "cpus", "memory", "disk_free", "gpus", "gpus_read", "python", "machine")
     return {
         "id": machine.id,
         "address": facts.get("address", ""),

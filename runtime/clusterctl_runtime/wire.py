@@ -21,8 +21,8 @@ Agent -> head
     get     digest                                     on a "blob" connection
 
 Host's daemon -> head (purpose "standby": hello has host instead of node_id and generation; secret is the host's own token)
-    hello   uid, host, secret, facts, claims [claim without its bootstrap]
-    claims  items [claim], refused {token: reason}, ended {instance: end of its agent's log}     whenever they changed
+    hello   uid, host, secret, facts (no `gpus` while the driver has not answered), claims [claim without its bootstrap]
+    claims  items [claim], refused {token: reason}, ended {instance: end of its agent's log}, facts {...} whenever they changed
 Head -> host's daemon
     claim   claim {instance, token, node_id, generation, role, tags, bootstrap ...}              one node of this host is wanted
     release instance                                                                             end it and park again

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.agent.inherited import JOB_UMASK
 from clusterctl_runtime.agent.leash import Leash
 from clusterctl_runtime.agent.packages import PackageError, Packages
 from clusterctl_runtime.agent.placing import (
@@ -156,7 +157,7 @@ class Preparation:
         env = {**self._environment, **(plan.get("env") or {}), FILES_VARIABLE: str(self._files)}
         try:
             self._process = process = await asyncio.create_subprocess_exec(
-                "bash", "-lc", command, env=env, cwd=self._files, start_new_session=True,
+                "bash", "-lc", command, env=env, cwd=self._files, umask=JOB_UMASK, start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
         except OSError as error:

@@ -234,6 +234,9 @@ class Runner:
             task.share = self._gpus.assign(spec.gpus, spec.gpu_ids)
             env = self._environment(spec)
             env["CUDA_VISIBLE_DEVICES"] = self._gpus.visible(task.share)
+            env.setdefault(
+                "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+            )  # numbers are nvidia-smi's, which CUDA counts only when told to
             directory = task.directory or self._make_directory(task)
             spawned = spawn(spec.argv, env, str(directory), self._null)
             self._leash.add(spawned.pid)
