@@ -63,7 +63,8 @@ class Remote:
     def digest(self) -> str:
         """Of all that decides what is on the hosts, and of what the pools promise of them: another promise is looked into."""
         promises = [
-            [pool.name, dict(pool.resources), pool.gpu.model_dump() if pool.gpu else None] for pool in self.source.spec.pools
+            [pool.name, dict(pool.resources), pool.gpu.model_dump() if pool.gpu else None]
+            for pool in self.source.spec.pools
         ]
         document = [[asdict(machine) for machine in self.machines], self.bundle.digest, self._options(), promises]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -134,7 +134,8 @@ class TaskSpec(_Record):
 
     `after`: the task that must have ended here before this one starts ("" = at once; an unknown one counts as ended).
     `gpus`: how many whole GPUs to assign ("gpu_ids" names them if the head chose). `engine`: attach the node's engine
-    (RAY_ADDRESS and friends). `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
+    (RAY_ADDRESS and friends). `port`: where it is going to listen (0 = nowhere): it is started only when that is free.
+    `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
     """
 
     task: str
@@ -148,6 +149,7 @@ class TaskSpec(_Record):
     log_cap: int = 256 * 1024 * 1024
     runtime_env: dict[str, Any] = field(default_factory=dict)
     after: str = ""
+    port: int = 0
 
 
 @dataclass
@@ -157,7 +159,8 @@ class TaskReport(_Record):
     `log_size` is the final length of its output in bytes, so that the head knows when the log is whole. Times are unix
     seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended, or the node
     (not the program) was why it never started: try again.
-    `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back).
+    `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back) | "port_taken" (never
+    started: another program listens where it was to).
     """
 
     task: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ ENDED = "ended"
 class Task:
     __slots__ = (
         "acknowledged",
+        "claim",
         "deadline",
         "directory",
         "output",
@@ -41,6 +43,7 @@ class Task:
         self.stage = WAITING
         self.share = Share()
         self.pipe = -1
+        self.claim: socket.socket | None = None  # on the port where it is going to listen
         self.reading = False
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
@@ -70,6 +73,9 @@ class Task:
     def end(self, exit_code: int | None, error: str = "") -> None:
         """Writes the final report."""
         self.cancel_timers()
+        if self.claim is not None:
+            self.claim.close()
+        self.claim = None
         self.stage = ENDED
         self.output.seal()
         report = self.report
