@@ -29,6 +29,7 @@ from clusterctl_runtime.agent.pipes import Pipes
 from clusterctl_runtime.agent.processes import is_group_alive, list_family
 from clusterctl_runtime.agent.spawn import CannotStart, spawn
 from clusterctl_runtime.agent.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
+from clusterctl_runtime.engine.ports import claim_port
 from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,8 @@ class Runner:
             task = self._queue.popleft()
             if task.stage != WAITING:
                 continue  # killed while it waited
+            if task.spec.port and not self._claim_port(task):
+                continue
             if task.spec.package:
                 task.preparing = asyncio.ensure_future(self._prepare(task))
             else:
@@ -246,6 +249,9 @@ class Runner:
             task.share = self._gpus.assign(spec.gpus, spec.gpu_ids)
             env = self._environment(spec)
             env["CUDA_VISIBLE_DEVICES"] = self._gpus.visible(task.share)
+            env.setdefault(
+                "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+            )  # numbers are nvidia-smi's, which CUDA counts only when told to
             directory = task.directory or self._make_directory(task)
             spawned = spawn(spec.argv, env, str(directory), self._null)
             self._leash.add(spawned.pid)
@@ -271,6 +277,18 @@ class Runner:
         if spec.timeout is not None:
             task.deadline = self._loop.call_later(spec.timeout, self._time_out, task)
         self._outbox.report(task)
+
+    def _claim_port(self, task: Task) -> bool:
+        """Nobody else of this machine listens where it is going to, or is about to; else it ends, and its head gives it another
+        port. Before its package is fetched: the other ranks are being started, too."""
+        task.claim = claim_port(task.spec.port)
+        if task.claim is None:
+            task.report.stopped = "port_taken"
+            taken = (
+                f"port {task.spec.port} of its node, where its ranks were to meet, is taken: tried again with another"
+            )
+            self._end(task, None, taken)
+        return task.claim is not None
 
     def _never_started(self, task: Task, exit_code: int | None, error: str, lost: bool = False) -> None:
         """`lost`: it is this node's fault, not the task's, so that the head may try it again elsewhere."""

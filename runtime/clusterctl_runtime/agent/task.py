@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Task:
     __slots__ = (
         "acknowledged",
         "began",
+        "claim",
         "deadline",
         "directory",
         "output",
@@ -43,6 +45,7 @@ class Task:
         self.began: float | None = None  # when the program was started, by the steady clock
         self.share = Share()
         self.pipe = -1
+        self.claim: socket.socket | None = None  # on the port where it is going to listen
         self.reading = False
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
@@ -75,6 +78,9 @@ class Task:
     def end(self, exit_code: int | None, error: str = "") -> None:
         """Writes the final report."""
         self.cancel_timers()
+        if self.claim is not None:
+            self.claim.close()
+        self.claim = None
         self.stage = ENDED
         self.output.seal()
         report = self.report

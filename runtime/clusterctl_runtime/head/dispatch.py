@@ -14,12 +14,13 @@ from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.gang import gang_addresses, gang_environment, gang_port
 from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
 from clusterctl_runtime.head.ledger import NodeLedger
 from clusterctl_runtime.head.lookahead import PATIENCE_SECONDS, Lookahead
 from clusterctl_runtime.head.starts import Start, Starts
 from clusterctl_runtime.head.store import Store, StoreUnavailable
-from clusterctl_runtime.head.work import Work, gang_environment
+from clusterctl_runtime.head.work import Work
 from clusterctl_runtime.wire import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Dispatcher:
         spec, request = config.spec, job.request
         pools = {pool.name: pool.env for pool in spec.pools}
         books = [self._fleet.ledger.get(n) for n in attempt.nodes]
-        addresses = [b.address if b and b.address else "127.0.0.1" for b in books]
+        addresses = gang_addresses(books)
 
         def argv(rank: int) -> list[str]:
             if not request.get("script"):
@@ -193,6 +194,7 @@ class Dispatcher:
                 timeout=request["timeout"],
                 runtime_env=dict(request["runtime_env"]),
                 after=after,
+                port=gang_port(attempt) if job.nodes > 1 and rank == 0 else 0,
             )
 
         return build

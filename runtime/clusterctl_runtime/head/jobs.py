@@ -82,7 +82,12 @@ class Job:
 
     @property
     def nodes(self) -> int:
-        return int(self.request["nodes"])
+        return int(self.request["nodes"] or 1)
+
+    @property
+    def is_gang(self) -> bool:
+        """Whether it asked for nodes: `--nodes 1` is a gang of one, no `--nodes` a plain program."""
+        return self.request["nodes"] is not None
 
     @property
     def group(self) -> GroupKey:
