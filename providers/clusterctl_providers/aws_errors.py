@@ -1,4 +1,6 @@
-"""What AWS says, as the typed errors that callers branch on, each a sentence with what was tried and what to do."""
+"""What AWS says, as the typed errors that callers branch on, each a sentence with what was tried and what to do.
+
+No sentence promises another try: whether there is one is for the caller to know, and to say."""
 
 from __future__ import annotations
 
@@ -54,8 +56,8 @@ _CREDENTIALS = frozenset({
 })  # fmt: skip
 # the account itself: no new keys would help
 _ACCOUNT = {
-    "PendingVerification": "AWS still verifies this account ({text}); that takes some hours, and it is tried again",
-    "Blocked": "AWS has blocked this account ({text}); ask AWS Support, it is tried again",
+    "PendingVerification": "AWS still verifies this account ({text}), which takes some hours",
+    "Blocked": "AWS has blocked this account ({text}); ask AWS Support",
     "OptInRequired": "this account may not use that yet ({text}); enable the region, or subscribe, in the AWS console",
 }
 _NO_SPOT_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
@@ -96,13 +98,13 @@ def typed(error: BaseException, permission: str, what: str, quota: str = "") -> 
     if found is not None:
         return found
     if code in _FOR_NOW:
-        return UnknownOutcome(f"{what}: not yet ({code}: {text}); it is tried again")
+        return UnknownOutcome(f"{what}: not yet ({code}: {text})")
     status = _status(error)
     if isinstance(error, boto.ClientError) and not code.startswith(("Internal", "Unavailable")) and status < 500:
         return BadRequest(f"{what}: AWS refused the request ({code}: {text}); mend what it names in the spec")
     if isinstance(error, boto.ParamValidationError):
         return BadRequest(f"{what}: the request is malformed ({text})")
-    return UnknownOutcome(f"{what}: no clear answer of AWS ({code or type(error).__name__}: {text}); looking again")
+    return UnknownOutcome(f"{what}: no clear answer of AWS ({code or type(error).__name__}: {text})")
 
 
 def _about_us(error: BaseException, code: str, text: str, permission: str, what: str) -> ProviderError | None:
@@ -143,10 +145,10 @@ def _forbidden(code: str, text: str, permission: str, what: str) -> AuthFailed:
 def _about_supply(code: str, text: str, what: str, quota: str) -> ProviderError | None:
     """What AWS has, what it lets this account have, and how fast."""
     if code in _THROTTLED:
-        return Throttled(f"{what}: AWS limits the calls of this account ({code}); it is tried again", retry_after=1.0)
+        return Throttled(f"{what}: AWS limits the calls of this account ({code})", retry_after=1.0)
     if code in _NO_CAPACITY or code.startswith("Insufficient"):
         why = "does not offer that there" if code.startswith("Unsupported") else "has no capacity there"
-        return NoCapacity(f"{what}: AWS {why} ({code}: {text}); the next offer is tried")
+        return NoCapacity(f"{what}: AWS {why} ({code}: {text})")
     if code not in _VCPUS and code not in _QUOTAS and not code.endswith("LimitExceeded"):
         return None
     named, service = _QUOTAS.get(code, ("", "Amazon EC2"))

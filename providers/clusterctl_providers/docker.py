@@ -82,7 +82,7 @@ class DockerProvider:
         try:
             containers = self._containers()
         except ProviderError as error:
-            return [Observed(SCOPE, (), False, now, str(error))]
+            return [Observed(SCOPE, (), False, now, str(error), error.code)]
         ending = self._ends.stopping()
         return [Observed(SCOPE, tuple(listed(row, ending) for row in containers), True, now)]
 
@@ -257,7 +257,7 @@ class DockerProvider:
                 self._engine.api.remove_container(container, force=True, v=True)
         except TROUBLE as error:
             raise UnknownOutcome(
-                f"the container of {node_id} did not start ({cause}) and could not be removed ({error}): looking again"
+                f"the container of {node_id} did not start ({cause}) and could not be removed ({error})"
             ) from error
 
     def _image_name(self, pool: PoolRequest) -> str:

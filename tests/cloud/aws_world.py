@@ -43,6 +43,7 @@ class World:
     boot_seconds: float = 0.0  # pending -> running
     end_seconds: float = 0.0  # shutting-down -> terminated
     stillborn: str = ""  # a StateReason: launches are accepted, and their instances end at once for that reason
+    stillborn_after: float = 0.0  # seconds for which they are pending before that
     volume_seconds: float = 0.0  # what creating, attaching or detaching a volume takes
     visible_after: float = 0.0  # DescribeInstances shows an instance so long after its launch
     capacity: dict[str, int] = field(default_factory=dict)  # "type/zone/market", "*" in any place -> instances left
