@@ -67,6 +67,8 @@ class World:
     spot_prices: dict[str, float] = field(default_factory=dict)  # instance type -> $/h
     prices: dict[str, float] = field(default_factory=dict)  # instance type -> $/h on demand
     lapsed: bool = False  # the credentials have expired
+    closed_regions: set[str] = field(default_factory=set)  # that the account has not enabled
+    tells_regions: bool = True  # whether DescribeRegions says so
     page_size: int = 1000  # DescribeInstances answers no more reservations than this at once
     calls: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)  # (monotonic, action, parameters)
     violations: list[str] = field(default_factory=list)  # requests that botocore's own model does not allow
