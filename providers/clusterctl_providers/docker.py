@@ -15,7 +15,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -84,7 +84,14 @@ class DockerProvider:
         except ProviderError as error:
             return [Observed(SCOPE, (), False, now, str(error), error.code)]
         ending = self._ends.stopping()
-        return [Observed(SCOPE, tuple(listed(row, ending) for row in containers), True, now)]
+        return [Observed(SCOPE, tuple(self._told(row, ending) for row in containers), True, now)]
+
+    def _told(self, row: Mapping[str, Any], ending: Collection[str]) -> Instance:
+        """What has ended is asked how: a list tells no more than its exit code."""
+        if is_over(row):
+            with contextlib.suppress(*TROUBLE):
+                return inspected(self._engine.api.inspect_container(row["Id"]))
+        return listed(row, ending)
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """SIGTERM, after the grace SIGKILL, then the container goes. What takes longer than a moment goes on in a thread and

@@ -22,6 +22,7 @@ class Task:
         "acknowledged",
         "deadline",
         "directory",
+        "memory_kills",
         "output",
         "pipe",
         "preparing",
@@ -42,6 +43,7 @@ class Task:
         self.share = Share()
         self.pipe = -1
         self.reading = False
+        self.memory_kills = 0  # what the kernel had killed on this node when it began
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
         self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
