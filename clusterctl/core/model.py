@@ -212,6 +212,7 @@ class Observed:
     complete: bool
     at: float
     error: str = ""
+    code: str = ""  # of the error that kept it from being complete
 
 
 # ---------------------------------------------------------------- what is wanted

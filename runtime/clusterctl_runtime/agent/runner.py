@@ -23,6 +23,7 @@ from clusterctl_runtime.agent.gpus import Gpus, NoFreeGpu
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash
 from clusterctl_runtime.agent.logs import LogBudget, Output
+from clusterctl_runtime.agent.memory import LOOK_SECONDS, MemoryKills
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
 from clusterctl_runtime.agent.pipes import Pipes
@@ -71,6 +72,8 @@ class Runner:
         self._starting = False
         self._closed = ""  # why no task is taken any more
         self._pipes = Pipes(self._loop, outbox, self._pipe_ended)
+        self._memory = MemoryKills()
+        self._looking: asyncio.TimerHandle | None = None
         self._directories = 0
         self._active = 0  # tasks that have not ended
         self._idle = asyncio.Event()
@@ -270,6 +273,8 @@ class Runner:
             os.close(spawned.pipe)
             self._never_started(task, None, f"the program was started but cannot be watched: {error}", lost=True)
             return
+        task.memory_kills = self._memory.look()
+        self._look_at_memory()
         report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
         task.began = time.monotonic()
         task.stage, task.pipe = RUNNING, spawned.pipe
@@ -289,6 +294,17 @@ class Runner:
             )
             self._end(task, None, taken)
         return task.claim is not None
+
+    def _look_at_memory(self) -> None:
+        """So that a kill of long ago is not taken for the end of a task."""
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self._memory.look()
+        if self._active:
+            self._look_at_memory()
 
     def _never_started(self, task: Task, exit_code: int | None, error: str, lost: bool = False) -> None:
         """`lost`: it is this node's fault, not the task's, so that the head may try it again elsewhere."""
@@ -354,7 +370,9 @@ class Runner:
         task.cancel_timers()
         self._signal(task, signal.SIGKILL)  # daemons that closed the pipe but stayed in the group
         self._leash.remove(task.report.pid)
-        code = self._exits.reap(task.report.pid)
+        code, peak = self._exits.reap(task.report.pid)
+        if not task.report.stopped:
+            task.report.error = self._memory.verdict(task.memory_kills, code, peak)
         self._end_when_gone(task, code, time.monotonic() + _DYING_SECONDS)
 
     def _end_when_gone(self, task: Task, code: int, deadline: float) -> None:

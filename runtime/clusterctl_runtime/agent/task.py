@@ -25,6 +25,7 @@ class Task:
         "claim",
         "deadline",
         "directory",
+        "memory_kills",
         "output",
         "pipe",
         "preparing",
@@ -47,6 +48,7 @@ class Task:
         self.pipe = -1
         self.claim: socket.socket | None = None  # on the port where it is going to listen
         self.reading = False
+        self.memory_kills = 0  # what the kernel had killed on this node when it began
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
         self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
