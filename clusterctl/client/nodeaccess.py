@@ -133,7 +133,7 @@ class SshAccess:
             "-o",
             "StrictHostKeyChecking=yes",
             "-o",
-            f"HostName={target.host}",
+            f"HostName={target.host.replace('%', '%%')}",  # the zone of an IPv6 address
         ]
         for key in target.keys:
             argv += ["-i", key]

@@ -22,7 +22,7 @@ _RANGE = re.compile(r"\[([0-9]+)-([0-9]+)\]")
 # No part begins with "-": it would be an option of the ssh command.
 _ENTRY = re.compile(
     r"(?:(?P<user>[^@\s-][^@\s]*)@)?"
-    r"(?P<host>\[[^]\[@\s-][^]\[@\s]*\]|[^]\[:@\s-][^]\[:@\s]*|[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*)"
+    r"(?P<host>\[[^]\[@\s-][^]\[@\s]*\]|[^]\[:@\s-][^]\[:@\s]*|[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%[^]\[:@\s]+)?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 
