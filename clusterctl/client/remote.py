@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.api import Api
 from clusterctl.client.headinstall import HeadInstall, head_config
-from clusterctl.client.machines import FILE, keep_machines, kept_machines, open_hosts
+from clusterctl.client.machines import (
+    FILE,
+    keep_machines,
+    kept_machines,
+    note_touched,
+    open_hosts,
+    touched_machines,
+)
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
@@ -52,6 +59,8 @@ class Remote:
         self._placed = threading.Event()  # set too when there will be no head
         self._head_connection: Connection | None = None
         self._writer = GroupWriter(self._write_entries)
+        self._touched = touched_machines(cluster.directory)  # ids of hosts that may hold something of the cluster
+        self._toucher = GroupWriter(self._write_touched)
         self._lock = threading.Lock()
         self._tunnel: subprocess.Popen[bytes] | None = None
         self._engine: dict[str, Any] = {}  # of the head's machine: its version of Ray and of Python
@@ -100,14 +109,14 @@ class Remote:
         """Makes everything be in place; every host with its trouble, if it has one. Raises ClusterctlError without a head."""
         wanted = {machine.id for machine in self.machines}
         before = [machine for machine in kept_machines(self.cluster.directory) if machine.id not in wanted]
-        keep_machines(self.cluster.directory, [*self.machines, *before], self._options())
+        keep_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
         hosts = open_hosts(self.cluster.directory, self.tell, self.machines)
         reached: list[Reached] = hosts.each(lambda machine: self._serve(hosts, machine))
         try:
             head = next(one for one in reached if one.machine.head)
             if self._place is None:
                 raise ClusterctlError(f"the head cannot run on {head.id}: {head.trouble or 'no reason given'}")
-            left_out = {o.id: _left_out(o, self._known.get(o.id, {})) for o in reached if o.trouble}
+            left_out = {o.id: _left_out(o) for o in reached if o.trouble}
             if left_out:
                 with self._lock:
                     self._entries.update(left_out)
@@ -161,6 +170,7 @@ class Remote:
         if todo is not None:
             request, blob = todo
             assert reached.connection is not None
+            self._touch(reached.machine)
             reached.boot = reached.connection.ask(request, blob)["boot"]
             if not reached.boot:
                 self.tell(
@@ -172,6 +182,7 @@ class Remote:
     def _start_head(self, hosts: Hosts, reached: Reached) -> None:
         """The head on its machine; returns when it listens."""
         addresses = self._addresses(reached)
+        self._touch(reached.machine)
         installed = self._head.put(hosts, reached, self._first_files(addresses))
         self.new_head, self._tunnel = installed.new, installed.tunnel
         self._head_connection = reached.connection
@@ -195,6 +206,19 @@ class Remote:
         )
         port = self.source.spec.provider_settings.get("port", 7420)
         return {"head/config.json": config, "head/ports.json": json.dumps({"agents": port})}
+
+    def _touch(self, machine: Machine) -> None:
+        """On file before the first write: whenever this dies, `down` knows where something may be."""
+        with self._lock:
+            if machine.id in self._touched:
+                return
+            self._touched.add(machine.id)
+        self._toucher.flush()
+
+    def _write_touched(self) -> None:
+        with self._lock:
+            touched = set(self._touched)
+        note_touched(self.cluster.directory, touched)
 
     def _write_entries(self) -> None:
         with self._lock:
@@ -244,13 +268,13 @@ class Remote:
     def _clean_former(self, hosts: Hosts, machines: list[Machine]) -> None:
         """Hosts that left the inventory: the head knows them no more, so nothing of the cluster stays there."""
         left: list[Machine] = []
-        for machine, answer, trouble in hosts.each(hosts.remove, machines):
+        for machine, answer, trouble in hosts.each(hosts.remove, [m for m in machines if m.id in self._touched]):
             if answer is not None and not answer["left"]:
                 self.tell(f"host {machine.id} left the inventory: nothing of the cluster is on it any more")
             else:
                 left.append(machine)
                 self.tell(f"host {machine.id} left the inventory and could not be cleaned: {trouble or answer}")
-        keep_machines(self.cluster.directory, [*self.machines, *left], self._options())
+        keep_machines(self.cluster.directory, [*self.machines, *left], self._options(), self._touched)
 
 
 def _entry(reached: Reached) -> dict[str, Any]:
@@ -268,10 +292,9 @@ def _entry(reached: Reached) -> dict[str, Any]:
     }
 
 
-def _left_out(reached: Reached, known: dict[str, Any]) -> dict[str, Any]:
-    """The row of a host that is not to be used: it has no token, so nobody can show it. `touched`: it may hold something."""
-    row = {**_entry(reached), "trouble": str(reached.trouble), "token_sha256": ""}
-    return row | {"touched": bool(known.get("touched") or known.get("token_sha256") or reached.entry)}
+def _left_out(reached: Reached) -> dict[str, Any]:
+    """The row of a host that is not to be used: it has no token, so nobody can show it."""
+    return {**_entry(reached), "trouble": str(reached.trouble), "token_sha256": ""}
 
 
 def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
@@ -293,20 +316,19 @@ def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Seq
 
 
 def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
-    """Ends and removes everything of the cluster on all of its hosts. Raises ClusterctlError naming what is left where."""
-    machines = kept_machines(cluster.directory)
+    """Ends and removes everything of the cluster on all hosts that were ever written to. Raises ClusterctlError naming what is
+    left where."""
+    touched = touched_machines(cluster.directory)
+    machines = [machine for machine in kept_machines(cluster.directory) if machine.id in touched]
     if not machines:
         return
     hosts = open_hosts(cluster.directory, tell)
     others = [machine for machine in machines if not machine.head]
     # The head last: were it gone first, hosts that are still up would have nobody to ask.
     answers = hosts.each(hosts.remove, others) + hosts.each(hosts.remove, [m for m in machines if m.head])
-    untouched = {e["id"] for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", []) if not _is_touched(e)}
     dirty: list[str] = []
     for machine, answer, trouble in answers:
-        if trouble is not None and machine.id in untouched:
-            tell(f"host {machine.id}, which was never used, is not looked at: {trouble}")
-        elif trouble is not None and machine.id in abandon:
+        if trouble is not None and machine.id in abandon:
             tell(
                 f"host {machine.id} is given up ({trouble}). Should it come back: its nodes end themselves, but "
                 "~/.clusterctl-host, its daemon and its line in systemd or cron stay until `clusterctl gc SPEC` with a spec "
@@ -316,7 +338,10 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
             dirty.append(f"  {machine.id}: {trouble}")
         elif answer is not None and answer["left"]:
             dirty.append(f"  {machine.id}: still there: {', '.join(answer['left'])}")
+        else:
+            touched.discard(machine.id)
     tunnels.stop(cluster)
+    note_touched(cluster.directory, touched)  # those that are clean need not be there when `down` is run again
     if dirty:
         lines = "\n".join(dirty)
         raise ClusterctlError(
@@ -324,10 +349,6 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
             f"or give up those that are gone for good: `clusterctl down {cluster.name} --abandon HOST`. "
             "What runs there ends by itself when it has not heard of its head for its orphan_timeout"
         )
-
-
-def _is_touched(entry: dict[str, Any]) -> bool:
-    return bool(entry.get("touched") or entry.get("token_sha256"))
 
 
 def is_remote(cluster: Cluster) -> bool:

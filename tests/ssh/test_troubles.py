@@ -12,6 +12,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from clusterctl.client.machines import touched_machines
 from clusterctl.client.registry import read_json
 from tests.ssh.cluster import ROOT, SshCluster, traces
 from tests.support.cluster import wait_until
@@ -101,6 +102,8 @@ def test_a_min_that_the_good_hosts_cannot_reach_fails_with_the_reason(
     done = cluster.cli("up", str(cluster.spec), "-y", code=1)
     assert "pool cpu needs 2 hosts" in done.stderr and "refuses connections" in done.stderr
     assert len(cluster.ready_nodes()) == 1
+    assert touched_machines(cluster.place) == {hosts[0].address}
+    assert f"{hosts[1].address}:23" not in cluster.cli("down", "demo", "-y").stderr  # nothing was ever written there
 
 
 def test_an_unknown_key_is_refused_until_it_is_pinned_or_accepted(cluster: SshCluster, hosts: list[SshHost]) -> None:
