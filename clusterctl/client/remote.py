@@ -33,6 +33,7 @@ from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.fitness import misfit
 from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
+from clusterctl.provision.ssh.twins import Twins
 
 if TYPE_CHECKING:
     from clusterctl.client.launch import SpecFile
@@ -54,6 +55,7 @@ class Remote:
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self._head = HeadInstall(cluster, registry.home / "cache", self.bundle, tell)
         self._known = {e["id"]: e for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", [])}
+        self._twins = Twins(self.machines)
         self._entries: dict[str, dict[str, Any]] = {}
         self._place: HeadPlace | None = None
         self._placed = threading.Event()  # set too when there will be no head
@@ -142,14 +144,17 @@ class Remote:
         try:
             if reached.trouble is not None:
                 return reached
+            self._twins.note(reached)
             if why := misfit(machine, self.source.spec.pools, reached.facts):
                 raise HostTrouble("misfit", why)
             if machine.head:
+                self._twins.check(reached)
                 hosts.judge_engine(reached)
                 self._engine = reached.facts.get("engine") or {"python": reached.facts["python"]}
                 self._start_head(hosts, reached)
             self._placed.wait()
             if self._place is not None:
+                self._twins.check(reached)
                 hosts.judge_engine(reached, self._engine)
                 self._install(hosts, reached, self._place)
         except HostTrouble as error:
@@ -327,7 +332,10 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
     # The head last: were it gone first, hosts that are still up would have nobody to ask.
     answers = hosts.each(hosts.remove, others) + hosts.each(hosts.remove, [m for m in machines if m.head])
     dirty: list[str] = []
+    shared: list[Machine] = []  # whose homes hold directories of other machines of the cluster
     for machine, answer, trouble in answers:
+        if answer is not None and answer["others"]:
+            shared.append(machine)
         if trouble is not None and machine.id in abandon:
             tell(
                 f"host {machine.id} is given up ({trouble}). Should it come back: its nodes end themselves, but "
@@ -349,6 +357,9 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
             f"or give up those that are gone for good: `clusterctl down {cluster.name} --abandon HOST`. "
             "What runs there ends by itself when it has not heard of its head for its orphan_timeout"
         )
+    for machine, left in zip(shared, hosts.each(hosts.sweep, shared), strict=True):
+        if left:
+            tell(f"host {machine.id}: what another machine left in its home is still there: {left}")
 
 
 def is_remote(cluster: Cluster) -> bool:
