@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
 END_SECONDS = 30.0  # that the head gets to end its nodes, before the hosts are gone to
+FIRST_PORT = 7420
+PORT_FILE = "head/port.json"  # a head that runs goes on with the one it has until it is started again
 HOSTS_FILE = "hosts.json"  # what the head was told of its hosts, kept here too
 
 
@@ -73,7 +75,9 @@ class Remote:
     @property
     def digest(self) -> str:
         """Of all that decides what is on the hosts."""
-        document = [[asdict(machine) for machine in self.machines], self.bundle.digest, self._options()]
+        settings = self.source.spec.provider_settings
+        way = [settings.get("address"), settings.get("port")]
+        document = [[asdict(machine) for machine in self.machines], self.bundle.digest, self._options(), way]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def is_in_place(self) -> bool:
@@ -126,8 +130,10 @@ class Remote:
             tunnels.tunnel_port(self.cluster, self._tunnel)
             self._await_hosts(reached)
             for one in reached:
-                if one.trouble is not None:
+                if one.trouble is not None and one is not head:
                     self.tell(f"host {one.id} is left out: {one.trouble}")
+            if head.trouble is not None:  # its node would be waited for in vain
+                raise ClusterctlError(f"the head runs on {head.id}, but no node can run beside it: {head.trouble}")
             self._keep(complete=True)
         finally:
             for one in reached:
@@ -188,7 +194,9 @@ class Remote:
         """The head on its machine; returns when it listens."""
         addresses = self._addresses(reached)
         self._touch(reached.machine)
-        installed = self._head.put(hosts, reached, self._first_files(addresses))
+        first, every = self._head_files(addresses)
+        installed = self._head.put(hosts, reached, first, every, {PORT_FILE})
+        self._tell_port(reached, installed.agent_port)
         self.new_head, self._tunnel = installed.new, installed.tunnel
         self._head_connection = reached.connection
         self._place = HeadPlace(addresses, installed.agent_port, installed.ca_pem)
@@ -200,17 +208,27 @@ class Remote:
         named = reached.machine.login.host
         return [given] if given else list(dict.fromkeys(a for a in (reached.facts["address"], named) if a))
 
-    def _first_files(self, addresses: list[str]) -> dict[str, str]:
-        """The files that a head starts from; those that it has already stay as they are."""
-        config = head_config(
-            self.cluster,
-            self.source,
-            self._engine.get("executable", ""),
-            agent_listen="0.0.0.0",  # noqa: S104  TLS with the cluster's own authority, and a token per host
-            agent_hosts=addresses,
-        )
-        port = self.source.spec.provider_settings.get("port", 7420)
-        return {"head/config.json": config, "head/ports.json": json.dumps({"agents": port})}
+    def _head_files(self, addresses: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The files that a head starts from (those that it has already stay as they are), and those that each `up` writes."""
+        config = head_config(self.cluster, self.source, self._engine.get("executable", ""))
+        endpoint = {"hosts": addresses}
+        return {"head/config.json": config}, {
+            "head/endpoint.json": json.dumps(endpoint),
+            PORT_FILE: json.dumps({"port": self._port}),
+        }
+
+    @property
+    def _port(self) -> int | None:
+        """That of the spec, None where any will do."""
+        return self.source.spec.provider_settings.get("port")
+
+    def _tell_port(self, reached: Reached, port: int) -> None:
+        """A port that nobody chose may be closed in a firewall."""
+        if port != FIRST_PORT and self._port is None:
+            self.tell(
+                f"port {FIRST_PORT} of {reached.id} was taken by another program: the head listens on {port}. Open that one for "
+                "the other hosts in its firewall, or set `provider: {ssh: {port: ...}}`"
+            )
 
     def _touch(self, machine: Machine) -> None:
         """On file before the first write: whenever this dies, `down` knows where something may be."""
@@ -263,11 +281,12 @@ class Remote:
             log = ""
             connection = good[name].connection
             if connection is not None:
-                log = str(connection.ask({"do": "logs"}).get("log", "")).strip().splitlines()[-1:]
+                lines = str(connection.ask({"do": "logs"}).get("log", "")).strip().splitlines()
+                log = f" It says: {lines[-1]}" if lines else ""
             good[name].trouble = HostTrouble(
                 "no_way_to_head",
                 f"its agent does not get through to the head at {', '.join(self._place.heads)}: open that port in the "
-                f"firewall, or set `provider: {{ssh: {{address: ...}}}}`. It says: {log}",
+                f"firewall, or set `provider: {{ssh: {{address: ...}}}}`.{log}",
             )
 
     def _clean_former(self, hosts: Hosts, machines: list[Machine]) -> None:

@@ -148,6 +148,8 @@ def wait_head(request: Json, blob: bytes) -> Json:
         head = running_head()
         if head and head["pid"] != request.get("not_pid"):
             return {"head": head, "ca_pem": (directory / "ca.pem").read_text()}
+        if not head and (error := text_of(directory / "head.error")):
+            return {"error": error}
         if time.monotonic() > deadline or not keeper():
             return {"log": "\n".join(tail(path) for path in (ROOT / "head.log", directory / "head.log"))}
         time.sleep(0.02)
@@ -219,14 +221,16 @@ def install(request: Json, blob: bytes) -> Json:
     replaced = 0  # the pid of a head that is about to be started anew, from other packages
     if run.get("head") != before.get("head"):
         replaced = int(running_head().get("pid") or 0)
+    elif run.get("head") and (request.get("restart_head") or not running_head()):
+        replaced = end_head()
     if run != before:
         write(ROOT / "keep.json", json.dumps({"run": run}).encode())
         changed = True
     start = [sys.executable, bundle, "--keep", str(ROOT)]
     boot = at_boot(start, request["uid"])
     pid = keeper()
-    if pid and changed:
-        if request.get("settings"):
+    if pid and (changed or (run.get("head") and not running_head())):
+        if changed and request.get("settings"):
             restart_standby()
         os.kill(pid, signal.SIGHUP)
     elif not pid:
@@ -278,8 +282,9 @@ def runs_here(place: Path) -> bool:
 
 
 def place_files(request: Json, blob: bytes) -> Json:
-    """Writes small private files below the root: {relative path: text}. None removes."""
+    """Writes small private files below the root: {relative path: text}. None removes. Says which are other than before."""
     own(request)
+    changed: list[str] = []
     for name, text in request["files"].items():
         path = ROOT / name
         if ROOT.resolve() not in path.resolve().parents:
@@ -288,10 +293,11 @@ def place_files(request: Json, blob: bytes) -> Json:
             path.unlink(missing_ok=True)
             continue
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if request.get("keep") and path.exists():
+        if text_of(path) == text or (request.get("keep") and path.exists()):
             continue
         write(path, text.encode())
-    return {}
+        changed.append(name)
+    return {"changed": changed}
 
 
 def own(request: Json) -> None:
@@ -393,6 +399,14 @@ def start_keeper(start: list[str], boot: str, uid: str) -> None:
     log = os.open(ROOT / "keep.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
     os.close(log)
+
+
+def end_head() -> int:
+    """Ends a head that runs, or is about to, with what it was told before; its pid if it listened. Its keeper starts another."""
+    pid = int(running_head().get("pid") or 0)
+    end(processes(in_root_head), 0.0)
+    (ROOT / "head" / "head.error").unlink(missing_ok=True)  # of before
+    return pid
 
 
 def restart_standby() -> None:
