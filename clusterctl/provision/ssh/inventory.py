@@ -144,5 +144,6 @@ def _machine(entry: str | Host, auth: Auth) -> Machine:
         key=login.key or auth.key,
         jump=login.jump or auth.jump,
     )
-    port = f":{login.port}" if login.port not in (None, 22) else ""
-    return Machine(f"{login.host}{port}", filled, labels=labels, resources=resources)
+    own_port = login.port not in (None, 22)
+    host = f"[{login.host}]" if own_port and ":" in login.host else login.host
+    return Machine(f"{host}:{login.port}" if own_port else host, filled, labels=labels, resources=resources)
