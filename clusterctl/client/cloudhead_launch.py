@@ -104,7 +104,7 @@ class Launching:
     def _observe(self) -> tuple[Observed, ...]:
         observed = self.provisioner.observe()
         for scope in observed:
-            if not scope.complete:
+            if not (scope.complete or scope.recorded):
                 raise ClusterctlError(f"what runs of cluster {self.cluster.name!r} cannot be told: {scope.error}")
         return observed
 
