@@ -35,6 +35,7 @@ from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
+from clusterctl_runtime.head.callers import PunctualProtocol
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.charges import charges_document
 from clusterctl_runtime.head.clock import start_ticks, steady_time
@@ -289,7 +290,14 @@ class Head:
         taken = {"api": self.port, "agents": self.agents.port, "former": self.agents.ports[1:]}
         write_private(directory / "ports.json", json.dumps(taken))
         server = _Server(
-            uvicorn.Config(create_app(self), log_config=None, access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                create_app(self),
+                http=PunctualProtocol,
+                ws="none",  # streams are NDJSON
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=2,
+            )
         )
         tasks = [
             asyncio.create_task(server.serve(sockets=[api_socket])),
