@@ -1,0 +1,20 @@
+"""Long work in the event loop, cut into pieces: whoever else waits for the loop has a turn after each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
+AT_ONCE = 500  # jobs that one turn deals with, at some ten microseconds each
+
+
+async def in_turns(items: Iterable[T], most: int = AT_ONCE) -> AsyncIterator[list[T]]:
+    """`items` in lists of at most `most`. `items` is read as it goes: it must not change meanwhile."""
+    iterator = iter(items)
+    while part := list(islice(iterator, most)):
+        yield part
+        if len(part) == most:
+            await asyncio.sleep(0)
