@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from clusterctl.core.model import Shape
@@ -15,12 +17,24 @@ _OF_ONE_JOB = frozenset({"submission_id", "array"})  # by these, jobs that ask f
 _DEFAULTS = {name: field.get_default(call_default_factory=True) for name, field in JobRequest.model_fields.items()}
 
 
-class GroupKey(NamedTuple):
+@dataclass(frozen=True)
+class GroupKey:
     """Jobs that only their arrival tells apart: what one rank takes, how many ranks, and how urgent."""
 
     shape: Shape
     nodes: int
     priority: int
+
+    @property
+    def kind(self) -> tuple[Shape, int]:
+        return self.shape, self.nodes
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.shape, self.nodes, self.priority))
+
+    def __hash__(self) -> int:
+        return self._hash  # asked for with each move of a job, and a shape's takes its time
 
 
 class Condition(NamedTuple):

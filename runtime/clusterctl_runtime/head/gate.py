@@ -31,7 +31,10 @@ class Gate:
     def join(self, job: Job) -> None:
         """A job came."""
         if job.array_id:
-            self.arrays.setdefault(job.array_id, Array(job.array_id)).join(job)
+            array = self.arrays.get(job.array_id)
+            if array is None:
+                array = self.arrays[job.array_id] = Array(job.array_id)
+            array.join(job)
 
     def move(self, job: Job, before: str) -> None:
         """Its state was `before`."""
@@ -79,18 +82,20 @@ class Gate:
         """Held jobs for which the end of `job` may have changed something: they are to `enter` again. Each is looked at when
         its turn has come, so that what others did meanwhile counts."""
         array = self.arrays.get(job.array_id)
-        for ok in (True, False):
-            yield from self._waiting_for(job.id, ok)
-        if array is None:
-            return
-        if array.failure or not array.open:
-            yield from self._waiting_for(array.id, True)
-        if not array.open:
-            yield from self._waiting_for(array.id, False)
-        yield from list(islice(array.waiting.values(), max(0, array.room(job))))
+        if self._dependents:
+            for condition in self._judged(job, array):
+                yield from list(self._dependents.get(condition, {}).values())
+        if array is not None and array.waiting:
+            yield from list(islice(array.waiting.values(), max(0, array.room(job))))
 
-    def _waiting_for(self, name: str, ok: bool) -> list[Job]:
-        return list(self._dependents.get(Condition(name, ok), {}).values())
+    def _judged(self, job: Job, array: Array | None) -> Iterator[Condition]:
+        """The conditions of which it is known now whether they are met."""
+        yield Condition(job.id, True)
+        yield Condition(job.id, False)
+        if array is not None and not array.open:
+            yield Condition(array.id, False)
+        if array is not None and (array.failure or not array.open):
+            yield Condition(array.id, True)
 
     def _hold(self, job: Job, array: Array | None) -> None:
         if job.id in self._held:

@@ -21,13 +21,13 @@ from clusterctl_runtime.head.store import Store, StoreUnavailable, statement
 from clusterctl_runtime.head.turns import in_turns
 
 
-class Member(NamedTuple):
-    """A job as it will be: of an array, or alone."""
+class Arrival(NamedTuple):
+    """The jobs of one request: those of an array, or a single one."""
 
-    id: str
     asked: Asked
+    ids: Sequence[str]
     array_id: str = ""
-    array_index: int | None = None
+    indices: Sequence[int | None] = (None,)
 
 
 class Intake:
@@ -57,55 +57,50 @@ class Intake:
     async def take(self, requests: Sequence[JobRequest]) -> tuple[list[Job], bool]:
         """Takes all of `requests` or none: (their jobs in order, whether any is new). On disk when it returns. The caller has
         waited until what they name is settled, and has not waited since."""
-        members = self._members(requests)
-        found = {m.id: job for m in members if (job := self._book.jobs.get(m.id))}
-        new = [member for member in _distinct(members) if member.id not in found]
+        arrivals = self._arrivals(requests)
+        found = {i: job for arrival in arrivals for i in arrival.ids if (job := self._book.jobs.get(i))}
+        new = {job_id for arrival in arrivals for job_id in arrival.ids if job_id not in found}
         if new:
-            names = {*(member.id for member in new), *(member.array_id for member in new if member.array_id)}
-            numbers = self._book.number(len(new))
-            with self.reserved(names):
-                jobs = await self._bring_in(new, numbers)
+            with self.reserved(new | {arrival.array_id for arrival in arrivals if arrival.array_id}):
+                jobs = await self._bring_in(arrivals, new)
             found.update((job.id, job) for job in jobs)
-        return [found[member.id] for member in members], bool(new)
+        return [found[job_id] for arrival in arrivals for job_id in arrival.ids], bool(new)
 
-    def _members(self, requests: Sequence[JobRequest]) -> list[Member]:
+    def _arrivals(self, requests: Sequence[JobRequest]) -> list[Arrival]:
         count = sum(len(request.array) if request.array is not None else 1 for request in requests)
         if count > MAX_ARRAY:
             raise BadRequest(f"these are {count:,} jobs: submit at most {MAX_ARRAY:,} at a time")
         alike: dict[str, Asked] = {}
-        return [member for request in requests for member in self._expand(request, alike)]
+        arrivals = [self._arrival(request, alike) for request in requests]
+        if len(arrivals) > 1:
+            _refuse_clashes(arrivals)
+        return arrivals
 
-    def _expand(self, request: JobRequest, alike: dict[str, Asked]) -> Iterator[Member]:
+    def _arrival(self, request: JobRequest, alike: dict[str, Asked]) -> Arrival:
+        """A name stands for one thing: the same name with other contents is refused."""
         asked = self._book.asked(request.model_dump(exclude={"array"}))
         asked = alike.setdefault(asked.digest, asked)
-        given = request.submission_id or new_job_id()
-        if request.array is None:
-            self._refuse_other(given, asked, [given], "")
-            yield Member(given, asked)
-            return
-        ids = [member_id(given, index) for index in request.array]
-        self._refuse_other(given, asked, ids, given)
-        for job_id, index in zip(ids, request.array, strict=True):
-            yield Member(job_id, asked, given, index)
-
-    def _refuse_other(self, given: str, asked: Asked, ids: Sequence[str], array_id: str) -> None:
-        """A name stands for one thing: the same name with other contents is another thing."""
-        known = (self._book.jobs[job_id] for job_id in ids if job_id in self._book.jobs)
-        taken = given in self._book.jobs if array_id else given in self._book.gate.arrays
-        if taken or any(job.asked is not asked or job.array_id != array_id for job in known):
+        given, array = request.submission_id or new_job_id(), request.array
+        if array is None:
+            arrival = Arrival(asked, [given])
+        else:
+            arrival = Arrival(asked, [member_id(given, index) for index in array], given, array)
+        known = (self._book.jobs[job_id] for job_id in arrival.ids if job_id in self._book.jobs)
+        taken = given in (self._book.gate.arrays if array is None else self._book.jobs)
+        if taken or any(job.asked is not asked or job.array_id != arrival.array_id for job in known):
             raise _conflict(given)
+        return arrival
 
-    async def _bring_in(self, new: Sequence[Member], numbers: range) -> list[Job]:
-        every = list({member.asked.digest: member.asked for member in new}.values())
+    async def _bring_in(self, arrivals: Sequence[Arrival], new: set[str]) -> list[Job]:
+        every = list({arrival.asked.digest: arrival.asked for arrival in arrivals}.values())
         for asked in every:
             self._book.hold(asked)
         jobs: list[Job] = []
+        numbers = self._book.number(len(new))
         statements = [asked_record(asked) for asked in every]
-        async for part in in_turns(zip(new, numbers, strict=True)):
-            for member, seq in part:
-                job = _job_of(member, seq)
-                jobs.append(job)
-                statements.append(record_of(job))
+        async for part in in_turns(_jobs_of(arrivals, new, numbers)):
+            jobs += part
+            statements += [record_of(job) for job in part]
         self._store.write_together(statements)
         try:
             await self._store.flush()
@@ -147,22 +142,28 @@ def member_id(array_id: str, index: int) -> str:
     return f"{array_id}.{index}"
 
 
-def _job_of(member: Member, seq: int) -> Job:
-    now = steady_time()
-    job = Job(member.id, seq, member.asked, submitted=now, queued_since=now)
-    job.array_id, job.array_index = member.array_id, member.array_index
-    return job
+def _jobs_of(arrivals: Iterable[Arrival], new: set[str], numbers: Iterable[int]) -> Iterator[Job]:
+    """Each of `new` once, in order."""
+    left, seqs = set(new), iter(numbers)
+    for arrival in arrivals:
+        for job_id, index in zip(arrival.ids, arrival.indices, strict=True):
+            if job_id in left:
+                left.discard(job_id)
+                now = steady_time()
+                job = Job(job_id, next(seqs), arrival.asked, submitted=now, queued_since=now)
+                job.array_id, job.array_index = arrival.array_id, index
+                yield job
 
 
-def _distinct(members: Sequence[Member]) -> Collection[Member]:
+def _refuse_clashes(arrivals: Sequence[Arrival]) -> None:
     """One batch may name a job twice, as long as it is the same one."""
-    distinct: dict[str, Member] = {}
-    for member in members:
-        if distinct.setdefault(member.id, member) != member:
-            raise _conflict(member.id)
-    if both := {member.array_id for member in members} & distinct.keys():
+    owners: dict[str, tuple[Asked, str]] = {}
+    for asked, ids, array_id, _ in arrivals:
+        for job_id in ids:
+            if owners.setdefault(job_id, (asked, array_id)) != (asked, array_id):
+                raise _conflict(job_id)
+    if both := {arrival.array_id for arrival in arrivals} & owners.keys():
         raise _conflict(min(both))
-    return distinct.values()
 
 
 def _conflict(name: str) -> SubmissionConflict:

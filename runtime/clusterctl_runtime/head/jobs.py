@@ -131,8 +131,8 @@ def new_job_id() -> str:
 
 def record_of(job: Job, **changed: Any) -> Statement:
     """Writes the job down, as if it had these other values."""
-    values = {name: changed.get(name, getattr(job, name)) for name in _KEPT}
-    body = {"asked": job.asked.digest, **{name: value for name, value in values.items() if value != _KEPT[name]}}
+    body = {name: value for name, usual in _KEPT.items() if (value := getattr(job, name)) != usual}
+    body.update(changed, asked=job.asked.digest)
     return statement("INSERT OR REPLACE INTO jobs VALUES (?,?,?)", (job.id, job.seq, json.dumps(body)))
 
 
@@ -341,7 +341,7 @@ class JobBook:
         calls it cancels those that it returns, one by one, and calls `reopen` in the end."""
         array.ending = reason
         members = self.members(array)
-        self._lines.drop_array(array.id, {job.group for job in members})
+        self._lines.drop_array(array.id, {job.asked.group for job in members})
         return members
 
     def reopen(self, array: Array) -> None:

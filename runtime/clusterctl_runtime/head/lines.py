@@ -62,7 +62,7 @@ class Lines:
         line = self.groups.get(job.group)
         if line is None:
             line = self.groups[job.group] = Line()
-            self._alike.setdefault(job.group[:2], set()).add(job.group.priority)
+            self._alike.setdefault(job.group.kind, set()).add(job.group.priority)
         line.put(job)
 
     def take(self, job: Job) -> None:
@@ -80,10 +80,10 @@ class Lines:
 
     def _close(self, group: GroupKey) -> None:
         del self.groups[group]
-        priorities = self._alike[group[:2]]
+        priorities = self._alike[group.kind]
         priorities.discard(group.priority)
         if not priorities:
-            del self._alike[group[:2]]
+            del self._alike[group.kind]
 
     def first_alike(self, shape: Shape, nodes: int) -> Job | None:
         """The next one of those that take the same and differ in nothing but priority and arrival."""

@@ -48,15 +48,15 @@ class Lookahead:
         """A single-rank job was sent to a node, to start at once or after another."""
         lane = self._lanes.get(after) if after else None
         if lane is None:
-            lane = Lane(node_id, _kind(job), since=time.monotonic())
+            lane = Lane(node_id, job.group.kind, since=time.monotonic())
         lane.tasks.append(task)
         self._lanes[task] = lane
 
     def ended(self, task: str, job: Job, report: TaskReport) -> None:
         if report.started and report.ended:
             lasted = max(0.0, report.ended - report.started)
-            known = self._seconds.get(_kind(job), lasted)
-            self._seconds[_kind(job)] = known + SMOOTHING * (lasted - known)
+            known = self._seconds.get(job.group.kind, lasted)
+            self._seconds[job.group.kind] = known + SMOOTHING * (lasted - known)
         lane = self._lanes.pop(task, None)
         if lane and task in lane.tasks:
             lane.tasks.remove(task)
@@ -118,7 +118,3 @@ class Lookahead:
                     self._seconds[lane.kind] = max(self._seconds.get(lane.kind, 0.0), PATIENCE_SECONDS)
                     self._send(lane.node_id, {"t": "recall", "tasks": lane.tasks[1:]})
         return waiting
-
-
-def _kind(job: Job) -> Kind:
-    return job.group.shape, job.group.nodes

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
-AT_ONCE = 500  # jobs that one turn deals with, at some ten microseconds each
+AT_ONCE = 250  # jobs that one turn deals with, at some ten microseconds each
 
 
 async def in_turns(items: Iterable[T], most: int = AT_ONCE) -> AsyncIterator[list[T]]:
