@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from clusterctl_runtime.head.asked import Asked
     from clusterctl_runtime.head.jobs import Job
 
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -50,6 +51,7 @@ class Array:
     known: int = 0  # members that are not forgotten
     first: int = 0  # the lowest and the highest of their numbers
     last: int = -1
+    asked: set[Asked] = field(default_factory=set)
     failed: dict[str, Job] = field(default_factory=dict)  # ended otherwise than well
     forgotten: Tally = field(default_factory=Tally)
     inside: set[str] = field(default_factory=set)
@@ -60,6 +62,7 @@ class Array:
         self.first = min(self.first, job.seq) if self.known else job.seq
         self.last = max(self.last, job.seq)
         self.known += 1
+        self.asked.add(job.asked)
         self._count(job)
 
     def move(self, job: Job, before: str) -> None:

@@ -125,7 +125,7 @@ class Gate:
         if array is not None and array.ending:
             return array.ending
         for name, ok in job.asked.conditions:
-            bad = self.failed(name) if ok and not job.attempts else None
+            bad = self.failed(name) if ok and not job.tried else None
             if bad is not None:
                 return f"{bad.name} ({bad.id}), which it was to follow, {bad.text}"
         return ""
@@ -149,7 +149,7 @@ class Gate:
 
     def _open_conditions(self, job: Job) -> list[Condition]:
         """Those not met yet. What started once is not held again; what is forgotten had ended long before."""
-        return [] if job.attempts else [c for c in job.asked.conditions if not self._is_met(c)]
+        return [] if job.tried else [c for c in job.asked.conditions if not self._is_met(c)]
 
     def _is_met(self, condition: Condition) -> bool:
         name, ok = condition

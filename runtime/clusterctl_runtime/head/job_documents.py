@@ -26,7 +26,7 @@ def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]
                 "exit_code": a.exit_code,
                 "reason": a.reason,
             }
-            for a in job.attempts
+            for a in job.tried or ()
         ],
         "submitted": job.submitted,
         "started": job.started,

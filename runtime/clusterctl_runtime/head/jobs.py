@@ -12,6 +12,7 @@ import secrets
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -73,10 +74,16 @@ class Job:
     reason: str = ""
     retries_used: int = 0
     losses: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
     queued_since: float = 0.0
     array_index: int | None = None
     array_id: str = ""
+    tried: list[Attempt] | None = None  # made when the first comes: most of a long queue has none
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        if self.tried is None:
+            self.tried = []
+        return self.tried
 
     @property
     def request(self) -> dict[str, Any]:
@@ -101,7 +108,7 @@ class Job:
     @property
     def attempt(self) -> Attempt | None:
         """The attempt that runs now."""
-        last = self.attempts[-1] if self.attempts else None
+        last = self.tried[-1] if self.tried else None
         return last if last and last.state == "running" else None
 
     @property
@@ -178,9 +185,9 @@ class JobBook:
             attempts.setdefault(job_id, []).append(Attempt(**data))
         for job_id, seq, body in self._store.rows("SELECT id, seq, body FROM jobs ORDER BY seq"):
             data = json.loads(body)
-            tried = sorted(attempts.get(job_id, ()), key=lambda a: number_of(a.id))
+            tried = sorted(attempts.pop(job_id), key=lambda a: number_of(a.id)) if job_id in attempts else None
             kept = {name: value for name, value in data.items() if name in _KEPT}
-            self.enter(Job(job_id, seq, self._asked_by(data), attempts=tried, **kept))
+            self.enter(Job(job_id, seq, self._asked_by(data), tried=tried, **kept))
             self._next_seq = max(self._next_seq, seq + 1)
         unused = {digest for digest, asked in self._asked.items() if not asked.uses}
         for digest in unused:
@@ -262,7 +269,7 @@ class JobBook:
     def erase(self, jobs: Sequence[Job]) -> None:
         """Drops forgotten jobs from the disk, and counts them there: both or neither."""
         statements = [statement("DELETE FROM jobs WHERE id = ?", (job.id,)) for job in jobs]
-        statements += [statement("DELETE FROM attempts WHERE id = ?", (a.id,)) for job in jobs for a in job.attempts]
+        statements += [statement("DELETE FROM attempts WHERE id = ?", (a.id,)) for job in jobs for a in job.tried or ()]
         statements += self.dropping({job.asked.digest for job in jobs})
         self._store.write_together(statements + self._forgotten.records({job.array_id for job in jobs}))
 
@@ -336,23 +343,24 @@ class JobBook:
             self.save(job)
             self.released(job)
 
-    def withdraw(self, array: Array, reason: str) -> list[Job]:
+    def withdraw(self, array: Array, reason: str) -> None:
         """From now on no member of `array` starts: those that wait, and those that are to be tried again, are cancelled. Whoever
-        calls it cancels those that it returns, one by one, and calls `reopen` in the end."""
+        calls it cancels the members one by one, and calls `reopen` in the end."""
         array.ending = reason
-        members = self.members(array)
-        self._lines.drop_array(array.id, {job.asked.group for job in members})
-        return members
+        self._lines.drop_array(array.id, {asked.group for asked in array.asked})
 
     def reopen(self, array: Array) -> None:
         array.ending = ""
 
     # ------------------------------------------------------------ looking
 
-    def members(self, array: Array) -> list[Job]:
-        """Those that are known, in order of arrival."""
-        between = self._by_number.irange(array.first, array.last)
-        return [job for seq in between if (job := self._by_number[seq]).array_id == array.id]
+    def members(self, array: Array) -> Iterator[Job]:
+        """Those that are known, in order of arrival. The book may change while they are read."""
+        at = array.first
+        while numbers := list(islice(self._by_number.irange(at, array.last), AT_ONCE)):
+            at = numbers[-1] + 1
+            jobs = [self._by_number[seq] for seq in numbers if seq in self._by_number]
+            yield from (job for job in jobs if job.array_id == array.id)
 
     def array(self, array_id: str) -> Array:
         array = self.gate.arrays.get(array_id)

@@ -116,10 +116,12 @@ class Queue:
 
     async def _cancel_array(self, array: Array) -> list[Job]:
         """None of it starts from the first moment; then one after the other is cancelled."""
-        jobs = self._book.withdraw(array, CANCELLED)
+        self._book.withdraw(array, CANCELLED)
+        jobs: list[Job] = []
         waited = 0
         try:
-            async for part in in_turns(jobs):
+            async for part in in_turns(self._book.members(array)):
+                jobs += part
                 for job in part:
                     if job.state == "queued":
                         self._book.move(job, "cancelled", CANCELLED)

@@ -130,7 +130,7 @@ class Store:
 
 
 def statement(sql: str, parameters: Sequence[Any] = ()) -> Statement:
-    return sql, [storable(value) if isinstance(value, str) else value for value in parameters]
+    return sql, tuple([storable(value) if isinstance(value, str) else value for value in parameters])
 
 
 def storable(text: str) -> str:

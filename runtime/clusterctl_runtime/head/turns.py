@@ -12,7 +12,7 @@ AT_ONCE = 250  # jobs that one turn deals with, at some ten microseconds each
 
 
 async def in_turns(items: Iterable[T], most: int = AT_ONCE) -> AsyncIterator[list[T]]:
-    """`items` in lists of at most `most`. `items` is read as it goes: it must not change meanwhile."""
+    """`items` in lists of at most `most`, each read when its turn has come."""
     iterator = iter(items)
     while part := list(islice(iterator, most)):
         yield part
