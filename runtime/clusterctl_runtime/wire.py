@@ -22,8 +22,8 @@ Agent -> head
     get     digest                                     on a "blob" connection
 
 Host's daemon -> head (purpose "standby": hello has host instead of node_id and generation; secret is the host's own token)
-    hello   uid, host, secret, facts, claims [claim without its bootstrap]
-    claims  items [claim], refused {token: reason}, ended {instance: end of its agent's log}     whenever they changed
+    hello   uid, host, secret, facts (no `gpus` while the driver has not answered), claims [claim without its bootstrap]
+    claims  items [claim], refused {token: reason}, ended {instance: end of its agent's log}, facts {...} whenever they changed
 Head -> host's daemon
     claim   claim {instance, token, node_id, generation, role, tags, bootstrap ...}              one node of this host is wanted
     release instance                                                                             end it and park again
@@ -36,8 +36,9 @@ Head -> agent
     recall  tasks [id]                                 give back those that wait behind another task; started ones go on
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
-    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout
-                                                       put these files in place, then run these commands, once per digest
+    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout, engine, python
+                                                       put these files in place, then run these commands, once per digest;
+                                                       `engine`: jobs will run under one, by the interpreter `python` if given
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
     stop    reason, grace_seconds                      end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
@@ -135,7 +136,8 @@ class TaskSpec(_Record):
 
     `after`: the task that must have ended here before this one starts ("" = at once; an unknown one counts as ended).
     `gpus`: how many whole GPUs to assign ("gpu_ids" names them if the head chose). `engine`: attach the node's engine
-    (RAY_ADDRESS and friends). `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
+    (RAY_ADDRESS and friends). `port`: where it is going to listen (0 = nowhere): it is started only when that is free.
+    `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
     """
 
     task: str
@@ -149,6 +151,7 @@ class TaskSpec(_Record):
     log_cap: int = 256 * 1024 * 1024
     runtime_env: dict[str, Any] = field(default_factory=dict)
     after: str = ""
+    port: int = 0
 
 
 @dataclass
@@ -159,7 +162,8 @@ class TaskReport(_Record):
     seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended, or the node
     (not the program) was why it never started, or was ended: try again. `ran`: seconds for which it has run, by the node's steady
     clock, at the moment of the report; None before it has started.
-    `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back).
+    `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back) | "port_taken" (never
+    started: another program listens where it was to).
     """
 
     task: str

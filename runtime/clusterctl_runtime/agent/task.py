@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 
@@ -21,8 +22,10 @@ class Task:
     __slots__ = (
         "acknowledged",
         "began",
+        "claim",
         "deadline",
         "directory",
+        "memory_kills",
         "output",
         "pipe",
         "preparing",
@@ -43,7 +46,9 @@ class Task:
         self.began: float | None = None  # when the program was started, by the steady clock
         self.share = Share()
         self.pipe = -1
+        self.claim: socket.socket | None = None  # on the port where it is going to listen
         self.reading = False
+        self.memory_kills = 0  # what the kernel had killed on this node when it began
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
         self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
@@ -75,6 +80,9 @@ class Task:
     def end(self, exit_code: int | None, error: str = "") -> None:
         """Writes the final report."""
         self.cancel_timers()
+        if self.claim is not None:
+            self.claim.close()
+        self.claim = None
         self.stage = ENDED
         self.output.seal()
         report = self.report

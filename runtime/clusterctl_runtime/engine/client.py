@@ -162,15 +162,29 @@ class EngineClient:
             raise
         ids = [int(i) for i in reply["gpu_ids"]]
         self._holds[hold_id] = Hold(hold_id, ray_node_id, count, tuple(ids))
+        self._publish_again()
         return hold_id, ids
 
     async def release_gpus(self, hold_id: str) -> None:
-        """Idempotent. Where the helper is away, it is done when that is back."""
+        """Idempotent. Where it could not be done now, it is with the next `let_go`, and when the helper is back."""
         if hold_id in self._holds:
             self._unwanted.add(hold_id)
             if self._retaking is not None:
                 await asyncio.wait([self._retaking])
-            await self._let_go()
+            await self.let_go()
+
+    async def let_go(self) -> bool:
+        """Releases what is not wanted any more; whether nothing of that is left."""
+        for hold_id in sorted(self._unwanted):
+            try:
+                await self._ask("release", hold=hold_id)
+            except EngineRefused as error:
+                self._log.warning("GPUs go back to Ray later: %s", error)
+                continue
+            self._unwanted.discard(hold_id)
+            self._holds.pop(hold_id, None)
+            self._publish_again()
+        return not self._unwanted
 
     def holds_on(self, ray_node_id: str) -> list[Hold]:
         """What Ray holds for us there, or still may."""
@@ -186,7 +200,9 @@ class EngineClient:
     async def strays(self) -> list[Hold]:
         """Holds that this client knows nothing of: of a head before this one, or asked for through a helper that died before it
         answered. One that Ray has not granted has no node."""
-        if not any((node.total - node.available).get("GPU") for node in self.state.nodes):
+        if not any(
+            node["available"].get("GPU", 0) < node["total"].get("GPU", 0) for node in self._raw.get("nodes", ())
+        ):
             return []  # nor can there be any: the helper need not become a driver of Ray, which costs time and memory
         rows = (await self._ask("holds"))["holds"]
         found = [Hold(row["hold"], row["node"], row["gpus"], tuple(row["gpu_ids"])) for row in rows]
@@ -197,20 +213,9 @@ class EngineClient:
         self._holds[hold.id] = hold
         self._publish_again()
 
-    async def _let_go(self) -> None:
-        for hold_id in sorted(self._unwanted):
-            try:
-                await self._ask("release", hold=hold_id)
-            except EngineRefused as error:
-                self._log.warning("GPUs go back to Ray later: %s", error)
-                continue
-            self._unwanted.discard(hold_id)
-            self._holds.pop(hold_id, None)
-        self._publish_again()
-
     async def _hold_again(self, hold_ids: set[str]) -> None:
         """Holds outlive the helper, but not a Ray that lost its state: it may have given the GPUs away since, which is logged."""
-        await self._let_go()
+        await self.let_go()
         for hold_id in sorted(hold_ids & self._holds.keys()):
             hold = self._holds[hold_id]
             try:
@@ -366,7 +371,8 @@ class EngineClient:
 
     def _node_of(self, raw: dict[str, Any]) -> EngineNode:
         total, available = plain_resources(raw["total"]), plain_resources(raw["available"])
-        held = sum(h.gpus for h in self._holds.values() if h.ray_node_id == raw["id"])
+        # One that Ray has not confirmed may be its own work's: what is in use then counts as that.
+        held = sum(h.gpus for h in self._holds.values() if h.ray_node_id == raw["id"] and h.ids)
         ours = Resources.of(GPU=min(held, (total - available).get("GPU")))
         total = total - ours
         # Ray keeps the last reasons for being busy after a node has become idle.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +18,10 @@ from clusterctl_runtime.head.admission import Admission, Verdict
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.bundle_server import serve_bundle
 from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.listening import listen
 from clusterctl_runtime.head.silence import Watch
 from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
-from clusterctl_runtime.head.tls import TlsServer
+from clusterctl_runtime.head.tls import TlsServer, known
 
 log = logging.getLogger(__name__)
 
@@ -89,18 +89,24 @@ class AgentServer:
         self._receiver = receiver
         self.standby: Standby | None = None  # set by the head where machines of an inventory wait for their claim
         self.wheels: Callable[[str], Path | None] = lambda digest: None  # those of engine environments, by digest
-        self._server: TlsServer | None = None
+        self._servers: list[TlsServer] = []
         self._connections: set[asyncio.Task[Any]] = set()
         self._alarms: dict[str, deque[float]] = {}
-        self.port = 0
+        self.ports = [0]
 
-    async def start(self, host: str, port: int, context: ssl.SSLContext) -> None:
-        self._server = TlsServer(listen(host, port), context, self._serve, STRANGERS, HELLO_TIMEOUT)
-        self.port = self._server.port
+    async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext) -> None:
+        """Serves on all of them; the first is the one that nodes to come are told."""
+        self.ports = [sock.getsockname()[1] for sock in sockets]
+        for sock in sockets:
+            self._servers.append(TlsServer(sock, context, self._serve, STRANGERS, HELLO_TIMEOUT))
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
 
     async def stop(self) -> None:
-        if self._server:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -128,8 +134,7 @@ class AgentServer:
             await asyncio.wait_for(serve_bundle(reader, writer, self._bundle), BUNDLE_TIMEOUT)
             return None
         hello, _ = await asyncio.wait_for(wire.read_frame(reader, begun, wire.MAX_HELLO), HELLO_TIMEOUT)
-        if self._server:
-            self._server.known(writer)
+        known(writer)
         return hello
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

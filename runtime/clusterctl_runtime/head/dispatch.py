@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -14,12 +12,14 @@ from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.gang import gang_addresses, gang_environment, gang_port
 from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
 from clusterctl_runtime.head.ledger import NodeLedger
+from clusterctl_runtime.head.lines import in_order
 from clusterctl_runtime.head.lookahead import PATIENCE_SECONDS, Lookahead
 from clusterctl_runtime.head.starts import Start, Starts
 from clusterctl_runtime.head.store import Store, StoreUnavailable
-from clusterctl_runtime.head.work import Work, gang_environment
+from clusterctl_runtime.head.work import Work
 from clusterctl_runtime.wire import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -107,10 +107,8 @@ class Dispatcher:
         """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at.
         Nothing is kept where all jobs that wait are alike: none of them could overtake another."""
         now, groups, roster = steady_time(), self._book.groups, self._fleet.roster
-        starving = len(groups) > 1 and any(
-            starves_at(next(iter(jobs.values())).queued_since) <= now for jobs in groups.values()
-        )
-        views = roster.ready(now) if starving else roster.with_room({shape.resources for shape, _ in groups}, now)
+        starving = len(groups) > 1 and any(starves_at(line.first.queued_since) <= now for line in groups.values())
+        views = roster.ready(now) if starving else roster.with_room({group.shape.resources for group in groups}, now)
         connected = [view for view in views if self.starts.takes_work(view.node.id)]
         if not connected:
             return [], frozenset()
@@ -121,13 +119,14 @@ class Dispatcher:
         return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
 
     def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
-        """Of each kind of job, the oldest ones: as many as could start in one pass at the very most, and one for which room may
+        """Of each kind of job, the first ones: as many as could start in one pass at the very most, and one for which room may
         be kept."""
-        heads = []
-        for (shape, nodes), jobs in self._book.groups.items():
-            room = sum(min(shape.resources.count_in(view.free), len(jobs) * nodes) for view in views)
-            heads.append(itertools.islice(jobs.values(), max(1, min(room // nodes, MOST_STARTS + 1))))
-        return heapq.merge(*heads, key=lambda job: job.seq)
+        most = {}
+        for group, line in self._book.groups.items():
+            fit = (group.shape.resources.count_in(view.free) for view in views)
+            room = sum(min(count, len(line) * group.nodes) for count in fit)
+            most[group] = max(1, min(room // group.nodes, MOST_STARTS + 1))
+        return in_order(self._book.groups, most)
 
     async def _start(self, booked: Sequence[Start]) -> None:
         """Those that nobody must be asked for begin at once, with one write to the disk; each of the others when its answer is
@@ -177,7 +176,7 @@ class Dispatcher:
         spec, request = config.spec, job.request
         pools = {pool.name: pool.env for pool in spec.pools}
         books = [self._fleet.ledger.get(n) for n in attempt.nodes]
-        addresses = [b.address if b and b.address else "127.0.0.1" for b in books]
+        addresses = gang_addresses(books)
 
         def argv(rank: int) -> list[str]:
             if not request.get("script"):
@@ -200,6 +199,7 @@ class Dispatcher:
                 timeout=request["timeout"],
                 runtime_env=dict(request["runtime_env"]),
                 after=after,
+                port=gang_port(attempt) if job.nodes > 1 and rank == 0 else 0,
             )
 
         return build

@@ -333,7 +333,7 @@ class EngineControl:
                 news = news or not books.engine.known
                 freed = self._take_node(books, engine_node) or freed
         if state.healthy and news:
-            self._spawn(self.shares.hold_again())
+            self.shares.hold_again()
             self.shares.settle_all()
         if before is None or before.demand != state.demand or freed:
             self._wake()
@@ -349,7 +349,8 @@ class EngineControl:
         """Notes what Ray holds there; true when something became free or the node became known."""
         engine, used = books.engine, engine_node.total - engine_node.available
         idle = not used and not engine_node.activity
-        freed = not engine.known or (engine.used != used and used.fits_in(engine.used)) or (idle and not engine.idle)
+        # Something may be free while Ray takes more of something else.
+        freed = not engine.known or not engine.used.fits_in(used) or (idle and not engine.idle)
         if not idle or not engine.idle:
             books.busy = steady_time()
         engine.used, engine.total, engine.idle, engine.known = used, engine_node.total, idle, True

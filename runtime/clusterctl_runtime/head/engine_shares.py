@@ -42,7 +42,8 @@ class EngineShares:
         self._fleet, self._events, self._spawn = fleet, events, spawn
         self.client: EngineClient | None = None
         self._raylets: dict[str, _Raylet] = {}  # by Ray's id of the node: a raylet that is started anew has another one
-        self._matching = asyncio.Lock()
+        self._matching = self._look_again = False
+        self._told: set[str] = set()  # tasks of which it was said that others may use their GPUs
 
     def forget(self, books: NodeLedger) -> None:
         """Its raylet is gone."""
@@ -160,51 +161,74 @@ class EngineShares:
 
     # ------------------------------------------------------------ after a restart
 
-    async def hold_again(self) -> None:
+    def hold_again(self) -> None:
         """Holds outlive the head and the helper that asked for them. What runs gets its own back; what Ray has lost is held anew,
-        and if Ray was quicker, that is said; what nobody has any more goes back to Ray. A node's turn is when it is known."""
-        async with self._matching:
-            client = self.client
-            if client is None:
-                return
-            try:
-                strays = {hold.id: hold for hold in await client.strays()}
-                for books in self._known():
-                    await self._hold_all(client, books, strays)
-                known = {books.engine.ray_node_id for books in self._known()}
-                for hold in strays.values():
-                    if hold.ray_node_id in known or not hold.ids:
-                        client.keep(hold)
-                        await client.release_gpus(hold.id)
-            except EngineRefused as error:
-                log.warning("GPUs that Ray holds are looked at again later: %s", error)
+        and if Ray was quicker, that is said; what nobody has any more goes back to Ray. A node's turn is when it is known.
+        Repeated until all of it is done."""
+        self._look_again = True
+        if not self._matching:
+            self._matching = True
+            self._spawn(self._match())
 
-    async def _hold_all(self, client: EngineClient, books: NodeLedger, strays: dict[str, Hold]) -> None:
+    async def _match(self) -> None:
+        pause = FIRST_PAUSE
+        try:
+            while self._look_again and (client := self.client) is not None:
+                self._look_again = False
+                if not await self._match_once(client):
+                    await asyncio.sleep(pause)
+                    self._look_again = True
+                    pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            self._matching = False
+
+    async def _match_once(self, client: EngineClient) -> bool:
+        """Whether everything on nodes that are known is held by whom it should be, and by nobody else."""
+        try:
+            strays = {hold.id: hold for hold in await client.strays()}
+            all_held = True
+            for books in self._known():
+                all_held = await self._hold_all(client, books, strays) and all_held
+            known = {books.engine.ray_node_id for books in self._known()}
+            for hold in strays.values():
+                if hold.ray_node_id in known or not hold.ids:
+                    client.keep(hold)
+                    await client.release_gpus(hold.id)
+            return await client.let_go() and all_held
+        except EngineRefused as error:
+            log.warning("GPUs that Ray holds are looked at again later: %s", error)
+            return False
+
+    async def _hold_all(self, client: EngineClient, books: NodeLedger, strays: dict[str, Hold]) -> bool:
         """What runs on one node gets its GPUs back. What is only starting there asks for them itself."""
         raylet = self._raylets.setdefault(books.engine.ray_node_id, _Raylet())
+        all_held = True
         async with raylet.holding:
             for task, holding in list(books.holdings.items()):
                 if holding.starting or not holding.resources.get("GPU") or client.knows(holding.hold_id):
                     continue
-                await self._hold_one(client, books, task, holding, strays)
+                all_held = await self._hold_one(client, books, task, holding, strays) and all_held
+        return all_held
 
     async def _hold_one(
         self, client: EngineClient, books: NodeLedger, task: str, holding: Holding, strays: dict[str, Hold]
-    ) -> None:
+    ) -> bool:
         """Its own hold among the strays, which it then is no longer, or a new one."""
         own = strays.get(holding.hold_id) or next((s for s in strays.values() if _is_of(s, books, holding)), None)
         if own is not None:
             client.keep(strays.pop(own.id))
             holding.hold_id = own.id
-            return
+            return True
         holding.hold_id, ids = "", []
         try:
             holding.hold_id, ids = await client.hold_gpus(books.engine.ray_node_id, holding.resources.get("GPU"))
         except EngineRefused as error:
             log.warning("%s: its GPUs are not held: %s", task, error)
-        if holding.gpu_ids is not None and sorted(ids) != sorted(holding.gpu_ids):
+        if holding.gpu_ids is not None and sorted(ids) != sorted(holding.gpu_ids) and task not in self._told:
+            self._told.add(task)
             text = f"{task} uses GPUs {holding.gpu_ids} of {books.node_id}, but Ray now holds {ids} for it"
             self._events.add("engine", books.node_id, "gpus_shared", text)
+        return bool(holding.hold_id)
 
     def _known(self) -> list[NodeLedger]:
         """Nodes whose raylet runs and is in Ray's state."""

@@ -14,9 +14,9 @@ from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
 from clusterctl_runtime import wire
 from clusterctl_runtime.head.agents import Session
+from clusterctl_runtime.head.asked import DRIVER_RESOURCE
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.jobs import DRIVER_RESOURCE
 from clusterctl_runtime.head.journal_writer import JournalWriter
 from clusterctl_runtime.head.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.logs import LogStore

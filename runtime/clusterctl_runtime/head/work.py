@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -171,6 +170,8 @@ class Work:
         code = report.exit_code
         if report.stopped == "recalled":
             self._stop_ranks(attempt, "recalled", "it was called back before it started")
+        elif report.stopped == "port_taken":
+            self._stop_ranks(attempt, "recalled", report.error)
         elif report.lost or (report.stopped == "killed" and not attempt.stopping):
             # Whoever ends a program, if not the head, has ended its agent: how the program took that says nothing of its work.
             self._stop_ranks(attempt, "lost", f"rank {rank} was lost: {report.error or 'its agent was restarted'}")
@@ -345,27 +346,3 @@ def _parcels(ranks: Sequence[_Rank]) -> Iterator[list[_Rank]]:
 def _loss_budget(job: Job) -> int:
     wanted = job.request.get("max_retries")
     return LOST_RETRIES if wanted is None else int(wanted)
-
-
-def gang_environment(job: Job, attempt: Attempt, rank: int, addresses: Sequence[str]) -> dict[str, str]:
-    """torchrun's variables and ours. One rank per node, so local rank 0 of 1."""
-    # Several gangs may share a host: the port follows from the attempt, above the engine's and below the ephemeral ones.
-    port = 20_000 + zlib.crc32(attempt.id.encode()) % 10_000
-    environment = {
-        "CLUSTERCTL_JOB_ID": job.id,
-        "CLUSTERCTL_ATTEMPT": str(number_of(attempt.id)),
-        "CLUSTERCTL_RANK": str(rank),
-        "CLUSTERCTL_NODE_ID": attempt.nodes[rank],
-        "CLUSTERCTL_HOSTS": ",".join(addresses),
-        "RANK": str(rank),
-        "WORLD_SIZE": str(len(attempt.nodes)),
-        "LOCAL_RANK": "0",
-        "LOCAL_WORLD_SIZE": "1",
-        "GROUP_RANK": str(rank),
-        "NODE_RANK": str(rank),
-        "MASTER_ADDR": addresses[0],
-        "MASTER_PORT": str(port),
-    }
-    if job.array_index is not None:
-        environment["CLUSTERCTL_ARRAY_INDEX"] = str(job.array_index)
-    return environment
