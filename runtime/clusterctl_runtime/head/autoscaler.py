@@ -26,12 +26,14 @@ from clusterctl.core.model import (
     Plan,
     Policy,
     Pool,
+    Reason,
     Start,
     State,
     Stop,
     Terminate,
     Undrain,
 )
+from clusterctl.core.overrun import notes
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
@@ -84,6 +86,7 @@ class Autoscaler:
         self.observed: tuple[Observed, ...] = ()
         self._sightings: tuple[tuple[str, int], ...] = ()
         self.last_plan = Plan(())
+        self.beyond: tuple[Reason, ...] = ()  # limits that what runs exceeds
         self.demand: tuple[Demand, ...] = ()
         self.refusals: dict[
             str, tuple[str, str]
@@ -159,8 +162,10 @@ class Autoscaler:
             self._provisioner.forgive()
         now = steady_time()
         started = time.perf_counter()
-        plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
+        state = self._state(now)
+        plan = make_plan(self._policy, self.observed, state, self.demand, self.offers, now)
         self.decision_seconds.append(time.perf_counter() - started)
+        self._warn(notes(state, now))
         self.last_plan = plan
         self._book.set_waits(_waits_by_group(plan, groups))
         due = self._provisioner.wake_at()
@@ -169,6 +174,16 @@ class Autoscaler:
                 self._before(action)
             for outcome in await asyncio.to_thread(self._provisioner.apply, plan):
                 self._after(outcome)
+
+    def _warn(self, beyond: tuple[Reason, ...]) -> None:
+        """Says once, and shows for as long as it lasts, which limits what runs exceeds."""
+        before = {reason.code for reason in self.beyond}
+        for reason in beyond:
+            if reason.code not in before:
+                self._events.add("cluster", "limits", reason.code, f"{reason.text} ({reason.fix})")
+        for code in sorted(before - {reason.code for reason in beyond}):
+            self._events.add("cluster", "limits", "within_limits", f"{code}: what runs is within this limit again")
+        self.beyond = beyond
 
     async def _observe(self) -> None:
         """A fresh look at the providers where one is due. The planner compares its time with each node's, so an older one
