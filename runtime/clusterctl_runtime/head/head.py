@@ -338,6 +338,7 @@ class Head:
             await self.engine.stop()
         self.store.close()
         self.provisioner.close()
+        self.fleet.written.close()
         self.journal.close()
 
     # ------------------------------------------------------------ what the API asks
