@@ -21,6 +21,7 @@ from clusterctl.client.private import make_private_dir, write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
+from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.inventory import Login, Machine
 from clusterctl.provision.ssh.openssh import command_line
 
@@ -35,7 +36,10 @@ STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster h
 FIRST_LOGIN_SECONDS = 300.0
 DISK_SECONDS = 120.0
 LOOK_SECONDS = 0.3
-_LASTING = frozenset({"login", "no_key", "no_name"})  # troubles that no waiting mends, once a machine has booted
+_BOOTING = Patience(connect=5.0)  # what was sent to a machine without a network yet is sent again soon
+_LASTING = frozenset(
+    {"login", "no_key", "no_name", "no_keys_taken", "second_factor", "no_algorithm"}
+)  # troubles that no waiting mends, once a machine has booted
 _LASTING_AFTER = 60.0
 
 # As AWS documents them.
@@ -205,7 +209,7 @@ class FirstLogin:
             for pin in pins:
                 try:
                     hosts = open_hosts(self._cluster.directory, self._tell, [machine])
-                    return hosts.connect(replace(machine, login=replace(machine.login, host_key=pin)))
+                    return hosts.connect(replace(machine, login=replace(machine.login, host_key=pin)), _BOOTING)
                 except HostTrouble as error:
                     trouble = error if trouble is None or trouble.code == "host_key" else trouble
             assert trouble is not None

@@ -213,6 +213,7 @@ class Observed:
     complete: bool
     at: float
     error: str = ""
+    code: str = ""  # of the error that kept it from being complete
     recorded: bool = False
 
 

@@ -15,7 +15,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -83,9 +83,16 @@ class DockerProvider:
         try:
             containers = self._containers()
         except ProviderError as error:
-            return [Observed(SCOPE, (), False, now, str(error))]
+            return [Observed(SCOPE, (), False, now, str(error), error.code)]
         ending = self._ends.stopping()
-        return [Observed(SCOPE, tuple(listed(row, ending) for row in containers), True, now)]
+        return [Observed(SCOPE, tuple(self._told(row, ending) for row in containers), True, now)]
+
+    def _told(self, row: Mapping[str, Any], ending: Collection[str]) -> Instance:
+        """What has ended is asked how: a list tells no more than its exit code."""
+        if is_over(row):
+            with contextlib.suppress(*TROUBLE):
+                return inspected(self._engine.api.inspect_container(row["Id"]))
+        return listed(row, ending)
 
     def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
         ending, found = self._ends.stopping(), dict[str, Instance]()
@@ -271,7 +278,7 @@ class DockerProvider:
                 self._engine.api.remove_container(container, force=True, v=True)
         except TROUBLE as error:
             raise UnknownOutcome(
-                f"the container of {node_id} did not start ({cause}) and could not be removed ({error}): looking again"
+                f"the container of {node_id} did not start ({cause}) and could not be removed ({error})"
             ) from error
 
     def _image_name(self, pool: PoolRequest) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
+from clusterctl_runtime.agent.facts import own_cpus, own_memory
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
@@ -128,9 +128,9 @@ class LocalProvider:
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """One offer: this machine, as much of it as the pool says. A head offers the machine's memory to drivers, too."""
-        machine = {"CPU": float(psutil.cpu_count() or 1)}
+        machine = {"CPU": float(own_cpus())}
         if pool.role == "head":
-            machine["memory"] = float(psutil.virtual_memory().total)
+            machine["memory"] = float(own_memory())
         return [only_offer(pool, "local", "local", "this machine", machine)]
 
     def console_log(self, instance_id: str) -> str:

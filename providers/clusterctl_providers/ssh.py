@@ -21,6 +21,7 @@ from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, Unknow
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
 from clusterctl.core.resources import Resources
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.catalog.gpu_names import model_of
 
 ZONE = "ssh"
 ANSWER_SECONDS = 10.0  # for which a claim's answer is waited for; then its outcome is unknown
@@ -329,7 +330,7 @@ def _gpu_type(host: HostView, pool: PoolRequest) -> str:
     named = str((pool.spec.get("gpu") or {}).get("name") or "")
     gpus: Sequence[Mapping[str, Any]] = host.facts.get("gpus") or ()
     found = str(gpus[0].get("name") or "") if gpus else ""
-    return named or found.removeprefix("NVIDIA ").replace(" ", "-")
+    return named or model_of(found)
 
 
 def _type_name(resources: Mapping[str, float], gpu_type: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ from clusterctl.client.cloudhead_login import way_command
 from clusterctl.client.nodeaccess import SshAccess
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.ssh import connection as ssh
+from clusterctl.provision.ssh import program
 from clusterctl.provision.ssh.hostkeys import Trust, fingerprint
 from clusterctl.provision.ssh.inventory import Login, parse_login
 from clusterctl.provision.ssh.target import Target
@@ -114,12 +116,21 @@ class Sshd(paramiko.ServerInterface):
         return True
 
     def _run(self, channel: paramiko.Channel, command: str) -> None:
-        data = b"".join(iter(lambda: channel.recv(1 << 16), b""))
-        done = subprocess.run(["/bin/sh", "-c", command], input=data, capture_output=True)
-        channel.sendall(done.stdout)
-        channel.sendall_stderr(done.stderr)
-        channel.send_exit_status(done.returncode)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe)
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        threading.Thread(target=self._feed, args=(channel, process.stdin), daemon=True).start()
+        while piece := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
+            channel.sendall(piece)
+        channel.sendall_stderr(process.stderr.read())
+        channel.send_exit_status(process.wait())
         channel.close()
+
+    def _feed(self, channel: paramiko.Channel, stdin: Any) -> None:
+        with contextlib.suppress(OSError), stdin:
+            for piece in iter(lambda: channel.recv(1 << 16), b""):
+                stdin.write(piece)
+                stdin.flush()
 
 
 @pytest.fixture
@@ -143,7 +154,7 @@ def test_any_text_arrives_unchanged_over_ssh_and_none_of_it_is_in_the_command(
 ) -> None:
     key = tmp_path / "key"
     paramiko.RSAKey.generate(2048).write_private_key_file(str(key))
-    monkeypatch.setattr(ssh, "_program", lambda name: ECHO)
+    monkeypatch.setattr(program, "source", lambda name: ECHO)
     target = Target("host", "127.0.0.1", sshd.port, "user", (str(key),), (), fingerprint(sshd.host_key), False)
     connection = ssh.connect(target, Trust("known_hosts", tmp_path / "known", lambda _: None))
     values = st.recursive(

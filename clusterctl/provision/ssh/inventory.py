@@ -22,7 +22,7 @@ _RANGE = re.compile(r"\[([0-9]+)-([0-9]+)\]")
 # No part begins with "-": it would be an option of the ssh command.
 _ENTRY = re.compile(
     r"(?:(?P<user>[^@\s-][^@\s]*)@)?"
-    r"(?P<host>\[[^]\[@\s-][^]\[@\s]*\]|[^]\[:@\s-][^]\[:@\s]*|[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*)"
+    r"(?P<host>\[[^]\[@\s-][^]\[@\s]*\]|[^]\[:@\s-][^]\[:@\s]*|[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%[^]\[:@\s]+)?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 
@@ -160,5 +160,6 @@ def _machine(entry: str | Host, auth: Auth) -> Machine:
         key=login.key or auth.key,
         jump=login.jump or auth.jump,
     )
-    port = f":{login.port}" if login.port not in (None, 22) else ""
-    return Machine(f"{login.host}{port}", filled, labels=labels, resources=resources)
+    own_port = login.port not in (None, 22)
+    host = f"[{login.host}]" if own_port and ":" in login.host else login.host
+    return Machine(f"{host}:{login.port}" if own_port else host, filled, labels=labels, resources=resources)

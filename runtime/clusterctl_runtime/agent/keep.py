@@ -1,7 +1,8 @@
 """`agent.pyz --keep ROOT`: keeps the programs of `ROOT/keep.json` running on a machine that nobody else looks after.
 
 `{"run": {"NAME": [argv...]}}`, each in a session of its own with its output in `ROOT/NAME.log`. A program that ends with 0
-wanted to end and stays ended; any other is started again, at first soon, then with pauses. SIGHUP reads the file again.
+wanted to end and stays ended; any other is started again, at first soon, then with pauses. SIGHUP reads the file again, and
+starts what does not run.
 SIGTERM ends the programs and then this one. Nothing but its pid is state: a new one takes over where the last one stopped.
 """
 
@@ -72,7 +73,8 @@ class Keep:
         self._reread = self._reread or number == signal.SIGHUP
 
     def _load(self) -> None:
-        """Programs whose command line changed are ended and started anew; those that left the file are ended."""
+        """Programs whose command line changed are ended and started anew; those that left the file are ended. One that does
+        not run is started at once: somebody wants it now, and may have mended what was wrong."""
         wanted: dict[str, list[str]] = json.loads((self._root / "keep.json").read_text())["run"]
         changed = [p for name, p in self._programs.items() if p.argv != wanted.get(name)]
         self._end([program for program in changed if program.process])
@@ -82,6 +84,9 @@ class Keep:
             else Program(list(argv))
             for name, argv in wanted.items()
         }
+        for program in self._programs.values():
+            if program.process is None:
+                program.done, program.due, program.pause = False, 0.0, FIRST_PAUSE
 
     def _look(self) -> None:
         now = time.monotonic()
