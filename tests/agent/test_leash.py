@@ -163,7 +163,7 @@ def test_a_program_that_overwrote_its_environment_is_found_by_its_family(head, s
 HIDDEN = """
 import os, subprocess, sys, time
 daemon = "import os, time; os.setpgid(0, 0); time.sleep(600)"
-os.setsid() if os.fork() == 0 else os._exit(0)
+os.setsid() if os.fork() == 0 else time.sleep(600)
 print(os.getpid(), flush=True)
 child = subprocess.Popen([sys.executable, "-c", daemon], env={}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print(child.pid, flush=True)
