@@ -28,12 +28,14 @@ HEAD_SIDE = {
 ARROWS: dict[str, set[str]] = {
     "clusterctl.core": set(),
     "clusterctl.version": set(),
+    "clusterctl.proof": set(),
     "clusterctl.spec": {"clusterctl.core", "clusterctl.version", "clusterctl_templates"},
     "clusterctl.provision": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.wire", "clusterctl_templates",
     },
     "clusterctl.client": {
+        "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.index",
         "clusterctl_runtime.engine.wheelhouse",
@@ -59,6 +61,7 @@ ARROWS: dict[str, set[str]] = {
     **{part: {"clusterctl.core", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
     "clusterctl_runtime.dashboard": set(),
     "clusterctl_runtime.head": {
+        "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.wire", "clusterctl_runtime.engine", *HEAD_SIDE, "clusterctl_runtime.dashboard",
         "clusterctl_runtime.agent.bundle",

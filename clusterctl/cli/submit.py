@@ -155,7 +155,7 @@ def _plan(call: Call, wanted: Wanted) -> int:
 
 def _run(call: Call, wanted: Wanted, detach: bool) -> int:
     with call.api() as api:
-        accepted = submission.submit(api, wanted, Registry().home)
+        accepted = submission.submit(api, wanted, Registry().home, call.say)
         call.detail(f"job {accepted['id']} is on the head's disk")
         if detach:
             call.show(accepted, lambda document: str(document["id"]))

@@ -64,6 +64,13 @@ class LocalProvider:
         instances += [self._paperless(i) for i in sorted(marked) if i not in known and _uid_of(i) == self._context.uid]
         return [Observed(SCOPE, tuple(instances), True, now)]
 
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """The list is read from this machine itself, and has no pages."""
+        (scope,) = self.list()
+        if not scope.complete:
+            raise ProviderError(scope.error)
+        return {instance.id: instance for instance in scope.instances if instance.id in set(instance_ids)}
+
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """Ends the agents (in order, within the grace), then every process that bears the mark, then the directories.
         What takes longer than a moment goes on in a thread, and is listed as stopping; `close` waits for it."""

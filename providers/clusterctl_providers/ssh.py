@@ -176,6 +176,12 @@ class SshProvider:
         error = f"host {host.id} is silent and may still run a node: {host.why}" if doubt else ""
         return Observed(host.id, tuple(self._instance(host, claim) for claim in recent), not doubt, now, error)
 
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """By the books of the hosts' claims, which whoever has no way to the hosts does not have."""
+        self._need_reach()
+        claims = [(host, claim) for host in self._hosts() for claim in host.claims]
+        return {claim.instance: self._instance(host, claim) for host, claim in claims if claim.instance in instance_ids}
+
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """Has hosts release their claims; what takes longer than a moment is listed as stopping."""
         wanted = {i for i in instance_ids if _uid_of(i) == self._context.uid}

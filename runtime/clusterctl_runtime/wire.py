@@ -17,6 +17,7 @@ Agent -> head
                                                        just before `offset` (offsets count the program's output, so they jump)
     engine  state, ray_node_id, address, detail, ...   the raylet's state on this node
     notice  kind ("preempt"), at, left                 the provider will take the machine away, in `left` seconds
+    ending  reason                                     this agent ends, for whatever reason: it takes no more tasks
     prepared digest, state (none | running | done | failed), step, error, output, seconds   how far its files and setup are
     get     digest                                     on a "blob" connection
 
@@ -35,8 +36,9 @@ Head -> agent
     recall  tasks [id]                                 give back those that wait behind another task; started ones go on
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
-    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout
-                                                       put these files in place, then run these commands, once per digest
+    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout, engine, python
+                                                       put these files in place, then run these commands, once per digest;
+                                                       `engine`: jobs will run under one, by the interpreter `python` if given
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
     stop    reason, grace_seconds                      end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
@@ -158,7 +160,8 @@ class TaskReport(_Record):
 
     `log_size` is the final length of its output in bytes, so that the head knows when the log is whole. Times are unix
     seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended, or the node
-    (not the program) was why it never started: try again.
+    (not the program) was why it never started, or was ended: try again. `ran`: seconds for which it has run, by the node's steady
+    clock, at the moment of the report; None before it has started.
     `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back) | "port_taken" (never
     started: another program listens where it was to).
     """
@@ -174,6 +177,7 @@ class TaskReport(_Record):
     log_size: int = 0
     gpu_ids: list[int] = field(default_factory=list)
     lost: bool = False
+    ran: float | None = None
 
 
 def client_context(ca_pem: str) -> ssl.SSLContext:

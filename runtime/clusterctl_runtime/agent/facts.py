@@ -181,12 +181,12 @@ def own_memory() -> int:
     return least
 
 
-def own_groups(controller: str) -> Iterator[tuple[str, Path]]:
+def own_groups(controller: str, process: Path | None = None) -> Iterator[tuple[str, Path]]:
     """The directories of the control groups that this process is in, each with its version ("cgroup2", or "cgroup" with this
     controller), from its own to the topmost that can be seen: a limit of any of them counts."""
     try:
-        paths = dict(_group_paths(controller))
-        mounts = (OWN_PROCESS / "mountinfo").read_text().splitlines()
+        paths = dict(_group_paths(controller, process or OWN_PROCESS))
+        mounts = ((process or OWN_PROCESS) / "mountinfo").read_text().splitlines()
     except OSError:
         return
     for mount in mounts:
@@ -204,8 +204,8 @@ def own_groups(controller: str) -> Iterator[tuple[str, Path]]:
             yield kind, place
 
 
-def _group_paths(controller: str) -> Iterator[tuple[str, str]]:
-    for line in (OWN_PROCESS / "cgroup").read_text().splitlines():
+def _group_paths(controller: str, process: Path) -> Iterator[tuple[str, str]]:
+    for line in (process / "cgroup").read_text().splitlines():
         number, names, path = line.split(":", 2)
         if number == "0" and not names:
             yield "cgroup2", path

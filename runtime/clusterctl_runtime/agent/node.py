@@ -58,6 +58,7 @@ class Node:
         self._engine_changed = False
         self._notice: Message | None = None
         self._notice_sent = False
+        self._farewell: Message | None = None  # that this agent ends, where the head has not said so
         self._power, self._grace = False, END_GRACE_SECONDS
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._journal = Journal(directory.journal, boot_id)
@@ -150,6 +151,9 @@ class Node:
         if not self._ending.done():
             self._power = power
             self._ending.set_result((code, reason))
+            if code != EXIT_REFUSED:
+                self._farewell = {"t": "ending", "reason": reason}
+                self._link.wake()
 
     async def _stay_linked(self) -> None:
         try:
@@ -167,7 +171,7 @@ class Node:
         self._end(EXIT_ORPHANED, f"the head was silent for {timeout:g} s")
 
     async def _end_work(self, reason: str) -> None:
-        self._runner.kill_all(self._grace, reason)
+        self._runner.end(self._grace, reason)
         await self._preparation.stop()
         engine = self._engine.stop(self._grace)
         await self._runner.idle()
@@ -225,8 +229,7 @@ class Node:
         """One message from the head. A kind we do not know comes from a newer head and is not for us."""
         kind = message["t"]
         if kind == "run":
-            if not self._ending.done():
-                self._runner.run([TaskSpec.from_json(item) for item in message["tasks"]])
+            self._runner.run([TaskSpec.from_json(item) for item in message["tasks"]])
         elif kind == "ack":
             self._runner.acknowledge(message.get("tasks") or [], message.get("logs") or {})
         elif kind == "kill":
@@ -247,6 +250,9 @@ class Node:
 
     def outgoing(self) -> list[Message]:
         messages: list[Message] = []
+        if self._farewell:  # first: what is tried again must not come back here
+            messages.append(self._farewell)
+            self._farewell = None
         if self._engine_changed:
             self._engine_changed = False
             messages.append({**self._engine.state, "t": "engine"})

@@ -23,6 +23,7 @@ from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash
 from clusterctl_runtime.agent.leftovers import Leftovers
 from clusterctl_runtime.agent.logs import LogBudget, Output
+from clusterctl_runtime.agent.memory import LOOK_SECONDS, MemoryKills
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
 from clusterctl_runtime.agent.pipes import Pipes
@@ -36,6 +37,10 @@ LINGER_SECONDS = 1.0  # what the rest of a task gets to finish its output once t
 TIMEOUT_GRACE_SECONDS = 10.0
 _LOOK_SECONDS = 0.05  # between two looks whether the rest of a task that is being stopped has ended
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 1.0  # between two looks whether what was killed is gone
+SHUTDOWN_SECONDS = (
+    0.5  # for which the end of a program by a signal of others is not told: this agent may be ended as well
+)
+_SHUTDOWN_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL})
 _REMEMBERED = 10_000  # acknowledged tasks whose repetition is still recognised
 _SLICE_SECONDS = 0.01  # of starting programs, before exits and messages get their turn
 
@@ -66,7 +71,10 @@ class Runner:
         self._queue: deque[Task] = deque()  # to be started
         self._followers: dict[str, list[Task]] = {}  # by the task that must end first
         self._starting = False
+        self._closed = ""  # why no task is taken any more
         self._pipes = Pipes(self._loop, outbox, self._pipe_ended)
+        self._memory = MemoryKills()
+        self._looking: asyncio.TimerHandle | None = None
         self._directories = 0
         self._active = 0  # tasks that have not ended
         self._idle = asyncio.Event()
@@ -94,6 +102,9 @@ class Runner:
                 self._outbox.report(known)
             elif spec.task in self._past:
                 self._outbox.answer(self._past[spec.task])
+            elif self._closed:
+                refused = TaskReport(spec.task, "exited", lost=True, error=f"it was never started: {self._closed}")
+                self._outbox.answer(dict(vars(refused)))
             else:
                 task = self._tasks[spec.task] = Task(spec, Output(spec.log_cap, self._budget))
                 self._journal.ran(spec.task)
@@ -136,8 +147,12 @@ class Runner:
                 unknown = TaskReport(task=task_id, state="exited", lost=True, error=error)
                 self._outbox.answer(dict(vars(unknown)))
 
-    def kill_all(self, grace: float, reason: str) -> None:
+    def end(self, grace: float, reason: str) -> None:
+        """The agent ends: so do its tasks, and are lost, however their programs take it. None is taken any more."""
+        self._closed = reason
         for task in list(self._tasks.values()):
+            if task.stage != ENDED and not task.report.stopped:
+                task.report.lost = True
             self._stop(task, "killed", grace, reason)
 
     async def idle(self) -> None:
@@ -260,7 +275,10 @@ class Runner:
             os.close(spawned.pipe)
             self._never_started(task, None, f"the program was started but cannot be watched: {error}", lost=True)
             return
+        task.memory_kills = self._memory.look()
+        self._look_at_memory()
         report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
+        task.began = time.monotonic()
         task.stage, task.pipe = RUNNING, spawned.pipe
         self._leftovers.began(task)
         self._pipes.open(task)
@@ -279,6 +297,17 @@ class Runner:
             )
             self._end(task, None, taken)
         return task.claim is not None
+
+    def _look_at_memory(self) -> None:
+        """So that a kill of long ago is not taken for the end of a task."""
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self._memory.look()
+        if self._active:
+            self._look_at_memory()
 
     def _never_started(self, task: Task, exit_code: int | None, error: str, lost: bool = False) -> None:
         """`lost`: it is this node's fault, not the task's, so that the head may try it again elsewhere."""
@@ -349,7 +378,9 @@ class Runner:
         task.stage = DYING
         task.cancel_timers()
         self._leash.remove(task.report.pid)
-        code = self._exits.reap(task.report.pid)
+        code, peak = self._exits.reap(task.report.pid)
+        if not task.report.stopped:
+            task.report.error = self._memory.verdict(task.memory_kills, code, peak)
         self._end_when_gone(task, code, _FIRST_PAUSE)
 
     def _end_when_gone(self, task: Task, code: int, pause: float) -> None:
@@ -360,11 +391,15 @@ class Runner:
             self._leftovers.kill(task)
             self._loop.call_later(pause, self._end_when_gone, task, code, pause * 1.5)
             return
-        if not left:
-            self._leftovers.gone(task)
-        else:
+        if left:
             log.warning("%s: something of it does not die; going on without it", task.id)
-        self._end(task, code)
+        else:
+            self._leftovers.gone(task)
+        if code - 128 in _SHUTDOWN_SIGNALS and not task.report.stopped:
+            # A machine that is shut down ends its programs and this agent in one instant, in any order.
+            task.timer = self._loop.call_later(SHUTDOWN_SECONDS, self._end, task, code)
+        else:
+            self._end(task, code)
 
     def _end(self, task: Task, exit_code: int | None, error: str = "") -> None:
         task.end(exit_code, error)

@@ -27,6 +27,7 @@ from clusterctl_runtime.agent.claims import Claims
 from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.processes import list_family
+from clusterctl_runtime.agent.repeats import Repeats
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Host:
             address=settings.get("address", ""),
         )
         self._link = Link(self._bootstrap, self)
+        self._repeats = Repeats()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -94,7 +96,8 @@ class Host:
             try:
                 await self._link.run()
             except Refused as error:
-                log.error("%s; trying again in %g s", error, REFUSED_PAUSE)
+                if line := self._repeats.line(f"{error}; trying again every {REFUSED_PAUSE:g} s"):
+                    log.error("%s", line)
             await asyncio.sleep(REFUSED_PAUSE)
 
     # -- what the link asks for ---------------------------------------------------------------------------------------

@@ -22,11 +22,13 @@ ENDED = "ended"
 class Task:
     __slots__ = (
         "acknowledged",
+        "began",
         "claim",
         "deadline",
         "directory",
         "group",
         "kill_at",
+        "memory_kills",
         "output",
         "pipe",
         "preparing",
@@ -44,11 +46,13 @@ class Task:
         self.report = TaskReport(task=spec.task, state="running")
         self.output = output
         self.stage = WAITING
+        self.began: float | None = None  # when the program was started, by the steady clock
         self.share = Share()
         self.pipe = -1
         self.claim: socket.socket | None = None  # on the port where it is going to listen
         self.reading = False
         self.group: ControlGroup | None = None
+        self.memory_kills = 0  # what the kernel had killed on this node when it began
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
         self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
@@ -67,6 +71,9 @@ class Task:
         return self.acknowledged and self.output.done
 
     def message(self) -> Message:
+        """Its report as of now."""
+        if self.began is not None and self.stage != ENDED:
+            self.report.ran = time.monotonic() - self.began
         return dict(vars(self.report))
 
     def cancel_timers(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,6 @@ from clusterctl_runtime.head.admission import Admission, Verdict
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.bundle_server import serve_bundle
 from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.listening import listen
 from clusterctl_runtime.head.silence import Watch
 from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
@@ -90,22 +90,28 @@ class AgentServer:
         self._receiver = receiver
         self.standby: Standby | None = None  # set by the head where machines of an inventory wait for their claim
         self.wheels: Callable[[str], Path | None] = lambda digest: None  # those of engine environments, by digest
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[Any]] = set()
         self._strangers = 0
         self._alarms: dict[str, deque[float]] = {}
-        self.port = 0
+        self.ports = [0]
 
-    async def start(self, host: str, port: int, context: ssl.SSLContext) -> None:
-        sock = listen(host, port)
-        self._server = await asyncio.start_server(
-            self._serve, sock=sock, ssl=context, limit=READ_BUFFER, ssl_handshake_timeout=HELLO_TIMEOUT
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext) -> None:
+        """Serves on all of them; the first is the one that nodes to come are told."""
+        self.ports = [sock.getsockname()[1] for sock in sockets]
+        for sock in sockets:
+            server = await asyncio.start_server(
+                self._serve, sock=sock, ssl=context, limit=READ_BUFFER, ssl_handshake_timeout=HELLO_TIMEOUT
+            )
+            self._servers.append(server)
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
 
     async def stop(self) -> None:
-        if self._server:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)

@@ -37,13 +37,15 @@ from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome, Provisioner
 from clusterctl.spec.to_core import core_limits, core_pools
+from clusterctl_runtime.head.asked import GroupKey
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.draining import Draining
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.handover import OwnMachine
-from clusterctl_runtime.head.jobs import GroupKey, Job, JobBook
+from clusterctl_runtime.head.jobs import Job, JobBook
+from clusterctl_runtime.head.lines import in_order
 
 log = logging.getLogger(__name__)
 
@@ -257,15 +259,15 @@ class Autoscaler:
 
 
 def job_demand(book: JobBook) -> tuple[dict[str, GroupKey], tuple[Demand, ...]]:
-    """Queued jobs as demand, one per shape and number of ranks, oldest first; and which group each demand stands for."""
+    """Queued jobs as demand, one per group, in the order of the queue; and which group each demand stands for."""
     groups: dict[str, GroupKey] = {}
     demands: list[Demand] = []
-    oldest = sorted(book.groups.items(), key=lambda item: next(iter(item[1].values())).seq)
-    for (shape, nodes), jobs in oldest:
-        first = next(iter(jobs.values()))
-        demand = demand_of(first, len(jobs))
-        groups[demand.id] = (shape, nodes)
-        demands.append(replace(demand, refs=tuple(list(jobs)[:3]) if len(jobs) <= 3 else (first.id,)))
+    for first in in_order(book.groups, dict.fromkeys(book.groups, 1)):
+        line = book.groups[first.group]
+        demand = demand_of(first, len(line))
+        groups[demand.id] = first.group
+        refs = tuple(job.id for job in line) if len(line) <= 3 else (first.id,)
+        demands.append(replace(demand, refs=refs))
     return groups, tuple(demands)
 
 
@@ -280,7 +282,7 @@ def demand_of(job: Job, count: int) -> Demand:
         gang=gang,
         strategy="STRICT_SPREAD" if gang else "",
         since=job.queued_since,
-        priority=int(job.request.get("priority") or 0),
+        priority=job.group.priority,
         user=str(job.request.get("user") or ""),
     )
 
