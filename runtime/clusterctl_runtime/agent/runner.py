@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
 from clusterctl_runtime.agent.pipes import Pipes
 from clusterctl_runtime.agent.processes import is_group_alive, list_family
+from clusterctl_runtime.agent.removal import remove_tree
 from clusterctl_runtime.agent.spawn import CannotStart, spawn
 from clusterctl_runtime.agent.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
 from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
@@ -371,4 +371,4 @@ class Runner:
         try:
             directory.rmdir()  # most tasks leave nothing
         except OSError:
-            self._loop.run_in_executor(None, shutil.rmtree, directory, True)
+            self._loop.run_in_executor(None, remove_tree, directory)
