@@ -28,7 +28,7 @@ class Wanted:
     working_dir: Path | None = None
     name: str = ""
     env: dict[str, str] = field(default_factory=dict)
-    nodes: int = 1
+    nodes: int | None = None  # None = not said: a plain program, no rank of a gang
     cpus: float | None = None
     gpus: float = 0.0
     gpu_type: str = ""
@@ -49,7 +49,7 @@ class Wanted:
     def asks_for_something(self) -> bool:
         """Whether any flag says what a node must have: then it is a queue job, not a driver on the head node."""
         amounts = (self.cpus is not None, self.gpus, self.gpu_type, self.memory, self.resources, self.pool)
-        return any(amounts) or self.nodes != 1 or self.array is not None
+        return any(amounts) or self.nodes is not None or self.array is not None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from clusterctl_runtime.agent.inherited import JOB_UMASK
 from clusterctl_runtime.agent.leash import Leash
 
 HEAD_BYTES, TAIL_BYTES = 64 * 1024, 192 * 1024  # of a setup's output: how much is kept of its beginning and its end
@@ -107,7 +108,7 @@ class SetupShell:
         try:
             process = await asyncio.create_subprocess_exec(
                 "bash", how, f"{begin}\n{command}", env=dict(env), cwd=self._directory, start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL, stdout=write, stderr=write,
+                stdin=asyncio.subprocess.DEVNULL, stdout=write, stderr=write, umask=JOB_UMASK,
             )  # fmt: skip
         except OSError as error:
             os.close(read)
