@@ -161,6 +161,8 @@ class JobBook:
         self._next_seq = 1
         self._to_judge: deque[Iterator[Job]] = deque()
         self._judging = False
+        self._judged = 0  # in this turn of the loop
+        self._judges_again: asyncio.AbstractEventLoop | None = None  # in its next turn
         self.waits: dict[GroupKey, WaitsOfGroup] = {}
         self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._forgotten = Forgotten(store)
@@ -317,22 +319,28 @@ class JobBook:
 
     def _judge(self) -> None:
         """Jobs that waited for those that ended are let go or cancelled, and then those that waited for these, however many:
-        some now, and the others in later turns of the loop. They are held until then."""
+        some in this turn of the loop, and the others in later ones. They are held until then."""
         if self._judging:
             return  # the loop below is at it
-        loop, left, self._judging = _running_loop(), AT_ONCE, True
+        loop, self._judging = _running_loop(), True
         try:
-            while self._to_judge and (left or loop is None):
+            while self._to_judge and (self._judged < AT_ONCE or loop is None):
                 other = next(self._to_judge[0], None)
                 if other is None:
                     self._to_judge.popleft()
                 else:
-                    left -= 1
+                    self._judged += 1
                     self._judge_one(other)
         finally:
             self._judging = False
-        if self._to_judge and loop is not None:
-            loop.call_soon(self._judge)
+        if loop is not None and self._judged and self._judges_again is not loop:
+            self._judges_again = loop
+            loop.call_soon(self._judge_on)
+
+    def _judge_on(self) -> None:
+        """The next turn."""
+        self._judges_again, self._judged = None, 0
+        self._judge()
 
     def _judge_one(self, job: Job) -> None:
         if not self.gate.holds(job):

@@ -76,7 +76,8 @@ async def list_jobs(
     all jobs that there ever were, or of all of the array."""
     members = head.book.array(array) if array else None
     chosen: list[dict[str, Any]] = []
-    while jobs := head.book.newest(before, LOOKED_AT_ONCE, members):
+    look = limit if not state else LOOKED_AT_ONCE
+    while jobs := head.book.newest(before, look, members):
         for job in jobs:
             before = job.seq
             if (not state or job.state == state) and (not array or job.array_id == array):
