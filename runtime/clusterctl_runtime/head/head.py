@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -270,6 +271,8 @@ class Head:
 
     async def run(self) -> None:
         """Serves until `down` or a signal sets `ended`."""
+        gc.collect()
+        gc.freeze()  # what was loaded stays, most of it: looking through a long queue for garbage takes the loop too long
         directory = self.config.directory
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
