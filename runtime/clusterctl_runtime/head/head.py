@@ -369,7 +369,9 @@ class Head:
     def costs(self, by: str) -> dict[str, Any]:
         now = steady_time()
         if by in ("job", "user"):
-            return charges_document(self.book.jobs.values(), by, self.journal.spend(now).total, now)
+            return charges_document(
+                self.book.jobs.values(), by, self.journal.spend(now).total, now, self.book.forgotten.charges
+            )
         rows = self.journal.costs(now)
         return {"by": by, "rows": [asdict(row) for row in rows]}
 

@@ -165,7 +165,7 @@ class JobBook:
         self._judges_again: asyncio.AbstractEventLoop | None = None  # in its next turn
         self.waits: dict[GroupKey, WaitsOfGroup] = {}
         self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
-        self._forgotten = Forgotten(store)
+        self.forgotten = Forgotten(store)
         self._load()
 
     @property
@@ -195,7 +195,7 @@ class JobBook:
         for digest in unused:
             del self._asked[digest]
         self._store.write_together(self.dropping(unused))
-        self._forgotten.add_to(self.counts, self.gate.arrays)
+        self.forgotten.add_to(self.counts, self.gate.arrays)
         ended = [job for job in self.jobs.values() if job.final]
         self.ended.update((job.id, job) for job in sorted(ended, key=lambda job: job.ended or 0.0))
         pending = [job for job in self.jobs.values() if not job.final]
@@ -265,7 +265,7 @@ class JobBook:
         for job in jobs:
             del self.jobs[job.id], self._by_number[job.seq], self.ended[job.id]
             array = self.gate.forget(job)
-            self._forgotten.add(job, array)
+            self.forgotten.add(job, array)
             self.let_go(job.asked)
 
     def erase(self, jobs: Sequence[Job]) -> None:
@@ -273,7 +273,7 @@ class JobBook:
         statements = [statement("DELETE FROM jobs WHERE id = ?", (job.id,)) for job in jobs]
         statements += [statement("DELETE FROM attempts WHERE id = ?", (a.id,)) for job in jobs for a in job.tried or ()]
         statements += self.dropping({job.asked.digest for job in jobs})
-        self._store.write_together(statements + self._forgotten.records({job.array_id for job in jobs}))
+        self._store.write_together(statements + self.forgotten.records({job.array_id for job in jobs}))
 
     def dropping(self, digests: Collection[str]) -> list[Statement]:
         """Takes off the disk what no job asks for any more."""

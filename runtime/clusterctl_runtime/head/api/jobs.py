@@ -127,7 +127,10 @@ async def show_job(job_id: str, head: HeadDep) -> dict[str, Any]:
 
 @router.post("/jobs/{job_id}/cancel")
 async def cancel_job(job_id: str, head: HeadDep) -> dict[str, Any]:
+    """Of an array: how many of its jobs are now in which state."""
     jobs = await head.queue.cancel(job_id)
+    if jobs[0].array_id == job_id:
+        return {**array_document(head.book.array(job_id)), "state": "cancelled", "jobs": len(jobs)}
     return {"id": job_id, "state": jobs[0].state, "jobs": len(jobs)}
 
 
