@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ class Asked:
         self.request = {key: value for key, value in request.items() if key not in _OF_ONE_JOB}
         self.digest = digest_of(self.request)
         self.shape = shape_of(self.request)
-        self.group = GroupKey(self.shape, int(self.request["nodes"]), int(self.request.get("priority") or 0))
+        self.group = GroupKey(self.shape, int(self.request["nodes"] or 1), int(self.request.get("priority") or 0))
         self.conditions = tuple(parse_condition(text) for text in self.request.get("after") or ())
         self.array_limit: int | None = self.request.get("array_limit")
         self.uses = 0
@@ -79,7 +80,7 @@ def shape_of(request: dict[str, Any]) -> Shape:
     cpus, gpus, memory = request.get("cpus"), request.get("gpus") or 0, request.get("memory") or 0
     amounts["CPU"] = 1.0 if cpus is None else float(cpus)
     if gpus:
-        amounts["GPU"] = float(gpus)
+        amounts["GPU"] = float(gpus) if gpus < 1 else float(math.ceil(gpus))  # a share of one device, or whole ones
     if memory:
         amounts["memory"] = float(memory)
     return Shape(Resources.of(amounts), gpu_type=request.get("gpu_type") or "", pool=request.get("pool") or "")

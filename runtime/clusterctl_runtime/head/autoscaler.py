@@ -20,7 +20,6 @@ from clusterctl.core.model import (
     Drain,
     Launch,
     Mark,
-    NodeState,
     Observed,
     Offer,
     Plan,
@@ -52,7 +51,6 @@ log = logging.getLogger(__name__)
 OBSERVE_ACTIVE = 1.0  # seconds between lists while something is under way
 OBSERVE_QUIET = 10.0
 LONGEST_SLEEP = 30.0
-RESTING = frozenset({NodeState.STOPPED, NodeState.QUARANTINED})  # no agent is expected to be connected
 
 
 class Autoscaler:
@@ -131,8 +129,7 @@ class Autoscaler:
 
     async def _sleep(self) -> None:
         now = steady_time()
-        nodes = self._fleet.journal.nodes().values()
-        quiet = all(n.state in RESTING or (n.state is NodeState.READY and n.id in self._fleet.sessions) for n in nodes)
+        quiet = self._fleet.roster.is_quiet(now)
         times = [self._observed_at + (OBSERVE_QUIET if quiet else OBSERVE_ACTIVE), now + LONGEST_SLEEP]
         times += [t for t in (self.last_plan.wake_at, self._provisioner.wake_at()) if t is not None]
         delay = max(0.02, min(times) - now)
@@ -158,7 +155,7 @@ class Autoscaler:
         self.demand = demand + self._engine_demand()
         if self._forgiving:
             self._forgiving = False
-            self._provisioner.forgive()
+            await asyncio.to_thread(self._provisioner.forgive)
         now = steady_time()
         started = time.perf_counter()
         plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
@@ -200,7 +197,7 @@ class Autoscaler:
             cluster=config.name,
             uid=config.uid,
             pools=tuple(self._possible(pool) for pool in core_pools(config.spec)),
-            nodes=self._fleet.views(now),
+            nodes=self._fleet.roster.all(now),
             limits=core_limits(config.spec),
             blocks=self._provisioner.blocks(now),
             spend=journal.spend(now),

@@ -54,9 +54,9 @@ class Attempt:
     gpu_ids: dict[int, list[int]] = field(default_factory=dict)
     shares: list[float] = field(default_factory=list)  # by rank: the part of its node that it holds, 0 to 1
     rates: list[float] = field(default_factory=list)  # by rank: what that part costs, $/h
-    stopping: str = (
-        ""  # "" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its other ranks are being killed
-    )
+    begun: bool = False  # its node has said that the program runs, and since when
+    # "" | "recalled" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its ranks are to end
+    stopping: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +96,11 @@ class Job:
     @property
     def nodes(self) -> int:
         return self.asked.group.nodes
+
+    @property
+    def is_gang(self) -> bool:
+        """Whether it asked for nodes: `--nodes 1` is a gang of one, no `--nodes` a plain program."""
+        return self.request["nodes"] is not None
 
     @property
     def group(self) -> GroupKey:
@@ -164,6 +169,8 @@ class JobBook:
         self._judged = 0  # in this turn of the loop
         self._judges_again: asyncio.AbstractEventLoop | None = None  # in its next turn
         self.waits: dict[GroupKey, WaitsOfGroup] = {}
+        self.starting: dict[str, object] = {}  # queued jobs that have left their line: what makes the start of each
+        self._told: dict[str, dict[str, Any]] = {}  # job id -> why it waits, where that is not its whole group's reason
         self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self.forgotten = Forgotten(store)
         self._load()
@@ -297,6 +304,7 @@ class JobBook:
         self.counts[before] -= 1
         self.counts[state] += 1
         self._lines.take(job)
+        self._forget_start(job)
         self.running.pop(job.id, None)
         self.ended.pop(job.id, None)
         job.state, job.reason = state, reason
@@ -360,6 +368,30 @@ class JobBook:
     def reopen(self, array: Array) -> None:
         array.ending = ""
 
+    # ------------------------------------------------------------ starts that are not made yet
+
+    def take_out(self, job: Job, start: object, wait: dict[str, Any]) -> None:
+        """`start` is being made for a queued job: it is nobody else's, and no demand, until it moves or is put back. `wait` says
+        what it waits for (as `wait_of`). In memory only: what a head that dies was about to start is queued for the next one."""
+        self._lines.take(job)
+        self.starting[job.id], self._told[job.id] = start, wait
+        self._touch(job)
+
+    def put_back(self, job: Job, start: object, wait: dict[str, Any] | None = None) -> None:
+        """Nothing came of `start`: the job is in its place among those that may start. `wait` says why, where that is worth
+        telling."""
+        if self.starting.get(job.id) is not start:
+            return  # it was cancelled meanwhile
+        self._forget_start(job)
+        if wait:
+            self._told[job.id] = wait
+        self.admit(job)
+        self._touch(job)
+
+    def _forget_start(self, job: Job) -> None:
+        self.starting.pop(job.id, None)
+        self._told.pop(job.id, None)
+
     # ------------------------------------------------------------ looking
 
     def members(self, array: Array) -> Iterator[Job]:
@@ -412,6 +444,8 @@ class JobBook:
             return None
         if held := self.gate.wait_of(job):
             return held
+        if told := self._told.get(job.id):
+            return told
         waits, line = self.waits.get(job.group), self.groups.get(job.group)
         if not waits:
             return None
