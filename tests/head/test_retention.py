@@ -179,7 +179,7 @@ def test_old_events_go_and_a_follower_from_the_very_beginning_gets_those_that_ar
         desk.events.add("cluster", "demo", "test", f"event {number}")
     tidy(desk, events=10)
     desk.reopen()
-    assert [event["text"] for event in desk.events.since(0)] == [f"event {n}" for n in range(20, 30)]
+    assert [event["text"] for event in asyncio.run(desk.events.since(0))] == [f"event {n}" for n in range(20, 30)]
 
 
 def test_a_package_goes_when_no_job_and_no_spec_needs_it_and_it_is_old(desk: Any) -> None:
