@@ -24,6 +24,7 @@ from clusterctl.provision.ssh.target import Config, Target
 AT_ONCE = 64
 SKEW_SECONDS = 120.0
 LEAST_DISK = 200 * 1024**2
+LEAST_PROCESSES, LEAST_PROCESSES_ENGINE = 64, 512  # processes and threads; Ray has hundreds
 RAY_FLOOR = (2, 56)
 
 
@@ -149,14 +150,39 @@ class Hosts:
                 f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}: set it and keep it so "
                 "(apt install chrony)",
             )
-        if not facts["writable"]:
+        self._judge_home(reached)
+        left, least = facts["processes_left"], LEAST_PROCESSES_ENGINE if self._engine else LEAST_PROCESSES
+        if left is not None and left < least:
             raise HostTrouble(
-                "home", "the home directory of its user is not writable: mend its mode, or take another user"
+                "processes",
+                f"its user may start {left} more processes and threads, and at least {least} are needed: end some, or raise the "
+                "limit (`ulimit -u` shows it; nproc in /etc/security/limits.conf)",
             )
         if facts["disk_free"] < LEAST_DISK:
             raise HostTrouble(
                 "disk",
                 f"it has {facts['disk_free'] / 2**20:.0f} MiB of disk left for its user: free at least 200 MiB there",
+            )
+
+    def _judge_home(self, reached: Reached) -> None:
+        facts = reached.facts
+        if "ro" in facts["mounted"]:
+            raise HostTrouble(
+                "read_only",
+                "the home directory of its user is mounted read-only: mount it for writing (after an error of the disk, "
+                "`dmesg` there tells)",
+            )
+        runs_programs = reached.machine.head or (self._engine and not self._engine_python)
+        if "noexec" in facts["mounted"] and runs_programs:
+            raise HostTrouble(
+                "noexec",
+                f"the home directory of its user is mounted noexec and does not let programs run, as "
+                f"{'the head' if reached.machine.head else 'Ray'} there has to: mount it without `noexec`, or set `auth: {{user: "
+                "...}}` to one whose home is elsewhere",
+            )
+        if not facts["writable"]:
+            raise HostTrouble(
+                "home", "the home directory of its user is not writable: mend its mode, or take another user"
             )
 
     def judge_engine(self, reached: Reached, like: dict[str, Any] | None = None) -> None:
