@@ -74,10 +74,15 @@ class Remote:
 
     @property
     def digest(self) -> str:
-        """Of all that decides what is on the hosts."""
+        """Of all that decides what is on the hosts, and of what the pools promise of them: another promise is looked into."""
+        promises = [
+            [pool.name, dict(pool.resources), pool.gpu.model_dump() if pool.gpu else None]
+            for pool in self.source.spec.pools
+        ]
         settings = self.source.spec.provider_settings
         way = [settings.get("address"), settings.get("port")]
-        document = [[asdict(machine) for machine in self.machines], self.bundle.digest, self._options(), way]
+        machines = [asdict(machine) for machine in self.machines]
+        document = [machines, self.bundle.digest, self._options(), way, promises]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def is_in_place(self) -> bool:
@@ -304,7 +309,7 @@ class Remote:
 def _entry(reached: Reached) -> dict[str, Any]:
     """A host's row for the head."""
     machine, facts = reached.machine, reached.facts
-    kept = ("hostname", "cpus", "memory", "disk_free", "gpus", "python", "machine")
+    kept = ("hostname", "cpus", "memory", "disk_free", "gpus", "gpus_read", "python", "machine")
     return {
         "id": machine.id,
         "address": facts.get("address", ""),

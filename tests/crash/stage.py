@@ -118,6 +118,9 @@ class BrittleProvider:
     def list(self) -> Any:
         return self._around("list")
 
+    def look_up(self, instance_ids: Sequence[str]) -> Any:
+        return self.inner.look_up(instance_ids)
+
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self._around("terminate", instance_ids)
 

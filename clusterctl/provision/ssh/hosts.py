@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.provision.ssh.connection import Connection, HostTrouble, connect
+from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
 from clusterctl.provision.ssh.inventory import Machine
@@ -106,9 +107,9 @@ class Hosts:
         """By which OpenSSH's own programs read the same configuration as we do."""
         return self._config.options
 
-    def connect(self, machine: Machine) -> Connection:
+    def connect(self, machine: Machine, patience: Patience | None = None) -> Connection:
         """Raises HostTrouble."""
-        return connect(self.target(machine), self._trust, gateways=self._gateways)
+        return connect(self.target(machine), self._trust, patience, self._gateways)
 
     def each(self, work: Callable[[Machine], Any], machines: Iterable[Machine] | None = None) -> list[Any]:
         """`work` for every machine, 64 at once; results in their order."""

@@ -19,10 +19,11 @@ from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.jobs import DRIVER_RESOURCE
 from clusterctl_runtime.head.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.logs import LogStore
-from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.store import Store, StoreUnavailable
 from clusterctl_runtime.head.work import Work
 
 log = logging.getLogger(__name__)
+FULL_DISK_PAUSE = 0.5  # seconds before a disk that took nothing is tried again
 
 
 class EngineHooks(Protocol):
@@ -145,10 +146,10 @@ class Fleet:
             old.close()
         self.sessions[node.id] = session
         books = self.books(node)
-        books.connected, books.heard = True, steady_time()
+        books.connected, books.heard, books.ending = True, steady_time(), ""
         books.facts = dict(hello.get("facts") or {})
         books.address = str(hello.get("address") or node.address)
-        self.work.restore(node.id)
+        self.work.restore_on(node.id)
         reports = [wire.TaskReport.from_json(item) for item in hello.get("tasks") or []]
         self.work.reconcile(node.id, node.generation, reports)
         offsets = {r.task: self._logs.offset(r.task) for r in reports}
@@ -186,6 +187,10 @@ class Fleet:
                 self.preparing.reported(node, message)
         elif kind == "notice":
             self._take_notice(books, message)
+        elif kind == "ending":
+            books.ending = str(message.get("reason") or "its agent ends")
+            text = f"the agent of {books.node_id} ends: {books.ending}; what it ran is tried again elsewhere"
+            self._events.add("node", books.node_id, "agent_ending", text)
 
     def left(self, session: Session) -> None:
         if self.sessions.get(session.node_id) is not session:
@@ -236,15 +241,22 @@ class Fleet:
         task.add_done_callback(self._background.discard)
 
     async def _ack(self, node_id: str) -> None:
+        """Log bytes are acknowledged at once: they are where they will stay, and a program whose output nobody takes stands
+        still. Ends of tasks are when they are on disk, however long that refuses."""
         await asyncio.sleep(0)  # let the frames that are already here join this commit
         message = self._acks.pop(node_id)
-        if message["tasks"]:
+        while message["tasks"]:
             try:
                 await self._store.flush()
-            except Exception as error:  # the agent keeps the report and repeats it at its next hello
-                log.error("reports of %s are not acknowledged: %s", node_id, error)
-                return
-        self.send(node_id, message)
+                break
+            except StoreUnavailable as error:
+                log.error("ends of tasks on %s are acknowledged later: %s", node_id, error)
+            if message["logs"]:
+                self.send(node_id, {**message, "tasks": []})
+                message["logs"] = {}
+            await asyncio.sleep(FULL_DISK_PAUSE)
+        if message["tasks"] or message["logs"]:
+            self.send(node_id, message)
 
     # ------------------------------------------------------------ life cycle
 

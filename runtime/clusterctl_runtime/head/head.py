@@ -35,6 +35,7 @@ from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
+from clusterctl_runtime.head.callers import PunctualProtocol
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.charges import charges_document
 from clusterctl_runtime.head.clock import start_ticks, steady_time
@@ -187,8 +188,7 @@ class Head:
             into=self._into,
         )
         self.fleet.engine = self.draining.engine = engine
-        self.dispatcher.shares = engine.shares
-        self.work.release_hold = engine.shares.released
+        self.dispatcher.starts.shares = engine.shares
         return engine
 
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
@@ -290,7 +290,14 @@ class Head:
         taken = {"api": self.port, "agents": self.agents.port, "former": self.agents.ports[1:]}
         write_private(directory / "ports.json", json.dumps(taken))
         server = _Server(
-            uvicorn.Config(create_app(self), log_config=None, access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                create_app(self),
+                http=PunctualProtocol,
+                ws="none",  # streams are NDJSON
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=2,
+            )
         )
         tasks = [
             asyncio.create_task(server.serve(sockets=[api_socket])),

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -50,9 +51,9 @@ class Attempt:
     gpu_ids: dict[int, list[int]] = field(default_factory=dict)
     shares: list[float] = field(default_factory=list)  # by rank: the part of its node that it holds, 0 to 1
     rates: list[float] = field(default_factory=list)  # by rank: what that part costs, $/h
-    stopping: str = (
-        ""  # "" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its other ranks are being killed
-    )
+    begun: bool = False  # its node has said that the program runs, and since when
+    # "" | "recalled" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its ranks are to end
+    stopping: str = ""
 
 
 @dataclass
@@ -81,7 +82,12 @@ class Job:
 
     @property
     def nodes(self) -> int:
-        return int(self.request["nodes"])
+        return int(self.request["nodes"] or 1)
+
+    @property
+    def is_gang(self) -> bool:
+        """Whether it asked for nodes: `--nodes 1` is a gang of one, no `--nodes` a plain program."""
+        return self.request["nodes"] is not None
 
     @property
     def group(self) -> GroupKey:
@@ -110,7 +116,7 @@ def shape_of(request: dict[str, Any]) -> Shape:
     cpus, gpus, memory = request.get("cpus"), request.get("gpus") or 0, request.get("memory") or 0
     amounts["CPU"] = 1.0 if cpus is None else float(cpus)
     if gpus:
-        amounts["GPU"] = float(gpus)
+        amounts["GPU"] = float(gpus) if gpus < 1 else float(math.ceil(gpus))  # a share of one device, or whole ones
     if memory:
         amounts["memory"] = float(memory)
     return Shape(Resources.of(amounts), gpu_type=request.get("gpu_type") or "", pool=request.get("pool") or "")
@@ -143,6 +149,8 @@ class JobBook:
         self._next_seq = 1
         self._just_ended: deque[Job] = deque()
         self.waits: dict[GroupKey, list[tuple[int, dict[str, Any]]]] = {}
+        self.starting: dict[str, object] = {}  # queued jobs that have left their group: what makes the start of each
+        self._told: dict[str, dict[str, Any]] = {}  # job id -> why it waits, where that is not its whole group's reason
         self._watchers: dict[str, asyncio.Event] = {}
         self.version = 0
         self._load()
@@ -210,6 +218,7 @@ class JobBook:
         for job in jobs:
             self.jobs.pop(job.id, None)
             self._dequeue(job)
+            self._forget_start(job)
             self.gate.forget(job)
             self.counts[job.state] -= 1
             self._store.write("DELETE FROM jobs WHERE id = ?", (job.id,))
@@ -237,6 +246,7 @@ class JobBook:
         self.counts[job.state] -= 1
         self.counts[state] += 1
         self._dequeue(job)
+        self._forget_start(job)
         self.running.pop(job.id, None)
         job.state, job.reason = state, reason
         now = steady_time()
@@ -281,6 +291,30 @@ class JobBook:
         if group and group.pop(job.id, None) and not group:
             del self.groups[job.group]
 
+    # ------------------------------------------------------------ starts that are not made yet
+
+    def take_out(self, job: Job, start: object, wait: dict[str, Any]) -> None:
+        """`start` is being made for a queued job: it is nobody else's, and no demand, until it moves or is put back. `wait` says
+        what it waits for (as `wait_of`). In memory only: what a head that dies was about to start is queued for the next one."""
+        self._dequeue(job)
+        self.starting[job.id], self._told[job.id] = start, wait
+        self._touch(job)
+
+    def put_back(self, job: Job, start: object, wait: dict[str, Any] | None = None) -> None:
+        """Nothing came of `start`: the job is in its place among those that may start. `wait` says why, where that is worth
+        telling."""
+        if self.starting.get(job.id) is not start:
+            return  # it was cancelled meanwhile
+        self._forget_start(job)
+        if wait:
+            self._told[job.id] = wait
+        self._enqueue(job)
+        self._touch(job)
+
+    def _forget_start(self, job: Job) -> None:
+        self.starting.pop(job.id, None)
+        self._told.pop(job.id, None)
+
     def set_waits(self, waits: dict[GroupKey, list[tuple[int, dict[str, Any]]]]) -> None:
         """Why each group's jobs wait: (how many jobs, oldest first; the reason). Replaces what was said before."""
         changed = {group for group in {*waits, *self.waits} if waits.get(group) != self.waits.get(group)}
@@ -293,6 +327,8 @@ class JobBook:
         """Why a queued job is not running yet: {"code","text","fix","eta"}; None when nothing was decided yet."""
         if job.state == "queued" and (held := self.gate.wait_of(job)):
             return held
+        if job.state == "queued" and (told := self._told.get(job.id)):
+            return told
         waits = self.waits.get(job.group) if job.state == "queued" else None
         if not waits:
             return None

@@ -34,10 +34,14 @@ class EngineShare:
 
 @dataclass
 class Holding:
+    """A task's share of its node. It is in the books from the moment in which it was decided on."""
+
     resources: Resources
     since: float
     hold_id: str = ""  # GPUs that Ray holds for us
     gpu_ids: list[int] | None = None
+    starting: bool = False  # its attempt is not made yet: the engine is asked, or what was decided may come to nothing
+    secured: bool = True  # the engine has let go of it (all but its GPUs), or never had it
 
 
 @dataclass
@@ -58,6 +62,7 @@ class NodeLedger:
     preempt_at: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     address: str = ""
+    ending: str = ""  # why its agent is about to end: it takes no work any more
     _free: tuple[tuple[Resources, Resources, Resources], Resources] | None = None
     held: Resources = field(
         default_factory=Resources

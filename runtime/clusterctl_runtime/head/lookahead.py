@@ -80,7 +80,12 @@ class Lookahead:
         books = self._ledger.get(lane.node_id)
         shape, nodes = lane.group
         plain = nodes == 1 and not shape.resources.get("GPU")
-        usable = books is not None and books.connected and books.drain == "" and books.engine.state != "ready"
+        usable = (
+            books is not None
+            and books.connected
+            and not (books.drain or books.ending)
+            and books.engine.state != "ready"
+        )
         return plain and usable
 
     def recall_late(self) -> bool:

@@ -13,7 +13,8 @@ Identifier = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$
 
 class JobRequest(BaseModel):
     """One job, as submitted. `argv` is the command, or the arguments of `script`; `package` the digest of the packed working
-    directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang.
+    directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang;
+    none means a plain program on one.
     `after`: jobs or arrays that must have succeeded ("ID", "ID:ok") or ended ("ID:any") before it starts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -24,7 +25,7 @@ class JobRequest(BaseModel):
     package: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     script: str = Field(default="", max_length=1000)
     env: dict[str, str] = {}
-    nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    nodes: int | None = Field(default=None, ge=1, le=MAX_NODES)
     cpus: float | None = Field(default=None, ge=0, le=1e6)
     gpus: float = Field(default=0, ge=0, le=1e6)
     gpu_type: str = Field(default="", max_length=100)
@@ -56,7 +57,7 @@ class JobRequest(BaseModel):
             raise ValueError("a NUL byte cannot be part of a command or an environment variable")
         if any(not name or "=" in name for name in self.env):
             raise ValueError("the name of an environment variable is empty or contains '='")
-        if self.driver and self.nodes > 1:
+        if self.driver and (self.nodes or 1) > 1:
             raise ValueError("a driver runs once, on the head node: leave out `driver` to run a gang on several nodes")
         return self
 
