@@ -9,7 +9,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +23,7 @@ from clusterctl.provision.ssh.inventory import Machine
 from clusterctl.provision.ssh.target import Config, Target
 
 AT_ONCE = 64
+LOOK_SECONDS = 1.0
 SKEW_SECONDS = 120.0
 LEAST_DISK = 200 * 1024**2
 LEAST_PROCESSES, LEAST_PROCESSES_ENGINE = 64, 512  # processes and threads; Ray has hundreds
@@ -111,13 +112,23 @@ class Hosts:
         """Raises HostTrouble."""
         return connect(self.target(machine), self._trust, patience, self._gateways)
 
-    def each(self, work: Callable[[Machine], Any], machines: Iterable[Machine] | None = None) -> list[Any]:
-        """`work` for every machine, 64 at once; results in their order."""
+    def each(
+        self,
+        work: Callable[[Machine], Any],
+        machines: Iterable[Machine] | None = None,
+        meanwhile: Callable[[list[Machine]], None] = lambda unfinished: None,
+    ) -> list[Any]:
+        """`work` for every machine, 64 at once; results in their order. `meanwhile` is called about once a second with those
+        that are not done yet."""
         chosen = self.machines if machines is None else list(machines)
         if not chosen:
             return []
         with ThreadPoolExecutor(min(AT_ONCE, len(chosen)), thread_name_prefix="ssh") as pool:
-            return list(pool.map(work, chosen))
+            futures = {pool.submit(work, machine): machine for machine in chosen}
+            while unfinished := [machine for future, machine in futures.items() if not future.done()]:
+                meanwhile(unfinished)
+                wait(futures, LOOK_SECONDS)
+            return [future.result() for future in futures]
 
     # ------------------------------------------------------------ looking
 
