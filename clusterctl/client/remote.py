@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from clusterctl.client.launch import SpecFile
 
 JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
+SLOW_SECONDS = 15.0  # longer than an `up` takes where all is well
 END_SECONDS = 30.0  # that the head gets to end its nodes, before the hosts are gone to
 FIRST_PORT = 7420
 PORT_FILE = "head/port.json"  # a head that runs goes on with the one it has until it is started again
@@ -124,7 +125,7 @@ class Remote:
         before = [machine for machine in kept_machines(self.cluster.directory) if machine.id not in wanted]
         keep_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
         hosts = open_hosts(self.cluster.directory, self.tell, self.machines)
-        waiting = StillWaiting(self.tell)
+        waiting = StillWaiting(self.tell, first=SLOW_SECONDS)
         reached: list[Reached] = hosts.each(
             lambda machine: self._serve(hosts, machine), meanwhile=lambda left: waiting.look(self._waits_for(left))
         )
@@ -311,8 +312,10 @@ class Remote:
     def _clean_former(self, hosts: Hosts, machines: list[Machine]) -> None:
         """Hosts that left the inventory: the head knows them no more, so nothing of the cluster stays there."""
         left: list[Machine] = []
-        for machine, answer, trouble in hosts.each(hosts.remove, [m for m in machines if m.id in self._touched]):
-            if answer is not None and not answer["left"]:
+        for machine, answer, trouble in hosts.each(hosts.remove_former, [m for m in machines if m.id in self._touched]):
+            if answer is not None and answer.get("used_as"):
+                self.tell(f"host {machine.id} is {answer['used_as']} in the spec now, and goes on as that")
+            elif answer is not None and not answer["left"]:
                 self.tell(f"host {machine.id} left the inventory: nothing of the cluster is on it any more")
             else:
                 left.append(machine)

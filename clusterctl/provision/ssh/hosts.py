@@ -28,6 +28,7 @@ SKEW_SECONDS = 120.0
 LEAST_DISK = 200 * 1024**2
 LEAST_PROCESSES, LEAST_PROCESSES_ENGINE = 64, 512  # processes and threads; Ray has hundreds
 RAY_FLOOR = (2, 56)
+Removed = tuple[Machine, "dict[str, Any] | None", "HostTrouble | None"]
 
 
 @dataclass
@@ -280,12 +281,16 @@ class Hosts:
 
     # ------------------------------------------------------------ removing
 
-    def remove(self, machine: Machine) -> tuple[Machine, dict[str, Any] | None, HostTrouble | None]:
+    def remove_former(self, machine: Machine) -> Removed:
+        """The same as `remove`, unless the machine is a host of the cluster under another name by now."""
+        return self.remove(machine, host=machine.id)
+
+    def remove(self, machine: Machine, **more: str) -> Removed:
         """Ends and removes all of the cluster on one host; what is left is in the answer."""
         connection = None
         try:
             connection = self.connect(machine)
-            return machine, connection.ask({**self.owner, "do": "remove"}, timeout=120), None
+            return machine, connection.ask({**self.owner, **more, "do": "remove"}, timeout=120), None
         except HostTrouble as error:
             return machine, None, error
         finally:

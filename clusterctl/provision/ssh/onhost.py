@@ -469,11 +469,15 @@ def set_crontab(lines: list[str]) -> bool:
 
 
 def remove(request: Json, blob: bytes) -> Json:
-    """Ends all that runs for the cluster and removes every file of it; what is left is told. Repeatable."""
+    """Ends all that runs for the cluster and removes every file of it; what is left is told. Repeatable. `host`, where it is
+    given, is the only name under which the machine is to be cleaned."""
     owner = read(ROOT / "owner.json")
     uid = request["uid"]
     if owner is not None and owner.get("uid") != uid:
         return {"found": False, "left": [], "others": [str(place) for place in others_places(uid)]}
+    used_as = str((read(ROOT / "host.json") or {}).get("host") or "")
+    if used_as and request.get("host", used_as) != used_as:
+        return {"found": False, "left": [], "others": [], "used_as": used_as}
     found = ROOT.exists()
     if found:
         lock_root()  # an `up` that was killed may still be at work here

@@ -67,6 +67,7 @@ class Standby:
         self._inventory = directory / "hosts.json"
         self._record = directory / "claims.json"
         self._stamp = 0
+        self._listed: set[str] = set()  # ids of the hosts in the file; claimed ones that left it are kept, too
         self._hosts: dict[str, Host] = {}
         self._claims: dict[str, dict[str, Any]] = _load(
             self._record
@@ -165,6 +166,8 @@ class Standby:
             if known is None or not known.get("seen"):
                 self._claims[instance] = {**item, "host": host.entry["id"], "seen": True}
                 news = True
+            elif known["host"] != host.entry["id"] and known["host"] not in self._listed:
+                known["host"], news = host.entry["id"], True  # the same machine: the spec has another name for it now
         host.claims = told
         if news:
             self._save()
@@ -305,6 +308,7 @@ class Standby:
         entries = json.loads(self._inventory.read_text())["hosts"]
         self._stamp = stamp
         before, self._hosts = self._hosts, {}
+        self._listed = {entry["id"] for entry in entries}
         for entry in entries:
             host = before.pop(entry["id"], None) or Host(entry)
             host.entry = entry
