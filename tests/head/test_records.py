@@ -9,7 +9,6 @@ import sqlite3
 import pytest
 from clusterctl_runtime.head.admission import Admission, Tokens, token_digest
 from clusterctl_runtime.head.blobs import BlobStore
-from clusterctl_runtime.head.jobs import SubmissionConflict
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.store import Store, StoreUnavailable
 
@@ -48,13 +47,6 @@ def test_a_disk_that_refuses_is_said_and_what_was_queued_is_written_once_it_take
         store.close()
 
     asyncio.run(scenario())
-
-
-def test_the_same_submission_id_is_the_same_job_and_another_body_is_refused(desk):
-    job = desk.job(submission_id="train-1", name="a")
-    assert desk.job(submission_id="train-1", name="a") is job
-    with pytest.raises(SubmissionConflict):
-        desk.job(submission_id="train-1", name="b")
 
 
 def test_log_bytes_that_come_twice_are_kept_once_and_dropped_ones_leave_a_marker(tmp_path):

@@ -4,8 +4,9 @@ control), with modelled agents and a modelled Ray, that a seed drives through ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +19,12 @@ from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.jobs import Job, JobBook
 from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.queue import Queue
 from clusterctl_runtime.head.requests import JobRequest
-from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.store import Store, StoreUnavailable
 from clusterctl_runtime.head.work import Work
 
+from clusterctl.core.errors import NotFound
 from clusterctl.core.model import Launch, NodeState, Offer, Reason
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
@@ -38,10 +41,13 @@ class Disk(Store):
     def __init__(self, path: Path, chance: random.Random) -> None:
         super().__init__(path)
         self._chance = chance
+        self.troubled = True
 
     async def flush(self) -> None:
         for _ in range(self._chance.choice([0, 1, 4])):
             await asyncio.sleep(0)
+        if self.troubled and self._chance.random() < 0.05:
+            raise StoreUnavailable("the disk is full")
         queued, self._queued = self._queued, []
         error = self._commit(queued)
         if error:
@@ -69,6 +75,8 @@ class HeadOfParts:
         )
         self.dispatcher = Dispatcher(lambda: config, self.book, self.fleet, self.work, self.store)
         self.draining = Draining(self.fleet, lambda: None)
+        blobs: Any = None
+        self.queue = Queue(lambda: config, self.book, self.work, self.store, blobs, self.events, self.dispatcher.wake)
         self.engine = self._with_engine(config, ray) if with_engine else None
         self.work.restore()
         self.fleet.lose_unknown()
@@ -94,6 +102,7 @@ class HeadOfParts:
         if killed:
             self.store._queued.clear()
         self.store.close()
+        self.fleet.written.close()
         self.journal.close()
 
 
@@ -109,6 +118,7 @@ class World:
         self.log: list[str] = []
         self._nodes = 0
         self._ids = 0
+        self._callers: set[asyncio.Task[None]] = set()
         self.head: HeadOfParts
 
     # ------------------------------------------------------------ a run
@@ -181,15 +191,22 @@ class World:
             cpus=self.chance.choice([0, 1, 1, 2, 4]),
             gpus=self.chance.choice([0, 0, 0, 0.5, 0.5, 1, 2]),
             nodes=self.chance.choice([1, 1, 1, 2]),
+            priority=self.chance.choice([0, 0, 1]),
             max_retries=self.chance.choice([None, 1]),
         )
-        body = request.model_dump()
-        body.pop("array")
-        self.add(body)
-        self.head.dispatcher.wake()
+        queue = self.head.queue
+        self._ask(lambda: queue.submit([request]))
 
-    def add(self, body: dict[str, Any]) -> None:
-        self.head.book.add(body)
+    def _ask(self, request: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Somebody calls the API, and is told yes or no some time."""
+
+        async def ask() -> None:
+            with contextlib.suppress(StoreUnavailable, NotFound):
+                await request()
+
+        task = asyncio.get_running_loop().create_task(ask())
+        self._callers.add(task)
+        task.add_done_callback(self._callers.discard)
 
     def finish(self) -> None:
         if self.agents:
@@ -198,7 +215,8 @@ class World:
     def cancel(self) -> None:
         jobs = [job for job in self.head.book.jobs.values() if not job.final]
         if jobs:
-            self.head.work.cancel(self.chance.choice(jobs))
+            queue, job_id = self.head.queue, self.chance.choice(jobs).id
+            self._ask(lambda: queue.cancel(job_id))
 
     def tell_state(self) -> None:
         if self.with_engine:
@@ -294,7 +312,7 @@ class World:
     async def come_to_rest(self) -> None:
         """Faults end: Ray answers, every agent is connected or its node is gone, drains are called off."""
         self.log.append("come_to_rest")
-        self.ray.troubled = False
+        self.ray.troubled = self.head.store.troubled = False
         for agent in list(self.agents.values()):
             if agent.ending:
                 self._lose(agent.node_id)
@@ -332,8 +350,7 @@ class World:
             assert raylet.total == lendable, f"{books.node_id}: Ray has {raylet.total} CPUs of {lendable}"
             claimed = {h.hold_id for h in books.holdings.values() if h.hold_id}
             assert set(raylet.holds) == claimed, f"{books.node_id}: Ray holds {raylet.holds} for {claimed}"
-        views = [v for v in self.head.fleet.views(0.0) if v.node.state is NodeState.READY]
-        chosen, _ = self.head.dispatcher._choose(views)
+        chosen, _ = self.head.dispatcher._choose()
         assert not chosen, f"{chosen} fit, and were not started"
 
     async def finish_everything(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.agent.blobs import fetch_blob, fetch_wheel
+from clusterctl_runtime.agent.cgroups import end_groups, make_groups
 from clusterctl_runtime.agent.directory import NodeDirectory
 from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
@@ -23,6 +24,7 @@ from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.imds import Notice, metadata_of, watch_notices
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash, sweep
+from clusterctl_runtime.agent.leftovers import Leftovers
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs import LogBudget
 from clusterctl_runtime.agent.outbox import Outbox
@@ -61,6 +63,7 @@ class Node:
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._journal = Journal(directory.journal, boot_id)
         for earlier in self._journal.boots:
+            end_groups(earlier)
             sweep(earlier, set(), os.getsid(0))  # its watchdog may still be at it; "lost" must mean dead
         self._clear_scratch()
         self._journal.begin()
@@ -78,6 +81,9 @@ class Node:
         self._preparation = Preparation(
             directory.files, directory.prepared, self._packages, leash, self._environment, self._link.wake
         )
+        groups = make_groups(boot_id)
+        leash.watch_group(str(groups.path) if groups else "")
+        self._leftovers = Leftovers(boot_id, groups, lambda: self._preparation.state["state"] == "running")
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         self._gpus = Gpus(int(bootstrap.resources.get("GPU", 0)), given)
         self._runner = self._make_runner()
@@ -92,6 +98,7 @@ class Node:
             gpus=self._gpus,
             budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
             leash=self._leash,
+            leftovers=self._leftovers,
             exits=self._exits,
             environment=self._task_environment,
             outbox=self._outbox,
@@ -130,6 +137,7 @@ class Node:
         log.warning("ending: %s", reason)
         await self._end_work(reason)
         linking.cancel()
+        self._leftovers.close()
         self._clear_scratch()
         if self._power and self._bootstrap.shutdown == "poweroff":
             power_off()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from clusterctl.core.model import NodeState, NodeView
+from clusterctl.core.model import NodeView
 from clusterctl.core.placement import Request, place, starves_at
 from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.head.clock import steady_time
@@ -17,6 +15,7 @@ from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.gang import gang_addresses, gang_environment, gang_port
 from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
 from clusterctl_runtime.head.ledger import NodeLedger
+from clusterctl_runtime.head.lines import in_order
 from clusterctl_runtime.head.lookahead import PATIENCE_SECONDS, Lookahead
 from clusterctl_runtime.head.starts import Start, Starts
 from clusterctl_runtime.head.store import Store, StoreUnavailable
@@ -74,9 +73,7 @@ class Dispatcher:
     async def dispatch(self) -> None:
         freed, self._freed = self._freed, set()
         if self._book.groups and not self.paused:
-            chosen, kept = self._choose(
-                [v for v in self._fleet.views(steady_time()) if v.node.state is NodeState.READY]
-            )
+            chosen, kept = self._choose()
             await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
             await self._send_ahead(kept)
         for node_id in freed:
@@ -102,11 +99,13 @@ class Dispatcher:
         if self._ahead.recall_late():
             self._recall_later()
 
-    def _choose(self, views: Sequence[NodeView]) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
-        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at."""
-        now = steady_time()
-        starving = any(starves_at(next(iter(jobs.values())).queued_since) <= now for jobs in self._book.groups.values())
-        connected = [v for v in views if (starving or v.free) and self.starts.takes_work(v.node.id)]
+    def _choose(self) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
+        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at.
+        Nothing is kept where all jobs that wait are alike: none of them could overtake another."""
+        now, groups, roster = steady_time(), self._book.groups, self._fleet.roster
+        starving = len(groups) > 1 and any(starves_at(line.first.queued_since) <= now for line in groups.values())
+        views = roster.ready(now) if starving else roster.with_room({group.shape.resources for group in groups}, now)
+        connected = [view for view in views if self.starts.takes_work(view.node.id)]
         if not connected:
             return [], frozenset()
         one_zone = frozenset(pool.name for pool in self._config().spec.pools if pool.one_zone)
@@ -116,12 +115,13 @@ class Dispatcher:
         return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
 
     def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
-        """Of each kind of job, the oldest ones: as many as could start at the very most, and one for which room may be kept."""
-        heads = []
-        for (shape, nodes), jobs in self._book.groups.items():
-            room = sum(min(shape.resources.count_in(view.free), len(jobs) * nodes) for view in views)
-            heads.append(itertools.islice(jobs.values(), max(1, room // nodes)))
-        return heapq.merge(*heads, key=lambda job: job.seq)
+        """Of each kind of job, the first ones: as many as could start at the very most, and one for which room may be kept."""
+        most = {}
+        for group, line in self._book.groups.items():
+            fit = (group.shape.resources.count_in(view.free) for view in views)
+            room = sum(min(count, len(line) * group.nodes) for count in fit)
+            most[group] = max(1, room // group.nodes)
+        return in_order(self._book.groups, most)
 
     async def _start(self, booked: Sequence[Start]) -> None:
         """Those that nobody must be asked for begin at once, with one write to the disk; each of the others when its answer is

@@ -171,7 +171,9 @@ class Head:
         self.agents.standby = self.standby
         if self.engine:
             self.agents.wheels = self.engine.supply.wheel
-        self.retention = Retention(self.book, self.events, self.logs, self.blobs, self._packages_of_the_spec)
+        self.retention = Retention(
+            self.book, self.events, self.logs, self.blobs, self._packages_of_the_spec, self.store
+        )
         self.work.restore()
 
     def _make_engine(self) -> Any:
@@ -336,6 +338,7 @@ class Head:
             await self.engine.stop()
         self.store.close()
         self.provisioner.close()
+        self.fleet.written.close()
         self.journal.close()
 
     # ------------------------------------------------------------ what the API asks

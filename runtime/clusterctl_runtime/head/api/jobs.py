@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from clusterctl_runtime.head.api.context import HeadDep
-from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, first_of, ndjson
+from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, SignOfLife, first_of, ndjson
+from clusterctl_runtime.head.arrays import Array
 from clusterctl_runtime.head.explaining import plan_job
-from clusterctl_runtime.head.jobs import Job, job_document
+from clusterctl_runtime.head.job_documents import array_document, job_document
+from clusterctl_runtime.head.jobs import Job
 from clusterctl_runtime.head.requests import Batch, JobRequest
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
+MOST_ON_PAGE = 1000
+LOOKED_AT_ONCE = 2000  # jobs that one turn of the loop looks at for a page
+COUNTS_INTERVAL = 0.25  # who follows an array is told at most so often
 
 
 @router.head("/blobs/{digest}")
@@ -46,7 +52,7 @@ async def submit(body: JobRequest, response: Response, head: HeadDep) -> dict[st
 
 @router.post("/jobs:batch", status_code=201)
 async def submit_batch(body: Batch, head: HeadDep) -> dict[str, Any]:
-    jobs, _ = await head.queue.submit(body.jobs)
+    jobs, _ = await head.queue.submit(await body.requests())
     return {"ids": [job.id for job in jobs]}
 
 
@@ -57,15 +63,56 @@ async def plan_submission(body: JobRequest, head: HeadDep) -> dict[str, Any]:
 
 @router.get("/jobs")
 async def list_jobs(
-    head: HeadDep, state: str = "", limit: int = Query(default=100, ge=1, le=100_000), array: str = ""
+    head: HeadDep,
+    state: str = "",
+    limit: int = Query(default=100, ge=1, le=MOST_ON_PAGE),
+    array: str = "",
+    before: int | None = Query(default=None, ge=0),
 ) -> dict[str, Any]:
-    chosen = []
-    for job in head.book.newest():
-        if (not state or job.state == state) and (not array or job.array_id == array):
-            chosen.append(job_document(job, head.book.wait_of(job)))
-            if len(chosen) == limit:
-                break
-    return {"jobs": chosen, "counts": dict(head.book.counts)}
+    """A page, the newest jobs first. `next` is the `before` of the page behind it, null when there is none. `counts` are of
+    all jobs that there ever were, or of all of the array."""
+    members = head.book.array(array) if array else None
+    chosen: list[dict[str, Any]] = []
+    while jobs := head.book.newest(before, LOOKED_AT_ONCE, members):
+        for job in jobs:
+            before = job.seq
+            if (not state or job.state == state) and (not array or job.array_id == array):
+                chosen.append(job_document(job, head.book.wait_of(job)))
+                if len(chosen) == limit:
+                    break
+        if len(chosen) == limit:
+            break
+        await asyncio.sleep(0)
+    counts = members.counts if members else head.book.counts
+    return {"jobs": chosen, "counts": dict(counts), "next": before if len(chosen) == limit else None}
+
+
+@router.get("/arrays/{array_id}")
+async def show_array(array_id: str, head: HeadDep) -> dict[str, Any]:
+    return array_document(head.book.array(array_id))
+
+
+@router.get("/arrays/{array_id}/watch")
+async def watch_array(array_id: str, head: HeadDep) -> Response:
+    return ndjson(_watch_array(head, head.book.array(array_id)))
+
+
+async def _watch_array(head: Head, array: Array) -> AsyncIterator[Any]:
+    """Its figures whenever they have changed, until every member has ended."""
+    told, life = None, SignOfLife()
+    while True:
+        changed = head.book.changed(array.id)
+        document = array_document(array)
+        if document != told:
+            told = document
+            life.said()
+            yield document
+        elif life.is_due():
+            yield None
+        if not array.open:
+            return
+        await first_of([changed], life.due_in)
+        await asyncio.sleep(COUNTS_INTERVAL)
 
 
 @router.get("/jobs/{job_id}")
