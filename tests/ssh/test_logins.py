@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -65,8 +66,10 @@ def test_nobody_gives_up_a_login_before_half_a_minute() -> None:
     ],
 )
 def test_algorithms_that_only_the_server_has_are_named_after_one_dial(
-    tmp_path: Path, lines: list[str], named: tuple[str, str]
+    tmp_path: Path, lines: list[str], named: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where OpenSSH's client, which has them, is not installed."""
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/usr/sbin/{name}" if name == "sshd" else None)
     with LocalSshd(tmp_path, *lines) as sshd:
         text = refused(sshd, "no_algorithm")
         assert all(word in text for word in named), text

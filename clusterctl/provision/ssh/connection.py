@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
@@ -14,10 +14,12 @@ from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from clusterctl.provision.ssh.dialing import Patience, dial
 from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
+from clusterctl.provision.ssh.master import Login, Master
 from clusterctl.provision.ssh.program import (
     FIND_PYTHON,
     READY_PATIENCE,
     Answered,
+    AnyChannel,
     Framed,
     NotBegun,
     Program,
@@ -33,7 +35,7 @@ TURN_SECONDS = 5.0  # that sshd gets to notice that a session has ended, where i
 class Connection:
     """Thread-safe for running things at once; `close` ends it, and the logins to its jump hosts when nobody else uses them."""
 
-    def __init__(self, target: Target, transport: paramiko.Transport, gateways: Gateways) -> None:
+    def __init__(self, target: Target, transport: Login, gateways: Gateways) -> None:
         self.target, self.transport, self._gateways = target, transport, gateways
         self.bytes_sent = 0
         self._closed = threading.Lock()
@@ -97,7 +99,7 @@ class Connection:
         finally:
             self._close_session(channel)
 
-    def _open_session(self, longest: float | None = None) -> paramiko.Channel:
+    def _open_session(self, longest: float | None = None) -> AnyChannel:
         """Where sshd allows few at once (MaxSessions), each waits for its turn: `longest` seconds, or as long as those of ours
         take that are under way; and a little for sshd to notice that they have ended."""
         began = idle_since = time.monotonic()
@@ -118,7 +120,7 @@ class Connection:
             self._sessions += 1
             return channel
 
-    def _close_session(self, channel: paramiko.Channel) -> None:
+    def _close_session(self, channel: AnyChannel) -> None:
         channel.close()
         with self._turn:
             self._sessions -= 1
@@ -127,6 +129,8 @@ class Connection:
     def reach(self, port: int) -> Any:
         """A channel to a port of 127.0.0.1 there. Where its sshd forwards none, a program on the host carries the bytes.
         Raises HostTrouble, and what paramiko raises."""
+        if isinstance(self.transport, Master):
+            return self._carried(port)  # OpenSSH's client does not say whether it was forwarded
         there = ("127.0.0.1", port)
         try:
             return self.transport.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=OPEN_SECONDS)
@@ -150,6 +154,29 @@ class Connection:
             self._close_session(channel)
             raise
 
+    @contextmanager
+    def files(self) -> Iterator[paramiko.SFTPClient]:
+        """Raises HostTrouble where there is no such service, and what paramiko raises."""
+        try:
+            client = self._open_files()
+        except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
+            raise HostTrouble(
+                "no_files",
+                "it lets us in, and copying files does not begin: its sshd_config has no `Subsystem sftp internal-sftp`, or a "
+                f"login file prints something to everybody ({error or type(error).__name__})",
+            ) from error
+        with client:
+            yield client
+
+    def _open_files(self) -> paramiko.SFTPClient:
+        if isinstance(self.transport, Master):
+            return paramiko.SFTPClient(
+                cast(Any, self.transport.open_subsystem("sftp"))
+            )  # which takes what is like a socket
+        client = paramiko.SFTPClient.from_transport(self.transport)
+        assert client is not None
+        return client
+
     def close(self) -> None:
         if self._closed.acquire(blocking=False):
             self.transport.close()
@@ -159,7 +186,7 @@ class Connection:
 class _Carried:
     """A channel by way of a program; its turn is given back once."""
 
-    def __init__(self, channel: paramiko.Channel, give_back: Callable[[paramiko.Channel], None]) -> None:
+    def __init__(self, channel: AnyChannel, give_back: Callable[[AnyChannel], None]) -> None:
         self._channel, self._give_back = channel, give_back
         self._closed = threading.Lock()
 
@@ -178,7 +205,7 @@ def connect(
     Raises HostTrouble."""
     gateways, patience = gateways or Gateways(), patience or Patience()
 
-    def step(hop: Target, through: paramiko.Transport | None) -> paramiko.Transport:
+    def step(hop: Target, through: Login | None) -> Login:
         return dial(hop, trust, through, patience, target)
 
     through = gateways.enter(target.jumps, step)
@@ -189,7 +216,7 @@ def connect(
         raise
 
 
-def _begin(channel: paramiko.Channel, command: str) -> Program:
+def _begin(channel: AnyChannel, command: str) -> Program:
     try:
         return Program(channel, command)
     except paramiko.SSHException as error:

@@ -18,8 +18,10 @@ from typing import Any
 
 import paramiko
 
+from clusterctl.provision.ssh.master import Channel
 from clusterctl.provision.ssh.trouble import HostTrouble, said
 
+AnyChannel = paramiko.Channel | Channel
 READY = b"clusterctl-ready"
 NO_PYTHON = b"clusterctl-no-python"
 READY_PATIENCE = (20.0, 60.0)  # seconds that login files get, the first time and the second
@@ -98,7 +100,7 @@ class NotBegun(Exception):
 class Program:
     """A command line under way in a channel, which `end` gives back."""
 
-    def __init__(self, channel: paramiko.Channel, command: str) -> None:
+    def __init__(self, channel: AnyChannel, command: str) -> None:
         self.channel = channel
         self._out = bytearray()
         self._errors = bytearray()
@@ -204,7 +206,7 @@ def _last_object(lines: list[bytes]) -> dict[str, Any] | None:
     return None
 
 
-def _send(channel: paramiko.Channel, data: bytes) -> None:
+def _send(channel: AnyChannel, data: bytes) -> None:
     try:
         channel.settimeout(None)
         channel.sendall(data)
