@@ -17,6 +17,7 @@ from clusterctl.provision.ssh.hostkeys import Trust
 from clusterctl.provision.ssh.master import Login, Master
 from clusterctl.provision.ssh.program import (
     FIND_PYTHON,
+    NO_SESSION,
     READY_PATIENCE,
     Answered,
     AnyChannel,
@@ -62,23 +63,23 @@ class Connection:
 
     @contextmanager
     def _ready(self, command: str, timeout: float | None) -> Iterator[Program]:
-        """Our program, waiting for its text. Login files that are only slow get a second chance, and more time."""
-        first, second = READY_PATIENCE
-        with self._program(command, timeout) as program:
-            try:
-                program.await_ready(first)
-            except NotBegun as error:
-                if not error.is_slow:
-                    raise error.trouble() from None
-            else:
-                yield program
-                return
-        with self._program(command, timeout) as program:
-            try:
-                program.await_ready(second)
-            except NotBegun as error:
-                raise error.trouble() from None
-            yield program
+        """Our program, waiting for its text. Login files that are only slow get a second chance, and more time; where sessions
+        are few, each waits for its turn."""
+        patience, latest = READY_PATIENCE[0], time.monotonic() + OPEN_SECONDS
+        while True:
+            with self._program(command, timeout) as program:
+                try:
+                    program.await_ready(patience)
+                except NotBegun as error:
+                    if error.is_slow and patience == READY_PATIENCE[0]:
+                        patience = READY_PATIENCE[1]
+                    elif not error.is_refused or time.monotonic() > latest:
+                        raise error.trouble() from None
+                else:
+                    yield program
+                    return
+            with self._turn:
+                self._turn.wait(0.1)
 
     def run(self, command: str, data: bytes = b"", timeout: float | None = None) -> Answered:
         """Runs a command line in the user's shell there. Raises HostTrouble when the connection breaks."""
@@ -245,7 +246,4 @@ def _no_turn(ours: int) -> HostTrouble:
             f"its sshd allows no more than {ours} at a time of what runs there (MaxSessions) and forwards no ports: raise "
             "MaxSessions, or write `AllowTcpForwarding local` into its sshd_config",
         )
-    return HostTrouble(
-        "no_session",
-        "it lets us in and opens no session: MaxSessions in its sshd_config is 0, or all are in use by others of this login",
-    )
+    return HostTrouble("no_session", NO_SESSION)
