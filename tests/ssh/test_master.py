@@ -60,6 +60,8 @@ def test_programs_files_and_ports_go_through_one_login(sshd: LocalSshd, made: Co
         assert [answer["log"] for answer in pool.map(lambda _: made.ask(LOGS), range(8))] == [""] * 8
     done = made.run("cat; echo to stderr >&2; exit 255", b"x" * 300_000, timeout=60)
     assert (done.code, done.stdout, done.stderr) == (255, b"x" * 300_000, b"to stderr\n")
+    done = made.run("echo read nothing; exit 4", b"x" * 300_000, timeout=60)
+    assert (done.code, done.stdout) == (4, b"read nothing\n")
     (tmp_path / "here").write_bytes(b"content" * 10_000)
     with made.files() as files:
         files.put(str(tmp_path / "here"), str(tmp_path / "there"))

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import paramiko
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
@@ -171,9 +171,8 @@ class Connection:
 
     def _open_files(self) -> paramiko.SFTPClient:
         if isinstance(self.transport, Master):
-            return paramiko.SFTPClient(
-                cast(Any, self.transport.open_subsystem("sftp"))
-            )  # which takes what is like a socket
+            channel: Any = self.transport.open_subsystem("sftp")  # it takes what is like a socket
+            return paramiko.SFTPClient(channel)
         client = paramiko.SFTPClient.from_transport(self.transport)
         assert client is not None
         return client

@@ -49,9 +49,7 @@ class Master:
         """`hop` with its jump hosts; `way`, a program that leads there instead. `seconds`: that the login may take."""
         self.hop = hop
         self.saved_exception: Exception | None = None
-        self._place = Path(
-            tempfile.mkdtemp(prefix="cctl-ssh-")
-        )  # 0700; short, since a socket's path may have 100 bytes
+        self._place = Path(tempfile.mkdtemp(prefix="cctl-ssh-"))  # short: a socket's path may have 100 bytes
         self._trust, self._known_files = trust, dict[str, str]()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,9 +68,8 @@ class Master:
         argv = ssh_argv(hop, self._known_file, options, way)
         if is_new:
             self._trust.refuse_unseen(hop)
-            argv[argv.index("StrictHostKeyChecking=yes")] = (
-                "StrictHostKeyChecking=accept-new"  # its own, no jump host's
-            )
+            own = argv.index("StrictHostKeyChecking=yes")  # the first; those of jump hosts stay
+            argv[own] = "StrictHostKeyChecking=accept-new"
         argv += ["-M", "-N", "-S", str(self._socket), "--", hop.given]
         with (self._place / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -187,7 +184,10 @@ class Channel:
         self.sock.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
-        return self.sock.recv(size)
+        try:
+            return self.sock.recv(size)
+        except ConnectionResetError:  # it ended before it had read all that was sent to it
+            return b""
 
     def recv_stderr(self, size: int) -> bytes:
         assert self._process is not None and self._process.stderr is not None
