@@ -73,9 +73,9 @@ class CloudHead:
         self._login = FirstLogin(cluster, spec.auth, self._reach, options, self._aws_options(), tell)
         self._address = ""  # of the head, as its nodes reach it
 
-    def _aws_options(self) -> str:
-        words = [(f"--{name}", str(self._settings.get(name) or "")) for name in ("region", "profile")]
-        return " ".join(f"{option} {value}" for option, value in words if value)
+    def _aws_options(self) -> list[str]:
+        given = {name: str(self._settings.get(name) or "") for name in ("region", "profile")}
+        return [f"--{name}={value}" for name, value in given.items() if value]
 
     # ------------------------------------------------------------ is there anything to do?
 

@@ -148,7 +148,7 @@ class Launching:
     def _look(self) -> tuple[Observed, ...]:
         observed = self.provisioner.observe()
         for scope in observed:
-            if not scope.complete:
+            if not (scope.complete or scope.recorded):
                 kind = UnknownOutcome if scope.code in PASSING else ProviderError
                 raise kind(f"what runs of cluster {self.cluster.name!r} cannot be told: {scope.error}")
         return observed

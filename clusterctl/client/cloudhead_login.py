@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,9 @@ from clusterctl.client.private import make_private_dir, write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
+from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.inventory import Login, Machine
+from clusterctl.provision.ssh.openssh import command_line
 
 if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, Whereabouts
@@ -35,13 +36,16 @@ STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster h
 FIRST_LOGIN_SECONDS = 300.0
 DISK_SECONDS = 120.0
 LOOK_SECONDS = 0.3
-_LASTING = frozenset({"login", "no_key", "no_name"})  # troubles that no waiting mends, once a machine has booted
+_BOOTING = Patience(connect=5.0)  # what was sent to a machine without a network yet is sent again soon
+_LASTING = frozenset(
+    {"login", "no_key", "no_name", "no_keys_taken", "second_factor", "no_algorithm"}
+)  # troubles that no waiting mends, once a machine has booted
 _LASTING_AFTER = 60.0
 
-# As AWS documents them; %-words are OpenSSH's, here they are filled in at once.
+# As AWS documents them.
 WAYS = {
-    "ssm": "aws ssm start-session --target {id} --document-name AWS-StartSSHSession --parameters portNumber={port}{more}",
-    "instance-connect": "aws ec2-instance-connect open-tunnel --instance-id {id} --remote-port {port}{more}",
+    "ssm": "aws ssm start-session --target {id} --document-name AWS-StartSSHSession --parameters portNumber={port}",
+    "instance-connect": "aws ec2-instance-connect open-tunnel --instance-id {id} --remote-port {port}",
 }
 
 
@@ -110,11 +114,24 @@ def fingerprint_of(public: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
+def way_command(reach: str, instance: str, port: int, options: Sequence[str]) -> str:
+    """The program whose stdin and stdout lead to the SSH server, as a shell or `shlex` reads it; "" where SSH gets there by
+    itself. `options` are words for the aws command."""
+    way = WAYS.get(reach, "")
+    return command_line([*(word.format(id=instance, port=port) for word in way.split()), *options]) if way else ""
+
+
 class FirstLogin:
     """`reach`: "public", "private", "ssm" or "instance-connect"; `aws`: options of the aws command, such as its region."""
 
     def __init__(
-        self, cluster: Cluster, auth: Auth, reach: str, options: dict[str, Any], aws: str, tell: Callable[[str], None]
+        self,
+        cluster: Cluster,
+        auth: Auth,
+        reach: str,
+        options: dict[str, Any],
+        aws: Sequence[str],
+        tell: Callable[[str], None],
     ) -> None:
         self._cluster, self._auth, self._reach = cluster, auth, reach
         self._options, self._aws, self._tell = options, aws, tell
@@ -126,13 +143,10 @@ class FirstLogin:
         kept = self._pins(node)
         pin = kept.get("pin") or self.keys.host_key(node).fingerprint
         port = self._auth.port or 22
-        way, command = WAYS.get(self._reach, ""), ""
-        if way:
-            more = f" {self._aws}" if self._aws else ""
-            command = way.format(id=shlex.quote(node.instance_id), port=port, more=more)
+        command = way_command(self._reach, node.instance_id, port, self._aws)
         public = self._reach == "public"
         login = Login(
-            host=(where.public or where.private) if public else node.instance_id if way else where.private,
+            host=(where.public or where.private) if public else node.instance_id if command else where.private,
             user=self._auth.user or USER,
             port=port,
             key=self.keys.login_key(),
@@ -195,7 +209,7 @@ class FirstLogin:
             for pin in pins:
                 try:
                     hosts = open_hosts(self._cluster.directory, self._tell, [machine])
-                    return hosts.connect(replace(machine, login=replace(machine.login, host_key=pin)))
+                    return hosts.connect(replace(machine, login=replace(machine.login, host_key=pin)), _BOOTING)
                 except HostTrouble as error:
                     trouble = error if trouble is None or trouble.code == "host_key" else trouble
             assert trouble is not None

@@ -63,7 +63,7 @@ def bring_up(
     """Sees to it that a head runs and has this spec. `confirm(api)` is called before a running cluster gets a spec other
     than the one in force, and raises to stop. `patience`: seconds for a machine of the cloud for the head. The caller holds
     the cluster's lock."""
-    with packed(source) as mounts:
+    with packed(source, tell) as mounts:
         return _bring_up(registry, source, mounts, tell, confirm, patience)
 
 

@@ -22,6 +22,7 @@ from clusterctl.client.machines import head_machine
 from clusterctl.client.ran import Ran
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.provision.ssh.openssh import as_text, as_word, command_line
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
@@ -125,7 +126,7 @@ class SshAccess:
 
     def _ssh(self, target: Target) -> list[str]:
         """OpenSSH with the user's own configuration for this host; what the spec says wins, and host keys are ours to judge."""
-        known = " ".join(f'"{path}"' for path in (*target.known_hosts, self._known_hosts))
+        known = " ".join(as_word(str(path)) for path in (*target.known_hosts, self._known_hosts))
         argv = ["ssh", *self._hosts.ssh_options, "-l", target.user, "-p", str(target.port)]
         argv += [
             "-o",
@@ -133,16 +134,16 @@ class SshAccess:
             "-o",
             "StrictHostKeyChecking=yes",
             "-o",
-            f"HostName={target.host}",
+            f"HostName={as_text(target.host)}",
         ]
         for key in target.keys:
-            argv += ["-i", key]
+            argv += ["-o", f"IdentityFile={as_word(key)}"]
         way = target.command
         if target.jumps:  # not -J: the options above hold for jump hosts, too
             *before, last = target.jumps
             through = [*self._ssh(replace(last, jumps=tuple(before))), "-W", f"[{target.host}]:{target.port}"]
-            way = shlex.join([*through, "--", last.given])
-        return [*argv, "-o", f"ProxyCommand={way.replace('%', '%%')}"] if way else argv
+            way = command_line([*through, "--", last.given])
+        return [*argv, "-o", f"ProxyCommand={as_text(way)}"] if way else argv
 
     def run(self, argv: Sequence[str]) -> Ran:
         connection = self._hosts.connect(self._machine)

@@ -93,8 +93,9 @@ class SshSettings(SpecModel):
     address: str = Field(
         default="", description="Address by which the hosts reach the head's; default: where it was logged in to."
     )
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(
-        default=7420, description="Port of the head to which the hosts connect: open it in firewalls."
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Port of the head to which the hosts connect: open it in firewalls. Default: 7420, or the next free one.",
     )
 
 

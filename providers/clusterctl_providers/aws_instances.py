@@ -82,6 +82,14 @@ class Listing:
         self._over |= {instance.id for instance in over}
         return over
 
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """By id and by nothing else: whoever took our tags off an instance did not end it."""
+        found: dict[str, Instance] = {}
+        for start in range(0, len(instance_ids), MOST_VALUES):
+            filters = [{"Name": "instance-id", "Values": list(instance_ids[start : start + MOST_VALUES])}]
+            found |= {row["InstanceId"]: self.instance(row) for row in self._rows(filters)}
+        return found
+
     def is_new(self, instance_id: str) -> bool:
         """Launched or shown so lately that AWS may not know it everywhere yet."""
         return time.time() - self._alive.get(instance_id, 0.0) < PATIENCE

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ class DockerProvider:
             with contextlib.suppress(*TROUBLE):
                 return inspected(self._engine.api.inspect_container(row["Id"]))
         return listed(row, ending)
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        ending, found = self._ends.stopping(), dict[str, Instance]()
+        for name in instance_ids:
+            try:
+                container = inspected(self._engine.api.inspect_container(name))
+            except NotFound:
+                continue
+            except TROUBLE as error:
+                raise translated(error, f"looking for the container {name}") from error
+            stops = name in ending and container.state != "terminated"
+            found[name] = replace(container, state="stopping") if stops else container
+        return found
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """SIGTERM, after the grace SIGKILL, then the container goes. What takes longer than a moment goes on in a thread and

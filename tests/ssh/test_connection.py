@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.provision.ssh import connection
+from clusterctl.provision.ssh import dialing
 from clusterctl.provision.ssh.connection import HostTrouble, connect
+from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
 from clusterctl.provision.ssh.target import Target
@@ -82,7 +83,7 @@ def test_a_server_that_hangs_up_on_some_is_dialled_again(hosts: list[SshHost], t
 def test_a_server_that_always_hangs_up_is_named_with_what_may_be_the_matter(
     hosts: list[SshHost], trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "HUNG_UP_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(dialing, "HUNG_UP_PAUSES", (0.01, 0.01))
     with Proxy((hosts[0].address, 22), hang_up=99) as closed:
         with pytest.raises(HostTrouble, match="MaxStartups") as caught:
             connect(target(hosts[0], port=closed.port), trust)
@@ -93,7 +94,7 @@ def test_a_server_that_takes_calls_and_says_nothing_is_dialled_once(hosts: list[
     hosts[0].pause()
     try:
         with pytest.raises(HostTrouble, match="hangs or is overloaded") as caught:
-            connect(target(hosts[0]), trust, timeout=1.0)
+            connect(target(hosts[0]), trust, Patience(greet=1.0))
         assert caught.value.code == "hangs"
     finally:
         hosts[0].unpause()

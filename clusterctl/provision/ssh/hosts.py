@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.provision.ssh.connection import Connection, HostTrouble, connect
+from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
 from clusterctl.provision.ssh.inventory import Machine
@@ -105,9 +106,9 @@ class Hosts:
         """By which OpenSSH's own programs read the same configuration as we do."""
         return self._config.options
 
-    def connect(self, machine: Machine) -> Connection:
+    def connect(self, machine: Machine, patience: Patience | None = None) -> Connection:
         """Raises HostTrouble."""
-        return connect(self.target(machine), self._trust, gateways=self._gateways)
+        return connect(self.target(machine), self._trust, patience, self._gateways)
 
     def each(self, work: Callable[[Machine], Any], machines: Iterable[Machine] | None = None) -> list[Any]:
         """`work` for every machine, 64 at once; results in their order."""
@@ -140,7 +141,7 @@ class Hosts:
             raise HostTrouble(
                 "claimed",
                 f"it belongs to cluster {owner.get('cluster')!r} ({str(owner.get('uid'))[:8]}): take that one down first "
-                f"(`clusterctl down {owner.get('cluster')}`), or remove ~/.clusterctl-host there when it is long gone",
+                f"(`clusterctl down {owner.get('cluster')}`), or remove {facts['directory']} there when it is long gone",
             )
         skew = facts["clock"] - (began + ended) / 2
         if abs(skew) > SKEW_SECONDS + (ended - began):
@@ -217,13 +218,20 @@ class Hosts:
         }
         reached.entry["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()
         reached.entry["settings_sha256"] = _digest(settings)
-        request = {**self.owner, "do": "install", "bundle": bundle.digest, "settings": settings}
+        request = {
+            **self.owner,
+            "do": "install",
+            "bundle": bundle.digest,
+            "settings": settings,
+            "before": reached.facts["host"],
+        }
         return request, b"" if bundle.name in reached.facts["bundles"] else bundle.data
 
     def _is_installed(self, reached: Reached, known: dict[str, Any]) -> bool:
         facts, entry = reached.facts, reached.entry
         return (
             "standby" in facts["kept"]
+            and facts["host"] == reached.id
             and f"agent-{entry['bundle']}.pyz" in facts["bundles"]
             and facts["settings_sha256"] == known.get("settings_sha256")
             and all(known.get(key) == entry[key] for key in ("bundle", "heads", "ca_sha256"))
@@ -243,6 +251,19 @@ class Hosts:
             return machine, connection.ask({**self.owner, "do": "remove"}, timeout=120), None
         except HostTrouble as error:
             return machine, None, error
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def sweep(self, machine: Machine) -> str:
+        """Removes what no machine has any more of the cluster in the home that this one has, once every host is clean; what
+        is left of it, in a sentence."""
+        connection = None
+        try:
+            connection = self.connect(machine)
+            return ", ".join(connection.ask({**self.owner, "do": "sweep"}, timeout=120)["left"])
+        except HostTrouble as error:
+            return str(error)
         finally:
             if connection is not None:
                 connection.close()

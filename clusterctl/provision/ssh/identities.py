@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -56,7 +57,7 @@ def identities(hop: Target, tried: list[str]) -> Iterator[paramiko.PKey]:
             key = _named(path, agent, tried)
             if key is not None:
                 used.add(key.blob if isinstance(key, AgentKey) else key.asbytes())
-                yield from _with_certificates(key, path, hop.certificates)
+                yield from _with_certificates(key, path, hop.certificates, tried)
         for key in agent.get_keys() if hop.all_of_agent else ():
             if key.blob not in used:
                 tried.append(f"{key.comment or 'a key'} of ssh-agent")
@@ -90,22 +91,47 @@ def _named(path: str, agent: Agent, tried: list[str]) -> paramiko.PKey | None:
     return None
 
 
-def _with_certificates(key: paramiko.PKey, path: str, certificates: tuple[str, ...]) -> Iterator[paramiko.PKey]:
-    """The key with each certificate that was made for it, then alone."""
-    for certificate in (f"{path}-cert.pub", *certificates):
-        if _is_certificate_of(Path(certificate).expanduser(), key):
-            key.load_certificate(str(Path(certificate).expanduser()))
-            yield key
+def _with_certificates(
+    key: paramiko.PKey, path: str, certificates: tuple[str, ...], tried: list[str]
+) -> Iterator[paramiko.PKey]:
+    """The key with each certificate that was made for it and holds today, then alone."""
+    for name in (f"{path}-cert.pub", *certificates):
+        place = Path(name).expanduser()
+        certificate = _certificate_of(place, key)
+        if certificate is None:
+            continue
+        if why := _not_of_today(certificate):
+            tried.append(f"{path} without its certificate: {place} {why}")
+            continue
+        key.load_certificate(str(place))
+        yield key
     key.public_blob = None
     yield key
 
 
-def _is_certificate_of(path: Path, key: paramiko.PKey) -> bool:
+def _certificate_of(path: Path, key: paramiko.PKey) -> serialization.SSHCertificate | None:
     try:
         found = serialization.load_ssh_public_identity(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm):
-        return False
-    return isinstance(found, serialization.SSHCertificate) and _blob(found.public_key()) == key.asbytes()
+        return None
+    return (
+        found
+        if isinstance(found, serialization.SSHCertificate) and _blob(found.public_key()) == key.asbytes()
+        else None
+    )
+
+
+def _not_of_today(certificate: serialization.SSHCertificate) -> str:
+    now = time.time()
+    if now >= certificate.valid_before:
+        return f"expired on {_day(certificate.valid_before)}: have it renewed"
+    if now < certificate.valid_after:
+        return f"is valid from {_day(certificate.valid_after)} on: wait, or set this machine's clock"
+    return ""
+
+
+def _day(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def public_half(path: str) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, HasStop, PoolRequest, Provider
 
 from clusterctl.core.errors import BadRequest, ProviderError, UsageError
-from clusterctl.core.model import Node, Observed, Offer
+from clusterctl.core.model import Instance, Node, Observed, Offer
 from clusterctl.provision.journal import Journal
 from clusterctl.provision.moved import give_up
 
@@ -98,6 +98,9 @@ class OwnMachine:
         if not self.leaving:
             return scopes
         return [replace(s, instances=tuple(i for i in s.instances if i.id != self._own)) for s in scopes]
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        return self._provider.look_up([i for i in instance_ids if not (self.leaving and i == self._own)])
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         others = [i for i in instance_ids if i != self._own]
