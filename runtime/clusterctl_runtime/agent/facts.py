@@ -158,7 +158,7 @@ def own_cpus() -> int:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         count = os.cpu_count() or 1
-    for group in _own_groups("cpu"):
+    for group in own_groups("cpu"):
         quota, period = _words(group / "cpu.max", 2)
         if not quota:
             (quota,), (period,) = _words(group / "cpu.cfs_quota_us", 1), _words(group / "cpu.cfs_period_us", 1)
@@ -173,7 +173,7 @@ def own_memory() -> int:
         least = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         least = 0
-    for group in _own_groups("memory"):
+    for group in own_groups("memory"):
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             (limit,) = _words(group / name, 1)
             if limit.isdigit() and int(limit):
@@ -181,7 +181,7 @@ def own_memory() -> int:
     return least
 
 
-def _own_groups(controller: str) -> Iterator[Path]:
+def own_groups(controller: str) -> Iterator[Path]:
     """The directories of the control groups that this process is in, of both versions, from its own to the topmost that can
     be seen: a limit of any of them counts."""
     try:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clusterctl_runtime.agent.groups import own_groups
+from clusterctl_runtime.agent.facts import own_groups
 
 KILLED = 128 + 9
 LOOK_SECONDS = 5.0  # between two looks while tasks run
