@@ -24,6 +24,7 @@ import paramiko
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.hostkeys import Distrusted, Trust, names_of
 from clusterctl.provision.ssh.knownhosts import read_known_hosts
+from clusterctl.provision.ssh.openssh import as_word
 from clusterctl.provision.ssh.target import Target
 from clusterctl.provision.ssh.trouble import HostTrouble, said
 
@@ -65,7 +66,7 @@ class Master:
         hop = self.hop
         is_new = not self._trust.knows(hop)
         options = [*_OPTIONS, f"ConnectTimeout={seconds:.0f}", f"IdentitiesOnly={'no' if hop.all_of_agent else 'yes'}"]
-        argv = ssh_argv(hop, self._known_file, options, way)
+        argv = ssh_argv(hop, lambda one: as_word(self._known_file(one)), options, way)
         if is_new:
             self._trust.refuse_unseen(hop)
             own = argv.index("StrictHostKeyChecking=yes")  # the first; those of jump hosts stay
