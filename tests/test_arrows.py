@@ -28,12 +28,14 @@ HEAD_SIDE = {
 ARROWS: dict[str, set[str]] = {
     "clusterctl.core": set(),
     "clusterctl.version": set(),
+    "clusterctl.proof": set(),
     "clusterctl.spec": {"clusterctl.core", "clusterctl.version", "clusterctl_templates"},
     "clusterctl.provision": {
         "clusterctl.core", "clusterctl.spec", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.wire", "clusterctl_templates",
     },
     "clusterctl.client": {
+        "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.index",
         "clusterctl_runtime.engine.wheelhouse",
@@ -47,15 +49,19 @@ ARROWS: dict[str, set[str]] = {
     },
     "clusterctl.__main__": {"clusterctl.cli"},
     "clusterctl": {"clusterctl.version"},
-    "clusterctl_providers": {"clusterctl.core.model", "clusterctl.core.errors", "clusterctl.core.resources"},
+    "clusterctl_providers": {
+        "clusterctl.core.model", "clusterctl.core.errors", "clusterctl.core.resources", "clusterctl_runtime.agent.facts",
+    },
     "clusterctl_templates": set(),
     "clusterctl_runtime.wire": set(),
+    "clusterctl_runtime.agent.facts": set(),  # alone: it is also sent to hosts that have nothing of ours
     # The engine has two sides: what the agent's bundle carries knows nothing of the core, the head's side does.
     "clusterctl_runtime.engine": {"clusterctl_runtime.wire"},
-    "clusterctl_runtime.agent": {"clusterctl_runtime.wire", "clusterctl_runtime.engine"},
+    "clusterctl_runtime.agent": {"clusterctl_runtime.wire", "clusterctl_runtime.engine", "clusterctl_runtime.agent.facts"},
     **{part: {"clusterctl.core", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
     "clusterctl_runtime.dashboard": set(),
     "clusterctl_runtime.head": {
+        "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.wire", "clusterctl_runtime.engine", *HEAD_SIDE, "clusterctl_runtime.dashboard",
         "clusterctl_runtime.agent.bundle",

@@ -13,7 +13,8 @@ import typer
 
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
-from clusterctl.client.api import Api, locate
+from clusterctl.client.api import Api
+from clusterctl.client.endpoint import connect, locate
 from clusterctl.client.forward import can_tell_users_apart, forward, listening_socket
 
 
@@ -50,7 +51,7 @@ def dashboard(
         if browser and can_tell_users_apart() and _has_screen():
             webbrowser.open(f"{base}open")  # no secret in it: others can read the browser's command line
         with suppress(KeyboardInterrupt):
-            asyncio.run(forward(sock, lambda: locate(cluster), make_ticket))
+            asyncio.run(forward(sock, lambda: connect(locate(cluster), cluster.name), make_ticket))
 
 
 def _has_screen() -> bool:

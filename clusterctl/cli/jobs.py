@@ -9,6 +9,7 @@ import typer
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render_jobs import render_job, render_jobs
+from clusterctl.client.job_list import list_jobs
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.")]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -43,7 +44,7 @@ def jobs(
       clusterctl jobs --state queued
     """
     with call.api() as api:
-        document = api.get("/api/v1/jobs", state=state, array=array, limit=limit)
+        document = list_jobs(api, limit, state=state, array=array)
     call.show(document, lambda d: render_jobs(d, time.time()))
 
 

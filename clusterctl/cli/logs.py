@@ -22,7 +22,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
     rank: Annotated[Optional[int], typer.Option(min=0, metavar="N", help="Only this rank of a gang.")] = None,  # noqa: UP045
     attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="This attempt [default: the last].")] = None,
-    tail: Annotated[Optional[int], typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,  # noqa: UP045
+    tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines, at most 16 MiB.")] = None,
 ) -> None:
     """Print what a job wrote, or the setup of a node.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
@@ -33,6 +34,18 @@ def write(text: str) -> None:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
+
+
+def write_bytes(data: bytes) -> None:
+    """Bytes to stdout as they are, at once; on a terminal that has another encoding than UTF-8 they are text in that one."""
+    binary = getattr(sys.stdout, "buffer", None)
+    encoding = codecs.lookup(sys.stdout.encoding or "ascii").name
+    if binary is None or (sys.stdout.isatty() and encoding != "utf-8"):
+        write(data.decode(errors="backslashreplace"))
+        return
+    sys.stdout.flush()  # what was written as text comes first
+    binary.write(data)
+    binary.flush()
 
 
 def write_line(text: str) -> None:

@@ -1,50 +1,98 @@
-"""Log pieces on stdout: as they are into a file or pipe, harmless on a terminal, with the rank in front of a gang's lines."""
+"""Log pieces on stdout: byte for byte into a file or pipe, harmless on a terminal, with the rank in front of a gang's lines."""
 
 from __future__ import annotations
 
+import base64
+import codecs
 import sys
+import threading
+import time
+from typing import Any
 
 from clusterctl.cli import output
 from clusterctl.cli.escape import Escaper
+from clusterctl.cli.ranks import Ranks
 from clusterctl.client.logs import End, Piece
+
+LOOK_SECONDS = 0.25  # between two looks for lines that nobody ended
 
 
 class LogPrinter:
     """`ranks`: put "[rank] " before each line. `as_json`: a JSON line per piece and one for the end."""
 
     def __init__(self, *, ranks: bool, as_json: bool) -> None:
-        self._ranks = ranks
+        self._ranks = Ranks() if ranks else None
         self._json = as_json
-        self._terminal = sys.stdout.isatty()
-        self._escapers: dict[tuple[int, int], Escaper] = {}
-        self._partial: dict[tuple[int, int], str] = {}
+        self._terminals: dict[tuple[int, int], _Harmless] | None = {} if sys.stdout.isatty() else None
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        if ranks and not as_json:
+            threading.Thread(target=self._show_overdue, daemon=True, name="lines without an end").start()
 
     def show(self, piece: Piece) -> None:
+        if piece.cut:
+            output.say(
+                f"rank {piece.rank}'s lines are longer than what a tail shows: this begins inside one. Without --tail all of "
+                "the log is shown"
+            )
         if self._json:
-            body = {"rank": piece.rank, "attempt": piece.attempt, "offset": piece.offset, "data": piece.text}
-            output.write_json_line(body)
+            output.write_json_line(json_of(piece))
             return
-        key, text = (piece.attempt, piece.rank), piece.text
-        if self._terminal:
-            text = self._escapers.setdefault(key, Escaper()).feed(text)
-        output.write(self._prefixed(key, text) if self._ranks else text)
+        key, data = (piece.attempt, piece.rank), piece.data
+        if self._terminals is not None:
+            data = self._terminals.setdefault(key, _Harmless()).feed(data)
+        self._write(key, data)
 
     def end(self, end: End | None) -> None:
         """Prints what was held back, and in JSON how it ended."""
+        self._over.set()
         if self._json:
             if end:
                 output.write_json_line({"end": True, "state": end.state, "exit_code": end.exit_code})
             return
-        for key, escaper in self._escapers.items():
-            rest = escaper.rest()
-            output.write(self._prefixed(key, rest) if self._ranks else rest)
-        for (_, rank), text in self._partial.items():
-            if text:
-                output.write(f"[{rank}] {text}\n")
-        self._partial.clear()
+        for key, terminal in (self._terminals or {}).items():
+            self._write(key, terminal.rest())
+        if self._ranks is not None:
+            with self._lock:
+                output.write_bytes(self._ranks.rest())
 
-    def _prefixed(self, key: tuple[int, int], text: str) -> str:
-        """Whole lines only, so that ranks that write at once do not cut each other's lines."""
-        text = self._partial.pop(key, "") + text
-        *lines, self._partial[key] = text.split("\n")
-        return "".join(f"[{key[1]}] {line}\n" for line in lines)
+    def _write(self, key: tuple[int, int], data: bytes) -> None:
+        with self._lock:
+            output.write_bytes(data if self._ranks is None else self._ranks.feed(key, data, time.monotonic()))
+
+    def _show_overdue(self) -> None:
+        assert self._ranks is not None
+        try:
+            while not self._over.wait(LOOK_SECONDS):
+                with self._lock:
+                    if data := self._ranks.overdue(time.monotonic()):
+                        output.write_bytes(data)
+        except OSError:
+            return  # nobody reads any more: the main thread hears of it, too
+
+
+class _Harmless:
+    """Bytes for a terminal: what is no text is shown as `\\xNN`, what commands a terminal is escaped."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
+        self._escaper = Escaper()
+
+    def feed(self, data: bytes) -> bytes:
+        return self._escaper.feed(self._decoder.decode(data)).encode()
+
+    def rest(self) -> bytes:
+        return (self._escaper.feed(self._decoder.decode(b"", final=True)) + self._escaper.rest()).encode()
+
+
+def json_of(piece: Piece) -> dict[str, Any]:
+    """`data` as text; where that is not all, `base64` has the bytes."""
+    body: dict[str, Any] = {"rank": piece.rank, "attempt": piece.attempt, "offset": piece.offset}
+    try:
+        return {**body, "data": piece.data.decode()}
+    except UnicodeDecodeError:
+        return {
+            **body,
+            "data": piece.data.decode(errors="replace"),
+            "base64": base64.b64encode(piece.data).decode(),
+        }

@@ -54,7 +54,12 @@ def submit(
             help="Packed and unpacked where the job runs [default: the current directory for a FILE.py in it, else nothing].",
         ),
     ] = None,
-    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Run once per node on N nodes, as a gang.")] = 1,
+    nodes: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1, metavar="N", help="Run once per node on N nodes, as a gang [default: a plain program on one]."
+        ),
+    ] = None,
     cpus: Annotated[Optional[float], typer.Option(min=0, metavar="X", help="CPUs per node.")] = None,  # noqa: UP045
     gpus: Annotated[float, typer.Option(min=0, metavar="X", help="GPUs per node.", show_default=False)] = 0.0,
     gpu_type: Annotated[str, typer.Option(metavar="NAME", help="GPU model, as in L4.", show_default=False)] = "",
@@ -150,14 +155,14 @@ def _plan(call: Call, wanted: Wanted) -> int:
 
 def _run(call: Call, wanted: Wanted, detach: bool) -> int:
     with call.api() as api:
-        accepted = submission.submit(api, wanted, Registry().home)
+        accepted = submission.submit(api, wanted, Registry().home, call.say)
         call.detail(f"job {accepted['id']} is on the head's disk")
         if detach:
             call.show(accepted, lambda document: str(document["id"]))
             return 0
         if wanted.array is not None:
             return wait_for_array(call, api, accepted["id"])
-        return wait_for_job(call, api, accepted["id"], ranks=wanted.nodes)
+        return wait_for_job(call, api, accepted["id"], ranks=wanted.nodes or 1)
 
 
 def _measured(option: str, text: str) -> Any:

@@ -80,7 +80,7 @@ def up(
             _check_same(read_plan(plan), plan_of(registry, source), plan, spec)
         stopwatch.begin("look for a head")
         started = bring_up(
-            registry, source, tell, lambda api: _confirm(call, api, source.text, yes or plan is not None)
+            registry, source, tell, lambda api: _confirm(call, api, source.text, yes or plan is not None), patience
         )
         stopwatch.begin("wait for the nodes")
         try:

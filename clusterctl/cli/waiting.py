@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -16,7 +15,7 @@ import typer
 
 from clusterctl.cli.call import Call
 from clusterctl.cli.print_logs import LogPrinter
-from clusterctl.client.api import PATIENCE_SECONDS, Api, follow, with_patience
+from clusterctl.client.api import Api, follow
 from clusterctl.client.logs import FINAL, End, LogReader
 from clusterctl.core.errors import ClusterctlError
 
@@ -156,11 +155,10 @@ def wait_for_array(call: Call, api: Api, array_id: str) -> int:
 
 
 def _follow_array(call: Call, api: Api, array_id: str) -> dict[str, int]:
-    """Looks again whenever the cluster's own figures change."""
+    """How many members ended in which state, once all have."""
     said = ""
-    for _ in follow(lambda: api.stream("/api/v1/status", watch=1)):
-        jobs = with_patience(lambda: api.get("/api/v1/jobs", array=array_id, limit=100_000), PATIENCE_SECONDS)["jobs"]
-        counts = dict(sorted(Counter(str(job["state"]) for job in jobs).items()))
+    for array in follow(lambda: api.stream(f"/api/v1/arrays/{array_id}/watch")):
+        counts: dict[str, int] = array["counts"]
         text = ", ".join(f"{n} {state}" for state, n in counts.items())
         if set(counts) <= FINAL:
             return counts

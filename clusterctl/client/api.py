@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import IO, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
+from clusterctl.client.endpoint import ANSWER_SECONDS, Endpoint, Gone, connect, locate, why_text
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, Refused, Unreachable, UsageError
 
 Json = dict[str, Any]
 
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 45.0  # a stream carries a keep-alive every 15 s: three missing ones mean that it is lost
 PATIENCE_SECONDS = 30.0  # for which a stream or a submission waits for a head that is being started again
 STEADY_SECONDS = 1.0  # a stream that lasted so long was a good one, also when there was nothing to say
@@ -45,73 +42,6 @@ class Lost(Unreachable):
     answer, so that it was there a while ago."""
 
     begun = False
-
-
-class Gone(Unreachable):
-    """There is no head, and nobody who would start one: waiting for it is of no use."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """`why` says, after a connection was cut, what is known of the reason and what to do: "" for nothing."""
-
-    host: str
-    port: int
-    token: str
-    why: Callable[[], str] = str
-
-
-def locate(cluster: Cluster) -> Endpoint:
-    """Where the head of `cluster` listens now. A head on this machine says so itself in head.json, since its port may
-    change when it is started again. Raises Unreachable where none can be listening."""
-    client = cluster.read_client()
-    again = f"`clusterctl up {cluster.spec_path or 'SPEC'}` starts it again"
-    if not client.get("token"):
-        raise Gone(f"cluster {cluster.name!r} has no way to its head yet: its `up` was interrupted; {again}")
-    if cluster.head_is_remote:
-        from clusterctl.client import tunnels
-
-        def why() -> str:
-            found = tunnels.trouble(cluster)
-            return f"{found.rstrip('.')}; {tunnels.what_to_do(cluster)}" if found else ""
-
-        return Endpoint("127.0.0.1", tunnels.tunnel_port(cluster), client["token"], why)
-    head = cluster.read_head()
-    if head.get("port"):
-        # The pid first: after a crash another user's process may listen on that port, and would get the token.
-        if is_running(int(head.get("pid") or 0)):
-            return Endpoint("127.0.0.1", int(head["port"]), client["token"])
-        raise _absence(cluster)(
-            f"the head of cluster {cluster.name!r} (process {head.get('pid')}) is not running; {again}"
-        )
-    url = urlsplit(client.get("url") or "")
-    if (cluster.head_dir / "config.json").exists() or not url.port:
-        raise _absence(cluster)(f"the head of cluster {cluster.name!r} is not running; {again}")
-    return Endpoint(url.hostname or "127.0.0.1", url.port, client["token"])
-
-
-def _absence(cluster: Cluster) -> type[Unreachable]:
-    """Unreachable for a moment while a supervisor starts the head again, else Gone."""
-    try:
-        supervisor = int((cluster.head_dir / "supervisor.pid").read_text())
-    except (OSError, ValueError):
-        return Gone
-    return Unreachable if is_running(supervisor) else Gone
-
-
-def is_running(pid: int) -> bool:
-    """Whether `pid` is a live process of this user (a zombie is not alive)."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  /proc is read whole, at once
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return True
 
 
 class Api:
@@ -245,7 +175,7 @@ class Api:
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            text = f"did not answer {method} {path} ({_why(error)})"
+            text = f"did not answer {method} {path} ({why_text(error)})"
             if reason := self._reason():
                 text = f"cannot be reached: {reason}"
             raise Lost(f"the head of cluster {self.name!r} {text}") from error
@@ -256,14 +186,7 @@ class Api:
     def _connect(self) -> http.client.HTTPConnection:
         if self._connection is None:
             endpoint = self._find()
-            connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=CONNECT_SECONDS)
-            try:
-                connection.connect()
-            except OSError as error:
-                raise Unreachable(
-                    f"nothing answers for cluster {self.name!r} at {endpoint.host}:{endpoint.port} ({_why(error)}): "
-                    "is the head running? `clusterctl up SPEC` starts it again"
-                ) from error
+            connection = connect(endpoint, self.name)
             self._connection, self._token, self._reason = connection, endpoint.token, endpoint.why
         return self._connection
 
@@ -273,7 +196,7 @@ class Api:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Lost(
-                f"the head of cluster {self.name!r} broke off in the middle of an answer ({_why(error)})"
+                f"the head of cluster {self.name!r} broke off in the middle of an answer ({why_text(error)})"
             ) from error
         if response.will_close:
             self.close()
@@ -345,7 +268,3 @@ def error_sentence(body: bytes) -> str:
 
 def _encoded(body: Json | None) -> bytes:
     return json.dumps(body or {}, separators=(",", ":")).encode()
-
-
-def _why(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

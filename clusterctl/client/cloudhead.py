@@ -49,10 +49,13 @@ _AUTHORITY = ("ca.pem", "ca.key", "head.pem", "head.key", JOIN_SECRET)
 class CloudHead:
     """One `up` of one cluster."""
 
-    def __init__(self, registry: Registry, cluster: Cluster, source: SpecFile, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, registry: Registry, cluster: Cluster, source: SpecFile, tell: Callable[[str], None], patience: float
+    ) -> None:
+        """`patience`: seconds for its machine to be had and to run."""
         from clusterctl_runtime.agent.bundle import bundle_bytes
 
-        self.cluster, self.source, self.tell = cluster, source, tell
+        self.cluster, self.source, self.tell, self._patience = cluster, source, tell, patience
         data = bundle_bytes()
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self.new_head = False  # whether the head started from the spec that this `up` wrote
@@ -70,9 +73,9 @@ class CloudHead:
         self._login = FirstLogin(cluster, spec.auth, self._reach, options, self._aws_options(), tell)
         self._address = ""  # of the head, as its nodes reach it
 
-    def _aws_options(self) -> str:
-        words = [(f"--{name}", str(self._settings.get(name) or "")) for name in ("region", "profile")]
-        return " ".join(f"{option} {value}" for option, value in words if value)
+    def _aws_options(self) -> list[str]:
+        given = {name: str(self._settings.get(name) or "") for name in ("region", "profile")}
+        return [f"--{name}={value}" for name, value in given.items() if value]
 
     # ------------------------------------------------------------ is there anything to do?
 
@@ -102,9 +105,9 @@ class CloudHead:
                 launching.refuse_anothers()
             node = self._launch(launching)
             launching.keep_place(node)
-            launching.provider.renew_access()
+            launching.renew_access()
             disk = launching.disk(node)
-            machine = self._login.machine(node, launching.provider.whereabouts(node.instance_id))
+            machine = self._login.machine(node, launching.whereabouts(node))
             machine = self._login.wait(node, machine, lambda: launching.console(node))
             self._put_head(launching, node, machine, disk)
             launching.handed_over(node)
@@ -191,7 +194,7 @@ class CloudHead:
                 pools=self._pool_requests(),
             )  # fmt: skip
             try:
-                yield Launching(cluster, spec, journal, provisioner, self._place, self.tell)
+                yield Launching(cluster, spec, journal, provisioner, self._place, self.tell, self._patience)
             finally:
                 provisioner.close()
 

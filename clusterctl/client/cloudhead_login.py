@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.inventory import Login, Machine
+from clusterctl.provision.ssh.openssh import command_line
 
 if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, Whereabouts
@@ -42,10 +42,10 @@ _LASTING = frozenset(
 )  # troubles that no waiting mends, once a machine has booted
 _LASTING_AFTER = 60.0
 
-# As AWS documents them; %-words are OpenSSH's, here they are filled in at once.
+# As AWS documents them.
 WAYS = {
-    "ssm": "aws ssm start-session --target {id} --document-name AWS-StartSSHSession --parameters portNumber={port}{more}",
-    "instance-connect": "aws ec2-instance-connect open-tunnel --instance-id {id} --remote-port {port}{more}",
+    "ssm": "aws ssm start-session --target {id} --document-name AWS-StartSSHSession --parameters portNumber={port}",
+    "instance-connect": "aws ec2-instance-connect open-tunnel --instance-id {id} --remote-port {port}",
 }
 
 
@@ -114,11 +114,24 @@ def fingerprint_of(public: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
+def way_command(reach: str, instance: str, port: int, options: Sequence[str]) -> str:
+    """The program whose stdin and stdout lead to the SSH server, as a shell or `shlex` reads it; "" where SSH gets there by
+    itself. `options` are words for the aws command."""
+    way = WAYS.get(reach, "")
+    return command_line([*(word.format(id=instance, port=port) for word in way.split()), *options]) if way else ""
+
+
 class FirstLogin:
     """`reach`: "public", "private", "ssm" or "instance-connect"; `aws`: options of the aws command, such as its region."""
 
     def __init__(
-        self, cluster: Cluster, auth: Auth, reach: str, options: dict[str, Any], aws: str, tell: Callable[[str], None]
+        self,
+        cluster: Cluster,
+        auth: Auth,
+        reach: str,
+        options: dict[str, Any],
+        aws: Sequence[str],
+        tell: Callable[[str], None],
     ) -> None:
         self._cluster, self._auth, self._reach = cluster, auth, reach
         self._options, self._aws, self._tell = options, aws, tell
@@ -130,13 +143,10 @@ class FirstLogin:
         kept = self._pins(node)
         pin = kept.get("pin") or self.keys.host_key(node).fingerprint
         port = self._auth.port or 22
-        way, command = WAYS.get(self._reach, ""), ""
-        if way:
-            more = f" {self._aws}" if self._aws else ""
-            command = way.format(id=shlex.quote(node.instance_id), port=port, more=more)
+        command = way_command(self._reach, node.instance_id, port, self._aws)
         public = self._reach == "public"
         login = Login(
-            host=(where.public or where.private) if public else node.instance_id if way else where.private,
+            host=(where.public or where.private) if public else node.instance_id if command else where.private,
             user=self._auth.user or USER,
             port=port,
             key=self.keys.login_key(),

@@ -8,6 +8,7 @@ answered only to a process of this user, for a request that no other page starte
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import socket
 import sys
@@ -15,12 +16,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from clusterctl.client.api import Endpoint
 from clusterctl.core.errors import ClusterctlError
 
 _OPEN = b"GET /open HTTP/1."
 _MAX_HEADER = 64 * 1024
 _TCP_TABLE = Path("/proc/net/tcp")
+
+Reach = Callable[[], http.client.HTTPConnection]  # to the head, which has proven that it is; raises ClusterctlError
 
 
 def listening_socket(port: int) -> socket.socket:
@@ -42,8 +44,9 @@ def can_tell_users_apart() -> bool:
     return _TCP_TABLE.exists()
 
 
-async def forward(sock: socket.socket, find: Callable[[], Endpoint], make_ticket: Callable[[], str]) -> None:
-    """Serves until cancelled. `find` is asked for every connection: the head may have been started again elsewhere."""
+async def forward(sock: socket.socket, reach: Reach, make_ticket: Callable[[], str]) -> None:
+    """Serves until cancelled. `reach` is asked for every connection: the head may have been started again elsewhere, and what
+    passes here holds the page's token."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -53,7 +56,7 @@ async def forward(sock: socket.socket, find: Callable[[], Endpoint], make_ticket
                 writer.write(await asyncio.to_thread(_answer_open, writer, first + rest, make_ticket))
                 await writer.drain()
             elif first:
-                await _pipe_both(reader, writer, first, find)
+                await _pipe_both(reader, writer, first, reach)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
             pass  # one side went away: so does this connection
         finally:
@@ -64,12 +67,11 @@ async def forward(sock: socket.socket, find: Callable[[], Endpoint], make_ticket
         await server.serve_forever()
 
 
-async def _pipe_both(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, find: Callable[[], Endpoint]
-) -> None:
+async def _pipe_both(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, reach: Reach) -> None:
     try:
-        endpoint = await asyncio.to_thread(find)
-        head_reader, head_writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+        connection = await asyncio.to_thread(reach)
+        assert connection.sock is not None
+        head_reader, head_writer = await asyncio.open_connection(sock=connection.sock)
     except (ClusterctlError, OSError) as error:
         writer.write(_plain(502, "Bad Gateway", f"The head does not answer: {error}\n"))
         return

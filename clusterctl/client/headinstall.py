@@ -8,7 +8,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,10 +52,15 @@ class HeadInstall:
         distribution.build_ahead(self.cache, self.extras)
 
     def put(
-        self, hosts: Hosts, reached: Reached, first: Mapping[str, str], every: Mapping[str, str] | None = None
+        self,
+        hosts: Hosts,
+        reached: Reached,
+        first: Mapping[str, str],
+        every: Mapping[str, str] | None = None,
+        restart_for: Set[str] = frozenset(),
     ) -> Installed:
         """Returns when it listens. `first` are files that it starts from, and keeps once it has them; `every` are those that
-        each `up` writes anew. Raises HostTrouble."""
+        each `up` writes anew, of which a running head reads some only when it is started again. Raises HostTrouble."""
         connection, facts = reached.connection, reached.facts
         assert connection is not None
         dist = self._place_packages(hosts, reached)
@@ -63,15 +68,19 @@ class HeadInstall:
         if new or "head" not in facts["kept"]:
             self.tell(f"starting the head of cluster {self.cluster.name} on {reached.id}")
         connection.ask({**hosts.owner, "do": "place_files", "files": dict(first), "keep": True})
+        changed: list[str] = []
         if every:
-            connection.ask({**hosts.owner, "do": "place_files", "files": dict(every)})
+            changed = connection.ask({**hosts.owner, "do": "place_files", "files": dict(every)})["changed"]
         blob = b"" if self.bundle.name in facts["bundles"] else self.bundle.data
-        request = {**hosts.owner, "do": "install", "bundle": self.bundle.digest, "head": dist}
+        restart = not new and not restart_for.isdisjoint(changed)
+        request = {**hosts.owner, "do": "install", "bundle": self.bundle.digest, "head": dist, "restart_head": restart}
         replaced = connection.ask(request, blob)["replaced"]
         facts["bundles"].append(self.bundle.name)
         tunnel = tunnels.begin(self.cluster)
         wait = {"do": "wait_head", "seconds": HEAD_SECONDS, "not_pid": replaced}
         answer = connection.ask(wait, timeout=HEAD_SECONDS + 10)
+        if answer.get("error"):
+            raise HostTrouble("no_head", answer["error"])
         if "head" not in answer:
             raise HostTrouble(
                 "no_head", f"the head was started there and does not listen. The end of its log:\n{answer['log']}"

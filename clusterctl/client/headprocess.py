@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clusterctl.client.api import Api, is_running
-from clusterctl.client.processes import arguments_of
+from clusterctl.client.api import Api
+from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, Unreachable
 

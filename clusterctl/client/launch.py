@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from clusterctl.spec.document import Document
     from clusterctl.spec.model import ClusterSpec
 
+HEAD_SECONDS = 1200.0
+
 
 @dataclass(frozen=True)
 class SpecFile:
@@ -52,12 +54,17 @@ class Started:
 
 
 def bring_up(
-    registry: Registry, source: SpecFile, tell: Callable[[str], None], confirm: Callable[[Api], None]
+    registry: Registry,
+    source: SpecFile,
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+    patience: float = HEAD_SECONDS,
 ) -> Started:
     """Sees to it that a head runs and has this spec. `confirm(api)` is called before a running cluster gets a spec other
-    than the one in force, and raises to stop. The caller holds the cluster's lock."""
-    with packed(source) as mounts:
-        return _bring_up(registry, source, mounts, tell, confirm)
+    than the one in force, and raises to stop. `patience`: seconds for a machine of the cloud for the head. The caller holds
+    the cluster's lock."""
+    with packed(source, tell) as mounts:
+        return _bring_up(registry, source, mounts, tell, confirm, patience)
 
 
 def _bring_up(
@@ -66,12 +73,13 @@ def _bring_up(
     mounts: list[Mount],
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
+    patience: float,
 ) -> Started:
     cluster = _registered(registry, source)
     if cluster.provider == "ssh":
         return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
     if runs_in_cloud(source.spec.model_dump(mode="json")["provider"]):
-        return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm)
+        return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm, patience)
     if cluster.head_is_remote:
         raise Refused(
             f"the head of cluster {cluster.name!r} runs on an instance, the spec wants it on this machine: "
@@ -132,6 +140,7 @@ def _bring_up_in_cloud(
     mounts: list[Mount],
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
+    patience: float,
 ) -> Started:
     """The same with a head on an instance of the cluster's cloud."""
     from clusterctl.client.cloudhead import CloudHead
@@ -146,7 +155,7 @@ def _bring_up_in_cloud(
         tell(f"an earlier `down` of cluster {cluster.name} was interrupted: it is finished first")
         take_down(registry, cluster, tell)
         cluster = _registered(registry, source)
-    head = CloudHead(registry, cluster, source, tell)
+    head = CloudHead(registry, cluster, source, tell, patience)
     was_running = head.is_in_place()
     if not was_running:
         head.bring_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Piece:
-    """Some output of one rank. `offset` is the place of its first byte in that rank's log."""
+    """Some output of one rank, as the program wrote it. `offset` is the place of its first byte in that rank's log; `cut`: that
+    is the end of a line which is longer than the last lines may be."""
 
     attempt: int
     rank: int
     offset: int
-    text: str
+    data: bytes
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class LogReader:
                 new = _unseen(item, self._seen.get(key, 0))
                 self._seen[key] = max(self._seen.get(key, 0), int(item["next"]))
                 if new:
-                    yield Piece(*key, *new)
+                    yield Piece(*key, *new, cut=bool(item.get("cut")))
 
     def _open(self, follow_on: bool) -> Generator[dict[str, Any], None, None]:
         query: dict[str, Any] = {"rank": self._rank, "attempt": self._attempt, "follow": 1 if follow_on else None}
@@ -86,11 +89,11 @@ class LogReader:
         return self._api.stream(f"/api/v1/jobs/{self._job_id}/logs", **query, **more)
 
 
-def _unseen(item: dict[str, Any], position: int) -> tuple[int, str] | None:
-    """(offset, text) of what lies behind `position` in `item`, None when nothing does."""
-    offset, end, text = int(item["offset"]), int(item["next"]), str(item["data"])
-    if offset >= position or not text:
-        return (offset, text) if text else None
+def _unseen(item: dict[str, Any], position: int) -> tuple[int, bytes] | None:
+    """(offset, bytes) of what lies behind `position` in `item`, None when nothing does."""
+    offset, end = int(item["offset"]), int(item["next"])
     if end <= position:
         return None
-    return position, text.encode()[position - offset :].decode(errors="replace")
+    data = base64.b64decode(item["base64"]) if "base64" in item else str(item["data"]).encode()
+    start = max(offset, position)
+    return start, data[start - offset :]

@@ -1,6 +1,7 @@
 """The machines of a cluster that are reached by SSH, as the last `up` found them: `inventory.json` in the cluster's directory.
 
-Logins and names only, no secret: `down` and the tunnel need them when the spec's file is changed or gone.
+Logins and names only, no secret: `down` and the tunnel need them when the spec's file is changed or gone. Which of them were
+ever written to is on file before the first write, so that `down` asks nothing of the others.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 FILE = "inventory.json"
 
 
-def keep_machines(directory: Path, machines: Iterable[Machine], options: dict[str, Any]) -> None:
-    """`options`: the SSH configuration and the policy for host keys. Machines that left the spec stay until they are clean."""
-    document = {"options": options, "machines": [asdict(machine) for machine in machines]}
+def keep_machines(
+    directory: Path, machines: Iterable[Machine], options: dict[str, Any], touched: Iterable[str] | None = None
+) -> None:
+    """`options`: the SSH configuration and the policy for host keys. Machines that left the spec stay until they are clean.
+    `touched`: ids of those that may hold something of the cluster, None: all."""
+    document: dict[str, Any] = {"options": options, "machines": [asdict(machine) for machine in machines]}
+    if touched is not None:
+        document["touched"] = sorted(touched)
     text = json.dumps(document, indent=1)
     path = directory / FILE
     if not path.exists() or path.read_text() != text:
@@ -38,6 +44,18 @@ def kept_machines(directory: Path) -> list[Machine]:
         )
         for item in read_json(directory / FILE).get("machines", [])
     ]
+
+
+def touched_machines(directory: Path) -> set[str]:
+    """Ids of the machines that may hold something of the cluster."""
+    kept = read_json(directory / FILE)
+    known = {str(item["id"]) for item in kept.get("machines", [])}
+    return known & set(kept["touched"]) if "touched" in kept else known
+
+
+def note_touched(directory: Path, touched: Iterable[str]) -> None:
+    """The same machines, of which these may hold something now."""
+    keep_machines(directory, kept_machines(directory), read_json(directory / FILE).get("options", {}), touched)
 
 
 def head_machine(directory: Path) -> Machine:

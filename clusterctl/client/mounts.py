@@ -1,12 +1,12 @@
 """The spec's `files` on their way to the head: packed here, uploaded as blobs, fetched by the nodes.
 
-What a directory's own .gitignore and .clusterctlignore leave out stays here. Rules from above it do not count: who names a
-directory wants it, also when the repository around it ignores it.
+What a directory's own .gitignore and .clusterctlignore leave out stays here, but for what git tracks. Rules from above it do
+not count: who names a directory wants it, also when the repository around it ignores it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +41,17 @@ class Mount:
 
 
 @contextmanager
-def packed(source: SpecFile) -> Iterator[list[Mount]]:
-    """All `files` of the spec; raises UsageError with its place for one that cannot be packed."""
+def packed(source: SpecFile, say: Callable[[str], object]) -> Iterator[list[Mount]]:
+    """All `files` of the spec; raises UsageError with its place for one that cannot be packed. `say` is told what of a
+    directory does not travel."""
+    from clusterctl.client.tree import say_notes
+
     mounts: list[Mount] = []
     try:
         for index, entry in enumerate(source.spec.files):
             try:
                 mounts.append(_pack(source.path.absolute().parent, entry.source, entry.to))
+                say_notes([f"files: {entry.source}: {note}" for note in mounts[-1].package.notes], say)
             except UsageError as error:
                 raise UsageError(str(source.located.fault(("files", index, "from"), str(error)))) from error
         yield mounts
@@ -57,12 +61,11 @@ def packed(source: SpecFile) -> Iterator[list[Mount]]:
 
 
 def _pack(directory: Path, source: str, to: str) -> Mount:
-    from clusterctl.client.ignore import Ignored
     from clusterctl.client.packing import pack, pack_file
 
     path = directory / Path(source).expanduser()
     if path.is_dir():
-        package = pack(path, rules=Ignored(), what="the directory")
+        package = pack(path, above=False, what="the directory")
         if not package.entries:
             package.archive.close()
             raise UsageError(f"{path} has no files to copy (all are left out by its ignore files, or it is empty)")

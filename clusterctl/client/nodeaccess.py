@@ -21,6 +21,8 @@ from clusterctl.client.machines import head_machine
 from clusterctl.client.ran import Ran
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.provision.ssh.command import ssh_argv
+from clusterctl.provision.ssh.openssh import as_word
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
@@ -120,13 +122,11 @@ class SshAccess:
 
     def shell_argv(self) -> list[str]:
         """OpenSSH with the user's own configuration for this host; what the spec says wins, and host keys are ours to judge."""
-        from clusterctl.provision.ssh.command import ssh_argv
-
         target = self._hosts.target(self._machine)
         return [*ssh_argv(target, self._known), "--", target.given]
 
     def _known(self, target: Target) -> str:
-        return " ".join(f'"{path}"' for path in (*target.known_hosts, self._known_hosts))
+        return " ".join(as_word(str(path)) for path in (*target.known_hosts, self._known_hosts))
 
     def run(self, argv: Sequence[str]) -> Ran:
         connection = self._hosts.connect(self._machine)

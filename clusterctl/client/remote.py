@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.api import Api
 from clusterctl.client.headinstall import HeadInstall, head_config
-from clusterctl.client.machines import FILE, keep_machines, kept_machines, open_hosts
+from clusterctl.client.machines import (
+    FILE,
+    keep_machines,
+    kept_machines,
+    note_touched,
+    open_hosts,
+    touched_machines,
+)
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
@@ -26,12 +33,15 @@ from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.fitness import misfit
 from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
+from clusterctl.provision.ssh.twins import Twins
 
 if TYPE_CHECKING:
     from clusterctl.client.launch import SpecFile
 
 JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
 END_SECONDS = 30.0  # that the head gets to end its nodes, before the hosts are gone to
+FIRST_PORT = 7420
+PORT_FILE = "head/port.json"  # a head that runs goes on with the one it has until it is started again
 HOSTS_FILE = "hosts.json"  # what the head was told of its hosts, kept here too
 
 
@@ -47,11 +57,14 @@ class Remote:
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self._head = HeadInstall(cluster, registry.home / "cache", self.bundle, tell)
         self._known = {e["id"]: e for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", [])}
+        self._twins = Twins(self.machines)
         self._entries: dict[str, dict[str, Any]] = {}
         self._place: HeadPlace | None = None
         self._placed = threading.Event()  # set too when there will be no head
         self._head_connection: Connection | None = None
         self._writer = GroupWriter(self._write_entries)
+        self._touched = touched_machines(cluster.directory)  # ids of hosts that may hold something of the cluster
+        self._toucher = GroupWriter(self._write_touched)
         self._lock = threading.Lock()
         self._tunnel: subprocess.Popen[bytes] | None = None
         self._engine: dict[str, Any] = {}  # of the head's machine: its version of Ray and of Python
@@ -61,8 +74,15 @@ class Remote:
 
     @property
     def digest(self) -> str:
-        """Of all that decides what is on the hosts."""
-        document = [[asdict(machine) for machine in self.machines], self.bundle.digest, self._options()]
+        """Of all that decides what is on the hosts, and of what the pools promise of them: another promise is looked into."""
+        promises = [
+            [pool.name, dict(pool.resources), pool.gpu.model_dump() if pool.gpu else None]
+            for pool in self.source.spec.pools
+        ]
+        settings = self.source.spec.provider_settings
+        way = [settings.get("address"), settings.get("port")]
+        machines = [asdict(machine) for machine in self.machines]
+        document = [machines, self.bundle.digest, self._options(), way, promises]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def is_in_place(self) -> bool:
@@ -100,14 +120,14 @@ class Remote:
         """Makes everything be in place; every host with its trouble, if it has one. Raises ClusterctlError without a head."""
         wanted = {machine.id for machine in self.machines}
         before = [machine for machine in kept_machines(self.cluster.directory) if machine.id not in wanted]
-        keep_machines(self.cluster.directory, [*self.machines, *before], self._options())
+        keep_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
         hosts = open_hosts(self.cluster.directory, self.tell, self.machines)
         reached: list[Reached] = hosts.each(lambda machine: self._serve(hosts, machine))
         try:
             head = next(one for one in reached if one.machine.head)
             if self._place is None:
                 raise ClusterctlError(f"the head cannot run on {head.id}: {head.trouble or 'no reason given'}")
-            left_out = {o.id: _left_out(o, self._known.get(o.id, {})) for o in reached if o.trouble}
+            left_out = {o.id: _left_out(o) for o in reached if o.trouble}
             if left_out:
                 with self._lock:
                     self._entries.update(left_out)
@@ -115,8 +135,10 @@ class Remote:
             tunnels.tunnel_port(self.cluster, self._tunnel)
             self._await_hosts(reached)
             for one in reached:
-                if one.trouble is not None:
+                if one.trouble is not None and one is not head:
                     self.tell(f"host {one.id} is left out: {one.trouble}")
+            if head.trouble is not None:  # its node would be waited for in vain
+                raise ClusterctlError(f"the head runs on {head.id}, but no node can run beside it: {head.trouble}")
             self._keep(complete=True)
         finally:
             for one in reached:
@@ -133,14 +155,17 @@ class Remote:
         try:
             if reached.trouble is not None:
                 return reached
+            self._twins.note(reached)
             if why := misfit(machine, self.source.spec.pools, reached.facts):
                 raise HostTrouble("misfit", why)
             if machine.head:
+                self._twins.check(reached)
                 hosts.judge_engine(reached)
                 self._engine = reached.facts.get("engine") or {"python": reached.facts["python"]}
                 self._start_head(hosts, reached)
             self._placed.wait()
             if self._place is not None:
+                self._twins.check(reached)
                 hosts.judge_engine(reached, self._engine)
                 self._install(hosts, reached, self._place)
         except HostTrouble as error:
@@ -161,6 +186,7 @@ class Remote:
         if todo is not None:
             request, blob = todo
             assert reached.connection is not None
+            self._touch(reached.machine)
             reached.boot = reached.connection.ask(request, blob)["boot"]
             if not reached.boot:
                 self.tell(
@@ -172,7 +198,10 @@ class Remote:
     def _start_head(self, hosts: Hosts, reached: Reached) -> None:
         """The head on its machine; returns when it listens."""
         addresses = self._addresses(reached)
-        installed = self._head.put(hosts, reached, self._first_files(addresses))
+        self._touch(reached.machine)
+        first, every = self._head_files(addresses)
+        installed = self._head.put(hosts, reached, first, every, {PORT_FILE})
+        self._tell_port(reached, installed.agent_port)
         self.new_head, self._tunnel = installed.new, installed.tunnel
         self._head_connection = reached.connection
         self._place = HeadPlace(addresses, installed.agent_port, installed.ca_pem)
@@ -184,17 +213,40 @@ class Remote:
         named = reached.machine.login.host
         return [given] if given else list(dict.fromkeys(a for a in (reached.facts["address"], named) if a))
 
-    def _first_files(self, addresses: list[str]) -> dict[str, str]:
-        """The files that a head starts from; those that it has already stay as they are."""
-        config = head_config(
-            self.cluster,
-            self.source,
-            self._engine.get("executable", ""),
-            agent_listen="0.0.0.0",  # noqa: S104  TLS with the cluster's own authority, and a token per host
-            agent_hosts=addresses,
-        )
-        port = self.source.spec.provider_settings.get("port", 7420)
-        return {"head/config.json": config, "head/ports.json": json.dumps({"agents": port})}
+    def _head_files(self, addresses: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The files that a head starts from (those that it has already stay as they are), and those that each `up` writes."""
+        config = head_config(self.cluster, self.source, self._engine.get("executable", ""))
+        endpoint = {"hosts": addresses}
+        return {"head/config.json": config}, {
+            "head/endpoint.json": json.dumps(endpoint),
+            PORT_FILE: json.dumps({"port": self._port}),
+        }
+
+    @property
+    def _port(self) -> int | None:
+        """That of the spec, None where any will do."""
+        return self.source.spec.provider_settings.get("port")
+
+    def _tell_port(self, reached: Reached, port: int) -> None:
+        """A port that nobody chose may be closed in a firewall."""
+        if port != FIRST_PORT and self._port is None:
+            self.tell(
+                f"port {FIRST_PORT} of {reached.id} was taken by another program: the head listens on {port}. Open that one for "
+                "the other hosts in its firewall, or set `provider: {ssh: {port: ...}}`"
+            )
+
+    def _touch(self, machine: Machine) -> None:
+        """On file before the first write: whenever this dies, `down` knows where something may be."""
+        with self._lock:
+            if machine.id in self._touched:
+                return
+            self._touched.add(machine.id)
+        self._toucher.flush()
+
+    def _write_touched(self) -> None:
+        with self._lock:
+            touched = set(self._touched)
+        note_touched(self.cluster.directory, touched)
 
     def _write_entries(self) -> None:
         with self._lock:
@@ -234,29 +286,30 @@ class Remote:
             log = ""
             connection = good[name].connection
             if connection is not None:
-                log = str(connection.ask({"do": "logs"}).get("log", "")).strip().splitlines()[-1:]
+                lines = str(connection.ask({"do": "logs"}).get("log", "")).strip().splitlines()
+                log = f" It says: {lines[-1]}" if lines else ""
             good[name].trouble = HostTrouble(
                 "no_way_to_head",
                 f"its agent does not get through to the head at {', '.join(self._place.heads)}: open that port in the "
-                f"firewall, or set `provider: {{ssh: {{address: ...}}}}`. It says: {log}",
+                f"firewall, or set `provider: {{ssh: {{address: ...}}}}`.{log}",
             )
 
     def _clean_former(self, hosts: Hosts, machines: list[Machine]) -> None:
         """Hosts that left the inventory: the head knows them no more, so nothing of the cluster stays there."""
         left: list[Machine] = []
-        for machine, answer, trouble in hosts.each(hosts.remove, machines):
+        for machine, answer, trouble in hosts.each(hosts.remove, [m for m in machines if m.id in self._touched]):
             if answer is not None and not answer["left"]:
                 self.tell(f"host {machine.id} left the inventory: nothing of the cluster is on it any more")
             else:
                 left.append(machine)
                 self.tell(f"host {machine.id} left the inventory and could not be cleaned: {trouble or answer}")
-        keep_machines(self.cluster.directory, [*self.machines, *left], self._options())
+        keep_machines(self.cluster.directory, [*self.machines, *left], self._options(), self._touched)
 
 
 def _entry(reached: Reached) -> dict[str, Any]:
     """A host's row for the head."""
     machine, facts = reached.machine, reached.facts
-    kept = ("hostname", "cpus", "memory", "disk_free", "gpus", "python", "machine")
+    kept = ("hostname", "cpus", "memory", "disk_free", "gpus", "gpus_read", "python", "machine")
     return {
         "id": machine.id,
         "address": facts.get("address", ""),
@@ -268,10 +321,9 @@ def _entry(reached: Reached) -> dict[str, Any]:
     }
 
 
-def _left_out(reached: Reached, known: dict[str, Any]) -> dict[str, Any]:
-    """The row of a host that is not to be used: it has no token, so nobody can show it. `touched`: it may hold something."""
-    row = {**_entry(reached), "trouble": str(reached.trouble), "token_sha256": ""}
-    return row | {"touched": bool(known.get("touched") or known.get("token_sha256") or reached.entry)}
+def _left_out(reached: Reached) -> dict[str, Any]:
+    """The row of a host that is not to be used: it has no token, so nobody can show it."""
+    return {**_entry(reached), "trouble": str(reached.trouble), "token_sha256": ""}
 
 
 def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
@@ -293,20 +345,22 @@ def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Seq
 
 
 def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
-    """Ends and removes everything of the cluster on all of its hosts. Raises ClusterctlError naming what is left where."""
-    machines = kept_machines(cluster.directory)
+    """Ends and removes everything of the cluster on all hosts that were ever written to. Raises ClusterctlError naming what is
+    left where."""
+    touched = touched_machines(cluster.directory)
+    machines = [machine for machine in kept_machines(cluster.directory) if machine.id in touched]
     if not machines:
         return
     hosts = open_hosts(cluster.directory, tell)
     others = [machine for machine in machines if not machine.head]
     # The head last: were it gone first, hosts that are still up would have nobody to ask.
     answers = hosts.each(hosts.remove, others) + hosts.each(hosts.remove, [m for m in machines if m.head])
-    untouched = {e["id"] for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", []) if not _is_touched(e)}
     dirty: list[str] = []
+    shared: list[Machine] = []  # whose homes hold directories of other machines of the cluster
     for machine, answer, trouble in answers:
-        if trouble is not None and machine.id in untouched:
-            tell(f"host {machine.id}, which was never used, is not looked at: {trouble}")
-        elif trouble is not None and machine.id in abandon:
+        if answer is not None and answer["others"]:
+            shared.append(machine)
+        if trouble is not None and machine.id in abandon:
             tell(
                 f"host {machine.id} is given up ({trouble}). Should it come back: its nodes end themselves, but "
                 "~/.clusterctl-host, its daemon and its line in systemd or cron stay until `clusterctl gc SPEC` with a spec "
@@ -316,7 +370,10 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
             dirty.append(f"  {machine.id}: {trouble}")
         elif answer is not None and answer["left"]:
             dirty.append(f"  {machine.id}: still there: {', '.join(answer['left'])}")
+        else:
+            touched.discard(machine.id)
     tunnels.stop(cluster)
+    note_touched(cluster.directory, touched)  # those that are clean need not be there when `down` is run again
     if dirty:
         lines = "\n".join(dirty)
         raise ClusterctlError(
@@ -324,10 +381,9 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
             f"or give up those that are gone for good: `clusterctl down {cluster.name} --abandon HOST`. "
             "What runs there ends by itself when it has not heard of its head for its orphan_timeout"
         )
-
-
-def _is_touched(entry: dict[str, Any]) -> bool:
-    return bool(entry.get("touched") or entry.get("token_sha256"))
+    for machine, left in zip(shared, hosts.each(hosts.sweep, shared), strict=True):
+        if left:
+            tell(f"host {machine.id}: what another machine left in its home is still there: {left}")
 
 
 def is_remote(cluster: Cluster) -> bool:

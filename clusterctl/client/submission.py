@@ -6,8 +6,10 @@ The submission id is minted here, before the first try: however often the reques
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ class Wanted:
     working_dir: Path | None = None
     name: str = ""
     env: dict[str, str] = field(default_factory=dict)
-    nodes: int = 1
+    nodes: int | None = None  # None = not said: a plain program, no rank of a gang
     cpus: float | None = None
     gpus: float = 0.0
     gpu_type: str = ""
@@ -47,7 +49,7 @@ class Wanted:
     def asks_for_something(self) -> bool:
         """Whether any flag says what a node must have: then it is a queue job, not a driver on the head node."""
         amounts = (self.cpus is not None, self.gpus, self.gpu_type, self.memory, self.resources, self.pool)
-        return any(amounts) or self.nodes != 1 or self.array is not None
+        return any(amounts) or self.nodes is not None or self.array is not None
 
 
 @dataclass(frozen=True)
@@ -115,28 +117,53 @@ def plan(api: Api, wanted: Wanted) -> dict[str, Any]:
     return api.post("/api/v1/jobs:plan", job_request(wanted, package, script))
 
 
-def submit(api: Api, wanted: Wanted, home: Path | None = None) -> dict[str, Any]:
+def submit(
+    api: Api, wanted: Wanted, home: Path | None = None, say: Callable[[str], object] = lambda text: None
+) -> dict[str, Any]:
     """Packs, uploads what the head does not have, and posts; returns {"id", "state"} once the head has it on disk. `home`
-    is never packed: the tokens of clusters lie there."""
+    is never packed: the tokens of clusters lie there. `say` is told what of the directory did not travel."""
+    check_text(wanted)
     package, script = "", ""
     if wanted.script is not None:
         place = place_script(wanted.script, wanted.working_dir)
-        package, script = _upload(api, place.root, wanted.script, home), place.script
+        package, script = _upload(api, place, wanted.script, home, say), place.script
     elif wanted.working_dir is not None:
-        package = _upload(api, wanted.working_dir, None, home)
+        package = _upload(api, Place(wanted.working_dir, ""), None, home, say)
     return api.post_once("/api/v1/jobs", job_request(wanted, package, script))
 
 
-def _upload(api: Api, root: Path | None, file: Path | None, home: Path | None) -> str:
-    """Packs `root`, or else `file` alone; returns the digest."""
-    from clusterctl.client.packing import pack, pack_file
+def check_text(wanted: Wanted) -> None:
+    """Raises UsageError for words that are not UTF-8: a job's record is text, so that they could not arrive as they are."""
+    words = [(f"argument {number} of the program", word) for number, word in enumerate(wanted.argv, 1)]
+    words += [(f"--env {name}", f"{name}={value}") for name, value in wanted.env.items()]
+    words += [("the name of the script", str(wanted.script or "")), ("--name", wanted.name), ("--user", wanted.user)]
+    for what, word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(word).decode(errors="backslashreplace")
+            raise UsageError(
+                f"{what} is not UTF-8 ({shown!r}): rename the file, or let the program read it from a file of the working "
+                "directory, where any name and any byte can travel"
+            ) from error
 
-    if root is not None:
-        packed = pack(root, without=home)
+
+def _upload(api: Api, place: Place, file: Path | None, home: Path | None, say: Callable[[str], object]) -> str:
+    """Packs the place's root, or else `file` alone; returns the digest."""
+    from clusterctl.client.packing import pack, pack_file
+    from clusterctl.client.tree import say_notes, why_left_out
+
+    if place.root is not None:
+        packed = pack(place.root, without=home)
     else:
         assert file is not None
         packed = pack_file(file.resolve())
     with packed.archive:
+        if place.root is not None and place.script and all(entry.path != place.script for entry in packed.entries):
+            raise UsageError(
+                f"{place.script} would not travel with {place.root}: {why_left_out(place.root, place.script)}"
+            )
+        say_notes(packed.notes, say)
         path = f"/api/v1/blobs/{packed.digest}"
         if not api.has(path):
             api.upload(path, packed.archive, packed.size)

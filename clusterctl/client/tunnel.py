@@ -2,8 +2,8 @@
 
 Started by whichever command needs it first and shared by all of this user's commands, since a connection of their own
 would cost each of them half a second. It ends by itself when nobody used it for an hour, or when the cluster is forgotten.
-Says where it listens in `DIR/tunnel.json`: {"pid", "port"} or {"pid", "error"}; beside "port", "trouble" says why the last
-try to get through failed.
+Says where it listens in `DIR/tunnel.json`: {"pid", "port"} or {"pid", "error"}; beside "port", "head_port" is the head's own on
+its machine, and "trouble" says why the last try to get through failed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Tunnel:
         self._connection: Connection | None = None
         self._port = 0  # of the head's API, on its machine
         self._here = 0
-        self._trouble = ""
+        self._said: tuple[str, int] = ("", 0)
         self._lock = threading.Lock()
         self._open = 0
         self._used = time.monotonic()
@@ -90,7 +90,7 @@ class Tunnel:
                     connection, port = self._connection, self._port
                 assert connection is not None
                 channel = connection.reach(port)
-                self._note("")
+                self._note("", port)
                 return channel
             except Exception as error:  # paramiko raises many kinds; all of them mean: not now
                 print(f"no way to the head: {error}", file=sys.stderr, flush=True)
@@ -98,12 +98,13 @@ class Tunnel:
                 self._port = 0
         return None
 
-    def _note(self, trouble: str) -> None:
-        """Before the client's connection is cut: it looks here for the reason."""
+    def _note(self, trouble: str, head_port: int = 0) -> None:
+        """Before the client's connection is cut: it looks here for the reason. And before the first byte gets through: the head
+        has to prove that it listens on this port."""
         with self._lock:
-            if trouble != self._trouble:
-                self._trouble = trouble
-                self._say({"port": self._here, **({"trouble": trouble} if trouble else {})})
+            if (trouble, head_port) != self._said:
+                self._said = (trouble, head_port)
+                self._say({"port": self._here, "head_port": head_port, **({"trouble": trouble} if trouble else {})})
 
     def _connect(self) -> None:
         if self._connection is not None:

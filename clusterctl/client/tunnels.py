@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from clusterctl.client.processes import arguments_of
+from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
 
@@ -42,6 +42,11 @@ def tunnel_port(cluster: Cluster, process: subprocess.Popen[bytes] | None = None
             )
         time.sleep(0.01)
     raise Unreachable(f"the head's machine of cluster {cluster.name!r} did not answer for {START_SECONDS:g} s")
+
+
+def head_port(cluster: Cluster) -> int:
+    """The port on the head's machine to which the tunnel leads; 0 while it never got there."""
+    return int(read_json(cluster.directory / "tunnel.json").get("head_port") or 0)
 
 
 def trouble(cluster: Cluster) -> str:
@@ -96,7 +101,7 @@ def _living(directory: Path) -> int:
 
 
 def _is_tunnel(pid: int, directory: Path) -> bool:
-    if pid <= 0:
+    if not is_running(pid):  # of this user: anybody can start a program with these words in its command line
         return False
     arguments = arguments_of(pid)
     return os.fsencode(directory) in arguments and PROGRAM.encode() in arguments

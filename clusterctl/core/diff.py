@@ -65,7 +65,7 @@ PROVIDER_FIELDS: dict[str, dict[str, Way]] = {
         "calls_per_second": "in-place",
         "permissions_boundary": "in-place",  # of roles to come
     },
-    "ssh": {"address": "refused", "port": "refused", "config": "in-place"},
+    "ssh": {"address": "in-place", "port": "in-place", "config": "in-place"},  # the head goes on listening where it did
     "local": {"grace": "in-place"},
     "fake": {
         **dict.fromkeys(("directory", "cloud", "region", "zones", "boot"), cast("Way", "refused")),

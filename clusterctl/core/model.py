@@ -205,13 +205,16 @@ class Instance:
 @dataclass(frozen=True)
 class Observed:
     """What a provider reports for one scope (a region, a Docker engine, this machine). Nothing destructive is ever
-    decided in a scope that is not complete."""
+    decided in a scope that is not complete. `recorded`: the list lacks something, but every node on record that it does
+    not show was looked up by its id, so that about nodes on record all is known."""
 
     scope: str
     instances: tuple[Instance, ...]
     complete: bool
     at: float
     error: str = ""
+    code: str = ""  # of the error that kept it from being complete
+    recorded: bool = False
 
 
 # ---------------------------------------------------------------- what is wanted

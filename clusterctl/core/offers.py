@@ -44,12 +44,13 @@ def refusal(offer: Offer, pools: dict[str, Pool], blocks: Sequence[Block], now: 
     if offer.ends and offer.ends - LEAVES_BEFORE <= now + offer.boot_seconds:
         return Reason("capacity_ends", "its reserved capacity ends too soon", "reserve for longer")
     for block in blocks:
-        if block.until > now and _covers(block.offer_key, offer.key):
+        if block.until > now and covers(block.offer_key, offer.key):
             return Reason(block.code, block.reason, f"it is tried again in {block.until - now:.0f} s")
     return None
 
 
-def _covers(blocked: str, key: str) -> bool:
+def covers(blocked: str, key: str) -> bool:
+    """Whether a block of `blocked` is one of the offer with that key."""
     return key.startswith(blocked) if blocked.endswith("/") else key == blocked
 
 

@@ -63,7 +63,8 @@ def survey(observed: Sequence[Observed], state: State) -> Survey:
                 result.orphans.append((instance, scope))
     for view in live:
         scopes = _scopes_of(view, observed, places)
-        result.complete[view.node.id] = bool(scopes) and all(scope.complete for scope in scopes)
+        known = all(scope.complete or scope.recorded for scope in scopes)
+        result.complete[view.node.id] = bool(scopes) and known
         result.seen_at[view.node.id] = min((scope.at for scope in scopes), default=0.0)
     return result
 

@@ -18,6 +18,7 @@ from clusterctl_providers.base import (
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Instance
+from clusterctl.provision.lookup import living
 
 FIRST_PAUSE = 0.05  # seconds between two looks; doubles up to LONGEST_PAUSE
 LONGEST_PAUSE = 3.0
@@ -209,8 +210,21 @@ class _Sweep:
         except ClusterctlError as error:
             return _Look((), str(error))
         left = tuple(i for scope in scopes for i in scope.instances if i.uid == self._uid)
-        self.seen.update({instance.id: instance for instance in left})
+        shown = {instance.id for instance in left}
+        missing = [
+            i for i, seen in self.seen.items() if i not in shown and seen.state not in ("stopping", "terminated")
+        ]
         troubles = [scope.error or f"{scope.scope} is incomplete" for scope in scopes if not scope.complete]
+        try:
+            hidden = living(self._provider, self._uid, missing)
+        except ClusterctlError as error:
+            return _Look(left, "; ".join([*troubles, str(error)]))
+        if hidden:
+            troubles.append(f"a part of the list is missing: it lacks {', '.join(i.id for i in hidden)}")
+        left += hidden
+        self.seen.update({instance.id: instance for instance in left})
+        for instance_id in set(missing) - {instance.id for instance in hidden}:
+            self.seen[instance_id] = replace(self.seen[instance_id], state="terminated")
         return _Look(left, "; ".join(troubles))
 
 

@@ -257,7 +257,7 @@ class Provisioner:
             trouble = f"it answered {len(results)} of {len(requests)} requests"
         except Exception as error:
             trouble = str(error) or type(error).__name__
-        text = f"creating {len(requests)} nodes with provider {name} had no clear outcome ({trouble}); looking again"
+        text = f"creating {len(requests)} nodes with provider {name} had no clear outcome ({trouble})"
         return [UnknownOutcome(text)] * len(requests)
 
     def _book(self, action: Action | None, node: Node, result: CreateResult) -> Outcome:

@@ -160,4 +160,4 @@ def _call_start(provider: Provider, ids: list[str]) -> Sequence[ProviderError | 
         trouble = f"it answered {len(answers)} of {len(ids)} requests"
     except Exception as error:
         trouble = str(error) or type(error).__name__
-    return [UnknownOutcome(f"starting {', '.join(ids)} had no clear outcome ({trouble}); looking again")] * len(ids)
+    return [UnknownOutcome(f"starting {', '.join(ids)} had no clear outcome ({trouble})")] * len(ids)

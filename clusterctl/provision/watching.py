@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from clusterctl_providers.base import Provider
 
-from clusterctl.core.model import Instance, Observed
+from clusterctl.core.model import Instance, NodeState, Observed
 from clusterctl.provision.journal import Journal
+from clusterctl.provision.lookup import Expected, compared
 
 _OVER = frozenset({"stopping", "terminated"})
+_NOT_EXPECTED = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.GONE})
 
 
 class Watcher:
@@ -31,11 +33,26 @@ class Watcher:
         """`now`, read before the first list, becomes the time of all of them: a provider's own clock is not the journal's."""
         found: list[Observed] = []
         for name, provider in self._providers.items():
-            for listed in _list(name, provider, now):
-                observed = replace(listed, at=now)
-                self._remember(name, observed)
+            listed = [replace(scope, at=now) for scope in _list(name, provider, now)]
+            shown = {instance.id for scope in listed for instance in scope.instances}
+            for observed in compared(name, provider, listed, self._expected(name), self._uid, now):
+                self._remember(name, observed, shown)
                 found.append(observed)
         return tuple(found)
+
+    def _expected(self, name: str) -> dict[str, Expected]:
+        """What the lists of this provider should show: what has a record, but for launches that lists may not show yet, and
+        what they showed last time."""
+        places = {i: place[1] for i, place in self._where.items() if place[0] == name and self._states[i] not in _OVER}
+        expected = {i: Expected(i, scope, ending=True) for i, scope in places.items()}
+        for node in self._journal.nodes().values():
+            if not node.instance_id or node.state in _NOT_EXPECTED:
+                continue
+            if self.provider_of(node.instance_id, node.pool) == name:
+                scope = self._where.get(node.instance_id, ("", ""))[1]
+                ending = node.state is NodeState.TERMINATING
+                expected[node.instance_id] = Expected(node.instance_id, scope, node.since, ending)
+        return expected
 
     def shows_running(self, instance_id: str) -> bool:
         """Whether there is something to end: also a stopped instance."""
@@ -62,7 +79,7 @@ class Watcher:
             self._journal.meta_set(f"provider-of-pool:{pool}", name)
             self._provider_names[pool] = name
 
-    def _remember(self, name: str, observed: Observed) -> None:
+    def _remember(self, name: str, observed: Observed, listed: Collection[str]) -> None:
         ours = [instance for instance in observed.instances if instance.uid == self._uid]
         shown = {instance.id for instance in ours}
         if observed.complete:
@@ -75,7 +92,8 @@ class Watcher:
             self._where[instance.id] = (name, observed.scope)
             self.sightings[instance.id] = self.sightings.get(instance.id, 0) + 1
             self._states[instance.id] = instance.state
-            (self.remains.add if instance.state == "terminated" else self.remains.discard)(instance.id)
+            remains = instance.state == "terminated" and instance.id in listed
+            (self.remains.add if remains else self.remains.discard)(instance.id)
         self._learn(ours, observed.at)
 
     def _learn(self, instances: list[Instance], now: float) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
+from clusterctl.spec.tags import read_aws_tags
 from clusterctl.spec.units import SIZE_PATTERN, parse_size
 
 PROVIDER_NAMES = ("local", "docker", "ssh", "aws", "gcp", "azure", "fake")
@@ -92,8 +93,9 @@ class SshSettings(SpecModel):
     address: str = Field(
         default="", description="Address by which the hosts reach the head's; default: where it was logged in to."
     )
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(
-        default=7420, description="Port of the head to which the hosts connect: open it in firewalls."
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Port of the head to which the hosts connect: open it in firewalls. Default: 7420, or the next free one.",
     )
 
 
@@ -140,7 +142,9 @@ class AwsSettings(SpecModel):
     head_volume: Size = Field(
         default=20 * 1024**3, description="Size of the head's own volume: its job queue, logs and uploaded files."
     )
-    tags: dict[str, str] = Field(default={}, description="Tags for everything that is created, besides ours.")
+    tags: Annotated[dict[str, str], BeforeValidator(read_aws_tags)] = Field(
+        default={}, description="Tags for everything that is created, besides ours: 41 at most."
+    )
     calls_per_second: Annotated[float, Field(gt=0)] = Field(
         default=5, description="Calls to AWS per second at most; the account's other programs need some as well."
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, ProviderError
-from clusterctl.core.model import Observed, Offer
+from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.aws_batches import BatchBook
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_doctor import examine
@@ -85,6 +85,9 @@ class AwsProvider:
 
     def list(self) -> list[Observed]:
         return [self._listing.observe(self.scopes[0])]
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        return self._listing.look_up([i for i in instance_ids if INSTANCE_ID.fullmatch(i)])
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self._power.terminate(instance_ids)

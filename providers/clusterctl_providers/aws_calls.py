@@ -18,7 +18,8 @@ from weakref import WeakValueDictionary
 from botocore.config import Config
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Throttled, UnknownOutcome
-from clusterctl_providers.aws_errors import typed
+from clusterctl_providers.aws_errors import code_of, typed
+from clusterctl_providers.aws_region import region_trouble
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Calls:
             if isinstance(wrong, Throttled) and wrong is not error:
                 wrong.retry_after = self.bucket.refused()
             if isinstance(wrong, AuthFailed):
+                wrong = self._of_the_region(error, what) or wrong
                 self._log_in_anew()
             raise wrong from error
         self.bucket.served()
@@ -174,10 +176,18 @@ class Calls:
                 try:
                     core = botocore.session.Session(profile=self._profile)
                     core.register_component("data_loader", _loader())
+                    core.get_scoped_config()  # where a profile that is not there shows
                     self._session = boto3.Session(botocore_session=core)
                 except Exception as error:
-                    raise typed(error, "", f"opening the AWS profile {self._profile!r}") from error
+                    raise typed(
+                        error, "", "opening the AWS profile" + (f" {self._profile!r}" if self._profile else "")
+                    ) from error
             return self._session
+
+    def _of_the_region(self, error: Exception, what: str) -> AuthFailed | None:
+        """Where the keys are good and the region is not."""
+        trouble = region_trouble(code_of(error), self.region, self._make_client)
+        return AuthFailed(f"{what}: {trouble}") if trouble else None
 
     def _log_in_anew(self) -> None:
         """Credentials that lapsed are read again with the next call: a daemon outlives them."""
@@ -188,19 +198,19 @@ class Calls:
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
-                config = Config(
-                    retries={"total_max_attempts": 1, "mode": "standard"},
-                    connect_timeout=5,
-                    read_timeout=60,
-                    max_pool_connections=16,
-                    user_agent_extra="clusterctl",
-                )
-                name = _PREFIX.get(service, service)
-                region = _GLOBAL.get(service, self.region)
-                self._clients[service] = self._open_session().client(
-                    name, region_name=region, endpoint_url=self._endpoint, config=config
-                )
+                self._clients[service] = self._make_client(service, _GLOBAL.get(service, self.region))
             return self._clients[service]
+
+    def _make_client(self, service: str, region: str) -> Any:
+        config = Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=16,
+            user_agent_extra="clusterctl",
+        )
+        name = _PREFIX.get(service, service)
+        return self._open_session().client(name, region_name=region, endpoint_url=self._endpoint, config=config)
 
 
 @lru_cache(maxsize=1)

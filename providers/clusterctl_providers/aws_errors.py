@@ -1,4 +1,6 @@
-"""What AWS says, as the typed errors that callers branch on, each a sentence with what was tried and what to do."""
+"""What AWS says, as the typed errors that callers branch on, each a sentence with what was tried and what to do.
+
+No sentence promises another try: whether there is one is for the caller to know, and to say."""
 
 from __future__ import annotations
 
@@ -39,6 +41,7 @@ _QUOTAS = {
         "Amazon Virtual Private Cloud",
     ),
     "AddressLimitExceeded": ("EC2-VPC Elastic IPs", "Amazon EC2"),
+    "MaxIOPSLimitExceeded": ("IOPS for General Purpose SSD (gp3) volumes", "Amazon Elastic Block Store"),
     "MaxConfigLimitExceededException": ("Spot requests", "Amazon EC2"),
     "LimitExceeded": ("Roles or instance profiles per account", "AWS Identity and Access Management"),
 }
@@ -54,8 +57,8 @@ _CREDENTIALS = frozenset({
 })  # fmt: skip
 # the account itself: no new keys would help
 _ACCOUNT = {
-    "PendingVerification": "AWS still verifies this account ({text}); that takes some hours, and it is tried again",
-    "Blocked": "AWS has blocked this account ({text}); ask AWS Support, it is tried again",
+    "PendingVerification": "AWS still verifies this account ({text}), which takes some hours",
+    "Blocked": "AWS has blocked this account ({text}); ask AWS Support",
     "OptInRequired": "this account may not use that yet ({text}); enable the region, or subscribe, in the AWS console",
 }
 _NO_SPOT_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
@@ -64,15 +67,33 @@ _FOR_NOW = frozenset({"InvalidIPAddress.InUse", "IncorrectInstanceState"})
 _FORBIDDEN = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "UnauthorizedException"})
 _NAMED_ACTION = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
 CLOCK_MARGIN = 240.0  # seconds; a signature is refused beyond 300, and the answer took a while
-_NO_LOGIN = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-    boto.NoAuthTokenError,
-    boto.ProfileNotFound,
-)
+# what never reached AWS, and what is to be said of it
+_NO_LOGIN: dict[type[BaseException], str] = {
+    boto.ProfileNotFound: "this machine has no such profile ({text}); `aws configure list-profiles` names those that it has",
+    boto.NoCredentialsError: "this machine has no AWS credentials ({text}); log in (`aws sso login`), or put keys into "
+    "~/.aws/credentials or the environment, or name a `profile` of the provider",
+    boto.PartialCredentialsError: "the AWS credentials of this machine are not whole ({text}); mend ~/.aws/credentials or the "
+    "environment",
+    boto.CredentialRetrievalError: "what should give credentials on this machine failed ({text}); mend it in ~/.aws/config",
+    boto.TokenRetrievalError: "the login has expired, and could not be renewed ({text}); run `aws sso login`",
+    boto.SSOError: "the login is not there or has expired ({text}); run `aws sso login`",
+    boto.NoAuthTokenError: "the login is not there ({text}); run `aws sso login`",
+}
+_REFUSED = {  # what AWS says of credentials that it was shown
+    "ExpiredToken": "the credentials have expired",
+    "ExpiredTokenException": "the credentials have expired",
+    "RequestExpired": "the credentials have expired, or the request was under way for too long",
+    "SignatureDoesNotMatch": "the secret key does not belong to the key's id",
+}
+_NO_WAY = {  # of what never got there
+    boto.ProxyConnectionError: "the proxy could not be reached ({text}); see HTTPS_PROXY and NO_PROXY",
+    boto.SSLError: "its certificate is not trusted here ({text}); name the CA of your network in AWS_CA_BUNDLE",
+    boto.EndpointConnectionError: "AWS could not be reached ({text}); check the region's name, the network, HTTPS_PROXY, and "
+    "AWS_ENDPOINT_URL where it is set",
+    boto.ConnectTimeoutError: "AWS could not be reached in time ({text}); check the network, a firewall, and HTTPS_PROXY",
+}
+_FULL = "InsufficientFreeAddressesInSubnet"
+_TOO_MANY_TAGS = ("TagLimitExceeded", "TooManyTagsException")
 _LOG_IN = "renew them (`aws sso login`, or new keys in ~/.aws/credentials or the environment), then `clusterctl doctor`"
 
 
@@ -96,13 +117,16 @@ def typed(error: BaseException, permission: str, what: str, quota: str = "") -> 
     if found is not None:
         return found
     if code in _FOR_NOW:
-        return UnknownOutcome(f"{what}: not yet ({code}: {text}); it is tried again")
+        return UnknownOutcome(f"{what}: not yet ({code}: {text})")
     status = _status(error)
     if isinstance(error, boto.ClientError) and not code.startswith(("Internal", "Unavailable")) and status < 500:
         return BadRequest(f"{what}: AWS refused the request ({code}: {text}); mend what it names in the spec")
+    for kind, sentence in _NO_WAY.items():
+        if isinstance(error, kind):
+            return UnknownOutcome(f"{what}: {sentence.format(text=text)}")
     if isinstance(error, boto.ParamValidationError):
         return BadRequest(f"{what}: the request is malformed ({text})")
-    return UnknownOutcome(f"{what}: no clear answer of AWS ({code or type(error).__name__}: {text}); looking again")
+    return UnknownOutcome(f"{what}: no clear answer of AWS ({code or type(error).__name__}: {text})")
 
 
 def _about_us(error: BaseException, code: str, text: str, permission: str, what: str) -> ProviderError | None:
@@ -121,8 +145,12 @@ def _about_us(error: BaseException, code: str, text: str, permission: str, what:
         return AuthFailed(f"{what}: {_ACCOUNT[code].format(text=text)}")
     if code in _CREDENTIALS and (wrong := _clock_is_wrong(error)):
         return AuthFailed(f"{what}: AWS does not accept the request ({text}): {wrong}")
-    if isinstance(error, _NO_LOGIN) or code in _CREDENTIALS:
-        return AuthFailed(f"{what}: AWS does not accept the credentials ({text}); {_LOG_IN}")
+    for kind, sentence in _NO_LOGIN.items():
+        if isinstance(error, kind):
+            return AuthFailed(f"{what}: {sentence.format(text=text)}; then `clusterctl doctor`")
+    if code in _CREDENTIALS:
+        wrong = _REFUSED.get(code, "AWS does not accept the credentials")
+        return AuthFailed(f"{what}: {wrong} ({text}); {_LOG_IN}")
     if code in _FORBIDDEN:
         return _forbidden(code, text, permission, what)
     return None
@@ -143,10 +171,16 @@ def _forbidden(code: str, text: str, permission: str, what: str) -> AuthFailed:
 def _about_supply(code: str, text: str, what: str, quota: str) -> ProviderError | None:
     """What AWS has, what it lets this account have, and how fast."""
     if code in _THROTTLED:
-        return Throttled(f"{what}: AWS limits the calls of this account ({code}); it is tried again", retry_after=1.0)
+        return Throttled(f"{what}: AWS limits the calls of this account ({code})", retry_after=1.0)
     if code in _NO_CAPACITY or code.startswith("Insufficient"):
-        why = "does not offer that there" if code.startswith("Unsupported") else "has no capacity there"
-        return NoCapacity(f"{what}: AWS {why} ({code}: {text}); the next offer is tried")
+        why = "AWS does not offer that there" if code.startswith("Unsupported") else "AWS has no capacity there"
+        if code == _FULL:
+            why = "the subnet has no free address: end what is in it, or name another in `subnets` of the provider"
+        return NoCapacity(f"{what}: {why} ({code}: {text})")
+    if code in _TOO_MANY_TAGS:
+        return BadRequest(
+            f"{what}: that has more tags than AWS takes ({code}: {text}); take some out of the provider's `tags`"
+        )
     if code not in _VCPUS and code not in _QUOTAS and not code.endswith("LimitExceeded"):
         return None
     named, service = _QUOTAS.get(code, ("", "Amazon EC2"))

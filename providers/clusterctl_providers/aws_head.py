@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl.core.errors import BadRequest, NotYet
 from clusterctl_providers.aws_calls import Calls
 from clusterctl_providers.aws_errors import code_behind
 from clusterctl_providers.aws_network import Network
@@ -73,7 +73,7 @@ class HeadMachine:
         answer = self._calls.read("ec2", "describe_instances", what, InstanceIds=[instance_id])
         row: dict[str, Any] | None = next((i for r in answer["Reservations"] for i in r["Instances"]), None)
         if row is None:
-            raise ProviderError(f"{what}: AWS does not show it (yet); run it again")
+            raise NotYet(f"{what}: AWS does not show it yet")
         return Whereabouts(
             str(row.get("PrivateIpAddress") or ""),
             str(row.get("PublicIpAddress") or ""),

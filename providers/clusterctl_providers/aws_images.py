@@ -10,6 +10,7 @@ from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.aws_calls import PATIENCE, Calls
+from clusterctl_providers.aws_errors import code_behind
 
 GIB = 1024**3
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
@@ -83,9 +84,15 @@ class Images:
 
     def _describe(self, ami: str, arch: str) -> Image:
         what = f"looking up the image {ami} in {self._calls.region}"
-        found = self._calls.read("ec2", "describe_images", what, ImageIds=[ami])["Images"]
+        none = f"{what}: there is none; an image belongs to one region, and to accounts that it is shared with"
+        try:
+            found = self._calls.read("ec2", "describe_images", what, ImageIds=[ami])["Images"]
+        except BadRequest as error:
+            if code_behind(error) in _GONE:
+                raise BadRequest(none) from error
+            raise
         if not found:
-            raise BadRequest(f"{what}: there is none; images belong to a region")
+            raise BadRequest(none)
         return _checked(found[0], arch)
 
     def _newest(self, owner: str, name: str, arch: str) -> Image:
@@ -98,13 +105,35 @@ class Images:
         pages = self._calls.pages("ec2", "describe_images", what, Owners=[owner], Filters=filters)
         found = [image for page in pages for image in page["Images"]]
         if not found:
+            self._refuse_deprecated(owner, filters, what)
             raise BadRequest(f"{what}: there is none for {arch}")
-        return _checked(max(found, key=lambda image: (image.get("CreationDate", ""), image["ImageId"])), arch)
+        return _checked(_latest(found), arch)
+
+    def _refuse_deprecated(self, owner: str, filters: list[dict[str, Any]], what: str) -> None:
+        pages = self._calls.pages(
+            "ec2", "describe_images", what, Owners=[owner], Filters=filters, IncludeDeprecated=True
+        )
+        found = [image for page in pages for image in page["Images"]]
+        if found:
+            newest = _latest(found)
+            since = str(newest.get("DeprecationTime") or "")[:10]
+            raise BadRequest(
+                f"{what}: only deprecated ones are there, the newest is {newest['ImageId']} (since {since}): name that one by "
+                "its id, or another image"
+            )
+
+
+def _latest(images: list[Any]) -> Any:
+    return max(images, key=lambda image: (image.get("CreationDate", ""), image["ImageId"]))
 
 
 def _checked(image: Mapping[str, Any], arch: str) -> Image:
     if image.get("Architecture", arch) != arch:
         raise BadRequest(f"the image {image['ImageId']} is for {image['Architecture']}, the instance type is {arch}")
+    if image.get("State", "available") != "available":
+        raise BadRequest(
+            f"the image {image['ImageId']} is {image['State']}: nothing can be launched from it, name another"
+        )
     if not image.get("RootDeviceName"):
         raise ProviderError(f"the image {image['ImageId']} has no root device")
     disks = {m["DeviceName"]: m["Ebs"] for m in image.get("BlockDeviceMappings") or () if m.get("Ebs")}

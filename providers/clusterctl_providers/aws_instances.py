@@ -30,16 +30,10 @@ _STATES: dict[str, Literal["pending", "running", "stopping", "stopped", "termina
 }
 
 
-# why an instance that was accepted never ran, by its StateReason -> the error that the launch would have been
-_REFUSALS = {
-    "Server.InsufficientInstanceCapacity": NoCapacity.code,
-    "Server.InternalError": NoCapacity.code,
-    "Client.VolumeLimitExceeded": QuotaExceeded.code,
-    "Client.InternalError": BadRequest.code,
-    "Client.InvalidSnapshot.NotFound": BadRequest.code,
-    "Client.InvalidKMSKey.InvalidState": BadRequest.code,
-}
+# ends that somebody wanted, the machine itself among them: no fault of the launch
+_WANTED = ("Client.UserInitiated", "Client.InstanceInitiated", "Client.InstanceTerminated")
 _KEY = "; most often the KMS key of its disk may not be used by who launches: see docs/aws.md"
+_KEY_REASONS = ("Client.InternalError", "Client.InvalidKMSKey")
 SEEN_BY = 5.0  # seconds after which an instance that no list shows is asked for
 MISSED_FOR = 600.0  # seconds; then it is not asked for any more
 
@@ -63,7 +57,7 @@ class Listing:
             for row in self._rows(filters):
                 instances.append(self.instance(row))
         except ProviderError as error:
-            return Observed(scope, tuple(instances), False, now, str(error))
+            return Observed(scope, tuple(instances), False, now, str(error), error.code)
         self.ours |= {instance.id for instance in instances}
         ended = self._ended({instance.id for instance in instances}, now)
         return Observed(scope, (*instances, *ended), True, now)
@@ -87,6 +81,14 @@ class Listing:
         over = [instance for instance in found if instance.state == "terminated"]
         self._over |= {instance.id for instance in over}
         return over
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """By id and by nothing else: whoever took our tags off an instance did not end it."""
+        found: dict[str, Instance] = {}
+        for start in range(0, len(instance_ids), MOST_VALUES):
+            filters = [{"Name": "instance-id", "Values": list(instance_ids[start : start + MOST_VALUES])}]
+            found |= {row["InstanceId"]: self.instance(row) for row in self._rows(filters)}
+        return found
 
     def is_new(self, instance_id: str) -> bool:
         """Launched or shown so lately that AWS may not know it everywhere yet."""
@@ -128,7 +130,7 @@ class Listing:
         tags.pop(TAG_NODES, None)
         if node_id:
             tags |= {TAG_NODE: node_id, TAG_GENERATION: str(generation), TAG_TOKEN: token}
-        refused = _REFUSALS.get(_why(row), "") if row["State"]["Name"] in _OVER else ""
+        refused = refusal_of(_why(row)) if row["State"]["Name"] in _OVER else ""
         launched = row.get("LaunchTime")
         return Instance(
             id=row["InstanceId"],
@@ -167,14 +169,28 @@ class Listing:
         return {"Name": f"tag:{TAG_UID}", "Values": [self._uid]}
 
 
+def refusal_of(reason: str) -> str:
+    """Why an instance that was accepted never ran, by its StateReason: the code of the error that the launch would have been,
+    "" where it is none."""
+    side, _, rest = reason.partition(".")
+    if side == "Server":
+        return NoCapacity.code if rest == "InternalError" or rest.startswith("Insufficient") else ""
+    if side != "Client" or reason.startswith(_WANTED):
+        return ""
+    return QuotaExceeded.code if rest.endswith("LimitExceeded") else BadRequest.code
+
+
 def _why(row: Mapping[str, Any]) -> str:
-    return str((row.get("StateReason") or {}).get("Code") or "")
+    """AWS's code, which opens the text of a StateTransitionReason where there is no StateReason yet."""
+    code = str((row.get("StateReason") or {}).get("Code") or "")
+    first = str(row.get("StateTransitionReason") or "").partition(":")[0]
+    return code or (first if first.startswith(("Client.", "Server.")) else "")
 
 
 def _words(row: Mapping[str, Any]) -> str:
     """AWS's reason for the state, with ours where AWS's says little."""
-    text = str((row.get("StateReason") or {}).get("Message") or _why(row))
-    return text + _KEY if _why(row) in ("Client.InternalError", "Client.InvalidKMSKey.InvalidState") else text
+    text = str((row.get("StateReason") or {}).get("Message") or row.get("StateTransitionReason") or _why(row))
+    return text + _KEY if _why(row).startswith(_KEY_REASONS) else text
 
 
 def _member(tags: Mapping[str, str], index: int) -> tuple[str, int]:

@@ -153,7 +153,7 @@ class Launcher:
         for index, token in enumerate(batch.node_tokens):
             row = found.get(index)
             if row is None:
-                text = f"{what}: AWS had capacity for {len(found)} of {len(batch.members)}; the next offer is tried"
+                text = f"{what}: AWS had capacity for {len(found)} of {len(batch.members)}"
                 results[token] = NoCapacity(text)
             else:
                 results[token] = self._listing.remember(row, *batch.members[index])
@@ -212,7 +212,7 @@ class Launcher:
         free = 0 if found.closed(time.time()) else found.free
         if len(requests) <= free:
             return {}
-        text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted; the next offer is tried"
+        text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted"
         kept = 0 if _is_gang(requests) else free
         return _all(requests[kept:], NoCapacity(found.closed(time.time()) or text))
 

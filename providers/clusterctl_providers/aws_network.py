@@ -87,6 +87,7 @@ class Network:
         found = [subnet for page in pages for subnet in page["Subnets"]]
         if not found:
             raise BadRequest(f"{what}: there is none; name some under `provider: {{aws: {{subnets: [...]}}}}`")
+        found = _with_ipv4(found, what, named)
         self._vpc = found[0]["VpcId"]
         found.sort(key=_preference)
         subnets: dict[str, str] = {}
@@ -101,7 +102,10 @@ class Network:
         filters = [{"Name": "is-default", "Values": ["true"]}]
         vpcs = self._calls.read("ec2", "describe_vpcs", what, Filters=filters)["Vpcs"]
         if not vpcs:
-            raise BadRequest(f"{what}: this account has none; name one under `provider: {{aws: {{vpc: vpc-...}}}}`")
+            raise BadRequest(
+                f"{what}: this account has none; make it (`aws ec2 create-default-vpc`), or name "
+                "another under `provider: {aws: {vpc: vpc-...}}`"
+            )
         return str(vpcs[0]["VpcId"])
 
     # ------------------------------------------------------------ what is made
@@ -350,6 +354,18 @@ class Network:
 def _preference(subnet: Mapping[str, Any]) -> tuple[Any, ...]:
     free = int(subnet.get("AvailableIpAddressCount") or 0)
     return (free <= 0, not subnet.get("DefaultForAz"), -free, subnet["SubnetId"])
+
+
+def _with_ipv4(found: Sequence[Any], what: str, named: Sequence[str]) -> list[Any]:
+    """Nodes reach each other at IPv4 addresses. Raises BadRequest for subnets that were named and have none."""
+    without = [subnet["SubnetId"] for subnet in found if subnet.get("Ipv6Native")]
+    if without and (named or len(without) == len(found)):
+        verb = "has" if len(without) == 1 else "have"
+        raise BadRequest(
+            f"{what}: {', '.join(without)} {verb} IPv6 addresses only, and nodes need an IPv4 one: name others under "
+            "`provider: {aws: {subnets: [...]}}`"
+        )
+    return [subnet for subnet in found if not subnet.get("Ipv6Native")]
 
 
 def _has_inside(rules: Sequence[Mapping[str, Any]], group: str) -> bool:

@@ -86,9 +86,7 @@ class Power:
         if code == "OperationNotPermitted":
             return dict.fromkeys(named, error)
         new = [i for i in named if self._listing.is_new(i)]
-        text = (
-            f"{_VERBS[operation]} {', '.join(new)}: AWS does not know what it has just launched yet; it is tried again"
-        )
+        text = f"{_VERBS[operation]} {', '.join(new)}: AWS does not know what it has just launched yet"
         return dict.fromkeys(new, UnknownOutcome(text))
 
 

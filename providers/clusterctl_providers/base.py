@@ -2,6 +2,7 @@
 
     create(requests) -> a result or a typed error per request, in order; the same token twice is one instance
     list()           -> everything that carries our uid, complete or said not to be
+    look_up(ids)     -> the same of single instances: asked for what a list lacks, before it is believed to be gone
     terminate(ids)   -> idempotent; already gone is success
     offers(pool)     -> the ways to get a node of that pool
 
@@ -75,6 +76,12 @@ class Provider(Protocol):
 
     def list(self) -> list[Observed]:
         """One Observed per scope. A scope that cannot be read comes back incomplete with the error's sentence."""
+        ...
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """What there is of these instances by id, whatever tags they carry, and ended ones where they are still known. An id
+        that is not in the answer is no instance any more; raises ProviderError where that cannot be said. Not by way of
+        the list, where that has pages of which one could be missing."""
         ...
 
     def terminate(self, instance_ids: Sequence[str]) -> None:

@@ -15,8 +15,9 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,29 @@ class DockerProvider:
         try:
             containers = self._containers()
         except ProviderError as error:
-            return [Observed(SCOPE, (), False, now, str(error))]
+            return [Observed(SCOPE, (), False, now, str(error), error.code)]
         ending = self._ends.stopping()
-        return [Observed(SCOPE, tuple(listed(row, ending) for row in containers), True, now)]
+        return [Observed(SCOPE, tuple(self._told(row, ending) for row in containers), True, now)]
+
+    def _told(self, row: Mapping[str, Any], ending: Collection[str]) -> Instance:
+        """What has ended is asked how: a list tells no more than its exit code."""
+        if is_over(row):
+            with contextlib.suppress(*TROUBLE):
+                return inspected(self._engine.api.inspect_container(row["Id"]))
+        return listed(row, ending)
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        ending, found = self._ends.stopping(), dict[str, Instance]()
+        for name in instance_ids:
+            try:
+                container = inspected(self._engine.api.inspect_container(name))
+            except NotFound:
+                continue
+            except TROUBLE as error:
+                raise translated(error, f"looking for the container {name}") from error
+            stops = name in ending and container.state != "terminated"
+            found[name] = replace(container, state="stopping") if stops else container
+        return found
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """SIGTERM, after the grace SIGKILL, then the container goes. What takes longer than a moment goes on in a thread and
@@ -257,7 +278,7 @@ class DockerProvider:
                 self._engine.api.remove_container(container, force=True, v=True)
         except TROUBLE as error:
             raise UnknownOutcome(
-                f"the container of {node_id} did not start ({cause}) and could not be removed ({error}): looking again"
+                f"the container of {node_id} did not start ({cause}) and could not be removed ({error})"
             ) from error
 
     def _image_name(self, pool: PoolRequest) -> str:

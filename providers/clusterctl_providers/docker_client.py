@@ -127,7 +127,7 @@ def translated(error: Exception, what: str) -> ProviderError:
     if isinstance(error, ProviderError):
         return error
     if not isinstance(error, APIError):
-        return UnknownOutcome(f"{what} had no clear outcome ({text}): looking again")
+        return UnknownOutcome(f"{what} had no clear outcome ({text})")
     if isinstance(error, ImageNotFound):
         return BadRequest(f"{what} failed ({text}): name an image that is there in the pool's `image`")
     if "device driver" in low or "nvidia" in low:

@@ -53,8 +53,19 @@ def inspected(container: Mapping[str, Any]) -> Instance:
         state,
         _address(container["NetworkSettings"]["Networks"].values()),
         datetime.datetime.fromisoformat(container["Created"][:19] + "+00:00").timestamp(),
-        f"(exit code {status['ExitCode']}) {status['Error']}".strip() if state == "terminated" else "",
+        _ended(container) if state == "terminated" else "",
     )
+
+
+def _ended(container: Mapping[str, Any]) -> str:
+    """How it ended. The engine says of a container that it was killed for memory when any of its processes was."""
+    status = container["State"]
+    text = f"(exit code {status['ExitCode']}) {status['Error']}".strip()
+    limit = int((container.get("HostConfig") or {}).get("Memory") or 0)
+    if not status.get("OOMKilled"):
+        return text
+    size = f" of {limit / 2**20:.4g} MiB" if limit else ""
+    return f"{text} after the kernel had killed processes in it for memory: its limit{size} was reached"
 
 
 def described(

@@ -85,6 +85,17 @@ class FakeProvider:
             listed = [i for i in self._ours() if self._is_listed(i, now)]
             return [self._list_scope(scope, listed, now, at) for scope in self.scopes]
 
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        self._catch_up()
+        with self._cloud.change():
+            now = self._now()
+            self._cloud.note_call(now, "look_up", {"ids": sorted(instance_ids)})
+            trouble = self._trouble("look_up", now)
+            if trouble:
+                raise trouble
+            known = [one for one in self._cloud.instances() if one.id in set(instance_ids)]
+            return {one.id: self._show(one, now, truth=True) for one in known}
+
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self._change("terminate", instance_ids, lambda one, now: self._cloud.end(one, now, "terminate"))
 
@@ -269,6 +280,8 @@ class FakeProvider:
 
     def _list_scope(self, scope: str, listed: Sequence[FakeInstance], now: float, at: float) -> Observed:
         rows = [i for i in listed if i.zone == scope]
+        if self._struck("missing_pages", now, scope=scope):
+            return Observed(scope, (), True, at)
         if self._struck("partial_list", now, scope=scope):
             half = tuple(self._show(i, now) for i in rows[: len(rows) // 2])
             return Observed(scope, half, False, at, f"the list of {scope} broke off after {len(half)} instances")

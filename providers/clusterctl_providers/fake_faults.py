@@ -16,6 +16,7 @@ Every fault: `kind`, and optionally `offer` (a pattern over pool/type/market/zon
                                    at most half of `after`; with `boot: local`, to the node as EC2 does)
     stale_list    seconds          lists lag: new instances are missing, ended ones still run
     partial_list  scope            the list of that zone (or of all) breaks off half-way and says so
+    missing_pages  scope           the list of that zone (or of all) is empty and claims to be complete
     address_reuse                  gets the address of the instance that ended last
 """
 
@@ -44,6 +45,7 @@ KINDS: dict[str, frozenset[str]] = {
     "spot_loss": frozenset({"after", "notice"}),
     "stale_list": frozenset({"seconds"}),
     "partial_list": frozenset({"scope"}),
+    "missing_pages": frozenset({"scope"}),
     "address_reuse": frozenset(),
 }
 

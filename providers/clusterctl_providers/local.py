@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
+from clusterctl_runtime.agent.facts import own_cpus, own_memory
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
@@ -63,6 +63,13 @@ class LocalProvider:
         known = {instance.id for instance in instances}
         instances += [self._paperless(i) for i in sorted(marked) if i not in known and _uid_of(i) == self._context.uid]
         return [Observed(SCOPE, tuple(instances), True, now)]
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """The list is read from this machine itself, and has no pages."""
+        (scope,) = self.list()
+        if not scope.complete:
+            raise ProviderError(scope.error)
+        return {instance.id: instance for instance in scope.instances if instance.id in set(instance_ids)}
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """Ends the agents (in order, within the grace), then every process that bears the mark, then the directories.
@@ -121,9 +128,9 @@ class LocalProvider:
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """One offer: this machine, as much of it as the pool says. A head offers the machine's memory to drivers, too."""
-        machine = {"CPU": float(psutil.cpu_count() or 1)}
+        machine = {"CPU": float(own_cpus())}
         if pool.role == "head":
-            machine["memory"] = float(psutil.virtual_memory().total)
+            machine["memory"] = float(own_memory())
         return [only_offer(pool, "local", "local", "this machine", machine)]
 
     def console_log(self, instance_id: str) -> str:

@@ -21,6 +21,7 @@ from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, Unknow
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
 from clusterctl.core.resources import Resources
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.catalog.gpu_names import model_of
 
 ZONE = "ssh"
 ANSWER_SECONDS = 10.0  # for which a claim's answer is waited for; then its outcome is unknown
@@ -175,6 +176,12 @@ class SshProvider:
         error = f"host {host.id} is silent and may still run a node: {host.why}" if doubt else ""
         return Observed(host.id, tuple(self._instance(host, claim) for claim in recent), not doubt, now, error)
 
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """By the books of the hosts' claims, which whoever has no way to the hosts does not have."""
+        self._need_reach()
+        claims = [(host, claim) for host in self._hosts() for claim in host.claims]
+        return {claim.instance: self._instance(host, claim) for host, claim in claims if claim.instance in instance_ids}
+
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """Has hosts release their claims; what takes longer than a moment is listed as stopping."""
         wanted = {i for i in instance_ids if _uid_of(i) == self._context.uid}
@@ -323,7 +330,7 @@ def _gpu_type(host: HostView, pool: PoolRequest) -> str:
     named = str((pool.spec.get("gpu") or {}).get("name") or "")
     gpus: Sequence[Mapping[str, Any]] = host.facts.get("gpus") or ()
     found = str(gpus[0].get("name") or "") if gpus else ""
-    return named or found.removeprefix("NVIDIA ").replace(" ", "-")
+    return named or model_of(found)
 
 
 def _type_name(resources: Mapping[str, float], gpu_type: str) -> str:

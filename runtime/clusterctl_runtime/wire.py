@@ -17,12 +17,13 @@ Agent -> head
                                                        just before `offset` (offsets count the program's output, so they jump)
     engine  state, ray_node_id, address, detail, ...   the raylet's state on this node
     notice  kind ("preempt"), at, left                 the provider will take the machine away, in `left` seconds
+    ending  reason                                     this agent ends, for whatever reason: it takes no more tasks
     prepared digest, state (none | running | done | failed), step, error, output, seconds   how far its files and setup are
     get     digest                                     on a "blob" connection
 
 Host's daemon -> head (purpose "standby": hello has host instead of node_id and generation; secret is the host's own token)
-    hello   uid, host, secret, facts, claims [claim without its bootstrap]
-    claims  items [claim], refused {token: reason}, ended {instance: end of its agent's log}     whenever they changed
+    hello   uid, host, secret, facts (no `gpus` while the driver has not answered), claims [claim without its bootstrap]
+    claims  items [claim], refused {token: reason}, ended {instance: end of its agent's log}, facts {...} whenever they changed
 Head -> host's daemon
     claim   claim {instance, token, node_id, generation, role, tags, bootstrap ...}              one node of this host is wanted
     release instance                                                                             end it and park again
@@ -35,8 +36,9 @@ Head -> agent
     recall  tasks [id]                                 give back those that wait behind another task; started ones go on
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
-    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout
-                                                       put these files in place, then run these commands, once per digest
+    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout, engine, python
+                                                       put these files in place, then run these commands, once per digest;
+                                                       `engine`: jobs will run under one, by the interpreter `python` if given
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
     stop    reason, grace_seconds                      end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
@@ -134,7 +136,8 @@ class TaskSpec(_Record):
 
     `after`: the task that must have ended here before this one starts ("" = at once; an unknown one counts as ended).
     `gpus`: how many whole GPUs to assign ("gpu_ids" names them if the head chose). `engine`: attach the node's engine
-    (RAY_ADDRESS and friends). `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
+    (RAY_ADDRESS and friends). `port`: where it is going to listen (0 = nowhere): it is started only when that is free.
+    `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
     """
 
     task: str
@@ -148,6 +151,7 @@ class TaskSpec(_Record):
     log_cap: int = 256 * 1024 * 1024
     runtime_env: dict[str, Any] = field(default_factory=dict)
     after: str = ""
+    port: int = 0
 
 
 @dataclass
@@ -156,8 +160,10 @@ class TaskReport(_Record):
 
     `log_size` is the final length of its output in bytes, so that the head knows when the log is whole. Times are unix
     seconds of the node's clock, for display only. `lost`: the agent knows of it but cannot say how it ended, or the node
-    (not the program) was why it never started: try again.
-    `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back).
+    (not the program) was why it never started, or was ended: try again. `ran`: seconds for which it has run, by the node's steady
+    clock, at the moment of the report; None before it has started.
+    `stopped`: "" | "killed" (asked by the head) | "timeout" | "recalled" (never started, given back) | "port_taken" (never
+    started: another program listens where it was to).
     """
 
     task: str
@@ -171,6 +177,7 @@ class TaskReport(_Record):
     log_size: int = 0
     gpu_ids: list[int] = field(default_factory=list)
     lost: bool = False
+    ran: float | None = None
 
 
 def client_context(ca_pem: str) -> ssl.SSLContext:

@@ -24,7 +24,8 @@ def test_every_end_is_told_once_with_its_code(kind) -> None:
 
         def ended(n: int, pid: int) -> None:
             assert n not in codes
-            codes[n] = exits.reap(pid)
+            codes[n], peak = exits.reap(pid)
+            assert 100_000 < peak < 1_000_000_000, "bytes of a shell"
             if len(codes) == len(children):
                 done.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -234,3 +235,25 @@ def test_open_files_do_not_pile_up(head, start_agent) -> None:
         head.until_exited(f"j-{n}/1/0")
         head.until_exited(f"x-{n}/1/0")
     wait_until(lambda: count() <= before)
+
+
+def test_a_task_is_not_started_where_somebody_else_listens_or_is_about_to(head, start_agent) -> None:
+    start_agent()
+    head.until_joined()
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        head.run(sh("echo started", port=port))
+        refused = head.until_exited(T)
+    assert (refused.stopped, refused.exit_code, refused.lost) == ("port_taken", None, False)
+    assert f"port {port} of its node" in refused.error and head.log(T).received == 0
+    head.run(sh("echo begun; exec sleep 600", "j-2/1/0", port=port))
+    head.until(lambda: head.log("j-2/1/0").received)
+    head.run(sh("true", "j-3/1/0", port=port))  # the other has not listened yet, and is going to
+    assert head.until_exited("j-3/1/0").stopped == "port_taken"
+    head.send("kill", tasks=["j-2/1/0"], grace_seconds=5, reason="")
+    head.until_exited("j-2/1/0")
+    head.run(sh("true", "j-4/1/0", port=port))
+    assert head.until_exited("j-4/1/0").exit_code == 0

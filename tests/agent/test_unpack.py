@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import struct
 import zipfile
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.unpack import UnpackError, unpack
+from clusterctl_runtime.agent.unpack import MAX_DEPTH, NAME_FIELD, UnpackError, unpack
 
 
 def entry(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:
@@ -18,6 +19,12 @@ def entry(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:
     info.filename = name  # as it is: the constructor tidies some names
     info.external_attr = mode << 16
     info.create_system = 3
+    return info
+
+
+def named(name: str, field: bytes) -> zipfile.ZipInfo:
+    info = entry(name, 0o040755 if name.endswith("/") else 0o100644)
+    info.extra = struct.pack("<HH", NAME_FIELD, len(field)) + field
     return info
 
 
@@ -29,7 +36,7 @@ def pack(*members: tuple[zipfile.ZipInfo, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-ODD_NAMES = ["a\\..\\..\\outside", "C:\\x", "a/..", "/", "x/" * 80 + "y"]
+ODD_NAMES = ["a/..", "/", "x/" * (MAX_DEPTH + 1) + "y"]
 
 
 @pytest.fixture
@@ -86,6 +93,29 @@ def test_files_directories_and_the_execute_bit_arrive(room) -> None:
 def test_a_name_that_leads_outside_is_refused(room, name: str) -> None:
     with pytest.raises(UnpackError, match="leads outside"):
         room(pack((entry(name), b"evil")))
+
+
+@pytest.mark.parametrize("name", ["a\\..\\..\\outside", "C:\\x", "two\nlines", "-rf", "caf\\xe9"])
+def test_what_is_an_ordinary_character_of_a_name_here_is_one(room, name: str) -> None:
+    target = room(pack((entry(name), b"content")))
+    assert [path.name for path in target.iterdir()] == [name]
+
+
+def test_a_name_that_is_not_utf_8_is_taken_from_its_own_field(room) -> None:
+    target = room(pack((named("caf", b"d\xe9/caf\xe9"), b"content"), (named("x/", b"\xff/"), b"")))
+    assert sorted(os.fsencode(path.name) for path in target.iterdir()) == [b"d\xe9", b"\xff"]
+    assert Path(os.fsdecode(os.fsencode(target) + b"/d\xe9/caf\xe9")).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("name", [b"../outside", b"/etc/passwd", b"a/../../../outside", b"", b"a\0b"])
+def test_a_name_in_its_own_field_leads_outside_no_more_than_another(room, name: bytes) -> None:
+    with pytest.raises(UnpackError, match="leads outside"):
+        room(pack((named("innocent", name), b"evil")))
+
+
+def test_a_tree_as_deep_as_may_travel_arrives(room) -> None:
+    target = room(pack((entry("d/" * MAX_DEPTH + "x"), b"content")))
+    assert (target / ("d/" * MAX_DEPTH) / "x").read_bytes() == b"content"
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])

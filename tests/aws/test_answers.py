@@ -4,13 +4,19 @@ with what to do. The codes and texts are EC2's."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from clusterctl_providers.aws_batches import batch_of
+from clusterctl_providers.aws_images import _checked
 from clusterctl_providers.aws_quotas import quota_of
+from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled
-from clusterctl.core.model import Instance, NodeState
+from clusterctl.core.model import Instance, Node, NodeState, launch_token
+from clusterctl.provision.tags import ownership_tags
+from clusterctl.spec.tags import MOST, MOST_OF_AWS
 from tests.aws.stage import Stage, pool
 from tests.aws.test_permissions import key_of
 from tests.cloud.aws_cloud import AwsCloud
@@ -44,7 +50,7 @@ def refuse(stage: Stage, code: str, message: str, status: int = 400) -> Provider
         ("InsufficientHostCapacity", 500, "There is not enough capacity", "no capacity there"),
         ("InsufficientReservedInstanceCapacity", 500, "Not enough available", "no capacity there"),
         ("InsufficientVolumeCapacity", 500, "There is not enough capacity to fulfill your EBS volume request", "no capacity"),
-        ("InsufficientFreeAddressesInSubnet", 400, "The specified subnet does not contain enough free", "no capacity there"),
+        ("InsufficientFreeAddressesInSubnet", 400, "The specified subnet does not contain enough free", "has no free address"),
         ("UnfulfillableCapacity", 400, "Unable to fulfill capacity", "no capacity there"),
         ("SpotMaxPriceTooLow", 400, "Your Spot request price is lower than the minimum", "no capacity there"),
         ("ReservationCapacityExceeded", 400, "The requested reservation does not have sufficient", "no capacity there"),
@@ -55,7 +61,7 @@ def test_what_aws_has_not_got_leads_to_the_next_offer(
     stage: Stage, code: str, status: int, message: str, says: str
 ) -> None:
     error = refuse(stage, code, message, status)
-    assert isinstance(error, NoCapacity) and says in str(error) and "next offer" in str(error)
+    assert isinstance(error, NoCapacity) and says in str(error)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,7 @@ def test_what_aws_has_not_got_leads_to_the_next_offer(
         ("MaxSpotInstanceCountExceeded", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests", "Amazon EC2"),
         ("InstanceLimitExceeded", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests", "Amazon EC2"),
         ("VolumeLimitExceeded", "Storage for General Purpose SSD (gp3) volumes, in TiB", "Amazon Elastic Block Store"),
+        ("MaxIOPSLimitExceeded", "IOPS for General Purpose SSD (gp3) volumes", "Amazon Elastic Block Store"),
         ("NetworkInterfaceLimitExceeded", "Network interfaces per Region", "Amazon Virtual Private Cloud"),
         ("GadgetLimitExceeded", "GadgetLimitExceeded", "Amazon EC2"),
     ],
@@ -100,20 +107,40 @@ def test_too_many_calls_are_waited_out_and_cost_nothing(stage: Stage, code: str)
 
 
 @pytest.mark.parametrize(
-    ("code", "message"),
+    ("code", "message", "says"),
     [
-        ("AuthFailure", "AWS was not able to validate the provided access credentials"),
-        ("ExpiredToken", "The security token included in the request is expired"),
-        ("ExpiredTokenException", "The security token included in the request is expired"),
-        ("RequestExpired", "Request has expired."),
-        ("InvalidClientTokenId", "The security token included in the request is invalid"),
-        ("UnrecognizedClientException", "The security token included in the request is invalid"),
+        ("AuthFailure", "AWS was not able to validate the provided access credentials", "AWS does not accept the cred"),
+        ("ExpiredToken", "The security token included in the request is expired", "the credentials have expired"),
+        ("ExpiredTokenException", "The security token included in the request is expired", "credentials have expired"),
+        ("RequestExpired", "Request has expired.", "expired"),
+        ("InvalidClientTokenId", "The security token included in the request is invalid", "AWS does not accept the cred"),
+        ("SignatureDoesNotMatch", "The request signature we calculated does not match", "does not belong to the key's id"),
+        ("UnrecognizedClientException", "The security token included in the request is invalid", "does not accept"),
     ],
-)
-def test_credentials_that_are_no_good_are_to_be_renewed(stage: Stage, code: str, message: str) -> None:
+)  # fmt: skip
+def test_credentials_that_are_no_good_are_to_be_renewed(stage: Stage, code: str, message: str, says: str) -> None:
     stage.cloud.fault("RunInstances", code=code, message=message, status=401)
     (error,) = stage.provider.create([stage.request("cpu-1")])
     assert isinstance(error, AuthFailed) and "renew them" in str(error) and "aws sso login" in str(error)
+    assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("tells", "says"), [(True, "is not enabled for this account"), (False, "most often it is not")]
+)
+def test_a_region_that_the_account_has_not_enabled_is_told_as_that_and_not_as_lapsed_keys(
+    stage: Stage, cloud: AwsCloud, tells: bool, says: str
+) -> None:
+    cloud.world.closed_regions, cloud.world.tells_regions = {"af-south-1"}, tells
+    provider = stage.open(region="af-south-1")
+    (scope,) = provider.list()
+    assert not scope.complete and scope.code == AuthFailed.code and says in scope.error and "renew" not in scope.error
+    assert "aws account enable-region --region-name af-south-1" in scope.error
+    (who,) = provider.doctor()
+    assert not who[1] and says in who[2]
+    cloud.world.lapsed = True
+    (scope,) = provider.list()
+    assert "renew them" in scope.error, "where the keys are no good elsewhere either, nothing is said of the region"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +179,7 @@ def test_the_permission_that_is_lacking_is_the_one_that_aws_names(stage: Stage, 
         ("InvalidParameterCombination", "The parameters do not go together", "do not go together"),
         ("InvalidParameterValue", "Invalid value 'x' for y", "Invalid value"),
         ("InvalidBlockDeviceMapping", "Volume of size 30GB is smaller than snapshot", "smaller than snapshot"),
+        ("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.", "more tags than AWS takes"),
         ("AuthFailure", "Not authorized for images: [ami-0123456789abcdef0]", "not shared with this account"),
         ("OptInRequired", "To use this AWS Marketplace product you need to accept terms: https://x", "terms"),
         ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "no permission to create the service-linked role",
@@ -312,3 +340,60 @@ def test_what_fits_into_a_subnet_is_launched(stage: Stage, cloud: AwsCloud) -> N
     cloud.fault("RunInstances", code="InsufficientFreeAddressesInSubnet", message="not enough free", status=400)
     made = stage.provider.create([stage.request(f"cpu-{n}", of) for n in range(1, 5)])
     assert all(isinstance(result, Instance) for result in made) and len(cloud.instances()) == 4
+
+
+# ---------------------------------------------------------------- before AWS is asked to launch
+
+
+def test_what_never_got_to_aws_is_told_as_that(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scope,) = stage.open(endpoint_url="http://127.0.0.1:9").list()
+    assert (
+        "AWS could not be reached" in scope.error and "AWS_ENDPOINT_URL" in scope.error and "renew" not in scope.error
+    )
+    with pytest.raises(AuthFailed, match=r"no such profile .*nobody.*list-profiles"):
+        stage.open(profile="nobody", region="")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (scope,) = stage.open().list()
+    assert "this machine has no AWS credentials" in scope.error and "does not accept" not in scope.error
+
+
+def test_a_subnet_that_has_ipv6_only_is_passed_over_and_refused_by_name(stage: Stage, cloud: AwsCloud) -> None:
+    ec2 = cloud.client()
+    (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    ec2.associate_vpc_cidr_block(VpcId=vpc["VpcId"], AmazonProvidedIpv6CidrBlock=True)
+    (vpc,) = ec2.describe_vpcs(VpcIds=[vpc["VpcId"]])["Vpcs"]
+    block = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"].replace("/56", "/64")
+    made = ec2.create_subnet(VpcId=vpc["VpcId"], AvailabilityZone="us-east-1a", Ipv6CidrBlock=block, Ipv6Native=True)[
+        "Subnet"
+    ]["SubnetId"]
+    assert made not in stage.open()._network.subnets().values()
+    (answer,) = stage.open(subnets=[made]).create([stage.request("cpu-1")])
+    assert isinstance(answer, BadRequest) and f"{made} has IPv6 addresses only" in str(answer)
+
+
+def test_as_many_tags_as_validate_lets_through_are_not_too_many_for_anything_that_is_made(
+    stage: Stage, cloud: AwsCloud, tmp_path: Path
+) -> None:
+    tags = {f"team-{number}": "x" for number in range(MOST)}
+    here = {"public": False, "subnet": "", "private": ""}
+    for more in ({"head_address": "10.0.0.5"}, {"head_machine": here}):
+        provider = stage.open(key_of(tmp_path), tags=tags, **more)
+        head = PoolRequest("head", {"instances": ["t3.micro"], "market": ["on-demand"]}, "head")
+        request = stage.request("head-1", wanted=head)
+        token = launch_token(stage.uid, "head-1", 1)
+        node = Node("head-1", 1, token, request.offer, NodeState.PLANNED, 0.0, 0.0, "head", spec_hash="h")
+        request = replace(request, tags=ownership_tags("demo", stage.uid, node))
+        parameters = provider._launcher._parameters(batch_of([request]), [request])
+        most = max(len(spec["Tags"]) for spec in parameters["TagSpecifications"])
+        assert most == MOST_OF_AWS, "and no fewer than there may be"
+
+
+def test_an_image_from_which_nothing_can_be_launched_says_why(stage: Stage, cloud: AwsCloud) -> None:
+    ec2 = cloud.client()
+    image = str(stage.provider._images.find("", "x86_64", False).id)
+    row = ec2.describe_images(ImageIds=[image])["Images"][0]
+    with pytest.raises(BadRequest, match=f"{image} is disabled: nothing can be launched from it"):
+        _checked({**row, "State": "disabled"}, "x86_64")
+    with pytest.raises(BadRequest, match="there is none; an image belongs to one region, and to accounts"):
+        stage.provider._images.find("ami-0123456789abcdef0", "x86_64", False)

@@ -32,6 +32,11 @@ def create(stage: Stage, *names: str) -> list[str]:
     [
         ("Server.InsufficientInstanceCapacity", "no_capacity", "Insufficient capacity to launch"),
         ("Client.InternalError", "bad_request", "Client error on launch; most often the KMS key"),
+        (
+            "Client.InvalidKMSKey.InvalidKeyId",
+            "bad_request",
+            "The KMS key provided is incorrect; most often the KMS key",
+        ),
         ("Client.VolumeLimitExceeded", "quota_exceeded", "Volume limit exceeded"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,14 @@ from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, Po
 from clusterctl_runtime.head.handover import Handover, OwnMachine
 
 from clusterctl.cli.reading import read_spec
-from clusterctl.client import cloudhead_login
+from clusterctl.client import cloudhead_login, patience
 from clusterctl.client.launch import SpecFile, bring_up
 from clusterctl.client.registry import Registry
 from clusterctl.client.takedown import take_down
 from clusterctl.core.errors import BadRequest, ClusterctlError
 from clusterctl.core.model import Instance, Launch, NodeState, Offer, Reason, launch_token
 from clusterctl.core.resources import Resources
+from clusterctl.provision import blocks
 from clusterctl.provision.gc import collect
 from clusterctl.provision.journal import Journal
 from tests.aws.stage import Stage, pool
@@ -193,8 +195,8 @@ class Home:
         path.write_text(SPEC.format(region=REGION, vpc=cloud.vpc, url=cloud.url))
         self.source: SpecFile = read_spec(path)
 
-    def up(self) -> None:
-        bring_up(self.registry, self.source, self.said.append, lambda _: None)
+    def up(self, patience: float = 60.0) -> None:
+        bring_up(self.registry, self.source, self.said.append, lambda _: None, patience)
 
     def down(self) -> None:
         take_down(self.registry, self.registry.load("demo"), self.said.append)
@@ -225,9 +227,70 @@ def test_a_head_that_never_answers_is_told_with_its_console_and_taken_down(alone
 def test_without_capacity_for_a_head_up_says_what_was_tried(alone: tuple[Home, AwsCloud]) -> None:
     home, cloud = alone
     cloud.world.capacity["t3.large/*/*"] = 0
-    with pytest.raises(ClusterctlError, match=r"no machine for the head of cluster 'demo' is to be had: .*no capacity"):
+    for _ in range(2):
+        home.said.clear()
+        with pytest.raises(ClusterctlError, match=r"the head of cluster 'demo' is to be had: .*no capacity") as caught:
+            home.up()
+        refused = [line for line in home.said if "no capacity" in line]
+        assert len(refused) == 3, "one zone after the other, and those who ask again want it tried at once"
+        then = r"t3.large \(on-demand\) in us-east-1\w would be tried in 1\d\d s, which is after the 60 s of this `up`"
+        assert re.search(then, str(caught.value))
+        assert not any("tried again" in line for line in home.said), "nothing is"
+    home.down()
+
+
+def test_up_waits_for_capacity_for_a_head_as_long_as_it_may_and_says_what_it_tries_when(
+    alone: tuple[Home, AwsCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, cloud = alone
+    monkeypatch.setattr(blocks, "FIRST_NO_CAPACITY", 1.5)
+    cloud.world.capacity["t3.large/*/*"] = 0
+
+    def hear(line: str) -> None:
+        home.said.append(line)
+        if "is tried again in" in line:
+            cloud.world.capacity.clear()
+
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        bring_up(home.registry, home.source, hear, lambda _: None, 60.0)
+    assert [instance.instance_type for instance in cloud.instances()] == ["t3.large"]
+    (line,) = [line for line in home.said if "is tried again in" in line]
+    assert line.startswith("no machine for the head at this moment: t3.large (on-demand) in us-east-1")
+    home.down()
+
+
+def test_a_head_that_aws_ends_at_once_is_told_with_awss_reason(alone: tuple[Home, AwsCloud]) -> None:
+    """Pending for a moment, then shutting down for another: what lists show meanwhile is no head, and no lack of offers."""
+    home, cloud = alone
+    cloud.world.stillborn, cloud.world.stillborn_after, cloud.world.end_seconds = "Client.InternalError", 0.2, 0.4
+    says = "Client.InternalError: Client error on launch; most often the KMS key of its disk"
+    with pytest.raises(ClusterctlError) as caught:
         home.up()
-    assert len([line for line in home.said if "no capacity" in line]) == 3, "one zone after the other"
+    text = str(caught.value)
+    assert (
+        text.startswith("no machine for the head of cluster 'demo' is to be had: t3.large in us-east-1")
+        and says in text
+    )
+    assert "offer" not in text and "again" not in text
+    assert any(line.startswith("head-1 (i-") and says in line for line in home.said), home.said
+    cloud.world.stillborn = ""
+    home.down()
+
+
+def test_what_a_busy_aws_does_not_answer_is_asked_again(
+    alone: tuple[Home, AwsCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, cloud = alone
+    cloud.fault("DescribeInstances", times=4)
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    assert any("cannot be told" in line and line.endswith("asking again for 60 s") for line in home.said)
+    monkeypatch.setattr(patience, "BUSY_SECONDS", 0.0)
+    fault = cloud.fault("DescribeInstances", times=None)
+    with pytest.raises(ClusterctlError, match="cannot be told") as caught:
+        home.up()
+    assert "again" not in str(caught.value)
+    cloud.world.faults.remove(fault)
     home.down()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clusterctl.client.api import locate
+from clusterctl.client.endpoint import connect, locate
 from clusterctl.client.forward import _TCP_TABLE, _in_table, forward, listening_socket
 from clusterctl.core.errors import ClusterctlError
 from tests.support.stub_head import Stream, StubHead
@@ -24,7 +24,9 @@ def port(stub: StubHead) -> Iterator[int]:
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         ended.append(loop.create_future())
-        serving = loop.create_task(forward(sock, lambda: locate(stub.cluster), lambda: "one-time"))
+        serving = loop.create_task(
+            forward(sock, lambda: connect(locate(stub.cluster), stub.cluster.name), lambda: "one-time")
+        )
         begun.set()
         await ended[0]
         serving.cancel()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+
 from clusterctl.client.api import Api
 from clusterctl.client.logs import End, LogReader, Piece
 from tests.support.stub_head import Asked, Stream, StubHead
@@ -19,7 +21,7 @@ def read(stub: StubHead, **options: object) -> tuple[str, End]:
     with Api.of(stub.cluster) as api:
         *pieces, last = LogReader(api, "a", **options).pieces(follow_on=True)  # type: ignore[arg-type]
     assert isinstance(last, End)
-    return "".join(piece.text for piece in pieces if isinstance(piece, Piece)), last
+    return b"".join(piece.data for piece in pieces if isinstance(piece, Piece)).decode(), last
 
 
 def test_a_log_goes_on_where_it_broke_off(stub: StubHead) -> None:
@@ -70,6 +72,17 @@ def test_a_reader_that_was_left_goes_on_where_it_was(stub: StubHead) -> None:
     with Api.of(stub.cluster) as api:
         reader = LogReader(api, "a")
         pieces = reader.pieces(follow_on=True)
-        assert isinstance(first := next(pieces), Piece) and first.text == "one\n"
+        assert isinstance(first := next(pieces), Piece) and first.data == b"one\n"
         pieces.close()
-        assert [piece.text for piece in reader.pieces(follow_on=True) if isinstance(piece, Piece)] == ["two\n"]
+        assert [piece.data for piece in reader.pieces(follow_on=True) if isinstance(piece, Piece)] == [b"two\n"]
+
+
+def test_bytes_that_are_no_text_arrive_as_they_are_also_when_they_come_twice(stub: StubHead) -> None:
+    data = b"caf\xe9\n\xff\x00"
+    piece = {**line(0, ""), "next": len(data), "data": data.decode(errors="replace")}
+    piece["base64"] = base64.b64encode(data).decode()
+    answers = iter([Stream([line(0, "caf")], cut=True), Stream([piece, end()])])
+    stub.on("GET", PATH, lambda _: next(answers))
+    with Api.of(stub.cluster) as api:
+        pieces = [piece for piece in LogReader(api, "a").pieces(follow_on=True) if isinstance(piece, Piece)]
+    assert [(piece.offset, piece.data) for piece in pieces] == [(0, b"caf"), (3, data[3:])]

@@ -4,11 +4,14 @@ import os
 import socket
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clusterctl_runtime.agent.unpack import unpack
 
-from clusterctl.client.packing import Package, list_entries, pack, pack_file
+from clusterctl.client.packing import Package, list_directory, pack, pack_file
+from clusterctl.client.tree import MAX_DEPTH, Tree, list_tree
 from clusterctl.core.errors import UsageError
 
 
@@ -21,12 +24,26 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    return [entry.path for entry in list_entries(root)]
+    return [entry.path for entry in list_directory(root).entries]
 
 
 def read(package: Package) -> dict[str, bytes]:
     with zipfile.ZipFile(package.archive) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Package], Path]:
+    """Where a package arrived, unpacked as nodes do it."""
+
+    def unpack_there(package: Package) -> Path:
+        place = tmp_path_factory.mktemp("node")
+        (place / "archive").write_bytes(package.archive.read())
+        (place / "target").mkdir()
+        unpack(place / "archive", place / "target")
+        return place / "target"
+
+    return unpack_there
 
 
 def test_the_same_files_give_the_same_bytes_wherever_and_whenever_they_were_written(tmp_path: Path) -> None:
@@ -158,18 +175,19 @@ def test_a_link_that_leads_out_is_refused_by_name(tmp_path: Path, target: str) -
     assert names(root) == [".clusterctlignore", "job.py"]
 
 
-def test_a_link_to_a_directory_that_holds_it_is_refused(tmp_path: Path) -> None:
+def test_links_to_nothing_in_a_circle_or_to_what_holds_them_are_left_out_and_told(tmp_path: Path) -> None:
     root = tree(tmp_path, {"a/b/x": ""})
+    (root / ".#train.py").symlink_to("me@example.4711:1700000000")  # an editor's lock
+    (root / "circle").symlink_to("circle")
     (root / "a" / "b" / "up").symlink_to("../../a")
-    with pytest.raises(UsageError, match="leads back to"):
-        pack(root)
-
-
-def test_a_link_to_nothing_is_refused_by_name(tmp_path: Path) -> None:
-    root = tree(tmp_path, {"x": ""})
-    (root / "dangling").symlink_to("nowhere")
-    with pytest.raises(UsageError, match=r"dangling leads nowhere \(nowhere\)"):
-        pack(root)
+    package = pack(root)
+    assert list(read(package)) == ["a/b/x"]
+    assert package.notes == [
+        ".#train.py is left out: it is a link that leads nowhere (me@example.4711:1700000000)",
+        "a/b/up is left out: it is a link back to a directory that holds it (../../a)",
+        package.notes[2],
+    ]
+    assert package.notes[2].startswith("circle is left out: it is a link that cannot be followed (circle: ")
 
 
 def test_pipes_and_sockets_are_no_content(tmp_path: Path) -> None:
@@ -203,6 +221,87 @@ def test_names_that_are_not_ascii_arrive(tmp_path: Path) -> None:
     assert read(pack(root)) == {"größe/データ.txt": b"x"}
 
 
+def test_any_name_that_a_file_can_have_travels(tmp_path: Path, unpacked: Callable[[Package], Path]) -> None:
+    for name in (b"caf\xe9.txt", b"back\\slash", b"two\nlines", b"d\xff/\xfe", b"caf\\xe9", "größe".encode()):
+        path = Path(os.fsdecode(os.fsencode(tmp_path / "root") + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name)
+    target = unpacked(pack(tmp_path / "root"))
+    arrived = {os.fsencode(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    assert len(arrived) == 6 and all(name == content for name, content in arrived.items())
+
+
+def test_a_tree_that_is_too_deep_for_the_nodes_is_a_sentence_before_anything_is_sent(
+    tmp_path: Path, unpacked: Callable[[Package], Path]
+) -> None:
+    (tmp_path / ("d/" * (MAX_DEPTH - 1))).mkdir(parents=True)
+    assert unpacked(pack(tmp_path))
+    (tmp_path / ("d/" * (MAX_DEPTH + 1))).mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"too deep to travel: move it, or name it in \.clusterctlignore"):
+        pack(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_pattern(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a.log": "", "b": ""})
+    (root / ".gitignore").write_bytes(b"\xef\xbb\xbf*.log\r\n")
+    assert names(root) == [".gitignore", "b"]
+
+
+def test_a_file_that_goes_while_it_is_packed_is_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, {"a": "a", "gone": "", "pipe": ""})
+
+    def meanwhile(*args: object) -> Tree:
+        listed = list_tree(*args)  # type: ignore[arg-type]
+        (root / "gone").unlink()
+        (root / "pipe").unlink()
+        os.mkfifo(root / "pipe")
+        return listed
+
+    monkeypatch.setattr("clusterctl.client.packing.list_tree", meanwhile)
+    package = pack(root)
+    assert read(package) == {"a": b"a"} and [entry.path for entry in package.entries] == ["a"]
+    assert package.notes == [
+        "gone is left out: it went while it was packed",
+        "pipe is left out: it is no file any more",
+    ]
+
+
+@pytest.mark.parametrize("size", [1000, 9 * 1024 * 1024])
+def test_a_file_that_is_written_to_without_end_is_packed_as_it_was_found_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    root = tree(tmp_path, {"log": "x" * size})
+    real = os.fstat
+
+    def written_to(fd: int) -> os.stat_result:
+        status = real(fd)
+        with (root / "log").open("a") as file:
+            file.write("y")
+        return status
+
+    monkeypatch.setattr("clusterctl.client.packing.os.fstat", written_to)
+    package = pack(root)
+    monkeypatch.undo()
+    (content,) = read(package).values()
+    assert content.startswith(b"x" * size) and set(content[size:]) <= {ord("y")}
+    assert package.notes[0].startswith("log was written to while it was packed")
+
+
+def test_a_file_that_may_not_be_read_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, real = tree(tmp_path, {"secret": "x"}), os.open
+
+    def may_not(path: object, *args: int) -> int:  # as for everyone but root
+        if os.fspath(path).endswith("/secret"):  # type: ignore[arg-type]
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("clusterctl.client.packing.os.open", may_not)
+    with pytest.raises(UsageError, match=r"secret cannot be packed \(Permission denied\): .*\.clusterctlignore"):
+        pack(root)
+
+
 def test_what_is_not_a_directory_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a directory"):
         pack(tmp_path / "missing")
@@ -211,4 +310,4 @@ def test_what_is_not_a_directory_is_a_sentence(tmp_path: Path) -> None:
 def test_the_home_with_the_tokens_never_travels_not_even_through_a_link(tmp_path: Path) -> None:
     root = tree(tmp_path, {"job.py": "", "state/clusters/demo/client.json": "token"})
     (root / "alias").symlink_to("state")
-    assert [entry.path for entry in list_entries(root, without=root / "state")] == ["job.py"]
+    assert [entry.path for entry in list_directory(root, without=root / "state").entries] == ["job.py"]

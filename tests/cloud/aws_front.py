@@ -41,6 +41,20 @@ _CALLER = (
 )
 
 
+_REGIONS = (
+    '<DescribeRegionsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId><regionInfo><item>'
+    "<regionName>{region}</regionName><regionEndpoint>ec2.{region}.amazonaws.com</regionEndpoint>"
+    "<optInStatus>not-opted-in</optInStatus></item></regionInfo></DescribeRegionsResponse>"
+)
+
+
+def _unknown_key(service: str) -> Refusal:
+    """What a region answers that the account has not enabled: it does not know the account's keys."""
+    if service == "ec2":
+        return Refusal("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+    return Refusal("InvalidClientTokenId", "The security token included in the request is invalid", 403)
+
+
 class Broken(Exception):
     """The line is cut: no answer at all."""
 
@@ -90,6 +104,8 @@ class Front:
         """Who calls, if he may."""
         if WORLD.lapsed:
             raise Refusal("RequestExpired", "Request has expired.") if service == "ec2" else expired()
+        if region in WORLD.closed_regions:
+            raise _unknown_key(service)
         principal = authenticate(WORLD, request, body)
         permission = f"{service}:{action}"
         with WORLD.lock:
@@ -121,6 +137,10 @@ class Front:
             advance(region)
         if action == "GetCallerIdentity":
             return Response(_CALLER.format(arn=principal.arn, account=ACCOUNT), content_type="text/xml")
+        if action == "DescribeRegions" and WORLD.closed_regions:
+            if not WORLD.tells_regions:
+                raise Refusal("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+            return Response(_REGIONS.format(region=next(iter(WORLD.closed_regions))), content_type="text/xml")
         own = {"GetProducts": _prices, "GetServiceQuota": _quota, "GetParameter": _parameter}.get(action)
         if own:
             answer = own(parameters)

@@ -121,6 +121,7 @@ _WORDS = {
     "Server.InsufficientInstanceCapacity": "Insufficient capacity to launch the instance",
     "Client.InternalError": "Client error on launch",
     "Client.VolumeLimitExceeded": "Volume limit exceeded",
+    "Client.InvalidKMSKey.InvalidKeyId": "The KMS key provided is incorrect",
 }
 
 
@@ -142,7 +143,7 @@ def _backend_run(self: Any, image_id: str, count: int, user_data: Any, groups: A
             _BORN[instance.id] = now
             _NEXT[instance.id] = (now + WORLD.boot_seconds, "running", 16)
             if WORLD.stillborn:
-                _NEXT[instance.id] = (now, "stillborn", 0)
+                _NEXT[instance.id] = (now + WORLD.stillborn_after, "stillborn", 0)
             _become(instance, "pending", 0)
     return reservation
 

@@ -43,6 +43,7 @@ class World:
     boot_seconds: float = 0.0  # pending -> running
     end_seconds: float = 0.0  # shutting-down -> terminated
     stillborn: str = ""  # a StateReason: launches are accepted, and their instances end at once for that reason
+    stillborn_after: float = 0.0  # seconds for which they are pending before that
     volume_seconds: float = 0.0  # what creating, attaching or detaching a volume takes
     visible_after: float = 0.0  # DescribeInstances shows an instance so long after its launch
     capacity: dict[str, int] = field(default_factory=dict)  # "type/zone/market", "*" in any place -> instances left
@@ -66,6 +67,8 @@ class World:
     spot_prices: dict[str, float] = field(default_factory=dict)  # instance type -> $/h
     prices: dict[str, float] = field(default_factory=dict)  # instance type -> $/h on demand
     lapsed: bool = False  # the credentials have expired
+    closed_regions: set[str] = field(default_factory=set)  # that the account has not enabled
+    tells_regions: bool = True  # whether DescribeRegions says so
     page_size: int = 1000  # DescribeInstances answers no more reservations than this at once
     calls: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)  # (monotonic, action, parameters)
     violations: list[str] = field(default_factory=list)  # requests that botocore's own model does not allow

@@ -104,6 +104,45 @@ def test_a_list_that_is_not_complete_says_so_and_why(world: World) -> None:
     assert all(scope.complete for scope in provider.list())
 
 
+def test_a_look_up_by_id_says_what_the_list_says_and_nothing_of_what_never_was(world: World) -> None:
+    provider = world.provider()
+    first, second = world.create(provider, "cpu-1", "cpu-2")
+    shown = world.listed(provider, first.id, second.id)
+    found = provider.look_up([second.id, "never-was", first.id])
+    assert set(found) == {first.id, second.id} and provider.look_up([]) == {}
+    for instance in found.values():
+        listed = shown[instance.id]
+        assert (instance.uid, instance.node_id, instance.generation) == (world.uid, listed.node_id, listed.generation)
+        assert instance.state in ("pending", "running")
+    provider.terminate([first.id])
+
+    def is_over() -> bool:
+        left = provider.look_up([first.id, second.id])
+        assert left[second.id].state in ("pending", "running")
+        return first.id not in left or left[first.id].state == "terminated"
+
+    wait_until(is_over, what="its end, by id")
+
+
+def test_a_look_up_never_takes_anothers_instance_for_ours(world: World) -> None:
+    other = str(uuid.uuid4())
+    (theirs,) = world.create(world.provider(other), "cpu-1", uid=other)
+    found = world.provider().look_up([theirs.id])
+    assert theirs.id not in found or found[theirs.id].uid == other
+
+
+def test_a_look_up_that_cannot_be_made_is_an_error_and_not_an_absence(world: World) -> None:
+    provider = world.provider()
+    (made,) = world.create(provider, "cpu-1")
+    with world.half_blind() as blind:
+        try:
+            found = blind.look_up([made.id])
+        except ProviderError as error:
+            assert str(error)
+        else:
+            assert made.id in found
+
+
 def test_terminate_ends_what_it_is_told_and_nothing_else(world: World) -> None:
     provider = world.provider()
     kept, ended = world.create(provider, "cpu-1", "cpu-2")

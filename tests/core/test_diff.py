@@ -74,15 +74,15 @@ def test_settings_of_the_provider_are_fields_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("provider", "key", "way"),
     [
-        ("ssh", "port", "refused"),  # the hosts dial it
-        ("ssh", "address", "refused"),
+        ("ssh", "port", "in-place"),  # the head goes on listening where it did, too
+        ("ssh", "address", "in-place"),
         ("ssh", "config", "in-place"),
         ("fake", "directory", "refused"),  # another cloud would be looked at, and what this one has left behind
         ("fake", "faults", "in-place"),
         ("local", "short_dir", "replace"),
     ],
 )
-def test_where_nodes_are_and_how_they_find_their_head_is_fixed(provider: str, key: str, way: str) -> None:
+def test_where_nodes_are_is_fixed_and_how_they_find_their_head_is_not(provider: str, key: str, way: str) -> None:
     old, new = (changed(provider={provider: {key: value}}) for value in "ab")
     assert ways(plan_spec(old, new, (view("cpu-1"),))) == {f"demo.provider.{provider}.{key}": way}
 

@@ -69,6 +69,14 @@ def test_a_job_beyond_its_nodes_limits_dies_in_there_and_its_neighbour_goes_on(
     ended = cluster.wait_job(job, "failed")
     assert ended["attempts"][0]["nodes"] != [where]
     assert ended["exit_code"] == 137, ended["reason"]
+    told = ended["attempts"][0]["reason"]
+    if greedy is GREEDY:
+        assert told.startswith(
+            "was killed by the kernel for want of memory (signal 9): its node may use 192 MiB, its largest"
+        )
+        assert 100 < float(told.split("process had ")[1].split()[0]) < 192
+    else:
+        assert told == "was ended by signal 9", "no limit of memory was reached"
     said = cluster.cli("logs", job).stdout
     assert "had 512" not in said
     assert greedy is not FORKER or "BlockingIOError" in said

@@ -185,7 +185,7 @@ def test_the_console_shows_why_a_node_ended(world: DockerWorld) -> None:
         return next((i for i in scope.instances if i.state == "terminated"), None)
 
     gone = wait_until(ended, what="it ended")
-    assert gone and "Exited (1)" in gone.detail
+    assert gone and "(exit code 1)" in gone.detail
     assert "upside down" in provider.console_log(made.id)
     assert all(ok for _, ok, _ in provider.doctor())
 
@@ -250,3 +250,18 @@ def test_doctor_on_the_command_line_names_the_engine_or_what_to_start(
     missing = checked("unix:///nowhere/docker.sock")
     assert not missing["ok"] and missing["fix"].startswith("start it (systemctl start docker)")
     assert missing["found"] == "no Docker engine answers at unix:///nowhere/docker.sock (No such file or directory)"
+
+
+def test_a_container_that_was_killed_for_memory_says_so_and_what_it_had(world: DockerWorld) -> None:
+    argv = ["python3", "-S", "-c", "x = [bytearray(b'x') * 2**20 for _ in range(256)]"]
+    world.pool = replace(world.pool, spec={**world.pool.spec, "resources": {"CPU": 1, "memory": 64 * 2**20}})
+    provider: Provider = world.open({**world.settings(), "agent_argv": argv})
+    world.create(provider, "cpu-1")
+
+    def ended() -> Instance | None:
+        (scope,) = provider.list()
+        return next((i for i in scope.instances if i.state == "terminated"), None)
+
+    gone = wait_until(ended, what="it ended")
+    assert gone and gone.detail.startswith("(exit code 137)")
+    assert gone.detail.endswith("the kernel had killed processes in it for memory: its limit of 64 MiB was reached")

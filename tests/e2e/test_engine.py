@@ -111,6 +111,29 @@ def test_a_queue_job_takes_its_share_of_a_node_back_from_ray_and_returns_it(ray_
     assert cpus_of_pool(ray_cluster, probe, "cpu")[shrunk[0]] == 2
 
 
+def test_jobs_that_start_together_take_all_of_their_shares_from_ray(ray_cluster):
+    array = ray_cluster.submit("--pool", "cpu", "--cpus", "1", "--array", "0-3", "--", "sleep", "300")
+    for index in range(4):
+        ray_cluster.wait_job(f"{array}.{index}", "running")
+    probe = write_job(ray_cluster, "together", CPUS)
+    assert sum(cpus_of_pool(ray_cluster, probe, "cpu").values()) == 0, "two nodes of two CPUs, and four jobs"
+    ray_cluster.cli("job", "cancel", array)
+    for index in range(4):
+        ray_cluster.wait_job(f"{array}.{index}", "cancelled")
+
+
+def test_gpus_of_a_job_that_is_cancelled_while_ray_is_asked_for_them_are_the_next_jobs(ray_cluster):
+    first = ray_cluster.submit("--gpus", "2", "--cpus", "0", "--", "sleep", "300")
+    wait_until(lambda: ray_cluster.json("job", "show", first)["reason"].endswith("is being taken back from Ray for it"))
+    ray_cluster.cli("job", "cancel", first)
+    shared = [ray_cluster.submit("--gpus", "0.5", "--cpus", "0", "--", "sleep", "300") for _ in range(4)]
+    for job_id in shared:
+        ray_cluster.wait_job(job_id, "running")
+    for job_id in shared:
+        ray_cluster.cli("job", "cancel", job_id)
+        ray_cluster.wait_job(job_id, "cancelled")
+
+
 def test_a_queue_job_gets_gpus_that_ray_then_gives_to_nobody_else(ray_cluster):
     show = [
         "python3",

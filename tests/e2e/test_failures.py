@@ -77,6 +77,23 @@ def test_an_agent_killed_takes_its_tasks_with_it_and_the_job_is_tried_again_on_a
     assert story["kind"] == "node"
 
 
+def test_an_agent_that_is_told_to_end_gives_its_jobs_to_other_nodes_whatever_their_programs_make_of_it(cluster):
+    """As at a reboot, `docker stop` or `systemctl stop`: a program that saves its state and ends well has not done its work."""
+    marks = cluster.directory / "marks"
+    script = (
+        f'echo $CLUSTERCTL_NODE_ID >> {marks}; trap "exit 0" TERM; [ $(wc -l < {marks}) -gt 1 ] || sleep 800 & wait'
+    )
+    job_id = cluster.submit("--", "sh", "-c", script)
+    job = cluster.wait_job(job_id, "running")
+    wait_until(marks.exists)
+    node_id = job["attempts"][0]["nodes"][0]
+    agent_of(cluster, node_id).terminate()
+    job = cluster.wait_job(job_id, "succeeded")
+    assert [a["state"] for a in job["attempts"]] == ["lost", "succeeded"]
+    assert "asked to end" in job["attempts"][0]["reason"]
+    assert job["attempts"][1]["nodes"] != [node_id], "nothing starts on a node whose agent ends"
+
+
 def test_down_at_any_moment_leaves_no_process_port_or_directory(make_cluster):
     cluster = make_cluster()
     for delay_jobs in (0, 3):

@@ -162,6 +162,21 @@ def test_held_gpus_have_distinct_ids_and_are_nobodys_work(cluster):
     cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 2)
 
 
+def test_shares_of_a_gpu_are_held_beside_each_other_on_one_device(cluster):
+    cluster.quiet()
+    node, client, run = cluster.node("gpu").ray_node_id, cluster.client, cluster.loop.run
+    first, one = run(client.hold_gpus(node, 0.5))
+    second, other = run(client.hold_gpus(node, 0.5))
+    assert one == other and len(one) == 1
+    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 1)
+    whole, ids = run(client.hold_gpus(node, 1))
+    assert ids != one
+    cluster.until(lambda _: cluster.node("gpu").total.get("GPU") == 0)
+    for hold in (first, second, whole):
+        run(client.release_gpus(hold))
+    cluster.until(lambda _: cluster.node("gpu").available.get("GPU") == 2)
+
+
 WANTS_GPU = """
 import sys, ray
 ray.init(log_to_driver=False)
@@ -200,7 +215,7 @@ def test_holds_are_found_again_by_the_next_head_and_go_when_it_lets_go_of_them(c
     try:
         wait_until(lambda: following.state.healthy and following.state.nodes, what="its state")
         (stray,) = run(following.strays())
-        assert (stray.id, stray.ray_node_id, list(stray.ids)) == (hold, node, ids)
+        assert (stray.id, stray.ray_node_id, stray.gpus, list(stray.ids)) == (hold, node, 1, ids)
         following.keep(stray)
         assert run(following.strays()) == [] and following.knows(hold)
         run(following.release_gpus(hold))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.jobs import JobBook
+from clusterctl_runtime.head.jobs import Job, JobBook, asked_record, new_job_id, record_of
 from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.requests import JobRequest
@@ -48,9 +48,15 @@ class Desk:
         self.work.restore()
 
     def job(self, **request: Any) -> Any:
-        body = JobRequest(argv=["true"], **request).model_dump()
-        body.pop("array")
-        return self.book.add(body)[0]
+        """A job that was taken in, without waiting for the disk."""
+        wanted, now = JobRequest(argv=["true"], **request), time.time()
+        asked = self.book.asked(wanted.model_dump(exclude={"array"}))
+        job_id = wanted.submission_id or new_job_id()
+        job = Job(job_id, self.book.number(1)[0], asked, submitted=now, queued_since=now)
+        self.store.write_together([asked_record(asked), record_of(job)])
+        self.book.enter(job)
+        self.book.admit(job)
+        return job
 
 
 def _node(name: str) -> Node:

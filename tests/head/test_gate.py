@@ -31,7 +31,7 @@ def submit(desk: Any, *requests: dict[str, Any]) -> list[Any]:
 
 
 def startable(desk: Any) -> list[str]:
-    return [job_id for jobs in desk.book.groups.values() for job_id in jobs]
+    return [job.id for line in desk.book.groups.values() for job in line]
 
 
 def run(desk: Any, job_id: str) -> None:

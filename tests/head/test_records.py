@@ -9,7 +9,6 @@ import sqlite3
 import pytest
 from clusterctl_runtime.head.admission import Admission, Tokens, token_digest
 from clusterctl_runtime.head.blobs import BlobStore
-from clusterctl_runtime.head.jobs import SubmissionConflict
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.store import Store, StoreUnavailable
 
@@ -50,13 +49,6 @@ def test_a_disk_that_refuses_is_said_and_what_was_queued_is_written_once_it_take
     asyncio.run(scenario())
 
 
-def test_the_same_submission_id_is_the_same_job_and_another_body_is_refused(desk):
-    job = desk.job(submission_id="train-1", name="a")
-    assert desk.job(submission_id="train-1", name="a") is job
-    with pytest.raises(SubmissionConflict):
-        desk.job(submission_id="train-1", name="b")
-
-
 def test_log_bytes_that_come_twice_are_kept_once_and_dropped_ones_leave_a_marker(tmp_path):
     logs = LogStore(tmp_path)
     assert logs.append("j/1/0", 0, b"hello ") == 6
@@ -81,11 +73,56 @@ def test_a_log_is_whole_only_when_the_last_byte_is_here(tmp_path):
     assert logs.complete("j/1/0")
 
 
-@pytest.mark.parametrize("lines, expected", [(1, b"c\n"), (2, b"b\nc\n"), (9, b"a\nb\nc\n")])
+def tail(logs, lines, most=1 << 20):
+    position, cut = logs.tail_position("j/1/0", lines, most)
+    return logs.read("j/1/0", position), cut
+
+
+@pytest.mark.parametrize(
+    "lines, expected", [(0, b""), (1, b"c\n"), (2, b"b\nc\n"), (3, b"a\nb\nc\n"), (9, b"a\nb\nc\n")]
+)
 def test_the_tail_of_a_log_starts_at_a_line(tmp_path, lines, expected):
     logs = LogStore(tmp_path)
     logs.append("j/1/0", 0, b"a\nb\nc\n")
-    assert logs.read("j/1/0", logs.tail_position("j/1/0", lines)) == expected
+    assert tail(logs, lines) == (expected, False)
+
+
+def test_the_tail_of_a_log_ends_with_what_has_no_newline_yet_and_of_no_log_there_is_none(tmp_path):
+    logs = LogStore(tmp_path)
+    assert tail(logs, 3) == (b"", False)
+    logs.append("j/1/0", 0, b"a\n\nb")
+    assert tail(logs, 1) == (b"b", False)
+    assert tail(logs, 2) == (b"\nb", False)
+
+
+def test_a_tail_is_never_longer_than_was_asked_for_and_says_when_it_begins_inside_a_line(tmp_path):
+    logs = LogStore(tmp_path)
+    logs.append("j/1/0", 0, b"first\n" + b"x" * 1000 + b"\nend\n")
+    assert tail(logs, 1, most=100) == (b"end\n", False)
+    assert tail(logs, 2, most=100) == (b"x" * 95 + b"\nend\n", True)
+    assert tail(logs, 2, most=1005) == (b"x" * 1000 + b"\nend\n", False)
+
+
+def test_the_tail_of_a_log_is_the_same_wherever_its_lines_meet_the_blocks_it_is_read_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterctl_runtime.head.logs._BLOCK", 4)
+    logs = LogStore(tmp_path)
+    text = b"\n".join(b"x" * size for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 0, 0, 12, 1)) + b"\n"
+    logs.append("j/1/0", 0, text)
+    whole = text.splitlines(keepends=True)
+    for lines in range(1, len(whole) + 2):
+        position, cut = logs.tail_position("j/1/0", lines, 1 << 20)
+        assert (text[position:], cut) == (b"".join(whole[-lines:]), False), lines
+
+
+def test_who_reads_a_log_is_told_what_grew_and_nothing_is_kept_for_who_does_not(tmp_path):
+    logs = LogStore(tmp_path)
+    with logs.watching("j") as watch, logs.watching("j"):
+        logs.append("j/1/0", 0, b"a")
+        logs.append("other/1/0", 0, b"a")
+        assert watch.event.is_set() and watch.take() == {"j/1/0"}
+        assert not watch.event.is_set() and watch.take() == set()
+    logs.append("j/1/0", 1, b"b")
+    assert not logs._watches
 
 
 @pytest.mark.parametrize("task", ["../x/1/0", "a/b/1/0", ".hidden/1/0", "a\0b/1/0", "%2e%2e/1/0"])

@@ -21,11 +21,16 @@ DAY = 24 * 3600.0
 
 def retention(desk: Any, in_use: Iterable[str] = (), **keep: Any) -> Retention:
     blobs = BlobStore(desk.directory / "blobs")
-    return Retention(desk.book, desk.events, desk.logs, blobs, lambda: in_use, Keep(**keep))
+    return Retention(desk.book, desk.events, desk.logs, blobs, lambda: in_use, desk.store, Keep(**keep))
 
 
 def tidy(desk: Any, *arguments: Any, **keep: Any) -> None:
-    asyncio.run(retention(desk, *arguments, **keep).tidy())
+    async def scenario() -> None:
+        housekeeping = retention(desk, *arguments, **keep)
+        await housekeeping.tidy()
+        await housekeeping.tidy_blobs()
+
+    asyncio.run(scenario())
 
 
 def ended(desk: Any, count: int) -> list[Any]:
@@ -53,7 +58,7 @@ def test_the_oldest_jobs_that_ended_go_with_their_attempts_and_logs_and_the_rest
     tidy(desk, jobs=2)
     desk.reopen()
     assert set(desk.book.jobs) == {waiting.id, jobs[3].id, jobs[4].id}
-    assert desk.book.counts == {"queued": 1, "succeeded": 2}
+    assert desk.book.counts == {"queued": 1, "succeeded": 5}
     assert {path.name for path in (desk.directory / "logs").iterdir()} == {jobs[3].id, jobs[4].id}
     assert {row[0] for row in desk.store.rows("SELECT job FROM attempts")} == {jobs[3].id, jobs[4].id}
     with pytest.raises(NotFound):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime.head.api.cluster import _follow_events
-from clusterctl_runtime.head.api.jobs import _LogReader
+from clusterctl_runtime.head.api.logs import LogReader
 
 KEEP_ALIVE = 0.2
 
@@ -41,7 +41,7 @@ def test_the_log_of_a_queued_job_shows_signs_of_life_while_the_reason_for_its_wa
         wait = {"code": "bad_request", "text": "no image", "fix": f"it is tried again in {600 - number} s", "eta": None}
         desk.book.set_waits({job.group: [(1, wait)]})
 
-    lines = _LogReader(desk, job, None, None, None, 0).lines(follow=True)
+    lines = LogReader(desk, job).lines(follow=True)
     assert asyncio.run(first_while(lines, waits)) is None
 
 

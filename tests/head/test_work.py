@@ -119,7 +119,7 @@ def test_a_retried_job_keeps_its_place_in_the_queue(desk):
     first, second = desk.job(max_retries=1), desk.job()
     desk.work.assign(first, ["cpu-1"])
     desk.work.report("cpu-1", exited(f"{first.id}/1/0", 1))
-    assert list(desk.book.groups[first.group]) == [first.id, second.id]
+    assert list(desk.book.groups[first.group]) == [first, second]
 
 
 def test_an_ended_job_that_is_tried_again_by_request_starts_with_a_fresh_budget(desk):

@@ -36,6 +36,9 @@ class Recording:
     def list(self) -> Any:
         return self.stage.cloud.list()
 
+    def look_up(self, instance_ids: Sequence[str]) -> Any:
+        return self.stage.cloud.look_up(instance_ids)
+
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self.stage.cloud.terminate(instance_ids)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shlex
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +21,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from clusterctl.client.cloudhead_login import way_command
 from clusterctl.client.nodeaccess import SshAccess
+from clusterctl.core.errors import UsageError
 from clusterctl.provision.ssh import connection as ssh
 from clusterctl.provision.ssh import program
 from clusterctl.provision.ssh.hostkeys import Trust, fingerprint
+from clusterctl.provision.ssh.inventory import Login, parse_login
 from clusterctl.provision.ssh.target import Target
 from tests.security.knocking import Api
 
@@ -191,6 +197,121 @@ def test_any_command_for_a_node_arrives_unchanged_over_ssh(sshd: Sshd, tmp_path:
         tell()
     finally:
         connection.close()
+
+
+AWS = """\
+#!{python} -S
+import json, sys
+open({said!r}, "w").write(json.dumps(sys.argv[1:]))
+"""
+
+
+def openssh(target: Target, directory: Path) -> list[str]:
+    """What `clusterctl ssh` runs for this target."""
+    node = SshAccess.__new__(SshAccess)
+    node._node, node._machine, node._known_hosts = "cpu-1", None, directory / "known"  # type: ignore[assignment]
+    node._hosts = SimpleNamespace(target=lambda _: of_no_configuration(target))  # type: ignore[assignment]
+    return node.shell_argv()
+
+
+def of_no_configuration(target: Target) -> Target:
+    return replace(target, options=("-F", "none"), jumps=tuple(of_no_configuration(hop) for hop in target.jumps))
+
+
+def test_any_text_arrives_unchanged_in_the_program_that_ssh_is_led_through(tmp_path: Path) -> None:
+    said, program = tmp_path / "said", tmp_path / "aws"
+    program.write_text(AWS.format(python=sys.executable, said=str(said)))
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    @settings(max_examples=25, deadline=None)
+    @given(words, words, words)
+    @example("i-1", "us-east-1; touch /tmp/x", "my 'own' $(profile) 100%h %r %%")
+    @example("\n", "--", "")
+    def lead_through(instance: str, region: str, profile: str) -> None:
+        options = [f"--region={region}", f"--profile={profile}"]
+        command = way_command("ssm", instance, 22, options)
+        assert shlex.split(command)[-2:] == options  # as paramiko reads it
+        target = Target("i-1", "i-1", 22, "user", (), command=command)
+        said.unlink(missing_ok=True)
+        argv = openssh(target, tmp_path)
+        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        words_of_aws = json.loads(said.read_text()) if said.exists() else done.stderr
+        wanted = ["ssm", "start-session", "--target", instance, "--document-name", "AWS-StartSSHSession"]
+        assert words_of_aws == [*wanted, "--parameters", "portNumber=22", *options]
+
+    lead_through()
+
+
+def test_any_text_arrives_unchanged_through_jump_hosts(tmp_path: Path) -> None:
+    """Each ssh is the ProxyCommand of the one before it, so that every layer reads the text once more."""
+    said, program = tmp_path / "said", tmp_path / "aws"
+    program.write_text(AWS.format(python=sys.executable, said=str(said)))
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    evil = "my 'own' \\ $(profile) \\' 100%h %% ${HOME}"
+    way = way_command("ssm", "i-1", 22, [f"--profile={evil}"])
+    first = Target("first", "first", 22, "u", (f"{tmp_path}/100%h 'k'",), command=way)
+    second = Target("second", "second", 22, "u", (), jumps=(first,))
+    argv = openssh(Target("third", "third", 22, "u", (), jumps=(first, second)), tmp_path)
+    done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert said.exists(), done.stderr
+    assert json.loads(said.read_text())[-1] == f"--profile={evil}"
+
+
+def test_any_path_of_a_key_arrives_unchanged_at_openssh(tmp_path: Path) -> None:
+    printable = st.text(
+        st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="/"), min_size=1, max_size=20
+    )
+
+    @settings(max_examples=20, deadline=None)
+    @given(printable.filter(lambda name: "${" not in name and name not in (".", "..")))
+    @example("100%h %d")
+    @example("a\\\"b' #c")
+    @example(" ")
+    @example("\\")
+    def tell(name: str) -> None:
+        key = f"{tmp_path}/{name}"
+        target = Target("h", "fe80::1%lo", 22, "user", (key,), command="false")
+        argv = openssh(target, tmp_path)
+        done = subprocess.run([argv[0], "-v", *argv[1:]], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        told = done.stderr.decode()
+        assert f"identity file {key} type" in told.replace("\\\\", "\\"), told
+
+    tell()
+    with pytest.raises(UsageError, match=r"has '\$\{' in it"):
+        openssh(Target("h", "h", 22, "user", ("/a/${HOME}",)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        "a;touch",
+        "a$(id)",
+        "a`id`",
+        "a|b",
+        "a&b",
+        "a>b",
+        "a'b",
+        'a"b',
+        "a\\b",
+        "a{b,c}",
+        "u;v@host",
+        "$(id)@host",
+        "u\\@host",
+    ],
+)
+def test_a_name_that_a_shell_would_run_is_no_host_and_no_user(login: str) -> None:
+    """The user's SSH configuration may have it in a ProxyCommand or a Match exec."""
+    with pytest.raises(UsageError, match="would mean something to ssh or a shell"):
+        parse_login(login)
+    with pytest.raises(UsageError, match="would mean something to ssh or a shell"):
+        Login("host", user="-oProxyCommand=id")
+
+
+def test_names_that_hosts_and_users_have_are_taken() -> None:
+    for text in ("ann@node1.lab:2200", "[fe80::1%eth0]:22", "LAB\\ann@h", "host$@h", "zürich"):
+        assert parse_login(text).host
 
 
 def test_an_impostor_with_another_host_key_hears_nothing_but_its_own_name(sshd: Sshd, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from clusterctl.proof import is_proof, new_challenge
 from tests.security.knocking import Api
 from tests.support.cluster import LocalCluster, wait_until
 
@@ -58,6 +59,16 @@ def test_the_public_exploit_of_rays_job_api_is_unauthenticated_at_the_head(api: 
     for token in ("", "wrong", "a" * 43):
         assert api.call("POST", path, EXPLOIT, token=token).status == 401
     assert api.call("POST", path, EXPLOIT).status in (404, 405, 422)
+
+
+def test_the_head_proves_that_it_is_the_head_to_whoever_asks_and_tells_nothing_by_it(api: Api) -> None:
+    challenge = new_challenge()
+    said = api.call("GET", f"/healthz?challenge={challenge}", token="").document
+    assert is_proof(said["proof"], api.token, challenge, api.port)
+    assert api.call("GET", f"/healthz?challenge={new_challenge()}", token="").document["proof"] != said["proof"]
+    assert api.call("GET", "/api/v1/status", token=said["proof"]).status == 401
+    for odd in ("", "x", "A" * 32, challenge * 2, challenge[:-1], f"{challenge}%0a"):
+        assert "proof" not in api.call("GET", f"/healthz?challenge={odd}", token="").document
 
 
 @pytest.fixture(scope="module")

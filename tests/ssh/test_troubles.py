@@ -12,6 +12,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from clusterctl.client.machines import touched_machines
 from clusterctl.client.registry import read_json
 from tests.ssh.cluster import ROOT, SshCluster, traces
 from tests.support.cluster import wait_until
@@ -101,6 +102,32 @@ def test_a_min_that_the_good_hosts_cannot_reach_fails_with_the_reason(
     done = cluster.cli("up", str(cluster.spec), "-y", code=1)
     assert "pool cpu needs 2 hosts" in done.stderr and "refuses connections" in done.stderr
     assert len(cluster.ready_nodes()) == 1
+    assert touched_machines(cluster.place) == {hosts[0].address}
+    assert f"{hosts[1].address}:23" not in cluster.cli("down", "demo", "-y").stderr  # nothing was ever written there
+
+
+def test_the_heads_port_and_address_are_those_of_the_spec_at_once(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    """A port that another cluster has is named; an address that leads nowhere ends `up` as soon as the head's own host is left
+    out; what runs goes on under another port."""
+
+    def up(settings: str, code: int) -> str:
+        cluster.write([hosts[0].address], low=1)
+        spec = cluster.spec.read_text().replace("provider: ssh", f"provider: {{ssh: {{{settings}}}}}")
+        cluster.spec.write_text(spec)
+        return cluster.cli("up", str(cluster.spec), "-y", code=code).stderr
+
+    squat = "import socket, time; s = socket.socket(); s.bind(('', 7999)); s.listen(); time.sleep(600)"
+    hosts[0].container.exec_run(["python3", "-c", squat], user="admin", detach=True)
+    wait_until(lambda: "7999" in hosts[0].run("ss", "-ltn"), what="the port is taken")
+    assert "port 7999 is taken on the head's machine by programs of user admin" in up("port: 7999", 1)
+    assert "no node can run beside it" in up("port: 7998, address: 192.0.2.1", 1)
+    up("port: 7998", 0)
+    job_id = cluster.submit("--", "sh", "-c", "while ! test -e /tmp/go; do sleep 0.2; done")
+    cluster.wait_job(job_id, "running")
+    up("port: 7997", 0)
+    assert cluster.api_hosts()[hosts[0].address]["connected"]
+    hosts[0].run("touch", "/tmp/go")
+    assert len(cluster.wait_job(job_id, "succeeded")["attempts"]) == 1
 
 
 def test_an_unknown_key_is_refused_until_it_is_pinned_or_accepted(cluster: SshCluster, hosts: list[SshHost]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from clusterctl_runtime.head.clock import start_ticks
+
 from clusterctl.client.registry import Cluster, Registry
+from clusterctl.proof import proof_of
 
 Answer = tuple[int, Any]
 
@@ -36,24 +40,26 @@ class Stream:
 
 
 class StubHead:
-    """`on(method, path, answer)`: answer is (status, document), a Stream, or a function of Asked that gives one."""
+    """`on(method, path, answer)`: answer is (status, document), a Stream, or a function of Asked that gives one. A challenge is
+    answered as a head does, and not counted among what was `asked`; a stub that is no head has no `token`."""
 
     def __init__(self, registry: Registry, name: str = "demo") -> None:
         self.asked: list[Asked] = []
+        self.token = "secret-token"
         self._answers: dict[tuple[str, str], Any] = {}
         self._server: ThreadingHTTPServer | None = None
         self.cluster: Cluster = registry.create(name, provider="local", engine="none", spec_path="cluster.yaml")
-        (self.cluster.client_file).write_text(json.dumps({"url": "", "token": "secret-token"}))
+        (self.cluster.client_file).write_text(json.dumps({"url": "", "token": self.token}))
         self.on("GET", "/healthz", (200, {"ok": True, "uid": self.cluster.uid, "version": "0"}))
 
     def on(self, method: str, path: str, answer: Any) -> None:
         self._answers[method, path] = answer
 
-    def start(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+    def start(self, port: int = 0) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        head = {"pid": os.getpid(), "port": self._server.server_address[1], "started": 0, "version": "0"}
+        head = {"pid": os.getpid(), "start_ticks": start_ticks(), "port": self.port, "started": 0, "version": "0"}
         write_whole(self.cluster.head_dir / "head.json", json.dumps(head))
 
     def stop(self) -> None:
@@ -61,6 +67,14 @@ class StubHead:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.server_address[1])
+
+    def proof(self, challenge: str) -> str:
+        return proof_of(hashlib.sha256(self.token.encode()).hexdigest(), challenge, self.port)
 
     def paths(self) -> list[str]:
         return [f"{asked.method} {asked.path}" for asked in self.asked]
@@ -74,6 +88,9 @@ class StubHead:
             def answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 asked = Asked(self.command, self.path, dict(self.headers), self.rfile.read(length))
+                if asked.path == "/healthz" and stub.token and "challenge" in asked.query:
+                    self.document(200, {"proof": stub.proof(asked.query["challenge"])})
+                    return
                 stub.asked.append(asked)
                 found = stub._answers.get((asked.method, asked.path))
                 if isinstance(found, Callable):  # type: ignore[arg-type]

@@ -3,10 +3,10 @@ judged by files that we name."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from clusterctl.provision.ssh.openssh import as_text, as_word, command_line
 from clusterctl.provision.ssh.target import Target
 
 KnownHosts = Callable[[Target], str]  # the value of UserKnownHostsFile for a host on the way, or the one that is meant
@@ -20,11 +20,11 @@ def ssh_argv(
     argv = ["ssh", *target.options, "-l", target.user, "-p", str(target.port)]
     argv += [word for option in options for word in ("-o", option)]
     argv += ["-o", f"UserKnownHostsFile={known_hosts(target)}", "-o", "StrictHostKeyChecking=yes"]
-    argv += ["-o", f"HostName={_plain(target.host)}"]  # the zone of an IPv6 address has a %
+    argv += ["-o", f"HostName={as_text(target.host)}"]  # the zone of an IPv6 address has a %
     for key in target.keys:
-        argv += ["-i", key]
-    command = shlex.join(way) or _way(target, known_hosts, options)
-    return [*argv, "-o", f"ProxyCommand={_plain(command)}"] if command else argv
+        argv += ["-o", f"IdentityFile={as_word(key)}"]
+    command = command_line(way) or _way(target, known_hosts, options)
+    return [*argv, "-o", f"ProxyCommand={as_text(command)}"] if command else argv
 
 
 def _way(target: Target, known_hosts: KnownHosts, options: Sequence[str]) -> str:
@@ -34,8 +34,4 @@ def _way(target: Target, known_hosts: KnownHosts, options: Sequence[str]) -> str
     *before, last = target.jumps
     hop = replace(last, jumps=tuple(before))
     through = [*ssh_argv(hop, known_hosts, options), "-W", f"[{target.host}]:{target.port}"]
-    return shlex.join([*through, "--", last.given])
-
-
-def _plain(text: str) -> str:
-    return text.replace("%", "%%")
+    return command_line([*through, "--", last.given])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from clusterctl_providers.catalog.gpu_names import is_model
 
 from clusterctl.provision.ssh.inventory import Machine
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from clusterctl.spec.model import Pool
 
 GIB = 1024**3
-_NOT_A_NAME = re.compile(r"[^a-z0-9]")
 
 
 def misfit(machine: Machine, pools: Iterable[Pool], facts: Mapping[str, Any]) -> str:
@@ -35,23 +35,23 @@ def _too_little(pool: Pool, machine: Machine, facts: Mapping[str, Any]) -> list[
     if pool.gpu:
         wanted.setdefault("GPU", float(pool.gpu.count))
     return [
-        f"it has {_amount(name, have)}, and its pool promises {_amount(name, wanted[name])}"
+        f"it has {_amount(name, have)}, and its pool promises {_amount(name, wanted[name])}{_trouble(name, facts)}"
         for name, have in found.items()
         if wanted.get(name, 0.0) > have and name not in machine.resources
     ]
 
 
+def _trouble(name: str, facts: Mapping[str, Any]) -> str:
+    """What the driver says of GPUs that cannot be used: why there are too few."""
+    return f" (nvidia-smi says: {facts['gpu_trouble']})" if name == "GPU" and facts.get("gpu_trouble") else ""
+
+
 def _other_gpu(pool: Pool, machine: Machine, facts: Mapping[str, Any]) -> list[str]:
-    """Drivers write long names ("NVIDIA A100-SXM4-80GB"): the spec's is to be a part of them."""
     name = pool.gpu.name if pool.gpu else ""
-    others = sorted({gpu["name"] for gpu in facts["gpus"] if _plain(name) not in _plain(gpu["name"])})
+    others = sorted({gpu["name"] for gpu in facts["gpus"] if not is_model(gpu["name"], gpu.get("memory", 0), name)})
     if not name or not others or "GPU" in machine.resources:
         return []
     return [f"its GPU is {' and '.join(others)}, and its pool promises {name}"]
-
-
-def _plain(name: str) -> str:
-    return _NOT_A_NAME.sub("", name.lower())
 
 
 def _amount(name: str, amount: float) -> str:

@@ -136,7 +136,7 @@ class Hosts:
             raise HostTrouble(
                 "claimed",
                 f"it belongs to cluster {owner.get('cluster')!r} ({str(owner.get('uid'))[:8]}): take that one down first "
-                f"(`clusterctl down {owner.get('cluster')}`), or remove ~/.clusterctl-host there when it is long gone",
+                f"(`clusterctl down {owner.get('cluster')}`), or remove {facts['directory']} there when it is long gone",
             )
         skew = facts["clock"] - (began + ended) / 2
         if abs(skew) > SKEW_SECONDS + (ended - began):
@@ -213,13 +213,20 @@ class Hosts:
         }
         reached.entry["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()
         reached.entry["settings_sha256"] = _digest(settings)
-        request = {**self.owner, "do": "install", "bundle": bundle.digest, "settings": settings}
+        request = {
+            **self.owner,
+            "do": "install",
+            "bundle": bundle.digest,
+            "settings": settings,
+            "before": reached.facts["host"],
+        }
         return request, b"" if bundle.name in reached.facts["bundles"] else bundle.data
 
     def _is_installed(self, reached: Reached, known: dict[str, Any]) -> bool:
         facts, entry = reached.facts, reached.entry
         return (
             "standby" in facts["kept"]
+            and facts["host"] == reached.id
             and f"agent-{entry['bundle']}.pyz" in facts["bundles"]
             and facts["settings_sha256"] == known.get("settings_sha256")
             and all(known.get(key) == entry[key] for key in ("bundle", "heads", "ca_sha256"))
@@ -239,6 +246,19 @@ class Hosts:
             return machine, connection.ask({**self.owner, "do": "remove"}, timeout=120), None
         except HostTrouble as error:
             return machine, None, error
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def sweep(self, machine: Machine) -> str:
+        """Removes what no machine has any more of the cluster in the home that this one has, once every host is clean; what
+        is left of it, in a sentence."""
+        connection = None
+        try:
+            connection = self.connect(machine)
+            return ", ".join(connection.ask({**self.owner, "do": "sweep"}, timeout=120)["left"])
+        except HostTrouble as error:
+            return str(error)
         finally:
             if connection is not None:
                 connection.close()

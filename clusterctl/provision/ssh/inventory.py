@@ -27,9 +27,15 @@ _ENTRY = re.compile(
 )
 
 
+# What OpenSSH refuses, too: the user's configuration may have names in ProxyCommand and Match exec, which a shell runs.
+_NO_HOST = re.compile(r"""[\s'"`$\\;&<>|(){},\x00-\x1f\x7f]""")
+_NO_USER = re.compile(r"""['"`;&<>|(){}\x00-\x1f\x7f]|\$.|\s-|\\\Z""")
+
+
 @dataclass(frozen=True)
 class Login:
-    """A machine as the spec names it. Empty fields are filled from `~/.ssh/config` and defaults (see `target`)."""
+    """A machine as the spec names it. Empty fields are filled from `~/.ssh/config` and defaults (see `target`). Raises
+    UsageError for a host or user with characters that mean something to a shell."""
 
     host: str
     user: str = ""
@@ -37,7 +43,17 @@ class Login:
     key: str = ""
     jump: str = ""
     host_key: str = ""
-    command: str = ""  # a program whose stdin and stdout lead to the SSH server, instead of a connection
+    command: str = (
+        ""  # a shell's words for a program whose stdin and stdout lead to the SSH server, instead of a connection
+    )
+
+    def __post_init__(self) -> None:
+        for what, text, never in (("host", self.host, _NO_HOST), ("user", self.user, _NO_USER)):
+            found = re.match("-", text) or never.search(text)
+            if found:
+                raise UsageError(
+                    f"no {what} can be called {text!r}: {found.group()!r} would mean something to ssh or a shell"
+                )
 
 
 @dataclass(frozen=True)
@@ -144,5 +160,6 @@ def _machine(entry: str | Host, auth: Auth) -> Machine:
         key=login.key or auth.key,
         jump=login.jump or auth.jump,
     )
-    port = f":{login.port}" if login.port not in (None, 22) else ""
-    return Machine(f"{login.host}{port}", filled, labels=labels, resources=resources)
+    own_port = login.port not in (None, 22)
+    host = f"[{login.host}]" if own_port and ":" in login.host else login.host
+    return Machine(f"{host}:{login.port}" if own_port else host, filled, labels=labels, resources=resources)

@@ -3,7 +3,8 @@
     stdin:   LENGTH\\n this file, LENGTH\\n the request, the blob      stdout: the answer, one JSON object on the last line
 
 Nothing of the request is ever a part of a command line, and no shell reads it. Everything of a cluster lies below one
-directory, `~/.clusterctl-host`, and belongs to the cluster named in its `owner.json`.
+directory, `~/.clusterctl-host`, and belongs to the cluster named in its `owner.json`. Where several machines have one home,
+each has a directory of its own there: the first one that name, the others `~/.clusterctl-host-IDENTITY`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path.home() / ".clusterctl-host"
+NAME = ".clusterctl-host"
+ROOT = Path.home() / NAME  # `serve` looks for this machine's own one
 SITE = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
 CRON_MARK = "# clusterctl"
 END_SECONDS = 25.0
@@ -35,6 +37,49 @@ Json = dict[str, Any]
 
 class Refused(Exception):
     """The host is not ours to change; the message says whose it is."""
+
+
+# ---------------------------------------------------------------- which directory is this machine's
+
+
+def identity() -> str:
+    """Names this machine, the same after a reboot. Clones of one image may have one machine id: so the name counts, too."""
+    machine = next(filter(None, map(text_of, (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")))), "")
+    return sha256(f"{machine.strip()} {os.uname().nodename}")[:12]
+
+
+def running_system() -> str:
+    """The same for whoever is on this very machine (or in this container) now, and for nobody else; "" where that is not told."""
+    boot = text_of(Path("/proc/sys/kernel/random/boot_id")).strip()
+    try:
+        processes_of = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        processes_of = ""
+    return sha256(f"{boot} {processes_of} {os.uname().nodename}")[:16] if boot and processes_of else ""
+
+
+def places() -> list[Path]:
+    """Every directory of a host in this home, this machine's and those of others that share it."""
+    return sorted(path for path in Path.home().glob(f"{NAME}*") if path.is_dir())
+
+
+def find_root() -> Path:
+    """This machine's directory: the one from which its daemon runs, wherever that is; else the one that bears its identity;
+    else the usual one, if no other machine has it. A disk that is mounted there came with the machine."""
+    first, mine = Path.home() / NAME, Path.home() / f"{NAME}-{identity()}"
+    if os.path.ismount(first):
+        return first
+    known = {os.fsencode(place): place for place in (first, *places())}
+    for pid in processes(lambda argv, env: b"--keep" in argv and not known.keys().isdisjoint(argv)):
+        for part in arguments_of(pid):
+            if part in known:
+                return known[part]
+    return mine if mine.exists() or not is_ours(first) else first
+
+
+def is_ours(place: Path) -> bool:
+    """Nobody's, or this machine's."""
+    return (read(place / "owner.json") or {}).get("machine", identity()) == identity()
 
 
 # ---------------------------------------------------------------- looking
@@ -63,6 +108,9 @@ def probe(request: Json, blob: bytes) -> Json:
         "address": [*os.environ.get("SSH_CONNECTION", "").split(), "", "", ""][2],
         "user": os.environ.get("USER") or str(os.getuid()),
         "writable": os.access(Path.home(), os.W_OK),
+        "system": running_system(),
+        "directory": str(ROOT),
+        "host": str(settings.get("host") or ""),
         "owner": read(ROOT / "owner.json"),
         "bundles": [path.name for path in ROOT.glob("agent-*.pyz")],
         "dists": [path.parent.name for path in ROOT.glob("dist-*/pyvenv.cfg") if runs_here(path.parent)],
@@ -100,6 +148,8 @@ def wait_head(request: Json, blob: bytes) -> Json:
         head = running_head()
         if head and head["pid"] != request.get("not_pid"):
             return {"head": head, "ca_pem": (directory / "ca.pem").read_text()}
+        if not head and (error := text_of(directory / "head.error")):
+            return {"error": error}
         if time.monotonic() > deadline or not keeper():
             return {"log": "\n".join(tail(path) for path in (ROOT / "head.log", directory / "head.log"))}
         time.sleep(0.02)
@@ -159,6 +209,7 @@ def install(request: Json, blob: bytes) -> Json:
     run = (read(ROOT / "keep.json") or {}).get("run") or {}
     changed = False
     if request.get("settings"):
+        refuse_anothers_place(request)
         changed = (read(ROOT / "host.json") or {}) != request["settings"]
         write(ROOT / "host.json", json.dumps(request["settings"]).encode())
         run["standby"] = [sys.executable, bundle, "--host", str(ROOT / "host.json")]
@@ -170,14 +221,16 @@ def install(request: Json, blob: bytes) -> Json:
     replaced = 0  # the pid of a head that is about to be started anew, from other packages
     if run.get("head") != before.get("head"):
         replaced = int(running_head().get("pid") or 0)
+    elif run.get("head") and (request.get("restart_head") or not running_head()):
+        replaced = end_head()
     if run != before:
         write(ROOT / "keep.json", json.dumps({"run": run}).encode())
         changed = True
     start = [sys.executable, bundle, "--keep", str(ROOT)]
     boot = at_boot(start, request["uid"])
     pid = keeper()
-    if pid and changed:
-        if request.get("settings"):
+    if pid and (changed or (run.get("head") and not running_head())):
+        if changed and request.get("settings"):
             restart_standby()
         os.kill(pid, signal.SIGHUP)
     elif not pid:
@@ -186,6 +239,17 @@ def install(request: Json, blob: bytes) -> Json:
         if old.name != Path(bundle).name and not named_by_a_process(old.name):
             old.unlink()
     return {"boot": boot, "replaced": replaced}
+
+
+def refuse_anothers_place(request: Json) -> None:
+    """The directory was free, or this host's, when it was looked at; another one may have come since."""
+    name, found = request["settings"]["host"], str((read(ROOT / "host.json") or {}).get("host") or "")
+    if found not in ("", name, request.get("before")):
+        raise Refused(
+            f"{name} and {found} have one directory, {ROOT}: they are one machine, or share a home and have the same "
+            "/etc/machine-id and host name. List the machine once, or give one of them an id and a name of its own "
+            "(`systemd-machine-id-setup`, `hostnamectl set-hostname`)"
+        )
 
 
 def place_dist(request: Json, blob: bytes) -> Json:
@@ -218,41 +282,52 @@ def runs_here(place: Path) -> bool:
 
 
 def place_files(request: Json, blob: bytes) -> Json:
-    """Writes small private files below the root: {relative path: text}. None removes."""
+    """Writes small private files below the root: {relative path: text}. None removes. Says which are other than before."""
     own(request)
+    changed: list[str] = []
     for name, text in request["files"].items():
         path = ROOT / name
-        if ROOT not in path.resolve().parents:
+        if ROOT.resolve() not in path.resolve().parents:
             raise Refused(f"{name} is outside of {ROOT}")
         if text is None:
             path.unlink(missing_ok=True)
             continue
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if request.get("keep") and path.exists():
+        if text_of(path) == text or (request.get("keep") and path.exists()):
             continue
         write(path, text.encode())
-    return {}
+        changed.append(name)
+    return {"changed": changed}
 
 
 def own(request: Json) -> None:
     """Claims the host for a cluster: the first one gets it, for good, until it takes it down. Nobody else installs or removes
     until this program has ended."""
-    ROOT.mkdir(mode=0o700, exist_ok=True)
-    ROOT.chmod(0o700)
-    if not lock_root():
-        raise Refused("the cluster was taken down on it at this moment: run `clusterctl up` again")
-    body = json.dumps({"uid": request["uid"], "cluster": request["cluster"], "since": time.time()})
-    path, part = ROOT / "owner.json", ROOT / f".owner.{os.getpid()}"
-    write(part, body.encode())
-    with contextlib.suppress(FileExistsError):
-        os.link(part, path)  # all of it or nothing, and never over another's
-    part.unlink()
-    owner = read(path) or {}
+    global ROOT
+    owner = claim(request)
+    if owner.get("machine", identity()) != identity() and ROOT.name == NAME and not os.path.ismount(ROOT):
+        ROOT = find_root()  # another machine with the same home was quicker
+        owner = claim(request)
     if owner.get("uid") != request["uid"]:
         raise Refused(
             f"it belongs to cluster {owner.get('cluster')!r} ({str(owner.get('uid'))[:8]}): take that one down first "
             f"(`clusterctl down {owner.get('cluster')}`), or remove {ROOT} there when it is long gone"
         )
+
+
+def claim(request: Json) -> Json:
+    """Who owns the directory: this cluster, if nobody did."""
+    ROOT.mkdir(mode=0o700, exist_ok=True)
+    ROOT.chmod(0o700)
+    if not lock_root():
+        raise Refused("the cluster was taken down on it at this moment: run `clusterctl up` again")
+    owner = {"uid": request["uid"], "cluster": request["cluster"], "since": time.time(), "machine": identity()}
+    path, part = ROOT / "owner.json", ROOT / f".owner.{identity()}.{os.getpid()}"
+    write(part, json.dumps(owner).encode())
+    with contextlib.suppress(FileExistsError):
+        os.link(part, path)  # all of it or nothing, and never over another's
+    part.unlink()
+    return read(path) or {}
 
 
 def lock_root() -> bool:
@@ -326,6 +401,14 @@ def start_keeper(start: list[str], boot: str, uid: str) -> None:
     os.close(log)
 
 
+def end_head() -> int:
+    """Ends a head that runs, or is about to, with what it was told before; its pid if it listened. Its keeper starts another."""
+    pid = int(running_head().get("pid") or 0)
+    end(processes(in_root_head), 0.0)
+    (ROOT / "head" / "head.error").unlink(missing_ok=True)  # of before
+    return pid
+
+
 def restart_standby() -> None:
     """The keeper starts it again at once, with its new settings; nodes go on meanwhile."""
     for pid in processes(lambda argv, env: b"--host" in argv and os.fsencode(ROOT / "host.json") in argv):
@@ -359,7 +442,7 @@ def remove(request: Json, blob: bytes) -> Json:
     owner = read(ROOT / "owner.json")
     uid = request["uid"]
     if owner is not None and owner.get("uid") != uid:
-        return {"found": False, "left": []}
+        return {"found": False, "left": [], "others": [str(place) for place in others_places(uid)]}
     found = ROOT.exists()
     if found:
         lock_root()  # an `up` that was killed may still be at work here
@@ -374,7 +457,19 @@ def remove(request: Json, blob: bytes) -> Json:
     shutil.rmtree(ROOT, ignore_errors=True)
     left = [f"process {pid}" for pid in of_cluster(uid)]
     left += [str(path) for path in (ROOT, unit_path(uid)) if path.exists()]
-    return {"found": found, "left": left}
+    return {"found": found, "left": left, "others": [str(place) for place in others_places(uid)]}
+
+
+def others_places(uid: str) -> list[Path]:
+    """Directories of the cluster in this home that another machine has: one that shares it, or was here before."""
+    return [place for place in places() if place != ROOT and (read(place / "owner.json") or {}).get("uid") == uid]
+
+
+def sweep(request: Json, blob: bytes) -> Json:
+    """Once every host of the cluster is clean, what is left of it in this home is nobody's."""
+    for place in others_places(request["uid"]):
+        shutil.rmtree(place, ignore_errors=True)
+    return {"left": [str(place) for place in others_places(request["uid"])]}
 
 
 def end_processes(uid: str) -> bool:
@@ -439,13 +534,21 @@ def processes(wanted: Any) -> list[int]:
         try:
             if path.stat().st_uid != os.getuid():
                 continue
-            argv = (path / "cmdline").read_bytes().split(b"\0")
+            argv = arguments_of(int(path.name))
             env = (path / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
         if wanted(argv, env) and alive(int(path.name)):
             found.append(int(path.name))
     return sorted(found)
+
+
+def arguments_of(pid: int) -> list[bytes]:
+    """[] where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 # ---------------------------------------------------------------- small things
@@ -494,6 +597,14 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     part.replace(path)
 
 
+def text_of(path: Path) -> str:
+    """ "" where it cannot be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
 def modified(path: Path) -> float:
     """Unix seconds, 0 where there is no such file."""
     try:
@@ -526,16 +637,18 @@ def sha256(text: str) -> str:
 
 ACTIONS = {
     action.__name__: action
-    for action in (probe, whose, adopt_head, wait_head, logs, install, place_dist, place_files, remove)
+    for action in (probe, whose, adopt_head, wait_head, logs, install, place_dist, place_files, remove, sweep)
 }
 
 
 def serve() -> None:
+    global ROOT
     source = sys.stdin.buffer
     request = json.loads(source.read(int(source.readline())))
     blob = source.read(request.get("blob_size", 0))
     os.umask(0o077)
     try:
+        ROOT = find_root()
         answer = {"ok": True, **ACTIONS[request["do"]](request, blob)}
     except Refused as error:
         answer = {"ok": False, "error": str(error)}

@@ -10,11 +10,12 @@ import getpass
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from clusterctl.core.errors import UsageError
@@ -98,6 +99,32 @@ def fill_in(text: str, *, given: str, host: str, port: int, user: str) -> str:
         "L": socket.gethostname().partition(".")[0],
     }
     return re.sub(r"%(.)", lambda word: words.get(word.group(1), word.group()), text)
+
+
+def command_line(words: Iterable[str]) -> str:
+    """`words` for the shell that runs a ProxyCommand. OpenSSH looks for quotes in it before that shell does, by rules of its own
+    (a backslash counts between single quotes, too); paramiko splits it with `shlex`. This means the same to all three."""
+    return " ".join(_quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if shlex.quote(word) == word:
+        return word
+    runs = re.findall(r"[\\']+|[^\\']+", word)
+    return "".join(f'"{run}"'.replace("\\", "\\\\") if run[0] in "\\'" else f"'{run}'" for run in runs) or "''"
+
+
+def as_text(text: str) -> str:
+    """`text` as the value of an option that goes on to the end of its line, such as ProxyCommand: OpenSSH expands %-words."""
+    return text.replace("%", "%%")
+
+
+def as_word(text: str) -> str:
+    """`text` as one word of an option that is a list of paths, such as IdentityFile. Raises UsageError."""
+    if "${" in text:  # a variable, and there is no way to write it otherwise
+        raise UsageError(f"OpenSSH cannot be told of the path {text!r}, which has '${{' in it: use one without")
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{as_text(quoted)}"'
 
 
 def in_home(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from clusterctl.core.model import Offer, labels_of
 from clusterctl.core.resources import Resources
 from clusterctl_providers.catalog.facts import GIB, GPU_VENDORS, InstanceType, Price
+from clusterctl_providers.catalog.gpu_names import split_memory
 from clusterctl_providers.catalog.store import Catalog
 
 # A guess of a spot price, where none is published, as a share of the on-demand price. Where both are known (GCP, 1,858
@@ -97,11 +97,10 @@ def same_gpu(machine: InstanceType, name: str) -> bool:
     """Whether the type's device is `name`: any case, with or without memory ("A100", "a100-80gb"); "" = any GPU."""
     if not name:
         return machine.gpu_vendor in GPU_VENDORS
-    plain = re.sub(r"[\s_-]+", "-", name).upper()
-    match = re.fullmatch(r"(.+)-(\d+(?:\.\d+)?)GI?B", plain)
-    if match and float(match.group(2)) != machine.gpu_memory_gib:
+    model, memory = split_memory(name)
+    if memory is not None and memory != machine.gpu_memory_gib:
         return False
-    return machine.gpu_name.upper() == (match.group(1) if match else plain).replace("-", "")
+    return machine.gpu_name.upper() == model.replace("-", "").upper()
 
 
 def same_count(machine: InstanceType, count: float) -> bool:

@@ -35,10 +35,12 @@ def run(version: str = "source") -> None:
 
         raise SystemExit(standby.serve(Path(arguments[1]), version))
     # Before anything heavy is imported: what the watchdog's copy of this process holds is what it costs.
+    from clusterctl_runtime.agent.inherited import state_what_is_inherited
     from clusterctl_runtime.agent.init import stand_in_for_init
     from clusterctl_runtime.agent.leash import Leash, put_on_leash
 
     stand_in_for_init()
+    state_what_is_inherited()
     boot_id = os.urandom(16).hex()
     put_on_leash(boot_id)
     leash = Leash(boot_id)

@@ -10,7 +10,7 @@ TASK_MARK = "CLUSTERCTL_TASK"  # its id, in every task's environment
 # The shell that started a local cluster may hold settings of other clusters and gangs: none of them leak into a task.
 _WITHHELD = re.compile(
     r"^(CLUSTERCTL_(?!INSTANCE$|LEASH$|FILES$).*|RAY_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK"
-    r"|MASTER_ADDR|MASTER_PORT|CUDA_VISIBLE_DEVICES)$"
+    r"|MASTER_ADDR|MASTER_PORT|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER)$"
 )
 
 

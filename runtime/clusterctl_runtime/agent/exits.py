@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
 
 class Exits(Protocol):
     """`watch` calls back once, when the child has ended. With pidfds it is still a zombie then, and its group's number
-    safe to signal, until `reap`, which returns the exit code (128+N for signal N)."""
+    safe to signal, until `reap`, which returns the exit code (128+N for signal N) and the bytes that the largest of its
+    processes had in memory."""
 
     def watch(self, pid: int, callback: Callable[[], None]) -> None: ...
 
-    def reap(self, pid: int) -> int: ...
+    def reap(self, pid: int) -> tuple[int, int]: ...
 
 
 class PidfdExits:
@@ -31,8 +33,9 @@ class PidfdExits:
         os.close(fd)
         callback()
 
-    def reap(self, pid: int) -> int:
-        return exit_code(os.waitpid(pid, 0)[1])
+    def reap(self, pid: int) -> tuple[int, int]:
+        _, status, used = os.wait4(pid, 0)
+        return exit_code(status), _peak(used.ru_maxrss)
 
 
 class SignalExits:
@@ -41,7 +44,7 @@ class SignalExits:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._watched: dict[int, Callable[[], None]] = {}
-        self._codes: dict[int, int] = {}
+        self._codes: dict[int, tuple[int, int]] = {}
         loop.add_signal_handler(signal.SIGCHLD, self._look)
 
     def watch(self, pid: int, callback: Callable[[], None]) -> None:
@@ -50,18 +53,23 @@ class SignalExits:
 
     def _look(self) -> None:
         for pid in list(self._watched):
-            done, status = os.waitpid(pid, os.WNOHANG)
+            done, status, used = os.wait4(pid, os.WNOHANG)
             if done:
-                self._codes[pid] = exit_code(status)
+                self._codes[pid] = exit_code(status), _peak(used.ru_maxrss)
                 self._watched.pop(pid)()
 
-    def reap(self, pid: int) -> int:
+    def reap(self, pid: int) -> tuple[int, int]:
         return self._codes.pop(pid)
 
 
 def exit_code(status: int) -> int:
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
+
+
+def _peak(size: int) -> int:
+    """Bytes. Linux counts KiB, macOS bytes."""
+    return size if sys.platform == "darwin" else size * 1024
 
 
 def watch_exits(loop: asyncio.AbstractEventLoop) -> Exits:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 _WHOLE = 1.0 - 1e-9  # shares are sums of floats: 0.1 ten times is not quite 1
 
@@ -25,8 +27,16 @@ class Gpus:
 
     def __init__(self, count: int, names: str = "") -> None:
         self._used = [0.0] * count
-        given = [name.strip() for name in names.split(",") if name.strip()]
-        self._names = given if len(given) >= count else [str(i) for i in range(count)]
+        self._given = [name.strip() for name in names.split(",") if name.strip()]
+        self._names = self._given if len(self._given) >= count else [str(i) for i in range(count)]
+
+    def name(self, facts: Mapping[str, Any]) -> None:
+        """What the driver says of them. Numbers will do where all are well; where one is sick, or is cut into slices, only
+        uuids tell which is which."""
+        uuids = [gpu["uuid"] for gpu in facts.get("gpus") or ()]
+        exact = bool(facts.get("gpu_trouble")) or any(uuid.startswith("MIG-") for uuid in uuids)
+        if len(uuids) >= len(self._used) and len(self._given) < len(self._used):
+            self._names = uuids if exact else [str(i) for i in range(len(self._used))]
 
     def assign(self, amount: float, chosen: list[int] | None = None) -> Share:
         """GPUs for `amount` (below one: a share of a device). What the head chose is taken as it is: it keeps the books."""

@@ -1,15 +1,19 @@
 """`agent.pyz --keep ROOT`: keeps the programs of `ROOT/keep.json` running on a machine that nobody else looks after.
 
 `{"run": {"NAME": [argv...]}}`, each in a session of its own with its output in `ROOT/NAME.log`. A program that ends with 0
-wanted to end and stays ended; any other is started again, at first soon, then with pauses. SIGHUP reads the file again.
+wanted to end and stays ended; any other is started again, at first soon, then with pauses. SIGHUP reads the file again, and
+starts what does not run.
 SIGTERM ends the programs and then this one. Nothing but its pid is state: a new one takes over where the last one stopped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 STEADY_SECONDS = 60.0  # a program that ran so long starts the pauses anew
 END_SECONDS = 15.0
 LOG_BYTES = 5_000_000
+LOGS_SECONDS = 60.0  # between two looks at how long the files are
 _ENDED = 0
 
 
@@ -58,6 +63,7 @@ class Keep:
                 self._reread = False
                 self._load()
             self._look()
+            self._bound_logs()
             self._sleep()
         self._end([program for program in self._programs.values() if program.process])
         return 0
@@ -67,7 +73,8 @@ class Keep:
         self._reread = self._reread or number == signal.SIGHUP
 
     def _load(self) -> None:
-        """Programs whose command line changed are ended and started anew; those that left the file are ended."""
+        """Programs whose command line changed are ended and started anew; those that left the file are ended. One that does
+        not run is started at once: somebody wants it now, and may have mended what was wrong."""
         wanted: dict[str, list[str]] = json.loads((self._root / "keep.json").read_text())["run"]
         changed = [p for name, p in self._programs.items() if p.argv != wanted.get(name)]
         self._end([program for program in changed if program.process])
@@ -77,6 +84,9 @@ class Keep:
             else Program(list(argv))
             for name, argv in wanted.items()
         }
+        for program in self._programs.values():
+            if program.process is None:
+                program.done, program.due, program.pause = False, 0.0, FIRST_PAUSE
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -102,8 +112,6 @@ class Keep:
     def _start(self, name: str, program: Program, now: float) -> None:
         assert program.argv is not None
         path = self._root / f"{name}.log"
-        if path.exists() and path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             program.process = subprocess.Popen(
@@ -116,10 +124,19 @@ class Keep:
         finally:
             os.close(log)
 
+    def _bound_logs(self) -> None:
+        """Programs run for months with their files open: the newest part is kept aside and the file emptied, also this
+        program's own. What is written in that very moment may be lost."""
+        for path in [self._root / f"{name}.log" for name in (*self._programs, "keep")]:
+            with contextlib.suppress(OSError):  # not there; or a full disk, where at least nothing is kept aside
+                if path.stat().st_size > LOG_BYTES:
+                    shutil.copyfile(path, path.with_suffix(".log.1"))
+                    os.truncate(path, 0)
+
     def _sleep(self) -> None:
         due = [p.due for p in self._programs.values() if p.process is None and not p.done]
-        seconds = max(0.0, min(due) - time.monotonic()) if due else None
-        _wait_readable(self._read, seconds)
+        seconds = max(0.0, min(due) - time.monotonic()) if due else LOGS_SECONDS
+        _wait_readable(self._read, min(seconds, LOGS_SECONDS))
 
     def _end(self, programs: list[Program]) -> None:
         running = [p.process for p in programs if p.process is not None and p.process.poll() is None]
@@ -135,9 +152,6 @@ class Keep:
 
 
 def _wait_readable(descriptor: int, seconds: float | None) -> None:
-    import contextlib
-    import select
-
     select.select([descriptor], [], [], seconds)
     with contextlib.suppress(BlockingIOError):
         os.read(descriptor, 4096)

@@ -11,11 +11,13 @@ import time
 from collections import deque
 from typing import Protocol
 
+from clusterctl_runtime.agent.repeats import Repeats
 from clusterctl_runtime.wire import Bootstrap, Message, WireError, client_context, encode, read_frame, server_name
 
 log = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+STEADY_SECONDS = 60.0  # a connection that lasted so long was a good one: its end is news
 _BUFFER_BYTES = 1024 * 1024
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -50,6 +52,7 @@ class Link:
     def __init__(self, bootstrap: Bootstrap, session: Session) -> None:
         self._bootstrap, self._session = bootstrap, session
         self._context = client_context(bootstrap.ca_pem)
+        self._repeats = Repeats()
         self._wake = asyncio.Event()
         self._welcomed = asyncio.Event()
         self._head = bootstrap.heads[0] if bootstrap.heads else ""
@@ -78,15 +81,19 @@ class Link:
                 except Refused as error:
                     if error.final:
                         raise
-                    log.warning("%s", error)
+                    self._say(logging.WARNING, str(error))
                 except BROKEN as error:
-                    log.info("no connection to the head at %s: %s", head, error or type(error).__name__)
+                    self._say(logging.INFO, f"no connection to the head at {head}: {error or type(error).__name__}")
                 except Exception:  # a fault of ours must not leave the work without a head
                     log.exception("the connection to the head at %s", head)
                 if self._head_was_there:
                     self._head_was_there, pause = False, FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _say(self, level: int, text: str) -> None:
+        if line := self._repeats.line(text):
+            log.log(level, "%s", line)
 
     async def dial(self, head: str = "") -> Stream:
         """A TLS connection to the head that answered last. Raises one of BROKEN."""
@@ -100,8 +107,9 @@ class Link:
     async def _converse(self, head: str) -> None:
         """One connection, from hello to its end (which always raises)."""
         reader, writer = await self.dial(head)
+        sent = time.monotonic()
         try:
-            hello, sent = self._session.hello(), time.monotonic()
+            hello = self._session.hello()
             hello["address"] = self._bootstrap.address or writer.get_extra_info("sockname")[0]
             writer.write(encode(hello))
             message, _ = await asyncio.wait_for(read_frame(reader), CONNECT_SECONDS)
@@ -119,6 +127,8 @@ class Link:
         finally:
             writer.transport.abort()
             if self._welcomed.is_set():
+                if time.monotonic() - sent > STEADY_SECONDS:
+                    self._repeats.forget()
                 self._welcomed.clear()
                 self._session.parted()
 

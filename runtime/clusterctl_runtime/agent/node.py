@@ -18,8 +18,8 @@ from clusterctl_runtime.agent.directory import NodeDirectory
 from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
 from clusterctl_runtime.agent.exits import watch_exits
-from clusterctl_runtime.agent.facts import read_facts
 from clusterctl_runtime.agent.gpus import Gpus
+from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.imds import Notice, metadata_of, watch_notices
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash, sweep
@@ -49,12 +49,14 @@ class Node:
         self._version = version
         self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
         self._credential = directory.credential(self._owner)
-        self._facts: dict[str, Any] = {}
+        self._hardware = Hardware(directory.path, self._hardware_changed)
+        self._engine_facts: dict[str, Any] = {}
         os.environ[FILES_VARIABLE] = str(directory.files)  # the engine's processes inherit it too
         self._environment = base_environment()
         self._engine_changed = False
         self._notice: Message | None = None
         self._notice_sent = False
+        self._farewell: Message | None = None  # that this agent ends, where the head has not said so
         self._power, self._grace = False, END_GRACE_SECONDS
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._journal = Journal(directory.journal, boot_id)
@@ -76,18 +78,18 @@ class Node:
         self._preparation = Preparation(
             directory.files, directory.prepared, self._packages, leash, self._environment, self._link.wake
         )
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        self._gpus = Gpus(int(bootstrap.resources.get("GPU", 0)), given)
         self._runner = self._make_runner()
         self._runner.recover(self._journal.open_tasks)
 
     def _make_runner(self) -> Runner:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        gpus = Gpus(int(self._bootstrap.resources.get("GPU", 0)), visible)
         free = shutil.disk_usage(self._directory.path).free
         return Runner(
             work=self._directory.work,
             journal=self._journal,
             packages=self._packages,
-            gpus=gpus,
+            gpus=self._gpus,
             budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
             leash=self._leash,
             exits=self._exits,
@@ -113,13 +115,16 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, EXIT_STOPPED, "this node's agent was asked to end", False)
-        self._facts = await loop.run_in_executor(None, self._read_facts)
+        self._engine_facts = await loop.run_in_executor(None, read_engine_facts)
+        await self._hardware.look()
+        self._hardware_changed()
         linking = asyncio.ensure_future(self._stay_linked())
         keeping = asyncio.ensure_future(self._keep_lease())
         metadata = metadata_of(self._bootstrap.provider, self._directory.path)
         noticing = asyncio.ensure_future(watch_notices(self._take_notice, metadata)) if metadata else None
         code, reason = await self._ending
         keeping.cancel()
+        self._hardware.close()
         if noticing:
             noticing.cancel()
         log.warning("ending: %s", reason)
@@ -130,14 +135,17 @@ class Node:
             power_off()
         return code
 
-    def _read_facts(self) -> dict[str, Any]:
-        return {**read_facts(self._directory.path), "engine": read_engine_facts()}
+    def _hardware_changed(self) -> None:
+        self._gpus.name(self._hardware.facts)
 
     def _end(self, code: int, reason: str, power: bool = True) -> None:
         """`power`: the machine is to go as well. Not after a signal, which says that it does so already or must not."""
         if not self._ending.done():
             self._power = power
             self._ending.set_result((code, reason))
+            if code != EXIT_REFUSED:
+                self._farewell = {"t": "ending", "reason": reason}
+                self._link.wake()
 
     async def _stay_linked(self) -> None:
         try:
@@ -155,7 +163,7 @@ class Node:
         self._end(EXIT_ORPHANED, f"the head was silent for {timeout:g} s")
 
     async def _end_work(self, reason: str) -> None:
-        self._runner.kill_all(self._grace, reason)
+        self._runner.end(self._grace, reason)
         await self._preparation.stop()
         engine = self._engine.stop(self._grace)
         await self._runner.idle()
@@ -170,7 +178,7 @@ class Node:
             **self._blob_hello(),
             "purpose": "control",
             "version": self._version,
-            "facts": {**self._facts, "clock": time.time()},
+            "facts": {**self._hardware.facts, "engine": self._engine_facts, "clock": time.time()},
             "tasks": self._runner.reports(),
             "engine": self._engine.state,
             "prepared": {"digest": self._preparation.state["digest"], "state": self._preparation.state["state"]},
@@ -213,8 +221,7 @@ class Node:
         """One message from the head. A kind we do not know comes from a newer head and is not for us."""
         kind = message["t"]
         if kind == "run":
-            if not self._ending.done():
-                self._runner.run([TaskSpec.from_json(item) for item in message["tasks"]])
+            self._runner.run([TaskSpec.from_json(item) for item in message["tasks"]])
         elif kind == "ack":
             self._runner.acknowledge(message.get("tasks") or [], message.get("logs") or {})
         elif kind == "kill":
@@ -235,6 +242,9 @@ class Node:
 
     def outgoing(self) -> list[Message]:
         messages: list[Message] = []
+        if self._farewell:  # first: what is tried again must not come back here
+            messages.append(self._farewell)
+            self._farewell = None
         if self._engine_changed:
             self._engine_changed = False
             messages.append({**self._engine.state, "t": "engine"})

@@ -7,17 +7,16 @@ that is started again does not do it again. A plan that comes while another is c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
-import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.agent.leash import Leash
+from clusterctl_runtime.agent.package_locks import WAIT_SECONDS, busy, patient_environment, until_free
 from clusterctl_runtime.agent.packages import PackageError, Packages
 from clusterctl_runtime.agent.placing import (
     CannotPlace,
@@ -27,18 +26,14 @@ from clusterctl_runtime.agent.placing import (
     staging_directory,
     target_path,
 )
+from clusterctl_runtime.agent.setup_shell import CommandFailed, Output, SetupFailed, SetupShell
+from clusterctl_runtime.engine.found import installed_ray
 from clusterctl_runtime.wire import Message
 
 log = logging.getLogger(__name__)
 FILES_VARIABLE = "CLUSTERCTL_FILES"  # where relative targets of the spec's files are
-HEAD_BYTES, TAIL_BYTES = 64 * 1024, 192 * 1024  # of a setup's output: how much is kept of its beginning and its end
-LINGER_SECONDS = 1.0  # for what a command started in the background and that still holds its output
-GRACE_SECONDS = 5.0
-_PIECE = 64 * 1024
-
-
-class SetupFailed(Exception):
-    """The message is for the user."""
+COMMAND_SECONDS = 1800.0
+WAITS = "; waits for "
 
 
 class Preparation:
@@ -58,7 +53,6 @@ class Preparation:
         self._done: dict[str, Any] = _read(record)
         self._next: Message | None = None
         self._task: asyncio.Task[None] | None = None
-        self._process: asyncio.subprocess.Process | None = None
         self._output = Output()
         self._unsent = False
         self.state: Message = {"digest": self._done.get("digest", ""), "state": "done" if self._done else "none"}
@@ -95,9 +89,19 @@ class Preparation:
         self._unsent = True
         self._changed()
 
+    def _tell_wait(self, holder: str) -> None:
+        """In the step: that it waits for a lock, or ("") no longer."""
+        step, _, before = str(self.state.get("step", "")).partition(WAITS)
+        if holder != before:
+            self._tell(**{**self.state, "step": f"{step}{WAITS}{holder}" if holder else step})
+
+    def _heard(self, data: bytes) -> None:
+        """apt says itself, and over and over, that it waits for a lock."""
+        self._tell_wait(busy(data) if b"Waiting for cache lock" in data else "")
+
     async def _run(self, plan: Message) -> None:
         began = time.monotonic()
-        self._output = Output()
+        self._output = Output(self._heard)
         try:
             await self._carry_out(plan)
             result: Message = {"state": "done"}
@@ -105,6 +109,9 @@ class Preparation:
             result = {"state": "failed", "error": str(error)}
         except OSError as error:
             result = {"state": "failed", "error": f"{error.filename or 'the disk'}: {error.strerror or error}"}
+        except Exception as error:  # whatever it is, the head must hear of it
+            log.exception("preparing this node")
+            result = {"state": "failed", "error": f"it broke off: {error!r}"}
         finally:
             self._task = None
         step, seconds = self.state.get("step", ""), round(time.monotonic() - began, 3)
@@ -120,6 +127,8 @@ class Preparation:
             self._tell(digest=plan["digest"], state="running", step=f"files {number} of {len(plan['files'])}: {name}")
             await self._place(mount)
         commands = plan.get("setup") or []
+        if commands and (about := about_python(plan)):
+            self._output.say(about)
         ran = int(self._done.get("ran", 0)) if self._done.get("begun") == plan["digest"] else 0
         for number, command in enumerate(commands, 1):
             if number <= ran:  # it succeeded at an earlier try
@@ -152,40 +161,26 @@ class Preparation:
         self._note(files=files, digest="")  # until all of the plan is done, none of it is
 
     async def _command(self, command: str, plan: Message, number: int) -> None:
-        self._output.add(f"$ {command}\n".encode())
+        name = f"setup command {number} (`{_first_line(command)}`)"
         env = {**self._environment, **(plan.get("env") or {}), FILES_VARIABLE: str(self._files)}
-        try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                "bash", "-lc", command, env=env, cwd=self._files, start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            )  # fmt: skip
-        except OSError as error:
-            raise SetupFailed(f"bash, which runs setup commands, cannot be started: {error.strerror}") from error
-        self._leash.add(process.pid)
-        self._leash.write()
-        limit = float(plan.get("timeout") or 1800.0)
-        reading = asyncio.ensure_future(self._read_output(process))
-        try:
-            code = await asyncio.wait_for(process.wait(), limit)
-        except asyncio.TimeoutError:
-            await _end(process)
-            raise SetupFailed(f"setup command {number} (`{_first_line(command)}`) took over {limit:g} s") from None
-        except asyncio.CancelledError:
-            await _end(process)
-            raise
-        finally:
-            await asyncio.wait([reading], timeout=LINGER_SECONDS)
-            reading.cancel()
-            self._leash.remove(process.pid)
-            self._leash.write()
-        if code:
-            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise SetupFailed(f"setup command {number} (`{_first_line(command)}`) {how}")
-
-    async def _read_output(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while data := await process.stdout.read(_PIECE):
-            self._output.add(data)
+        env |= patient_environment(env, self._record.parent)
+        mark, limit = self._record.with_name("setup-began"), float(plan.get("timeout") or COMMAND_SECONDS)
+        python = engine_python(plan)
+        programs = Path(python).parent if python else None
+        shell = SetupShell(self._files, mark, self._leash, self._output, programs=programs, limit=limit)
+        patience = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                await shell.run(command, name, env)
+                return
+            except CommandFailed as error:
+                holder = busy(error.said)
+                if not holder or time.monotonic() > patience:
+                    raise
+                self._output.say(f"it is run again when it can have {holder}")
+                self._tell_wait(holder)
+                await until_free(error.said, patience)
+                self._tell_wait("")
 
     def _note(self, **facts: Any) -> None:
         self._done = {**self._done, **facts}
@@ -194,34 +189,24 @@ class Preparation:
         part.replace(self._record)
 
 
-class Output:
-    """The beginning and the end of what was written; how much was left out between them is said."""
-
-    def __init__(self) -> None:
-        self._head = self._tail = b""
-        self._dropped = 0
-
-    def add(self, data: bytes) -> None:
-        room = HEAD_BYTES - len(self._head)
-        self._head += data[:room]
-        self._tail += data[room:]
-        over = len(self._tail) - TAIL_BYTES
-        if over > _PIECE:  # cut now and then, not with every piece
-            self._dropped += over
-            self._tail = self._tail[over:]
-
-    def text(self) -> str:
-        gap = f"\n[clusterctl: {self._dropped} bytes of output left out here]\n".encode() if self._dropped else b""
-        return (self._head + gap + self._tail).decode(errors="replace")
+def engine_python(plan: Message) -> str:
+    """The interpreter of the engine, where it is known before the setup: the one that the spec names (a command may make it), or
+    this one when it has Ray."""
+    if not plan.get("engine"):
+        return ""
+    return str(plan.get("python") or "") or (sys.executable if installed_ray()[0] else "")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(process.wait()), GRACE_SECONDS)
-            return
+def about_python(plan: Message) -> str:
+    """What `pip install` in a setup is good for, in a line; "" where there is no engine."""
+    if not plan.get("engine"):
+        return ""
+    if python := engine_python(plan):
+        return f"python and pip are first looked for in {Path(python).parent}, whose Python jobs under Ray use, too"
+    return (
+        "Ray's own environment is made after the setup: what pip installs here is for this machine's Python, and jobs under Ray "
+        "do not see it. For them, name a Python with Ray and all else they need in engine.ray.python"
+    )
 
 
 def _first_line(command: str) -> str:

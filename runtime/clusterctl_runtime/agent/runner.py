@@ -23,17 +23,23 @@ from clusterctl_runtime.agent.gpus import Gpus, NoFreeGpu
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash
 from clusterctl_runtime.agent.logs import LogBudget, Output
+from clusterctl_runtime.agent.memory import LOOK_SECONDS, MemoryKills
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
 from clusterctl_runtime.agent.pipes import Pipes
 from clusterctl_runtime.agent.processes import is_group_alive, list_family
 from clusterctl_runtime.agent.spawn import CannotStart, spawn
 from clusterctl_runtime.agent.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
+from clusterctl_runtime.engine.ports import claim_port
 from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 
 log = logging.getLogger(__name__)
 LINGER_SECONDS = 1.0  # what the rest of a group gets to finish its output once the program itself has ended
 TIMEOUT_GRACE_SECONDS = 10.0
+SHUTDOWN_SECONDS = (
+    0.5  # for which the end of a program by a signal of others is not told: this agent may be ended as well
+)
+_SHUTDOWN_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL})
 _DYING_SECONDS = 3.0
 _REMEMBERED = 10_000  # acknowledged tasks whose repetition is still recognised
 _SLICE_SECONDS = 0.01  # of starting programs, before exits and messages get their turn
@@ -64,7 +70,10 @@ class Runner:
         self._queue: deque[Task] = deque()  # to be started
         self._followers: dict[str, list[Task]] = {}  # by the task that must end first
         self._starting = False
+        self._closed = ""  # why no task is taken any more
         self._pipes = Pipes(self._loop, outbox, self._pipe_ended)
+        self._memory = MemoryKills()
+        self._looking: asyncio.TimerHandle | None = None
         self._directories = 0
         self._active = 0  # tasks that have not ended
         self._idle = asyncio.Event()
@@ -92,6 +101,9 @@ class Runner:
                 self._outbox.report(known)
             elif spec.task in self._past:
                 self._outbox.answer(self._past[spec.task])
+            elif self._closed:
+                refused = TaskReport(spec.task, "exited", lost=True, error=f"it was never started: {self._closed}")
+                self._outbox.answer(dict(vars(refused)))
             else:
                 task = self._tasks[spec.task] = Task(spec, Output(spec.log_cap, self._budget))
                 self._journal.ran(spec.task)
@@ -134,8 +146,12 @@ class Runner:
                 unknown = TaskReport(task=task_id, state="exited", lost=True, error=error)
                 self._outbox.answer(dict(vars(unknown)))
 
-    def kill_all(self, grace: float, reason: str) -> None:
+    def end(self, grace: float, reason: str) -> None:
+        """The agent ends: so do its tasks, and are lost, however their programs take it. None is taken any more."""
+        self._closed = reason
         for task in list(self._tasks.values()):
+            if task.stage != ENDED and not task.report.stopped:
+                task.report.lost = True
             self._stop(task, "killed", grace, reason)
 
     async def idle(self) -> None:
@@ -202,6 +218,8 @@ class Runner:
             task = self._queue.popleft()
             if task.stage != WAITING:
                 continue  # killed while it waited
+            if task.spec.port and not self._claim_port(task):
+                continue
             if task.spec.package:
                 task.preparing = asyncio.ensure_future(self._prepare(task))
             else:
@@ -234,6 +252,9 @@ class Runner:
             task.share = self._gpus.assign(spec.gpus, spec.gpu_ids)
             env = self._environment(spec)
             env["CUDA_VISIBLE_DEVICES"] = self._gpus.visible(task.share)
+            env.setdefault(
+                "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+            )  # numbers are nvidia-smi's, which CUDA counts only when told to
             directory = task.directory or self._make_directory(task)
             spawned = spawn(spec.argv, env, str(directory), self._null)
             self._leash.add(spawned.pid)
@@ -252,12 +273,38 @@ class Runner:
             os.close(spawned.pipe)
             self._never_started(task, None, f"the program was started but cannot be watched: {error}", lost=True)
             return
+        task.memory_kills = self._memory.look()
+        self._look_at_memory()
         report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
+        task.began = time.monotonic()
         task.stage, task.pipe = RUNNING, spawned.pipe
         self._pipes.open(task)
         if spec.timeout is not None:
             task.deadline = self._loop.call_later(spec.timeout, self._time_out, task)
         self._outbox.report(task)
+
+    def _claim_port(self, task: Task) -> bool:
+        """Nobody else of this machine listens where it is going to, or is about to; else it ends, and its head gives it another
+        port. Before its package is fetched: the other ranks are being started, too."""
+        task.claim = claim_port(task.spec.port)
+        if task.claim is None:
+            task.report.stopped = "port_taken"
+            taken = (
+                f"port {task.spec.port} of its node, where its ranks were to meet, is taken: tried again with another"
+            )
+            self._end(task, None, taken)
+        return task.claim is not None
+
+    def _look_at_memory(self) -> None:
+        """So that a kill of long ago is not taken for the end of a task."""
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self._memory.look()
+        if self._active:
+            self._look_at_memory()
 
     def _never_started(self, task: Task, exit_code: int | None, error: str, lost: bool = False) -> None:
         """`lost`: it is this node's fault, not the task's, so that the head may try it again elsewhere."""
@@ -323,7 +370,9 @@ class Runner:
         task.cancel_timers()
         self._signal(task, signal.SIGKILL)  # daemons that closed the pipe but stayed in the group
         self._leash.remove(task.report.pid)
-        code = self._exits.reap(task.report.pid)
+        code, peak = self._exits.reap(task.report.pid)
+        if not task.report.stopped:
+            task.report.error = self._memory.verdict(task.memory_kills, code, peak)
         self._end_when_gone(task, code, time.monotonic() + _DYING_SECONDS)
 
     def _end_when_gone(self, task: Task, code: int, deadline: float) -> None:
@@ -333,6 +382,10 @@ class Runner:
             alive = is_group_alive(task.report.pid)
         except OSError:
             alive = False
+        if not alive and code - 128 in _SHUTDOWN_SIGNALS and not task.report.stopped:
+            # A machine that is shut down ends its programs and this agent in one instant, in any order.
+            task.timer = self._loop.call_later(SHUTDOWN_SECONDS, self._end, task, code)
+            return
         if not alive:
             self._end(task, code)
             return

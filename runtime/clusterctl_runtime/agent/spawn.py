@@ -6,6 +6,8 @@ import os
 import subprocess
 from dataclasses import dataclass
 
+from clusterctl_runtime.agent.inherited import JOB_UMASK
+
 
 class CannotStart(Exception):
     """The program could not be started. `exit_code` as a shell would say it: 127 not found, 126 not to be run."""
@@ -28,8 +30,9 @@ def spawn(argv: list[str], env: dict[str, str], directory: str, null: int) -> Sp
     read, write = os.pipe()
     try:
         child = subprocess.Popen(
-            argv, stdin=null, stdout=write, stderr=write, cwd=directory, env=env, start_new_session=True
-        )
+            argv, stdin=null, stdout=write, stderr=write, cwd=directory, env=env, umask=JOB_UMASK,
+            start_new_session=True,
+        )  # fmt: skip
     except (OSError, ValueError, IndexError) as error:
         os.close(read)
         raise _cannot_start(argv, error) from error

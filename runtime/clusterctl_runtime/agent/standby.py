@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.agent.claims import Claims
-from clusterctl_runtime.agent.facts import read_facts
+from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.processes import list_family
+from clusterctl_runtime.agent.repeats import Repeats
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Host:
         self._settings, self._root, self._version = settings, root, version
         self._boot_id = os.urandom(16).hex()
         self._claims = Claims(root)
-        self._facts: dict[str, Any] = {}
+        self._hardware = Hardware(root, self._found)
+        self._found_more = False
         self._changed = False
         self._refusals: dict[str, str] = {}  # token -> why it was not taken
         self._ended: dict[str, str] = {}  # instance -> the end of its agent's log
@@ -67,6 +69,7 @@ class Host:
             address=settings.get("address", ""),
         )
         self._link = Link(self._bootstrap, self)
+        self._repeats = Repeats()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -74,12 +77,13 @@ class Host:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: ended.done() or ended.set_result(None))
         (self._root / SILENT_FILE).touch(mode=0o600)
-        self._facts = await loop.run_in_executor(None, read_facts, self._root)
+        await self._hardware.look()
         for instance, claim in list(self._claims.held.items()):
             self._look_after(instance, restart=claim["state"] == "running")
         linking = asyncio.ensure_future(self._stay_linked())
         await ended  # its agents go on: whoever wants them gone ends them first
         linking.cancel()
+        self._hardware.close()
         for task in self._watched.values():
             task.cancel()
         if self._spare is not None:
@@ -92,7 +96,8 @@ class Host:
             try:
                 await self._link.run()
             except Refused as error:
-                log.error("%s; trying again in %g s", error, REFUSED_PAUSE)
+                if line := self._repeats.line(f"{error}; trying again every {REFUSED_PAUSE:g} s"):
+                    log.error("%s", line)
             await asyncio.sleep(REFUSED_PAUSE)
 
     # -- what the link asks for ---------------------------------------------------------------------------------------
@@ -108,7 +113,7 @@ class Host:
             "secret": settings["token"],
             "boot_id": self._boot_id,
             "version": self._version,
-            "facts": {**self._facts, "clock": time.time()},
+            "facts": {**self._hardware.facts, "clock": time.time()},
             "claims": self._claims.documents(),
         }
 
@@ -133,7 +138,9 @@ class Host:
             "refused": self._refusals,
             "ended": self._ended,
         }
-        self._refusals, self._ended = {}, {}
+        if self._found_more:
+            message["facts"] = self._hardware.facts
+        self._refusals, self._ended, self._found_more = {}, {}, False
         return [message]
 
     def next_log(self) -> tuple[Message, bytes] | None:
@@ -145,6 +152,10 @@ class Host:
             self._claim(message["claim"])
         elif kind == "release":
             self._release(str(message["instance"]))
+        self._tell()
+
+    def _found(self) -> None:
+        self._found_more = True
         self._tell()
 
     def _tell(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 
@@ -20,8 +21,11 @@ ENDED = "ended"
 class Task:
     __slots__ = (
         "acknowledged",
+        "began",
+        "claim",
         "deadline",
         "directory",
+        "memory_kills",
         "output",
         "pipe",
         "preparing",
@@ -39,9 +43,12 @@ class Task:
         self.report = TaskReport(task=spec.task, state="running")
         self.output = output
         self.stage = WAITING
+        self.began: float | None = None  # when the program was started, by the steady clock
         self.share = Share()
         self.pipe = -1
+        self.claim: socket.socket | None = None  # on the port where it is going to listen
         self.reading = False
+        self.memory_kills = 0  # what the kernel had killed on this node when it began
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
         self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
@@ -59,6 +66,9 @@ class Task:
         return self.acknowledged and self.output.done
 
     def message(self) -> Message:
+        """Its report as of now."""
+        if self.began is not None and self.stage != ENDED:
+            self.report.ran = time.monotonic() - self.began
         return dict(vars(self.report))
 
     def cancel_timers(self) -> None:
@@ -70,6 +80,9 @@ class Task:
     def end(self, exit_code: int | None, error: str = "") -> None:
         """Writes the final report."""
         self.cancel_timers()
+        if self.claim is not None:
+            self.claim.close()
+        self.claim = None
         self.stage = ENDED
         self.output.seal()
         report = self.report

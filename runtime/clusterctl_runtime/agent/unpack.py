@@ -2,7 +2,7 @@
 
 The target is a fresh directory of ours. No link is ever made in it and every file is created new (O_EXCL, O_NOFOLLOW),
 so that a name without `..` cannot lead outside. What an archive claims about its sizes is not believed: bytes are
-counted.
+counted. A name is bytes, as the file system has it: whatever it holds but "/" and NUL is part of the name.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 
 MAX_ENTRIES = 100_000
 MAX_BYTES = 4 * 1024**3
+MAX_DEPTH = 256  # directories in each other
+NAME_FIELD = 0x6E63  # an extra field of an entry: its name, where that is not UTF-8
 MAX_DIRECTORY = 32 * 1024**2  # of the archive's own table of contents
 _BUFFER = 256 * 1024
 
@@ -41,7 +43,7 @@ def unpack(archive: Path, target: Path, max_entries: int = MAX_ENTRIES, max_byte
 
 def _unpack_entry(source: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, left: int) -> int:
     """Writes one entry; returns how many bytes may still follow."""
-    parts = _parts(entry.filename)
+    parts = _parts(_name(entry))
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if entry.is_dir():
         if kind not in (0, stat.S_IFDIR):
@@ -53,7 +55,7 @@ def _unpack_entry(source: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path,
     if entry.flag_bits & 0x1:
         raise UnpackError(f"{entry.filename!r} is encrypted")
     _make_directory(target, parts[:-1], entry.filename)
-    path = target.joinpath(*parts)
+    path = _join(target, parts)
     mode = 0o700 if (entry.external_attr >> 16) & 0o100 else 0o600
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -68,22 +70,37 @@ def _unpack_entry(source: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path,
     return left
 
 
-def _parts(name: str) -> list[str]:
+def _name(entry: zipfile.ZipInfo) -> bytes:
+    """The entry's own name, or the one in its extra field."""
+    extra = entry.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        if kind == NAME_FIELD:
+            return extra[4 : 4 + size]
+        extra = extra[4 + size :]
+    return entry.filename.encode()
+
+
+def _parts(name: bytes) -> list[bytes]:
     """The steps of a relative path inside the target."""
-    parts = name.removesuffix("/").split("/")
-    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts) or len(parts) > 64:
-        raise UnpackError(f"the name {name[:200]!r} leads outside, or is not a plain relative path")
+    parts = name.removesuffix(b"/").split(b"/")
+    if any(part in (b"", b".", b"..") or b"\0" in part for part in parts) or len(parts) > MAX_DEPTH + 1:
+        shown = name[:200].decode(errors="backslashreplace")
+        raise UnpackError(f"the name {shown!r} leads outside, is too deep, or is not a plain relative path")
     return parts
 
 
-def _make_directory(target: Path, parts: list[str], name: str) -> None:
-    path = target
-    for part in parts:
-        path = path / part
+def _join(target: Path, parts: list[bytes]) -> bytes:
+    return os.path.join(os.fsencode(target), *parts)  # noqa: PTH118  a Path is text
+
+
+def _make_directory(target: Path, parts: list[bytes], name: str) -> None:
+    for count in range(1, len(parts) + 1):
+        path = _join(target, parts[:count])
         try:
-            path.mkdir(mode=0o700)
+            os.mkdir(path, 0o700)  # noqa: PTH102  a Path is text
         except FileExistsError:
-            if not path.is_dir() or path.is_symlink():
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise UnpackError(f"{name!r} runs through a file") from None
 
 

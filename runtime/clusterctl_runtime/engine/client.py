@@ -30,6 +30,10 @@ class EngineRefused(ClusterctlError):
     """The engine did not do what was asked; the message is its answer."""
 
 
+class EngineUnsure(EngineRefused):
+    """It was asked and did not answer: what was asked may have been done, or be done yet."""
+
+
 @dataclass(frozen=True)
 class EngineNode:
     """A raylet as Ray sees it. GPUs that Ray holds for us (`hold_gpus`) are taken out of `total`, and are no use or activity of
@@ -58,11 +62,12 @@ class EngineState:
 
 @dataclass(frozen=True)
 class Hold:
-    """GPUs of a node that Ray gives to nobody else. They outlive the helper and the head; `ids` is () until Ray has said them."""
+    """GPUs of a node, or a share of one (`gpus` < 1), that Ray gives to nobody else. They outlive the helper and the head;
+    `ids` is () until Ray has said them."""
 
     id: str
     ray_node_id: str
-    gpus: int
+    gpus: float
     ids: tuple[int, ...] = ()
 
 
@@ -137,49 +142,39 @@ class EngineClient:
             return False
         return bool(reply["accepted"])
 
-    async def hold_gpus(self, ray_node_id: str, count: int) -> tuple[str, list[int]]:
-        """(hold id, ids of the GPUs): Ray gives them to nobody until `release_gpus`. EngineRefused when they are not free."""
+    async def hold_gpus(self, ray_node_id: str, count: float) -> tuple[str, list[int]]:
+        """(hold id, ids of the GPUs): Ray gives them to nobody until `release_gpus`. `count` is whole, or a share of one GPU, of
+        which Ray may give the rest to others. EngineRefused when they are not free, or Ray could not be asked: then nothing
+        stays held."""
         node = next((n for n in self.state.nodes if n.ray_node_id == ray_node_id), None)
         if node is None or node.available.get("GPU") < count:
-            raise EngineRefused(f"Ray node {ray_node_id[:12]} has no {count} free GPUs")
+            raise EngineRefused(f"Ray node {ray_node_id[:12]} has no {count:g} free GPUs")
         hold_id = uuid.uuid4().hex
         self._holds[hold_id] = Hold(hold_id, ray_node_id, count)
         try:
             reply = await self._ask("hold_gpus", node=ray_node_id, count=count, hold=hold_id)
-        except BaseException:
-            self._holds.pop(hold_id, None)
+        except BaseException as error:
+            if isinstance(error, EngineRefused) and not isinstance(error, EngineUnsure):
+                self._holds.pop(hold_id, None)
+            else:  # Ray may hold them all the same
+                self._unwanted.add(hold_id)
             self._publish_again()
             raise
         ids = [int(i) for i in reply["gpu_ids"]]
         self._holds[hold_id] = Hold(hold_id, ray_node_id, count, tuple(ids))
+        self._publish_again()
         return hold_id, ids
 
     async def release_gpus(self, hold_id: str) -> None:
-        """Idempotent. Where the helper is away, it is done when that is back."""
+        """Idempotent. Where it could not be done now, it is with the next `let_go`, and when the helper is back."""
         if hold_id in self._holds:
             self._unwanted.add(hold_id)
             if self._retaking is not None:
                 await asyncio.wait([self._retaking])
-            await self._let_go()
+            await self.let_go()
 
-    def knows(self, hold_id: str) -> bool:
-        return hold_id in self._holds
-
-    async def strays(self) -> list[Hold]:
-        """Holds that this client knows nothing of: of a head before this one, or asked for through a helper that died before it
-        answered. One that Ray has not granted has no node."""
-        if not any((node.total - node.available).get("GPU") for node in self.state.nodes):
-            return []  # nor can there be any: the helper need not become a driver of Ray, which costs time and memory
-        rows = (await self._ask("holds"))["holds"]
-        found = [Hold(row["hold"], row["node"], len(row["gpu_ids"]), tuple(row["gpu_ids"])) for row in rows]
-        return [hold for hold in found if hold.id not in self._holds]
-
-    def keep(self, hold: Hold) -> None:
-        """A stray becomes one of ours."""
-        self._holds[hold.id] = hold
-        self._publish_again()
-
-    async def _let_go(self) -> None:
+    async def let_go(self) -> bool:
+        """Releases what is not wanted any more; whether nothing of that is left."""
         for hold_id in sorted(self._unwanted):
             try:
                 await self._ask("release", hold=hold_id)
@@ -188,11 +183,39 @@ class EngineClient:
                 continue
             self._unwanted.discard(hold_id)
             self._holds.pop(hold_id, None)
+            self._publish_again()
+        return not self._unwanted
+
+    def holds_on(self, ray_node_id: str) -> list[Hold]:
+        """What Ray holds for us there, or still may."""
+        return [hold for hold in self._holds.values() if hold.ray_node_id == ray_node_id]
+
+    def keeps(self, hold: Hold) -> bool:
+        """Whether Ray has named its GPUs and is not to let go of them."""
+        return bool(hold.ids) and hold.id in self._holds and hold.id not in self._unwanted
+
+    def knows(self, hold_id: str) -> bool:
+        return hold_id in self._holds
+
+    async def strays(self) -> list[Hold]:
+        """Holds that this client knows nothing of: of a head before this one, or asked for through a helper that died before it
+        answered. One that Ray has not granted has no node."""
+        if not any(
+            node["available"].get("GPU", 0) < node["total"].get("GPU", 0) for node in self._raw.get("nodes", ())
+        ):
+            return []  # nor can there be any: the helper need not become a driver of Ray, which costs time and memory
+        rows = (await self._ask("holds"))["holds"]
+        found = [Hold(row["hold"], row["node"], row["gpus"], tuple(row["gpu_ids"])) for row in rows]
+        return [hold for hold in found if hold.id not in self._holds]
+
+    def keep(self, hold: Hold) -> None:
+        """A stray becomes one of ours."""
+        self._holds[hold.id] = hold
         self._publish_again()
 
     async def _hold_again(self, hold_ids: set[str]) -> None:
         """Holds outlive the helper, but not a Ray that lost its state: it may have given the GPUs away since, which is logged."""
-        await self._let_go()
+        await self.let_go()
         for hold_id in sorted(hold_ids & self._holds.keys()):
             hold = self._holds[hold_id]
             try:
@@ -200,7 +223,7 @@ class EngineClient:
             except EngineRefused as error:
                 self._holds.pop(hold_id, None)
                 self._log.error(
-                    "%d GPUs of Ray node %s are not held any more: %s", hold.gpus, hold.ray_node_id[:12], error
+                    "%g GPUs of Ray node %s are not held any more: %s", hold.gpus, hold.ray_node_id[:12], error
                 )
                 continue
             if sorted(reply["gpu_ids"]) != sorted(hold.ids):
@@ -230,9 +253,11 @@ class EngineClient:
             await process.stdin.drain()
             reply = await asyncio.wait_for(future, REPLY_SECONDS)
         except (asyncio.TimeoutError, ConnectionError) as error:
-            raise EngineRefused(f"the engine's helper did not answer to {do}") from error
+            raise EngineUnsure(f"the engine's helper did not answer to {do}") from error
         finally:
             self._replies.pop(number, None)
+        if "ended" in reply:
+            raise EngineUnsure(f"{do}: the engine's helper ended")
         if "error" in reply:
             raise EngineRefused(f"{do}: {reply['error']}")
         return reply
@@ -277,7 +302,7 @@ class EngineClient:
         self._unsure = set(self._holds)
         for future in self._replies.values():
             if not future.done():
-                future.set_result({"error": "the engine's helper ended"})
+                future.set_result({"ended": True})
         if code != UNSUPPORTED_EXIT:
             said = f": {words[-1]}" if words else ""
             self._publish(
@@ -346,7 +371,8 @@ class EngineClient:
 
     def _node_of(self, raw: dict[str, Any]) -> EngineNode:
         total, available = plain_resources(raw["total"]), plain_resources(raw["available"])
-        held = sum(h.gpus for h in self._holds.values() if h.ray_node_id == raw["id"])
+        # One that Ray has not confirmed may be its own work's: what is in use then counts as that.
+        held = sum(h.gpus for h in self._holds.values() if h.ray_node_id == raw["id"] and h.ids)
         ours = Resources.of(GPU=min(held, (total - available).get("GPU")))
         total = total - ours
         # Ray keeps the last reasons for being busy after a node has become idle.

@@ -176,4 +176,5 @@ class RayCommand:
             ours["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own children keep 127.0.0.1 as it is
         if config.single_host:
             ours["RAY_custom_unit_instance_resources"] = ""  # a rehearsed TPU is a number, to be resized like a CPU's
+        inherited["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # Ray gives its workers GPUs by nvidia-smi's numbers
         return {**inherited, **config.env, **{k: v for k, v in placed.items() if v}, **ours}

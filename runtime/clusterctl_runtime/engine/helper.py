@@ -169,10 +169,13 @@ class Holds:
         ray = self._driver()
 
         class Hold:
+            def __init__(self, count):
+                self._count = count
+
             def held(self):
                 import ray
 
-                return ray.get_runtime_context().get_node_id(), [int(i) for i in ray.get_gpu_ids()]
+                return ray.get_runtime_context().get_node_id(), [int(i) for i in ray.get_gpu_ids()], self._count
 
         pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
         actor = (
@@ -185,13 +188,13 @@ class Holds:
                 lifetime="detached",
                 get_if_exists=True,
             )
-            .remote()
+            .remote(count)
         )
         try:
             return ray.get(actor.held.remote(), timeout=HOLD_SECONDS)[1]
         except Exception as error:
             ray.kill(actor)
-            raise Refused(f"Ray did not let go of {count} GPUs of node {node_id}: {error}") from error
+            raise Refused(f"Ray did not let go of {count:g} GPUs of node {node_id}: {_first_line(error)}") from error
 
     def release(self, hold_id):
         ray = self._driver()
@@ -209,10 +212,11 @@ class Holds:
 
     def _told(self, ray, name):
         try:
-            node, ids = ray.get(ray.get_actor(name).held.remote(), timeout=TOLD_SECONDS)
+            node, ids, *told = ray.get(ray.get_actor(name).held.remote(), timeout=TOLD_SECONDS)
         except Exception:
-            node, ids = "", []
-        return {"hold": name.removeprefix(HOLD), "node": node, "gpu_ids": ids}
+            node, ids, told = "", [], []
+        count = told[0] if told else len(ids)  # one of an earlier version has whole GPUs
+        return {"hold": name.removeprefix(HOLD), "node": node, "gpu_ids": ids, "gpus": count}
 
     def _driver(self) -> Any:
         import ray

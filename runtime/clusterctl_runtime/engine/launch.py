@@ -151,6 +151,7 @@ class Raylet:
                 stderr=output,
                 env=self._command.environment(),
                 cwd=self._command.temp_dir,
+                umask=0o022,  # Ray's workers run people's code, like jobs
                 start_new_session=True,
             )
         self._ready = asyncio.get_running_loop().create_future()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import socket
 from dataclasses import dataclass
@@ -40,11 +41,36 @@ def claim_block() -> PortBlock:
     raise OSError(f"no {BLOCK} consecutive free TCP ports are left between {FIRST} and {LAST}")
 
 
+def claim_port(port: int) -> socket.socket | None:
+    """A claim like a block's, for one port; None when another program of this machine has the port or its claim."""
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        return None
+    if is_free(port):
+        return claim
+    claim.close()
+    return None
+
+
 def is_free(port: int) -> bool:
-    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
+    """Whether nobody listens there on any address of either family; what this machine has not is free."""
+    return all(_is_free(port, family) for family in (socket.AF_INET, socket.AF_INET6))
+
+
+def _is_free(port: int, family: socket.AddressFamily) -> bool:
+    try:
+        probe = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        return True
+    with contextlib.closing(probe):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             probe.bind(("", port))
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno == errno.EADDRNOTAVAIL
     return True

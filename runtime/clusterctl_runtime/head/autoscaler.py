@@ -20,7 +20,6 @@ from clusterctl.core.model import (
     Drain,
     Launch,
     Mark,
-    NodeState,
     Observed,
     Offer,
     Plan,
@@ -37,20 +36,21 @@ from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome, Provisioner
 from clusterctl.spec.to_core import core_limits, core_pools
+from clusterctl_runtime.head.asked import GroupKey
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.draining import Draining
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.handover import OwnMachine
-from clusterctl_runtime.head.jobs import GroupKey, Job, JobBook
+from clusterctl_runtime.head.jobs import Job, JobBook
+from clusterctl_runtime.head.lines import in_order
 
 log = logging.getLogger(__name__)
 
 OBSERVE_ACTIVE = 1.0  # seconds between lists while something is under way
 OBSERVE_QUIET = 10.0
 LONGEST_SLEEP = 30.0
-RESTING = frozenset({NodeState.STOPPED, NodeState.QUARANTINED})  # no agent is expected to be connected
 
 
 class Autoscaler:
@@ -129,8 +129,7 @@ class Autoscaler:
 
     async def _sleep(self) -> None:
         now = steady_time()
-        nodes = self._fleet.journal.nodes().values()
-        quiet = all(n.state in RESTING or (n.state is NodeState.READY and n.id in self._fleet.sessions) for n in nodes)
+        quiet = self._fleet.roster.is_quiet(now)
         times = [self._observed_at + (OBSERVE_QUIET if quiet else OBSERVE_ACTIVE), now + LONGEST_SLEEP]
         times += [t for t in (self.last_plan.wake_at, self._provisioner.wake_at()) if t is not None]
         delay = max(0.02, min(times) - now)
@@ -156,7 +155,7 @@ class Autoscaler:
         self.demand = demand + self._engine_demand()
         if self._forgiving:
             self._forgiving = False
-            self._provisioner.forgive()
+            await asyncio.to_thread(self._provisioner.forgive)
         now = steady_time()
         started = time.perf_counter()
         plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
@@ -198,7 +197,7 @@ class Autoscaler:
             cluster=config.name,
             uid=config.uid,
             pools=tuple(self._possible(pool) for pool in core_pools(config.spec)),
-            nodes=self._fleet.views(now),
+            nodes=self._fleet.roster.all(now),
             limits=core_limits(config.spec),
             blocks=self._provisioner.blocks(now),
             spend=journal.spend(now),
@@ -257,15 +256,15 @@ class Autoscaler:
 
 
 def job_demand(book: JobBook) -> tuple[dict[str, GroupKey], tuple[Demand, ...]]:
-    """Queued jobs as demand, one per shape and number of ranks, oldest first; and which group each demand stands for."""
+    """Queued jobs as demand, one per group, in the order of the queue; and which group each demand stands for."""
     groups: dict[str, GroupKey] = {}
     demands: list[Demand] = []
-    oldest = sorted(book.groups.items(), key=lambda item: next(iter(item[1].values())).seq)
-    for (shape, nodes), jobs in oldest:
-        first = next(iter(jobs.values()))
-        demand = demand_of(first, len(jobs))
-        groups[demand.id] = (shape, nodes)
-        demands.append(replace(demand, refs=tuple(list(jobs)[:3]) if len(jobs) <= 3 else (first.id,)))
+    for first in in_order(book.groups, dict.fromkeys(book.groups, 1)):
+        line = book.groups[first.group]
+        demand = demand_of(first, len(line))
+        groups[demand.id] = first.group
+        refs = tuple(job.id for job in line) if len(line) <= 3 else (first.id,)
+        demands.append(replace(demand, refs=refs))
     return groups, tuple(demands)
 
 
@@ -280,7 +279,7 @@ def demand_of(job: Job, count: int) -> Demand:
         gang=gang,
         strategy="STRICT_SPREAD" if gang else "",
         since=job.queued_since,
-        priority=int(job.request.get("priority") or 0),
+        priority=job.group.priority,
         user=str(job.request.get("user") or ""),
     )
 

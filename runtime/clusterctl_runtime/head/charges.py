@@ -19,7 +19,7 @@ def charges_document(jobs: Iterable[Job], by: str, total: float, now: float) -> 
     sums: dict[str, list[float]] = {}
     names: dict[str, str] = {}
     for job in jobs:
-        if not job.attempts:
+        if not job.tried:
             continue
         key = job.id if by == "job" else str(job.request.get("user") or "-")
         hours, dollars = _charge(job, now)

@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Protocol
 
-from clusterctl.core.model import NodeState, NodeView
+from clusterctl.core.model import NodeView
 from clusterctl.core.placement import Request, place, starves_at
-from clusterctl.core.resources import Resources
 from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.gang import gang_addresses, gang_environment, gang_port
 from clusterctl_runtime.head.jobs import Attempt, Job, JobBook, task_id
 from clusterctl_runtime.head.ledger import NodeLedger
+from clusterctl_runtime.head.lines import in_order
 from clusterctl_runtime.head.lookahead import PATIENCE_SECONDS, Lookahead
+from clusterctl_runtime.head.starts import Start, Starts
 from clusterctl_runtime.head.store import Store, StoreUnavailable
-from clusterctl_runtime.head.work import Work, gang_environment
+from clusterctl_runtime.head.work import Work
 from clusterctl_runtime.wire import TaskSpec
 
 log = logging.getLogger(__name__)
-
-
-class Shares(Protocol):
-    """Taking a share of a node back from its engine before a job starts there, and giving it back afterwards."""
-
-    async def take(self, books: NodeLedger, resources: Resources) -> tuple[bool, str, list[int] | None]:
-        """(granted, hold id, GPU ids that the engine named)."""
-        ...
-
-    def settle(self, node_id: str) -> None: ...
-
-
-class NoShares:
-    async def take(self, books: NodeLedger, resources: Resources) -> tuple[bool, str, list[int] | None]:
-        return True, "", None
-
-    def settle(self, node_id: str) -> None:
-        return
 
 
 class Dispatcher:
@@ -53,10 +34,11 @@ class Dispatcher:
         self._fleet = fleet
         self._work = work
         self._store = store
-        self.shares: Shares = NoShares()
         self.paused = False
         self._wanted = asyncio.Event()
         self._freed: set[str] = set()
+        self.starts = Starts(book, fleet, self.wake)
+        self._asking: set[asyncio.Task[None]] = set()
         self._ahead = Lookahead(book, fleet.ledger, fleet.send)
         work.ended = self._ahead.ended
         self._recall: asyncio.TimerHandle | None = None
@@ -71,25 +53,31 @@ class Dispatcher:
         self._wanted.set()
 
     async def run(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            try:
-                await self.dispatch()
-            except Exception:  # one bad pass must not end the head; the next wake tries again
-                log.exception("dispatch failed")
+        try:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                try:
+                    await self.dispatch()
+                except Exception:  # one bad pass must not end the head; the next wake tries again
+                    log.exception("dispatch failed")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Gives up the starts that are not made yet: their jobs are queued, on disk and in the book."""
+        for task in list(self._asking):
+            task.cancel()
+        self.starts.close()
 
     async def dispatch(self) -> None:
         freed, self._freed = self._freed, set()
         if self._book.groups and not self.paused:
-            chosen, kept = self._choose(
-                [v for v in self._fleet.views(steady_time()) if v.node.state is NodeState.READY]
-            )
-            if chosen:
-                await self._start(chosen)
+            chosen, kept = self._choose()
+            await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
             await self._send_ahead(kept)
         for node_id in freed:
-            self.shares.settle(node_id)
+            self.starts.shares.settle(node_id)
 
     async def _send_ahead(self, kept: Collection[str]) -> None:
         starts = []
@@ -111,11 +99,13 @@ class Dispatcher:
         if self._ahead.recall_late():
             self._recall_later()
 
-    def _choose(self, views: Sequence[NodeView]) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
-        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at."""
-        now = steady_time()
-        starving = any(starves_at(next(iter(jobs.values())).queued_since) <= now for jobs in self._book.groups.values())
-        connected = [v for v in views if v.node.id in self._fleet.sessions and (starving or v.free)]
+    def _choose(self) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
+        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at.
+        Nothing is kept where all jobs that wait are alike: none of them could overtake another."""
+        now, groups, roster = steady_time(), self._book.groups, self._fleet.roster
+        starving = len(groups) > 1 and any(starves_at(line.first.queued_since) <= now for line in groups.values())
+        views = roster.ready(now) if starving else roster.with_room({group.shape.resources for group in groups}, now)
+        connected = [view for view in views if self.starts.takes_work(view.node.id)]
         if not connected:
             return [], frozenset()
         one_zone = frozenset(pool.name for pool in self._config().spec.pools if pool.one_zone)
@@ -125,50 +115,47 @@ class Dispatcher:
         return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
 
     def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
-        """Of each kind of job, the oldest ones: as many as could start at the very most, and one for which room may be kept."""
-        heads = []
-        for (shape, nodes), jobs in self._book.groups.items():
-            room = sum(min(shape.resources.count_in(view.free), len(jobs) * nodes) for view in views)
-            heads.append(itertools.islice(jobs.values(), max(1, room // nodes)))
-        return heapq.merge(*heads, key=lambda job: job.seq)
+        """Of each kind of job, the first ones: as many as could start at the very most, and one for which room may be kept."""
+        most = {}
+        for group, line in self._book.groups.items():
+            fit = (group.shape.resources.count_in(view.free) for view in views)
+            room = sum(min(count, len(line) * group.nodes) for count in fit)
+            most[group] = max(1, room // group.nodes)
+        return in_order(self._book.groups, most)
 
-    async def _start(self, chosen: Sequence[tuple[Job, tuple[str, ...]]]) -> None:
-        granted = await asyncio.gather(*(self._secure(job, nodes) for job, nodes in chosen))
-        starts = []
-        for (job, nodes), holds in zip(chosen, granted, strict=True):
-            if holds is None:
+    async def _start(self, booked: Sequence[Start]) -> None:
+        """Those that nobody must be asked for begin at once, with one write to the disk; each of the others when its answer is
+        here. Nobody waits for an engine that takes its time."""
+        for start in booked:
+            if start.asked:
+                task = asyncio.get_running_loop().create_task(self._ask(start))
+                self._asking.add(task)
+                task.add_done_callback(self._asked)
+        await self._begin([start for start in booked if not start.asked])
+
+    async def _ask(self, start: Start) -> None:
+        if await self.starts.secure(start):
+            await self._begin([start])
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._asking.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("a start failed", exc_info=task.exception())
+            self.wake()
+
+    async def _begin(self, secured: Sequence[Start]) -> None:
+        """Attempts on disk, then on their nodes."""
+        made = []
+        for start in secured:
+            if not self.starts.may_begin(start):
                 continue
-            if job.state != "queued":  # cancelled while the engine was asked
-                self._freed.update(nodes)
-                continue
-            gpu_ids = {rank: ids for rank, (_, ids) in enumerate(holds) if ids is not None}
-            attempt = self._work.assign(job, nodes, gpu_ids)
-            self._note_holds(attempt, holds)
-            if job.nodes == 1:
-                self._ahead.started(job, task_id(attempt.id, 0), nodes[0])
-            starts.append((job, attempt, self._spec_builder(job, attempt)))
-        if starts:
+            attempt = self._work.assign(start.job, start.nodes, start.gpu_ids)
+            if start.job.nodes == 1:
+                self._ahead.started(start.job, task_id(attempt.id, 0), start.nodes[0])
+            made.append((start.job, attempt, self._spec_builder(start.job, attempt)))
+        if made:
             await self._flush()
-            self._work.launch(starts)
-
-    async def _secure(self, job: Job, nodes: Sequence[str]) -> list[tuple[str, list[int] | None]] | None:
-        """Takes every rank's share from its node's engine; None, and nothing kept, when one was refused."""
-        holds: list[tuple[str, list[int] | None]] = []
-        for node_id in nodes:
-            books = self._fleet.ledger.get(node_id)
-            granted, hold_id, ids = await self.shares.take(books, job.shape.resources) if books else (False, "", None)
-            if not granted:
-                self._freed.update(nodes)
-                return None
-            holds.append((hold_id, ids))
-        return holds
-
-    def _note_holds(self, attempt: Attempt, holds: Sequence[tuple[str, list[int] | None]]) -> None:
-        for rank, (hold_id, _) in enumerate(holds):
-            books = self._fleet.ledger.get(attempt.nodes[rank])
-            holding = books.holdings.get(task_id(attempt.id, rank)) if books else None
-            if holding:
-                holding.hold_id = hold_id
+            self._work.launch(made)
 
     async def _flush(self) -> None:
         """Nothing starts before its attempt is on disk; a full disk delays, it does not lose."""
@@ -184,7 +171,7 @@ class Dispatcher:
         spec, request = config.spec, job.request
         pools = {pool.name: pool.env for pool in spec.pools}
         books = [self._fleet.ledger.get(n) for n in attempt.nodes]
-        addresses = [b.address if b and b.address else "127.0.0.1" for b in books]
+        addresses = gang_addresses(books)
 
         def argv(rank: int) -> list[str]:
             if not request.get("script"):
@@ -207,6 +194,7 @@ class Dispatcher:
                 timeout=request["timeout"],
                 runtime_env=dict(request["runtime_env"]),
                 after=after,
+                port=gang_port(attempt) if job.nodes > 1 and rank == 0 else 0,
             )
 
         return build

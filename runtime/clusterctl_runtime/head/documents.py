@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 def status_document(head: Head) -> Document:
     now = steady_time()
-    views = head.fleet.views(now)
+    views = head.fleet.roster.all(now)
     live = [v for v in views if v.node.state not in (NodeState.PLANNED, NodeState.GONE)]
     spend = head.journal.spend(now)
     pools, problem = pool_documents(head, views), problem_document(head, "head")
@@ -135,7 +135,7 @@ def node_document(head: Head, view: NodeView) -> Document:
         "generation": node.generation,
         "price_per_hour": node.price,
         "connected": connected,
-        "heard": view.heartbeat,
+        "heard": books.heard if books else None,
         "idle_since": view.idle_since,
         "drain": view.drain,
         "engine": books.engine.state if books else "off",

@@ -120,7 +120,7 @@ class EngineControl:
             if self._is_another(books, node, str(message.get("version", ""))):
                 return
             engine.known, engine.used = False, Resources()
-            self.shares.forget(node.id)
+            self.shares.settle(node.id)  # it begins with the whole node
             if node.role == "head":
                 self._spawn(self._head_is_ready(node, message))
             elif self.state is not None and self.state.healthy:
@@ -131,7 +131,7 @@ class EngineControl:
 
     def node_left(self, books: NodeLedger) -> None:
         books.engine.state = "off"
-        self.shares.forget(books.node_id)
+        self.shares.forget(books)
 
     # ------------------------------------------------------------ starting
 
@@ -333,7 +333,8 @@ class EngineControl:
                 news = news or not books.engine.known
                 freed = self._take_node(books, engine_node) or freed
         if state.healthy and news:
-            self._spawn(self.shares.hold_again())
+            self.shares.hold_again()
+            self.shares.settle_all()
         if before is None or before.demand != state.demand or freed:
             self._wake()
         if freed:
@@ -348,7 +349,8 @@ class EngineControl:
         """Notes what Ray holds there; true when something became free or the node became known."""
         engine, used = books.engine, engine_node.total - engine_node.available
         idle = not used and not engine_node.activity
-        freed = not engine.known or (engine.used != used and used.fits_in(engine.used)) or (idle and not engine.idle)
+        # Something may be free while Ray takes more of something else.
+        freed = not engine.known or not engine.used.fits_in(used) or (idle and not engine.idle)
         if not idle or not engine.idle:
             books.busy = steady_time()
         engine.used, engine.total, engine.idle, engine.known = used, engine_node.total, idle, True

@@ -25,6 +25,7 @@ class EventLog:
         )
         self._recent: deque[Event] = deque((_from_row(r) for r in reversed(rows)), maxlen=RECENT)
         self._next = self._recent[-1]["seq"] + 1 if self._recent else 1
+        self.first = store.rows("SELECT min(seq) FROM events")[0][0] or self._next  # the oldest that is kept
         self._changed = asyncio.Event()
 
     def tell_state(self, node: Node, code: str, reason: str) -> None:
@@ -54,8 +55,8 @@ class EventLog:
 
     def forget_before(self, seq: int) -> None:
         """Drops the events up to, not including, `seq`; those in memory stay until newer ones push them out."""
-        if seq > 1:
-            self._store.write("DELETE FROM events WHERE seq < ?", (seq,))
+        self.first = max(self.first, seq)
+        self._store.write("DELETE FROM events WHERE seq < ?", (seq,))
 
     async def wait(self, since: int, timeout: float) -> None:
         """Returns when there is an event after `since`, or after `timeout` seconds."""

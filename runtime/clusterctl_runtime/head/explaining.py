@@ -37,7 +37,7 @@ def plan_job(head: Head, request: JobRequest) -> Document:
     """What would happen to this job, or to all of its array, if it came now. Nothing is taken in, launched or kept."""
     head.queue.check(request)
     situation = head.autoscaler.situation()
-    job = Job("planned", 0, request.model_dump(exclude={"array"}), "", queued_since=situation.now)
+    job = Job("planned", 0, head.book.asked(request.model_dump(exclude={"array"})), queued_since=situation.now)
     demand = demand_of(job, min(len(request.array or [0]), request.array_limit or MAX_ARRAY))
     situation = replace(situation, demand=(*situation.demand, demand))
     found = explain_demand(situation, demand.id)
@@ -80,7 +80,7 @@ def _explain_job(head: Head, job: Job) -> Document:
     }
     if job.state == "queued":
         document.update(_why_queued(head, job))
-        document["ahead"] = _ahead(head, job)
+        document["ahead"] = head.book.before(job)
         return document
     nodes = ", ".join(sorted(set(job.attempt.nodes))) if job.attempt else ""
     text = f"it runs on {nodes}" if nodes else (job.reason or f"it {job.state}")
@@ -113,15 +113,10 @@ def _why_queued(head: Head, job: Job) -> Document:
     }
 
 
-def _ahead(head: Head, job: Job) -> int:
-    """How many queued jobs were submitted before this one."""
-    return sum(other.seq < job.seq for jobs in head.book.groups.values() for other in jobs.values())
-
-
 def _explain_node(head: Head, node_id: str) -> Document:
     node = head.journal.get(node_id)
     assert node is not None
-    view = next((v for v in head.fleet.views(steady_time()) if v.node.id == node_id), None)
+    view = head.fleet.roster.get(node_id, steady_time())
     detail = node_detail(head, view) if view else {"story": head.journal.story(node_id)}
     found = explain_node(head.autoscaler.situation(), node_id)
     reason = found.reason if found else Reason(node.code, node.reason)

@@ -9,20 +9,23 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from clusterctl.core.lifecycle import EVENTS
-from clusterctl.core.model import Node, NodeState, NodeView
+from clusterctl.core.model import Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
 from clusterctl_runtime import wire
 from clusterctl_runtime.head.agents import Session
+from clusterctl_runtime.head.asked import DRIVER_RESOURCE
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.jobs import DRIVER_RESOURCE
+from clusterctl_runtime.head.journal_writer import JournalWriter
 from clusterctl_runtime.head.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.logs import LogStore
-from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.roster import Roster
+from clusterctl_runtime.head.store import Store, StoreUnavailable
 from clusterctl_runtime.head.work import Work
 
 log = logging.getLogger(__name__)
+FULL_DISK_PAUSE = 0.5  # seconds before a disk that took nothing is tried again
 
 
 class EngineHooks(Protocol):
@@ -93,6 +96,7 @@ class Fleet:
     ) -> None:
         self.journal = journal
         self.ledger = ledger
+        self.written = JournalWriter(journal)
         self.sessions: dict[str, Session] = {}
         self.engine: EngineHooks = NoEngine()
         self.preparing: Preparations = NothingToPrepare()
@@ -110,6 +114,7 @@ class Fleet:
             books = self.books(node)
             books.heard = now  # a grace to rejoin before anyone is declared lost
             books.drain = "requested" if node.state is NodeState.DRAINING else ""
+        self.roster = Roster(journal, ledger, self.books)
 
     # ------------------------------------------------------------ books
 
@@ -118,11 +123,6 @@ class Fleet:
         if node.role == "head":
             total = total + Resources.of({DRIVER_RESOURCE: self._driver_slots})
         return self.ledger.open(node, total, node.offer.labels, steady_time())
-
-    def views(self, now: float) -> tuple[NodeView, ...]:
-        """Every live node with its use, as the planner sees it."""
-        nodes = sorted(self.journal.nodes().values(), key=lambda n: n.id)
-        return tuple(self.books(node).view(node, now) for node in nodes)
 
     def send(self, node_id: str, message: dict[str, Any]) -> bool:
         session = self.sessions.get(node_id)
@@ -145,10 +145,10 @@ class Fleet:
             old.close()
         self.sessions[node.id] = session
         books = self.books(node)
-        books.connected, books.heard = True, steady_time()
+        books.connected, books.heard, books.ending = True, steady_time(), ""
         books.facts = dict(hello.get("facts") or {})
         books.address = str(hello.get("address") or node.address)
-        self.work.restore(node.id)
+        self.work.restore_on(node.id)
         reports = [wire.TaskReport.from_json(item) for item in hello.get("tasks") or []]
         self.work.reconcile(node.id, node.generation, reports)
         offsets = {r.task: self._logs.offset(r.task) for r in reports}
@@ -186,6 +186,10 @@ class Fleet:
                 self.preparing.reported(node, message)
         elif kind == "notice":
             self._take_notice(books, message)
+        elif kind == "ending":
+            books.ending = str(message.get("reason") or "its agent ends")
+            text = f"the agent of {books.node_id} ends: {books.ending}; what it ran is tried again elsewhere"
+            self._events.add("node", books.node_id, "agent_ending", text)
 
     def left(self, session: Session) -> None:
         if self.sessions.get(session.node_id) is not session:
@@ -236,22 +240,31 @@ class Fleet:
         task.add_done_callback(self._background.discard)
 
     async def _ack(self, node_id: str) -> None:
+        """Log bytes are acknowledged at once: they are where they will stay, and a program whose output nobody takes stands
+        still. Ends of tasks are when they are on disk, however long that refuses."""
         await asyncio.sleep(0)  # let the frames that are already here join this commit
         message = self._acks.pop(node_id)
-        if message["tasks"]:
+        while message["tasks"]:
             try:
                 await self._store.flush()
-            except Exception as error:  # the agent keeps the report and repeats it at its next hello
-                log.error("reports of %s are not acknowledged: %s", node_id, error)
-                return
-        self.send(node_id, message)
+                break
+            except StoreUnavailable as error:
+                log.error("ends of tasks on %s are acknowledged later: %s", node_id, error)
+            if message["logs"]:
+                self.send(node_id, {**message, "tasks": []})
+                message["logs"] = {}
+            await asyncio.sleep(FULL_DISK_PAUSE)
+        if message["tasks"] or message["logs"]:
+            self.send(node_id, message)
 
     # ------------------------------------------------------------ life cycle
 
     def move(self, node_id: str, event: str, reason: str, code: str) -> Node:
-        """Journals an event of a node's life and tells it."""
+        """Journals an event of a node's life and tells it. Nobody waits for the disk: after a crash the node's agent says again
+        how far it is, and whoever promises something first awaits `written.flush`."""
         before = self.journal.get(node_id)
-        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code)
+        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code, durable=False)
+        self.written.soon()
         if before is None or before.state is not node.state:
             self._events.tell_state(node, code or event, reason)
         return node

@@ -15,6 +15,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clusterctl_runtime.head.callers import Answered, Body, body_of
+
 Authenticate = Callable[[str], Any]  # token -> principal, or None when the token is unknown
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -75,12 +77,27 @@ class Guard:
             return
         send = _with_security_headers(scope, send)
         refusal = self.refuse(scope)
-        if refusal is None:
+        if refusal is None and scope["type"] == "http":
+            await self._call(scope, receive, send)
+        elif refusal is None:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
             await _answer(refusal, send)
         else:
             await _close(refusal, scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application with a body that is counted. Where that is too much, the caller hears so and not what the application
+        makes of a body that broke off."""
+        body = body_of(scope, receive, scope["state"]["principal"])
+        answer = Answered(send, lambda: bool(body.exceeded))
+        try:
+            await self.app(scope, body, answer)
+        except Exception:
+            if not body.exceeded:
+                raise
+        if body.exceeded and not answer.begun:
+            await _answer(_too_much(body), send)
 
     def refuse(self, scope: Scope) -> Refusal | None:
         """Why this request may not pass, or None; a good token's principal is left in the scope's state."""
@@ -184,9 +201,27 @@ def _may_stay(name: bytes) -> bool:
 def _start(refusal: Refusal, kind: str) -> Message:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(refusal.body())).encode())]
     headers.append((b"cache-control", b"no-store"))
+    if refusal.status in (408, 413):
+        headers.append((b"connection", b"close"))  # the rest of that body is not read
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return {"type": f"{kind}.response.start", "status": refusal.status, "headers": headers}
+
+
+def _too_much(body: Body) -> Refusal:
+    if body.exceeded == "seconds":
+        return Refusal(
+            408,
+            "too_slow",
+            f"The body of this request was not there after {body.seconds:g} s.",
+            "Send it at once, or with a token.",
+        )
+    return Refusal(
+        413,
+        "too_large",
+        f"The body of this request is over {body.most} bytes, the most that this call takes.",
+        "Split it: jobs can be submitted in several batches. Files travel in packages.",
+    )
 
 
 async def _answer(refusal: Refusal, send: Send) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, HasStop, PoolRequest, Provider
 
 from clusterctl.core.errors import BadRequest, ProviderError, UsageError
-from clusterctl.core.model import Node, Observed, Offer
+from clusterctl.core.model import Instance, Node, Observed, Offer
 from clusterctl.provision.journal import Journal
 from clusterctl.provision.moved import give_up
 
@@ -97,10 +97,10 @@ class OwnMachine:
         scopes = self._provider.list()
         if not self.leaving:
             return scopes
-        return [
-            Observed(s.scope, tuple(i for i in s.instances if i.id != self._own), s.complete, s.at, s.error)
-            for s in scopes
-        ]
+        return [replace(s, instances=tuple(i for i in s.instances if i.id != self._own)) for s in scopes]
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        return self._provider.look_up([i for i in instance_ids if not (self.leaving and i == self._own)])
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         others = [i for i in instance_ids if i != self._own]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -34,19 +35,21 @@ from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
+from clusterctl_runtime.head.callers import PunctualProtocol
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.charges import charges_document
 from clusterctl_runtime.head.clock import start_ticks, steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
 from clusterctl_runtime.head.dispatch import Dispatcher
 from clusterctl_runtime.head.draining import Draining
+from clusterctl_runtime.head.endpoint import Endpoint, address
 from clusterctl_runtime.head.engine_supply import shared_engines
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
 from clusterctl_runtime.head.jobs import JobBook
 from clusterctl_runtime.head.ledger import Ledger
-from clusterctl_runtime.head.listening import listen
+from clusterctl_runtime.head.listening import EVERYWHERE, listen
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.planning import plan_document, what_changes
 from clusterctl_runtime.head.preparing import Preparing, packed_files
@@ -168,7 +171,9 @@ class Head:
         self.agents.standby = self.standby
         if self.engine:
             self.agents.wheels = self.engine.supply.wheel
-        self.retention = Retention(self.book, self.events, self.logs, self.blobs, self._packages_of_the_spec)
+        self.retention = Retention(
+            self.book, self.events, self.logs, self.blobs, self._packages_of_the_spec, self.store
+        )
         self.work.restore()
 
     def _make_engine(self) -> Any:
@@ -185,8 +190,7 @@ class Head:
             into=self._into,
         )
         self.fleet.engine = self.draining.engine = engine
-        self.dispatcher.shares = engine.shares
-        self.work.release_hold = engine.shares.released
+        self.dispatcher.starts.shares = engine.shares
         return engine
 
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
@@ -250,19 +254,31 @@ class Head:
             self.config.uid,
             node,
             pool,
-            heads=[f"{host}:{self.agents.port}" for host in self._agent_hosts],
+            heads=[address(host, self.agents.port) for host in self._dialled()],
             ca_pem=self._ca_pem,
             token=self.admission.join_token(node.id, node.generation),
             bundle=self._bundle_digest,
         )
 
     def _agent_endpoint(self) -> tuple[str, list[str]]:
-        """(address to listen on, hosts that agents dial in turn): as the client wrote, else as the provider says."""
+        """(address to listen on, hosts that agents dial in turn), where no client wrote them."""
         if self.handover:
-            return "0.0.0.0", [self.handover.address]  # noqa: S104  the cluster's security group lets in its nodes alone
-        raw, own = self.config.raw, next(iter(self.provisioner.providers.values()))
+            return EVERYWHERE, [self.handover.address]
+        own = next(iter(self.provisioner.providers.values()))
         here, dialled = own.agent_endpoint() if isinstance(own, HasAgentEndpoint) else (LOOPBACK, LOOPBACK)
-        return str(raw.get("agent_listen", here)), list(raw.get("agent_hosts") or [raw.get("agent_host", dialled)])
+        return here, [dialled]
+
+    def _dialled(self) -> Sequence[str]:
+        """Hosts that a node to come dials in turn: the client may have written others since this head started."""
+        endpoint = Endpoint.load(self.config.directory)
+        return endpoint.hosts if endpoint else self._agent_hosts
+
+    async def _open_sockets(self, ports: Mapping[str, Any]) -> list[socket.socket]:
+        endpoint = Endpoint.load(self.config.directory)
+        if endpoint:
+            return endpoint.open(ports)
+        listen_on, self._agent_hosts = await asyncio.to_thread(self._agent_endpoint)
+        return [listen(listen_on, ports.get("agents", 0))]
 
     # ------------------------------------------------------------ life
 
@@ -272,11 +288,18 @@ class Head:
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
         self.port = api_socket.getsockname()[1]
-        listen_on, self._agent_hosts = await asyncio.to_thread(self._agent_endpoint)
-        await self.agents.start(listen_on, ports.get("agents", 0), server_context(directory))
-        write_private(directory / "ports.json", json.dumps({"api": self.port, "agents": self.agents.port}))
+        await self.agents.start(await self._open_sockets(ports), server_context(directory))
+        taken = {"api": self.port, "agents": self.agents.port, "former": self.agents.ports[1:]}
+        write_private(directory / "ports.json", json.dumps(taken))
         server = _Server(
-            uvicorn.Config(create_app(self), log_config=None, access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                create_app(self),
+                http=PunctualProtocol,
+                ws="none",  # streams are NDJSON
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=2,
+            )
         )
         tasks = [
             asyncio.create_task(server.serve(sockets=[api_socket])),
@@ -315,6 +338,7 @@ class Head:
             await self.engine.stop()
         self.store.close()
         self.provisioner.close()
+        self.fleet.written.close()
         self.journal.close()
 
     # ------------------------------------------------------------ what the API asks
@@ -404,7 +428,7 @@ def driver_slots(config: HeadConfig) -> int:
     return max(2, min(int(psutil.virtual_memory().total // GIB), 8 * (os.cpu_count() or 1)))
 
 
-def _read_ports(directory: Any) -> dict[str, int]:
+def _read_ports(directory: Any) -> dict[str, Any]:
     try:
         return json.loads((directory / "ports.json").read_text())
     except (FileNotFoundError, ValueError):

@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import secrets
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
+
+from sortedcontainers import SortedDict
 
 from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.core.model import Shape
-from clusterctl.core.resources import Resources
+from clusterctl_runtime.head.arrays import FINAL, Array
+from clusterctl_runtime.head.asked import Asked, GroupKey
 from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.forgotten import Forgotten
 from clusterctl_runtime.head.gate import Gate
-from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.lines import Line, Lines
+from clusterctl_runtime.head.store import Statement, Store, statement
+from clusterctl_runtime.head.turns import AT_ONCE
 
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
-DRIVER_RESOURCE = "driver"  # what a driver takes of the head node
 LOST_RETRIES = 3  # attempts lost to a node are repeated this often even when the job asked for no retries
 
-
-GroupKey = tuple[Shape, int]  # what one rank takes, and how many ranks
+WaitsOfGroup = list[tuple[int, dict[str, Any]]]  # (how many jobs, oldest first; the reason)
 
 
 class SubmissionConflict(ClusterctlError):
@@ -50,19 +54,18 @@ class Attempt:
     gpu_ids: dict[int, list[int]] = field(default_factory=dict)
     shares: list[float] = field(default_factory=list)  # by rank: the part of its node that it holds, 0 to 1
     rates: list[float] = field(default_factory=list)  # by rank: what that part costs, $/h
-    stopping: str = (
-        ""  # "" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its other ranks are being killed
-    )
+    begun: bool = False  # its node has said that the program runs, and since when
+    # "" | "recalled" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its ranks are to end
+    stopping: str = ""
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Job:
-    """A unit of work as accepted. `request` is the JobRequest of the API, complete with defaults."""
+    """A unit of work as accepted."""
 
     id: str
     seq: int
-    request: dict[str, Any]
-    digest: str  # of the request: the same id with another digest is refused
+    asked: Asked
     state: str = "queued"
     submitted: float = 0.0
     started: float | None = None
@@ -71,21 +74,37 @@ class Job:
     reason: str = ""
     retries_used: int = 0
     losses: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
     queued_since: float = 0.0
     array_index: int | None = None
     array_id: str = ""
+    tried: list[Attempt] | None = None  # made when the first comes: most of a long queue has none
 
-    def __post_init__(self) -> None:
-        self.shape = shape_of(self.request)
+    @property
+    def attempts(self) -> list[Attempt]:
+        if self.tried is None:
+            self.tried = []
+        return self.tried
+
+    @property
+    def request(self) -> dict[str, Any]:
+        return self.asked.request
+
+    @property
+    def shape(self) -> Shape:
+        return self.asked.shape
 
     @property
     def nodes(self) -> int:
-        return int(self.request["nodes"])
+        return self.asked.group.nodes
+
+    @property
+    def is_gang(self) -> bool:
+        """Whether it asked for nodes: `--nodes 1` is a gang of one, no `--nodes` a plain program."""
+        return self.request["nodes"] is not None
 
     @property
     def group(self) -> GroupKey:
-        return (self.shape, self.nodes)
+        return self.asked.group
 
     @property
     def final(self) -> bool:
@@ -94,7 +113,7 @@ class Job:
     @property
     def attempt(self) -> Attempt | None:
         """The attempt that runs now."""
-        last = self.attempts[-1] if self.attempts else None
+        last = self.tried[-1] if self.tried else None
         return last if last and last.state == "running" else None
 
     @property
@@ -102,28 +121,31 @@ class Job:
         return self.request.get("name") or self.id
 
 
-def shape_of(request: dict[str, Any]) -> Shape:
-    """What each rank of a job takes of its node."""
-    if request.get("driver"):
-        return Shape(Resources.of({DRIVER_RESOURCE: 1}), pool="head")
-    amounts: dict[str, float] = dict(request.get("resources") or {})
-    cpus, gpus, memory = request.get("cpus"), request.get("gpus") or 0, request.get("memory") or 0
-    amounts["CPU"] = 1.0 if cpus is None else float(cpus)
-    if gpus:
-        amounts["GPU"] = float(gpus)
-    if memory:
-        amounts["memory"] = float(memory)
-    return Shape(Resources.of(amounts), gpu_type=request.get("gpu_type") or "", pool=request.get("pool") or "")
+# What is written of a job beside its number and what it asks for; what is as it was at the start is left out.
+_KEPT = {
+    "state": "queued",
+    "submitted": 0.0,
+    "started": None,
+    "ended": None,
+    "exit_code": None,
+    "reason": "",
+    "retries_used": 0,
+    "losses": 0,
+    "queued_since": 0.0,
+    "array_index": None,
+    "array_id": "",
+}
 
 
 def new_job_id() -> str:
     return "j-" + base64.b32encode(secrets.token_bytes(5)).decode().lower()
 
 
-def digest_of(request: dict[str, Any]) -> str:
-    """Options that came with later versions count only where they are used: a job of an older client stays the same job."""
-    request = {key: value for key, value in request.items() if key != "after" or value}
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+def record_of(job: Job, **changed: Any) -> Statement:
+    """Writes the job down, as if it had these other values."""
+    body = {name: value for name, usual in _KEPT.items() if (value := getattr(job, name)) != usual}
+    body.update(changed, asked=job.asked.digest)
+    return statement("INSERT OR REPLACE INTO jobs VALUES (?,?,?)", (job.id, job.seq, json.dumps(body)))
 
 
 class JobBook:
@@ -132,22 +154,35 @@ class JobBook:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.jobs: dict[str, Job] = {}
+        self._by_number = SortedDict()
         self.gate = Gate(self.jobs)
         self.released: Callable[[Job], None] = lambda job: None  # told of a held job that may start now
         self.doomed: Callable[[Job], None] = lambda job: None  # and of one that never will: it is cancelled
-        self.groups: dict[
-            GroupKey, dict[str, Job]
-        ] = {}  # queued jobs that may start, alike in shape and ranks, each in order of arrival
+        self._lines = Lines()
         self.running: dict[str, Job] = {}
-        self.counts: Counter[str] = Counter()
+        self.ended: OrderedDict[str, Job] = OrderedDict()  # in the order in which they ended
+        self.counts: Counter[str] = Counter()  # by state, of all jobs that there ever were
+        self._asked: dict[str, Asked] = {}
         self._next_seq = 1
-        self._just_ended: deque[Job] = deque()
-        self.waits: dict[GroupKey, list[tuple[int, dict[str, Any]]]] = {}
-        self._watchers: dict[str, asyncio.Event] = {}
-        self.version = 0
+        self._to_judge: deque[Iterator[Job]] = deque()
+        self._judging = False
+        self.waits: dict[GroupKey, WaitsOfGroup] = {}
+        self.starting: dict[str, object] = {}  # queued jobs that have left their line: what makes the start of each
+        self._told: dict[str, dict[str, Any]] = {}  # job id -> why it waits, where that is not its whole group's reason
+        self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._forgotten = Forgotten(store)
         self._load()
 
+    @property
+    def groups(self) -> dict[GroupKey, Line]:
+        """Queued jobs that may start; for looking only."""
+        return self._lines.groups
+
+    # ------------------------------------------------------------ after a start
+
     def _load(self) -> None:
+        for digest, body in self._store.rows("SELECT digest, body FROM requests"):
+            self._asked[digest] = Asked(json.loads(body))
         attempts: dict[str, list[Attempt]] = {}
         for (body,) in self._store.rows("SELECT body FROM attempts"):
             data = json.loads(body)
@@ -155,29 +190,74 @@ class JobBook:
             for key in ("exits", "gpu_ids"):
                 data[key] = {int(k): v for k, v in data[key].items()}
             attempts.setdefault(job_id, []).append(Attempt(**data))
-        for job_id, body in self._store.rows("SELECT id, body FROM jobs ORDER BY seq"):
-            job = Job(**json.loads(body), attempts=sorted(attempts.get(job_id, []), key=lambda a: number_of(a.id)))
-            self._index(job)
-            self._next_seq = max(self._next_seq, job.seq + 1)
+        for job_id, seq, body in self._store.rows("SELECT id, seq, body FROM jobs ORDER BY seq"):
+            data = json.loads(body)
+            tried = sorted(attempts.pop(job_id), key=lambda a: number_of(a.id)) if job_id in attempts else None
+            kept = {name: value for name, value in data.items() if name in _KEPT}
+            self.enter(Job(job_id, seq, self._asked_by(data), tried=tried, **kept))
+            self._next_seq = max(self._next_seq, seq + 1)
+        unused = {digest for digest, asked in self._asked.items() if not asked.uses}
+        for digest in unused:
+            del self._asked[digest]
+        self._store.write_together(self.dropping(unused))
+        self._forgotten.add_to(self.counts, self.gate.arrays)
+        ended = [job for job in self.jobs.values() if job.final]
+        self.ended.update((job.id, job) for job in sorted(ended, key=lambda job: job.ended or 0.0))
         pending = [job for job in self.jobs.values() if not job.final]
         for job in sorted(pending, key=lambda job: job.state != "running"):  # these have their array's room already
-            self._admit(job)
+            self.admit(job)
 
-    def _index(self, job: Job) -> None:
+    def _asked_by(self, record: dict[str, Any]) -> Asked:
+        """Records of older versions carry the whole request."""
+        if "asked" in record:
+            return self._asked[record["asked"]]
+        asked = self.asked(record["request"])
+        if not asked.uses:
+            self._store.write_together([asked_record(asked)])
+        return asked
+
+    # ------------------------------------------------------------ taking in
+
+    def asked(self, request: dict[str, Any]) -> Asked:
+        """What `request` asks for; the same object as of all jobs that ask for the same."""
+        asked = Asked(request)
+        return self._asked.get(asked.digest, asked)
+
+    def hold(self, asked: Asked) -> None:
+        """Keeps it, as a job that asks for it does."""
+        self._asked[asked.digest] = asked
+        asked.uses += 1
+
+    def let_go(self, asked: Asked) -> None:
+        asked.uses -= 1
+        if not asked.uses:
+            del self._asked[asked.digest]
+
+    def number(self, count: int) -> range:
+        """The next numbers, for so many jobs."""
+        first, self._next_seq = self._next_seq, self._next_seq + count
+        return range(first, self._next_seq)
+
+    def enter(self, job: Job) -> None:
+        """Takes a job into the book; it may not start before it is admitted. What is entered must be on disk."""
+        self.hold(job.asked)
         self.jobs[job.id] = job
+        self._by_number[job.seq] = job
         self.counts[job.state] += 1
-        self.gate.know(job)
+        self.gate.join(job)
         if job.state == "running":
             self.running[job.id] = job
 
-    def _admit(self, job: Job) -> None:
+    def admit(self, job: Job) -> None:
         """Brings a queued job to where it belongs: among those that may start, those held, or those that never will."""
+        if job.final:
+            return
         reason = self.gate.doom(job) if job.state == "queued" else ""
         if reason:
             self.move(job, "cancelled", reason)
             self.doomed(job)
         elif self.gate.enter(job) and job.state == "queued":
-            self._enqueue(job)
+            self._lines.put(job)
 
     def get(self, job_id: str) -> Job:
         job = self.jobs.get(job_id)
@@ -185,46 +265,28 @@ class JobBook:
             raise NotFound(f"no job {job_id!r} on this cluster: `clusterctl jobs` lists them")
         return job
 
-    def add(self, request: dict[str, Any], array_id: str = "", index: int | None = None) -> tuple[Job, bool]:
-        """Accepts a request; (job, created). The same submission id with the same body is the same job."""
-        digest = digest_of(request)
-        job_id = request.get("submission_id") or new_job_id()
-        known = self.jobs.get(job_id)
-        if known is not None:
-            if known.digest != digest:
-                raise SubmissionConflict(
-                    f"submission id {job_id!r} already names a job with other contents: choose another id, or leave it out"
-                )
-            return known, False
-        now = steady_time()
-        job = Job(job_id, self._next_seq, request, digest, submitted=now, queued_since=now)
-        job.array_id, job.array_index = array_id, index
-        self._next_seq += 1
-        self._index(job)
-        self._admit(job)
-        self.save(job)
-        return job, True
-
-    def discard(self, jobs: Iterable[Job]) -> None:
-        """Takes jobs out of memory and disk: such as could not be made durable, and were never acknowledged."""
+    def forget(self, jobs: Sequence[Job]) -> None:
+        """Drops jobs that have ended from memory: their ids name nothing any more. `erase` is what is left to do."""
         for job in jobs:
-            self.jobs.pop(job.id, None)
-            self._dequeue(job)
-            self.gate.forget(job)
-            self.counts[job.state] -= 1
-            self._store.write("DELETE FROM jobs WHERE id = ?", (job.id,))
-            self._touch(job)
+            del self.jobs[job.id], self._by_number[job.seq], self.ended[job.id]
+            array = self.gate.forget(job)
+            self._forgotten.add(job, array)
+            self.let_go(job.asked)
 
-    def forget(self, jobs: Iterable[Job]) -> None:
-        """Drops jobs that have ended, with their attempts: their submission ids name nothing any more."""
-        for job in jobs:
-            for attempt in job.attempts:
-                self._store.write("DELETE FROM attempts WHERE id = ?", (attempt.id,))
-        self.discard(jobs)
+    def erase(self, jobs: Sequence[Job]) -> None:
+        """Drops forgotten jobs from the disk, and counts them there: both or neither."""
+        statements = [statement("DELETE FROM jobs WHERE id = ?", (job.id,)) for job in jobs]
+        statements += [statement("DELETE FROM attempts WHERE id = ?", (a.id,)) for job in jobs for a in job.tried or ()]
+        statements += self.dropping({job.asked.digest for job in jobs})
+        self._store.write_together(statements + self._forgotten.records({job.array_id for job in jobs}))
+
+    def dropping(self, digests: Collection[str]) -> list[Statement]:
+        """Takes off the disk what no job asks for any more."""
+        unused = [digest for digest in digests if digest not in self._asked]
+        return [statement("DELETE FROM requests WHERE digest = ?", (digest,)) for digest in unused]
 
     def save(self, job: Job) -> None:
-        body = {k: v for k, v in vars(job).items() if k not in ("attempts", "shape")}
-        self._store.write("INSERT OR REPLACE INTO jobs VALUES (?,?,?)", (job.id, job.seq, json.dumps(body)))
+        self._store.write_together([record_of(job)])
         self._touch(job)
 
     def save_attempt(self, job: Job, attempt: Attempt) -> None:
@@ -232,72 +294,154 @@ class JobBook:
         self._store.write("INSERT OR REPLACE INTO attempts VALUES (?,?,?)", (attempt.id, job.id, body))
         self._touch(job)
 
+    # ------------------------------------------------------------ states
+
     def move(self, job: Job, state: str, reason: str = "") -> None:
         """Puts a job into `state` in memory and on disk."""
-        self.counts[job.state] -= 1
+        before = job.state
+        self.counts[before] -= 1
         self.counts[state] += 1
-        self._dequeue(job)
+        self._lines.take(job)
+        self._forget_start(job)
         self.running.pop(job.id, None)
+        self.ended.pop(job.id, None)
         job.state, job.reason = state, reason
         now = steady_time()
-        self.gate.know(job)
+        self.gate.move(job, before)
         if state == "queued":
             job.queued_since = now
-            self._admit(job)
+            self.admit(job)
         elif state == "running":
             self.running[job.id] = job
             job.started = job.started or now
         else:
             job.ended = now
+            self.ended[job.id] = job
             self.gate.leave(job)
         self.save(job)
         if job.final:
-            self._ended(job)
+            self._to_judge.append(self.gate.after(job))
+            self._judge()
 
-    def _ended(self, job: Job) -> None:
-        """Jobs that waited for this one are let go or cancelled, and then those that waited for these, however many."""
-        self._just_ended.append(job)
-        if len(self._just_ended) > 1:
+    def _judge(self) -> None:
+        """Jobs that waited for those that ended are let go or cancelled, and then those that waited for these, however many:
+        some now, and the others in later turns of the loop. They are held until then."""
+        if self._judging:
             return  # the loop below is at it
-        while self._just_ended:
-            for other in self.gate.after(self._just_ended[0]):
-                self._admit(other)
-                if other.id in self.groups.get(other.group, ()):
-                    other.queued_since = steady_time()  # it waits for room only from now on
-                    self.save(other)
-                    self.released(other)
-            self._just_ended.popleft()
+        loop, left, self._judging = _running_loop(), AT_ONCE, True
+        try:
+            while self._to_judge and (left or loop is None):
+                other = next(self._to_judge[0], None)
+                if other is None:
+                    self._to_judge.popleft()
+                else:
+                    left -= 1
+                    self._judge_one(other)
+        finally:
+            self._judging = False
+        if self._to_judge and loop is not None:
+            loop.call_soon(self._judge)
 
-    def _enqueue(self, job: Job) -> None:
-        """Into its group, in order of arrival: a retried job keeps its place."""
-        group = self.groups.setdefault(job.group, {})
-        in_order = not group or next(reversed(group.values())).seq < job.seq
-        group[job.id] = job
-        if not in_order:
-            self.groups[job.group] = dict(sorted(group.items(), key=lambda item: item[1].seq))
+    def _judge_one(self, job: Job) -> None:
+        if not self.gate.holds(job):
+            return  # it was let go, or ended, since
+        self.admit(job)
+        if job.state == "queued" and not self.gate.holds(job):
+            job.queued_since = steady_time()  # it waits for room only from now on
+            self.save(job)
+            self.released(job)
 
-    def _dequeue(self, job: Job) -> None:
-        group = self.groups.get(job.group)
-        if group and group.pop(job.id, None) and not group:
-            del self.groups[job.group]
+    def withdraw(self, array: Array, reason: str) -> None:
+        """From now on no member of `array` starts: those that wait, and those that are to be tried again, are cancelled. Whoever
+        calls it cancels the members one by one, and calls `reopen` in the end."""
+        array.ending = reason
+        self._lines.drop_array(array.id, {asked.group for asked in array.asked})
 
-    def set_waits(self, waits: dict[GroupKey, list[tuple[int, dict[str, Any]]]]) -> None:
-        """Why each group's jobs wait: (how many jobs, oldest first; the reason). Replaces what was said before."""
+    def reopen(self, array: Array) -> None:
+        array.ending = ""
+
+    # ------------------------------------------------------------ starts that are not made yet
+
+    def take_out(self, job: Job, start: object, wait: dict[str, Any]) -> None:
+        """`start` is being made for a queued job: it is nobody else's, and no demand, until it moves or is put back. `wait` says
+        what it waits for (as `wait_of`). In memory only: what a head that dies was about to start is queued for the next one."""
+        self._lines.take(job)
+        self.starting[job.id], self._told[job.id] = start, wait
+        self._touch(job)
+
+    def put_back(self, job: Job, start: object, wait: dict[str, Any] | None = None) -> None:
+        """Nothing came of `start`: the job is in its place among those that may start. `wait` says why, where that is worth
+        telling."""
+        if self.starting.get(job.id) is not start:
+            return  # it was cancelled meanwhile
+        self._forget_start(job)
+        if wait:
+            self._told[job.id] = wait
+        self.admit(job)
+        self._touch(job)
+
+    def _forget_start(self, job: Job) -> None:
+        self.starting.pop(job.id, None)
+        self._told.pop(job.id, None)
+
+    # ------------------------------------------------------------ looking
+
+    def members(self, array: Array) -> Iterator[Job]:
+        """Those that are known, in order of arrival. The book may change while they are read."""
+        at = array.first
+        while numbers := list(islice(self._by_number.irange(at, array.last), AT_ONCE)):
+            at = numbers[-1] + 1
+            jobs = [self._by_number[seq] for seq in numbers if seq in self._by_number]
+            yield from (job for job in jobs if job.array_id == array.id)
+
+    def array(self, array_id: str) -> Array:
+        array = self.gate.arrays.get(array_id)
+        if array is None:
+            raise NotFound(
+                f"no array {array_id!r} on this cluster: `clusterctl jobs` lists the jobs, each with its array"
+            )
+        return array
+
+    def newest(self, before: int | None, most: int, among: Array | None = None) -> list[Job]:
+        """At most `most` jobs, the newest first, of those with a lower number than `before`; `among`: of the time in which the
+        members of that array came."""
+        lowest, highest = (among.first, among.last + 1) if among else (None, None)
+        highest = before if highest is None or (before is not None and before < highest) else highest
+        if lowest is not None and highest is not None and highest <= lowest:
+            return []
+        numbers = self._by_number.irange(lowest, highest, inclusive=(True, False), reverse=True)
+        return [self._by_number[seq] for seq, _ in zip(numbers, range(most), strict=False)]
+
+    def before(self, job: Job) -> int:
+        """How many jobs that may start as well go first."""
+        return self._lines.before(job)
+
+    def first_alike(self, shape: Shape, nodes: int) -> Job | None:
+        return self._lines.first_alike(shape, nodes)
+
+    def packages(self) -> set[str]:
+        """Digests of the packages that any job needs."""
+        return {asked.request["package"] for asked in self._asked.values()}
+
+    def set_waits(self, waits: dict[GroupKey, WaitsOfGroup]) -> None:
+        """Why each group's jobs wait. Replaces what was said before."""
         changed = {group for group in {*waits, *self.waits} if waits.get(group) != self.waits.get(group)}
         self.waits = waits
         for job_id in [j for j in self._watchers if j in self.jobs and self.jobs[j].group in changed]:
             self._touch(self.jobs[job_id])
-        self.version += bool(changed)
 
     def wait_of(self, job: Job) -> dict[str, Any] | None:
         """Why a queued job is not running yet: {"code","text","fix","eta"}; None when nothing was decided yet."""
-        if job.state == "queued" and (held := self.gate.wait_of(job)):
+        if job.state != "queued":
+            return None
+        if held := self.gate.wait_of(job):
             return held
-        waits = self.waits.get(job.group) if job.state == "queued" else None
+        if told := self._told.get(job.id):
+            return told
+        waits, line = self.waits.get(job.group), self.groups.get(job.group)
         if not waits:
             return None
-        until = 0
-        place = next((i for i, other in enumerate(self.groups.get(job.group, ())) if other == job.id), 0)
+        place, until = line.place(job) if line else 0, 0
         for count, wait in waits:
             until += count
             if place < until:
@@ -305,17 +449,28 @@ class JobBook:
         return waits[-1][1]
 
     def _touch(self, job: Job) -> None:
-        self.version += 1
-        watcher = self._watchers.pop(job.id, None)
-        if watcher:
-            watcher.set()
+        for name in (job.id, job.array_id):
+            watcher = self._watchers.pop(name, None)
+            if watcher:
+                watcher.set()
 
-    def changed(self, job_id: str) -> asyncio.Event:
-        """An event that is set at the job's next change."""
-        return self._watchers.setdefault(job_id, asyncio.Event())
+    def changed(self, name: str) -> asyncio.Event:
+        """An event that is set at the next change of the job, or of any member of the array. Whoever waits holds it."""
+        watcher = self._watchers.get(name)
+        if watcher is None:
+            watcher = self._watchers[name] = asyncio.Event()
+        return watcher
 
-    def newest(self) -> Iterator[Job]:
-        return reversed(self.jobs.values())  # they were put in by their number
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def asked_record(asked: Asked) -> Statement:
+    return statement("INSERT OR REPLACE INTO requests VALUES (?,?)", (asked.digest, asked.text))
 
 
 def number_of(attempt_id: str) -> int:
@@ -330,45 +485,3 @@ def split_task(task: str) -> tuple[str, str, int]:
     """(job id, attempt id, rank) of "JOB/N/RANK"."""
     attempt, rank = task.rsplit("/", 1)
     return attempt.rsplit("/", 1)[0], attempt, int(rank)
-
-
-def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The job as the API shows it (`job show --json`). `wait` says why it is queued."""
-    request = job.request
-    return {
-        "id": job.id,
-        "name": job.name,
-        "state": job.state,
-        "exit_code": job.exit_code,
-        "attempts": [
-            {
-                "id": a.id,
-                "state": a.state,
-                "nodes": a.nodes,
-                "started": a.started,
-                "ended": a.ended,
-                "exit_code": a.exit_code,
-                "reason": a.reason,
-            }
-            for a in job.attempts
-        ],
-        "submitted": job.submitted,
-        "started": job.started,
-        "ended": job.ended,
-        "reason": (wait or {}).get("text", "") or job.reason,
-        "entrypoint": request.get("argv") or [],
-        "resources": {**job.shape.resources.to_dict()},
-        "user": request.get("user", ""),
-        "priority": request.get("priority", 0),
-        "nodes": job.nodes,
-        "pool": job.shape.pool,
-        "gpu_type": job.shape.gpu_type,
-        "submission_id": request.get("submission_id") or "",
-        "array_id": job.array_id,
-        "array_index": job.array_index,
-        "array_limit": request.get("array_limit"),
-        "after": request.get("after") or [],
-        "driver": bool(request.get("driver")),
-        "script": request.get("script", ""),
-        "wait": wait,
-    }

@@ -2,23 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import pwd
 import socket
+from collections.abc import Iterable
+from pathlib import Path
 
 from clusterctl.core.errors import ClusterctlError
+
+EVERYWHERE = "::"  # every address of this machine, of either family
+_NOWHERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})  # a machine without IPv6
+_LISTENS = "0A"  # as /proc/net/tcp has it
 
 
 def listen(host: str, port: int, *, fall_back: bool = False) -> socket.socket:
     """A bound socket on `port`, or on any port when that one is taken and `fall_back` is set."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
-        return sock
+        return bound(host, port)
     except OSError as error:
-        sock.close()
         if port and fall_back:
             return listen(host, 0)
         raise ClusterctlError(
             f"the head could not listen on {host}:{port} ({error.strerror}): end the program that has this port "
             f"(`ss -ltnp 'sport = :{port}'` names it), then run `clusterctl up` again"
         ) from error
+
+
+def listen_first(host: str, ports: Iterable[int]) -> socket.socket:
+    """A bound socket on the first of these ports that is free."""
+    last: OSError | None = None
+    tried: list[int] = []
+    for port in ports:
+        tried.append(port)
+        try:
+            return bound(host, port)
+        except OSError as error:
+            last = error
+    owners = sorted({owner for port in tried if (owner := owner_of(port))})
+    whose = f" by programs of {' and '.join(owners)}" if owners else ""
+    several = f"ports {tried[0]} to {tried[-1]} are" if len(tried) > 1 else f"port {tried[0]} is"
+    raise ClusterctlError(
+        f"{several} taken on the head's machine{whose} ({last.strerror if last else 'none was given'}), maybe by the head of "
+        "another cluster: write a free one as `provider: {ssh: {port: ...}}`, then run `clusterctl up` again"
+    ) from last
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    if host in (EVERYWHERE, "0.0.0.0"):  # noqa: S104  TLS with the cluster's own authority, and a token per node
+        with contextlib.suppress(_NoIpv6):
+            return _bound(socket.AF_INET6, EVERYWHERE, port)
+        return _bound(socket.AF_INET, "0.0.0.0", port)  # noqa: S104
+    return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)
+
+
+class _NoIpv6(OSError):
+    """This machine has none, or it is turned off."""
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _NoIpv6(error.errno, error.strerror) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == EVERYWHERE:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+        return sock
+    except OSError as error:
+        sock.close()
+        if host == EVERYWHERE and error.errno in _NOWHERE:
+            raise _NoIpv6(error.errno, error.strerror) from error
+        raise
+
+
+def owner_of(port: int) -> str:
+    """The user whose program listens on a port of this machine, "" where that is not told."""
+    for table in ("tcp", "tcp6"):
+        try:
+            rows = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+        except OSError:
+            continue
+        for row in rows:
+            if row[3] == _LISTENS and int(row[1].rpartition(":")[2], 16) == port:
+                uid = int(row[7])
+                try:
+                    return f"user {pwd.getpwuid(uid).pw_name}"
+                except KeyError:
+                    return f"the user with the id {uid}"
+    return ""

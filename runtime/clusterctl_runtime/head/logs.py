@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from clusterctl.core.errors import NotFound
 from clusterctl_runtime.head.jobs import split_task
 
 log = logging.getLogger(__name__)
+_BLOCK = 256 * 1024
 _SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,127}$")  # ids become file names: nothing else gets near a path
 
 
@@ -34,6 +38,24 @@ class _Stream:
         return self.size + self.shift
 
 
+@dataclass(eq=False)
+class LogWatch:
+    """What one reader of a job's logs has not looked at yet: `event` is set while any log grew since `take`."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    _grown: set[str] = field(default_factory=set)
+
+    def note(self, task: str) -> None:
+        self._grown.add(task)
+        self.event.set()
+
+    def take(self) -> set[str]:
+        """The tasks whose logs grew, or of which it is known now that they are whole."""
+        grown, self._grown = self._grown, set()
+        self.event.clear()
+        return grown
+
+
 class LogStore:
     """Appends what agents send, in order, each byte once; readers follow by file position."""
 
@@ -43,7 +65,7 @@ class LogStore:
         self._complain = complain
         self._root.mkdir(mode=0o700, exist_ok=True)
         self._streams: dict[str, _Stream] = {}
-        self._changed: dict[str, asyncio.Event] = {}
+        self._watches: dict[str, set[LogWatch]] = {}  # by job; there while somebody reads
 
     def directory(self, job_id: str) -> Path:
         """Where the logs of a job are."""
@@ -130,7 +152,7 @@ class LogStore:
         self._streams.pop(task, None)
         self._notify(task)
 
-    def read(self, task: str, position: int, limit: int = 256 * 1024) -> bytes:
+    def read(self, task: str, position: int, limit: int = _BLOCK) -> bytes:
         path = self.path(task)
         try:
             with path.open("rb") as file:
@@ -145,28 +167,55 @@ class LogStore:
         except FileNotFoundError:
             return 0
 
-    def tail_position(self, task: str, lines: int) -> int:
-        """File position of the last `lines` lines."""
-        end = self.size(task)
-        position, found = end, 0
-        while position > 0:
-            start = max(0, position - 65536)
-            block = self.read(task, start, position - start)
-            for index in range(len(block) - 1, -1, -1):
-                if block[index] == 10 and start + index != end - 1:
-                    found += 1
-                    if found == lines:
-                        return start + index + 1
-            position = start
-        return 0
+    def tail_position(self, task: str, lines: int, most: int) -> tuple[int, bool]:
+        """File position of the last `lines` lines, at most `most` bytes before the end; and whether it lies inside a line,
+        since that one is longer. Reads blocks from the end: not for the event loop."""
+        try:
+            with self.path(task).open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                return _tail_position(file, end, max(0, end - most), lines)
+        except FileNotFoundError:
+            return 0, False
 
-    def changed(self, task: str) -> asyncio.Event:
-        return self._changed.setdefault(task, asyncio.Event())
+    @contextmanager
+    def watching(self, job_id: str) -> Iterator[LogWatch]:
+        """Tells what grows of the logs of a job while the block lasts."""
+        watch = LogWatch()
+        self._watches.setdefault(job_id, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            watches = self._watches[job_id]
+            watches.discard(watch)
+            if not watches:
+                del self._watches[job_id]
 
     def _notify(self, task: str) -> None:
-        event = self._changed.pop(task, None)
-        if event:
-            event.set()
+        for watch in self._watches.get(split_task(task)[0], ()):
+            watch.note(task)
+
+
+def _tail_position(file: BinaryIO, end: int, floor: int, lines: int) -> tuple[int, bool]:
+    if lines == 0 or end == 0:
+        return end, False
+    position, left = end - 1, lines  # the last byte is left out: a newline there ends the last line and begins none
+    while position > floor:
+        start = max(floor, position - _BLOCK)
+        file.seek(start)
+        block = file.read(position - start)
+        count = block.count(b"\n")
+        if count < left:
+            left -= count
+            position = start
+            continue
+        at = len(block)
+        for _ in range(left):
+            at = block.rindex(b"\n", 0, at)
+        return start + at + 1, False
+    if floor == 0:
+        return 0, False
+    file.seek(floor - 1)
+    return floor, file.read(1) != b"\n"
 
 
 def _shift(gaps: Path) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.core.errors import UsageError
 from clusterctl.core.model import Node, NodeState
 from clusterctl.spec.model import ClusterSpec
+from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.events import EventLog
@@ -99,6 +100,8 @@ class Preparing:
             "setup": setup,
             "env": env,
             "timeout": COMMAND_TIMEOUT,
+            "engine": config.spec.ray is not None,
+            "python": given_python(config, (pool.provider if pool else "") or config.spec.provider_name),
         }
 
     def document(self, node: Node) -> dict[str, Any] | None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clusterctl_runtime.head.turns import in_turns
 
 MAX_NODES = 10_000
-MAX_ARRAY = 100_000
+MAX_ARRAY = 100_000  # jobs in one submission
+MAX_BATCH = 10_000  # requests in one batch
+MAX_BYTES = 1024 * 1024  # of one request: it goes to each node that it runs on, beside many others
 Identifier = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
 
 
 class JobRequest(BaseModel):
     """One job, as submitted. `argv` is the command, or the arguments of `script`; `package` the digest of the packed working
-    directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang.
+    directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang;
+    none means a plain program on one.
     `after`: jobs or arrays that must have succeeded ("ID", "ID:ok") or ended ("ID:any") before it starts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -24,7 +30,7 @@ class JobRequest(BaseModel):
     package: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     script: str = Field(default="", max_length=1000)
     env: dict[str, str] = {}
-    nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    nodes: int | None = Field(default=None, ge=1, le=MAX_NODES)
     cpus: float | None = Field(default=None, ge=0, le=1e6)
     gpus: float = Field(default=0, ge=0, le=1e6)
     gpu_type: str = Field(default="", max_length=100)
@@ -56,15 +62,35 @@ class JobRequest(BaseModel):
             raise ValueError("a NUL byte cannot be part of a command or an environment variable")
         if any(not name or "=" in name for name in self.env):
             raise ValueError("the name of an environment variable is empty or contains '='")
-        if self.driver and self.nodes > 1:
+        size = len(self.model_dump_json(exclude={"array"}).encode())
+        if size > MAX_BYTES:
+            raise ValueError(
+                f"arguments, environment and runtime_env of a job may have {MAX_BYTES // 1024} KiB together, these have "
+                f"{-(-size // 1024)}: put what is long into files of the working directory, which travels with the job"
+            )
+        if self.driver and (self.nodes or 1) > 1:
             raise ValueError("a driver runs once, on the head node: leave out `driver` to run a gang on several nodes")
         return self
 
 
 class Batch(BaseModel):
+    """`jobs` are JobRequests. They are validated one after the other, with others' turns between."""
+
     model_config = ConfigDict(extra="forbid")
 
-    jobs: list[JobRequest] = Field(min_length=1, max_length=MAX_ARRAY)
+    jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH)
+
+    async def requests(self) -> list[JobRequest]:
+        """Raises RequestValidationError with the place of each fault of the first faulty one."""
+        found: list[JobRequest] = []
+        async for part in in_turns(enumerate(self.jobs)):
+            for number, job in part:
+                try:
+                    found.append(JobRequest.model_validate(job))
+                except ValidationError as error:
+                    place = ("body", "jobs", number)
+                    raise RequestValidationError([{**e, "loc": (*place, *e["loc"])} for e in error.errors()]) from error
+        return found
 
 
 class PackedFile(BaseModel):

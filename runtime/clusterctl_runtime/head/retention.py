@@ -14,12 +14,17 @@ from itertools import islice
 
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.jobs import FINAL, Job, JobBook
+from clusterctl_runtime.head.jobs import Job, JobBook
 from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.turns import AT_ONCE
 
 log = logging.getLogger(__name__)
-LOOK_SECONDS = 3600.0
-AT_ONCE = 2000  # jobs forgotten in one commit, so that nobody waits long for theirs
+LOOK_SECONDS = (
+    10.0  # between looks at how many there are: at hundreds of jobs a second, some thousands more than are kept
+)
+BLOBS_SECONDS = 3600.0
+EVENTS_AT_ONCE = 5000  # dropped in one commit, so that nobody waits long for theirs
 
 
 @dataclass(frozen=True)
@@ -42,34 +47,46 @@ class Retention:
         logs: LogStore,
         blobs: BlobStore,
         in_use: Callable[[], Iterable[str]],
+        store: Store,
         keep: Keep = Keep(),
     ) -> None:
         self._book, self._events, self._logs, self._blobs = book, events, logs, blobs
-        self._in_use, self._keep = in_use, keep
+        self._in_use, self._store, self._keep = in_use, store, keep
 
     async def run(self) -> None:
-        """Housekeeping is nobody's event: once at the start and then every hour."""
+        """Housekeeping is nobody's event: it looks now and then. A look that finds nothing to do costs nothing."""
+        blobs_at = 0.0
         while True:
             try:
                 await self.tidy()
-            except Exception:  # the head goes on; the next hour tries again
+                if time.monotonic() >= blobs_at:
+                    blobs_at = time.monotonic() + BLOBS_SECONDS
+                    await self.tidy_blobs()
+            except Exception:  # the head goes on; the next look tries again
                 log.exception("retention")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def tidy(self) -> None:
+        """Jobs and events, as many at a time as make nobody wait."""
         while jobs := self._too_old():
             self._book.forget(jobs)
             await asyncio.to_thread(self._remove_logs, [job.id for job in jobs])
+            self._book.erase(jobs)  # last: after a crash they are forgotten once more, with what is left of their logs
+            await self._store.flush()
             log.info("forgot %d jobs that ended long ago", len(jobs))
-        self._events.forget_before(self._events.last - self._keep.events + 1)
-        needed = {job.request["package"] for job in self._book.jobs.values()} | set(self._in_use())
+        until = self._events.last - self._keep.events + 1
+        while (first := self._events.first) < until:
+            self._events.forget_before(min(until, first + EVENTS_AT_ONCE))
+            await self._store.flush()
+
+    async def tidy_blobs(self) -> None:
+        needed = self._book.packages() | set(self._in_use())
         await asyncio.to_thread(self._blobs.remove_unused, needed, time.time() - self._keep.blob_seconds)
 
     def _too_old(self) -> list[Job]:
-        ended = sum(self._book.counts[state] for state in FINAL)
-        surplus = min(ended - self._keep.jobs, AT_ONCE)
-        oldest = (job for job in self._book.jobs.values() if job.final)
-        return list(islice(oldest, surplus)) if surplus > 0 else []
+        """Of those that ended, the first."""
+        surplus = min(len(self._book.ended) - self._keep.jobs, AT_ONCE)
+        return list(islice(self._book.ended.values(), surplus)) if surplus > 0 else []
 
     def _remove_logs(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:

@@ -144,6 +144,7 @@ class Standby:
             with self._condition:
                 self._refusals.update(message.get("refused") or {})
                 self._consoles.update(message.get("ended") or {})
+                host.facts = {**host.facts, **(message.get("facts") or {})}
                 while len(self._consoles) > 100:
                     del self._consoles[next(iter(self._consoles))]
                 self._take_claims(host, message["items"])
@@ -262,7 +263,7 @@ class Standby:
             why=str(entry.get("trouble") or "its agent is not connected"),
             labels=dict(entry.get("labels") or {}),
             resources=dict(entry.get("resources") or {}),
-            facts={**(entry.get("facts") or {}), **host.facts},
+            facts=_newest(entry.get("facts") or {}, host.facts),
             claims=tuple(claim for claim in claims if claim is not None),
         )
 
@@ -320,6 +321,14 @@ class Standby:
         self._claims = {i: c for i, c in self._claims.items() if not c.get("ended") or c["ended"] > oldest}
         kept = {i: {k: v for k, v in c.items() if k != "bootstrap"} for i, c in self._claims.items()}
         write_private(self._record, json.dumps(kept))
+
+
+def _newest(found: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a host's daemon tells of it, with the GPUs that `up` found there where it has looked since: a driver may have been
+    installed."""
+    if float(found.get("gpus_read") or 0) > float(told.get("gpus_read") or 0):
+        told = {**told, "gpus": found["gpus"]}
+    return {**found, **told}
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (digest TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS forgotten (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (id TEXT PRIMARY KEY, job TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
     code TEXT NOT NULL, text TEXT NOT NULL, details TEXT NOT NULL);
@@ -55,9 +57,12 @@ class Store:
 
     def write(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Queues one statement; it is executed in order and on disk after the next `flush`."""
-        values = [storable(value) if isinstance(value, str) else value for value in parameters]
+        self.write_together([statement(sql, parameters)])
+
+    def write_together(self, statements: Sequence[Statement]) -> None:
+        """Queues statements (made with `statement`) of which all or none are on disk, whenever the process dies."""
         with self._condition:  # a bare append could land in a list that the writer has just taken away
-            self._queued.append((sql, values))
+            self._queued += statements
 
     async def flush(self) -> None:
         """Returns when all that was written so far is on disk; raises StoreUnavailable if the disk refused."""
@@ -122,6 +127,10 @@ class Store:
             self._connection.execute(sql, parameters)
         except (ValueError, TypeError, OverflowError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
             log.error("store %s: left out what cannot be written (%s): %s", self.path, error, sql)
+
+
+def statement(sql: str, parameters: Sequence[Any] = ()) -> Statement:
+    return sql, tuple([storable(value) if isinstance(value, str) else value for value in parameters])
 
 
 def storable(text: str) -> str:

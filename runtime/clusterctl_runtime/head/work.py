@@ -6,9 +6,9 @@ answered with a kill, and a lost attempt's id is never used again.
 
 from __future__ import annotations
 
+import json
 import logging
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from clusterctl.core.charging import share_of
@@ -17,11 +17,13 @@ from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.jobs import LOST_RETRIES, Attempt, Job, JobBook, number_of, split_task, task_id
 from clusterctl_runtime.head.ledger import Holding, Ledger
 from clusterctl_runtime.head.logs import LogStore
-from clusterctl_runtime.wire import TaskReport, TaskSpec
+from clusterctl_runtime.wire import TaskReport, TaskSpec, WireError
 
 log = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
+PARCEL_BYTES = 4 * 1024 * 1024  # of tasks in one message, whose limit is four times that
 Send = Callable[[str, dict[str, Any]], bool]  # (node id, message) -> it was sent
+_Rank = tuple[Job, Attempt, int, dict[str, Any]]  # and its TaskSpec as JSON
 
 
 class Work:
@@ -37,26 +39,29 @@ class Work:
         self._send = send
         self._freed = freed  # a node has room again
         self.ended: Callable[[str, Job, TaskReport], None] = lambda task, job, report: None  # told of each rank's end
-        self.release_hold: Callable[[Holding], None] = lambda holding: None  # set where an engine holds GPUs for us
+        self._places: dict[str, dict[str, Job]] = {}  # node id -> tasks there whose end is not known -> their jobs
         book.doomed = self._tell_doomed
 
     # ------------------------------------------------------------ starting
 
     def assign(self, job: Job, node_ids: Sequence[str], gpu_ids: dict[int, list[int]] | None = None) -> Attempt:
-        """Records the next attempt of `job` on `node_ids` (by rank) and books its shares. Flush, then `launch`."""
+        """Records the next attempt of `job` on `node_ids` (by rank) and books its shares. Flush, then `launch`. LookupError where
+        a node has no books (any more): nothing was recorded then."""
         now = steady_time()
-        number = number_of(job.attempts[-1].id) + 1 if job.attempts else 1
         books = [self.ledger.get(node_id) for node_id in node_ids]
-        shares = [share_of(job.shape.resources, b.total) if b else 0.0 for b in books]
+        present = [b for b in books if b is not None]
+        if len(present) != len(books):
+            raise LookupError(f"{job.id} cannot start on {', '.join(node_ids)}: not all of them are there")
+        shares = [share_of(job.shape.resources, b.total) for b in present]
         attempt = Attempt(
-            id=f"{job.id}/{number}",
+            id=next_attempt_id(job),
             state="running",
             nodes=list(node_ids),
-            generations=[b.generation if b else 0 for b in books],
+            generations=[b.generation for b in present],
             started=now,
             gpu_ids=gpu_ids or {},
             shares=[round(share, 6) for share in shares],
-            rates=[round(share * b.price, 6) if b else 0.0 for share, b in zip(shares, books, strict=True)],
+            rates=[round(share * b.price, 6) for share, b in zip(shares, present, strict=True)],
         )
         job.attempts.append(attempt)
         self._book_shares(job, attempt, now)
@@ -64,54 +69,80 @@ class Work:
         self.book.save_attempt(job, attempt)
         where = ", ".join(sorted(set(node_ids)))
         self.events.add(
-            "job", job.id, "started", f"attempt {number} of {job.name} starts on {where}", nodes=list(node_ids)
+            "job",
+            job.id,
+            "started",
+            f"attempt {number_of(attempt.id)} of {job.name} starts on {where}",
+            nodes=list(node_ids),
         )
         return attempt
 
     def _book_shares(self, job: Job, attempt: Attempt, now: float) -> None:
         for rank, node_id in enumerate(attempt.nodes):
-            books = self.ledger.get(node_id)
-            if books is not None and books.generation == attempt.generations[rank] and rank not in attempt.exits:
-                task = task_id(attempt.id, rank)
-                if task not in books.holdings:
-                    books.hold(task, Holding(job.shape.resources, now, gpu_ids=attempt.gpu_ids.get(rank)))
-                books.busy = now
+            if rank not in attempt.exits:
+                self._places.setdefault(node_id, {})[task_id(attempt.id, rank)] = job
+                self._book_share(job, attempt, rank, now)
 
-    def restore(self, node_id: str = "") -> None:
-        """After a start: the shares of attempts that were running are theirs until their nodes say otherwise. On one node, where
-        that was found again by its tags and has new books."""
+    def _book_share(self, job: Job, attempt: Attempt, rank: int, now: float) -> None:
+        books = self.ledger.get(attempt.nodes[rank])
+        if books is None or books.generation != attempt.generations[rank]:
+            return
+        task = task_id(attempt.id, rank)
+        if task not in books.holdings:
+            books.hold(task, Holding(job.shape.resources, now, gpu_ids=attempt.gpu_ids.get(rank)))
+        books.holdings[task].starting = False
+        books.busy = now
+
+    def restore(self) -> None:
+        """After a start: the shares of attempts that were running are theirs until their nodes say otherwise."""
         for job in self.book.running.values():
-            if job.attempt and (not node_id or node_id in job.attempt.nodes):
+            if job.attempt:
                 self._book_shares(job, job.attempt, steady_time())
 
+    def restore_on(self, node_id: str) -> None:
+        """The same on one node, which was found again by its tags and has new books."""
+        for job, attempt, rank in self._ranks_on(node_id):
+            self._book_share(job, attempt, rank, steady_time())
+
     def launch(self, starts: Iterable[tuple[Job, Attempt, Callable[[int], TaskSpec]]]) -> None:
-        """Sends the ranks of attempts to their nodes, one message per node."""
-        by_node: dict[str, list[dict[str, Any]]] = {}
-        for _job, attempt, spec_of in starts:
+        """Sends the ranks of attempts to their nodes, in messages of bounded size. One that cannot be sent concerns nobody else:
+        its attempt goes back to the queue where its node is away, and has failed where no message could ever hold it."""
+        by_node: dict[str, list[_Rank]] = {}
+        for job, attempt, spec_of in starts:
             for rank, node_id in enumerate(attempt.nodes):
-                by_node.setdefault(node_id, []).append(spec_of(rank).to_json())
-        for node_id, tasks in by_node.items():
-            self._send(node_id, {"t": "run", "tasks": tasks})
+                by_node.setdefault(node_id, []).append((job, attempt, rank, spec_of(rank).to_json()))
+        for node_id, ranks in by_node.items():
+            for part in _parcels(ranks):
+                self._send_ranks(node_id, part)
+
+    def _send_ranks(self, node_id: str, ranks: Sequence[_Rank]) -> None:
+        wanted = [r for r in ranks if not r[1].stopping]  # the others were to end before they began
+        error = ""
+        try:
+            sent = not wanted or self._send(node_id, {"t": "run", "tasks": [spec for _, _, _, spec in wanted]})
+        except WireError as fault:
+            log.error("%s is not told of %d tasks: %s", node_id, len(wanted), fault)
+            sent, error = False, f"could not be sent: {fault}; make its command and environment smaller"
+        for job, attempt, rank, _ in ranks:
+            if (attempt.stopping or not sent) and attempt.state == "running" and rank not in attempt.exits:
+                stopped = "" if error else "recalled"
+                report = TaskReport(task_id(attempt.id, rank), "exited", error=error, stopped=stopped)
+                self._rank_ended(job, attempt, rank, report)
 
     # ------------------------------------------------------------ reports
 
     def report(self, node_id: str, report: TaskReport) -> None:
-        """Takes one report of a node. Reports of attempts that are over are answered with a kill or just acknowledged."""
+        """Takes one report of a node. What runs and should not (its attempt is over, or to be ended) is told to end, each time
+        that it is reported: a kill is said until it has come true."""
         job_id, attempt_id, rank = split_task(report.task)
         job = self.book.jobs.get(job_id)
         attempt = job.attempt if job else None
         if job is None or attempt is None or attempt.id != attempt_id or attempt.nodes[rank] != node_id:
             if report.state == "running":
-                self._send(
-                    node_id,
-                    {"t": "kill", "tasks": [report.task], "grace_seconds": GRACE_SECONDS, "reason": "stale attempt"},
-                )
+                self._kill(node_id, report.task, "stale attempt")
             return
         if report.state == "running":
-            if report.gpu_ids:
-                attempt.gpu_ids[rank] = report.gpu_ids
-            if job.nodes == 1:
-                attempt.started = steady_time()  # it may have waited on its node behind another one
+            self._note_running(job, attempt, rank, report)
             return
         if rank in attempt.exits:
             return
@@ -119,14 +150,30 @@ class Work:
             self.logs.expect(report.task, report.log_size)
         self._rank_ended(job, attempt, rank, report)
 
+    def _note_running(self, job: Job, attempt: Attempt, rank: int, report: TaskReport) -> None:
+        if report.gpu_ids:
+            attempt.gpu_ids[rank] = report.gpu_ids
+        if job.nodes == 1 and report.ran is not None:  # it may have waited on its node behind another one
+            began = steady_time() - report.ran
+            attempt.started = min(attempt.started, began) if attempt.begun else began  # a report is late, never early
+            attempt.begun = True
+        if attempt.stopping:
+            self._kill(attempt.nodes[rank], report.task, attempt.reason)
+
+    def _kill(self, node_id: str, task: str, reason: str) -> None:
+        self._send(node_id, {"t": "kill", "tasks": [task], "grace_seconds": GRACE_SECONDS, "reason": reason})
+
     def _rank_ended(self, job: Job, attempt: Attempt, rank: int, report: TaskReport) -> None:
         attempt.exits[rank] = report.exit_code
         self._release(attempt, rank)
         self.ended(report.task, job, report)
         code = report.exit_code
-        if report.stopped == "recalled" and not attempt.stopping:
-            attempt.stopping, attempt.reason = "recalled", "it was called back before it started"
-        elif report.lost:
+        if report.stopped == "recalled":
+            self._stop_ranks(attempt, "recalled", "it was called back before it started")
+        elif report.stopped == "port_taken":
+            self._stop_ranks(attempt, "recalled", report.error)
+        elif report.lost or (report.stopped == "killed" and not attempt.stopping):
+            # Whoever ends a program, if not the head, has ended its agent: how the program took that says nothing of its work.
             self._stop_ranks(attempt, "lost", f"rank {rank} was lost: {report.error or 'its agent was restarted'}")
         elif report.stopped == "timeout":
             self._stop_ranks(
@@ -150,19 +197,24 @@ class Work:
         attempt.stopping, attempt.reason = why, reason
         if exit_code is not None:
             attempt.exit_code = exit_code
+        self._kill_ranks(attempt)
+
+    def _kill_ranks(self, attempt: Attempt) -> None:
         for rank, node_id in enumerate(attempt.nodes):
             if rank not in attempt.exits:
-                task = task_id(attempt.id, rank)
-                self._send(node_id, {"t": "kill", "tasks": [task], "grace_seconds": GRACE_SECONDS, "reason": reason})
+                self._kill(node_id, task_id(attempt.id, rank), attempt.reason)
 
     def _release(self, attempt: Attempt, rank: int) -> None:
-        books = self.ledger.get(attempt.nodes[rank])
+        node_id, task = attempt.nodes[rank], task_id(attempt.id, rank)
+        places = self._places.get(node_id, {})
+        places.pop(task, None)
+        if not places:
+            self._places.pop(node_id, None)
+        books = self.ledger.get(node_id)
         if books and books.generation == attempt.generations[rank]:
-            holding = books.release(task_id(attempt.id, rank))
-            if holding and holding.hold_id:
-                self.release_hold(holding)
+            books.release(task)
             books.busy = steady_time()
-            self._freed(books.node_id)
+            self._freed(node_id)
 
     def _finish(self, job: Job, attempt: Attempt) -> None:
         """All ranks are accounted for: the attempt ends, the job with it or it is queued again."""
@@ -208,22 +260,17 @@ class Work:
     def reconcile(self, node_id: str, generation: int, known: Iterable[TaskReport]) -> None:
         """A node (re)joined and told what it knows. What we gave it and it does not know is lost."""
         told = {report.task: report for report in known}
-        for job in list(self.book.running.values()):
-            attempt = job.attempt
-            for rank in self._ranks_on(attempt, node_id):
-                task = task_id(attempt.id, rank) if attempt else ""
-                if attempt and attempt.generations[rank] == generation and task not in told:
-                    self._rank_lost(job, attempt, rank, "its agent does not know it any more")
+        for job, attempt, rank in self._ranks_on(node_id):
+            if attempt.generations[rank] == generation and task_id(attempt.id, rank) not in told:
+                self._rank_lost(job, attempt, rank, "its agent does not know it any more")
         for report in told.values():
             self.report(node_id, report)
 
     def node_lost(self, node_id: str, reason: str) -> None:
         """A node is gone for good: every rank on it is lost."""
-        for job in list(self.book.running.values()):
-            attempt = job.attempt
-            for rank in self._ranks_on(attempt, node_id):
-                if attempt and attempt.state == "running":
-                    self._rank_lost(job, attempt, rank, reason)
+        for job, attempt, rank in self._ranks_on(node_id):
+            if attempt.state == "running":
+                self._rank_lost(job, attempt, rank, reason)
 
     def lose_unknown(self, generations: Mapping[str, int]) -> None:
         """Of attempts that count as running, ranks whose node has no record any more are lost. `generations`: of the nodes
@@ -234,10 +281,14 @@ class Work:
                 if attempt and rank not in attempt.exits and generations.get(node_id) != attempt.generations[rank]:
                     self._rank_lost(job, attempt, rank, "it has gone while the head was away")
 
-    def _ranks_on(self, attempt: Attempt | None, node_id: str) -> list[int]:
-        if attempt is None:
-            return []
-        return [r for r, n in enumerate(attempt.nodes) if n == node_id and r not in attempt.exits]
+    def _ranks_on(self, node_id: str) -> list[tuple[Job, Attempt, int]]:
+        """What runs there as far as is known: found by the node, however much runs elsewhere."""
+        found = []
+        for task, job in self._places.get(node_id, {}).items():
+            _, attempt_id, rank = split_task(task)
+            if job.attempt and job.attempt.id == attempt_id and rank not in job.attempt.exits:
+                found.append((job, job.attempt, rank))
+        return found
 
     def _rank_lost(self, job: Job, attempt: Attempt, rank: int, reason: str) -> None:
         report = TaskReport(
@@ -255,6 +306,8 @@ class Work:
             self.book.move(job, "cancelled", reason)
             self.events.add("job", job.id, "cancelled", f"{job.name} was cancelled while it waited")
             return
+        if attempt.stopping:
+            self._kill_ranks(attempt)  # said again: whoever asks again has reason to
         self._stop_ranks(attempt, "cancelled", reason)
         self.book.save_attempt(job, attempt)
         self.events.add("job", job.id, "cancelling", f"{job.name} is being ended: {reason}")
@@ -271,30 +324,25 @@ class Work:
         self._freed("")
 
 
+def next_attempt_id(job: Job) -> str:
+    return f"{job.id}/{number_of(job.attempts[-1].id) + 1 if job.attempts else 1}"
+
+
+def _parcels(ranks: Sequence[_Rank]) -> Iterator[list[_Rank]]:
+    """In order, in parts of at most PARCEL_BYTES each (or of one rank)."""
+    part: list[_Rank] = []
+    size = 0
+    for rank in ranks:
+        more = len(json.dumps(rank[3]))
+        if part and size + more > PARCEL_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(rank)
+        size += more
+    if part:
+        yield part
+
+
 def _loss_budget(job: Job) -> int:
     wanted = job.request.get("max_retries")
     return LOST_RETRIES if wanted is None else int(wanted)
-
-
-def gang_environment(job: Job, attempt: Attempt, rank: int, addresses: Sequence[str]) -> dict[str, str]:
-    """torchrun's variables and ours. One rank per node, so local rank 0 of 1."""
-    # Several gangs may share a host: the port follows from the attempt, above the engine's and below the ephemeral ones.
-    port = 20_000 + zlib.crc32(attempt.id.encode()) % 10_000
-    environment = {
-        "CLUSTERCTL_JOB_ID": job.id,
-        "CLUSTERCTL_ATTEMPT": str(number_of(attempt.id)),
-        "CLUSTERCTL_RANK": str(rank),
-        "CLUSTERCTL_NODE_ID": attempt.nodes[rank],
-        "CLUSTERCTL_HOSTS": ",".join(addresses),
-        "RANK": str(rank),
-        "WORLD_SIZE": str(len(attempt.nodes)),
-        "LOCAL_RANK": "0",
-        "LOCAL_WORLD_SIZE": "1",
-        "GROUP_RANK": str(rank),
-        "NODE_RANK": str(rank),
-        "MASTER_ADDR": addresses[0],
-        "MASTER_PORT": str(port),
-    }
-    if job.array_index is not None:
-        environment["CLUSTERCTL_ARRAY_INDEX"] = str(job.array_index)
-    return environment

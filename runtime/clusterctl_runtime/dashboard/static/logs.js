@@ -5,6 +5,7 @@ import { fill, h, say } from "./dom.js";
 import { LogText } from "./logtext.js";
 
 const TAIL = 2000; // lines asked for at first; the command line has the whole log
+const TAIL_BYTES = 2 * 1024 * 1024; // of each rank, however long its lines are
 
 export class LogPanel {
   constructor(jobId, ended) {
@@ -78,8 +79,8 @@ export class LogPanel {
     if (rank !== "all") query.set("rank", rank);
     const from = this.offsets.get(Number(rank));
     this.startOver = from === undefined && this.offsets.size > 0;
-    if (from === undefined) query.set("tail", String(TAIL));
-    else query.set("offset", String(from));
+    if (from !== undefined) query.set("offset", String(from));
+    else for (const [name, value] of [["tail", TAIL], ["tail_bytes", TAIL_BYTES]]) query.set(name, String(value));
     return `jobs/${encodeURIComponent(this.jobId)}/logs?${query}`;
   }
 
@@ -96,6 +97,7 @@ export class LogPanel {
       this.offsets.clear();
       this.text.clear({ ranks: true });
     }
+    if (item.cut) this.text.note.hidden = false;
     this.text.add(item.rank, item.data);
     this.offsets.set(item.rank, item.next);
     return false;

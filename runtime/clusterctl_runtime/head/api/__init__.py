@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refused, UsageError
 from clusterctl.version import __version__
 from clusterctl_runtime.dashboard import mount
-from clusterctl_runtime.head.api import cluster, control, engine, hosts, jobs, nodes
+from clusterctl_runtime.head.api import cluster, control, engine, hosts, jobs, logs, nodes
 from clusterctl_runtime.head.blobs import TooLarge
 from clusterctl_runtime.head.guard import Guard
 from clusterctl_runtime.head.jobs import SubmissionConflict
@@ -55,7 +55,9 @@ def create_app(head: Head) -> Guard:
         default_response_class=Json,
     )
     app.state.head = head
-    for router in (cluster.router, nodes.router, hosts.router, jobs.router, control.router, engine.router):
+    for router in (
+        cluster.router, nodes.router, hosts.router, jobs.router, logs.router, control.router, engine.router,
+    ):  # fmt: skip
         app.include_router(router)
     mount(app)
 

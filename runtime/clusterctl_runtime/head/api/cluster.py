@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query, Response
 
+from clusterctl.proof import is_challenge, proof_of
 from clusterctl.version import __version__
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.api.streams import SignOfLife, ndjson
@@ -24,8 +25,12 @@ UNANNOUNCED_SECONDS = 1.0  # figures that change without an event (reasons, engi
 
 
 @router.get("/healthz")
-async def health(head: HeadDep) -> dict[str, Any]:
-    return {"ok": True, "uid": head.config.uid, "version": __version__}
+async def health(head: HeadDep, challenge: str = "") -> dict[str, Any]:
+    """With a `challenge` of 32 hex digits also "proof", by which the caller knows this head before it shows its token."""
+    answer = {"ok": True, "uid": head.config.uid, "version": __version__}
+    if is_challenge(challenge):
+        answer["proof"] = proof_of(head.config.token_sha256, challenge, head.port)
+    return answer
 
 
 @router.get("/api/v1/status", response_model=None)
