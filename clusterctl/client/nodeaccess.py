@@ -21,6 +21,7 @@ from clusterctl.client.machines import head_machine
 from clusterctl.client.ran import Ran
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
 
 if TYPE_CHECKING:
@@ -120,8 +121,6 @@ class SshAccess:
 
     def shell_argv(self) -> list[str]:
         """OpenSSH with the user's own configuration for this host; what the spec says wins, and host keys are ours to judge."""
-        from clusterctl.provision.ssh.command import ssh_argv
-
         target = self._hosts.target(self._machine)
         return [*ssh_argv(target, self._known), "--", target.given]
 

@@ -23,7 +23,7 @@ def ssh_argv(
     argv += ["-o", f"HostName={as_text(target.host)}"]  # the zone of an IPv6 address has a %
     for key in target.keys:
         argv += ["-o", f"IdentityFile={as_word(key)}"]
-    command = command_line(way) if way else _way(target, known_hosts, options)
+    command = command_line(way) or _way(target, known_hosts, options)
     return [*argv, "-o", f"ProxyCommand={as_text(command)}"] if command else argv
 
 

@@ -94,17 +94,17 @@ class Master:
             time.sleep(LOOK_SECONDS)
 
     def _known_file(self, hop: Target) -> str:
-        """A file with what is known of a host and of nobody else."""
+        """A file with what is known of a host and of nobody else, as a word for OpenSSH."""
         if hop.given not in self._known_files:
             path = self._place / f"known-{len(self._known_files)}"
             names = ",".join(names_of(hop))
             path.write_text("".join(line.text(names) for line in self._trust.lines(hop)))
             self._known_files[hop.given] = str(path)
-        return self._known_files[hop.given]
+        return as_word(self._known_files[hop.given])
 
     def _note_new_key(self, hop: Target) -> None:
         """What OpenSSH accepted as new is judged and remembered by us."""
-        for line in read_known_hosts(Path(self._known_file(hop))):
+        for line in read_known_hosts(Path(self._known_files[hop.given])):
             self._trust.check(hop, paramiko.PKey.from_type_string(line.kind, line.blob))
             return
         raise Distrusted("OpenSSH's client did not say which host key it accepted")
