@@ -58,7 +58,7 @@ class ContainerAccess:
             code, stdout, stderr = self._run(api, argv)
         finally:
             api.close()
-        return Ran(self._node, code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+        return Ran(self._node, code, stdout, stderr)
 
     def put(self, source: Path, target: str) -> None:
         """As cp does: into a directory that exists, else under the target's own name. It belongs to the image's user."""

@@ -23,10 +23,12 @@ class CostRow:
 
 @dataclass
 class Ledger:
-    """Sums of what has ended; what still runs is added by `rows`. Keys are (day number since 1970, pool)."""
+    """Sums of stays. Keys are (day number since 1970, pool)."""
 
     hours: dict[tuple[int, str], float] = field(default_factory=dict)
     dollars: dict[tuple[int, str], float] = field(default_factory=dict)
+    by_day: dict[int, float] = field(default_factory=dict)  # dollars of all pools
+    total: float = 0.0
 
     def add(self, pool: str, price: float, start: float, end: float) -> None:
         """Books a stay from `start` to `end` (unix seconds) at `price` $/h."""
@@ -35,12 +37,17 @@ class Ledger:
 
     def add_part(self, pool: str, price: float, day: int, seconds: float) -> None:
         """Books a part of a day (number since 1970)."""
+        self.add_sum(pool, day, seconds / 3600, seconds / 3600 * price)
+
+    def add_sum(self, pool: str, day: int, hours: float, dollars: float) -> None:
         key = (day, pool)
-        self.hours[key] = self.hours.get(key, 0.0) + seconds / 3600
-        self.dollars[key] = self.dollars.get(key, 0.0) + seconds / 3600 * price
+        self.hours[key] = self.hours.get(key, 0.0) + hours
+        self.dollars[key] = self.dollars.get(key, 0.0) + dollars
+        self.by_day[day] = self.by_day.get(day, 0.0) + dollars
+        self.total += dollars
 
     def copy(self) -> Ledger:
-        return Ledger(dict(self.hours), dict(self.dollars))
+        return Ledger(dict(self.hours), dict(self.dollars), dict(self.by_day), self.total)
 
     def rows(self) -> list[CostRow]:
         return [
@@ -48,13 +55,88 @@ class Ledger:
             for day, pool in sorted(self.hours)
         ]
 
+    def month(self, now: float) -> float:
+        """Dollars of the calendar month up to and with today."""
+        today = int(now // DAY)
+        first = today - time.gmtime(now).tm_mday + 1
+        return sum(self.by_day.get(day, 0.0) for day in range(first, today + 1))
+
+
+@dataclass
+class _Running:
+    """All stays of one pool that have not ended. Times are seconds since `Meter`'s midnight, so that the sums stay exact."""
+
+    stays: int = 0
+    begun: float = 0.0  # the sum of their beginnings
+    rate: float = 0.0  # $/h together
+    rate_begun: float = 0.0  # the sum of price x beginning
+
+    def count(self, price: float, begun: float, sign: int) -> None:
+        self.stays += sign
+        self.begun += sign * begun
+        self.rate += sign * price
+        self.rate_begun += sign * price * begun
+
+    def until(self, moment: float) -> tuple[float, float]:
+        """(hours, dollars) up to `moment`."""
+        hours = (self.stays * moment - self.begun) / 3600
+        return max(0.0, hours), max(0.0, (self.rate * moment - self.rate_begun) / 3600)
+
+
+class Meter:
+    """What nodes have cost up to any moment from today's midnight on, at a price that grows neither with nodes nor with days:
+    what is over is booked, what still runs is kept as a few sums per pool. All that ran yesterday is booked once a day."""
+
+    def __init__(self) -> None:
+        self._booked = Ledger()
+        self._stays: dict[str, tuple[str, float, float]] = {}  # node id -> pool, $/h, since when; from midnight on
+        self._running: dict[str, _Running] = {}
+        self._midnight = 0.0
+
+    def begin(self, node_id: str, pool: str, price: float, at: float) -> None:
+        """A node is paid for from `at` (unix seconds) on."""
+        self._booked.add(pool, price, at, self._midnight)
+        at = max(at, self._midnight)
+        self._stays[node_id] = (pool, price, at)
+        self._running.setdefault(pool, _Running()).count(price, at - self._midnight, 1)
+
+    def end(self, node_id: str, at: float) -> None:
+        """Nothing more is paid for it from `at` on."""
+        pool, price, begun = self._stays.pop(node_id)
+        self._running[pool].count(price, begun - self._midnight, -1)
+        if not self._running[pool].stays:
+            del self._running[pool]
+        self._booked.add(pool, price, begun, at)
+
+    def runs(self, node_id: str) -> bool:
+        return node_id in self._stays
+
+    def add_part(self, pool: str, price: float, day: int, seconds: float) -> None:
+        """Books a part of a day of a stay that is over."""
+        self._booked.add_part(pool, price, day, seconds)
+
     def spend(self, now: float) -> Spend:
-        today, month = int(now // DAY), _date(int(now // DAY))[:7]
-        return Spend(
-            today=sum(v for (day, _), v in self.dollars.items() if day == today),
-            month=sum(v for (day, _), v in self.dollars.items() if _date(day)[:7] == month),
-            total=sum(self.dollars.values()),
-        )
+        now = self._come_to(now)
+        running = sum(sums.until(now - self._midnight)[1] for sums in self._running.values())
+        today = self._booked.by_day.get(int(now // DAY), 0.0)
+        return Spend(today + running, self._booked.month(now) + running, self._booked.total + running)
+
+    def rows(self, now: float) -> list[CostRow]:
+        now = self._come_to(now)
+        ledger = self._booked.copy()
+        for pool, sums in self._running.items():
+            if now > self._midnight:
+                ledger.add_sum(pool, int(self._midnight // DAY), *sums.until(now - self._midnight))
+        return ledger.rows()
+
+    def _come_to(self, now: float) -> float:
+        """Books what ran before today. The day that it has come to is never left again: an earlier `now` counts as its start."""
+        midnight = now // DAY * DAY
+        if midnight > self._midnight:
+            stays, self._stays, self._running, self._midnight = self._stays, {}, {}, midnight
+            for node_id, (pool, price, begun) in stays.items():
+                self.begin(node_id, pool, price, begun)
+        return max(now, self._midnight)
 
 
 def per_day(start: float, end: float) -> Iterator[tuple[int, float]]:

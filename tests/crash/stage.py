@@ -216,7 +216,8 @@ class MiniHead:
         self.sky = sky
         self.fuse = fuse or Fuse()
         self.journal = Journal(sky.directory / "nodes.db", strict=True)
-        self.journal._db = BrittleDb(self.journal._db, self.fuse)  # type: ignore[assignment]
+        disk = self.journal._disk
+        disk._db = BrittleDb(disk._db, self.fuse)  # type: ignore[assignment]
         self.provider = BrittleProvider(sky.provider(), self.fuse, lost)
         self.pools = (
             Pool("cpu", "sky", min=1, max=4, idle_timeout=sky.idle_timeout, keep_stopped=sky.keep_stopped),
@@ -257,10 +258,10 @@ class MiniHead:
             if (node.id, node.generation) not in running:
                 continue
             if node.state in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING):
-                self.journal.move(node.id, "joined", self.sky.now)
-                self.journal.move(node.id, "ready", self.sky.now)
+                self.journal.move(node.id, "joined", self.sky.now, durable=False)  # as the head's event loop does
+                self.journal.move(node.id, "ready", self.sky.now, durable=False)
             elif node.state is NodeState.JOINING:
-                self.journal.move(node.id, "ready", self.sky.now)
+                self.journal.move(node.id, "ready", self.sky.now, durable=False)
 
     def _state(self, jobs: int) -> State:
         return State(

@@ -162,13 +162,17 @@ def test_a_stranger_who_says_nothing_or_stops_halfway_is_hung_up_on(cluster: Loc
     assert 10 < time.monotonic() - started < 35
 
 
-def test_a_crowd_of_silent_strangers_does_not_keep_the_nodes_out(cluster: LocalCluster, api: Api) -> None:
+def test_a_crowd_of_silent_strangers_does_not_keep_the_nodes_out(
+    cluster: LocalCluster, worker: dict[str, Any], api: Api
+) -> None:
     port = json.loads((cluster.head_dir / "head.json").read_text())["agent_port"]
     crowd = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(300)]
     try:
         job = api.run(argv=["echo", "served"])
         assert job["state"] == "succeeded"
         assert len(cluster.ready_nodes()) == 1
+        answer = ask(cluster, hello(worker, secret="nobody's"))
+        assert answer is not None and answer["code"] == "bad_secret", "who dials in after them is heard"
     finally:
         for connection in crowd:
             connection.close()

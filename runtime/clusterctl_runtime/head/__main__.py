@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +27,13 @@ def _lock(directory: Path) -> int:
     except BlockingIOError:
         raise ClusterctlError(f"another head already runs in {directory}") from None
     return descriptor
+
+
+def _allow_files() -> None:
+    """As many open files as this process may have at all: each agent is a connection, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # not where the kernel's own limit is below it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(directory: Path) -> int:
@@ -48,6 +57,7 @@ async def _serve(directory: Path) -> int:
 def main() -> int:
     directory = Path(sys.argv[1])
     private_umask()
+    _allow_files()
     handler = logging.handlers.RotatingFileHandler(directory / "head.log", maxBytes=20_000_000, backupCount=2)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

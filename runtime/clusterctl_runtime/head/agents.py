@@ -21,15 +21,15 @@ from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.silence import Watch
 from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.tls import TlsServer
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
 LEASE_SECONDS = 30.0  # of silence, after which either side ends the connection; the agent then dials again
 HELLO_TIMEOUT = 15.0
-STRANGERS = 256  # connections whose hello has not been judged yet; one more is closed, and dials again
+STRANGERS = 256  # connections that have not said hello yet; more wait to be accepted
 ALARMS_A_MINUTE = 10  # events of one kind that refused nodes can cause
-READ_BUFFER = 256 * 1024
 BUNDLE_TIMEOUT = 60.0
 SEND_BUFFER = 8 * 1024 * 1024
 SUSPICIOUS = frozenset(
@@ -40,10 +40,9 @@ SUSPICIOUS = frozenset(
 class Session:
     """The connection of one node's agent. `send` never blocks: an agent that does not read is cut off."""
 
-    def __init__(self, node_id: str, generation: int, writer: asyncio.StreamWriter, hello: wire.Message) -> None:
+    def __init__(self, node_id: str, generation: int, writer: asyncio.StreamWriter) -> None:
         self.node_id = node_id
         self.generation = generation
-        self.hello = hello
         self._writer = writer
 
     def send(self, message: wire.Message, payload: bytes = b"") -> None:
@@ -90,20 +89,15 @@ class AgentServer:
         self._receiver = receiver
         self.standby: Standby | None = None  # set by the head where machines of an inventory wait for their claim
         self.wheels: Callable[[str], Path | None] = lambda digest: None  # those of engine environments, by digest
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[TlsServer] = []
         self._connections: set[asyncio.Task[Any]] = set()
-        self._strangers = 0
         self._alarms: dict[str, deque[float]] = {}
         self.ports = [0]
 
     async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext) -> None:
         """Serves on all of them; the first is the one that nodes to come are told."""
         self.ports = [sock.getsockname()[1] for sock in sockets]
-        for sock in sockets:
-            server = await asyncio.start_server(
-                self._serve, sock=sock, ssl=context, limit=READ_BUFFER, ssl_handshake_timeout=HELLO_TIMEOUT
-            )
-            self._servers.append(server)
+        self._servers = [TlsServer(sock, context, self._serve, STRANGERS, HELLO_TIMEOUT) for sock in sockets]
 
     @property
     def port(self) -> int:
@@ -133,20 +127,15 @@ class AgentServer:
             writer.close()
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> wire.Message | None:
-        """The hello of whoever dialled in; None when it only came for the bundle, or too many wait already."""
-        if self._strangers >= STRANGERS:
-            log.warning("%d connections have not said who they are: another one is closed", self._strangers)
+        """The hello of whoever dialled in; None when it only came for the bundle."""
+        begun = await asyncio.wait_for(reader.readexactly(4), HELLO_TIMEOUT)
+        if begun == b"GET ":  # as the length of a frame it would be over the limit
+            await asyncio.wait_for(serve_bundle(reader, writer, self._bundle), BUNDLE_TIMEOUT)
             return None
-        self._strangers += 1
-        try:
-            begun = await asyncio.wait_for(reader.readexactly(4), HELLO_TIMEOUT)
-            if begun == b"GET ":  # as the length of a frame it would be over the limit
-                await asyncio.wait_for(serve_bundle(reader, writer, self._bundle), BUNDLE_TIMEOUT)
-                return None
-            hello, _ = await asyncio.wait_for(wire.read_frame(reader, begun, wire.MAX_HELLO), HELLO_TIMEOUT)
-            return hello
-        finally:
-            self._strangers -= 1
+        hello, _ = await asyncio.wait_for(wire.read_frame(reader, begun, wire.MAX_HELLO), HELLO_TIMEOUT)
+        for server in self._servers:
+            server.known(writer)
+        return hello
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello = await self._greet(reader, writer)
@@ -220,7 +209,7 @@ class AgentServer:
     async def _serve_node(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: wire.Message
     ) -> None:
-        session = Session(hello["node_id"], int(hello["generation"]), writer, hello)
+        session = Session(hello["node_id"], int(hello["generation"]), writer)
         try:
             await self._receiver.joined(session, hello)
             with Watch(writer, LEASE_SECONDS) as watch:

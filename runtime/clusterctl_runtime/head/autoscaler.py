@@ -20,18 +20,19 @@ from clusterctl.core.model import (
     Drain,
     Launch,
     Mark,
-    NodeState,
     Observed,
     Offer,
     Plan,
     Policy,
     Pool,
+    Reason,
     Start,
     State,
     Stop,
     Terminate,
     Undrain,
 )
+from clusterctl.core.overrun import notes
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
@@ -52,7 +53,6 @@ log = logging.getLogger(__name__)
 OBSERVE_ACTIVE = 1.0  # seconds between lists while something is under way
 OBSERVE_QUIET = 10.0
 LONGEST_SLEEP = 30.0
-RESTING = frozenset({NodeState.STOPPED, NodeState.QUARANTINED})  # no agent is expected to be connected
 
 
 class Autoscaler:
@@ -86,6 +86,7 @@ class Autoscaler:
         self.observed: tuple[Observed, ...] = ()
         self._sightings: tuple[tuple[str, int], ...] = ()
         self.last_plan = Plan(())
+        self.beyond: tuple[Reason, ...] = ()  # limits that what runs exceeds
         self.demand: tuple[Demand, ...] = ()
         self.refusals: dict[
             str, tuple[str, str]
@@ -131,8 +132,7 @@ class Autoscaler:
 
     async def _sleep(self) -> None:
         now = steady_time()
-        nodes = self._fleet.journal.nodes().values()
-        quiet = all(n.state in RESTING or (n.state is NodeState.READY and n.id in self._fleet.sessions) for n in nodes)
+        quiet = self._fleet.roster.is_quiet(now)
         times = [self._observed_at + (OBSERVE_QUIET if quiet else OBSERVE_ACTIVE), now + LONGEST_SLEEP]
         times += [t for t in (self.last_plan.wake_at, self._provisioner.wake_at()) if t is not None]
         delay = max(0.02, min(times) - now)
@@ -158,11 +158,13 @@ class Autoscaler:
         self.demand = demand + self._engine_demand()
         if self._forgiving:
             self._forgiving = False
-            self._provisioner.forgive()
+            await asyncio.to_thread(self._provisioner.forgive)
         now = steady_time()
         started = time.perf_counter()
-        plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
+        state = self._state(now)
+        plan = make_plan(self._policy, self.observed, state, self.demand, self.offers, now)
         self.decision_seconds.append(time.perf_counter() - started)
+        self._warn(notes(state, now))
         self.last_plan = plan
         self._book.set_waits(_waits_by_group(plan, groups))
         due = self._provisioner.wake_at()
@@ -171,6 +173,16 @@ class Autoscaler:
                 self._before(action)
             for outcome in await asyncio.to_thread(self._provisioner.apply, plan):
                 self._after(outcome)
+
+    def _warn(self, beyond: tuple[Reason, ...]) -> None:
+        """Says once, and shows for as long as it lasts, which limits what runs exceeds."""
+        before = {reason.code for reason in self.beyond}
+        for reason in beyond:
+            if reason.code not in before:
+                self._events.add("cluster", "limits", reason.code, f"{reason.text} ({reason.fix})")
+        for code in sorted(before - {reason.code for reason in beyond}):
+            self._events.add("cluster", "limits", "within_limits", f"{code}: what runs is within this limit again")
+        self.beyond = beyond
 
     async def _observe(self) -> None:
         """A fresh look at the providers where one is due. The planner compares its time with each node's, so an older one
@@ -200,7 +212,7 @@ class Autoscaler:
             cluster=config.name,
             uid=config.uid,
             pools=tuple(self._possible(pool) for pool in core_pools(config.spec)),
-            nodes=self._fleet.views(now),
+            nodes=self._fleet.roster.all(now),
             limits=core_limits(config.spec),
             blocks=self._provisioner.blocks(now),
             spend=journal.spend(now),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from clusterctl.core.model import NodeState, NodeView
+from clusterctl.core.model import NodeView
 from clusterctl.core.placement import Request, place, starves_at
 from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.head.clock import steady_time
@@ -73,9 +73,7 @@ class Dispatcher:
     async def dispatch(self) -> None:
         freed, self._freed = self._freed, set()
         if self._book.groups and not self.paused:
-            chosen, kept = self._choose(
-                [v for v in self._fleet.views(steady_time()) if v.node.state is NodeState.READY]
-            )
+            chosen, kept = self._choose()
             await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
             await self._send_ahead(kept)
         for node_id in freed:
@@ -101,11 +99,13 @@ class Dispatcher:
         if self._ahead.recall_late():
             self._recall_later()
 
-    def _choose(self, views: Sequence[NodeView]) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
-        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at."""
-        now = steady_time()
-        starving = any(starves_at(line.first.queued_since) <= now for line in self._book.groups.values())
-        connected = [v for v in views if (starving or v.free) and self.starts.takes_work(v.node.id)]
+    def _choose(self) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
+        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at.
+        Nothing is kept where all jobs that wait are alike: none of them could overtake another."""
+        now, groups, roster = steady_time(), self._book.groups, self._fleet.roster
+        starving = len(groups) > 1 and any(starves_at(line.first.queued_since) <= now for line in groups.values())
+        views = roster.ready(now) if starving else roster.with_room({group.shape.resources for group in groups}, now)
+        connected = [view for view in views if self.starts.takes_work(view.node.id)]
         if not connected:
             return [], frozenset()
         one_zone = frozenset(pool.name for pool in self._config().spec.pools if pool.one_zone)

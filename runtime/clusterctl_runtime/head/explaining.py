@@ -116,7 +116,7 @@ def _why_queued(head: Head, job: Job) -> Document:
 def _explain_node(head: Head, node_id: str) -> Document:
     node = head.journal.get(node_id)
     assert node is not None
-    view = next((v for v in head.fleet.views(steady_time()) if v.node.id == node_id), None)
+    view = head.fleet.roster.get(node_id, steady_time())
     detail = node_detail(head, view) if view else {"story": head.journal.story(node_id)}
     found = explain_node(head.autoscaler.situation(), node_id)
     reason = found.reason if found else Reason(node.code, node.reason)

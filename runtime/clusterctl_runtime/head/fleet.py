@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from clusterctl.core.lifecycle import EVENTS
-from clusterctl.core.model import Node, NodeState, NodeView
+from clusterctl.core.model import Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
 from clusterctl_runtime import wire
@@ -17,8 +17,10 @@ from clusterctl_runtime.head.agents import Session
 from clusterctl_runtime.head.asked import DRIVER_RESOURCE
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.events import EventLog
+from clusterctl_runtime.head.journal_writer import JournalWriter
 from clusterctl_runtime.head.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.roster import Roster
 from clusterctl_runtime.head.store import Store, StoreUnavailable
 from clusterctl_runtime.head.work import Work
 
@@ -94,6 +96,7 @@ class Fleet:
     ) -> None:
         self.journal = journal
         self.ledger = ledger
+        self.written = JournalWriter(journal)
         self.sessions: dict[str, Session] = {}
         self.engine: EngineHooks = NoEngine()
         self.preparing: Preparations = NothingToPrepare()
@@ -111,6 +114,7 @@ class Fleet:
             books = self.books(node)
             books.heard = now  # a grace to rejoin before anyone is declared lost
             books.drain = "requested" if node.state is NodeState.DRAINING else ""
+        self.roster = Roster(journal, ledger, self.books)
 
     # ------------------------------------------------------------ books
 
@@ -119,11 +123,6 @@ class Fleet:
         if node.role == "head":
             total = total + Resources.of({DRIVER_RESOURCE: self._driver_slots})
         return self.ledger.open(node, total, node.offer.labels, steady_time())
-
-    def views(self, now: float) -> tuple[NodeView, ...]:
-        """Every live node with its use, as the planner sees it."""
-        nodes = sorted(self.journal.nodes().values(), key=lambda n: n.id)
-        return tuple(self.books(node).view(node, now) for node in nodes)
 
     def send(self, node_id: str, message: dict[str, Any]) -> bool:
         session = self.sessions.get(node_id)
@@ -261,9 +260,11 @@ class Fleet:
     # ------------------------------------------------------------ life cycle
 
     def move(self, node_id: str, event: str, reason: str, code: str) -> Node:
-        """Journals an event of a node's life and tells it."""
+        """Journals an event of a node's life and tells it. Nobody waits for the disk: after a crash the node's agent says again
+        how far it is, and whoever promises something first awaits `written.flush`."""
         before = self.journal.get(node_id)
-        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code)
+        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code, durable=False)
+        self.written.soon()
         if before is None or before.state is not node.state:
             self._events.tell_state(node, code or event, reason)
         return node

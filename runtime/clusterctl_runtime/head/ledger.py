@@ -7,18 +7,31 @@ raylet (CPU, memory, custom resources) or by holding GPUs through Ray; afterward
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from clusterctl.core.model import Labels, Node, NodeState, NodeView, Work
 from clusterctl.core.resources import Resources
 
 log = logging.getLogger(__name__)
+HEARD_SECONDS = 10.0  # by how much a kept view's heartbeat may be older than the books'
+
+
+class Watched:
+    """Tells `changed` when one of its attributes is set, but for those in `_unseen`."""
+
+    changed: Callable[[], None] = staticmethod(lambda: None)
+    _unseen: ClassVar[frozenset[str]] = frozenset()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name not in self._unseen:
+            self.changed()
 
 
 @dataclass
-class EngineShare:
+class EngineShare(Watched):
     """What the engine tells of its raylet on this node. `used` is what Ray's tasks and actors hold now."""
 
     state: str = "off"  # off, starting, ready, failed, stopped
@@ -30,6 +43,8 @@ class EngineShare:
     idle: bool = True
     known: bool = False  # the state below has listed it at least once
     info: dict[str, Any] = field(default_factory=dict)
+
+    _unseen: ClassVar[frozenset[str]] = frozenset({"changed", "info"})
 
 
 @dataclass
@@ -45,8 +60,9 @@ class Holding:
 
 
 @dataclass
-class NodeLedger:
-    """The books of one node. `busy` is when something last ran on it, queue or engine."""
+class NodeLedger(Watched):
+    """The books of one node. `busy` is when something last ran on it, queue or engine. Whatever a view shows is changed by
+    setting an attribute, so that views which are kept are made anew."""
 
     node_id: str
     generation: int
@@ -67,6 +83,18 @@ class NodeLedger:
     held: Resources = field(
         default_factory=Resources
     )  # the sum of `holdings`: change them with `hold` and `release` only
+    _viewed: float = 0.0  # the heartbeat that the last view shows
+
+    _unseen: ClassVar[frozenset[str]] = frozenset({"changed", "heard", "facts", "ending", "_free", "_viewed"})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "heard" and value is not None and value - self._viewed > HEARD_SECONDS:
+            self.changed()
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """`changed` is called from now on whenever a view of these books would be another one."""
+        self.changed = self.engine.changed = changed
 
     def hold(self, task: str, holding: Holding) -> None:
         self.release(task)
@@ -101,6 +129,7 @@ class NodeLedger:
         return min(self.busy, now)
 
     def view(self, node: Node, now: float) -> NodeView:
+        self._viewed = self.heard or 0.0
         work = tuple(Work(task, holding.resources, holding.since) for task, holding in sorted(self.holdings.items()))
         if self.engine.used:
             work += (Work("engine", self.engine.used, self.busy),)
@@ -124,10 +153,11 @@ class NodeLedger:
 
 
 class Ledger:
-    """The books of all nodes, by node id."""
+    """The books of all nodes, by node id. `changed(node_id)` is told of whatever a view of that node would show."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeLedger] = {}
+        self.changed: Callable[[str], None] = lambda node_id: None
 
     def open(self, node: Node, total: Resources, labels: Labels, now: float) -> NodeLedger:
         """The books of `node`; a new generation of a node starts with empty ones."""
@@ -136,16 +166,16 @@ class Ledger:
             books = self._nodes[node.id] = NodeLedger(
                 node.id, node.generation, total, labels, node.offer.price, busy=now, heard=now, address=node.address
             )
+            books.tell(lambda: self.changed(node.id))
+            self.changed(node.id)
         return books
 
     def get(self, node_id: str) -> NodeLedger | None:
         return self._nodes.get(node_id)
 
     def close(self, node_id: str) -> None:
-        self._nodes.pop(node_id, None)
+        if self._nodes.pop(node_id, None) is not None:
+            self.changed(node_id)
 
     def __iter__(self) -> Iterator[NodeLedger]:
         return iter(self._nodes.values())
-
-    def by_ray_node(self, ray_node_id: str) -> NodeLedger | None:
-        return next((b for b in self._nodes.values() if b.engine.ray_node_id == ray_node_id), None)

@@ -20,9 +20,9 @@ WHOLE_OUTPUT = 1024 * 1024  # more than an agent sends
 
 
 def _view(head: Head, node_id: str) -> NodeView:
-    for view in head.fleet.views(steady_time()):
-        if view.node.id == node_id:
-            return view
+    view = head.fleet.roster.get(node_id, steady_time())
+    if view is not None:
+        return view
     if head.journal.get(node_id):
         raise NotFound(f"node {node_id} is gone: `clusterctl explain {node_id}` tells its story")
     raise NotFound(f"no node {node_id!r} in this cluster: `clusterctl nodes` lists them")
@@ -30,7 +30,7 @@ def _view(head: Head, node_id: str) -> NodeView:
 
 @router.get("")
 async def list_nodes(head: HeadDep) -> dict[str, Any]:
-    return {"nodes": [node_document(head, view) for view in head.fleet.views(steady_time())]}
+    return {"nodes": [node_document(head, view) for view in head.fleet.roster.all(steady_time())]}
 
 
 @router.get("/{node_id}")
@@ -59,4 +59,5 @@ async def drain_node(node_id: str, head: HeadDep) -> dict[str, Any]:
     node = head.fleet.move(node_id, "drain", "asked for by a user", "user_drain")
     head.draining.begin(node_id, None)
     head.autoscaler.wake()
+    await head.fleet.written.flush()
     return {"id": node_id, "state": node.state.value}
