@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from clusterctl_providers.this_machine import user_name
 
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.ssh.inventory import Login, parse_login
@@ -51,7 +52,7 @@ class Config:
         found = self._configuration.lookup(login.host, login.user, login.port or 0)
         host = _first(found, "hostname") or login.host
         port = login.port or int(_first(found, "port") or 22)
-        user = login.user or _first(found, "user") or getpass.getuser()
+        user = login.user or _first(found, "user") or user_name()
 
         def filled(text: str) -> str:
             return fill_in(text, given=login.host, host=host, port=port, user=user)
