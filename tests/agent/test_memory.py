@@ -89,7 +89,7 @@ def test_without_a_group_that_counts_the_machine_does(tmp_path: Path) -> None:
     ],
 )
 def test_the_groups_of_a_process_are_found_where_they_are_mounted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroup: str, mount: str, found: list[str]
+    tmp_path: Path, cgroup: str, mount: str, found: list[str]
 ) -> None:
     top = tmp_path / "fs"
     (top / "a" / "b").mkdir(parents=True)
