@@ -200,6 +200,7 @@ class Instance:
     detail: str = ""  # the provider's own words, for errors
     tags: Labels = ()
     refused: str = ""  # the error code that fits, where the provider ended it by itself instead of starting it
+    reclaimed: bool = False  # the provider says that it took it back: a spot interruption
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,7 @@ class Limits:
     budget_per_day: float | None = None
     budget_per_month: float | None = None
     launches_per_minute: int | None = 120
+    drain_after: float | None = None  # seconds after which what runs beyond a limit is stopped; None = it may go on
     per_user: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()  # user -> (limit name, value)
 
 

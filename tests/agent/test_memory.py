@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.groups import own_groups
+from clusterctl_runtime.agent.facts import own_groups
 from clusterctl_runtime.agent.memory import MemoryKills
 
 MIB = 2**20
@@ -95,4 +95,4 @@ def test_the_groups_of_a_process_are_found_where_they_are_mounted(
     (top / "a" / "b").mkdir(parents=True)
     (tmp_path / "cgroup").write_text(cgroup + "\n")
     (tmp_path / "mountinfo").write_text(mount.format(top=top) + "\n")
-    assert list(own_groups("memory", tmp_path)) == [top / one for one in found]
+    assert [path for _, path in own_groups("memory", tmp_path)] == [top / one for one in found]

@@ -102,6 +102,7 @@ class HeadOfParts:
         if killed:
             self.store._queued.clear()
         self.store.close()
+        self.fleet.written.close()
         self.journal.close()
 
 
@@ -349,8 +350,7 @@ class World:
             assert raylet.total == lendable, f"{books.node_id}: Ray has {raylet.total} CPUs of {lendable}"
             claimed = {h.hold_id for h in books.holdings.values() if h.hold_id}
             assert set(raylet.holds) == claimed, f"{books.node_id}: Ray holds {raylet.holds} for {claimed}"
-        views = [v for v in self.head.fleet.views(0.0) if v.node.state is NodeState.READY]
-        chosen, _ = self.head.dispatcher._choose(views)
+        chosen, _ = self.head.dispatcher._choose()
         assert not chosen, f"{chosen} fit, and were not started"
 
     async def finish_everything(self) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clusterctl_runtime.agent.groups import own_groups
+from clusterctl_runtime.agent.facts import own_groups
 
 KILLED = 128 + 9
 LOOK_SECONDS = 5.0  # between two looks while tasks run
@@ -32,7 +32,7 @@ class MemoryKills:
     def __init__(
         self, groups: Sequence[Path] | None = None, vmstat: Path = VMSTAT, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._groups = list(own_groups("memory")) if groups is None else list(groups)
+        self._groups = [path for _, path in own_groups("memory")] if groups is None else list(groups)
         self._vmstat, self._clock = vmstat, clock
         self._looks: deque[tuple[float, int]] = (
             deque()

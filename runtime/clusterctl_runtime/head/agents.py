@@ -97,8 +97,7 @@ class AgentServer:
     async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext) -> None:
         """Serves on all of them; the first is the one that nodes to come are told."""
         self.ports = [sock.getsockname()[1] for sock in sockets]
-        for sock in sockets:
-            self._servers.append(TlsServer(sock, context, self._serve, STRANGERS, HELLO_TIMEOUT))
+        self._servers = [TlsServer(sock, context, self._serve, STRANGERS, HELLO_TIMEOUT) for sock in sockets]
 
     @property
     def port(self) -> int:

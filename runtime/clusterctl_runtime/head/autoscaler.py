@@ -27,12 +27,14 @@ from clusterctl.core.model import (
     Plan,
     Policy,
     Pool,
+    Reason,
     Start,
     State,
     Stop,
     Terminate,
     Undrain,
 )
+from clusterctl.core.overrun import notes
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
@@ -87,6 +89,7 @@ class Autoscaler:
         self.observed: tuple[Observed, ...] = ()
         self._sightings: tuple[tuple[str, int], ...] = ()
         self.last_plan = Plan(())
+        self.beyond: tuple[Reason, ...] = ()  # limits that what runs exceeds
         self.demand: tuple[Demand, ...] = ()
         self.refusals: dict[
             str, tuple[str, str]
@@ -183,6 +186,7 @@ class Autoscaler:
         state, started = self._state(now), time.perf_counter()
         plan = await asyncio.to_thread(make_plan, self._policy, self.observed, state, self.demand, self.offers, now)
         self.decision_seconds.append(time.perf_counter() - started)
+        self._warn(await asyncio.to_thread(notes, state, now))
         planned_from = {view.node.id: view for view in state.nodes}
         kept = tuple(action for action in plan.actions if self._is_as_planned(action, planned_from))
         if len(kept) < len(plan.actions):
@@ -195,6 +199,16 @@ class Autoscaler:
             return True
         after = self._fleet.roster.get(before.node.id, steady_time())
         return after is before or (after is not None and replace(after, heartbeat=before.heartbeat) == before)
+
+    def _warn(self, beyond: tuple[Reason, ...]) -> None:
+        """Says once, and shows for as long as it lasts, which limits what runs exceeds."""
+        before = {reason.code for reason in self.beyond}
+        for reason in beyond:
+            if reason.code not in before:
+                self._events.add("cluster", "limits", reason.code, f"{reason.text} ({reason.fix})")
+        for code in sorted(before - {reason.code for reason in beyond}):
+            self._events.add("cluster", "limits", "within_limits", f"{code}: what runs is within this limit again")
+        self.beyond = beyond
 
     async def _observe(self) -> None:
         """A fresh look at the providers where one is due. The planner compares its time with each node's, so an older one

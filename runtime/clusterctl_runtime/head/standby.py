@@ -65,6 +65,7 @@ class Standby:
         self._node_heard = node_heard
         self._inventory = directory / "hosts.json"
         self._stamp = 0
+        self._listed: set[str] = set()  # ids of the hosts in the file; claimed ones that left it are kept, too
         self._hosts: dict[str, Host] = {}
         self._consoles: dict[str, str] = {}
         self._refusals: dict[str, str] = {}  # token -> why its host did not take it
@@ -166,6 +167,8 @@ class Standby:
             if known is None or not known.get("seen"):
                 self._claims.put({**item, "host": host_id, "seen": True})
                 news = True
+            elif known["host"] != host.entry["id"] and known["host"] not in self._listed:
+                known["host"], news = host.entry["id"], True  # the same machine: the spec has another name for it now
         host.claims = told
         if news:
             self._claims.changed()
@@ -351,6 +354,7 @@ class Standby:
         self._stamp = stamp
         self._views.clear()
         before, self._hosts = self._hosts, {}
+        self._listed = {entry["id"] for entry in entries}
         for entry in entries:
             host = before.pop(entry["id"], None) or Host(entry)
             host.entry = entry
