@@ -16,7 +16,7 @@ from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.ledger import HEARD_SECONDS, Holding, Ledger, NodeLedger
 from clusterctl_runtime.head.roster import Roster
 
-from clusterctl.core.model import Drain, Launch, Node, NodeState, NodeView, Plan, Policy, Reason
+from clusterctl.core.model import Drain, Launch, Node, NodeState, NodeView, Plan, Policy, Reason, State
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal import Journal
 from tests.provision.stage import START, launch, offer
@@ -153,7 +153,10 @@ class Planning(Autoscaler):
         monkeypatch.setattr("clusterctl_runtime.head.autoscaler.make_plan", make_plan)
 
     def _state(self, now: float) -> Any:
-        return SimpleNamespace(nodes=self._fleet.roster.all(now))
+        return State("demo", "uid", (), self._fleet.roster.all(now))
+
+    def _warn(self, found: Any) -> None:
+        return
 
     def wake(self, observe: bool = False) -> None:
         self.woken += 1

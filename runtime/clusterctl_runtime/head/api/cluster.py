@@ -66,6 +66,7 @@ async def _watch_status(head: Head) -> AsyncIterator[Any]:
     told, life = 0, SignOfLife()
     while True:
         document = head.status_board.look()
+        seen = head.status_board.seen  # by this document: others may have a newer one made meanwhile
         if head.status_board.version != told:
             told = head.status_board.version
             life.said()
@@ -73,7 +74,7 @@ async def _watch_status(head: Head) -> AsyncIterator[Any]:
         elif life.is_due():
             yield None
         await asyncio.sleep(STATUS_INTERVAL)
-        await head.events.wait(head.status_board.seen, UNANNOUNCED_SECONDS)
+        await head.events.wait(seen, UNANNOUNCED_SECONDS)
 
 
 @router.get("/api/v1/events", response_model=None)
