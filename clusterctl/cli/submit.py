@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from clusterctl_providers.this_machine import user_name
 from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
@@ -68,7 +68,7 @@ def submit(
         list[str], typer.Option(metavar="K=V", help="Amount of a custom resource per node; repeat for more.")
     ] = [],  # noqa: B006
     pool: Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)] = "",
-    priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.")] = 0,
+    priority: Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")] = 0,
     user: Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)] = "",
     max_retries: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Try again so often when it fails.")
@@ -135,7 +135,7 @@ def submit(
         resources=parse_resources(resource),
         pool=pool,
         priority=priority,
-        user=user or getpass.getuser(),
+        user=user or user_name(),
         max_retries=max_retries,
         timeout=_measured("--timeout", timeout) if timeout else None,
         array=indices,

@@ -13,7 +13,6 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +21,8 @@ from clusterctl.client.machines import head_machine
 from clusterctl.client.ran import Ran
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
-from clusterctl.provision.ssh.openssh import as_text, as_word, command_line
+from clusterctl.provision.ssh.command import ssh_argv
+from clusterctl.provision.ssh.openssh import as_word
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
@@ -98,9 +98,8 @@ class LocalAccess:
         try:
             done = subprocess.run(list(argv), cwd=self._directory, env=self._env, capture_output=True)
         except OSError as error:
-            return Ran(self._node, 127, "", f"{argv[0]}: {error.strerror}\n")
-        stdout, stderr = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
-        return Ran(self._node, shell_code(done.returncode), stdout, stderr)
+            return Ran(self._node, 127, b"", os.fsencode(f"{argv[0]}: {error.strerror}\n"))
+        return Ran(self._node, shell_code(done.returncode), done.stdout, done.stderr)
 
     def put(self, source: Path, target: str) -> None:
         _copy(source, self._directory / target, f"copying {source} to {self._node}")
@@ -121,29 +120,12 @@ class SshAccess:
         self._machine = _machine_of(cluster, node["id"], self._hosts.machines)
 
     def shell_argv(self) -> list[str]:
-        target = self._hosts.target(self._machine)
-        return [*self._ssh(target), "--", target.given]
-
-    def _ssh(self, target: Target) -> list[str]:
         """OpenSSH with the user's own configuration for this host; what the spec says wins, and host keys are ours to judge."""
-        known = " ".join(as_word(str(path)) for path in (*target.known_hosts, self._known_hosts))
-        argv = ["ssh", *self._hosts.ssh_options, "-l", target.user, "-p", str(target.port)]
-        argv += [
-            "-o",
-            f"UserKnownHostsFile={known}",
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            f"HostName={as_text(target.host)}",
-        ]
-        for key in target.keys:
-            argv += ["-o", f"IdentityFile={as_word(key)}"]
-        way = target.command
-        if target.jumps:  # not -J: the options above hold for jump hosts, too
-            *before, last = target.jumps
-            through = [*self._ssh(replace(last, jumps=tuple(before))), "-W", f"[{target.host}]:{target.port}"]
-            way = command_line([*through, "--", last.given])
-        return [*argv, "-o", f"ProxyCommand={as_text(way)}"] if way else argv
+        target = self._hosts.target(self._machine)
+        return [*ssh_argv(target, self._known), "--", target.given]
+
+    def _known(self, target: Target) -> str:
+        return " ".join(as_word(str(path)) for path in (*target.known_hosts, self._known_hosts))
 
     def run(self, argv: Sequence[str]) -> Ran:
         connection = self._hosts.connect(self._machine)
@@ -151,7 +133,7 @@ class SshAccess:
             done = connection.run(shlex.join(argv))
         finally:
             connection.close()
-        return Ran(self._node, done.code, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return Ran(self._node, done.code, done.stdout, done.stderr)
 
     def put(self, source: Path, target: str) -> None:
         self._with_files(lambda files: _put(files, source, target))
@@ -164,10 +146,9 @@ class SshAccess:
 
         connection = self._hosts.connect(self._machine)
         try:
-            files = paramiko.SFTPClient.from_transport(connection.transport)
-            assert files is not None
-            work(files)
-        except (OSError, paramiko.SSHException) as error:
+            with connection.files() as files:
+                work(files)
+        except (OSError, EOFError, paramiko.SSHException) as error:
             raise ClusterctlError(f"copying with host {self._machine.id} failed: {error}") from error
         finally:
             connection.close()
@@ -189,25 +170,28 @@ def _put(files: Any, source: Path, target: str) -> None:
     if not source.exists():
         raise UsageError(f"{source} is not there")
     try:
-        if stat.S_ISDIR(files.stat(target).st_mode):
+        if stat.S_ISDIR(files.stat(os.fsencode(target)).st_mode):
             target = str(PurePosixPath(target) / source.name)
     except FileNotFoundError:
         pass  # then it is the name of the copy
     if source.is_file():
-        files.put(str(source), target)
-        files.chmod(target, source.stat().st_mode & 0o777)
+        _put_file(files, source, os.fsencode(target))
         return
-    _make_directory(files, target)
+    _make_directory(files, os.fsencode(target))
     for path in sorted(source.rglob("*")):
-        place = str(PurePosixPath(target) / path.relative_to(source).as_posix())
+        place = os.fsencode(PurePosixPath(target) / path.relative_to(source).as_posix())
         if path.is_dir():
             _make_directory(files, place)
         elif path.is_file():
-            files.put(str(path), place)
-            files.chmod(place, path.stat().st_mode & 0o777)
+            _put_file(files, path, place)
 
 
-def _make_directory(files: Any, path: str) -> None:
+def _put_file(files: Any, source: Path, place: bytes) -> None:
+    files.put(str(source), place)
+    files.chmod(place, source.stat().st_mode & 0o777)
+
+
+def _make_directory(files: Any, path: bytes) -> None:
     try:
         files.mkdir(path)
     except OSError:
@@ -218,15 +202,16 @@ def _get(files: Any, source: str, target: Path) -> None:
     """Regular files and directories only. Names come from the node: none of them may lead out of `target`."""
     if target.is_dir():
         target = target / PurePosixPath(source).name
-    if not stat.S_ISDIR(files.stat(source).st_mode):
-        files.get(source, str(target))
+    place = os.fsencode(source)
+    if not stat.S_ISDIR(files.stat(place).st_mode):
+        files.get(place, str(target))
         return
     target.mkdir(exist_ok=True)
     _get_into(files, source, target)
 
 
 def _get_into(files: Any, source: str, target: Path) -> None:
-    for entry in files.listdir_attr(source):
+    for entry in _list(files, source):
         if "/" in entry.filename or "\0" in entry.filename or entry.filename in ("", ".", ".."):
             continue
         inside = target / entry.filename
@@ -234,7 +219,18 @@ def _get_into(files: Any, source: str, target: Path) -> None:
             inside.mkdir(exist_ok=True)
             _get_into(files, f"{source}/{entry.filename}", inside)
         elif stat.S_ISREG(entry.st_mode or 0):
-            files.get(f"{source}/{entry.filename}", str(inside))
+            files.get(os.fsencode(f"{source}/{entry.filename}"), str(inside))
+
+
+def _list(files: Any, directory: str) -> Any:
+    try:
+        return files.listdir_attr(os.fsencode(directory))
+    except UnicodeDecodeError as error:  # paramiko knows no other names
+        name = error.object.decode(errors="backslashreplace")
+        raise ClusterctlError(
+            f"{directory} on that node has a name that is not UTF-8 ({name}), which a copy from it cannot carry: pack it there, "
+            f"as with `clusterctl exec NODE -- tar -c {directory} > FILE.tar`"
+        ) from error
 
 
 def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:

@@ -30,6 +30,7 @@ from clusterctl_runtime.agent.logs import LogBudget
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import Packages
 from clusterctl_runtime.agent.prepare import FILES_VARIABLE, Preparation
+from clusterctl_runtime.agent.removal import remove_tree
 from clusterctl_runtime.agent.runner import Runner
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
@@ -115,7 +116,7 @@ class Node:
 
     def _clear_scratch(self) -> None:
         for path in (self._directory.work, self._directory.spool):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
             path.mkdir(mode=0o700)
 
     async def run(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from clusterctl_runtime.agent.memory import LOOK_SECONDS, MemoryKills
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
 from clusterctl_runtime.agent.pipes import Pipes
+from clusterctl_runtime.agent.removal import remove_tree
 from clusterctl_runtime.agent.spawn import CannotStart, spawn
 from clusterctl_runtime.agent.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
 from clusterctl_runtime.engine.ports import claim_port
@@ -430,4 +430,4 @@ class Runner:
         try:
             directory.rmdir()  # most tasks leave nothing
         except OSError:
-            self._loop.run_in_executor(None, shutil.rmtree, directory, True)
+            self._loop.run_in_executor(None, remove_tree, directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -53,6 +54,7 @@ from clusterctl_runtime.head.listening import EVERYWHERE, listen
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.planning import plan_document, what_changes
 from clusterctl_runtime.head.preparing import Preparing, packed_files
+from clusterctl_runtime.head.pulse import Pulse
 from clusterctl_runtime.head.queue import Queue
 from clusterctl_runtime.head.retention import Retention
 from clusterctl_runtime.head.standby import Standby
@@ -87,6 +89,7 @@ class Head:
         for trouble in troubles:
             log.error("%s", trouble)
             self.events.add("cluster", config.name, "journal_damaged", trouble)
+        self.pulse = Pulse()
         self.book = JobBook(self.store)
         self.ledger = Ledger()
         self.logs = LogStore(
@@ -284,6 +287,8 @@ class Head:
 
     async def run(self) -> None:
         """Serves until `down` or a signal sets `ended`."""
+        gc.collect()
+        gc.freeze()  # what was loaded stays, most of it: looking through a long queue for garbage takes the loop too long
         directory = self.config.directory
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
@@ -306,6 +311,7 @@ class Head:
             asyncio.create_task(self.dispatcher.run()),
             asyncio.create_task(self.autoscaler.run()),
             asyncio.create_task(self.retention.run()),
+            asyncio.create_task(self.pulse.run()),
         ]
         self.state = "ready"
         self.events.add(
@@ -388,7 +394,9 @@ class Head:
     def costs(self, by: str) -> dict[str, Any]:
         now = steady_time()
         if by in ("job", "user"):
-            return charges_document(self.book.jobs.values(), by, self.journal.spend(now).total, now)
+            return charges_document(
+                self.book.jobs.values(), by, self.journal.spend(now).total, now, self.book.forgotten.charges
+            )
         rows = self.journal.costs(now)
         return {"by": by, "rows": [asdict(row) for row in rows]}
 
