@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import tarfile
 import tempfile
@@ -44,10 +43,14 @@ class ContainerAccess:
                 "a shell in a container is opened with the docker command, which is not on the PATH: install Docker's "
                 f"client, or run single commands with `clusterctl exec {self._node} -- CMD`"
             )
-        from clusterctl_providers.docker_client import current_host
+        from clusterctl_providers.docker_client import noted_endpoint
+        from clusterctl_providers.docker_endpoint import endpoint_of_shell
 
-        host = self._host()
-        where = [] if host in ("", current_host()) else ["--host", host]
+        noted = noted_endpoint(self._cluster.provider_dir)
+        try:
+            where = noted.options() if noted and noted != endpoint_of_shell() else []
+        except ClusterctlError:
+            where = noted.options() if noted else []
         named = [f"--env={name}={value}" for name, value in self._environment.items()]
         shell = ["sh", "-c", "exec $(command -v bash || command -v sh)"]
         return ["docker", *where, "exec", "-it", *named, self._container, *shell]
@@ -96,12 +99,6 @@ class ContainerAccess:
 
         return open_engine("", self._cluster.provider_dir).api
 
-    def _host(self) -> str:
-        try:
-            return str(json.loads(engine_note(self._cluster).read_text())["host"])
-        except (OSError, ValueError, KeyError):
-            return ""
-
     def _call(self, what: str, call: Any, *arguments: Any) -> Any:
         from clusterctl_providers.docker_client import TROUBLE, in_words
         from docker.errors import NotFound as Missing
@@ -114,10 +111,14 @@ class ContainerAccess:
             raise ClusterctlError(f"{what} failed: {in_words(error)}") from error
 
     def _run(self, api: Any, argv: Sequence[str]) -> tuple[int, bytes, bytes]:
+        from clusterctl_providers.docker_stream import STDERR, Stream
+
         def run(container: str) -> tuple[int, bytes, bytes]:
             made = api.exec_create(container, list(argv), environment=self._environment)["Id"]
-            stdout, stderr = api.exec_start(made, demux=True)
-            return int(api.exec_inspect(made)["ExitCode"] or 0), stdout or b"", stderr or b""
+            said: dict[bool, list[bytes]] = {False: [], True: []}
+            for stream, data in Stream(api.exec_start(made, socket=True)).frames():
+                said[stream == STDERR].append(data)
+            return int(api.exec_inspect(made)["ExitCode"] or 0), b"".join(said[False]), b"".join(said[True])
 
         return self._call(f"running {argv[0]} on {self._node}", run)
 

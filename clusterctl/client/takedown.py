@@ -7,8 +7,10 @@ nothing any more.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,13 @@ from clusterctl.client.api import Api, with_patience
 from clusterctl.client.containers import engine_note
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.provision.waiting import StillWaiting, listed
 
 if TYPE_CHECKING:
     from clusterctl.provision.journal import Journal
 
 HALF_DOWN = "half-down"
+LOOK_SECONDS = 0.5
 PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
 
 
@@ -56,12 +60,42 @@ def _ask_head(cluster: Cluster, tell: Callable[[str], None]) -> bool:
     """Whether it has ended everything, and itself: two complete lists in a row showed nothing."""
     tell(f"the head of cluster {cluster.name} ends its nodes")
     try:
-        with Api.of(cluster) as api:
-            answer = with_patience(lambda: api.post("/api/v1/down", timeout=None), 10.0)
+        answer = _told_meanwhile(cluster, tell)
     except ClusterctlError as error:
         tell(f"{error}; going on from here")
         return False
     return headprocess.wait_for_end(cluster) and answer.get("instances") == 0
+
+
+def _told_meanwhile(cluster: Cluster, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The head's answer, which comes when all has ended; until then it is told now and then what has not."""
+    waiting, answer = StillWaiting(tell), Future[dict[str, Any]]()
+
+    def ask() -> None:
+        try:
+            with Api.of(cluster) as api:
+                answer.set_result(with_patience(lambda: api.post("/api/v1/down", timeout=None), 10.0))
+        except Exception as error:
+            answer.set_exception(error)
+
+    # Of nobody's pool, which Ctrl-C would wait for: the head goes on by itself.
+    threading.Thread(target=ask, name="down", daemon=True).start()
+    with Api.of(cluster) as api:
+        while not answer.done():
+            wait([answer], LOOK_SECONDS)
+            if waiting.is_due and not answer.done():
+                waiting.look(_still_there(api))
+    return answer.result()
+
+
+def _still_there(api: Api) -> str:
+    """What `down` waits for, in the head's words; "" where it does not say."""
+    try:
+        nodes = api.get("/api/v1/nodes")["nodes"]
+    except ClusterctlError:
+        return ""
+    names = [f"{node['id']} ({node.get('instance_id') or 'not launched yet'})" for node in nodes]
+    return f"{listed(names)} to end" if names else "the head, which removes what is left beside its nodes"
 
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:

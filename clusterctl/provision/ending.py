@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from clusterctl_providers.base import HasLeftovers, Provider
 
 from clusterctl.core.errors import ClusterctlError, ProviderError
-from clusterctl.core.model import NodeState
+from clusterctl.core.model import Instance, NodeState, Observed
 from clusterctl.provision.journal import Journal
+from clusterctl.provision.waiting import StillWaiting, listed
 from clusterctl.provision.watching import Watcher
 
 FIRST_PAUSE = 0.05  # seconds between two looks while something is still there; doubles up to LONGEST_PAUSE
@@ -38,6 +39,7 @@ def end_everything(
     cleared: set[str] = set()
     longest = LONGEST_PAUSE if settle else LONGEST_PAUSE_HERE
     healthy_at = clock()
+    waiting = StillWaiting(progress, clock)
     while empty < 2:
         journal.check_fence()
         scopes = watcher.observe(clock())
@@ -56,6 +58,7 @@ def end_everything(
             )
         empty = empty + 1 if not (left or remains or troubles) else 0
         told = _tell(progress, left, troubles, told, patience)
+        waiting.look(_waits_for(scopes, left, providers))
         if empty == 1:
             pause(max(settle, answered - clock(), 0.0))
         elif empty == 0:
@@ -63,6 +66,17 @@ def end_everything(
             wait = min(wait * 2, longest)
     sweep_leftovers(providers, clock, progress, patience, pause)
     _journal_gone(journal, clock())
+
+
+def _waits_for(scopes: Iterable[Observed], left: set[str], providers: Mapping[str, Provider]) -> str:
+    """ "aws to end cpu-1 (i-1, stopping) and cpu-2 (i-2, running)" """
+    found = [instance for scope in scopes for instance in scope.instances if instance.id in left]
+    names = [_name(instance) for instance in sorted(found, key=lambda instance: (instance.node_id, instance.id))]
+    return f"{' and '.join(providers)} to end {listed(names)}" if names else ""
+
+
+def _name(instance: Instance) -> str:
+    return f"{instance.node_id or 'a stray'} ({instance.id}, {instance.state})"
 
 
 def _longest(providers: Mapping[str, Provider], which: str) -> float:
@@ -88,7 +102,8 @@ def sweep_leftovers(
     for name, provider in providers.items():
         if not isinstance(provider, HasLeftovers):
             continue
-        started, wait = clock(), FIRST_PAUSE
+        started, wait, told = clock(), FIRST_PAUSE, ""
+        still = StillWaiting(progress, clock)
         while True:
             try:
                 waiting = provider.sweep()
@@ -101,7 +116,11 @@ def sweep_leftovers(
                     f"no instance is left, but provider {name} could not remove everything else within {patience:g} s: "
                     f"{'; '.join(waiting)}. Mend the cause and run `clusterctl down` again"
                 )
-            progress(f"no instance is left; {'; '.join(waiting)}")
+            text = "; ".join(waiting)
+            if text != told:
+                progress(f"no instance is left; {text}")
+            told = text
+            still.look(f"{name} to let go what is left: {text}")
             pause(wait)
             wait = min(wait * 2, LONGEST_PAUSE)
 

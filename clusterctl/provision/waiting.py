@@ -21,6 +21,11 @@ class StillWaiting:
         self._pause = first
         self._due = self._began + self._pause
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next look speaks, for those whom it costs something to say what they wait for."""
+        return self._clock() >= self._due
+
     def look(self, what: str) -> None:
         """`what` follows "waiting for"; nothing is waited for where it is empty."""
         now = self._clock()

@@ -2,7 +2,8 @@
 
 Looked for like the docker command does: the spec's `host`, DOCKER_HOST, the current context (DOCKER_CONTEXT or that of
 `docker context use`), the default socket. What a cluster was made in is noted in its state directory: a shell with
-another DOCKER_HOST must not take an empty engine for a cluster that has lost all its nodes.
+another DOCKER_HOST must not take an empty engine for a cluster that has lost all its nodes, and one without the TLS variables
+must find the certificates.
 """
 
 from __future__ import annotations
@@ -12,19 +13,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import docker
 import requests
-from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.tls import TLSConfig
 
-from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, UnknownOutcome
+from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded, UnknownOutcome
+from clusterctl_providers.docker_api import Api, way_of
+from clusterctl_providers.docker_endpoint import Endpoint, endpoint_of_shell
+from clusterctl_providers.docker_unreachable import in_words as in_words
+from clusterctl_providers.docker_unreachable import unreachable
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
-TIMEOUT = 120  # seconds for one call; a start may wait for its turn in a busy engine
-CONNECTIONS = 16  # calls at the same time
 TROUBLE = (DockerException, requests.RequestException, OSError)
 
 _NO_ROOM = (
@@ -35,7 +34,6 @@ _NO_ROOM = (
     "no such device",
     "resources exhausted",
 )
-_NOT_ALLOWED = ("permission denied", "unauthorized", "authentication required", "certificate")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Engine:
     """`api` speaks to it; `info` is what it said of itself when it was opened."""
 
     host: str
-    api: docker.APIClient
+    api: Api
     info: Mapping[str, Any]
 
     @property
@@ -64,60 +62,47 @@ def open_engine(setting: str, state: Path | None) -> Engine:
     """Connects and checks that it is the cluster's engine. `state` None: for no cluster in particular."""
     note = state / "engine.json" if state else None
     known = _read(note)
-    host, tls = _address(setting)
-    if known and not setting and host != known.get("host"):  # another shell than the one that made the cluster
-        host, tls = _address(str(known.get("host")))
+    endpoint = _endpoint(setting, known)
+    api: Api | None = None
+    way = way_of(endpoint)
     try:
-        api = docker.APIClient(
-            base_url=host, tls=tls, version="auto", timeout=TIMEOUT, max_pool_size=CONNECTIONS,
-            use_ssh_client=host.startswith("ssh://"),
-        )  # fmt: skip
+        api = Api(endpoint, way)
         info: dict[str, Any] = api.info()
     except TROUBLE as error:
-        raise _unreachable(host, error) from error
+        raise unreachable(endpoint, error, way.said if way else "") from error
     if known and known.get("id") != info.get("ID"):
         api.close()
         raise ProviderError(
-            f"the Docker engine at {host} is not the one that this cluster was made in ({known.get('host')}): set DOCKER_HOST "
-            f"to that one; if it is gone for good, remove {note} and run the command again"
+            f"the Docker engine at {endpoint.host} is not the one that this cluster was made in ({known.get('host')}): set "
+            f"DOCKER_HOST to that one; if it is gone for good, remove {note} and run the command again"
         )
-    if note and not known:
-        _write(note, {"host": host, "id": info.get("ID")})
-    return Engine(host, api, info)
+    noted = {**endpoint.note(), "id": info.get("ID")}
+    if note and known != noted:  # also when its certificates are elsewhere now
+        _write(note, noted)
+    return Engine(endpoint.host, api, info)
 
 
-def _address(wanted: str) -> tuple[str, TLSConfig | bool]:
-    """(address, TLS) as the docker command would choose them; `wanted` goes before all."""
-    host = wanted or os.environ.get("DOCKER_HOST", "")
-    if not host:
-        context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT") or None)
-        host = str(getattr(context, "Host", "") or "").replace("http+unix://", "unix://") or DEFAULT_HOST
-        if context is not None and context.TLSConfig is not None:
-            return host, context.TLSConfig
-    certificates = os.environ.get("DOCKER_CERT_PATH", "")
-    if os.environ.get("DOCKER_TLS_VERIFY") and certificates and host.startswith("tcp://"):
-        folder = Path(certificates)
-        pair = (str(folder / "cert.pem"), str(folder / "key.pem"))
-        return host, TLSConfig(client_cert=pair, ca_cert=str(folder / "ca.pem"), verify=True)
-    return host, False
+def noted_endpoint(state: Path) -> Endpoint | None:
+    """Of the engine that a cluster was made in; None where there is none yet."""
+    known = _read(state / "engine.json")
+    return Endpoint.noted(known) if known.get("host") else None
 
 
-def _unreachable(host: str, error: Exception) -> ProviderError:
-    text = in_words(error)
-    if any(part in text.lower() for part in _NOT_ALLOWED):
-        return AuthFailed(
-            f"the Docker engine at {host} refuses this user ({text}): join the group docker (and log in anew), "
-            "or set DOCKER_HOST to a rootless engine"
-        )
-    return ProviderError(
-        f"no Docker engine answers at {host} ({text}): start it (systemctl start docker), install it (docker.io), "
-        "or set DOCKER_HOST"
-    )
-
-
-def current_host() -> str:
-    """Where the docker command of this shell would look."""
-    return _address("")[0]
+def _endpoint(setting: str, known: Mapping[str, Any]) -> Endpoint:
+    """The one of this shell, or that which the cluster was made in: its address where they differ, and its certificates where
+    this shell has none."""
+    noted = Endpoint.noted(known) if known else None
+    if noted is None or not noted.host:
+        return endpoint_of_shell(setting)
+    try:
+        mine = endpoint_of_shell(setting)
+    except BadRequest:
+        if setting and setting != noted.host:
+            raise
+        return noted
+    if mine.host != noted.host:
+        return mine if setting else noted
+    return mine if mine.tls else noted
 
 
 def translated(error: Exception, what: str) -> ProviderError:
@@ -146,29 +131,6 @@ def translated(error: Exception, what: str) -> ProviderError:
     if isinstance(error, NotFound) or error.is_client_error() or "exec:" in low or "range of cpus" in low:
         return BadRequest(f"{what} was refused: {text}")
     return ProviderError(f"{what} failed: {text}")
-
-
-def in_words(error: Exception) -> str:
-    """What the engine said, or what the system said of the way to it, in one line."""
-    text = str(getattr(error, "explanation", "") or _systems_word(error) or error)
-    return " ".join(text.split())[:500]
-
-
-def _systems_word(error: BaseException) -> str:
-    """ "No such file or directory", where the libraries have wrapped that again and again; "" where there is no such word."""
-    todo: list[object] = [error]
-    seen: list[object] = []
-    while todo:
-        found = todo.pop()
-        if isinstance(found, tuple):
-            todo += cast("tuple[object, ...]", found)
-        if not isinstance(found, BaseException) or found in seen:
-            continue
-        seen.append(found)
-        if isinstance(found, OSError) and not isinstance(found, requests.RequestException) and found.strerror:
-            return found.strerror
-        todo += [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
-    return ""
 
 
 def _read(note: Path | None) -> dict[str, Any]:

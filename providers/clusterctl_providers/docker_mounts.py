@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clusterctl.core.errors import BadRequest
-from clusterctl_providers.docker_client import DEFAULT_HOST
+from clusterctl_providers.docker_endpoint import DEFAULT_HOST
 
 # Who may speak to one of these is root on the machine.
 _SOCKETS = (

@@ -9,6 +9,7 @@ from typing import Any
 
 from clusterctl.core.errors import BadRequest, NotYet
 from clusterctl_providers.docker_client import TROUBLE, Engine, in_words
+from clusterctl_providers.docker_login import login_for
 
 PATIENCE = 1.0  # seconds for which a call waits for the image: small ones are there by then
 _THERE = frozenset({"Already exists", "Pull complete"})
@@ -52,11 +53,15 @@ class _Pull(threading.Thread):
         self._sizes: dict[str, int] = {}  # layer -> bytes to download
 
     def run(self) -> None:
+        repository, tag = split_name(self._name)
+        login = login_for(repository)
         try:
-            repository, tag = split_name(self._name)
-            self._follow(self._engine.api.pull(repository, tag=tag, stream=True, decode=True))
+            pulled = self._engine.api.pull(repository, tag=tag, stream=True, decode=True, auth_config=dict(login.words))
+            self._follow(pulled)
         except TROUBLE as error:
             self.error = in_words(error)
+        if self.error and login.trouble:
+            self.error += f"; it was tried without a login, since {login.trouble}"
 
     def _follow(self, said: Iterable[Mapping[str, Any]]) -> None:
         for line in said:

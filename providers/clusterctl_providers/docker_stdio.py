@@ -9,17 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from docker.utils.socket import STDERR, frames_iter
 
 from clusterctl.core.errors import ProviderError
 from clusterctl_providers.docker_client import TROUBLE, in_words, open_engine
-
-_PIECE = 64 * 1024
+from clusterctl_providers.docker_stream import STDERR, Stream
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,10 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         api = open_engine("", Path(state)).api
         made = api.exec_create(container, argv, stdin=True, environment=json.loads(environment))["Id"]
-        connection: Any = api.exec_start(made, socket=True)
-        getattr(connection, "_sock", connection).settimeout(None)  # it may be silent for as long as it likes
-        threading.Thread(target=_send, args=(connection.fileno(),), daemon=True).start()
-        for stream, data in frames_iter(connection, tty=False):
+        for stream, data in Stream(api.exec_start(made, socket=True)).frames(0, _end):
             _write(2 if stream == STDERR else 1, data)
         return int(api.exec_inspect(made)["ExitCode"] or 0)
     except ProviderError as error:
@@ -40,10 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     return 125
 
 
-def _send(connection: int) -> None:
-    """What comes in goes there. At its end this process ends as well, and with it the connection."""
-    while data := os.read(0, _PIECE):
-        _write(connection, data)
+def _end() -> None:
+    """Where nothing more comes in, this process ends, and with it the connection."""
     os._exit(0)
 
 

@@ -124,3 +124,14 @@ def test_gc_finds_a_cluster_of_which_only_a_volume_or_a_placement_group_is_left(
         assert [(name, uid) for name, uid, _ in aws.provider.find_clusters()] == [("demo", aws.uid)]
         collect({("aws", ""): lambda cluster, uid: aws.open()}, lambda uid: False, aws.now, dry_run=False, patience=10)
         assert cloud.leftovers() == []
+
+
+def test_down_says_for_which_instances_it_waits_while_they_take_their_time(aws: AwsStage, cloud: AwsCloud) -> None:
+    cloud.world.clock = lambda: aws.now
+    aws.want(2)
+    cloud.world.end_seconds = 50.0
+    told: list[str] = []
+    aws.provisioner.down(told.append)
+    waits = [line for line in told if line.startswith("waiting for aws to end cpu-1 (i-")]
+    assert len(waits) == 3 and all(", stopping) (" in line for line in waits), told
+    assert cloud.leftovers() == []

@@ -54,6 +54,7 @@ from clusterctl_runtime.head.listening import EVERYWHERE, listen
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.planning import plan_document, what_changes
 from clusterctl_runtime.head.preparing import Preparing, packed_files
+from clusterctl_runtime.head.pulse import Pulse
 from clusterctl_runtime.head.queue import Queue
 from clusterctl_runtime.head.retention import Retention
 from clusterctl_runtime.head.standby import Standby
@@ -88,6 +89,7 @@ class Head:
         for trouble in troubles:
             log.error("%s", trouble)
             self.events.add("cluster", config.name, "journal_damaged", trouble)
+        self.pulse = Pulse()
         self.book = JobBook(self.store)
         self.ledger = Ledger()
         self.logs = LogStore(
@@ -309,6 +311,7 @@ class Head:
             asyncio.create_task(self.dispatcher.run()),
             asyncio.create_task(self.autoscaler.run()),
             asyncio.create_task(self.retention.run()),
+            asyncio.create_task(self.pulse.run()),
         ]
         self.state = "ready"
         self.events.add(

@@ -1,0 +1,46 @@
+"""`down` while the head ends its nodes: whoever waits is told for what."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from clusterctl.client import headprocess, takedown
+from clusterctl.client.registry import Registry
+from clusterctl.provision import waiting
+from tests.support.stub_head import Asked, StubHead
+
+
+def test_while_the_head_ends_its_nodes_it_is_said_which_are_still_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(takedown, "LOOK_SECONDS", 0.05)
+    registry = Registry(tmp_path, {})
+    head, over, told = StubHead(registry), threading.Event(), list[str]()
+    nodes = [{"id": "cpu-1", "instance_id": "i-1"}, {"id": "cpu-2", "instance_id": ""}]
+
+    def end_all(_: Asked) -> tuple[int, dict[str, int]]:
+        assert over.wait(60)
+        return 200, {"instances": 0}
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if text.startswith("waiting for cpu-1 (i-1) and cpu-2 (not launched yet) to end ("):
+            nodes.clear()
+        if text.startswith("waiting for the head, which removes what is left beside its nodes"):
+            over.set()
+
+    head.on("POST", "/api/v1/down", end_all)
+    head.on("GET", "/api/v1/nodes", lambda _: (200, {"nodes": nodes}))
+    monkeypatch.setattr(headprocess, "wait_for_end", lambda cluster: True)
+    monkeypatch.setattr(headprocess, "stop", lambda cluster: None)
+    head.start()
+    try:
+        takedown.take_down(registry, head.cluster, tell)
+    finally:
+        over.set()
+        head.stop()
+    assert registry.names() == [] and len([line for line in told if line.startswith("waiting for")]) >= 2
