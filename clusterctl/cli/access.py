@@ -6,11 +6,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, TextIO
 
 import typer
 from typer.core import TyperCommand
 
+from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.escape import escaped
 from clusterctl.client.nodeaccess import access, nodes_of, shell_code
@@ -86,7 +87,13 @@ def execute(
     chosen = nodes_of(cluster, nodes or [])
     with ThreadPoolExecutor(min(AT_ONCE, max(1, len(chosen)))) as pool:
         done = list(pool.map(lambda node: run_on(cluster, node, command, alone=len(chosen) == 1), chosen))
-    call.show({"nodes": [vars(ran) for ran in done]}, lambda document: _render(done))
+    if call.json:
+        output.write_json({"nodes": [ran.document() for ran in done]})
+    elif len(done) == 1:
+        output.write_bytes(_shown(done[0].stdout, sys.stdout))
+        output.write_bytes(_shown(done[0].stderr, sys.stderr), sys.stderr)
+    else:
+        output.write_bytes(_shown(_by_node(done), sys.stdout))
     return next((ran.code for ran in done if ran.code), 0)
 
 
@@ -97,21 +104,23 @@ def run_on(cluster: Cluster, node: dict[str, Any], command: list[str], *, alone:
     except ClusterctlError as error:
         if alone:
             raise
-        return Ran(str(node["id"]), error.exit_code, "", f"{error}\n")
+        return Ran(str(node["id"]), error.exit_code, b"", f"{error}\n".encode(errors="backslashreplace"))
 
 
-def _render(done: list[Ran]) -> str:
-    """One node: what it said, as it is. Several: each line with its node."""
-    if len(done) == 1:
-        sys.stderr.write(escaped(done[0].stderr))
-        return escaped(done[0].stdout).rstrip("\n")
-    lines: list[str] = []
+def _by_node(done: list[Ran]) -> bytes:
+    """What several nodes said, each line with its node."""
+    lines: list[bytes] = []
     for ran in done:
-        said = [*ran.stdout.splitlines(), *ran.stderr.splitlines()]
-        lines += [f"{ran.node}: {escaped(line)}" for line in said]
+        for said in (ran.stdout, ran.stderr):
+            lines += [f"{ran.node}: ".encode() + line for line in said.removesuffix(b"\n").split(b"\n") if said]
         if ran.code:
-            lines.append(f"{ran.node}: ended with {ran.code}")
-    return "\n".join(lines)
+            lines.append(f"{ran.node}: ended with {ran.code}".encode())
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _shown(data: bytes, stream: TextIO) -> bytes:
+    """As it is into a file or pipe, harmless on a terminal."""
+    return escaped(data.decode(errors="backslashreplace")).encode() if stream.isatty() else data
 
 
 @verb

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.render_jobs import render_job, render_jobs
+from clusterctl.cli.render_jobs import counts_text, render_job, render_jobs
 from clusterctl.client.job_list import list_jobs
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.")]
@@ -87,5 +87,7 @@ def retry(call: Call, job: JobId) -> None:
         call.show(api.post(f"/api/v1/jobs/{job}/retry"), _told)
 
 
-def _told(document: dict[str, str]) -> str:
+def _told(document: dict[str, Any]) -> str:
+    if "counts" in document:
+        return f"array {document['id']}: {counts_text(document['counts'])}"
     return f"job {document['id']}: {document['state']}"

@@ -8,7 +8,6 @@ from typing import Annotated, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.escape import escaped
 from clusterctl.cli.print_logs import LogPrinter
 from clusterctl.client.api import Api
 from clusterctl.client.logs import End, LogReader
@@ -54,6 +53,6 @@ def _show_setup(call: Call, api: Api, node: str, tail: int | None) -> None:
         document = api.get(f"/api/v1/nodes/{node}/setup")
     except NotFound as error:
         raise NotFound(f"no job or node {node!r}: `clusterctl jobs` and `clusterctl nodes` list them") from error
-    lines = document["output"].splitlines()
+    lines = document["output"].removesuffix("\n").split("\n") if document["output"] else []
     shown = lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
-    call.show(document, lambda _: "\n".join(escaped(line) for line in shown) or f"no setup was run on {node} yet")
+    call.show(document, lambda _: "\n".join(shown) or f"no setup was run on {node} yet")

@@ -36,16 +36,16 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def write_bytes(data: bytes) -> None:
-    """Bytes to stdout as they are, at once; on a terminal that has another encoding than UTF-8 they are text in that one."""
-    binary = getattr(sys.stdout, "buffer", None)
-    encoding = codecs.lookup(sys.stdout.encoding or "ascii").name
-    if binary is None or (sys.stdout.isatty() and encoding != "utf-8"):
-        write(data.decode(errors="backslashreplace"))
-        return
-    sys.stdout.flush()  # what was written as text comes first
-    binary.write(data)
-    binary.flush()
+def write_bytes(data: bytes, stream: TextIO | None = None) -> None:
+    """Bytes to stdout (or `stream`) as they are, at once; on a terminal that has another encoding than UTF-8 they are text in
+    that one."""
+    out: TextIO = sys.stdout if stream is None else stream
+    encoding = out.encoding or "ascii"
+    if out.isatty() and codecs.lookup(encoding).name != "utf-8":
+        data = data.decode(errors="backslashreplace").encode(encoding, "backslashreplace")
+    out.flush()  # what was written as text comes first
+    out.buffer.write(data)
+    out.buffer.flush()
 
 
 def write_line(text: str) -> None:

@@ -68,7 +68,7 @@ def submit(
         list[str], typer.Option(metavar="K=V", help="Amount of a custom resource per node; repeat for more.")
     ] = [],  # noqa: B006
     pool: Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)] = "",
-    priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.")] = 0,
+    priority: Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")] = 0,
     user: Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)] = "",
     max_retries: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Try again so often when it fails.")

@@ -15,6 +15,7 @@ import typer
 
 from clusterctl.cli.call import Call
 from clusterctl.cli.print_logs import LogPrinter
+from clusterctl.cli.render_jobs import counts_text
 from clusterctl.client.api import Api, follow
 from clusterctl.client.logs import FINAL, End, LogReader
 from clusterctl.core.errors import ClusterctlError
@@ -150,7 +151,7 @@ def wait_for_array(call: Call, api: Api, array_id: str) -> int:
         call.say(f"\ndetached: the jobs of {array_id} go on. `clusterctl job cancel {array_id}` ends them")
         return INTERRUPTED
     document = {"id": array_id, "counts": counts}
-    call.show(document, lambda _: f"array {array_id}: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    call.show(document, lambda _: f"array {array_id}: {counts_text(counts)}")
     return 0 if set(counts) <= {"succeeded"} else 1
 
 
@@ -159,7 +160,7 @@ def _follow_array(call: Call, api: Api, array_id: str) -> dict[str, int]:
     said = ""
     for array in follow(lambda: api.stream(f"/api/v1/arrays/{array_id}/watch")):
         counts: dict[str, int] = array["counts"]
-        text = ", ".join(f"{n} {state}" for state, n in counts.items())
+        text = counts_text(counts)
         if set(counts) <= FINAL:
             return counts
         if text != said:

@@ -61,7 +61,7 @@ class ContainerAccess:
             code, stdout, stderr = self._run(api, argv)
         finally:
             api.close()
-        return Ran(self._node, code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+        return Ran(self._node, code, stdout, stderr)
 
     def put(self, source: Path, target: str) -> None:
         """As cp does: into a directory that exists, else under the target's own name. It belongs to the image's user."""
@@ -69,7 +69,7 @@ class ContainerAccess:
             raise UsageError(f"{source} is not there")
         api = self._open()
         try:
-            into = self._run(api, ["python3", "-c", _IS_DIRECTORY, target])[0] == 0
+            into = self._run(api, ["python3", "-I", "-c", _IS_DIRECTORY, target])[0] == 0
             place = PurePosixPath("/", target, source.name) if into else PurePosixPath("/", target)
             with tempfile.SpooledTemporaryFile(IN_MEMORY) as room:
                 _pack(source, place.name, self._owner(api), cast(BinaryIO, room))
@@ -124,7 +124,7 @@ class ContainerAccess:
 
     def _owner(self, api: Any) -> tuple[int, int]:
         """The user and group that the node runs as."""
-        code, said, _ = self._run(api, ["python3", "-c", "import os; print(os.getuid(), os.getgid())"])
+        code, said, _ = self._run(api, ["python3", "-I", "-c", "import os; print(os.getuid(), os.getgid())"])
         user, group = (int(word) for word in said.split()) if code == 0 else (0, 0)
         return user, group
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from clusterctl.client.api import Api
 from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, Unreachable
+from clusterctl.provision import isolated
 
 SUPERVISOR = "clusterctl_runtime.head.supervisor"
 START_SECONDS = 60.0
@@ -70,7 +70,7 @@ def _spawn(cluster: Cluster) -> subprocess.Popen[bytes]:
     log = os.open(cluster.head_dir / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", SUPERVISOR, str(cluster.head_dir)],
+            [*isolated.module(SUPERVISOR), str(cluster.head_dir)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -98,9 +98,8 @@ class LocalAccess:
         try:
             done = subprocess.run(list(argv), cwd=self._directory, env=self._env, capture_output=True)
         except OSError as error:
-            return Ran(self._node, 127, "", f"{argv[0]}: {error.strerror}\n")
-        stdout, stderr = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
-        return Ran(self._node, shell_code(done.returncode), stdout, stderr)
+            return Ran(self._node, 127, b"", os.fsencode(f"{argv[0]}: {error.strerror}\n"))
+        return Ran(self._node, shell_code(done.returncode), done.stdout, done.stderr)
 
     def put(self, source: Path, target: str) -> None:
         _copy(source, self._directory / target, f"copying {source} to {self._node}")
@@ -151,7 +150,7 @@ class SshAccess:
             done = connection.run(shlex.join(argv))
         finally:
             connection.close()
-        return Ran(self._node, done.code, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return Ran(self._node, done.code, done.stdout, done.stderr)
 
     def put(self, source: Path, target: str) -> None:
         self._with_files(lambda files: _put(files, source, target))
@@ -189,25 +188,28 @@ def _put(files: Any, source: Path, target: str) -> None:
     if not source.exists():
         raise UsageError(f"{source} is not there")
     try:
-        if stat.S_ISDIR(files.stat(target).st_mode):
+        if stat.S_ISDIR(files.stat(os.fsencode(target)).st_mode):
             target = str(PurePosixPath(target) / source.name)
     except FileNotFoundError:
         pass  # then it is the name of the copy
     if source.is_file():
-        files.put(str(source), target)
-        files.chmod(target, source.stat().st_mode & 0o777)
+        _put_file(files, source, os.fsencode(target))
         return
-    _make_directory(files, target)
+    _make_directory(files, os.fsencode(target))
     for path in sorted(source.rglob("*")):
-        place = str(PurePosixPath(target) / path.relative_to(source).as_posix())
+        place = os.fsencode(PurePosixPath(target) / path.relative_to(source).as_posix())
         if path.is_dir():
             _make_directory(files, place)
         elif path.is_file():
-            files.put(str(path), place)
-            files.chmod(place, path.stat().st_mode & 0o777)
+            _put_file(files, path, place)
 
 
-def _make_directory(files: Any, path: str) -> None:
+def _put_file(files: Any, source: Path, place: bytes) -> None:
+    files.put(str(source), place)
+    files.chmod(place, source.stat().st_mode & 0o777)
+
+
+def _make_directory(files: Any, path: bytes) -> None:
     try:
         files.mkdir(path)
     except OSError:
@@ -218,15 +220,16 @@ def _get(files: Any, source: str, target: Path) -> None:
     """Regular files and directories only. Names come from the node: none of them may lead out of `target`."""
     if target.is_dir():
         target = target / PurePosixPath(source).name
-    if not stat.S_ISDIR(files.stat(source).st_mode):
-        files.get(source, str(target))
+    place = os.fsencode(source)
+    if not stat.S_ISDIR(files.stat(place).st_mode):
+        files.get(place, str(target))
         return
     target.mkdir(exist_ok=True)
     _get_into(files, source, target)
 
 
 def _get_into(files: Any, source: str, target: Path) -> None:
-    for entry in files.listdir_attr(source):
+    for entry in _list(files, source):
         if "/" in entry.filename or "\0" in entry.filename or entry.filename in ("", ".", ".."):
             continue
         inside = target / entry.filename
@@ -234,7 +237,18 @@ def _get_into(files: Any, source: str, target: Path) -> None:
             inside.mkdir(exist_ok=True)
             _get_into(files, f"{source}/{entry.filename}", inside)
         elif stat.S_ISREG(entry.st_mode or 0):
-            files.get(f"{source}/{entry.filename}", str(inside))
+            files.get(os.fsencode(f"{source}/{entry.filename}"), str(inside))
+
+
+def _list(files: Any, directory: str) -> Any:
+    try:
+        return files.listdir_attr(os.fsencode(directory))
+    except UnicodeDecodeError as error:  # paramiko knows no other names
+        name = error.object.decode(errors="backslashreplace")
+        raise ClusterctlError(
+            f"{directory} on that node has a name that is not UTF-8 ({name}), which a copy from it cannot carry: pack it there, "
+            f"as with `clusterctl exec NODE -- tar -c {directory} > FILE.tar`"
+        ) from error
 
 
 def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:

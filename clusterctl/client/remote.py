@@ -34,11 +34,13 @@ from clusterctl.provision.ssh.fitness import misfit
 from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
 from clusterctl.provision.ssh.twins import Twins
+from clusterctl.provision.waiting import StillWaiting, listed
 
 if TYPE_CHECKING:
     from clusterctl.client.launch import SpecFile
 
 JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
+SLOW_SECONDS = 15.0  # longer than an `up` takes where all is well
 END_SECONDS = 30.0  # that the head gets to end its nodes, before the hosts are gone to
 FIRST_PORT = 7420
 PORT_FILE = "head/port.json"  # a head that runs goes on with the one it has until it is started again
@@ -57,6 +59,7 @@ class Remote:
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self._head = HeadInstall(cluster, registry.home / "cache", self.bundle, tell)
         self._known = {e["id"]: e for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", [])}
+        self._looked_at: set[str] = set()
         self._twins = Twins(self.machines)
         self._entries: dict[str, dict[str, Any]] = {}
         self._place: HeadPlace | None = None
@@ -122,7 +125,10 @@ class Remote:
         before = [machine for machine in kept_machines(self.cluster.directory) if machine.id not in wanted]
         keep_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
         hosts = open_hosts(self.cluster.directory, self.tell, self.machines)
-        reached: list[Reached] = hosts.each(lambda machine: self._serve(hosts, machine))
+        waiting = StillWaiting(self.tell, first=SLOW_SECONDS)
+        reached: list[Reached] = hosts.each(
+            lambda machine: self._serve(hosts, machine), meanwhile=lambda left: waiting.look(self._waits_for(left))
+        )
         try:
             head = next(one for one in reached if one.machine.head)
             if self._place is None:
@@ -147,11 +153,20 @@ class Remote:
         self._clean_former(hosts, before)
         return reached
 
+    def _waits_for(self, unfinished: list[Machine]) -> str:
+        silent = [machine for machine in unfinished if machine.id not in self._looked_at]
+        if silent:
+            return f"{_hosts(silent)} to answer"
+        if self._place is None:
+            return f"the head to listen on {next(machine.id for machine in self.machines if machine.head)}"
+        return f"{_hosts(unfinished)} to be installed"
+
     def _serve(self, hosts: Hosts, machine: Machine) -> Reached:
         """All that one host needs, in a thread of its own."""
         if machine.head:
             self._head.begin()
         reached = hosts.look(machine, self.bundle)
+        self._looked_at.add(machine.id)
         try:
             if reached.trouble is not None:
                 return reached
@@ -297,8 +312,10 @@ class Remote:
     def _clean_former(self, hosts: Hosts, machines: list[Machine]) -> None:
         """Hosts that left the inventory: the head knows them no more, so nothing of the cluster stays there."""
         left: list[Machine] = []
-        for machine, answer, trouble in hosts.each(hosts.remove, [m for m in machines if m.id in self._touched]):
-            if answer is not None and not answer["left"]:
+        for machine, answer, trouble in hosts.each(hosts.remove_former, [m for m in machines if m.id in self._touched]):
+            if answer is not None and answer.get("used_as"):
+                self.tell(f"host {machine.id} is {answer['used_as']} in the spec now, and goes on as that")
+            elif answer is not None and not answer["left"]:
                 self.tell(f"host {machine.id} left the inventory: nothing of the cluster is on it any more")
             else:
                 left.append(machine)
@@ -352,9 +369,13 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
     if not machines:
         return
     hosts = open_hosts(cluster.directory, tell)
-    others = [machine for machine in machines if not machine.head]
+    waiting = StillWaiting(tell)
+
+    def clean(some: list[Machine]) -> list[Any]:
+        return hosts.each(hosts.remove, some, lambda left: waiting.look(f"{_hosts(left)} to be cleaned"))
+
     # The head last: were it gone first, hosts that are still up would have nobody to ask.
-    answers = hosts.each(hosts.remove, others) + hosts.each(hosts.remove, [m for m in machines if m.head])
+    answers = clean([machine for machine in machines if not machine.head]) + clean([m for m in machines if m.head])
     dirty: list[str] = []
     shared: list[Machine] = []  # whose homes hold directories of other machines of the cluster
     for machine, answer, trouble in answers:
@@ -384,6 +405,10 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
     for machine, left in zip(shared, hosts.each(hosts.sweep, shared), strict=True):
         if left:
             tell(f"host {machine.id}: what another machine left in its home is still there: {left}")
+
+
+def _hosts(machines: Sequence[Machine]) -> str:
+    return f"{'host' if len(machines) == 1 else 'hosts'} {listed([machine.id for machine in machines])}"
 
 
 def is_remote(cluster: Cluster) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
+from clusterctl.provision import isolated
 
 START_SECONDS = 30.0
 END_SECONDS = 5.0
@@ -71,7 +71,7 @@ def start(cluster: Cluster) -> subprocess.Popen[bytes]:
     log = os.open(cluster.directory / "tunnel.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", PROGRAM, str(cluster.directory)],
+            [*isolated.module(PROGRAM), str(cluster.directory)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

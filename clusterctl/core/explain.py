@@ -23,6 +23,7 @@ from clusterctl.core.model import (
     Start,
 )
 from clusterctl.core.offers import Choice, choices_of, refusal, usable, waits_for_gpu
+from clusterctl.core.overrun import overruns
 from clusterctl.core.placement import describe
 from clusterctl.core.remedies import COMING, Situation, remedy
 from clusterctl.core.rooms import Scale, copies
@@ -189,7 +190,7 @@ def _explain_stay(situation: Situation, view: NodeView, result: Plan) -> Explana
         names = ", ".join(work.id for work in view.work[:3]) + (
             f" and {len(view.work) - 3} more" if len(view.work) > 3 else ""
         )
-        return Explanation(node.id, "node", Reason("working", f"it runs {names}"))
+        return Explanation(node.id, "node", _beyond(situation, view, Reason("working", f"it runs {names}")))
     wanted = [wait.demand_id for wait in result.waits if node.id in wait.nodes]
     if wanted:
         return Explanation(node.id, "node", Reason("wanted", f"{wanted[0]} is to run on it"))
@@ -201,7 +202,16 @@ def _explain_stay(situation: Situation, view: NodeView, result: Plan) -> Explana
         return Explanation(
             node.id, "node", Reason("idle", f"idle, let go in {max(ends - now, 0):.0f} s unless wanted"), ends
         )
-    return Explanation(node.id, "node", Reason("busy", "something runs on it (the engine says it is not idle)"))
+    reason = Reason("busy", "something runs on it (the engine says it is not idle)")
+    return Explanation(node.id, "node", _beyond(situation, view, reason))
+
+
+def _beyond(situation: Situation, view: NodeView, reason: Reason) -> Reason:
+    """With the limit that this node exceeds by running."""
+    found = next((o for o in overruns(situation.state, situation.now) if o.amount(view) > 0), None)
+    if found is None or view.node.role != "worker":
+        return reason
+    return Reason(reason.code, f"{reason.text}; {found.text}: it is let go once it is idle", found.fix, reason.details)
 
 
 def story(steps: Sequence[Step]) -> list[str]:

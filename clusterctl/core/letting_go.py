@@ -202,11 +202,11 @@ def plan_over_max(views: Sequence[NodeView], surplus: Surplus, complete: Mapping
         known = pool in surplus.pools
         code = "over_max" if known else "pool_removed"
         text = f"pool {pool} may have {surplus.pools[pool].max} nodes" if known else f"the spec has no pool {pool} now"
-        candidates = [v for v in views if v.node.pool == pool and _may_go(v, complete)]
-        candidates.sort(key=lambda v: (_effort(v), -v.node.created, v.node.id))
+        candidates = [v for v in views if v.node.pool == pool and may_go(v, complete)]
+        candidates.sort(key=lambda v: (effort(v), -v.node.created, v.node.id))
         for view in candidates[:excess]:
             surplus.remove(pool)
-            leaving.actions.append(_let_go(view, Reason(code, text)))
+            leaving.actions.append(let_go(view, Reason(code, text)))
     return leaving
 
 
@@ -220,11 +220,11 @@ def plan_spec_changes(
         view
         for view in views
         if view.node.pool in surplus.pools
-        and _may_go(view, complete)
+        and may_go(view, complete)
         and view.node.spec_hash
         not in ("", surplus.pools[view.node.pool].spec_hash)  # "": nobody knows what it was made of
     ]
-    stale.sort(key=lambda v: (_effort(v), v.node.created, v.node.id))
+    stale.sort(key=lambda v: (effort(v), v.node.created, v.node.id))
     for view in stale:
         unnoticed = not view.work and surplus.spare(view.node.pool) > 0
         if not unnoticed:
@@ -233,11 +233,11 @@ def plan_spec_changes(
             disturbed += 1
         surplus.remove(view.node.pool)
         reason = Reason("spec_changed", f"pool {view.node.pool} has changed since this node was made")
-        leaving.actions.append(_let_go(view, reason))
+        leaving.actions.append(let_go(view, reason))
     return leaving
 
 
-def _may_go(view: NodeView, complete: Mapping[str, bool]) -> bool:
+def may_go(view: NodeView, complete: Mapping[str, bool]) -> bool:
     """A worker that nothing else takes away already; one that never came up only where the observation is complete,
     since it is ended at once."""
     state = view.node.state
@@ -246,14 +246,14 @@ def _may_go(view: NodeView, complete: Mapping[str, bool]) -> bool:
     return up and sure and view.node.role == "worker" and not draining(view) and view.preempt_at is None
 
 
-def _let_go(view: NodeView, reason: Reason) -> Action:
+def let_go(view: NodeView, reason: Reason) -> Action:
     """A node without an agent cannot run anything: it is ended at once. Any other is drained."""
     if view.node.state in _NEVER_UP:
         return Terminate(view.node.id, view.node.instance_id, reason)
     return Drain(view.node.id, reason)
 
 
-def _effort(view: NodeView) -> tuple[int, int]:
+def effort(view: NodeView) -> tuple[int, int]:
     """How much letting go would disturb: never up, joining, idle, then by the amount of work."""
     order = 0 if view.node.state in _NEVER_UP else 1 if view.node.state is NodeState.JOINING else 2
     return (order, 0) if not view.work else (3, len(view.work))

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from clusterctl.core.model import Node, NodeState, Offer, Policy, Pool, Reason, State
 from clusterctl.core.resources import UNIT
 
-_CENT = 1e-6  # prices are sums of decimal fractions: compare with this tolerance
+CENT = 1e-6  # prices are sums of decimal fractions: compare with this tolerance
 
 
 def day_ends(now: float) -> float:
@@ -220,4 +220,4 @@ class Allowance:
 def _affordable(left: float, price: float) -> int:
     if price <= 0:
         return 1 << 30
-    return max(0, math.floor((left + _CENT) / price))
+    return max(0, math.floor((left + CENT) / price))

@@ -268,6 +268,7 @@ class Limits:
     budget_per_day: float | None = None
     budget_per_month: float | None = None
     launches_per_minute: int | None = 120
+    drain_after: float | None = None  # seconds after which what runs beyond a limit is stopped; None = it may go on
     per_user: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()  # user -> (limit name, value)
 
 

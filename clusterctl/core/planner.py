@@ -48,6 +48,7 @@ from clusterctl.core.model import (
     Stop,
     Terminate,
 )
+from clusterctl.core.overrun import plan_overdue, plan_overruns
 from clusterctl.core.serving import Serving
 from clusterctl.core.stopping import Kept, plan_stopped
 from clusterctl.core.upkeep import JOINED_STATES, Survey, plan_upkeep, survey
@@ -136,9 +137,12 @@ def _let_go_whatever_is_wanted(scene: _Scene) -> None:
     complete, now = scene.found.complete, scene.now
     kept = Kept.of(scene.state.pools, scene.live)
     scene.let_go(plan_ends(scene.untouched(), complete, kept, now))
+    scene.let_go(plan_overdue(scene.untouched(), scene.state, complete, now))
     scene.let_go(Leaving(plan_stopped(scene.untouched(), scene.state.pools, complete)))
     scene.let_go(plan_notices(scene.untouched(), now))
     scene.let_go(plan_endings(scene.untouched(), now))
+    going = set[str]().union(*(part.ids for part in scene.leaving))
+    scene.let_go(plan_overruns(scene.untouched(), scene.state, complete, now, going))
     scene.surplus = Surplus.of(scene.state, scene.rest, set[str]().union(*(part.ids for part in scene.leaving)))
     scene.let_go(plan_over_max(scene.untouched(), scene.surplus, complete))
     going = [view for view in scene.live if draining(view) and view.node.code in _VOLUNTARY]

@@ -48,6 +48,7 @@ class Journal:
         self._records: dict[str, Record] = {}  # newest generation of every node id that is not gone
         self._gone: dict[str, Record] = {}  # newest generation of those that are, until that is on disk
         self._nodes: Mapping[str, Node] | None = None  # of `_records`, until one of them changes
+        self._by_state: dict[NodeState, dict[str, Node]] = {}
         self._numbers: dict[str, int] = {}
         self._launches: deque[float] = deque()
         self._failures: list[tuple[str, float]] = []
@@ -68,6 +69,11 @@ class Journal:
             if self._nodes is None:
                 self._nodes = {node_id: record.node for node_id, record in self._records.items()}
             return self._nodes
+
+    def in_state(self, *states: NodeState) -> list[Node]:
+        """The nodes that are in one of `states`."""
+        with self._lock:
+            return [node for state in states for node in self._by_state.get(state, {}).values()]
 
     def live(self, node_id: str) -> Node | None:
         """The node, unless it is gone."""
@@ -342,7 +348,7 @@ class Journal:
                         gone.append(record)
             except (sqlite3.DatabaseError, ValueError) as error:
                 raise damaged(self.path, error) from error
-            self._records, self._gone, self._nodes, self._meter = {}, {}, None, Meter()
+            self._records, self._gone, self._nodes, self._by_state, self._meter = {}, {}, None, {}, Meter()
             self._numbers, self._launches, self._failures = numbers, launches, failures
             for record in gone:
                 count(self._meter, None, record)
@@ -371,8 +377,11 @@ class Journal:
         """Makes it the newest record of its node in memory, and keeps the meter in step."""
         node, self._nodes = record.node, None
         before = self._records.pop(node.id, None)
+        if before is not None:
+            del self._by_state[before.node.state][node.id]
         if node.state is not NodeState.GONE:
             self._records[node.id] = record
+            self._by_state.setdefault(node.state, {})[node.id] = node
             count(self._meter, before, record)
         else:
             if before is not None:  # counted once, however often it is said to be gone

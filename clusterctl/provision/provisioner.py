@@ -314,19 +314,16 @@ class Provisioner:
         may be half an instance, which only the same create finishes."""
         return [
             node
-            for node in self.journal.nodes().values()
-            if node.state is NodeState.PLANNED
-            or (node.state is NodeState.REQUESTED and (not node.instance_id or node.code == UnknownOutcome.code))
+            for node in self.journal.in_state(NodeState.PLANNED, NodeState.REQUESTED)
+            if node.state is NodeState.PLANNED or not node.instance_id or node.code == UnknownOutcome.code
         ]
 
     def _unended(self) -> list[Node]:
         """Nodes whose end is journalled and that the lists still show, though no provider has accepted their end."""
         return [
             node
-            for node in self.journal.nodes().values()
-            if node.state is NodeState.TERMINATING
-            and node.instance_id not in self._ended
-            and self._watcher.shows_running(node.instance_id)
+            for node in self.journal.in_state(NodeState.TERMINATING)
+            if node.instance_id not in self._ended and self._watcher.shows_running(node.instance_id)
         ]
 
     def _request(self, node: Node) -> CreateRequest:

@@ -53,17 +53,15 @@ class Stopper:
     def _unstopped(self) -> list[Node]:
         return [
             node
-            for node in self._journal.nodes().values()
-            if node.state is NodeState.STOPPING and self._watcher.state_of(node.instance_id) in ("pending", "running")
+            for node in self._journal.in_state(NodeState.STOPPING)
+            if self._watcher.state_of(node.instance_id) in ("pending", "running")
         ]
 
     def _unstarted(self) -> list[Node]:
         return [
             node
-            for node in self._journal.nodes().values()
-            if node.state is NodeState.REQUESTED
-            and node.code == STARTING
-            and self._watcher.state_of(node.instance_id) == "stopped"
+            for node in self._journal.in_state(NodeState.REQUESTED)
+            if node.code == STARTING and self._watcher.state_of(node.instance_id) == "stopped"
         ]
 
     def _journalled(self, actions: Sequence[Stop] | Sequence[Start]) -> tuple[list[Outcome], list[Due]]:

@@ -10,12 +10,15 @@ MOST_NAMES = 4
 
 
 class StillWaiting:
-    """`look` is called as often as one likes: it speaks after 5 seconds, then after twice as long each time, up to a minute."""
+    """`look` is called as often as one likes: it speaks after `first` seconds, then after twice as long each time, up to a
+    minute."""
 
-    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic, *, first: float = FIRST_SECONDS
+    ) -> None:
         self._tell, self._clock = tell, clock
         self._began = clock()
-        self._pause = FIRST_SECONDS
+        self._pause = first
         self._due = self._began + self._pause
 
     @property

@@ -26,6 +26,9 @@ class Watcher:
         self.sightings: dict[str, int] = {}
         self.remains: set[str] = set()  # instances that have ended but are still listed: something of them is left
         self._where: dict[str, tuple[str, str]] = {}  # instance id -> (provider, scope) that showed it last
+        self._shown_in: dict[
+            tuple[str, str], set[str]
+        ] = {}  # the same the other way round; with some that were lost since
         self._states: dict[str, str] = {}  # instance id -> state, as shown last
         self._provider_names: dict[str, str] = {}  # pool -> provider, as journalled
 
@@ -82,14 +85,19 @@ class Watcher:
     def _remember(self, name: str, observed: Observed, listed: Collection[str]) -> None:
         ours = [instance for instance in observed.instances if instance.uid == self._uid]
         shown = {instance.id for instance in ours}
+        place = (name, observed.scope)
         if observed.complete:
-            for lost in [i for i, place in self._where.items() if place == (name, observed.scope) and i not in shown]:
+            for lost in self._shown_in.pop(place, set()) - shown:
+                if self._where.get(lost) != place:
+                    continue  # another scope has shown it since
                 del self._where[lost]
                 self.sightings.pop(lost, None)
                 self._states.pop(lost, None)
                 self.remains.discard(lost)
+        if shown:
+            self._shown_in.setdefault(place, set()).update(shown)
         for instance in ours:
-            self._where[instance.id] = (name, observed.scope)
+            self._where[instance.id] = place
             self.sightings[instance.id] = self.sightings.get(instance.id, 0) + 1
             self._states[instance.id] = instance.state
             remains = instance.state == "terminated" and instance.id in listed

@@ -76,7 +76,7 @@ Hosts = Annotated[Annotated[str, Tag("text")] | Annotated[list[HostEntry], Tag("
 
 
 class PoolLimits(SpecModel):
-    """Hard limits of one pool, besides its `max`."""
+    """Limits of one pool, besides its `max`."""
 
     cost_per_hour: Money | None = Field(default=None, description="US dollars per hour of all nodes of the pool.")
 
@@ -137,7 +137,7 @@ class Pool(SpecModel):
     labels: Labels = Field(default={}, description="Labels of its nodes, for selectors.", examples=[{"team": "vision"}])
     setup: list[str] = Field(default=[], description="Shell commands that run on a new node, after the cluster's.")
     env: Env = Field(default={}, description="Environment of what runs on its nodes, besides the cluster's.")
-    limits: PoolLimits = Field(default=PoolLimits(), description="Hard limits of this pool.")
+    limits: PoolLimits = Field(default=PoolLimits(), description="Limits of this pool.")
     one_zone: bool = Field(default=False, description="Nodes of a gang must be in one zone.")
 
     @model_validator(mode="after")
@@ -221,7 +221,8 @@ class FileMount(SpecModel):
 
 
 class Budget(SpecModel):
-    """Money that may be spent; launches wait when it is used up."""
+    """Money that may be spent. When it is used up nothing is launched and idle nodes are let go, those of `min` too; what
+    runs may go on, but see `drain_after`."""
 
     per_day: Money | None = Field(default=None, description="US dollars per day (UTC).")
     per_month: Money | None = Field(default=None, description="US dollars per calendar month (UTC).")
@@ -236,13 +237,20 @@ class UserLimits(SpecModel):
 
 
 class Limits(SpecModel):
-    """Hard limits of the cluster. What would exceed them waits, with that reason."""
+    """Limits of the cluster. What would exceed them waits, with that reason. Where they allow less than what runs (a budget
+    is spent, a limit was lowered), idle nodes are let go at once."""
 
     nodes: Count | None = Field(default=None, description="Nodes, the head among them.")
     gpus: Money | None = Field(default=None, description="GPUs of all nodes.")
     cost_per_hour: Money | None = Field(default=None, description="US dollars per hour of all nodes.")
     budget: Budget = Field(default=Budget(), description="Money per day and month.")
     launches_per_minute: int | None = Field(default=120, ge=1, description="Nodes launched within a minute.")
+    drain_after: Duration | None = Field(
+        default=None,
+        description="Nodes beyond the limits that run work take no more of it, and are ended after so long; the work is tried "
+        "again when it may. Left out: they go on until nothing runs on them.",
+        examples=["30m"],
+    )
     per_user: dict[str, UserLimits] = Field(default={}, description="Limits by user name.")
 
 
@@ -280,7 +288,7 @@ class ClusterSpec(SpecModel):
         default=[], description="What is copied to every node.", examples=[[{"from": "./data", "to": "/data"}]]
     )
     env: Env = Field(default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}])
-    limits: Limits = Field(default=Limits(), description="Hard limits of the cluster.")
+    limits: Limits = Field(default=Limits(), description="Limits of the cluster.")
     queue: Queue = Field(default=Queue(), description="The order of waiting jobs.")
 
     @field_validator("engine", mode="after")

@@ -63,6 +63,7 @@ def core_limits(spec: ClusterSpec) -> core.Limits:
         budget_per_day=limits.budget.per_day,
         budget_per_month=limits.budget.per_month,
         launches_per_minute=limits.launches_per_minute,
+        drain_after=limits.drain_after,
         per_user=tuple((user, tuple(sorted(given.items()))) for user, given in sorted(per_user.items())),
     )
 

@@ -50,6 +50,8 @@ from clusterctl_providers.this_machine import Ends, maker, only_offer
 CALLS = 8  # containers that are made or ended at the same time
 CONSOLE_LINES = 400
 
+_ISOLATED = ("-I",) if sys.flags.isolated else ()  # as the head was started
+
 
 class DockerProvider:
     name = "docker"
@@ -168,7 +170,7 @@ class DockerProvider:
         return docker_network.agent_endpoint(self._engine, self._network, setting)
 
     def inside(self, instance_id: str, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
-        program = [sys.executable, "-m", "clusterctl_providers.docker_stdio"]
+        program = [sys.executable, *_ISOLATED, "-m", "clusterctl_providers.docker_stdio"]
         return [*program, str(self._state), instance_id, json.dumps(dict(environment)), *argv]
 
     def sweep(self) -> list[str]:

@@ -74,7 +74,7 @@ def creation(
         "image": image.id,
         "name": container_name(context.cluster, request.node_id, request.token),
         "hostname": request.node_id,
-        "entrypoint": [*(settings.get("agent_argv") or ["python3", BUNDLE]), "--bootstrap", BOOTSTRAP],
+        "entrypoint": [*(settings.get("agent_argv") or ["python3", "-I", BUNDLE]), "--bootstrap", BOOTSTRAP],
         "working_dir": "/",
         "environment": {"CLUSTERCTL_NODE": request.node_id},
         "labels": labels,

@@ -85,7 +85,7 @@ class Images:
         container = ""
         try:
             container = api.create_container(
-                image_id, entrypoint=["python3", "-c", _LOOK], labels=labels,
+                image_id, entrypoint=["python3", "-I", "-c", _LOOK], labels=labels,
                 host_config=api.create_host_config(network_mode="none", cap_drop=["ALL"], mem_limit="256m", pids_limit=64),
             )["Id"]  # fmt: skip
             api.start(container)

@@ -207,7 +207,7 @@ class LocalProvider:
             raise BadRequest(
                 f"the agent bundle {bundle or '(not set)'} is not there: reinstall clusterctl and run `up` again"
             )
-        return [sys.executable, str(bundle)]
+        return [sys.executable, "-I", str(bundle)]
 
     def _papers(self, request: CreateRequest, instance_id: str) -> dict[str, Any]:
         return {

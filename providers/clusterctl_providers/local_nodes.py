@@ -183,7 +183,9 @@ def _note_running_agent(node: LocalNode) -> None:
 
 def remove_short_dir(path: Path) -> None:
     if _is_ours(path):
-        shutil.rmtree(path, ignore_errors=True)
+        # Not rmtree, which gives up on what jobs may leave: trees deeper than Python's stack, directories without rights.
+        for argv in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*argv, "--", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def remove_node(node: LocalNode) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
@@ -77,8 +77,10 @@ class Reach(Protocol):
 
     def exclusive(self) -> AbstractContextManager[None]: ...
     def hosts(self) -> Sequence[HostView]: ...
+    def find(self, token: str) -> tuple[HostView, ClaimView] | None: ...
     def claim(self, host_id: str, claim: Mapping[str, Any]) -> None: ...
-    def release(self, instance: str) -> None: ...
+    def send(self) -> None: ...
+    def release(self, instances: Collection[str]) -> None: ...
     def ended(self, token: str) -> bool: ...
     def refusal(self, token: str) -> str: ...
     def console(self, instance: str) -> str: ...
@@ -101,35 +103,36 @@ class SshProvider:
     # ------------------------------------------------------------ launches
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
-        """Sends all claims, then waits for all answers."""
-        asked = [self._ask(request) for request in requests]
+        """Books all claims, sends them, then waits for all answers."""
+        reach, free = self._need_reach(), _Free(self)
+        with reach.exclusive():
+            asked = [self._ask(reach, request, free) for request in requests]
+        reach.send()
         return [
             answer if answer is not None else self._answer(request)
             for request, answer in zip(requests, asked, strict=True)
         ]
 
-    def _ask(self, request: CreateRequest) -> CreateResult | None:
+    def _ask(self, reach: Reach, request: CreateRequest, free: _Free) -> CreateResult | None:
         """Claims a host; a result where there is nothing to wait for."""
-        reach = self._need_reach()
-        with reach.exclusive():
-            host, claim = self._find(request.token)
-            if reach.ended(request.token) or (claim and claim.state == "terminated"):
-                return self._ended(request)
-            if claim is not None and claim.state == "running" and host is not None:
-                return self._instance(host, claim)
-            if host is None:
-                host = self._choose(request)
-            if isinstance(host, ProviderError):
-                return host
-            if not host.connected:
-                return UnknownOutcome(f"host {host.id}, which was asked for {request.node_id}, is silent: {host.why}")
-            reach.claim(host.id, self._claim(request))
+        found = reach.find(request.token)
+        host, claim = found or (None, None)
+        if reach.ended(request.token) or (claim and claim.state == "terminated"):
+            return self._ended(request)
+        if claim is not None and claim.state == "running" and host is not None:
+            return self._instance(host, claim)
+        chosen = host or self._choose(request, free)
+        if isinstance(chosen, ProviderError):
+            return chosen
+        if not chosen.connected:
+            return UnknownOutcome(f"host {chosen.id}, which was asked for {request.node_id}, is silent: {chosen.why}")
+        reach.claim(chosen.id, self._claim(request))
         return None
 
     def _answer(self, request: CreateRequest) -> CreateResult:
         reach, token = self._need_reach(), request.token
         reach.wait(lambda: bool(reach.refusal(token)) or self._state(token) not in ("pending", ""), ANSWER_SECONDS)
-        host, claim = self._find(token)
+        host, claim = reach.find(token) or (None, None)
         reason = reach.refusal(token)
         if reason:
             return NoCapacity(f"a host of pool {request.pool.name} did not take {request.node_id}: {reason}")
@@ -137,18 +140,25 @@ class SshProvider:
             return UnknownOutcome(f"the host that was asked for {request.node_id} has not answered; asking it again")
         return self._instance(host, claim)
 
-    def _choose(self, request: CreateRequest) -> HostView | ProviderError:
+    def _choose(self, request: CreateRequest, free: _Free) -> HostView | ProviderError:
         """The first free host of the offer's kind, in the inventory's order."""
+        host = free.take(request)
+        if host is not None:
+            return host
         hosts = [host for host in self._hosts() if host.serves(request.pool)]
         if not hosts:
             return BadRequest(f"pool {request.pool.name} has no host in the inventory: list some under `hosts`")
-        for host in hosts:
-            if host.is_free(request.pool.role) and _shape(self._resources(host, request.pool)) == _wanted(request):
-                return host
         silent = "; ".join(f"{host.id}: {host.why}" for host in hosts if not host.connected)
         return NoCapacity(
             f"none of the {len(hosts)} hosts of pool {request.pool.name} is free" + (f" ({silent})" if silent else "")
         )
+
+    def free_hosts(self, request: CreateRequest) -> Iterator[HostView]:
+        """Hosts of the offer's kind that are free now, in the inventory's order."""
+        wanted, pool = _wanted(request), request.pool
+        for host in self._hosts():
+            if host.serves(pool) and host.is_free(pool.role) and _shape(self._resources(host, pool)) == wanted:
+                yield host
 
     def _claim(self, request: CreateRequest) -> dict[str, Any]:
         return {
@@ -188,8 +198,7 @@ class SshProvider:
         if not wanted:
             return
         reach = self._need_reach()
-        for instance in sorted(wanted):
-            reach.release(instance)
+        reach.release(sorted(wanted))
         reach.wait(lambda: not self._living(wanted), ACCEPT_WITHIN)
         silent = [h for h in self._hosts() if any(c.instance in wanted and c.state == "unknown" for c in h.claims)]
         if silent:
@@ -279,17 +288,9 @@ class SshProvider:
             raise ProviderError("hosts are claimed and released by the head: `clusterctl up SPEC` starts it")
         return self._reach
 
-    def _find(self, token: str) -> tuple[HostView | None, ClaimView | None]:
-        """The host that was ever asked for this token, and its claim."""
-        for host in self._hosts():
-            for claim in host.claims:
-                if claim.token == token:
-                    return host, claim
-        return None, None
-
     def _state(self, token: str) -> str:
-        claim = self._find(token)[1]
-        return claim.state if claim else ""
+        found = self._need_reach().find(token)
+        return found[1].state if found else ""
 
     def _instance(self, host: HostView, claim: ClaimView) -> Instance:
         return Instance(
@@ -312,6 +313,25 @@ class SshProvider:
             self.instance_id(request.token), self._context.uid, request.node_id, request.generation, "terminated",
             token=request.token, detail="(its token is used up)", tags=labels_of(dict(request.tags)),
         )  # fmt: skip
+
+
+class _Free:
+    """The hosts that one call of `create` may claim: each kind of request walks once through the inventory."""
+
+    def __init__(self, provider: SshProvider) -> None:
+        self._provider = provider
+        self._taken: set[tuple[str, str]] = set()  # host, role
+        self._hosts: dict[tuple[str, str, Resources], Iterator[HostView]] = {}
+
+    def take(self, request: CreateRequest) -> HostView | None:
+        """The next one that fits; it is not given again for a node of that role."""
+        role = request.pool.role
+        key = (request.pool.name, role, request.offer.resources)
+        hosts = self._hosts.setdefault(key, self._provider.free_hosts(request))
+        host = next((host for host in hosts if (host.id, role) not in self._taken), None)
+        if host is not None:
+            self._taken.add((host.id, role))
+        return host
 
 
 def _host_as_written(pool: PoolRequest) -> HostView:

@@ -41,8 +41,11 @@ def test_every_end_is_told_once_with_its_code(kind) -> None:
 def test_as_the_first_process_of_a_container_the_agent_leaves_no_zombies(head, start_agent) -> None:
     agent = start_agent(under=["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"])
     head.until_joined()
+    wait = "n=0; while ps -e -o stat= | grep Z && [ $n -lt 600 ]; do n=$((n + 1)); sleep 0.05; done >/dev/null"
     head.run(
-        TaskSpec("j-1/1/0", ["/bin/sh", "-c", "setsid -f sleep 0.05; setsid -f sleep 0.06; sleep 0.2; ps -e -o stat="])
+        TaskSpec(
+            "j-1/1/0", ["/bin/sh", "-c", f"setsid -f sleep 0.05; setsid -f true; sleep 0.1; {wait}; ps -e -o stat="]
+        )
     )
     report = head.until_exited("j-1/1/0")
     assert report.exit_code == 0 and b"Z" not in head.log("j-1/1/0").data

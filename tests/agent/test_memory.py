@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent import facts
+from clusterctl_runtime.agent.facts import own_groups
 from clusterctl_runtime.agent.memory import MemoryKills
 
 MIB = 2**20
@@ -89,11 +89,10 @@ def test_without_a_group_that_counts_the_machine_does(tmp_path: Path) -> None:
     ],
 )
 def test_the_groups_of_a_process_are_found_where_they_are_mounted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroup: str, mount: str, found: list[str]
+    tmp_path: Path, cgroup: str, mount: str, found: list[str]
 ) -> None:
-    monkeypatch.setattr(facts, "OWN_PROCESS", tmp_path)
     top = tmp_path / "fs"
     (top / "a" / "b").mkdir(parents=True)
     (tmp_path / "cgroup").write_text(cgroup + "\n")
     (tmp_path / "mountinfo").write_text(mount.format(top=top) + "\n")
-    assert list(facts.own_groups("memory")) == [top / one for one in found]
+    assert [path for _, path in own_groups("memory", tmp_path)] == [top / one for one in found]

@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,16 @@ from clusterctl.core.errors import ClusterctlError
 from tests.support.cluster import LocalCluster
 
 
+def in_bytes(cluster: LocalCluster, *args: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "clusterctl", *args]
+    return subprocess.run(command, env=cluster.env, cwd=cluster.directory, capture_output=True, timeout=300)
+
+
 def test_exec_passes_on_what_was_said_byte_by_byte_and_how_it_ended(cluster: LocalCluster) -> None:
-    assert cluster.cli("exec", "cpu-1", "--", "printf", "a\\377b", code=0).stdout == "a\ufffdb\n"
+    done = in_bytes(cluster, "exec", "cpu-1", "--", "sh", "-c", r"printf 'a\377\033b'; printf '\376' >&2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"a\xff\x1bb", b"\xfe")
+    (told,) = json.loads(cluster.cli("exec", "cpu-1", "--json", "--", "printf", "a\\377").stdout)["nodes"]
+    assert told == {"node": "cpu-1", "code": 0, "stdout": "a\ufffd", "stdout_base64": "Yf8=", "stderr": ""}
     cluster.cli("exec", "cpu-1", "--", "sh", "-c", "exit 3", code=3)
     cluster.cli("exec", "cpu-1", "--", "sh", "-c", "kill -9 $$", code=137)
     assert "no-such-program" in cluster.cli("exec", "cpu-1", "--", "no-such-program", code=127).stderr
@@ -34,7 +44,7 @@ def test_a_node_that_cannot_be_got_at_is_an_answer_among_those_of_others_and_an_
     cluster = registry.create("demo", provider="docker", engine="none", spec_path="cluster.yaml")
     node = {"id": "cpu-1", "instance_id": "clusterctl-demo-cpu-1", "pool": "cpu"}
     ran = run_on(cluster, node, ["true"], alone=False)
-    assert (ran.node, ran.code, ran.stdout) == ("cpu-1", 1, "") and "no Docker engine answers" in ran.stderr
+    assert (ran.node, ran.code, ran.stdout) == ("cpu-1", 1, b"") and b"no Docker engine answers" in ran.stderr
     with pytest.raises(ClusterctlError, match="no Docker engine answers"):
         run_on(cluster, node, ["true"], alone=True)
 
@@ -49,7 +59,7 @@ def test_copies_go_both_ways_under_any_name(cluster: LocalCluster, tmp_path: Pat
     assert (tmp_path / "back" / "sub" / hostile).read_bytes() == b"\0\xff"
     assert (tmp_path / "back" / "link").readlink() == Path("/etc/passwd"), "a link is a link, not what it leads to"
     cluster.cli("cp", f"{tmp_path}/tree/sub/{hostile}", f"cpu-1:{hostile}")
-    assert cluster.cli("exec", "cpu-1", "--", "cat", hostile).stdout == "\\x00\ufffd\n"
+    assert in_bytes(cluster, "exec", "cpu-1", "--", "cat", hostile).stdout == b"\0\xff"
     for source, target, code, why in (
         ("cpu-1:nowhere", str(tmp_path), 3, "is not there"),
         (str(tmp_path / "nowhere"), "cpu-1:.", 3, "is not there"),

@@ -53,6 +53,53 @@ def test_why_a_pool_gets_no_nodes_is_told_while_something_waits_for_them_and_no_
         cluster.clean_up()
 
 
+LIMITED = """
+cluster: demo
+provider:
+  fake: {boot: local, boot_seconds: 0.1, zones: [za], types: {small: {CPU: 1, price: 5}}}
+engine: none
+head: {instance: small}
+pools: [{name: cpu, min: 2, max: 2, instances: [small], market: [on-demand]}]
+limits: {cost_per_hour: %s}
+"""
+
+
+def test_a_limit_lowered_under_a_running_cluster_lets_idle_nodes_go_says_so_and_ends_work_when_it_is_told_to(
+    tmp_path: Path,
+) -> None:
+    cluster = LocalCluster(tmp_path, LIMITED % 15)
+    try:
+        cluster.up()
+        job = cluster.submit("--max-retries", "0", "--", "sleep", "600")
+        wait_until(lambda: cluster.job(job)["state"] == "running", what="the job runs")
+
+        cluster.spec.write_text(LIMITED % 6)
+        cluster.cli("up", str(cluster.spec), "-y", "--timeout", "2s", code=None)
+        (told,) = wait_until(lambda: over(cluster) if workers(cluster) == 1 else None, what="the idle one has gone")
+        assert told.startswith("the cluster costs 10.00 $/h, its limit is 6: ")
+        assert "1 nodes (5.00 $/h) go on" in told and "raise limits.cost_per_hour to 10.00" in told
+        events = cluster.look("/api/v1/events")["events"]
+        assert any(e["code"] == "drain" and "its limit is 6, and nothing runs on it" in e["text"] for e in events)
+        assert [e["text"] for e in events if e["code"] == "cost_limit"]
+        assert cluster.job(job)["state"] == "running"
+
+        cluster.spec.write_text(LIMITED % "6, drain_after: 1s")
+        cluster.cli("up", str(cluster.spec), "-y", "--timeout", "2s", code=None)
+        wait_until(lambda: workers(cluster) == 0, what="what ran is ended after its second")
+        wait_until(lambda: over(cluster) == [], what="the cluster is within its limit")
+        assert cluster.job(job)["state"] in ("queued", "failed")
+    finally:
+        cluster.clean_up()
+
+
+def workers(cluster: LocalCluster) -> int:
+    return len([node for node in cluster.status()["nodes"] if node["pool"] == "cpu"])
+
+
+def over(cluster: LocalCluster) -> list[str]:
+    return [text for text in cluster.status()["messages"] if text.startswith("the cluster costs")]
+
+
 DOCUMENT: dict[str, Any] = {
     "cluster": "demo",
     "uid": "0123456789",

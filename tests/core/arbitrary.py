@@ -194,6 +194,7 @@ def limits() -> st.SearchStrategy[Limits]:
         budget_per_day=st.sampled_from([None, None, 10.0]),
         budget_per_month=st.sampled_from([None, None, 100.0]),
         launches_per_minute=st.sampled_from([None, 2, 120]),
+        drain_after=st.sampled_from([None, None, 50.0, 1e6]),
     )
 
 

@@ -12,6 +12,7 @@ from clusterctl.core.codec import dumps, loads
 from clusterctl.core.lifecycle import next_state
 from clusterctl.core.limits import budget_rate, day_ends, month_ends
 from clusterctl.core.model import Drain, Launch, Mark, NodeState, Plan, Start, Stop, Terminate, Undrain, launch_token
+from clusterctl.core.overrun import OVERRUNS
 from tests.core.arbitrary import World, worlds
 from tests.core.worlds import NOW, UID
 
@@ -85,11 +86,35 @@ def test_no_node_that_runs_work_or_has_an_unacknowledged_drain_is_ended(world: W
             continue
         if view.preempt_at is not None and view.preempt_at <= NOW:
             continue
+        after = world.state.limits.drain_after
+        if after is not None and view.node.code in OVERRUNS and view.node.since + after <= NOW:
+            assert view.node.state is NodeState.DRAINING
+            continue  # the user said for how long it may go on
         assert not view.work
         assert view.drain in ("", "acked")
         if view.drain == "":
             never_up = (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING)
             assert isinstance(action, Terminate) and view.node.state in (*never_up, NodeState.STOPPED)
+
+
+@arbitrary
+@given(worlds())
+def test_beyond_a_limit_idle_workers_go_and_what_runs_goes_only_where_the_user_said_so(world: World) -> None:
+    limits, plan, views = world.state.limits, world.plan(), _views(world)
+    spent = limits.budget_per_day is not None and world.state.spend.today >= limits.budget_per_day
+    drained = {action.node_id: action for action in plan.actions if isinstance(action, Drain)}
+    acted = {getattr(action, "node_id", "") for action in plan.actions}
+    for node_id, view in views.items():
+        if view.node.role != "worker" or view.node.state is not NodeState.READY or view.node.price <= 0:
+            continue
+        busy = bool(view.work) or view.idle_since is None
+        if spent and not busy:
+            assert view.drain or view.preempt_at is not None or node_id in acted
+        if (drain := drained.get(node_id)) is not None and drain.reason.code in OVERRUNS:
+            assert drain.reason.fix
+            assert (drain.deadline is None) == (not busy) and (not busy or limits.drain_after is not None)
+    if spent:
+        assert not [a for a in plan.actions if isinstance(a, Launch | Start) and a.offer.price > 0]
 
 
 @arbitrary

@@ -7,24 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.jobs import Job, JobBook, asked_record, new_job_id, record_of
 from clusterctl_runtime.head.ledger import Ledger
 from clusterctl_runtime.head.logs import LogStore
+from clusterctl_runtime.head.queue import Queue
 from clusterctl_runtime.head.requests import JobRequest
 from clusterctl_runtime.head.store import Store
 from clusterctl_runtime.head.work import Work
 
 from clusterctl.core.model import Node, NodeState, Offer
 from clusterctl.core.resources import Resources
+from clusterctl.spec.load import parse_spec
+
+
+class _Config:
+    spec = parse_spec("cluster: demo\nprovider: local\nengine: none\npools: [{name: cpu, max: 2}]\n", "demo.yaml")
 
 
 class Desk:
-    """The queue's records with two nodes of 4 CPUs; `sent` is what nodes were told."""
+    """The queue and its records with two nodes of 4 CPUs; `sent` is what nodes were told."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.woken = 0  # how often the queue said that there is something to do
         self.open()
 
     def open(self) -> None:
@@ -36,10 +44,15 @@ class Desk:
         for name in ("cpu-1", "cpu-2"):
             self.ledger.open(_node(name), Resources.of(CPU=4), (), time.time())
         self.work = Work(self.book, self.ledger, self.logs, self.events, self._send, lambda _: None)
+        blobs = BlobStore(self.directory / "blobs")
+        self.queue = Queue(lambda: _Config, self.book, self.work, self.store, blobs, self.events, self._arrived)  # type: ignore[arg-type, return-value]
 
     def _send(self, node_id: str, message: dict[str, Any]) -> bool:
         self.sent.append((node_id, message))
         return True
+
+    def _arrived(self) -> None:
+        self.woken += 1
 
     def reopen(self) -> None:
         """What a new process would find: everything that was written, and nothing that was only in memory."""

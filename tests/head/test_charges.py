@@ -58,6 +58,24 @@ def test_users_pay_for_all_of_their_jobs_with_every_try_and_every_rank(priced: A
     assert [(row["user"], row["dollars"]) for row in document["rows"]] == [("ann", 5.0), ("bob", 1.0)]
 
 
+def test_what_forgotten_jobs_cost_is_still_charged(priced: Any) -> None:
+    jobs = [ran(priced, hours, cpus=4, user=user) for hours, user in ((1, "ann"), (2, "ann"), (3, "bob"))]
+    for job in jobs:
+        priced.book.save_attempt(job, job.attempts[0])
+    by = {
+        by: charges_document(priced.book.jobs.values(), by, 20.0, 0.0, priced.book.forgotten.charges)
+        for by in ("user", "job")
+    }
+    priced.book.forget(jobs[:2])
+    priced.book.erase(jobs[:2])
+    priced.reopen()
+    charges = priced.book.forgotten.charges
+    assert charges_document(priced.book.jobs.values(), "user", 20.0, 0.0, charges) == by["user"]
+    document = charges_document(priced.book.jobs.values(), "job", 20.0, 0.0, charges)
+    assert [(row["job"], row["dollars"]) for row in document["rows"]] == [("(forgotten)", 6.0), (jobs[2].id, 6.0)]
+    assert document["unused"] == by["job"]["unused"] == 8.0
+
+
 def test_what_was_paid_is_known_to_a_new_process_too(priced: Any) -> None:
     job = ran(priced, 2, cpus=4)
     priced.work.book.save_attempt(job, job.attempts[0])

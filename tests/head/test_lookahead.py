@@ -110,3 +110,23 @@ def test_a_follower_takes_no_room_that_its_node_does_not_have(desk, ahead):
     send_ahead(desk, ahead)
     assert not desk.ledger.get("cpu-1").free
     assert desk.ledger.get("cpu-2").free.get("CPU") == 4
+
+
+def test_the_more_urgent_of_a_kind_is_sent_ahead_first(desk, ahead):
+    end(desk, begin(desk, ahead), 0.01)
+    begin(desk, ahead)
+    low = desk.job()
+    high = desk.job(priority=1)
+    assert [job for job, _ in send_ahead(desk, ahead)] == [high, low]
+
+
+@pytest.mark.parametrize("cpus, kept", [(2, True), (5, False)])
+def test_a_node_that_a_more_urgent_job_of_another_kind_could_use_gets_nothing_ahead(desk, ahead, cpus, kept):
+    end(desk, begin(desk, ahead), 0.01)
+    begin(desk, ahead)
+    desk.job()
+    urgent = desk.job(priority=1, cpus=cpus)
+    assert (send_ahead(desk, ahead) == []) == kept
+    desk.work.cancel(urgent)
+    desk.job()
+    assert len(send_ahead(desk, ahead)) == 2 - (not kept)

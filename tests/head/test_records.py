@@ -40,8 +40,7 @@ def test_a_disk_that_refuses_is_said_and_what_was_queued_is_written_once_it_take
         store.write("INSERT INTO meta VALUES ('big', ?)", ("x" * 1_000_000,))
         with pytest.raises(StoreUnavailable, match="free some disk space"):
             await store.flush()
-        with store._lock:
-            store._connection.execute("PRAGMA max_page_count = 100000")
+        store._connection.execute("PRAGMA max_page_count = 100000")
         await store.flush()
         assert store.rows("SELECT length(value) FROM meta") == [(1_000_000,)]
         store.close()

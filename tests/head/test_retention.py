@@ -7,14 +7,19 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clusterctl_runtime.head.blobs import BlobStore
+from clusterctl_runtime.head.jobs import JobBook
+from clusterctl_runtime.head.requests import JobRequest
 from clusterctl_runtime.head.retention import Keep, Retention
+from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.turns import AT_ONCE
 
-from clusterctl.core.errors import NotFound
+from clusterctl.core.errors import BadRequest, NotFound
 
 DAY = 24 * 3600.0
 
@@ -65,6 +70,103 @@ def test_the_oldest_jobs_that_ended_go_with_their_attempts_and_logs_and_the_rest
         desk.book.get(jobs[0].id)
 
 
+def submitted(desk: Any, **request: Any) -> list[Any]:
+    return asyncio.run(desk.queue.submit([JobRequest(argv=["true"], **request)]))[0]
+
+
+def move(desk: Any, jobs: Iterable[Any], state: str) -> None:
+    for job in jobs:
+        desk.book.move(job, state)
+
+
+def test_no_figure_changes_by_forgetting_whenever_the_head_dies(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head's process dies after any of its commits: what the next one counts is what was."""
+    sweep = submitted(desk, submission_id="sweep", array=list(range(900)))
+    move(desk, sweep[:700], "succeeded")
+    move(desk, sweep[700:720], "failed")
+    asyncio.run(desk.store.flush())
+    before, of_array = +desk.book.counts, +desk.book.array("sweep").counts
+    copies: list[Path] = []
+    commit = desk.store._commit
+
+    def copied(statements: Any) -> Any:
+        done = commit(statements)
+        copies.append(desk.directory / f"store-{len(copies)}.db")
+        desk.store._connection.execute("VACUUM INTO ?", (str(copies[-1]),))
+        return done
+
+    monkeypatch.setattr(desk.store, "_commit", copied)
+    tidy(desk, jobs=10)
+    assert len(desk.book.ended) == 10 and len(copies) >= 3
+    for copy in copies:
+        store = Store(copy)
+        book = JobBook(store)
+        store.close()
+        assert (+book.counts, +book.array("sweep").counts) == (before, of_array)
+    assert (+desk.book.counts, +desk.book.array("sweep").counts) == (before, of_array)
+
+
+def test_a_member_that_failed_counts_for_who_follows_the_array_also_when_it_is_forgotten(desk: Any) -> None:
+    sweep = submitted(desk, submission_id="sweep", array=[0, 1, 2])
+    waits = submitted(desk, submission_id="report", after=["sweep:any"])[0]
+    move(desk, sweep[:1], "failed")
+    move(desk, sweep[1:2], "succeeded")
+    tidy(desk, jobs=0)
+    desk.reopen()
+    assert desk.book.array("sweep").counts == {"queued": 1, "failed": 1, "succeeded": 1}
+    with pytest.raises(BadRequest, match=r"of which sweep\.0 failed: it would never start") as refused:
+        submitted(desk, submission_id="needs", after=["sweep"])
+    assert str(refused.value).endswith("Write sweep:any")  # it cannot be tried again
+    move(desk, [desk.book.get("sweep.2")], "succeeded")
+    assert not desk.book.array("sweep").open and desk.book.get(waits.id).group in desk.book.groups
+
+
+def test_an_array_of_which_all_is_forgotten_is_known_no_more(desk: Any) -> None:
+    move(desk, submitted(desk, submission_id="sweep", array=[0, 1]), "failed")
+    tidy(desk, jobs=1)
+    assert len(desk.store.rows("SELECT name FROM forgotten")) == 2
+    tidy(desk, jobs=0)
+    assert [name for (name,) in desk.store.rows("SELECT name FROM forgotten")] == [""]
+    desk.reopen()
+    assert not desk.book.gate.knows("sweep") and desk.book.counts == {"failed": 2}
+    assert not desk.store.rows("SELECT * FROM requests")
+
+
+def test_a_job_is_not_forgotten_half_when_the_head_dies_between(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its logs go first: what is left after a crash is found and forgotten at the next look."""
+    jobs = ended(desk, 3)
+    monkeypatch.setattr(desk.book, "erase", lambda jobs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tidy(desk, jobs=1)
+    desk.reopen()
+    assert set(desk.book.jobs) == {job.id for job in jobs}
+    tidy(desk, jobs=1)
+    assert {path.name for path in (desk.directory / "logs").iterdir()} == {jobs[2].id}
+    assert desk.book.counts == {"succeeded": 3}
+
+
+def test_a_job_that_is_tried_again_is_among_the_last_to_be_forgotten(desk: Any) -> None:
+    jobs = ended(desk, 3)
+    asyncio.run(desk.queue.retry(jobs[0].id))
+    move(desk, jobs[:1], "succeeded")
+    tidy(desk, jobs=1)
+    assert list(desk.book.jobs) == [jobs[0].id]
+
+
+def test_what_is_too_much_goes_in_pieces(desk: Any) -> None:
+    move(desk, submitted(desk, array=list(range(3 * AT_ONCE))), "cancelled")
+    sizes = [len(desk.book.jobs)]
+    forget = desk.book.forget
+
+    def counted(jobs: Any) -> None:
+        forget(jobs)
+        sizes.append(len(desk.book.jobs))
+
+    desk.book.forget = counted
+    tidy(desk, jobs=10)
+    assert sizes[-1] == 10 and max(a - b for a, b in pairwise(sizes)) <= AT_ONCE
+
+
 def test_numbers_of_forgotten_jobs_are_not_given_again(desk: Any) -> None:
     jobs = ended(desk, 3)
     tidy(desk, jobs=1)
@@ -77,7 +179,7 @@ def test_old_events_go_and_a_follower_from_the_very_beginning_gets_those_that_ar
         desk.events.add("cluster", "demo", "test", f"event {number}")
     tidy(desk, events=10)
     desk.reopen()
-    assert [event["text"] for event in desk.events.since(0)] == [f"event {n}" for n in range(20, 30)]
+    assert [event["text"] for event in asyncio.run(desk.events.since(0))] == [f"event {n}" for n in range(20, 30)]
 
 
 def test_a_package_goes_when_no_job_and_no_spec_needs_it_and_it_is_old(desk: Any) -> None:

@@ -12,26 +12,27 @@ from pathlib import Path
 from clusterctl_runtime import wire
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.listening import listen
-from clusterctl_runtime.head.tls import TlsServer
+from clusterctl_runtime.head.tls import TlsServer, known
 
 UID = "c0ffee"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def serving(directory: Path, serve, strangers: int = 256) -> AsyncIterator[TlsServer]:
+async def serving(directory: Path, serve, strangers: int = 256) -> AsyncIterator[int]:
     ensure_certificates(directory, UID)
-    server = TlsServer(listen("127.0.0.1", 0), server_context(directory), serve, strangers, timeout=60)
+    sock = listen("127.0.0.1", 0)
+    server = TlsServer(sock, server_context(directory), serve, strangers, timeout=60)
     try:
-        yield server
+        yield sock.getsockname()[1]
     finally:
         server.close()
 
 
-async def dial(directory: Path, server: TlsServer) -> Streams:
+async def dial(directory: Path, port: int) -> Streams:
     context = wire.client_context((directory / "ca.pem").read_text())
     name = wire.server_name(UID)
-    return await asyncio.open_connection("127.0.0.1", server.port, ssl=context, server_hostname=name)
+    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,8 +47,8 @@ def test_what_is_said_arrives_whole_and_in_order_both_ways(tmp_path: Path) -> No
     data = bytes(range(256)) * 40_000
 
     async def talk() -> bytes:
-        async with serving(tmp_path, echo) as server:
-            reader, writer = await dial(tmp_path, server)
+        async with serving(tmp_path, echo) as port:
+            reader, writer = await dial(tmp_path, port)
             writer.write(data)
             answer = await asyncio.wait_for(reader.readexactly(len(data)), 60)
             writer.close()
@@ -62,8 +63,8 @@ def test_what_was_written_before_a_close_arrives(tmp_path: Path) -> None:
         writer.close()
 
     async def listen_to_the_end() -> bytes:
-        async with serving(tmp_path, speak) as server:
-            reader, writer = await dial(tmp_path, server)
+        async with serving(tmp_path, speak) as port:
+            reader, writer = await dial(tmp_path, port)
             heard = await asyncio.wait_for(reader.read(), 60)
             writer.close()
             return heard
@@ -75,11 +76,11 @@ def test_a_connection_keeps_no_buffer_of_its_own_for_what_it_may_read(tmp_path: 
     many = 40
 
     async def crowd() -> int:
-        async with serving(tmp_path, echo) as server:
-            first = [await dial(tmp_path, server)]  # whatever is made once
+        async with serving(tmp_path, echo) as port:
+            first = [await dial(tmp_path, port)]  # whatever is made once
             tracemalloc.start(25)
             only_here = tracemalloc.Filter(True, "*/clusterctl_runtime/head/tls.py", all_frames=True)
-            made = [await dial(tmp_path, server) for _ in range(many)]
+            made = [await dial(tmp_path, port) for _ in range(many)]
             for reader, writer in made:
                 writer.write(b"y" * 200_000)
                 await asyncio.wait_for(reader.readexactly(200_000), 60)
@@ -98,9 +99,9 @@ def test_strangers_wait_for_each_other_and_the_oldest_goes_when_none_says_who_it
     monkeypatch.setattr("clusterctl_runtime.head.tls.PATIENCE", 0.2)
 
     async def serve_the_third() -> bytes:
-        async with serving(tmp_path, echo, strangers=2) as server:
-            silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
-            reader, writer = await asyncio.wait_for(dial(tmp_path, server), 60)
+        async with serving(tmp_path, echo, strangers=2) as port:
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            reader, writer = await asyncio.wait_for(dial(tmp_path, port), 60)
             writer.write(b"here")
             heard = await asyncio.wait_for(reader.readexactly(4), 60)
             assert await asyncio.wait_for(silent[0][0].read(), 60) == b"", "the oldest was hung up on"
@@ -115,13 +116,13 @@ def test_who_is_known_leaves_room_for_the_next_stranger(tmp_path: Path) -> None:
     async def serve_many() -> int:
         async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readexactly(1)
-            server.known(writer)
+            known(writer)
             await echo(reader, writer)
 
-        async with serving(tmp_path, greet, strangers=1) as server:
+        async with serving(tmp_path, greet, strangers=1) as port:
             made: list[Streams] = []
             for _ in range(5):  # with the room of one, and nobody ever leaves
-                reader, writer = await asyncio.wait_for(dial(tmp_path, server), 60)
+                reader, writer = await asyncio.wait_for(dial(tmp_path, port), 60)
                 writer.write(b"!ok")
                 assert await asyncio.wait_for(reader.readexactly(2), 60) == b"ok"
                 made.append((reader, writer))

@@ -137,19 +137,19 @@ class EvilHost:
     """What a hostile SFTP server may answer: names that lead out, links, devices, and files."""
 
     def __init__(self) -> None:
-        self.fetched: list[str] = []
+        self.fetched: list[bytes] = []
 
-    def stat(self, path: str) -> paramiko.SFTPAttributes:
+    def stat(self, path: bytes) -> paramiko.SFTPAttributes:
         return entry(path, stat.S_IFDIR)
 
-    def listdir_attr(self, path: str) -> list[paramiko.SFTPAttributes]:
-        if path.count("/") > 2:
+    def listdir_attr(self, path: bytes) -> list[paramiko.SFTPAttributes]:
+        if path.count(b"/") > 2:
             return []
         names = ("..", ".", f"../{CANARY}", f"/tmp/{CANARY}", f"a/../../{CANARY}", f"{CANARY}\0x", "")
         files = [entry(name, kind) for name in names for kind in (stat.S_IFREG, stat.S_IFDIR)]
         return [*files, entry("link", stat.S_IFLNK), entry("null", stat.S_IFCHR), entry("fine", stat.S_IFREG)]
 
-    def get(self, source: str, target: str) -> None:
+    def get(self, source: bytes, target: str) -> None:
         self.fetched.append(source)
         Path(target).write_text("x")
 
@@ -166,7 +166,7 @@ def test_what_is_copied_back_from_a_hostile_node_stays_where_it_was_to_go(
     host, target = EvilHost(), tmp_path / "inside"
     target.mkdir()
     _get(host, "results", target)
-    assert host.fetched == ["results/fine"]
+    assert host.fetched == [b"results/fine"]
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == [
         "inside",
         "inside/results",

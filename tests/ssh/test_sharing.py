@@ -105,6 +105,13 @@ def test_a_directory_that_another_host_came_to_have_meanwhile_is_left_alone(home
         onhost.refuse_anothers_place({"settings": {"host": "a"}, "before": ""})
 
 
+def test_a_machine_that_has_another_name_now_is_not_cleaned_for_its_former_one(home: Path) -> None:
+    onhost.own(OWNER)
+    onhost.write(onhost.ROOT / "host.json", b'{"host": "new"}')
+    assert onhost.remove({**OWNER, "host": "old"}, b"")["used_as"] == "new" and onhost.ROOT.exists()
+    assert onhost.remove({**OWNER, "host": "new"}, b"")["found"] and not onhost.ROOT.exists()
+
+
 def test_files_are_placed_where_the_home_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "home").symlink_to("disk")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,7 +219,7 @@ def test_a_host_behind_a_jump_host_and_an_inventory_file(cluster: SshCluster, ho
     assert [shell.returncode for shell in shells] == [3, 3]
 
 
-def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost]) -> None:
+def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost], tmp_path: Path) -> None:
     cluster.write(low=2)
     cluster.up()
     said = cluster.cli("exec", "cpu-1", "cpu-2", "--", "sh", "-c", 'echo "it\'s"; exit 3', code=3).stdout
@@ -226,6 +228,15 @@ def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost])
     cluster.cli("cp", "here", "cpu-1:there")
     cluster.cli("cp", "cpu-1:there", "back")
     assert (cluster.directory / "back").read_text() == "content"
+    odd = Path(os.fsdecode(b"caf\xe9 \\ \n"))  # no UTF-8, a backslash, a newline
+    (cluster.directory / "tree").mkdir()
+    (cluster.directory / "tree" / odd).write_bytes(b"\xff")
+    cluster.cli("cp", "tree", "cpu-1:tree")
+    told = cluster.cli("cp", "cpu-1:tree", "again", code=1).stderr
+    assert "a name that is not UTF-8 (caf\\xe9" in told and "Traceback" not in told
+    packed = [sys.executable, "-m", "clusterctl", "exec", "cpu-1", "--", "tar", "-c", "tree"]  # what it says to do
+    subprocess.run(["tar", "-x", "-C", tmp_path], input=subprocess.check_output(packed, env=cluster.env), check=True)
+    assert (tmp_path / "tree" / odd).read_bytes() == b"\xff"
     assert read_json(cluster.place / "tunnel.json")["port"]
     answer = json.loads(cluster.cli("exec", "--all", "--json", "--", "hostname").stdout)
     assert {ran["node"] for ran in answer["nodes"]} == {"head-1", "cpu-1", "cpu-2"}

@@ -9,7 +9,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -23,9 +23,12 @@ from clusterctl.provision.ssh.inventory import Machine
 from clusterctl.provision.ssh.target import Config, Target
 
 AT_ONCE = 64
+LOOK_SECONDS = 1.0
 SKEW_SECONDS = 120.0
 LEAST_DISK = 200 * 1024**2
+LEAST_PROCESSES, LEAST_PROCESSES_ENGINE = 64, 512  # processes and threads; Ray has hundreds
 RAY_FLOOR = (2, 56)
+Removed = tuple[Machine, "dict[str, Any] | None", "HostTrouble | None"]
 
 
 @dataclass
@@ -110,13 +113,23 @@ class Hosts:
         """Raises HostTrouble."""
         return connect(self.target(machine), self._trust, patience, self._gateways)
 
-    def each(self, work: Callable[[Machine], Any], machines: Iterable[Machine] | None = None) -> list[Any]:
-        """`work` for every machine, 64 at once; results in their order."""
+    def each(
+        self,
+        work: Callable[[Machine], Any],
+        machines: Iterable[Machine] | None = None,
+        meanwhile: Callable[[list[Machine]], None] = lambda unfinished: None,
+    ) -> list[Any]:
+        """`work` for every machine, 64 at once; results in their order. `meanwhile` is called about once a second with those
+        that are not done yet."""
         chosen = self.machines if machines is None else list(machines)
         if not chosen:
             return []
         with ThreadPoolExecutor(min(AT_ONCE, len(chosen)), thread_name_prefix="ssh") as pool:
-            return list(pool.map(work, chosen))
+            futures = {pool.submit(work, machine): machine for machine in chosen}
+            while unfinished := [machine for future, machine in futures.items() if not future.done()]:
+                meanwhile(unfinished)
+                wait(futures, LOOK_SECONDS)
+            return [future.result() for future in futures]
 
     # ------------------------------------------------------------ looking
 
@@ -150,14 +163,39 @@ class Hosts:
                 f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}: set it and keep it so "
                 "(apt install chrony)",
             )
-        if not facts["writable"]:
+        self._judge_home(reached)
+        left, least = facts["processes_left"], LEAST_PROCESSES_ENGINE if self._engine else LEAST_PROCESSES
+        if left is not None and left < least:
             raise HostTrouble(
-                "home", "the home directory of its user is not writable: mend its mode, or take another user"
+                "processes",
+                f"its user may start {left} more processes and threads, and at least {least} are needed: end some, or raise the "
+                "limit (`ulimit -u` shows it; nproc in /etc/security/limits.conf)",
             )
         if facts["disk_free"] < LEAST_DISK:
             raise HostTrouble(
                 "disk",
                 f"it has {facts['disk_free'] / 2**20:.0f} MiB of disk left for its user: free at least 200 MiB there",
+            )
+
+    def _judge_home(self, reached: Reached) -> None:
+        facts = reached.facts
+        if "ro" in facts["mounted"]:
+            raise HostTrouble(
+                "read_only",
+                "the home directory of its user is mounted read-only: mount it for writing (after an error of the disk, "
+                "`dmesg` there tells)",
+            )
+        runs_programs = reached.machine.head or (self._engine and not self._engine_python)
+        if "noexec" in facts["mounted"] and runs_programs:
+            raise HostTrouble(
+                "noexec",
+                f"the home directory of its user is mounted noexec and does not let programs run, as "
+                f"{'the head' if reached.machine.head else 'Ray'} there has to: mount it without `noexec`, or set `auth: {{user: "
+                "...}}` to one whose home is elsewhere",
+            )
+        if not facts["writable"]:
+            raise HostTrouble(
+                "home", "the home directory of its user is not writable: mend its mode, or take another user"
             )
 
     def judge_engine(self, reached: Reached, like: dict[str, Any] | None = None) -> None:
@@ -243,12 +281,16 @@ class Hosts:
 
     # ------------------------------------------------------------ removing
 
-    def remove(self, machine: Machine) -> tuple[Machine, dict[str, Any] | None, HostTrouble | None]:
+    def remove_former(self, machine: Machine) -> Removed:
+        """The same as `remove`, unless the machine is a host of the cluster under another name by now."""
+        return self.remove(machine, host=machine.id)
+
+    def remove(self, machine: Machine, **more: str) -> Removed:
         """Ends and removes all of the cluster on one host; what is left is in the answer."""
         connection = None
         try:
             connection = self.connect(machine)
-            return machine, connection.ask({**self.owner, "do": "remove"}, timeout=120), None
+            return machine, connection.ask({**self.owner, **more, "do": "remove"}, timeout=120), None
         except HostTrouble as error:
             return machine, None, error
         finally:

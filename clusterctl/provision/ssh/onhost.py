@@ -10,20 +10,21 @@ each has a directory of its own there: the first one that name, the others `~/.c
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
-import importlib.util
 import io
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +87,11 @@ def is_ours(place: Path) -> bool:
 
 
 def load_facts(source: bytes) -> Any:
-    """The agent's own reading of facts, sent along as the file that it is."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "facts.py"
-        path.write_bytes(source)
-        found = importlib.util.spec_from_file_location("facts", path)
-        assert found is not None and found.loader is not None
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        return module
+    """The agent's own reading of facts, sent along as the file that it is. It needs no place on a disk, which may be full."""
+    module = types.ModuleType("facts")
+    sys.modules[module.__name__] = module  # where its data classes look for their module
+    exec(compile(source, "facts.py", "exec"), module.__dict__)  # noqa: S102  sent by this very client
+    return module
 
 
 def probe(request: Json, blob: bytes) -> Json:
@@ -108,6 +105,8 @@ def probe(request: Json, blob: bytes) -> Json:
         "address": [*os.environ.get("SSH_CONNECTION", "").split(), "", "", ""][2],
         "user": os.environ.get("USER") or str(os.getuid()),
         "writable": os.access(Path.home(), os.W_OK),
+        "mounted": mounted(Path.home()),
+        "processes_left": processes_left(),
         "system": running_system(),
         "directory": str(ROOT),
         "host": str(settings.get("host") or ""),
@@ -121,6 +120,30 @@ def probe(request: Json, blob: bytes) -> Json:
         "clock": time.time(),
         "engine": engine_of(request["engine_python"]) if request.get("engine_python") else None,
     }
+
+
+def mounted(path: Path) -> list[str]:
+    """What of it matters: "noexec", "ro"."""
+    flags = os.statvfs(path).f_flag
+    return [name for name, flag in (("noexec", os.ST_NOEXEC), ("ro", os.ST_RDONLY)) if flags & flag]
+
+
+def processes_left() -> int | None:
+    """Processes and threads that this user may still start, None without a limit (root has none)."""
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit == resource.RLIM_INFINITY or os.geteuid() == 0:
+        return None
+    return max(0, limit - count_processes(os.geteuid()))
+
+
+def count_processes(uid: int) -> int:
+    """How many a user has, threads included: they count towards the limit."""
+    count = 0
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.isdigit() and path.stat().st_uid == uid:
+                count += sum(1 for _ in (path / "task").iterdir())
+    return count
 
 
 def engine_of(python: str) -> Json:
@@ -212,11 +235,19 @@ def install(request: Json, blob: bytes) -> Json:
         refuse_anothers_place(request)
         changed = (read(ROOT / "host.json") or {}) != request["settings"]
         write(ROOT / "host.json", json.dumps(request["settings"]).encode())
-        run["standby"] = [sys.executable, bundle, "--host", str(ROOT / "host.json")]
+        run["standby"] = [sys.executable, "-I", bundle, "--host", str(ROOT / "host.json")]
     if request.get("head"):
         (ROOT / "tmp").mkdir(mode=0o700, exist_ok=True)  # what the engine's helper leaves there goes with the rest
         python = str(ROOT / request["head"] / "bin" / "python3")
-        run["head"] = ["env", f"TMPDIR={ROOT / 'tmp'}", python, "-m", "clusterctl_runtime.head", str(ROOT / "head")]
+        run["head"] = [
+            "env",
+            f"TMPDIR={ROOT / 'tmp'}",
+            python,
+            "-I",
+            "-m",
+            "clusterctl_runtime.head",
+            str(ROOT / "head"),
+        ]
     before = (read(ROOT / "keep.json") or {}).get("run") or {}
     replaced = 0  # the pid of a head that is about to be started anew, from other packages
     if run.get("head") != before.get("head"):
@@ -226,7 +257,7 @@ def install(request: Json, blob: bytes) -> Json:
     if run != before:
         write(ROOT / "keep.json", json.dumps({"run": run}).encode())
         changed = True
-    start = [sys.executable, bundle, "--keep", str(ROOT)]
+    start = [sys.executable, "-I", bundle, "--keep", str(ROOT)]
     boot = at_boot(start, request["uid"])
     pid = keeper()
     if pid and (changed or (run.get("head") and not running_head())):
@@ -438,11 +469,15 @@ def set_crontab(lines: list[str]) -> bool:
 
 
 def remove(request: Json, blob: bytes) -> Json:
-    """Ends all that runs for the cluster and removes every file of it; what is left is told. Repeatable."""
+    """Ends all that runs for the cluster and removes every file of it; what is left is told. Repeatable. `host`, where it is
+    given, is the only name under which the machine is to be cleaned."""
     owner = read(ROOT / "owner.json")
     uid = request["uid"]
     if owner is not None and owner.get("uid") != uid:
         return {"found": False, "left": [], "others": [str(place) for place in others_places(uid)]}
+    used_as = str((read(ROOT / "host.json") or {}).get("host") or "")
+    if used_as and request.get("host", used_as) != used_as:
+        return {"found": False, "left": [], "others": [], "used_as": used_as}
     found = ROOT.exists()
     if found:
         lock_root()  # an `up` that was killed may still be at work here
@@ -641,6 +676,18 @@ ACTIONS = {
 }
 
 
+def in_words(error: OSError) -> str:
+    """What happened to what, and what to do about it where that is known."""
+    fixes = {
+        errno.EAGAIN: "its user may start no more processes: end some, or raise the limit (`ulimit -u`, nproc in limits.conf)",
+        errno.EDQUOT: "the quota of its user is used up: free some of it, or have it raised",
+        errno.ENOSPC: "the disk is full: free some of it",
+        errno.EROFS: "it is mounted read-only: mount it for writing (after an error of the disk, `dmesg` tells)",
+    }
+    said, fix = f"{error.strerror or error} ({error.filename or ROOT})", fixes.get(error.errno or 0, "")
+    return f"{said}: {fix}" if fix else said
+
+
 def serve() -> None:
     global ROOT
     source = sys.stdin.buffer
@@ -653,7 +700,7 @@ def serve() -> None:
     except Refused as error:
         answer = {"ok": False, "error": str(error)}
     except OSError as error:
-        answer = {"ok": False, "error": f"{error.strerror or error} ({error.filename or ROOT})"}
+        answer = {"ok": False, "error": in_words(error)}
     print("\n" + json.dumps(answer), flush=True)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.agent.removal import remove_tree
 from clusterctl_runtime.wire import Message
 
 REMEMBERED = 2000  # ended claims whose tokens are still known
@@ -58,7 +58,7 @@ class Claims:
     def forget(self, instance: str) -> None:
         """Nothing of the claim runs any more: its files go, the claim's own last."""
         claim = self.held.pop(instance)
-        shutil.rmtree(self.node_directory(claim), ignore_errors=True)
+        remove_tree(self.node_directory(claim))
         self.bootstrap_file(instance).unlink(missing_ok=True)
         self.log_file(instance).unlink(missing_ok=True)
         self.pid_file(instance).unlink(missing_ok=True)

@@ -158,7 +158,7 @@ def own_cpus() -> int:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         count = os.cpu_count() or 1
-    for group in own_groups("cpu"):
+    for _, group in own_groups("cpu"):
         quota, period = _words(group / "cpu.max", 2)
         if not quota:
             (quota,), (period,) = _words(group / "cpu.cfs_quota_us", 1), _words(group / "cpu.cfs_period_us", 1)
@@ -173,7 +173,7 @@ def own_memory() -> int:
         least = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         least = 0
-    for group in own_groups("memory"):
+    for _, group in own_groups("memory"):
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             (limit,) = _words(group / name, 1)
             if limit.isdigit() and int(limit):
@@ -181,37 +181,31 @@ def own_memory() -> int:
     return least
 
 
-def own_groups(controller: str) -> Iterator[Path]:
-    """The directories of the control groups that this process is in, of both versions, from its own to the topmost that can
-    be seen: a limit of any of them counts."""
+def own_groups(controller: str, process: Path | None = None) -> Iterator[tuple[str, Path]]:
+    """The directories of the control groups that this process is in, each with its version ("cgroup2", or "cgroup" with this
+    controller), from its own to the topmost that can be seen: a limit of any of them counts."""
     try:
-        paths = dict(_group_paths(controller))
-        mounts = (OWN_PROCESS / "mountinfo").read_text().splitlines()
+        paths = dict(_group_paths(controller, process or OWN_PROCESS))
+        mounts = ((process or OWN_PROCESS) / "mountinfo").read_text().splitlines()
     except OSError:
         return
     for mount in mounts:
         fields, _, rest = mount.partition(" - ")
         kind, _, options = [*rest.split(" "), "", "", ""][:3]
-        if kind == "cgroup2":
-            path = paths.get("cgroup2")
-        elif kind == "cgroup" and controller in options.split(","):
-            path = paths.get("cgroup")
-        else:
+        path = paths.get(kind)
+        if path is None or (kind == "cgroup" and controller not in options.split(",")):
             continue
         root, top = fields.split(" ")[3], Path(fields.split(" ")[4])
-        if path is None:
-            continue
-        below = Path(path.removeprefix(root if root != "/" else "").strip("/"))
-        place = top / below if path.startswith(root) and (top / below).is_dir() else top
-        while True:
-            yield place
-            if place == top:
-                break
+        below = top / path.removeprefix(root if root != "/" else "").strip("/")
+        place = below if path.startswith(root) and below.is_dir() else top
+        yield kind, place
+        while place != top:
             place = place.parent
+            yield kind, place
 
 
-def _group_paths(controller: str) -> Iterator[tuple[str, str]]:
-    for line in (OWN_PROCESS / "cgroup").read_text().splitlines():
+def _group_paths(controller: str, process: Path) -> Iterator[tuple[str, str]]:
+    for line in (process / "cgroup").read_text().splitlines():
         number, names, path = line.split(":", 2)
         if number == "0" and not names:
             yield "cgroup2", path

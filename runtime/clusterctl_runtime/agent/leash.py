@@ -12,6 +12,7 @@ import os
 import signal
 import time
 
+from clusterctl_runtime.agent.cgroups import end_group
 from clusterctl_runtime.agent.processes import list_family
 
 MARK = "CLUSTERCTL_LEASH"
@@ -31,6 +32,7 @@ class Leash:
         self._pipe = -1
         self._records: list[str] = []
         self._groups: set[int] = set()
+        self._control_group = ""
         self.watchdog = 0
         self.start()
 
@@ -48,12 +50,18 @@ class Leash:
             os.close(self._pipe)
         os.set_blocking(write, False)
         self._pipe, self.watchdog = write, pid
-        self._records = [f"+{group}\n" for group in self._groups]
+        self._records = [f"={self._control_group}\n", *(f"+{group}\n" for group in self._groups)]
         self.write()
 
     def add(self, group: int) -> None:
         self._groups.add(group)
         self._records.append(f"+{group}\n")
+
+    def watch_group(self, path: str) -> None:
+        """All that is in this control group goes, too."""
+        self._control_group = path
+        self._records.append(f"={path}\n")
+        self.write()
 
     def remove(self, group: int) -> None:
         """Called before the group's leader is reaped, so that its number cannot belong to a stranger yet."""
@@ -82,15 +90,22 @@ def _watch(pipe: int, boot_id: str) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     groups: set[int] = set()
+    control_group = ""
     rest = b""
     while data := os.read(3, 65536):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            if line[:1] == b"+":
+            if line[:1] == b"=":
+                control_group = os.fsdecode(line[1:])
+            elif line[:1] == b"+":
                 groups.add(int(line[1:]))
             else:
                 groups.discard(int(line[1:]))
+    if control_group:
+        end_group(control_group)
     sweep(boot_id, groups, agents_session)
+    if control_group:
+        end_group(control_group)
 
 
 def sweep(boot_id: str, groups: set[int], agents_session: int) -> int:

@@ -32,7 +32,7 @@ class MemoryKills:
     def __init__(
         self, groups: Sequence[Path] | None = None, vmstat: Path = VMSTAT, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._groups = list(own_groups("memory")) if groups is None else list(groups)
+        self._groups = [path for _, path in own_groups("memory")] if groups is None else list(groups)
         self._vmstat, self._clock = vmstat, clock
         self._looks: deque[tuple[float, int]] = (
             deque()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.agent.blobs import fetch_blob, fetch_wheel
+from clusterctl_runtime.agent.cgroups import end_groups, make_groups
 from clusterctl_runtime.agent.directory import NodeDirectory
 from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
@@ -23,11 +24,13 @@ from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.imds import Notice, metadata_of, watch_notices
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash, sweep
+from clusterctl_runtime.agent.leftovers import Leftovers
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs import LogBudget
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import Packages
 from clusterctl_runtime.agent.prepare import FILES_VARIABLE, Preparation
+from clusterctl_runtime.agent.removal import remove_tree
 from clusterctl_runtime.agent.runner import Runner
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
@@ -61,6 +64,7 @@ class Node:
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._journal = Journal(directory.journal, boot_id)
         for earlier in self._journal.boots:
+            end_groups(earlier)
             sweep(earlier, set(), os.getsid(0))  # its watchdog may still be at it; "lost" must mean dead
         self._clear_scratch()
         self._journal.begin()
@@ -78,6 +82,9 @@ class Node:
         self._preparation = Preparation(
             directory.files, directory.prepared, self._packages, leash, self._environment, self._link.wake
         )
+        groups = make_groups(boot_id)
+        leash.watch_group(str(groups.path) if groups else "")
+        self._leftovers = Leftovers(boot_id, groups, lambda: self._preparation.state["state"] == "running")
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         self._gpus = Gpus(int(bootstrap.resources.get("GPU", 0)), given)
         self._runner = self._make_runner()
@@ -92,6 +99,7 @@ class Node:
             gpus=self._gpus,
             budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
             leash=self._leash,
+            leftovers=self._leftovers,
             exits=self._exits,
             environment=self._task_environment,
             outbox=self._outbox,
@@ -108,7 +116,7 @@ class Node:
 
     def _clear_scratch(self) -> None:
         for path in (self._directory.work, self._directory.spool):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
             path.mkdir(mode=0o700)
 
     async def run(self) -> int:
@@ -130,6 +138,7 @@ class Node:
         log.warning("ending: %s", reason)
         await self._end_work(reason)
         linking.cancel()
+        self._leftovers.close()
         self._clear_scratch()
         if self._power and self._bootstrap.shutdown == "poweroff":
             power_off()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from clusterctl_runtime.agent.removal import remove_tree
 
 
 class CannotPlace(Exception):
@@ -122,4 +123,4 @@ def _remove(root: Path, path: Path) -> None:
 
 def clear(staging: Path) -> None:
     """Whatever is left of a staging directory."""
-    shutil.rmtree(staging, ignore_errors=True)
+    remove_tree(staging)

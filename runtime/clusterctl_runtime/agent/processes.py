@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from os import getpid
 from pathlib import Path
@@ -15,6 +16,8 @@ class Process(NamedTuple):
     parent: int
     group: int
     session: int
+    started: int  # in ticks since the machine's boot
+    zombie: bool
 
 
 def list_marked(mark: str) -> list[int]:
@@ -49,6 +52,40 @@ def is_group_alive(group: int) -> bool:
     return any(process.group == group for process in _living())
 
 
+def list_tasks(variable: str) -> dict[str, list[Process]]:
+    """Living processes by the value of a variable in their environment."""
+    pattern = re.compile(rb"(?:^|\0)%b=([^\0]*)\0" % variable.encode())
+    found: dict[str, list[Process]] = {}
+    for process in _living():
+        if match := pattern.search(_environment(process.pid)):
+            found.setdefault(match[1].decode(errors="replace"), []).append(process)
+    return found
+
+
+def list_children(pid: int) -> set[int]:
+    """Those of its main thread, to which orphans come; empty where the system cannot tell."""
+    try:
+        return {int(word) for word in (_PROC / str(pid) / "task" / str(pid) / "children").read_text().split()}
+    except OSError:
+        if (_PROC / "self/task" / str(getpid()) / "children").exists():
+            return set()  # it has ended
+    try:  # a kernel without these lists
+        pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
+    except OSError:
+        return set()
+    return {other for other in pids if (process := read_process(other)) and process.parent == pid}
+
+
+def read_process(pid: int) -> Process | None:
+    """None when there is none of that number, or no /proc."""
+    try:
+        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        parent, group, session = map(int, fields[1:4])
+        return Process(pid, parent, group, session, int(fields[19]), fields[0] in (b"Z", b"X"))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def _living() -> Iterator[Process]:
     """Every process that still runs, but for this one."""
     try:
@@ -58,12 +95,9 @@ def _living() -> Iterator[Process]:
     for name in names:
         if int(name) == getpid():
             continue
-        try:
-            state, *numbers = (_PROC / name / "stat").read_bytes().rpartition(b")")[2].split()[:4]
-        except (OSError, ValueError):
-            continue  # it ended while we looked
-        if state not in (b"Z", b"X"):
-            yield Process(int(name), *map(int, numbers))
+        process = read_process(int(name))
+        if process is not None and not process.zombie:
+            yield process
 
 
 def _environment(pid: int) -> bytes:

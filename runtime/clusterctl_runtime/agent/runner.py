@@ -1,46 +1,46 @@
 """Every task of this node, from the head's `run` to the head's `ack`.
 
-Invariants: a task id runs at most once; a report is kept until it is acknowledged; when a task has ended nothing of its
-process group is alive, its GPUs are free and its directory is gone.
+Invariants: a task id runs at most once; a report is kept until it is acknowledged; when a task has ended nothing that
+it started is alive, its GPUs are free and its directory is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import shutil
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from clusterctl_runtime.agent.environ import TASK_MARK, NotReady
+from clusterctl_runtime.agent.environ import NotReady
 from clusterctl_runtime.agent.exits import Exits
 from clusterctl_runtime.agent.gpus import Gpus, NoFreeGpu
 from clusterctl_runtime.agent.journal import Journal
 from clusterctl_runtime.agent.leash import Leash
+from clusterctl_runtime.agent.leftovers import Leftovers
 from clusterctl_runtime.agent.logs import LogBudget, Output
 from clusterctl_runtime.agent.memory import LOOK_SECONDS, MemoryKills
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.packages import PackageError, PackageMissed, Packages
 from clusterctl_runtime.agent.pipes import Pipes
-from clusterctl_runtime.agent.processes import is_group_alive, list_family
+from clusterctl_runtime.agent.removal import remove_tree
 from clusterctl_runtime.agent.spawn import CannotStart, spawn
 from clusterctl_runtime.agent.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
 from clusterctl_runtime.engine.ports import claim_port
 from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 
 log = logging.getLogger(__name__)
-LINGER_SECONDS = 1.0  # what the rest of a group gets to finish its output once the program itself has ended
+LINGER_SECONDS = 1.0  # what the rest of a task gets to finish its output once the program itself has ended
 TIMEOUT_GRACE_SECONDS = 10.0
+_LOOK_SECONDS = 0.05  # between two looks whether the rest of a task that is being stopped has ended
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 1.0  # between two looks whether what was killed is gone
 SHUTDOWN_SECONDS = (
     0.5  # for which the end of a program by a signal of others is not told: this agent may be ended as well
 )
 _SHUTDOWN_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL})
-_DYING_SECONDS = 3.0
 _REMEMBERED = 10_000  # acknowledged tasks whose repetition is still recognised
 _SLICE_SECONDS = 0.01  # of starting programs, before exits and messages get their turn
 
@@ -56,6 +56,7 @@ class Runner:
         gpus: Gpus,
         budget: LogBudget,
         leash: Leash,
+        leftovers: Leftovers,
         exits: Exits,
         environment: Callable[[TaskSpec], dict[str, str]],
         outbox: Outbox,
@@ -63,7 +64,7 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._work, self._journal, self._packages, self._gpus = work, journal, packages, gpus
         self._budget, self._leash, self._exits = budget, leash, exits
-        self._environment, self._outbox = environment, outbox
+        self._environment, self._outbox, self._leftovers = environment, outbox, leftovers
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._tasks: dict[str, Task] = {}
         self._past: dict[str, Message] = {}  # acknowledged, oldest first
@@ -256,6 +257,7 @@ class Runner:
                 "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
             )  # numbers are nvidia-smi's, which CUDA counts only when told to
             directory = task.directory or self._make_directory(task)
+            self._leftovers.about_to_begin()
             spawned = spawn(spec.argv, env, str(directory), self._null)
             self._leash.add(spawned.pid)
         except CannotStart as error:
@@ -278,6 +280,7 @@ class Runner:
         report.pid, report.started, report.gpu_ids = spawned.pid, time.time(), task.share.ids
         task.began = time.monotonic()
         task.stage, task.pipe = RUNNING, spawned.pipe
+        self._leftovers.began(task)
         self._pipes.open(task)
         if spec.timeout is not None:
             task.deadline = self._loop.call_later(spec.timeout, self._time_out, task)
@@ -315,14 +318,14 @@ class Runner:
     # -- ending -------------------------------------------------------------------------------------------------------
 
     def _pipe_ended(self, task: Task) -> None:
-        if task.stage == LINGERING:
+        if task.stage == LINGERING and not task.report.stopped:
             self._finish(task)
 
     def _time_out(self, task: Task) -> None:
         self._stop(task, "timeout", TIMEOUT_GRACE_SECONDS, f"it ran longer than its timeout of {task.spec.timeout:g} s")
 
     def _stop(self, task: Task, how: str, grace: float, reason: str) -> None:
-        """Ends a task that has not ended: SIGTERM to its group now, SIGKILL after `grace` seconds."""
+        """Ends a task that has not ended: SIGTERM to all of it now, SIGKILL after `grace` seconds."""
         if task.stage == ENDED:
             return
         if not task.report.stopped:
@@ -332,68 +335,71 @@ class Runner:
             return
         if task.stage == DYING:
             return
-        self._signal(task, signal.SIGTERM)
-        self._signal(task, signal.SIGCONT)
+        self._leftovers.ask(task)
         if task.timer:
             task.timer.cancel()
-        task.timer = self._loop.call_later(grace, self._signal, task, signal.SIGKILL)
-
-    def _signal(self, task: Task, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(task.report.pid, number)
+        task.kill_at = self._loop.time() + grace
+        task.timer = self._loop.call_later(grace, self._leftovers.kill, task)
 
     def _program_ended(self, task: Task) -> None:
-        """The program itself is dead (and not reaped): its group may be writing still."""
+        """The program itself is dead (and not reaped): what it started may be writing still."""
         task.stage = LINGERING
         if task.deadline:
             task.deadline.cancel()
-        if task.pipe < 0 or self._pipes.drain(task):
+        at_end = task.pipe < 0 or self._pipes.drain(task)
+        if task.report.stopped:
+            self._linger(task)  # what is left was asked to end, and has the rest of the grace
+        elif at_end:
             self._finish(task)
+        else:
+            task.timer = self._loop.call_later(LINGER_SECONDS, self._end_rest, task)
+
+    def _linger(self, task: Task) -> None:
+        if task.stage != LINGERING:
             return
         if task.timer:
             task.timer.cancel()
-        task.timer = self._loop.call_later(LINGER_SECONDS, self._end_group, task)
+        left = task.kill_at - self._loop.time()
+        if left <= 0 or not self._leftovers.remain(task):
+            self._end_rest(task)
+        else:
+            task.timer = self._loop.call_later(min(left, _LOOK_SECONDS), self._linger, task)
 
-    def _end_group(self, task: Task) -> None:
-        """The rest of the group had its time; whoever left the group and still holds the pipe goes as well."""
-        self._signal(task, signal.SIGKILL)
-        family, _ = list_family(f"{TASK_MARK}={task.id}\0", {task.report.pid}, os.getsid(0))
-        for pid in family:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        self._pipes.drain(task)
+    def _end_rest(self, task: Task) -> None:
+        """Whatever is left of it had its time."""
+        self._leftovers.kill(task)
+        if task.pipe >= 0:
+            self._pipes.drain(task)
         self._finish(task)
 
     def _finish(self, task: Task) -> None:
         self._pipes.close(task)
+        self._leftovers.kill(task)  # daemons, too, which have closed the pipe
         task.stage = DYING
         task.cancel_timers()
-        self._signal(task, signal.SIGKILL)  # daemons that closed the pipe but stayed in the group
         self._leash.remove(task.report.pid)
         code, peak = self._exits.reap(task.report.pid)
         if not task.report.stopped:
             task.report.error = self._memory.verdict(task.memory_kills, code, peak)
-        self._end_when_gone(task, code, time.monotonic() + _DYING_SECONDS)
+        self._end_when_gone(task, code, _FIRST_PAUSE)
 
-    def _end_when_gone(self, task: Task, code: int, deadline: float) -> None:
-        """A killed process still holds its memory and its GPU for an instant: the end is said when it has let go."""
-        try:
-            os.killpg(task.report.pid, 0)  # counts zombies, which init collects when it likes
-            alive = is_group_alive(task.report.pid)
-        except OSError:
-            alive = False
-        if not alive and code - 128 in _SHUTDOWN_SIGNALS and not task.report.stopped:
+    def _end_when_gone(self, task: Task, code: int, pause: float) -> None:
+        """A killed process still holds its memory and its GPU for an instant, and may have started another one: the end is said
+        when nothing is left."""
+        left = self._leftovers.remain(task)
+        if left and pause < _LONGEST_PAUSE:
+            self._leftovers.kill(task)
+            self._loop.call_later(pause, self._end_when_gone, task, code, pause * 1.5)
+            return
+        if left:
+            log.warning("%s: something of it does not die; going on without it", task.id)
+        else:
+            self._leftovers.gone(task)
+        if code - 128 in _SHUTDOWN_SIGNALS and not task.report.stopped:
             # A machine that is shut down ends its programs and this agent in one instant, in any order.
             task.timer = self._loop.call_later(SHUTDOWN_SECONDS, self._end, task, code)
-            return
-        if not alive:
+        else:
             self._end(task, code)
-            return
-        if time.monotonic() > deadline:
-            log.warning("%s: its process group %d does not die; going on without it", task.id, task.report.pid)
-            self._end(task, code)
-            return
-        self._loop.call_later(0.005, self._end_when_gone, task, code, deadline)
 
     def _end(self, task: Task, exit_code: int | None, error: str = "") -> None:
         task.end(exit_code, error)
@@ -424,4 +430,4 @@ class Runner:
         try:
             directory.rmdir()  # most tasks leave nothing
         except OSError:
-            self._loop.run_in_executor(None, shutil.rmtree, directory, True)
+            self._loop.run_in_executor(None, remove_tree, directory)

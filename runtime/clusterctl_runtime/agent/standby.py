@@ -258,7 +258,7 @@ class Host:
             return
         mark = f"{self._root / 'nodes'}/spare-{os.urandom(8).hex()}"
         process = subprocess.Popen(
-            [sys.executable, sys.argv[0], "--spare", mark],
+            [sys.executable, "-I", sys.argv[0], "--spare", mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -268,7 +268,7 @@ class Host:
         self._spare = (process, mark)
 
     def _start_new(self, instance: str) -> tuple[subprocess.Popen[bytes], str]:
-        argv = self._settings.get("agent_argv") or [sys.executable, sys.argv[0], "--bootstrap"]
+        argv = self._settings.get("agent_argv") or [sys.executable, "-I", sys.argv[0], "--bootstrap"]
         bootstrap_file = str(self._claims.bootstrap_file(instance))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(self._claims.log_file(instance), flags, 0o600)

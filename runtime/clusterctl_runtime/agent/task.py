@@ -7,14 +7,15 @@ import socket
 import time
 from pathlib import Path
 
+from clusterctl_runtime.agent.cgroups import ControlGroup
 from clusterctl_runtime.agent.gpus import Share
 from clusterctl_runtime.agent.logs import Output
 from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 
 WAITING = "waiting"  # taken, not started: its turn has not come or its package is under way
 RUNNING = "running"
-LINGERING = "lingering"  # the program ended; its group still holds the pipe
-DYING = "dying"  # the program is reaped, its group has been killed
+LINGERING = "lingering"  # the program ended; what it started has a moment, or the rest of the grace
+DYING = "dying"  # the program is reaped, what it started has been killed
 ENDED = "ended"
 
 
@@ -25,6 +26,8 @@ class Task:
         "claim",
         "deadline",
         "directory",
+        "group",
+        "kill_at",
         "memory_kills",
         "output",
         "pipe",
@@ -48,11 +51,13 @@ class Task:
         self.pipe = -1
         self.claim: socket.socket | None = None  # on the port where it is going to listen
         self.reading = False
+        self.group: ControlGroup | None = None
         self.memory_kills = 0  # what the kernel had killed on this node when it began
         self.directory: Path | None = None
         self.preparing: asyncio.Task[None] | None = None
         self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
         self.timer: asyncio.TimerHandle | None = None  # the next harsher signal
+        self.kill_at = 0.0  # of one that is being stopped: when its grace is over, by the loop's clock
         self.acknowledged = False
         self.queued_to_send = False
 

@@ -95,7 +95,7 @@ class EngineClient:
         log: logging.Logger | None = None,
         command: Sequence[str] = (),
     ) -> None:
-        self._command = [*command] or [python, str(HELPER)]
+        self._command = [*command] or [python, "-I", str(HELPER)]
         self._python, self._gcs_address, self._token_path = python, gcs_address, token_path
         self._on_state, self._log = on_state, log or logging.getLogger(__name__)
         self._process: asyncio.subprocess.Process | None = None

@@ -94,7 +94,7 @@ class RayCommand:
         return self.directory / "token"
 
     def argv(self) -> list[str]:
-        return [self.config.python or sys.executable, str(self.directory / "start.py"), *self.arguments()]
+        return [self.config.python or sys.executable, "-I", str(self.directory / "start.py"), *self.arguments()]
 
     def arguments(self) -> list[str]:
         config, ports = self.config, self.ports()

@@ -18,8 +18,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-sys.path.pop(0)  # our own directory: its module names are not for Ray's imports to find
-
 POLL_SECONDS = 0.1
 CALL_SECONDS = 5.0
 DRAIN_CONFIRM_SECONDS = 5.0

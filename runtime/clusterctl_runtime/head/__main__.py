@@ -17,6 +17,9 @@ from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.head.admission import private_umask
 from clusterctl_runtime.head.config import HeadConfig, write_private
 
+SWITCH_SECONDS = (
+    0.0005  # so long the event loop waits at most for a thread that computes, each time it has read or sent
+)
 STOPPED_BY_SIGNAL = 75  # the cluster lives on without its head
 
 
@@ -58,6 +61,7 @@ def main() -> int:
     directory = Path(sys.argv[1])
     private_umask()
     _allow_files()
+    sys.setswitchinterval(SWITCH_SECONDS)
     handler = logging.handlers.RotatingFileHandler(directory / "head.log", maxBytes=20_000_000, backupCount=2)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -21,7 +21,7 @@ from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.silence import Watch
 from clusterctl_runtime.head.standby import Standby
 from clusterctl_runtime.head.store import Store
-from clusterctl_runtime.head.tls import TlsServer
+from clusterctl_runtime.head.tls import TlsServer, known
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +133,7 @@ class AgentServer:
             await asyncio.wait_for(serve_bundle(reader, writer, self._bundle), BUNDLE_TIMEOUT)
             return None
         hello, _ = await asyncio.wait_for(wire.read_frame(reader, begun, wire.MAX_HELLO), HELLO_TIMEOUT)
-        for server in self._servers:
-            server.known(writer)
+        known(writer)
         return hello
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -30,10 +30,17 @@ class Failure(NamedTuple):
 
 @dataclass
 class Tally:
-    """Of jobs that were forgotten: how many ended in which state, and one that did not end well."""
+    """Of jobs that were forgotten: how many ended in which state, one that did not end well, and what they cost."""
 
     counts: Counter[str] = field(default_factory=Counter)
     failure: Failure | None = None
+    charges: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # user -> (hours, dollars), of the cluster only
+
+    def charge(self, user: str, hours: float, dollars: float) -> None:
+        before = self.charges.get(user, (0.0, 0.0))
+        self.charges[user] = (before[0] + hours, before[1] + dollars)
 
     def add(self, job: Job) -> None:
         self.counts[job.state] += 1

@@ -10,27 +10,31 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import (
+    Action,
     Demand,
     Drain,
     Launch,
     Mark,
+    NodeView,
     Observed,
     Offer,
     Plan,
     Policy,
     Pool,
+    Reason,
     Start,
     State,
     Stop,
     Terminate,
     Undrain,
 )
+from clusterctl.core.overrun import notes
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
@@ -51,6 +55,7 @@ log = logging.getLogger(__name__)
 OBSERVE_ACTIVE = 1.0  # seconds between lists while something is under way
 OBSERVE_QUIET = 10.0
 LONGEST_SLEEP = 30.0
+REST, LONGEST_REST = 5.0, 0.5  # after a tick: so many times as long as its plan took, and at most so many seconds
 
 
 class Autoscaler:
@@ -84,6 +89,7 @@ class Autoscaler:
         self.observed: tuple[Observed, ...] = ()
         self._sightings: tuple[tuple[str, int], ...] = ()
         self.last_plan = Plan(())
+        self.beyond: tuple[Reason, ...] = ()  # limits that what runs exceeds
         self.demand: tuple[Demand, ...] = ()
         self.refusals: dict[
             str, tuple[str, str]
@@ -118,6 +124,7 @@ class Autoscaler:
                     "cluster", "autoscaler", "tick_failed", "a tick of the autoscaler failed; see head.log"
                 )
                 await asyncio.sleep(1.0)
+            await self._rest()
             await self._sleep()
         self._idle.set()
 
@@ -126,6 +133,12 @@ class Autoscaler:
         self.stopped = True
         self.wake()
         await self._idle.wait()
+
+    async def _rest(self) -> None:
+        """A pause after each tick, the longer the more it takes to plan: with thousands of nodes that join at once, planning
+        after each of them would leave the loop no time to take them in."""
+        if not self.stopped and self.decision_seconds:
+            await asyncio.sleep(min(LONGEST_REST, REST * self.decision_seconds[-1]))
 
     async def _sleep(self) -> None:
         now = steady_time()
@@ -156,18 +169,46 @@ class Autoscaler:
         if self._forgiving:
             self._forgiving = False
             await asyncio.to_thread(self._provisioner.forgive)
-        now = steady_time()
-        started = time.perf_counter()
-        plan = make_plan(self._policy, self.observed, self._state(now), self.demand, self.offers, now)
-        self.decision_seconds.append(time.perf_counter() - started)
+        plan = await self._plan()
         self.last_plan = plan
         self._book.set_waits(_waits_by_group(plan, groups))
         due = self._provisioner.wake_at()
-        if plan.actions or (due is not None and due <= now):
+        if plan.actions or (due is not None and due <= steady_time()):
             for action in plan.actions:
                 self._before(action)
             for outcome in await asyncio.to_thread(self._provisioner.apply, plan):
                 self._after(outcome)
+
+    async def _plan(self) -> Plan:
+        """The plan for this moment, made in a thread: it takes a while with thousands of nodes. What becomes of a node meanwhile
+        (work starts on it, its agent is back) is not in the plan: its actions on that node are left to the next one."""
+        now = steady_time()
+        state, started = self._state(now), time.perf_counter()
+        plan = await asyncio.to_thread(make_plan, self._policy, self.observed, state, self.demand, self.offers, now)
+        self.decision_seconds.append(time.perf_counter() - started)
+        self._warn(await asyncio.to_thread(notes, state, now))
+        planned_from = {view.node.id: view for view in state.nodes}
+        kept = tuple(action for action in plan.actions if self._is_as_planned(action, planned_from))
+        if len(kept) < len(plan.actions):
+            self.wake()
+        return replace(plan, actions=kept)
+
+    def _is_as_planned(self, action: Action, planned_from: Mapping[str, NodeView]) -> bool:
+        before = planned_from.get(action.node_id)
+        if before is None:
+            return True
+        after = self._fleet.roster.get(before.node.id, steady_time())
+        return after is before or (after is not None and replace(after, heartbeat=before.heartbeat) == before)
+
+    def _warn(self, beyond: tuple[Reason, ...]) -> None:
+        """Says once, and shows for as long as it lasts, which limits what runs exceeds."""
+        before = {reason.code for reason in self.beyond}
+        for reason in beyond:
+            if reason.code not in before:
+                self._events.add("cluster", "limits", reason.code, f"{reason.text} ({reason.fix})")
+        for code in sorted(before - {reason.code for reason in beyond}):
+            self._events.add("cluster", "limits", "within_limits", f"{code}: what runs is within this limit again")
+        self.beyond = beyond
 
     async def _observe(self) -> None:
         """A fresh look at the providers where one is due. The planner compares its time with each node's, so an older one
@@ -177,7 +218,8 @@ class Autoscaler:
         self._observe_now = False
         self.observed = await asyncio.to_thread(self._provisioner.observe)
         self._observed_at = steady_time()
-        self._sightings = count_sightings(self._state(self._observed_at), self.observed)
+        state = self._state(self._observed_at)
+        self._sightings = await asyncio.to_thread(count_sightings, state, self.observed)
         if not self._all_known and not self._fleet.journal.adopts:
             self._all_known = True
             self._fleet.lose_unknown()
@@ -214,7 +256,8 @@ class Autoscaler:
             spared = {
                 provider.own for provider in self._provisioner.providers.values() if isinstance(provider, OwnMachine)
             }
-            mine = [n for n in self._fleet.journal.nodes().values() if n.instance_id and n.instance_id in spared]
+            nodes = self._fleet.journal.nodes().values() if any(spared) else ()
+            mine = [node for node in nodes if node.instance_id and node.instance_id in spared]
             pool = replace(pool, spec_hash=mine[0].spec_hash) if mine else pool
         most = self._provisioner.most(pool.name)
         return pool if most is None else replace(pool, min=min(pool.min, most), max=min(pool.max, most))

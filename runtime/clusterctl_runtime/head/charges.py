@@ -5,28 +5,43 @@ What is left of the cluster's cost is nobody's: nodes that boot or idle, the hea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from clusterctl_runtime.head.jobs import Job
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.jobs import Job
 
 Document = dict[str, Any]
+FORGOTTEN = "(forgotten)"  # no job can have this id
 MOST_ROWS = 100  # the dearest; the others are one row
 
 
-def charges_document(jobs: Iterable[Job], by: str, total: float, now: float) -> Document:
-    """`total`: what the cluster has cost so far, in dollars. Rows are {by, "hours", "dollars"}, the dearest first."""
+def charges_document(
+    jobs: Iterable[Job],
+    by: str,
+    total: float,
+    now: float,
+    forgotten: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+) -> Document:
+    """`total`: what the cluster has cost so far, in dollars. Rows are {by, "hours", "dollars"}, the dearest first. `forgotten`:
+    (hours, dollars) of each user's jobs that are not among `jobs` any more."""
     sums: dict[str, list[float]] = {}
     names: dict[str, str] = {}
     for job in jobs:
         if not job.tried:
             continue
-        key = job.id if by == "job" else str(job.request.get("user") or "-")
-        hours, dollars = _charge(job, now)
+        key = job.id if by == "job" else user_of(job)
+        hours, dollars = charge_of(job, now)
         row = sums.setdefault(key, [0.0, 0.0])
         row[0] += hours
         row[1] += dollars
         names[key] = job.name
+    for user, (hours, dollars) in forgotten.items():
+        row = sums.setdefault(FORGOTTEN if by == "job" else user, [0.0, 0.0])
+        row[0] += hours
+        row[1] += dollars
+    names.setdefault(FORGOTTEN, "jobs that are no longer kept")
     dearest = sorted(sums, key=lambda key: (-sums[key][1], -sums[key][0], key))
     rows = [_row(by, key, *sums[key]) | ({"name": names[key]} if by == "job" else {}) for key in dearest[:MOST_ROWS]]
     others = [sums[key] for key in dearest[MOST_ROWS:]]
@@ -42,10 +57,14 @@ def charges_document(jobs: Iterable[Job], by: str, total: float, now: float) -> 
     }
 
 
-def _charge(job: Job, now: float) -> tuple[float, float]:
+def user_of(job: Job) -> str:
+    return str(job.request.get("user") or "-")
+
+
+def charge_of(job: Job, now: float) -> tuple[float, float]:
     """(node hours by share, dollars) of all attempts."""
     hours = dollars = 0.0
-    for attempt in job.attempts:
+    for attempt in job.tried or ():
         lasted = max(0.0, (attempt.ended or now) - attempt.started) / 3600
         hours += lasted * sum(attempt.shares)
         dollars += lasted * sum(attempt.rates)

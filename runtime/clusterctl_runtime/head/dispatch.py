@@ -23,6 +23,7 @@ from clusterctl_runtime.head.work import Work
 from clusterctl_runtime.wire import TaskSpec
 
 log = logging.getLogger(__name__)
+MOST_STARTS = 100  # in one pass, which is one turn of the event loop
 
 
 class Dispatcher:
@@ -74,6 +75,9 @@ class Dispatcher:
         freed, self._freed = self._freed, set()
         if self._book.groups and not self.paused:
             chosen, kept = self._choose()
+            if len(chosen) > MOST_STARTS:  # the rest in the next pass: the loop does other things in between
+                chosen = chosen[:MOST_STARTS]
+                self.wake()
             await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
             await self._send_ahead(kept)
         for node_id in freed:
@@ -115,12 +119,13 @@ class Dispatcher:
         return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
 
     def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
-        """Of each kind of job, the first ones: as many as could start at the very most, and one for which room may be kept."""
+        """Of each kind of job, the first ones: as many as could start in one pass at the very most, and one for which room may
+        be kept."""
         most = {}
         for group, line in self._book.groups.items():
             fit = (group.shape.resources.count_in(view.free) for view in views)
             room = sum(min(count, len(line) * group.nodes) for count in fit)
-            most[group] = max(1, room // group.nodes)
+            most[group] = max(1, min(room // group.nodes, MOST_STARTS + 1))
         return in_order(self._book.groups, most)
 
     async def _start(self, booked: Sequence[Start]) -> None:

@@ -47,12 +47,13 @@ def status_document(head: Head) -> Document:
 
 
 def _messages(head: Head, problem: Document | None, pools: list[Document]) -> list[str]:
-    """What keeps the cluster from being as it should, each said once: refused launches, offers and lists that failed. What
-    was refused of a pool is of no interest once nothing waits any more."""
+    """What keeps the cluster from being as it should, each said once: limits that it exceeds, refused launches, offers and
+    lists that failed. What was refused of a pool is of no interest once nothing waits any more."""
     troubles = [("head node", problem)]
     if head.autoscaler.last_plan.waits:
         troubles += [(f"pool {pool['name']}", pool["problem"]) for pool in pools]
-    said = [f"{what}: {trouble['text']}" for what, trouble in troubles if trouble]
+    said = [f"{reason.text} ({reason.fix})" for reason in head.autoscaler.beyond]
+    said += [f"{what}: {trouble['text']}" for what, trouble in troubles if trouble]
     said += [head.autoscaler.offers_error, *(scope.error for scope in head.autoscaler.observed)]
     return list(dict.fromkeys(text for text in said if text))
 

@@ -264,7 +264,7 @@ class EngineControl:
     def _helper_inside(self, node: Node, message: Mapping[str, Any]) -> Sequence[str]:
         """What runs the helper on Ray's head node, where that is not this machine: it holds GPUs only beside a raylet."""
         environment = helper_environment(str(message["address"]), str(message.get("token_path") or ""))
-        return self._into(node, [str(message.get("python") or "python3"), "-c", HELPER.read_text()], environment)
+        return self._into(node, [str(message.get("python") or "python3"), "-I", "-c", HELPER.read_text()], environment)
 
     async def _helper_python(self, beside: str) -> str:
         """The interpreter on the head's machine that speaks to the engine: its Ray must be that of the nodes. `beside`: that of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import deque
@@ -71,22 +72,30 @@ class EventLog:
     def last(self) -> int:
         return self._next - 1
 
-    def since(self, seq: int, limit: int = 1000, subject: str = "") -> list[Event]:
-        """Events after `seq`, oldest first, at most `limit` (with seq < 0: the newest `limit`)."""
+    async def since(self, seq: int, limit: int = 1000, subject: str = "") -> list[Event]:
+        """Events after `seq`, oldest first, at most `limit` (with seq < 0: the newest `limit`). Those that are not in memory any
+        more are read in a thread: that may have to wait for the store's commit."""
         if seq < 0:
-            chosen = [e for e in self._recent if not subject or e["subject"] == subject]
-            return chosen[-limit:]
-        if self._recent and seq + 1 >= self._recent[0]["seq"]:
-            # deque has no slices; sequence numbers are dense, so the place of `seq` is known
-            start = max(0, seq + 1 - self._recent[0]["seq"])
-            newer = [self._recent[i] for i in range(start, len(self._recent))]
-        else:
-            rows = self._store.rows(
-                "SELECT seq, at, kind, subject, code, text, details FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-                (seq, limit),
-            )
-            newer = [_from_row(r) for r in rows]
-        return [e for e in newer if not subject or e["subject"] == subject][:limit]
+            return self.newest(limit, subject)
+        if not self._recent or seq + 1 >= self._recent[0]["seq"]:
+            return self._after(seq, limit, subject)
+        await self._store.flush()  # what was just pushed out of memory may not be on disk yet
+        query, values = "SELECT seq, at, kind, subject, code, text, details FROM events WHERE seq > ?", [seq]
+        if subject:
+            query, values = f"{query} AND subject = ?", [*values, subject]
+        rows = await asyncio.to_thread(self._store.rows, f"{query} ORDER BY seq LIMIT ?", (*values, limit))
+        return [_from_row(row) for row in rows]
+
+    def newest(self, limit: int, subject: str = "") -> list[Event]:
+        """The newest of those in memory, oldest first."""
+        return [event for event in self._recent if not subject or event["subject"] == subject][-limit:]
+
+    def _after(self, seq: int, limit: int, subject: str) -> list[Event]:
+        """Of those in memory."""
+        start = max(0, seq + 1 - self._recent[0]["seq"]) if self._recent else 0  # the numbers are dense
+        newer = itertools.islice(self._recent, start, None)
+        found = (event for event in newer if not subject or event["subject"] == subject)
+        return list(itertools.islice(found, limit))
 
 
 def _from_row(row: tuple[Any, ...]) -> Event:

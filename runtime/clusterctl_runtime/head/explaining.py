@@ -69,7 +69,7 @@ def plan_job(head: Head, request: JobRequest) -> Document:
 
 
 def _explain_job(head: Head, job: Job) -> Document:
-    story = [{"at": e["at"], "event": e["code"], "reason": e["text"]} for e in head.events.since(-1, 200, job.id)]
+    story = [{"at": e["at"], "event": e["code"], "reason": e["text"]} for e in head.events.newest(200, job.id)]
     document: Document = {
         "id": job.id,
         "kind": "job",

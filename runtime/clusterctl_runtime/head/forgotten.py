@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from clusterctl_runtime.head.arrays import Array, Failure, Tally
+from clusterctl_runtime.head.charges import charge_of, user_of
 from clusterctl_runtime.head.store import Statement, Store, statement
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ class Forgotten:
         self._tallies: dict[str, Tally] = {name: _tally(body) for name, body in rows}
         self._all = self._tallies.setdefault(CLUSTER, Tally())
 
+    @property
+    def charges(self) -> dict[str, tuple[float, float]]:
+        """User -> (hours, dollars) of all jobs that were forgotten."""
+        return self._all.charges
+
     def add_to(self, counts: Counter[str], arrays: Mapping[str, Array]) -> None:
         """After a start: what is counted from the jobs that are known gets the others as well."""
         counts.update(self._all.counts)
@@ -36,6 +42,8 @@ class Forgotten:
     def add(self, job: Job, array: Array | None) -> None:
         """`array`: the job's, if it has other members."""
         self._all.add(job)
+        if job.tried:
+            self._all.charge(user_of(job), *charge_of(job, job.ended or 0.0))
         if array is not None:
             self._tallies[array.id] = array.forgotten
         elif job.array_id:
@@ -49,10 +57,11 @@ class Forgotten:
         tally = self._tallies.get(name)
         if tally is None:
             return statement("DELETE FROM forgotten WHERE name = ?", (name,))
-        body = {"counts": tally.counts, "failure": tally.failure}
+        body = {"counts": tally.counts, "failure": tally.failure, "charges": tally.charges}
         return statement("INSERT OR REPLACE INTO forgotten VALUES (?,?)", (name, json.dumps(body)))
 
 
 def _tally(body: str) -> Tally:
     data = json.loads(body)
-    return Tally(Counter(data["counts"]), Failure(*data["failure"]) if data["failure"] else None)
+    failure = Failure(*data["failure"]) if data["failure"] else None
+    return Tally(Counter(data["counts"]), failure, {user: (h, d) for user, (h, d) in data["charges"].items()})

@@ -85,7 +85,7 @@ class Gate:
         if self._dependents:
             for condition in self._judged(job, array):
                 yield from list(self._dependents.get(condition, {}).values())
-        if array is not None and array.waiting:
+        if array is not None and array.waiting and not array.ending:
             yield from list(islice(array.waiting.values(), max(0, array.room(job))))
 
     def _judged(self, job: Job, array: Array | None) -> Iterator[Condition]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -284,6 +285,8 @@ class Head:
 
     async def run(self) -> None:
         """Serves until `down` or a signal sets `ended`."""
+        gc.collect()
+        gc.freeze()  # what was loaded stays, most of it: looking through a long queue for garbage takes the loop too long
         directory = self.config.directory
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
@@ -388,7 +391,9 @@ class Head:
     def costs(self, by: str) -> dict[str, Any]:
         now = steady_time()
         if by in ("job", "user"):
-            return charges_document(self.book.jobs.values(), by, self.journal.spend(now).total, now)
+            return charges_document(
+                self.book.jobs.values(), by, self.journal.spend(now).total, now, self.book.forgotten.charges
+            )
         rows = self.journal.costs(now)
         return {"by": by, "rows": [asdict(row) for row in rows]}
 

@@ -166,11 +166,13 @@ class JobBook:
         self._next_seq = 1
         self._to_judge: deque[Iterator[Job]] = deque()
         self._judging = False
+        self._judged = 0  # in this turn of the loop
+        self._judges_again: asyncio.AbstractEventLoop | None = None  # in its next turn
         self.waits: dict[GroupKey, WaitsOfGroup] = {}
         self.starting: dict[str, object] = {}  # queued jobs that have left their line: what makes the start of each
         self._told: dict[str, dict[str, Any]] = {}  # job id -> why it waits, where that is not its whole group's reason
         self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
-        self._forgotten = Forgotten(store)
+        self.forgotten = Forgotten(store)
         self._load()
 
     @property
@@ -200,7 +202,7 @@ class JobBook:
         for digest in unused:
             del self._asked[digest]
         self._store.write_together(self.dropping(unused))
-        self._forgotten.add_to(self.counts, self.gate.arrays)
+        self.forgotten.add_to(self.counts, self.gate.arrays)
         ended = [job for job in self.jobs.values() if job.final]
         self.ended.update((job.id, job) for job in sorted(ended, key=lambda job: job.ended or 0.0))
         pending = [job for job in self.jobs.values() if not job.final]
@@ -270,7 +272,7 @@ class JobBook:
         for job in jobs:
             del self.jobs[job.id], self._by_number[job.seq], self.ended[job.id]
             array = self.gate.forget(job)
-            self._forgotten.add(job, array)
+            self.forgotten.add(job, array)
             self.let_go(job.asked)
 
     def erase(self, jobs: Sequence[Job]) -> None:
@@ -278,7 +280,7 @@ class JobBook:
         statements = [statement("DELETE FROM jobs WHERE id = ?", (job.id,)) for job in jobs]
         statements += [statement("DELETE FROM attempts WHERE id = ?", (a.id,)) for job in jobs for a in job.tried or ()]
         statements += self.dropping({job.asked.digest for job in jobs})
-        self._store.write_together(statements + self._forgotten.records({job.array_id for job in jobs}))
+        self._store.write_together(statements + self.forgotten.records({job.array_id for job in jobs}))
 
     def dropping(self, digests: Collection[str]) -> list[Statement]:
         """Takes off the disk what no job asks for any more."""
@@ -325,22 +327,28 @@ class JobBook:
 
     def _judge(self) -> None:
         """Jobs that waited for those that ended are let go or cancelled, and then those that waited for these, however many:
-        some now, and the others in later turns of the loop. They are held until then."""
+        some in this turn of the loop, and the others in later ones. They are held until then."""
         if self._judging:
             return  # the loop below is at it
-        loop, left, self._judging = _running_loop(), AT_ONCE, True
+        loop, self._judging = _running_loop(), True
         try:
-            while self._to_judge and (left or loop is None):
+            while self._to_judge and (self._judged < AT_ONCE or loop is None):
                 other = next(self._to_judge[0], None)
                 if other is None:
                     self._to_judge.popleft()
                 else:
-                    left -= 1
+                    self._judged += 1
                     self._judge_one(other)
         finally:
             self._judging = False
-        if self._to_judge and loop is not None:
-            loop.call_soon(self._judge)
+        if loop is not None and self._judged and self._judges_again is not loop:
+            self._judges_again = loop
+            loop.call_soon(self._judge_on)
+
+    def _judge_on(self) -> None:
+        """The next turn."""
+        self._judges_again, self._judged = None, 0
+        self._judge()
 
     def _judge_one(self, job: Job) -> None:
         if not self.gate.holds(job):

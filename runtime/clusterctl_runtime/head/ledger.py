@@ -83,13 +83,13 @@ class NodeLedger(Watched):
     held: Resources = field(
         default_factory=Resources
     )  # the sum of `holdings`: change them with `hold` and `release` only
-    _viewed: float = 0.0  # the heartbeat that the last view shows
+    shown: float = 0.0  # the heartbeat that the view shows which is kept
 
-    _unseen: ClassVar[frozenset[str]] = frozenset({"changed", "heard", "facts", "ending", "_free", "_viewed"})
+    _unseen: ClassVar[frozenset[str]] = frozenset({"changed", "heard", "facts", "ending", "_free", "shown"})
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name == "heard" and value is not None and value - self._viewed > HEARD_SECONDS:
+        if name == "heard" and value is not None and value - self.shown > HEARD_SECONDS:
             self.changed()
 
     def tell(self, changed: Callable[[], None]) -> None:
@@ -129,7 +129,6 @@ class NodeLedger(Watched):
         return min(self.busy, now)
 
     def view(self, node: Node, now: float) -> NodeView:
-        self._viewed = self.heard or 0.0
         work = tuple(Work(task, holding.resources, holding.since) for task, holding in sorted(self.holdings.items()))
         if self.engine.used:
             work += (Work("engine", self.engine.used, self.busy),)

@@ -97,7 +97,7 @@ class Queue:
             if bad is not None:
                 again = "" if bad.forgotten else f"Try that one again (`clusterctl job retry {bad.id}`), or write"
                 raise BadRequest(
-                    f"it is to follow {condition.job}, {_of(bad, condition.job)}which {bad.text}: it would never start. "
+                    f"it is to follow {condition.job}, {_which(bad, condition.job)} {bad.text}: it would never start. "
                     f"{again or 'Write'} {condition.job}:any"
                 )
 
@@ -194,5 +194,5 @@ def _chain(circle: Sequence[str]) -> str:
     return " after ".join(shown)
 
 
-def _of(bad: Failure, name: str) -> str:
-    return f"of which {bad.id} " if bad.id != name else ""
+def _which(bad: Failure, name: str) -> str:
+    return "which" if bad.id == name else f"of which {bad.id}"

@@ -73,6 +73,7 @@ class Roster:
                 continue
             books = self._open_books(node)
             view = books.view(node, now)
+            books.shown = view.heartbeat or 0.0
             if before is None:
                 bisect.insort(self._order, node_id)
             elif before == view:

@@ -16,7 +16,7 @@ import hmac
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -27,15 +27,14 @@ from clusterctl_providers.ssh import ClaimView, HostView
 
 from clusterctl.core.model import dead_after
 from clusterctl_runtime import wire
+from clusterctl_runtime.head.claims import ClaimBook
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.config import write_private
 from clusterctl_runtime.head.silence import Watch
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
 LEASE_SECONDS = 30.0  # of silence, after which either side ends the connection; the host then dials again
-REMEMBERED_SECONDS = 86400.0  # that an ended claim is kept on file: its token stays used up
 
 
 @dataclass
@@ -65,15 +64,16 @@ class Standby:
         self._changed = changed
         self._node_heard = node_heard
         self._inventory = directory / "hosts.json"
-        self._record = directory / "claims.json"
         self._stamp = 0
+        self._listed: set[str] = set()  # ids of the hosts in the file; claimed ones that left it are kept, too
         self._hosts: dict[str, Host] = {}
-        self._claims: dict[str, dict[str, Any]] = _load(
-            self._record
-        )  # instance id -> claim and its host, ended ones too
         self._consoles: dict[str, str] = {}
         self._refusals: dict[str, str] = {}  # token -> why its host did not take it
-        self._condition = threading.Condition(threading.RLock())
+        lock = threading.RLock()
+        self._condition = threading.Condition(lock)
+        self._claims = ClaimBook(directory / "claims.json", lock)
+        self._outbox: list[tuple[str, wire.Message]] = []  # claims that go out once they are on disk
+        self._views: dict[str, HostView] = {}  # of hosts whose view changes only with what is told of them
         self._loop: asyncio.AbstractEventLoop | None = None
         self.started = steady_time()
         self._read_inventory()
@@ -132,6 +132,7 @@ class Standby:
                 host.writer.close()
             host.writer, host.heard = writer, steady_time()
             host.facts = dict(hello.get("facts") or {})
+            self._views.pop(host.entry["id"], None)
             self._take_claims(host, hello.get("claims") or [])
             self._condition.notify_all()
         self._changed()
@@ -154,34 +155,51 @@ class Standby:
     def _take_claims(self, host: Host, items: Sequence[dict[str, Any]]) -> None:
         """The host's word replaces ours. What it does not name any more has ended, unless it was sent a moment ago."""
         told = {str(item["instance"]): dict(item) for item in items}
-        now, news = steady_time(), False
-        for instance, claim in self._claims.items():
-            if claim["host"] != host.entry["id"] or claim.get("ended") or instance in told:
+        now, news, host_id = steady_time(), False, host.entry["id"]
+        self._views.pop(host_id, None)
+        for claim in self._claims.of_host(host_id):
+            if claim.get("ended") or claim["instance"] in told:
                 continue
             if claim.get("seen") or claim.get("releasing") or claim["token"] in self._refusals:
                 claim["ended"], news = now, True
         for instance, item in told.items():
             known = self._claims.get(instance)
             if known is None or not known.get("seen"):
-                self._claims[instance] = {**item, "host": host.entry["id"], "seen": True}
+                self._claims.put({**item, "host": host_id, "seen": True})
                 news = True
+            elif known["host"] != host.entry["id"] and known["host"] not in self._listed:
+                known["host"], news = host.entry["id"], True  # the same machine: the spec has another name for it now
         host.claims = told
         if news:
-            self._save()
+            self._claims.changed()
+            self._save_soon()
         self._resend(host)
 
     def _resend(self, host: Host) -> None:
         """Claims that were journalled and that the host has never heard of: the connection broke in between."""
-        for claim in self._claims.values():
-            unheard = claim["host"] == host.entry["id"] and not claim.get("seen") and not claim.get("ended")
+        unsent = {message["claim"]["instance"] for _, message in self._outbox}
+        for claim in self._claims.of_host(host.entry["id"]):
+            unheard = not claim.get("seen") and not claim.get("ended") and claim["instance"] not in unsent
             if unheard and "bootstrap" in claim and claim["token"] not in self._refusals:
                 self._write(host, {"t": "claim", "claim": claim})
+
+    def _save_soon(self) -> None:
+        """The loop does not wait for the disk: what is lost with a crash the host says again."""
+
+        def save() -> None:
+            try:
+                self._claims.save()
+            except OSError as error:
+                log.error("what hosts are claimed for is not on disk: %s", error)
+
+        asyncio.get_running_loop().run_in_executor(None, save)
 
     def _left(self, host: Host, writer: asyncio.StreamWriter) -> None:
         if host.writer is not writer:
             return
         with self._condition:
             host.writer = None
+            self._views.pop(host.entry["id"], None)
             self._condition.notify_all()
         self._changed()
 
@@ -204,31 +222,56 @@ class Standby:
             return [self._view(host) for host in self._hosts.values()]
 
     def claim(self, host_id: str, claim: Mapping[str, Any]) -> None:
-        """Asks a host for a claim; on disk before it is sent. The answer is seen in `hosts`."""
+        """Books a claim of a host; `send` asks for it. The answer is seen in `find`."""
         with self._condition:
-            instance = str(claim["instance"])
-            known = self._claims.get(instance)
+            known = self._claims.get(str(claim["instance"]))
             if known is None:
-                known = self._claims[instance] = {**claim, "host": host_id, "seen": False, "created": steady_time()}
-                self._save()
-            self._send(host_id, {"t": "claim", "claim": {**known, "bootstrap": claim["bootstrap"]}})
+                known = self._claims.put({**claim, "host": host_id, "seen": False, "created": steady_time()})
+            self._views.pop(host_id, None)
+            self._outbox.append((host_id, {"t": "claim", "claim": {**known, "bootstrap": claim["bootstrap"]}}))
 
-    def release(self, instance: str) -> None:
-        """Asks an instance's host to end it. Returns at once; `hosts` shows when it has."""
+    def send(self) -> None:
+        """Asks the hosts for what was booked, all of which is on disk by then."""
         with self._condition:
-            known = self._claims.get(instance)
-            if known is None or known.get("ended"):
-                return
-            known["releasing"] = True
-            host = self._hosts.get(known["host"])
-            if not known.get("seen") and (host is None or host.writer is None):
-                known["ended"] = steady_time()  # should the host have it after all, it says so and is asked again
-            self._save()
-            self._send(known["host"], {"t": "release", "instance": instance})
+            ready = list(self._outbox)
+        self._claims.save()
+        with self._condition:
+            del self._outbox[: len(ready)]
+        for host_id, message in ready:
+            self._send(host_id, message)
+
+    def release(self, instances: Collection[str]) -> None:
+        """Asks the hosts of these instances to end them. Returns at once; `hosts` shows when they have."""
+        told: list[tuple[str, wire.Message]] = []
+        with self._condition:
+            for instance in instances:
+                known = self._claims.get(instance)
+                if known is None or known.get("ended"):
+                    continue
+                known["releasing"] = True
+                host = self._hosts.get(known["host"])
+                if not known.get("seen") and (host is None or host.writer is None):
+                    known["ended"] = steady_time()  # should the host have it after all, it says so and is asked again
+                self._views.pop(known["host"], None)
+                told.append((known["host"], {"t": "release", "instance": instance}))
+            self._claims.changed()
+        self._claims.save()
+        for host_id, message in told:
+            self._send(host_id, message)
+
+    def find(self, token: str) -> tuple[HostView, ClaimView] | None:
+        """The host that was ever asked for this token, and its claim."""
+        with self._condition:
+            claim = self._claims.of_token(token)
+            host = self._hosts.get(claim["host"]) if claim else None
+            view = self._view(host) if host else None
+            found = next((c for c in view.claims if c.token == token), None) if view else None
+            return (view, found) if view and found else None
 
     def ended(self, token: str) -> bool:
         with self._condition:
-            return any(claim["token"] == token and claim.get("ended") for claim in self._claims.values())
+            claim = self._claims.of_token(token)
+            return bool(claim and claim.get("ended"))
 
     def refusal(self, token: str) -> str:
         """Why the host that was asked did not take it; "" while it has not refused."""
@@ -253,8 +296,10 @@ class Standby:
 
     def _view(self, host: Host) -> HostView:
         entry, connected = host.entry, host.writer is not None
-        claims = [self._claim_view(claim, host) for claim in self._claims.values() if claim["host"] == entry["id"]]
-        return HostView(
+        if (known := self._views.get(entry["id"])) is not None:
+            return known
+        claims = [self._claim_view(claim, host) for claim in self._claims.of_host(entry["id"])]
+        view = HostView(
             id=str(entry["id"]),
             address=str(entry.get("address") or ""),
             pools=tuple(entry.get("pools") or ()),
@@ -264,10 +309,13 @@ class Standby:
             labels=dict(entry.get("labels") or {}),
             resources=dict(entry.get("resources") or {}),
             facts=_newest(entry.get("facts") or {}, host.facts),
-            claims=tuple(claim for claim in claims if claim is not None),
+            claims=tuple(claims),
         )
+        if connected or all(claim.state == "terminated" for claim in claims):  # else it changes with the time
+            self._views[view.id] = view
+        return view
 
-    def _claim_view(self, claim: dict[str, Any], host: Host) -> ClaimView | None:
+    def _claim_view(self, claim: dict[str, Any], host: Host) -> ClaimView:
         told = host.claims.get(claim["instance"])
         connected = host.writer is not None
         if claim.get("ended"):
@@ -304,23 +352,19 @@ class Standby:
             return
         entries = json.loads(self._inventory.read_text())["hosts"]
         self._stamp = stamp
+        self._views.clear()
         before, self._hosts = self._hosts, {}
+        self._listed = {entry["id"] for entry in entries}
         for entry in entries:
             host = before.pop(entry["id"], None) or Host(entry)
             host.entry = entry
             self._hosts[entry["id"]] = host
         for name, host in before.items():
-            if any(c["host"] == name and not c.get("ended") for c in self._claims.values()):
+            if any(not claim.get("ended") for claim in self._claims.of_host(name)):
                 host.entry = {**host.entry, "pools": [], "trouble": "it is not in the inventory any more"}
                 self._hosts[name] = host
             elif host.writer is not None and self._loop is not None:
                 self._loop.call_soon_threadsafe(host.writer.close)
-
-    def _save(self) -> None:
-        oldest = steady_time() - REMEMBERED_SECONDS
-        self._claims = {i: c for i, c in self._claims.items() if not c.get("ended") or c["ended"] > oldest}
-        kept = {i: {k: v for k, v in c.items() if k != "bootstrap"} for i, c in self._claims.items()}
-        write_private(self._record, json.dumps(kept))
 
 
 def _newest(found: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -329,10 +373,3 @@ def _newest(found: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]
     if float(found.get("gpus_read") or 0) > float(told.get("gpus_read") or 0):
         told = {**told, "gpus": found["gpus"]}
     return {**found, **told}
-
-
-def _load(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}  # the hosts say what they are claimed for

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS forgotten (name TEXT PRIMARY KEY, body TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS attempts (id TEXT PRIMARY KEY, job TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
     code TEXT NOT NULL, text TEXT NOT NULL, details TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_of_subject ON events (subject, seq);
 CREATE TABLE IF NOT EXISTS credentials (node TEXT PRIMARY KEY, boot_id TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -47,7 +48,8 @@ class Store:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.executescript(SCHEMA)
-        self._lock = threading.Lock()  # of the connection: the writer and occasional readers
+        self._reads = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # which waits for no commit
+        self._reading = threading.Lock()
         self._queued: list[Statement] = []
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._condition = threading.Condition()
@@ -75,8 +77,8 @@ class Store:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """A read. Sees what is committed, not what is still queued."""
-        with self._lock:
-            return self._connection.execute(sql, parameters).fetchall()
+        with self._reading:
+            return self._reads.execute(sql, parameters).fetchall()
 
     def close(self) -> None:
         """Writes what is queued and closes the file."""
@@ -84,6 +86,7 @@ class Store:
             self._closing = True
             self._condition.notify()
         self._thread.join(timeout=30)
+        self._reads.close()
         self._connection.close()
 
     def _run(self) -> None:
@@ -106,20 +109,19 @@ class Store:
                 time.sleep(0.2)  # a full disk: do not spin, the statements stay queued in order
 
     def _commit(self, statements: Iterable[Statement]) -> StoreUnavailable | None:
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                for sql, parameters in statements:
-                    self._execute(sql, parameters)
-                self._connection.execute("COMMIT")
-                return None
-            except sqlite3.Error as error:
-                log.error("store %s: %s", self.path, error)
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                return StoreUnavailable(
-                    f"the head could not write {self.path} ({error}): free some disk space there, then try again"
-                )
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for sql, parameters in statements:
+                self._execute(sql, parameters)
+            self._connection.execute("COMMIT")
+            return None
+        except sqlite3.Error as error:
+            log.error("store %s: %s", self.path, error)
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            return StoreUnavailable(
+                f"the head could not write {self.path} ({error}): free some disk space there, then try again"
+            )
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> None:
         """One statement of a commit. One that could never be written must not keep all that follow it from the disk."""

@@ -16,6 +16,7 @@ from types import FrameType
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
+_ISOLATED = ("-I",) if sys.flags.isolated else ()  # as this very process was started
 STEADY_SECONDS = 60.0  # a head that ran so long starts the pauses anew
 
 
@@ -32,7 +33,8 @@ class Supervisor:
         while not self._stopping:
             started = time.monotonic()
             self._head = subprocess.Popen(
-                [sys.executable, "-m", "clusterctl_runtime.head", str(self._directory)], stdin=subprocess.DEVNULL
+                [sys.executable, *_ISOLATED, "-m", "clusterctl_runtime.head", str(self._directory)],
+                stdin=subprocess.DEVNULL,
             )
             if self._stopping:  # the signal came while the head was being started
                 self._head.send_signal(signal.SIGTERM)

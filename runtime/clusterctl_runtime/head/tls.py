@@ -78,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         self._streams: asyncio.StreamReaderProtocol | None = None  # once the handshake is done
         self._timeout = timeout
         self._timer: asyncio.TimerHandle | None = None
-        self.ended: Callable[[], None] = lambda: None  # called when nothing is left of the connection
+        self.left: Callable[[], None] = lambda: None  # called when it is no stranger any more, or has ended
 
     # ------------------------------------------------------------ from the network
 
@@ -109,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._stop_timer()
         if self._streams is not None:
             self._streams.connection_lost(exc)
-        self.ended()
+        self.left()
 
     def pause_writing(self) -> None:
         if self._streams is not None:
@@ -175,6 +175,12 @@ class Connection(asyncio.BufferedProtocol):
             self._raw.write(self._outgoing.read())
 
 
+def known(writer: asyncio.StreamWriter) -> None:
+    """Whoever is at the other end has said who it is: a stranger may come in its place."""
+    if isinstance(writer.transport, Secured):
+        writer.transport.connection.left()
+
+
 class TlsServer:
     """Accepts connections on a bound socket and serves each in a task of its own.
 
@@ -194,16 +200,6 @@ class TlsServer:
         sock.setblocking(False)
         sock.listen(WAITING)
         self._task = asyncio.get_running_loop().create_task(self._accept())
-
-    @property
-    def port(self) -> int:
-        return int(self._socket.getsockname()[1])
-
-    def known(self, writer: asyncio.StreamWriter) -> None:
-        """Whoever is at the other end of `writer` has said who it is: a stranger may come in its place."""
-        transport = writer.transport
-        if isinstance(transport, Secured):
-            self._leaves(transport.connection)
 
     def close(self) -> None:
         """Nobody else is accepted; connections that were go on, but for strangers."""
@@ -225,7 +221,7 @@ class TlsServer:
                 await asyncio.sleep(0.1)
                 continue
             self._strangers[connection] = loop.time()
-            connection.ended = functools.partial(self._leaves, connection)
+            connection.left = functools.partial(self._leaves, connection)
 
     async def _make_room(self) -> None:
         loop = asyncio.get_running_loop()

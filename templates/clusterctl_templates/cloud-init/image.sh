@@ -4,8 +4,8 @@
 # the last line, which python reads as data. The last word on the console says how it went; then the machine turns itself off.
 (sleep 7200; poweroff) >/dev/null 2>&1 &
 for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
-  if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-    exec "$python" - "$0" <<'CLUSTERCTL_PYTHON'
+  if command -v "$python" >/dev/null 2>&1 && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    exec "$python" -I - "$0" <<'CLUSTERCTL_PYTHON'
 import glob, json, os, shutil, subprocess, sys, time
 
 PLACE = "/opt/clusterctl"
@@ -38,7 +38,7 @@ def run(argv, env):
 
 def make_environment(env):
     """Debian and Ubuntu keep what makes environments in a package of its own."""
-    argv = [os.path.realpath(sys.executable), "-m", "venv", "--clear", PLACE]  # a link would be taken for its home
+    argv = [os.path.realpath(sys.executable), "-I", "-m", "venv", "--clear", PLACE]  # a link would be taken for its home
     try:
         run(argv, env)
     except OSError as error:
@@ -53,9 +53,9 @@ def make_environment(env):
 def install(document, env):
     make_environment(env)
     say("installing " + document["requirement"])
-    pip = [PLACE + "/bin/python3", "-m", "pip", "install", "--no-input", "--no-cache-dir", "--disable-pip-version-check"]
+    pip = [PLACE + "/bin/python3", "-I", "-m", "pip", "install", "--no-input", "--no-cache-dir", "--disable-pip-version-check"]
     run(pip + [document["requirement"]], env)
-    found = run([PLACE + "/bin/python3", "-c", "import importlib.metadata as m; print(m.version('ray'))"], env).strip()
+    found = run([PLACE + "/bin/python3", "-I", "-c", "import importlib.metadata as m; print(m.version('ray'))"], env).strip()
     if found != document["ray"]:
         raise OSError("Ray %s was installed, %s was wanted" % (found, document["ray"]))
     with open(PLACE + "/image.json", "w") as file:

@@ -3,8 +3,8 @@
 # document after the last line, which python reads as data. It finds a Python >= 3.10, fetches the agent from a head of
 # the cluster (TLS, pinned to the cluster's own CA), checks its digest, and starts it.
 for python in /opt/clusterctl/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3; do
-  if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-    exec "$python" - "$0" <<'CLUSTERCTL_PYTHON'
+  if command -v "$python" >/dev/null 2>&1 && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    exec "$python" -I - "$0" <<'CLUSTERCTL_PYTHON'
 import glob, hashlib, http.client, json, os, shlex, socket, ssl, subprocess, sys, time, urllib.request
 
 STATE = "/var/lib/clusterctl"
@@ -13,7 +13,7 @@ STARTER = "/var/lib/cloud/scripts/per-boot/clusterctl"
 # Under systemd where it is in charge (the agent then outlives the unit that started it), else in a session of its own.
 START = """#!/bin/sh
 cd %(state)s || exit
-set -- %(python)s %(state)s/agent.pyz --bootstrap %(state)s/bootstrap.json
+set -- %(python)s -I %(state)s/agent.pyz --bootstrap %(state)s/bootstrap.json
 if [ -d /run/systemd/system ] && systemd-run --unit=clusterctl-agent --collect --setenv=HOME=/root \\
   --property=KillMode=mixed --property=LimitNOFILE=1048576 --property=Restart=on-failure \\
   --property='RestartPreventExitStatus=0 2 3 4 5' "$@"

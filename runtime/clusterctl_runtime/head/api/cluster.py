@@ -63,19 +63,21 @@ async def events(
 ) -> dict[str, Any] | Response:
     if follow:
         return ndjson(_follow_events(head, since, limit, subject))
-    return {"events": head.events.since(since, limit, subject), "last": head.events.last}
+    last = head.events.last  # before the events: whoever asks on from there misses none
+    return {"events": await head.events.since(since, limit, subject), "last": last}
 
 
 async def _follow_events(head: Head, since: int, limit: int, subject: str) -> AsyncIterator[Any]:
     life = SignOfLife()
     while True:
-        batch = head.events.since(since, limit, subject)
+        last = head.events.last
+        batch = await head.events.since(since, limit, subject)
         for event in batch:
             life.said()
             yield event
         since = max(since, batch[-1]["seq"] if batch else since)
         if len(batch) < limit:
-            since = max(since, head.events.last)
+            since = max(since, last)  # there is no other of this subject up to there
             await head.events.wait(since, life.due_in)
             if life.is_due():
                 yield None

@@ -73,7 +73,8 @@ async def list_jobs(
     all jobs that there ever were, or of all of the array."""
     members = head.book.array(array) if array else None
     chosen: list[dict[str, Any]] = []
-    while jobs := head.book.newest(before, LOOKED_AT_ONCE, members):
+    look = limit if not state else LOOKED_AT_ONCE
+    while jobs := head.book.newest(before, look, members):
         for job in jobs:
             before = job.seq
             if (not state or job.state == state) and (not array or job.array_id == array):
@@ -123,7 +124,10 @@ async def show_job(job_id: str, head: HeadDep) -> dict[str, Any]:
 
 @router.post("/jobs/{job_id}/cancel")
 async def cancel_job(job_id: str, head: HeadDep) -> dict[str, Any]:
+    """Of an array: how many of its jobs are now in which state."""
     jobs = await head.queue.cancel(job_id)
+    if jobs[0].array_id == job_id:
+        return {**array_document(head.book.array(job_id)), "state": "cancelled", "jobs": len(jobs)}
     return {"id": job_id, "state": jobs[0].state, "jobs": len(jobs)}
 
 
