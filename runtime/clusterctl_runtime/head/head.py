@@ -34,6 +34,7 @@ from clusterctl_runtime.engine.images import default_image
 from clusterctl_runtime.head.admission import Admission, Tokens
 from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
+from clusterctl_runtime.head.api.cluster import StatusBoard
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.callers import PunctualProtocol
@@ -89,7 +90,7 @@ class Head:
         for trouble in troubles:
             log.error("%s", trouble)
             self.events.add("cluster", config.name, "journal_damaged", trouble)
-        self.pulse = Pulse()
+        self.pulse, self.status_board = Pulse(), StatusBoard(self)
         self.book = JobBook(self.store)
         self.ledger = Ledger()
         self.logs = LogStore(
