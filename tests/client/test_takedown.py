@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from clusterctl.client import headprocess, takedown
 from clusterctl.client.registry import Registry
-from clusterctl.provision import waiting
+from clusterctl.provision.waiting import StillWaiting
 from tests.support.stub_head import Asked, StubHead
 
 
 def test_while_the_head_ends_its_nodes_it_is_said_which_are_still_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(takedown, "StillWaiting", partial(StillWaiting, first=0.0))
     monkeypatch.setattr(takedown, "LOOK_SECONDS", 0.05)
     registry = Registry(tmp_path, {})
     head, over, told = StubHead(registry), threading.Event(), list[str]()

@@ -63,7 +63,7 @@ def test_nobody_writes_who_has_not_taken_the_fence(tmp_path: Path) -> None:
 def test_a_journal_held_by_a_process_that_hangs_says_who_it_is(tmp_path: Path) -> None:
     hanging, waiting = Journal(tmp_path / "nodes.db"), Journal(tmp_path / "nodes.db")
     hanging.acquire("head 7 on a")
-    waiting._db.execute("PRAGMA busy_timeout=10")
+    waiting._disk._db.execute("PRAGMA busy_timeout=10")
     with (
         hanging.together(),
         pytest.raises(ClusterctlError, match="head 7 on a"),
