@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -150,8 +151,19 @@ def main(
     context.obj = {"cluster_name": cluster_name, "as_json": as_json, "quiet": quiet, "verbose": verbose}
 
 
+def _home() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir or "/"
+    except KeyError:
+        return "/"
+
+
 def run() -> NoReturn:
     """Entry point. Exit codes: see docs/cli.md."""
+    # A user without a home, as containers have them, has the one that Docker gives: what must be kept then asks for a directory.
+    os.environ.setdefault("HOME", _home())
     try:
         typer.main.get_command(app).main(prog_name="clusterctl")
     except ClusterctlError as error:

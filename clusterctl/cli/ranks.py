@@ -10,7 +10,9 @@ import re
 
 HOLD_SECONDS = 1.0  # for which the beginning of a line waits for its end
 LONGEST = 64 * 1024  # bytes of a line that are held at most
-_LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r)")
+_END = re.compile(
+    rb"\r\n|\n|\r"
+)  # ends alone are looked for: a pattern of whole lines takes the square of a long one's time
 
 Key = tuple[int, int]  # attempt, rank
 
@@ -30,10 +32,10 @@ class Ranks:
         written: list[bytes] = []
         at = 0
         end = len(data) - data.endswith(b"\r")  # the newline that belongs to it may come next
-        for line in _LINE.finditer(data, 0, end):
-            at = line.end()
-            if line[1] or line[2] != b"\r" or self._open == key:  # a bar may begin with its return: no line before it
-                written.append(self._line(key, line[1]))
+        for found in _END.finditer(data, 0, end):
+            text, at = data[at : found.start()], found.end()
+            if text or found[0] != b"\r" or self._open == key:  # a bar may begin with its return: no line before it
+                written.append(self._line(key, text))
         if rest := data[at:]:
             if len(rest) > LONGEST:
                 written.append(self._part(key, rest))

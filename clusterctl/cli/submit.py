@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from clusterctl_providers.this_machine import user_name
 from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
@@ -135,7 +135,7 @@ def submit(
         resources=parse_resources(resource),
         pool=pool,
         priority=priority,
-        user=user or getpass.getuser(),
+        user=user or user_name(),
         max_retries=max_retries,
         timeout=_measured("--timeout", timeout) if timeout else None,
         array=indices,

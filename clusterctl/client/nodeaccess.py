@@ -13,7 +13,6 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +21,8 @@ from clusterctl.client.machines import head_machine
 from clusterctl.client.ran import Ran
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
-from clusterctl.provision.ssh.openssh import as_text, as_word, command_line
+from clusterctl.provision.ssh.command import ssh_argv
+from clusterctl.provision.ssh.openssh import as_word
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
@@ -120,29 +120,12 @@ class SshAccess:
         self._machine = _machine_of(cluster, node["id"], self._hosts.machines)
 
     def shell_argv(self) -> list[str]:
-        target = self._hosts.target(self._machine)
-        return [*self._ssh(target), "--", target.given]
-
-    def _ssh(self, target: Target) -> list[str]:
         """OpenSSH with the user's own configuration for this host; what the spec says wins, and host keys are ours to judge."""
-        known = " ".join(as_word(str(path)) for path in (*target.known_hosts, self._known_hosts))
-        argv = ["ssh", *self._hosts.ssh_options, "-l", target.user, "-p", str(target.port)]
-        argv += [
-            "-o",
-            f"UserKnownHostsFile={known}",
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            f"HostName={as_text(target.host)}",
-        ]
-        for key in target.keys:
-            argv += ["-o", f"IdentityFile={as_word(key)}"]
-        way = target.command
-        if target.jumps:  # not -J: the options above hold for jump hosts, too
-            *before, last = target.jumps
-            through = [*self._ssh(replace(last, jumps=tuple(before))), "-W", f"[{target.host}]:{target.port}"]
-            way = command_line([*through, "--", last.given])
-        return [*argv, "-o", f"ProxyCommand={as_text(way)}"] if way else argv
+        target = self._hosts.target(self._machine)
+        return [*ssh_argv(target, self._known), "--", target.given]
+
+    def _known(self, target: Target) -> str:
+        return " ".join(as_word(str(path)) for path in (*target.known_hosts, self._known_hosts))
 
     def run(self, argv: Sequence[str]) -> Ran:
         connection = self._hosts.connect(self._machine)
@@ -163,10 +146,9 @@ class SshAccess:
 
         connection = self._hosts.connect(self._machine)
         try:
-            files = paramiko.SFTPClient.from_transport(connection.transport)
-            assert files is not None
-            work(files)
-        except (OSError, paramiko.SSHException) as error:
+            with connection.files() as files:
+                work(files)
+        except (OSError, EOFError, paramiko.SSHException) as error:
             raise ClusterctlError(f"copying with host {self._machine.id} failed: {error}") from error
         finally:
             connection.close()

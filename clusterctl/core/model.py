@@ -200,6 +200,7 @@ class Instance:
     detail: str = ""  # the provider's own words, for errors
     tags: Labels = ()
     refused: str = ""  # the error code that fits, where the provider ended it by itself instead of starting it
+    reclaimed: bool = False  # the provider says that it took it back: a spot interruption
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,9 @@ def _node_upkeep(
 
 def _end_by_provider(node: Node, instance: Instance) -> Mark:
     """A machine that never came up is a failed launch, and counts as one; any other is just gone."""
+    if instance.reclaimed:
+        text = f"spot interruption: the provider took {instance.id} away ({node.state.value}){_words(instance)}"
+        return Mark(node.id, "gone", Reason("spot_interruption", text))
     text = f"the provider ended {instance.id} ({node.state.value}){_words(instance)}"
     if instance.refused and node.state in PENDING_STATES:
         return Mark(node.id, "fail", Reason(instance.refused, text))
@@ -174,8 +177,11 @@ def _stopped(node: Node, instance: Instance) -> Action | None:
     meant = node.state in (NodeState.STOPPING, NodeState.STOPPED)
     if meant or (node.state is NodeState.REQUESTED and node.code == STARTING):
         return None
+    text = f"its instance {instance.id} is {instance.state}{_words(instance)}"
+    if instance.reclaimed:
+        return Mark(node.id, "fail", Reason("spot_interruption", f"spot interruption: {text}"))
     code = (node.state in PENDING_STATES and instance.refused) or "instance_stopped"
-    return Mark(node.id, "fail", Reason(code, f"its instance {instance.id} is {instance.state}{_words(instance)}"))
+    return Mark(node.id, "fail", Reason(code, text))
 
 
 def _is_gone(policy: Policy, view: NodeView, found: Survey, state: State) -> bool:

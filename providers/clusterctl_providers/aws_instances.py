@@ -32,6 +32,7 @@ _STATES: dict[str, Literal["pending", "running", "stopping", "stopped", "termina
 
 # ends that somebody wanted, the machine itself among them: no fault of the launch
 _WANTED = ("Client.UserInitiated", "Client.InstanceInitiated", "Client.InstanceTerminated")
+_RECLAIMED = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 _KEY = "; most often the KMS key of its disk may not be used by who launches: see docs/aws.md"
 _KEY_REASONS = ("Client.InternalError", "Client.InvalidKMSKey")
 SEEN_BY = 5.0  # seconds after which an instance that no list shows is asked for
@@ -147,6 +148,7 @@ class Listing:
             detail=_words(row),
             tags=labels_of(tags),
             refused=refused,
+            reclaimed=_why(row) in _RECLAIMED,
         )
 
     def clusters(self) -> list[tuple[str, str, int]]:

@@ -309,6 +309,7 @@ class FakeProvider:
             token=instance.token,
             detail="taken away: spot capacity is needed elsewhere" if taken else instance.ended_by,
             tags=labels_of(dict(instance.tags)),
+            reclaimed=taken,
         )
 
     def _ours(self) -> Sequence[FakeInstance]:

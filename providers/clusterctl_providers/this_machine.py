@@ -4,6 +4,7 @@ longer than a call, and who made them."""
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -16,9 +17,17 @@ from clusterctl_providers.base import PoolRequest
 ACCEPT_WITHIN = 0.25  # seconds that `terminate` waits for the end itself
 
 
+def user_name() -> str:
+    """Who this process runs as; "uid-1234" for a number without a name, as containers have them."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # KeyError before Python 3.13
+        return f"uid-{os.getuid()}"
+
+
 def maker() -> str:
     """Who makes things here, and on which machine: an engine or an account may serve several people."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"{user_name()}@{socket.gethostname()}"
 
 
 def only_offer(pool: PoolRequest, name: str, zone: str, source: str, machine: Mapping[str, float]) -> Offer:

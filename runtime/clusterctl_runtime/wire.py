@@ -126,7 +126,7 @@ class Bootstrap(_Record):
     directory: str = ""
     engines: str = ""
     shutdown: str = "exit"
-    provider: str = ""  # where notices of spot losses are read: "aws" from its metadata service, "fake" from its script
+    provider: str = ""  # "aws", "fake": where notices of spot losses are read; "docker": the environment is the image's
     resources: dict[str, float] = field(default_factory=dict)
 
 

@@ -102,18 +102,74 @@ def test_every_rank_of_a_gang_runs_in_a_session_of_its_own(head, start_agent) ->
         assert bytes(head.log(f"j-1/1/{rank}").data) == f"True {rank}\n".encode()
 
 
-def test_the_environment_is_the_agents_without_its_secrets_plus_the_heads_words(head, start_agent) -> None:
-    start_agent(
-        env={"CLUSTERCTL_TOKEN": "canary", "RAY_AUTH_TOKEN": "canary", "RANK": "7", "KEPT": "yes", "HOME": "/h"}
-    )
+def test_the_environment_is_what_is_stated_plus_the_heads_words(head, start_agent) -> None:
+    """Whatever shell, unit or cron has started the agent."""
+    ours = {"HOME": "/h", "https_proxy": "http://proxy:3128", "TMPDIR": "/tmp"}
+    others = {
+        "CLUSTERCTL_TOKEN": "canary",
+        "RAY_AUTH_TOKEN": "canary",
+        "RANK": "7",
+        "LC_ALL": "tlh",
+        "AWS_SECRET_ACCESS_KEY": "k",
+    }
+    start_agent(env={**ours, **others, "PYTHONPATH": "/nowhere", "VIRTUAL_ENV": "/v", "LD_PRELOAD": "", "LANG": "tlh"})
     head.until_joined()
-    head.run(TaskSpec(T, ["/usr/bin/env"], env={"MASTER_ADDR": "10.0.0.1", "KEPT": "and changed"}))
+    head.run(TaskSpec(T, ["/usr/bin/env"], env={"MASTER_ADDR": "10.0.0.1", "TMPDIR": "/changed"}))
     head.until_exited(T)
     env = dict(line.split("=", 1) for line in head.log(T).data.decode().splitlines())
-    assert "canary" not in head.log(T).data.decode() and "RANK" not in env
-    assert env["MASTER_ADDR"] == "10.0.0.1" and env["KEPT"] == "and changed" and env["HOME"] == "/h"
-    assert env["PATH"] == os.environ["PATH"] and env["CUDA_VISIBLE_DEVICES"] == ""
-    assert env["CLUSTERCTL_TASK"] == T
+    assert "canary" not in head.log(T).data.decode() and not env.keys() & others.keys()
+    assert env["MASTER_ADDR"] == "10.0.0.1" and env["TMPDIR"] == "/changed" and env["HOME"] == "/h"
+    assert env["PATH"] == os.environ["PATH"] and env["CUDA_VISIBLE_DEVICES"] == "" and env["LANG"] == "C.UTF-8"
+    assert env["https_proxy"] == "http://proxy:3128" and env["CLUSTERCTL_TASK"] == T
+    allowed = {
+        "PATH",
+        "HOME",
+        "SHELL",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LD_LIBRARY_PATH",
+        "CUDA_DEVICE_ORDER",
+        *ours,
+        "MASTER_ADDR",
+    }
+    rest = {
+        n
+        for n in env.keys() - allowed
+        if not n.startswith(("CLUSTERCTL_", "PIP_", "UV_", "SSL_", "CUDA_")) and "_proxy" not in n.lower()
+    }
+    assert rest <= {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
+
+
+def test_in_a_container_the_images_variables_are_part_of_the_node(head, start_agent) -> None:
+    start_agent(env={"CUDA_HOME": "/opt/cuda", "LANG": "de_DE.UTF-8", "RANK": "7"}, provider="docker")
+    head.until_joined()
+    head.run(sh('echo "$CUDA_HOME $LANG [$RANK]"'))
+    head.until_exited(T)
+    assert bytes(head.log(T).data) == b"/opt/cuda de_DE.UTF-8 []\n"
+
+
+def test_a_user_without_a_name_or_a_home_has_what_programs_ask_for(head, start_agent, tmp_path) -> None:
+    nameless = [
+        "unshare",
+        "--user",
+        "--map-user=54321",
+        "--map-group=54321",
+        "env",
+        "-u",
+        "HOME",
+        "-u",
+        "USER",
+        "-u",
+        "LOGNAME",
+    ]
+    start_agent(under=nameless)
+    head.until_joined()
+    head.run(
+        TaskSpec(T, [sys.executable, "-c", "import getpass, pathlib; print(getpass.getuser(), pathlib.Path.home())"])
+    )
+    assert head.until_exited(T).exit_code == 0
+    assert bytes(head.log(T).data) == b"uid-54321 /\n"
 
 
 def test_no_secret_of_the_node_is_in_its_arguments_environment_or_errors(head, start_agent) -> None:

@@ -81,9 +81,21 @@ def test_a_node_that_aws_took_is_gone_at_the_next_look_and_says_why(
     cloud.interrupt(outcome.node.instance_id)
     gone = [o.node for o in stage.want(0) if o.node and o.node.id == outcome.node.id]  # type: ignore[union-attr]
     assert [node.state for node in gone] == [NodeState.GONE]
-    assert gone[0].code == "instance_ended" and says in gone[0].reason
+    assert gone[0].code == "spot_interruption" and says in gone[0].reason
+    assert gone[0].reason.startswith("spot interruption: ")
     assert stage.provisioner.blocks(stage.now) == (), "a loss of spot is no refusal"
     assert "ec2:TerminateInstances" not in cloud.world.actions(), "it has ended already"
+
+
+def test_a_node_that_aws_took_while_nobody_looked_says_why_as_well(stage: Stage, cloud: AwsCloud) -> None:
+    (outcome,) = stage.want(1)
+    assert outcome.node
+    stage.want(1)
+    cloud.interrupt(outcome.node.instance_id)
+    (name,) = stage.provisioner.providers
+    stage.provisioner.use_providers({name: stage.open()})  # as after a restart: it remembers nothing
+    gone = [o.node for o in stage.want(0) if o.node and o.node.id == outcome.node.id]  # type: ignore[union-attr]
+    assert [(node.state, node.code) for node in gone] == [(NodeState.GONE, "spot_interruption")]
 
 
 def test_what_we_ended_ourselves_is_not_asked_for_again(stage: Stage, cloud: AwsCloud) -> None:

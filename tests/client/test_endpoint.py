@@ -130,8 +130,10 @@ def test_a_tunnel_is_ours_only_while_a_process_of_this_user_has_its_words(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = registry.create("far", provider="ssh", engine="none", spec_path="c.yaml")
-    words = [sys.executable, "-c", "import sys; sys.stdin.read()", tunnels.PROGRAM, str(cluster.directory)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+    program = "import sys; print('runs', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", program, tunnels.PROGRAM, str(cluster.directory)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"runs\n"
         document = {"pid": process.pid, "port": 5, "head_port": 7}
         write_whole(cluster.directory / "tunnel.json", json.dumps(document))
         assert (tunnels.tunnel_port(cluster), tunnels.head_port(cluster)) == (5, 7)

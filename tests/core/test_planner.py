@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clusterctl.core.model import Block, Instance, Limits, NodeState, Policy, Spend, Work, dead_after
+import pytest
+
+from clusterctl.core.model import Block, Instance, Limits, Mark, NodeState, Observed, Policy, Spend, Work, dead_after
 from clusterctl.core.upkeep import ABSENT, count_sightings
 from tests.core.worlds import (
     NOW,
@@ -549,3 +551,12 @@ def test_a_quarantined_node_is_left_alone_and_counted_against_limits() -> None:
     plan = decide(state(odd, pools=(pool(max=1),)), want())
     assert not plan.actions
     assert codes(plan) == {"d": "pool_max"}
+
+
+@pytest.mark.parametrize(("shown", "event"), [("terminated", "gone"), ("stopping", "fail")])
+def test_a_spot_machine_that_the_provider_took_back_is_a_spot_interruption(shown: str, event: str) -> None:
+    lost = view("cpu-1", offer(market="spot"))
+    taken = instance_of(lost, shown, reclaimed=True, detail="Spot instance termination")
+    (mark,) = decide(state(lost), observed=(Observed("all", (taken,), True, NOW),)).actions
+    assert isinstance(mark, Mark) and (mark.event, mark.reason.code) == (event, "spot_interruption")
+    assert mark.reason.text.startswith("spot interruption: ") and "Spot instance termination" in mark.reason.text

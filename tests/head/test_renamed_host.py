@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -27,12 +28,15 @@ def holders(standby: Standby) -> dict[str, list[str]]:
 def test_a_claim_goes_with_its_machine_to_the_machines_new_name(
     tmp_path: Path, now: tuple[str, ...], holder: str
 ) -> None:
-    listed(tmp_path, "old")
-    standby = Standby(tmp_path, "uid")
-    standby._take_claims(standby._hosts["old"], [CLAIM])
-    listed(tmp_path, *now)
-    standby.hosts()
-    standby._take_claims(standby._hosts["new name"], [CLAIM])
-    held = holders(standby)
+    async def claimed() -> dict[str, list[str]]:
+        listed(tmp_path, "old")
+        standby = Standby(tmp_path, "uid")
+        standby._take_claims(standby._hosts["old"], [CLAIM])
+        listed(tmp_path, *now)
+        standby.hosts()
+        standby._take_claims(standby._hosts["new name"], [CLAIM])
+        return holders(standby)
+
+    held = asyncio.run(claimed())  # which ends when what it wrote is on disk
     assert held.pop(holder) == ["i-1"] and not any(held.values())
     assert json.loads((tmp_path / "claims.json").read_text())["i-1"]["host"] == holder

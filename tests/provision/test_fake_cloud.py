@@ -157,9 +157,10 @@ def test_a_spot_instance_is_taken_away_and_says_so(make: Callable[..., Cloud]) -
     assert cloud.states() == ["running"]
     cloud.now += 1
     (gone,) = cloud.provider.list()[0].instances
-    assert gone.state == "terminated" and "taken away" in gone.detail
+    assert gone.state == "terminated" and "taken away" in gone.detail and gone.reclaimed
     cloud.now += 50
     assert cloud.states() == []
+    assert cloud.provider.look_up([gone.id])[gone.id].reclaimed, "who asks by id is told why for longer"
 
 
 def test_lists_lag_behind_beginnings_and_ends(make: Callable[..., Cloud]) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -209,8 +210,12 @@ def openssh(target: Target, directory: Path) -> list[str]:
     """What `clusterctl ssh` runs for this target."""
     node = SshAccess.__new__(SshAccess)
     node._node, node._machine, node._known_hosts = "cpu-1", None, directory / "known"  # type: ignore[assignment]
-    node._hosts = SimpleNamespace(target=lambda _: target, ssh_options=["-F", "none"])  # type: ignore[assignment]
+    node._hosts = SimpleNamespace(target=lambda _: of_no_configuration(target))  # type: ignore[assignment]
     return node.shell_argv()
+
+
+def of_no_configuration(target: Target) -> Target:
+    return replace(target, options=("-F", "none"), jumps=tuple(of_no_configuration(hop) for hop in target.jumps))
 
 
 def test_any_text_arrives_unchanged_in_the_program_that_ssh_is_led_through(tmp_path: Path) -> None:

@@ -127,3 +127,20 @@ def test_a_program_that_dies_there_leaves_its_last_words(sshd: LocalSshd) -> Non
     with pytest.raises(HostTrouble, match=r"ended there \(exit code 1\) without an answer: .*KeyError") as caught:
         ask(sshd, do="nothing-of-ours")
     assert caught.value.code == "no_answer"
+
+
+@pytest.mark.parametrize("ciphers", ["", "Ciphers chacha20-poly1305@openssh.com"])
+def test_a_server_that_copies_no_files_is_told_as_that(tmp_path: Path, ciphers: str) -> None:
+    with LocalSshd(tmp_path, *filter(None, [ciphers])) as sshd:
+        with closing(connect(sshd.target(), sshd.trust())) as made, made.files() as files:
+            assert "config" in files.listdir(str(tmp_path))
+        config = tmp_path / "config"
+        config.write_text(config.read_text().replace("Subsystem sftp internal-sftp", ""))
+    (tmp_path / "log").write_text("")
+    with (
+        sshd,
+        closing(connect(sshd.target(), sshd.trust())) as made,
+        pytest.raises(HostTrouble, match="no `Subsystem sftp internal-sftp`"),
+        made.files(),
+    ):
+        pass

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -70,11 +71,25 @@ class LocalSshd:
 
     def target(self, **changes: Any) -> Target:
         """How to log in to it as a spec would say."""
-        plain = Target("it", self.address, self.port, self.user, (str(self.key),), all_of_agent=False, known_hosts=())
+        plain = Target(
+            "it",
+            self.address,
+            self.port,
+            self.user,
+            (str(self.key),),
+            all_of_agent=False,
+            known_hosts=(),
+            options=("-F", "none"),
+        )
         return replace(plain, **changes)
 
-    def trust(self) -> Trust:
-        return Trust("accept-new", self.directory / "known_hosts", lambda _: None)
+    def trust(self, policy: str = "accept-new", told: Callable[[str], None] = lambda _: None) -> Trust:
+        return Trust(policy, self.directory / "known_hosts", told)
+
+    @property
+    def host_key(self) -> str:
+        """As in a file of known hosts, without names."""
+        return " ".join((self.directory / "host_key.pub").read_text().split()[:2])
 
 
 def keygen(*arguments: str) -> None:

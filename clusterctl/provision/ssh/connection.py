@@ -14,10 +14,13 @@ from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from clusterctl.provision.ssh.dialing import Patience, dial
 from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
+from clusterctl.provision.ssh.master import Login, Master
 from clusterctl.provision.ssh.program import (
     FIND_PYTHON,
+    NO_SESSION,
     READY_PATIENCE,
     Answered,
+    AnyChannel,
     Framed,
     NotBegun,
     Program,
@@ -33,7 +36,7 @@ TURN_SECONDS = 5.0  # that sshd gets to notice that a session has ended, where i
 class Connection:
     """Thread-safe for running things at once; `close` ends it, and the logins to its jump hosts when nobody else uses them."""
 
-    def __init__(self, target: Target, transport: paramiko.Transport, gateways: Gateways) -> None:
+    def __init__(self, target: Target, transport: Login, gateways: Gateways) -> None:
         self.target, self.transport, self._gateways = target, transport, gateways
         self.bytes_sent = 0
         self._closed = threading.Lock()
@@ -60,23 +63,23 @@ class Connection:
 
     @contextmanager
     def _ready(self, command: str, timeout: float | None) -> Iterator[Program]:
-        """Our program, waiting for its text. Login files that are only slow get a second chance, and more time."""
-        first, second = READY_PATIENCE
-        with self._program(command, timeout) as program:
-            try:
-                program.await_ready(first)
-            except NotBegun as error:
-                if not error.is_slow:
-                    raise error.trouble() from None
-            else:
-                yield program
-                return
-        with self._program(command, timeout) as program:
-            try:
-                program.await_ready(second)
-            except NotBegun as error:
-                raise error.trouble() from None
-            yield program
+        """Our program, waiting for its text. Login files that are only slow get a second chance, and more time; where sessions
+        are few, each waits for its turn."""
+        patience, latest = READY_PATIENCE[0], time.monotonic() + OPEN_SECONDS
+        while True:
+            with self._program(command, timeout) as program:
+                try:
+                    program.await_ready(patience)
+                except NotBegun as error:
+                    if error.is_slow and patience == READY_PATIENCE[0]:
+                        patience = READY_PATIENCE[1]
+                    elif not error.is_refused or time.monotonic() > latest:
+                        raise error.trouble() from None
+                else:
+                    yield program
+                    return
+            with self._turn:
+                self._turn.wait(0.1)
 
     def run(self, command: str, data: bytes = b"", timeout: float | None = None) -> Answered:
         """Runs a command line in the user's shell there. Raises HostTrouble when the connection breaks."""
@@ -97,7 +100,7 @@ class Connection:
         finally:
             self._close_session(channel)
 
-    def _open_session(self, longest: float | None = None) -> paramiko.Channel:
+    def _open_session(self, longest: float | None = None) -> AnyChannel:
         """Where sshd allows few at once (MaxSessions), each waits for its turn: `longest` seconds, or as long as those of ours
         take that are under way; and a little for sshd to notice that they have ended."""
         began = idle_since = time.monotonic()
@@ -118,7 +121,7 @@ class Connection:
             self._sessions += 1
             return channel
 
-    def _close_session(self, channel: paramiko.Channel) -> None:
+    def _close_session(self, channel: AnyChannel) -> None:
         channel.close()
         with self._turn:
             self._sessions -= 1
@@ -127,6 +130,8 @@ class Connection:
     def reach(self, port: int) -> Any:
         """A channel to a port of 127.0.0.1 there. Where its sshd forwards none, a program on the host carries the bytes.
         Raises HostTrouble, and what paramiko raises."""
+        if isinstance(self.transport, Master):
+            return self._carried(port)  # OpenSSH's client does not say whether it was forwarded
         there = ("127.0.0.1", port)
         try:
             return self.transport.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=OPEN_SECONDS)
@@ -150,6 +155,28 @@ class Connection:
             self._close_session(channel)
             raise
 
+    @contextmanager
+    def files(self) -> Iterator[paramiko.SFTPClient]:
+        """Raises HostTrouble where there is no such service, and what paramiko raises."""
+        try:
+            client = self._open_files()
+        except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
+            raise HostTrouble(
+                "no_files",
+                "it lets us in, and copying files does not begin: its sshd_config has no `Subsystem sftp internal-sftp`, or a "
+                f"login file prints something to everybody ({error or type(error).__name__})",
+            ) from error
+        with client:
+            yield client
+
+    def _open_files(self) -> paramiko.SFTPClient:
+        if isinstance(self.transport, Master):
+            channel: Any = self.transport.open_subsystem("sftp")  # it takes what is like a socket
+            return paramiko.SFTPClient(channel)
+        client = paramiko.SFTPClient.from_transport(self.transport)
+        assert client is not None
+        return client
+
     def close(self) -> None:
         if self._closed.acquire(blocking=False):
             self.transport.close()
@@ -159,7 +186,7 @@ class Connection:
 class _Carried:
     """A channel by way of a program; its turn is given back once."""
 
-    def __init__(self, channel: paramiko.Channel, give_back: Callable[[paramiko.Channel], None]) -> None:
+    def __init__(self, channel: AnyChannel, give_back: Callable[[AnyChannel], None]) -> None:
         self._channel, self._give_back = channel, give_back
         self._closed = threading.Lock()
 
@@ -178,7 +205,7 @@ def connect(
     Raises HostTrouble."""
     gateways, patience = gateways or Gateways(), patience or Patience()
 
-    def step(hop: Target, through: paramiko.Transport | None) -> paramiko.Transport:
+    def step(hop: Target, through: Login | None) -> Login:
         return dial(hop, trust, through, patience, target)
 
     through = gateways.enter(target.jumps, step)
@@ -189,7 +216,7 @@ def connect(
         raise
 
 
-def _begin(channel: paramiko.Channel, command: str) -> Program:
+def _begin(channel: AnyChannel, command: str) -> Program:
     try:
         return Program(channel, command)
     except paramiko.SSHException as error:
@@ -218,7 +245,4 @@ def _no_turn(ours: int) -> HostTrouble:
             f"its sshd allows no more than {ours} at a time of what runs there (MaxSessions) and forwards no ports: raise "
             "MaxSessions, or write `AllowTcpForwarding local` into its sshd_config",
         )
-    return HostTrouble(
-        "no_session",
-        "it lets us in and opens no session: MaxSessions in its sshd_config is 0, or all are in use by others of this login",
-    )
+    return HostTrouble("no_session", NO_SESSION)

@@ -10,7 +10,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import paramiko
@@ -20,6 +20,7 @@ from clusterctl.provision.ssh.gateways import Forwarded
 from clusterctl.provision.ssh.greeting import Greeted, NoAlgorithm, is_worth_another_dial
 from clusterctl.provision.ssh.hostkeys import CERTIFICATES, Distrusted, Trust
 from clusterctl.provision.ssh.login import log_in
+from clusterctl.provision.ssh.master import Beyond, Login, Master, can_more
 from clusterctl.provision.ssh.target import Target
 from clusterctl.provision.ssh.trouble import HostTrouble, said
 
@@ -39,11 +40,34 @@ class Patience:
     login: float = 60.0  # for each key
 
 
-def dial(hop: Target, trust: Trust, through: paramiko.Transport | None, patience: Patience, target: Target) -> Any:
-    """A login to `hop`, on the way to `target` or there. A pinned key may be of any kind, and a server shows one: each kind is
-    asked for until the pinned one comes. Raises HostTrouble."""
+def dial(hop: Target, trust: Trust, through: Login | None, patience: Patience, target: Target) -> Login:
+    """A login to `hop`, on the way to `target` or there: by paramiko, or by OpenSSH's client where only that can do it. Raises
+    HostTrouble."""
     where = place_of(hop) if hop is target else f"its jump host {place_of(hop)}"
-    before = hop_before(hop, target)
+    beyond = Beyond(trust)
+    try:
+        if beyond.is_noted(hop):
+            return _dial_by_openssh(hop, trust, through, patience, where, target)
+        try:
+            return _dial(hop, trust, through, patience, where, hop_before(hop, target))
+        except HostTrouble as trouble:
+            if not can_more(trouble, hop):
+                raise
+            try:
+                made = _dial_by_openssh(hop, trust, through, patience, where, target)
+            except HostTrouble as error:
+                raise HostTrouble(trouble.code, f"{trouble}. {error}") from error
+            beyond.note(hop)
+            return made
+    except Distrusted as refusal:
+        raise HostTrouble("host_key", f"{where}: {refusal}") from refusal
+
+
+def _dial(
+    hop: Target, trust: Trust, through: Login | None, patience: Patience, where: str, before: str
+) -> paramiko.Transport:
+    """A pinned key may be of any kind, and a server shows one: each kind is asked for until the pinned one comes. Raises
+    Distrusted and HostTrouble."""
     refusal: Distrusted | None = None
     for kinds in _KEY_KINDS if hop.host_key else [trust.kinds(hop)]:
         try:
@@ -52,7 +76,19 @@ def dial(hop: Target, trust: Trust, through: paramiko.Transport | None, patience
             )
         except Distrusted as error:
             refusal = refusal or error
-    raise HostTrouble("host_key", f"{where}: {refusal}") from refusal
+    assert refusal is not None
+    raise refusal
+
+
+def _dial_by_openssh(
+    hop: Target, trust: Trust, through: Login | None, patience: Patience, where: str, target: Target
+) -> Master:
+    """Through a login to the jump host that OpenSSH's client has, else with one of its own."""
+    seconds = patience.connect + patience.greet + patience.login
+    if isinstance(through, Master):
+        return Master(replace(hop, jumps=()), through.way_to(hop.host, hop.port), trust, seconds, where)
+    hops = target.jumps if hop is target else target.jumps[: target.jumps.index(hop)]
+    return Master(replace(hop, jumps=hops), (), trust, seconds, where)
 
 
 def place_of(hop: Target) -> str:
@@ -116,6 +152,8 @@ def _start(transport: Greeted, sock: Any, patience: Patience, where: str, dials:
             ) from error
         if isinstance(sock, paramiko.ProxyCommand):
             raise _proxy_trouble(sock, where) from error
+        if words := getattr(sock, "last_words", str)():
+            raise HostTrouble("unreachable", f"its jump host got no connection to {where}: {words}") from error
         raise transport.hung_up(where, dials, error) from error
 
 
@@ -127,7 +165,7 @@ def _proxy_trouble(proxy: paramiko.ProxyCommand, where: str) -> HostTrouble:
     return HostTrouble("unreachable", f"the ProxyCommand to {where} ({proxy.cmd[0]}) ended: {words}")
 
 
-def _socket(hop: Target, through: paramiko.Transport | None, patience: Patience, where: str, before: str) -> Any:
+def _socket(hop: Target, through: Login | None, patience: Patience, where: str, before: str) -> Any:
     if through is not None:
         return _forwarded(hop, through, patience, where, before)
     if hop.command:
@@ -168,7 +206,7 @@ def _proxy(command: str, where: str) -> paramiko.ProxyCommand:
         raise HostTrouble("unreachable", f"the ProxyCommand to {where} ({command}) cannot be run: {text}") from error
 
 
-def _forwarded(hop: Target, through: paramiko.Transport, patience: Patience, where: str, before: str) -> Forwarded:
+def _forwarded(hop: Target, through: Login, patience: Patience, where: str, before: str) -> Forwarded:
     """Dialled from a jump host, which looks the name up as well."""
     there = (hop.host, hop.port)
     try:

@@ -14,9 +14,10 @@ from typing import Any
 import paramiko
 
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.ssh.master import Channel, Login
 from clusterctl.provision.ssh.target import Target
 
-Dial = Callable[[Target, "paramiko.Transport | None"], paramiko.Transport]
+Dial = Callable[[Target, Login | None], Login]
 Key = tuple[tuple[str, int, str], ...]
 
 
@@ -26,7 +27,7 @@ class _Gate:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     users: int = 0
-    transport: paramiko.Transport | None = None
+    transport: Login | None = None
     trouble: ClusterctlError | None = None
 
 
@@ -34,7 +35,7 @@ class Forwarded:
     """A forwarded connection as the socket of another transport. A `Channel` that is closed by one thread while another
     sends in it writes after its end, upon which sshd hangs up on all that share the login: here one waits for the other."""
 
-    def __init__(self, channel: paramiko.Channel) -> None:
+    def __init__(self, channel: paramiko.Channel | Channel) -> None:
         self._channel = channel
         self._lock = threading.Lock()
 
@@ -57,7 +58,7 @@ class Gateways:
         self._lock = threading.Lock()
         self._gates: dict[Key, _Gate] = {}
 
-    def enter(self, hops: Sequence[Target], dial: Dial) -> paramiko.Transport | None:
+    def enter(self, hops: Sequence[Target], dial: Dial) -> Login | None:
         """The login to the last of `hops`, through the others; None without hops. Raises what `dial` raises."""
         if not hops:
             return None
@@ -83,7 +84,7 @@ class Gateways:
         if hops:
             self._release(_key(hops))
 
-    def _open(self, hops: Sequence[Target], dial: Dial, gate: _Gate) -> paramiko.Transport:
+    def _open(self, hops: Sequence[Target], dial: Dial, gate: _Gate) -> Login:
         before = self.enter(hops[:-1], dial)
         try:
             return dial(hops[-1], before)

@@ -40,7 +40,8 @@ class Trust:
     the user's own known_hosts is only read. `tell` gets a loud line for each of them."""
 
     def __init__(self, policy: str, remembered: Path, tell: Callable[[str], None]) -> None:
-        self._policy, self._remembered, self._tell = policy, remembered, tell
+        self.remembered = remembered
+        self._policy, self._tell = policy, tell
         self._lock = threading.Lock()
         self._files: dict[str, list[Known]] = {}
 
@@ -76,10 +77,34 @@ class Trust:
             self._remember(names_of(target)[0], key)
         self._tell(f"WARNING: host {target.given} was never seen before; its key {shown} is trusted from now on")
 
+    def lines(self, target: Target) -> list[Known]:
+        """What another program needs to know to judge the host as `check` does: of a host that is pinned no other key."""
+        with self._lock:
+            return [line for line in self._lines(target) if self._counts(target, line)]
+
+    def knows(self, target: Target) -> bool:
+        return any(line.marker != "@revoked" for line in self.lines(target))
+
+    def refuse_unseen(self, target: Target) -> None:
+        """Raises Distrusted unless a host of which nothing is known may be accepted as it is."""
+        if target.host_key:
+            raise Distrusted(
+                "only the fingerprint of its host key is known here, and OpenSSH's client wants the key itself: put it into "
+                f"known_hosts (`ssh-keyscan -p {target.port} {target.host}`); only the one that is pinned will be believed"
+            )
+        if self._policy != "accept-new":
+            raise Distrusted("its host key is not known: log in once with ssh to check it")
+
+    @staticmethod
+    def _counts(target: Target, line: Known) -> bool:
+        if line.marker == "@revoked" or not target.host_key:
+            return True
+        return not line.marker and _fingerprint(line.blob) == target.host_key
+
     def _lines(self, target: Target) -> Iterator[Known]:
         """All that is said of this host."""
         names = names_of(target)
-        for path in (*(Path(path).expanduser() for path in target.known_hosts), self._remembered):
+        for path in (*(Path(path).expanduser() for path in target.known_hosts), self.remembered):
             if str(path) not in self._files:
                 self._files[str(path)] = read_known_hosts(path)
             yield from (line for line in self._files[str(path)] if any(line.is_of(name) for name in names))
@@ -106,15 +131,19 @@ class Trust:
 
     def _remember(self, name: str, key: paramiko.PKey) -> None:
         line = f"{name} {key.get_name()} {key.get_base64()}\n"
-        self._remembered.touch(mode=0o600)
-        with self._remembered.open("a", encoding="ascii") as file:
+        self.remembered.touch(mode=0o600)
+        with self.remembered.open("a", encoding="ascii") as file:
             file.write(line)
-        self._files.pop(str(self._remembered), None)
+        self._files.pop(str(self.remembered), None)
 
 
 def fingerprint(key: paramiko.PKey) -> str:
     """As `ssh-keygen -l` writes it: SHA256:BASE64 without padding."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+    return _fingerprint(key.asbytes())
+
+
+def _fingerprint(blob: bytes) -> str:
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def names_of(target: Target) -> list[str]:

@@ -104,11 +104,6 @@ class Hosts:
     def target(self, machine: Machine) -> Target:
         return self._config.target(machine.login)
 
-    @property
-    def ssh_options(self) -> list[str]:
-        """By which OpenSSH's own programs read the same configuration as we do."""
-        return self._config.options
-
     def connect(self, machine: Machine, patience: Patience | None = None) -> Connection:
         """Raises HostTrouble."""
         return connect(self.target(machine), self._trust, patience, self._gateways)

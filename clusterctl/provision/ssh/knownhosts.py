@@ -28,6 +28,10 @@ class Known:
             return False
         return any(not pattern.startswith("!") and _matches(pattern, name) for pattern in self.names)
 
+    def text(self, names: str) -> str:
+        """The line for other names, such as "host,[host]:2200"."""
+        return f"{self.marker} {names} {self.kind} {base64.b64encode(self.blob).decode()}\n".lstrip()
+
 
 def read_known_hosts(path: Path) -> list[Known]:
     """Lines that cannot be understood are passed over, as OpenSSH does; so is a file that is not there."""

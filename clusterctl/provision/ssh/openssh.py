@@ -6,7 +6,6 @@ the machine's own file. `ssh -G` leaves "~" and most %-words as they are; they a
 
 from __future__ import annotations
 
-import getpass
 import os
 import pwd
 import re
@@ -17,6 +16,8 @@ import subprocess
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from clusterctl_providers.this_machine import user_name
 
 from clusterctl.core.errors import UsageError
 
@@ -92,7 +93,7 @@ def fill_in(text: str, *, given: str, host: str, port: int, user: str) -> str:
         "k": given,
         "p": str(port),
         "r": user,
-        "u": getpass.getuser(),
+        "u": user_name(),
         "d": _home(),
         "i": str(os.getuid()),
         "l": socket.gethostname(),
@@ -138,4 +139,7 @@ def _home() -> str:
 
 
 def _own_home() -> str:
-    return pwd.getpwuid(os.getuid()).pw_dir
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""  # a number without a name: OpenSSH itself will say that it knows no such user

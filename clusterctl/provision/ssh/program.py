@@ -18,13 +18,18 @@ from typing import Any
 
 import paramiko
 
+from clusterctl.provision.ssh.master import Channel
 from clusterctl.provision.ssh.trouble import HostTrouble, said
 
+AnyChannel = paramiko.Channel | Channel
 READY = b"clusterctl-ready"
 NO_PYTHON = b"clusterctl-no-python"
 READY_PATIENCE = (20.0, 60.0)  # seconds that login files get, the first time and the second
 END_SECONDS = 40.0  # that they get to end, once they can read nothing more
 AT_ONCE = 2.0
+NO_SESSION = (
+    "it lets us in and opens no session: MaxSessions in its sshd_config is 0, or all are in use by others of this login"
+)
 _BOOT = "import sys;print();print(sys.argv[1],flush=True);b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
 # The first Python that is new enough. Read alike by sh, bash, zsh, fish and csh: one line, and no word of the user's, no
 # backslash, no exclamation mark and no quote in it. No $ reaches the inner quotes unquoted.
@@ -43,14 +48,15 @@ _IN_THE_WAY = (
     "What may be in the way: a forced command (`command=` in authorized_keys, ForceCommand in its sshd_config), an account "
     f"without a shell (nologin), or a login file with `exit` or `exec`: {_GUARD}"
 )
+_NO_MORE_PROCESSES = (
+    "its user may start no more processes there (`ulimit -u`, nproc in limits.conf): end some, or raise the limit"
+)
 _KNOWN_WORDS = (
     ("assword change required", "the password of its user has expired: log in with `ssh` at a terminal and change it"),
     ("assword has expired", "the password of its user has expired: log in with `ssh` at a terminal and change it"),
     ("sudo: ", "its user may not use sudo without a password (NOPASSWD in /etc/sudoers)"),
-    (
-        "fork",
-        "its user may start no more processes there (`ulimit -u`, nproc in limits.conf): end some, or raise the limit",
-    ),
+    ("annot fork", _NO_MORE_PROCESSES),
+    ("Resource temporarily unavailable", _NO_MORE_PROCESSES),
 )
 
 
@@ -71,7 +77,14 @@ class NotBegun(Exception):
         super().__init__()
         self.answered, self.waited, self.is_slow = answered, waited, is_slow
 
+    @property
+    def is_refused(self) -> bool:
+        """By sshd, as OpenSSH's client tells it: there are as many sessions as it allows."""
+        return b"Session open refused by peer" in self.answered.stderr
+
     def trouble(self) -> HostTrouble:
+        if self.is_refused:
+            return HostTrouble("no_session", NO_SESSION)
         lines = self.answered.stdout.split(b"\n")
         if NO_PYTHON in lines:
             found = said(lines[lines.index(NO_PYTHON) + 1])
@@ -96,9 +109,9 @@ class NotBegun(Exception):
 
 
 class Program:
-    """A command line under way in a channel, which `end` gives back."""
+    """A command line under way in a channel, which is closed by who opened it."""
 
-    def __init__(self, channel: paramiko.Channel, command: str) -> None:
+    def __init__(self, channel: AnyChannel, command: str) -> None:
         self.channel = channel
         self._out = bytearray()
         self._errors = bytearray()
@@ -204,7 +217,7 @@ def _last_object(lines: list[bytes]) -> dict[str, Any] | None:
     return None
 
 
-def _send(channel: paramiko.Channel, data: bytes) -> None:
+def _send(channel: AnyChannel, data: bytes) -> None:
     try:
         channel.settimeout(None)
         channel.sendall(data)

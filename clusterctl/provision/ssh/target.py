@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from clusterctl_providers.this_machine import user_name
 
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.ssh.inventory import Login, parse_login
@@ -34,6 +35,8 @@ class Target:
     certificates: tuple[str, ...] = ()
     alias: str = ""  # the name by which its host key is known, if it is not that of the host
     known_hosts: tuple[str, ...] = KNOWN_HOSTS  # files
+    options: tuple[str, ...] = ()  # by which OpenSSH's own programs read the same configuration
+    beyond: tuple[str, ...] = ()  # what the configuration has for logging in that only OpenSSH's own client can do
 
 
 class Config:
@@ -42,11 +45,6 @@ class Config:
     def __init__(self, path: str = "") -> None:
         self._configuration = Configuration(path)
 
-    @property
-    def options(self) -> list[str]:
-        """By which OpenSSH's own programs read the same configuration."""
-        return self._configuration.options
-
     def target(self, login: Login, _seen: tuple[str, ...] = ()) -> Target:
         """Where `login` leads. Raises UsageError for a jump that leads back to itself."""
         if login.host in _seen:
@@ -54,7 +52,7 @@ class Config:
         found = self._configuration.lookup(login.host, login.user, login.port or 0)
         host = _first(found, "hostname") or login.host
         port = login.port or int(_first(found, "port") or 22)
-        user = login.user or _first(found, "user") or getpass.getuser()
+        user = login.user or _first(found, "user") or user_name()
 
         def filled(text: str) -> str:
             return fill_in(text, given=login.host, host=host, port=port, user=user)
@@ -76,6 +74,8 @@ class Config:
             certificates=tuple(_path(filled(path)) for path in found.get("certificatefile", ())),
             alias=_first(found, "hostkeyalias"),
             known_hosts=tuple(_known_hosts(found, filled)),
+            options=tuple(self._configuration.options),
+            beyond=tuple(_beyond(found)),
         )
 
     def _with_key(self, hop: Login, key: str) -> Login:
@@ -104,6 +104,22 @@ def _agent(found: Words, filled: Filled) -> str:
     if said == "SSH_AUTH_SOCK":
         return os.environ.get(said, "")
     return os.environ.get(said[1:], "") if said.startswith("$") else _path(filled(said))
+
+
+def _beyond(found: Words) -> Iterator[str]:
+    """Keys on tokens, and tickets where there is one: distributions switch their use on for everybody."""
+    if _first(found, "pkcs11provider") not in ("", "none"):
+        yield "PKCS11Provider"
+    if any(path.endswith("_sk") for path in found.get("identityfile", ()) if Path(_path(path)).is_file()):
+        yield "a security key"
+    if _first(found, "hostbasedauthentication") == "yes":
+        yield "HostbasedAuthentication"
+    if _first(found, "gssapiauthentication") == "yes" and _has_ticket():
+        yield "GSSAPIAuthentication"
+
+
+def _has_ticket() -> bool:
+    return "KRB5CCNAME" in os.environ or Path(f"/tmp/krb5cc_{os.getuid()}").exists()  # noqa: S108  Kerberos' own place
 
 
 def _known_hosts(found: Words, filled: Filled) -> list[str]:

@@ -71,6 +71,7 @@ def _serve(bootstrap_file: Path, boot_id: str, leash: object, version: str) -> i
     import logging
 
     from clusterctl_runtime.agent.directory import DirectoryInUse, NodeDirectory, node_path
+    from clusterctl_runtime.agent.environ import state_environment
     from clusterctl_runtime.agent.node import Node
     from clusterctl_runtime.wire import Bootstrap
 
@@ -81,6 +82,7 @@ def _serve(bootstrap_file: Path, boot_id: str, leash: object, version: str) -> i
         print(f"{bootstrap_file} is not a bootstrap document: {error}", file=sys.stderr)
         return 2
     try:
+        state_environment(os.environ, of_image=bootstrap.provider == "docker")
         directory = NodeDirectory(node_path(bootstrap))
     except (OSError, DirectoryInUse) as error:
         print(f"the node's directory cannot be used: {error}", file=sys.stderr)

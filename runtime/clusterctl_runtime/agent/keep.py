@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from clusterctl_runtime.agent.environ import kept_of
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 STEADY_SECONDS = 60.0  # a program that ran so long starts the pauses anew
 END_SECONDS = 15.0
@@ -157,6 +159,19 @@ def _wait_readable(descriptor: int, seconds: float | None) -> None:
         os.read(descriptor, 4096)
 
 
+def _take_environment(record: Path) -> None:
+    """What a login of the user's had for its programs, when `up` started this from one, counts after a reboot as well: cron has
+    another PATH, and nobody's proxies."""
+    if "SSH_CONNECTION" in os.environ:
+        record.write_text(json.dumps(kept_of(os.environ)))
+        return
+    with contextlib.suppress(OSError, ValueError):
+        recorded: dict[str, str] = json.loads(record.read_text())
+        for name in kept_of(os.environ).keys() - recorded.keys():
+            del os.environ[name]
+        os.environ.update(recorded)
+
+
 def keep(root: Path) -> int:
     """The process' main function; returns its exit code."""
     os.umask(0o077)
@@ -165,6 +180,7 @@ def keep(root: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0  # another one keeps them: nothing to do
+    _take_environment(root / "environment.json")
     pid_file = root / "keep.pid"
     pid_file.write_text(str(os.getpid()))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -75,7 +76,7 @@ class BlobStore:
                     seen.update(chunk)
                     file.write(chunk)
                 file.flush()
-                os.fsync(file.fileno())
+                await asyncio.to_thread(os.fsync, file.fileno())  # of up to MAX_BLOB bytes
             if seen.hexdigest() != digest:
                 raise BadRequest(f"the upload's SHA-256 is {seen.hexdigest()}, not {digest}: it was damaged on its way")
             part.replace(target)

@@ -136,7 +136,7 @@ def node_document(head: Head, view: NodeView) -> Document:
         "generation": node.generation,
         "price_per_hour": node.price,
         "connected": connected,
-        "heard": books.heard if books else None,
+        "heard": view.heartbeat,
         "idle_since": view.idle_since,
         "drain": view.drain,
         "engine": books.engine.state if books else "off",

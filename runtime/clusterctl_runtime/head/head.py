@@ -34,6 +34,7 @@ from clusterctl_runtime.engine.images import default_image
 from clusterctl_runtime.head.admission import Admission, Tokens
 from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
+from clusterctl_runtime.head.api.cluster import StatusBoard
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.callers import PunctualProtocol
@@ -54,6 +55,7 @@ from clusterctl_runtime.head.listening import EVERYWHERE, listen
 from clusterctl_runtime.head.logs import LogStore
 from clusterctl_runtime.head.planning import plan_document, what_changes
 from clusterctl_runtime.head.preparing import Preparing, packed_files
+from clusterctl_runtime.head.pulse import Pulse
 from clusterctl_runtime.head.queue import Queue
 from clusterctl_runtime.head.retention import Retention
 from clusterctl_runtime.head.standby import Standby
@@ -88,6 +90,7 @@ class Head:
         for trouble in troubles:
             log.error("%s", trouble)
             self.events.add("cluster", config.name, "journal_damaged", trouble)
+        self.pulse, self.status_board = Pulse(), StatusBoard(self)
         self.book = JobBook(self.store)
         self.ledger = Ledger()
         self.logs = LogStore(
@@ -309,6 +312,7 @@ class Head:
             asyncio.create_task(self.dispatcher.run()),
             asyncio.create_task(self.autoscaler.run()),
             asyncio.create_task(self.retention.run()),
+            asyncio.create_task(self.pulse.run()),
         ]
         self.state = "ready"
         self.events.add(

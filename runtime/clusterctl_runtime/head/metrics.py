@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from clusterctl.core.model import NodeState
 from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.pulse import BOUNDS, Pulse
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -38,6 +40,7 @@ class _Collector:
             ["period"],
             {("today",): spend.today, ("total",): spend.total},
         )
+        yield _loop_late(head.pulse)
         waiting = {(d.source,): 0.0 for d in head.autoscaler.demand}
         for demand in head.autoscaler.demand:
             waiting[(demand.source,)] += demand.count
@@ -46,6 +49,14 @@ class _Collector:
         if decisions:
             quantiles = {(str(q),): decisions[int(q * (len(decisions) - 1))] for q in (0.5, 0.95, 1.0)}
             yield _gauge("clusterctl_plan_seconds", "Time to make a plan, recent quantiles.", ["quantile"], quantiles)
+
+
+def _loop_late(pulse: Pulse) -> Metric:
+    """Cumulative, as Prometheus wants it."""
+    bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    buckets = list(zip(bounds, accumulate(pulse.counts), strict=True))
+    text = "How late the head's event loop was, looked at 50 times a second."
+    return HistogramMetricFamily("clusterctl_loop_late_seconds", text, buckets=buckets, sum_value=pulse.seconds)
 
 
 def _gauge(

@@ -167,8 +167,10 @@ class Standby:
             if known is None or not known.get("seen"):
                 self._claims.put({**item, "host": host_id, "seen": True})
                 news = True
-            elif known["host"] != host.entry["id"] and known["host"] not in self._listed:
-                known["host"], news = host.entry["id"], True  # the same machine: the spec has another name for it now
+            elif known["host"] != host_id and known["host"] not in self._listed:
+                self._views.pop(known["host"], None)
+                self._claims.put({**known, "host": host_id})  # the same machine: the spec has another name for it now
+                news = True
         host.claims = told
         if news:
             self._claims.changed()

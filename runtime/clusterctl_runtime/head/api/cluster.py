@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +39,41 @@ async def status(head: HeadDep, watch: bool = False) -> dict[str, Any] | Respons
     return ndjson(_watch_status(head)) if watch else status_document(head)
 
 
+class StatusBoard:
+    """The status for all who watch it: made, and compared with the one before, once for all of them."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._made_at = float("-inf")
+        self.seen = -1  # the newest event when it was made
+        self._document: dict[str, Any] = {}
+        self.version = 0  # counts the documents that were another than the one before
+
+    def look(self) -> dict[str, Any]:
+        """A document that is as new as watchers are told."""
+        now, seen = time.monotonic(), self._head.events.last
+        age = now - self._made_at
+        if age >= UNANNOUNCED_SECONDS or (age >= STATUS_INTERVAL and seen != self.seen):
+            self._made_at, self.seen = now, seen
+            document = status_document(self._head)
+            if document != self._document:
+                self._document = document
+                self.version += 1
+        return self._document
+
+
 async def _watch_status(head: Head) -> AsyncIterator[Any]:
-    told, life = None, SignOfLife()
+    told, life = 0, SignOfLife()
     while True:
-        seen = head.events.last
-        document = status_document(head)
-        if document != told:
-            told = document
+        document = head.status_board.look()
+        if head.status_board.version != told:
+            told = head.status_board.version
             life.said()
             yield document
         elif life.is_due():
             yield None
         await asyncio.sleep(STATUS_INTERVAL)
-        await head.events.wait(seen, UNANNOUNCED_SECONDS)
+        await head.events.wait(head.status_board.seen, UNANNOUNCED_SECONDS)
 
 
 @router.get("/api/v1/events", response_model=None)
