@@ -96,7 +96,7 @@ def test_commands_and_copies_go_through_ssh_one_after_the_other(
     monkeypatch.delenv("DOCKER_HOST")
     for number in range(3):
         ran = node.run(["sh", "-c", f"echo {number}; echo oh >&2; exit {number}"])
-        assert (ran.code, ran.stdout, ran.stderr) == (number, f"{number}\n", "oh\n")
+        assert (ran.code, ran.stdout, ran.stderr) == (number, b"%d\n" % number, b"oh\n")
     noise = os.urandom(300_000)
     (tmp_path / "noise").write_bytes(noise)
     node.put(tmp_path / "noise", "/tmp/noise")
@@ -264,7 +264,7 @@ def test_a_later_shell_without_the_variables_uses_the_certificates_that_the_clus
     node, named = container(world), {"cacert": "ca", "cert": "cert", "key": "key"}
     for variables in ({}, {"DOCKER_HOST": door.host}, {"DOCKER_HOST": "unix:///nowhere/docker.sock"}):
         shell(**variables)
-        assert node.run(["echo", "here"]).stdout == "here\n"
+        assert node.run(["echo", "here"]).stdout == b"here\n"
         assert world.provider().list()[0].complete
         files = [f"--tls{what}={door.directory}/{name}.pem" for what, name in named.items()]
         assert node.shell_argv()[:7] == ["docker", "--host", door.host, "--tlsverify", *files]

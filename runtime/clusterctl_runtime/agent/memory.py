@@ -40,7 +40,7 @@ class MemoryKills:
 
     def count(self) -> int:
         """Processes of this node that the kernel has ever killed for memory."""
-        for group in self._groups[:1]:
+        for group in self._groups:
             for name in _COUNTERS:
                 found = _value(group / name, "oom_kill")
                 if found is not None:
