@@ -71,7 +71,7 @@ def test_so_is_every_python_of_a_shell_script() -> None:
         for path in sorted((ROOT / "templates").rglob("*"))
         if path.suffix in (".sh", ".service", ".j2")
     ]
-    texts.append((ROOT / "clusterctl/provision/ssh/connection.py").read_text())
+    texts.append((ROOT / "clusterctl/provision/ssh/program.py").read_text())
     options = [match["option"] for text in texts for match in started.finditer(text)]
     assert set(options) <= {"-I", "-V"} and len(options) >= 7
 
