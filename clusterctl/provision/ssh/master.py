@@ -66,7 +66,7 @@ class Master:
         hop = self.hop
         is_new = not self._trust.knows(hop)
         options = [*_OPTIONS, f"ConnectTimeout={seconds:.0f}", f"IdentitiesOnly={'no' if hop.all_of_agent else 'yes'}"]
-        argv = ssh_argv(hop, lambda one: as_word(self._known_file(one)), options, way)
+        argv = ssh_argv(hop, self._known_file, options, way)
         if is_new:
             self._trust.refuse_unseen(hop)
             own = argv.index("StrictHostKeyChecking=yes")  # the first; those of jump hosts stay
