@@ -119,6 +119,7 @@ def test_a_claim_lives_for_as_long_as_its_agent_may_whatever_its_hosts_daemon_do
     claim = {"instance": "ssh-1-a", "token": "t", "node_id": "cpu-1", "generation": 1, "orphan_timeout": 100.0}
     claim["bootstrap"] = {"uid": parking.uid, "node_id": "cpu-1", "generation": 1}
     found.claim("h1", claim)
+    found.send()
     state = lambda: next(host.claims[0].state for host in found.hosts() if host.claims)  # noqa: E731
     wait_until(lambda: state() == "running", what="it is claimed")
     process = parking.processes["h1"]
@@ -134,5 +135,5 @@ def test_a_claim_lives_for_as_long_as_its_agent_may_whatever_its_hosts_daemon_do
     assert state() == "running"
     parking.processes["h1"] = parking.start_host("h1")
     wait_until(lambda: all(host.connected for host in found.hosts()))
-    found.release("ssh-1-a")
+    found.release(["ssh-1-a"])
     wait_until(lambda: state() == "terminated")

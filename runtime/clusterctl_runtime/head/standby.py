@@ -313,7 +313,7 @@ class Standby:
             facts=_newest(entry.get("facts") or {}, host.facts),
             claims=tuple(claims),
         )
-        if connected or all(claim.state == "terminated" for claim in claims):  # else it changes with the time
+        if connected or all(claim.get("ended") for claim in self._claims.of_host(entry["id"])):  # else time changes it
             self._views[view.id] = view
         return view
 
