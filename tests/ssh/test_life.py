@@ -17,7 +17,9 @@ def test_up_submit_autoscale_from_standby_and_down_leave_nothing(cluster: SshClu
     assert all(host["connected"] for host in cluster.api_hosts().values())
     status = cluster.status()
     assert status["state"] == "ready" and [node["pool"] for node in status["nodes"]] == ["head"]
-    array = cluster.submit("--array", "0-2", "--", *WORKERS)  # all at once: one host alone could be through with the first
+    array = cluster.submit(
+        "--array", "0-2", "--", *WORKERS
+    )  # all at once: one host alone could be through with the first
     ids = [f"{array}.{index}" for index in range(3)]
     for job in ids:
         cluster.wait_job(job, "succeeded")
