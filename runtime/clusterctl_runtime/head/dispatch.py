@@ -73,15 +73,20 @@ class Dispatcher:
 
     async def dispatch(self) -> None:
         freed, self._freed = self._freed, set()
-        if self._book.groups and not self.paused:
-            chosen, kept = self._choose()
-            if len(chosen) > MOST_STARTS:  # the rest in the next pass: the loop does other things in between
-                chosen = chosen[:MOST_STARTS]
-                self.wake()
-            await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
-            await self._send_ahead(kept)
-        for node_id in freed:
-            self.starts.shares.settle(node_id)
+        try:
+            if self._book.groups and not self.paused:
+                await self._pass()
+        finally:
+            for node_id in freed:
+                self.starts.shares.settle(node_id)
+
+    async def _pass(self) -> None:
+        chosen, kept = self._choose()
+        if len(chosen) > MOST_STARTS:  # the rest in the next pass: the loop does other things in between
+            chosen = chosen[:MOST_STARTS]
+            self.wake()
+        await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
+        await self._send_ahead(kept)
 
     async def _send_ahead(self, kept: Collection[str]) -> None:
         starts = []
