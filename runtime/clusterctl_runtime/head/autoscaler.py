@@ -162,7 +162,6 @@ class Autoscaler:
     async def tick(self) -> None:
         await self._observe()
         await self._refresh_offers()
-        self._draining.check()
         groups, demand = job_demand(self._book)
         self.groups = groups
         self.demand = demand + self._engine_demand()
@@ -172,6 +171,7 @@ class Autoscaler:
         plan = await self._plan()
         self.last_plan = plan
         self._book.set_waits(_waits_by_group(plan, groups))
+        self._draining.check()  # not while it is planned: work that came calls a node back before its drain goes on
         due = self._provisioner.wake_at()
         if plan.actions or (due is not None and due <= steady_time()):
             for action in plan.actions:
