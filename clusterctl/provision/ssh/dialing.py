@@ -21,8 +21,9 @@ from clusterctl.provision.ssh.greeting import Greeted, NoAlgorithm, is_worth_ano
 from clusterctl.provision.ssh.hostkeys import CERTIFICATES, Distrusted, Trust
 from clusterctl.provision.ssh.login import log_in
 from clusterctl.provision.ssh.master import Beyond, Login, Master, can_more
+from clusterctl.provision.ssh.proxy import Proxy
 from clusterctl.provision.ssh.target import Target
-from clusterctl.provision.ssh.trouble import HostTrouble, said
+from clusterctl.provision.ssh.trouble import HostTrouble
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it prints tracebacks of what is handled here
 
@@ -127,7 +128,7 @@ def _greet(
         trust.check(hop, transport.get_remote_server_key())
         log_in(transport, hop, where, patience.login)
         transport.set_keepalive(KEEPALIVE_SECONDS)
-        if isinstance(sock, socket.socket):
+        if isinstance(sock, socket.socket) and not isinstance(sock, Proxy):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return transport
     except BaseException:
@@ -150,19 +151,16 @@ def _start(transport: Greeted, sock: Any, patience: Patience, where: str, dials:
                 f"{where} takes connections, but its SSH server did not answer within {patience.greet:g} s: it hangs or is "
                 "overloaded; look at it on the machine's console, restart sshd",
             ) from error
-        if isinstance(sock, paramiko.ProxyCommand):
+        if isinstance(sock, Proxy):
             raise _proxy_trouble(sock, where) from error
         if words := getattr(sock, "last_words", str)():
             raise HostTrouble("unreachable", f"its jump host got no connection to {where}: {words}") from error
         raise transport.hung_up(where, dials, error) from error
 
 
-def _proxy_trouble(proxy: paramiko.ProxyCommand, where: str) -> HostTrouble:
+def _proxy_trouble(proxy: Proxy, where: str) -> HostTrouble:
     """What a ProxyCommand said, which is not of the host but of the way to it."""
-    proxy.process.terminate()
-    _, errors = proxy.process.communicate()
-    words = said(errors or b"") or "it said nothing"
-    return HostTrouble("unreachable", f"the ProxyCommand to {where} ({proxy.cmd[0]}) ended: {words}")
+    return HostTrouble("unreachable", f"the ProxyCommand to {where} ({proxy.words[0]}) ended: {proxy.last_words()}")
 
 
 def _socket(hop: Target, through: Login | None, patience: Patience, where: str, before: str) -> Any:
@@ -198,9 +196,9 @@ def _no_name(host: str, error: socket.gaierror) -> HostTrouble:
     return HostTrouble("no_name", f"the name {host!r} is not known ({error.strerror}): check its spelling, or DNS")
 
 
-def _proxy(command: str, where: str) -> paramiko.ProxyCommand:
+def _proxy(command: str, where: str) -> Proxy:
     try:
-        return paramiko.ProxyCommand(command)
+        return Proxy(command)
     except (OSError, ValueError) as error:
         text = getattr(error, "strerror", None) or error
         raise HostTrouble("unreachable", f"the ProxyCommand to {where} ({command}) cannot be run: {text}") from error
