@@ -151,7 +151,7 @@ def test_two_ups_of_the_same_cluster_at_the_same_time_make_one_cluster(make_clus
     second = cluster.start("up", str(cluster.spec), "-y")
     codes = sorted((first.wait(90), second.wait(90)))
     assert codes[0] == 0
-    heads = [p for p in cluster.processes() if p.cmdline()[1:3] == ["-m", "clusterctl_runtime.head"]]
+    heads = [p for p in cluster.processes() if p.cmdline()[1:4] == ["-I", "-m", "clusterctl_runtime.head"]]
     assert len(heads) == 1
     assert len([n for n in cluster.status()["nodes"] if n["role"] == "head"]) == 1
 
