@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,6 +194,7 @@ class World:
             nodes=self.chance.choice([1, 1, 1, 2]),
             priority=self.chance.choice([0, 0, 1]),
             max_retries=self.chance.choice([None, 1]),
+            **self.chance.choice([{}, {}, {}, {"array": [0, 1, 2], "array_limit": self.chance.choice([None, 1, 2])}]),
         )
         queue = self.head.queue
         self._ask(lambda: queue.submit([request]))
@@ -299,6 +301,12 @@ class World:
                 for i in (spec.gpu_ids or []) if raylet else []:
                     devices[i] += min(1.0, spec.gpus)
             assert all(used <= 1 + 1e-6 for used in devices), f"{agent.node_id}: GPUs used {devices}"
+        book = self.head.book
+        members = Counter(job.array_id for job in book.running.values() if job.array_id)
+        members.update(book.jobs[job_id].array_id for job_id in book.starting if book.jobs[job_id].array_id)
+        for job in book.jobs.values():
+            limit = job.request.get("array_limit")
+            assert limit is None or members[job.array_id] <= limit, f"{job.array_id}: {members} at once, {limit} may be"
         for books in self.head.ledger:
             assert books.held.fits_in(books.total), f"{books.node_id}: {books.held} of {books.total} is held"
 
