@@ -7,7 +7,7 @@ raylet (CPU, memory, custom resources) or by holding GPUs through Ray; afterward
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -171,6 +171,11 @@ class Ledger:
 
     def get(self, node_id: str) -> NodeLedger | None:
         return self._nodes.get(node_id)
+
+    def all_of(self, node_ids: Sequence[str]) -> list[NodeLedger] | None:
+        """The books of all these nodes, in their order; None where one of them has none."""
+        found = [books for node_id in node_ids if (books := self._nodes.get(node_id)) is not None]
+        return found if len(found) == len(node_ids) else None
 
     def close(self, node_id: str) -> None:
         if self._nodes.pop(node_id, None) is not None:

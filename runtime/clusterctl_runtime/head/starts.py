@@ -60,14 +60,13 @@ class Starts:
 
     def book(self, job: Job, nodes: Sequence[str]) -> Start | None:
         """Books the shares and takes the job out of the queue. Nothing is booked (None) where a node has no books."""
-        books = [self._fleet.ledger.get(node_id) for node_id in nodes]
-        present = [b for b in books if b is not None]
-        if len(present) != len(nodes):
+        books = self._fleet.ledger.all_of(nodes)
+        if books is None:
             return None
-        now, attempt, asked = steady_time(), next_attempt_id(job), any(self.shares.asks(b) for b in present)
-        holdings = [Holding(job.shape.resources, now, starting=True, secured=not self.shares.asks(b)) for b in present]
-        start = Start(job, present, holdings, asked)
-        for rank, (b, holding) in enumerate(zip(present, holdings, strict=True)):
+        now, attempt = steady_time(), next_attempt_id(job)
+        holdings = [Holding(job.shape.resources, now, starting=True, secured=not self.shares.asks(b)) for b in books]
+        start = Start(job, books, holdings, asked=not all(holding.secured for holding in holdings))
+        for rank, (b, holding) in enumerate(zip(books, holdings, strict=True)):
             b.hold(task_id(attempt, rank), holding)
         self._book.take_out(job, start, _asking(start))
         return start

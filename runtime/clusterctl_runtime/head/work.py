@@ -48,20 +48,19 @@ class Work:
         """Records the next attempt of `job` on `node_ids` (by rank) and books its shares. Flush, then `launch`. LookupError where
         a node has no books (any more): nothing was recorded then."""
         now = steady_time()
-        books = [self.ledger.get(node_id) for node_id in node_ids]
-        present = [b for b in books if b is not None]
-        if len(present) != len(books):
+        books = self.ledger.all_of(node_ids)
+        if books is None:
             raise LookupError(f"{job.id} cannot start on {', '.join(node_ids)}: not all of them are there")
-        shares = [share_of(job.shape.resources, b.total) for b in present]
+        shares = [share_of(job.shape.resources, b.total) for b in books]
         attempt = Attempt(
             id=next_attempt_id(job),
             state="running",
             nodes=list(node_ids),
-            generations=[b.generation for b in present],
+            generations=[b.generation for b in books],
             started=now,
             gpu_ids=gpu_ids or {},
             shares=[round(share, 6) for share in shares],
-            rates=[round(share * b.price, 6) for share, b in zip(shares, present, strict=True)],
+            rates=[round(share * b.price, 6) for share, b in zip(shares, books, strict=True)],
         )
         job.attempts.append(attempt)
         self._book_shares(job, attempt, now)
@@ -330,6 +329,9 @@ def next_attempt_id(job: Job) -> str:
 
 def _parcels(ranks: Sequence[_Rank]) -> Iterator[list[_Rank]]:
     """In order, in parts of at most PARCEL_BYTES each (or of one rank)."""
+    if len(ranks) == 1:  # most often: it need not be measured
+        yield list(ranks)
+        return
     part: list[_Rank] = []
     size = 0
     for rank in ranks:
