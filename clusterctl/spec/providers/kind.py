@@ -7,6 +7,7 @@ Who asks `if provider == ...` elsewhere lacks a member here. A setting that is w
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,10 @@ class Reach:
     command: str = ""
     options: tuple[str, ...] = ()
     programs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def missing(self) -> list[tuple[str, str]]:
+        """(program, how to get it) of those that are not on PATH here."""
+        return [(name, fix) for name, fix in self.programs.items() if shutil.which(name) is None]
 
 
 @dataclass(frozen=True)
