@@ -19,10 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from clusterctl.spec.base import SIZE_SCHEMA, Size, SpecModel, form_of
 from clusterctl.spec.checks import check_cluster, check_pool, read_amounts, read_env, read_labels
 from clusterctl.spec.faults import refuse
-from clusterctl.spec.providers import PROVIDER_NAMES as PROVIDER_NAMES
-from clusterctl.spec.providers import SIZE_SCHEMA, Provider, ProviderName, ProviderSettings, Size, SpecModel, kind_of
+from clusterctl.spec.providers.choice import Provider, ProviderName, ProviderSettings
+from clusterctl.spec.providers.kind import Kind
+from clusterctl.spec.providers.registry import EXAMPLE, KINDS
 from clusterctl.spec.units import DURATION_PATTERN, parse_duration
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
@@ -71,8 +73,8 @@ class Host(SpecModel):
     labels: Labels = Field(default={}, description="Labels of this machine, besides its pool's.")
 
 
-HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(kind_of)]
-Hosts = Annotated[Annotated[str, Tag("text")] | Annotated[list[HostEntry], Tag("list")], Discriminator(kind_of)]
+HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(form_of)]
+Hosts = Annotated[Annotated[str, Tag("text")] | Annotated[list[HostEntry], Tag("list")], Discriminator(form_of)]
 
 
 class PoolLimits(SpecModel):
@@ -207,7 +209,7 @@ class Engine(SpecModel):
 
 
 EngineChoice = Annotated[
-    Annotated[Literal["none", "ray"], Tag("text")] | Annotated[Engine, Tag("mapping")], Discriminator(kind_of)
+    Annotated[Literal["none", "ray"], Tag("text")] | Annotated[Engine, Tag("mapping")], Discriminator(form_of)
 ]
 
 
@@ -269,7 +271,7 @@ class ClusterSpec(SpecModel):
     cluster: Name = Field(description="Name of the cluster: lower-case letters, digits and '-'.", examples=["demo"])
     provider: Provider = Field(
         description="Where the nodes come from: a name, or one name with its settings.",
-        examples=["local", {"aws": {"region": "us-east-1", "vpc": "default"}}],
+        examples=[next(iter(KINDS)), EXAMPLE],
     )
     auth: Auth = Field(default=Auth(), description="How to log in to the nodes by SSH.")
     head: Head = Field(default=Head(), description="The node with the control plane.")
@@ -305,6 +307,11 @@ class ClusterSpec(SpecModel):
     @property
     def provider_name(self) -> str:
         return self.provider if isinstance(self.provider, str) else self.provider.names()[0]
+
+    @property
+    def kind(self) -> Kind:
+        """What its provider is."""
+        return KINDS[self.provider_name]
 
     @property
     def provider_settings(self) -> dict[str, Any]:

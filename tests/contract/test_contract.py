@@ -12,7 +12,7 @@ from clusterctl_providers.wrapper import ABILITIES, Wrapper, members
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance
-from clusterctl.spec.checks import FOREIGN_KEYS
+from clusterctl.spec.providers.registry import KINDS
 from tests.contract.worlds import World
 from tests.support.cluster import wait_until
 
@@ -246,7 +246,7 @@ def test_clusters_are_found_by_their_uid(world: World) -> None:
 def test_what_is_stopped_stays_and_is_started_again_as_the_same_instance(world: World) -> None:
     provider = world.provider()
     if not isinstance(provider, HasStop):
-        assert "keep_stopped" in FOREIGN_KEYS[provider.name], "no spec may ask for what its provider cannot do"
+        assert "keep_stopped" in KINDS[provider.name].foreign, "no spec may ask for what its provider cannot do"
         return
     made = world.create(provider, "cpu-1", "cpu-2")
     ids = [instance.id for instance in made]
@@ -266,7 +266,7 @@ def test_what_is_stopped_stays_and_is_started_again_as_the_same_instance(world: 
 def test_a_stopped_instance_can_be_ended_and_then_is_not_started(world: World) -> None:
     provider = world.provider()
     if not isinstance(provider, HasStop):
-        assert "keep_stopped" in FOREIGN_KEYS[provider.name]
+        assert "keep_stopped" in KINDS[provider.name].foreign
         return
     (made,) = world.create(provider, "cpu-1")
     wait_until(lambda: world.living(provider)[made.id].state == "running", what="the instance running")

@@ -34,7 +34,7 @@ def what_changes(
     offers: Sequence[Offer] = (),
 ) -> diff.SpecPlan:
     before, after = (spec.model_dump(mode="json", by_alias=True) for spec in (old, new))
-    return diff.plan_spec(before, after, nodes, first, offers)
+    return diff.plan_spec(before, after, nodes, first, offers, new.kind.changes)
 
 
 def _offers(head: Head, spec: ClusterSpec) -> tuple[Offer, ...]:
