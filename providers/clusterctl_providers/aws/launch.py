@@ -51,6 +51,7 @@ from clusterctl_providers.base import (
     TAG_TOKEN,
     CreateRequest,
     CreateResult,
+    HeadMachine,
 )
 from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud.boot import TooLarge, user_data
@@ -76,10 +77,12 @@ class Launcher:
         listing: Listing,
         book: BatchBook,
         reservations: Reservations,
+        head_machine: HeadMachine | None = None,
     ) -> None:
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._listing, self._book, self._reservations = listing, book, reservations
+        self._head_machine = head_machine
         self._types: dict[str, InstanceType] = {}
         self._cards: dict[str, dict[str, Any]] = {}  # type -> NetworkInfo
 
@@ -306,8 +309,8 @@ class Launcher:
         if zone not in subnets:
             raise NoCapacity(f"zone {zone} has no subnet of this cluster; it has {', '.join(subnets)}")
         groups = self._network.security_groups()
-        if request.pool.role == "head" and self._settings.get("head_machine"):
-            return head_interface(self._settings["head_machine"], subnets[zone], groups)
+        if request.pool.role == "head" and self._head_machine:
+            return head_interface(self._head_machine, request.place, subnets[zone], groups)
         placed: dict[str, Any] = {}
         if gang and request.offer.market != CAPACITY_BLOCK:  # a block's machines sit close together as they are
             placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}
@@ -337,7 +340,7 @@ class Launcher:
             for name in (TAG_NODE, TAG_GENERATION, TAG_TOKEN):
                 tags.pop(name, None)
             tags[TAG_NODES] = nodes_tag(batch.members)
-        if request.pool.role == "head" and self._settings.get("head_machine"):
+        if request.pool.role == "head" and self._head_machine:
             tags[TAG_HEAD] = "here"
         if self._settings.get("head_address"):
             tags[TAG_MAKER] = maker()
