@@ -126,7 +126,8 @@ class Bootstrap(_Record):
     directory: str = ""
     engines: str = ""
     shutdown: str = "exit"
-    provider: str = ""  # "aws", "fake": where notices of spot losses are read; "docker": the environment is the image's
+    provider: str = ""  # "docker": the environment is the image's
+    metadata: str = ""  # whose metadata service the machine has, where notices are read: see agent/notices/watch
     resources: dict[str, float] = field(default_factory=dict)
 
 
