@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -48,6 +47,7 @@ from clusterctl_runtime.head.endpoint import Endpoint, address
 from clusterctl_runtime.head.engine_supply import shared_engines
 from clusterctl_runtime.head.events import EventLog
 from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.garbage import Garbage
 from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
 from clusterctl_runtime.head.jobs import JobBook
 from clusterctl_runtime.head.ledger import Ledger
@@ -288,8 +288,6 @@ class Head:
 
     async def run(self) -> None:
         """Serves until `down` or a signal sets `ended`."""
-        gc.collect()
-        gc.freeze()  # what was loaded stays, most of it: looking through a long queue for garbage takes the loop too long
         directory = self.config.directory
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
@@ -313,6 +311,7 @@ class Head:
             asyncio.create_task(self.autoscaler.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.pulse.run()),
+            asyncio.create_task(Garbage().run()),
         ]
         self.state = "ready"
         self.events.add(
