@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime import wire
-from clusterctl_runtime.head.fleet import Fleet
-from clusterctl_runtime.head.store import StoreUnavailable
+from clusterctl_runtime.head.nodes.fleet import Fleet
+from clusterctl_runtime.head.storage.store import StoreUnavailable
 from clusterctl_runtime.wire import TaskReport, TaskSpec
 
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from tests.head.conftest import Desk
 
 
@@ -77,7 +77,7 @@ def test_a_job_runs_for_as_long_as_its_program_however_often_its_node_reconnects
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    monkeypatch.setattr("clusterctl_runtime.head.work.steady_time", lambda: now)
+    monkeypatch.setattr("clusterctl_runtime.head.jobs.attempts.steady_time", lambda: now)
     job = desk.job()
     attempt = desk.work.assign(job, ["cpu-1"])
     task = f"{attempt.id}/0"

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from clusterctl_runtime.head.store import Store, StoreUnavailable
+from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
 from clusterctl_runtime.head.turns import in_turns
 
 log = logging.getLogger(__name__)
