@@ -12,13 +12,13 @@ from clusterctl.core.model import Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal.book import Journal
 from clusterctl_runtime import wire
-from clusterctl_runtime.head.acks import Acks
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.inbox import Inbox
 from clusterctl_runtime.head.jobs.asked import DRIVER_RESOURCE
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import split_task
+from clusterctl_runtime.head.nodes.acks import Acks
 from clusterctl_runtime.head.nodes.agents import Session
+from clusterctl_runtime.head.nodes.inbox import Inbox
 from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.nodes.roster import Roster
 from clusterctl_runtime.head.storage.events import EventLog
