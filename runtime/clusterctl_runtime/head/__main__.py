@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import logging.handlers
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.loop import run
 from clusterctl_runtime.head.nodes.admission import private_umask
 
 SWITCH_SECONDS = (
@@ -64,13 +66,14 @@ def main() -> int:
     private_umask()
     _allow_files()
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.disable()  # until the queue is loaded: see garbage.py
     handler = logging.handlers.RotatingFileHandler(directory / "head.log", maxBytes=20_000_000, backupCount=2)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         lock = _lock(directory)
         try:
-            return asyncio.run(_serve(directory))
+            return run(_serve(directory))
         finally:
             os.close(lock)
     except ClusterctlError as error:
