@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.cloudhead_launch import Launching
 from clusterctl.client.cloudhead_login import FirstLogin
 from clusterctl.client.clouds import missing_programs
 from clusterctl.client.headinstall import HeadInstall, head_config
 from clusterctl.client.machines import open_hosts
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.client.takedown import make_providers, open_journal
 from clusterctl.core.errors import ClusterctlError

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client import headprocess
 from clusterctl.client.api import Api
 from clusterctl.client.machines import runs_in_cloud
 from clusterctl.client.mounts import Mount, packed, upload
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import Refused
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client import headprocess, tunnels
 from clusterctl.client.api import Api
 from clusterctl.client.headinstall import HeadInstall, head_config
@@ -26,7 +28,6 @@ from clusterctl.client.machines import (
     open_hosts,
     touched_machines,
 )
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble

@@ -8,10 +8,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.launch import SpecFile, write_files
 from clusterctl.client.lock import Busy, changing
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.spec.load import parse_located

@@ -21,6 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.private import write_private
+
 OURS = ("clusterctl", "clusterctl_providers", "clusterctl_runtime", "clusterctl_templates")
 CLIENT_ONLY = frozenset({"typer", "rich", "httpx"})  # what only the command line imports
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -70,9 +72,7 @@ def _build(cache: Path, extras: tuple[str, ...], others: Path | None) -> Distrib
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in cache.glob("dist-*.tar.gz"):
             old.unlink(missing_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(_archive(files))
-        part.replace(path)
+        write_private(path, _archive(files))
     return Distribution(f"dist-{digest}", path.read_bytes())
 
 

@@ -31,6 +31,7 @@ from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
 from clusterctl_runtime.engine.images import default_image
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.admission import Admission, Tokens
 from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
@@ -41,7 +42,7 @@ from clusterctl_runtime.head.callers import PunctualProtocol
 from clusterctl_runtime.head.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.charges import charges_document
 from clusterctl_runtime.head.clock import start_ticks, steady_time
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.dispatch import Dispatcher
 from clusterctl_runtime.head.draining import Draining
 from clusterctl_runtime.head.endpoint import Endpoint, address
