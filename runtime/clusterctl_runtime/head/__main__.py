@@ -14,8 +14,8 @@ from pathlib import Path
 from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.files.lock import Lock, LockHeld, take
 from clusterctl_runtime.files.private import write_private
-from clusterctl_runtime.head.admission import private_umask
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.nodes.admission import private_umask
 
 SWITCH_SECONDS = (
     0.0005  # so long the event loop waits at most for a thread that computes, each time it has read or sent
