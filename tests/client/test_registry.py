@@ -8,9 +8,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.lock import Busy, changing
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.launch import write_files

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.lock import wait_for
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl_providers.base import CreateRequest
-from clusterctl_providers.file_lock import exclusive
 
 TAG_NODES = "clusterctl-nodes"  # the nodes of a call by launch index, where it launches several
 MOST_NODES = 50  # in one call: their join tokens must fit into 16 KiB of user data
@@ -117,7 +118,8 @@ class BatchBook:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One launcher at a time, whatever process it is in."""
-        with exclusive(self._directory / "lock"):
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with wait_for(self._directory / "lock"):
             self._load()
             yield
 
@@ -127,16 +129,10 @@ class BatchBook:
 
     def write(self, batch: Batch, parameters: dict[str, Any]) -> None:
         path = self._directory / f"{batch.token}.json"
-        part = path.with_suffix(f".{os.getpid()}.part")
         text = json.dumps(
             {"token": batch.token, "members": batch.members, "tokens": batch.node_tokens, "call": parameters}
         )
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_private(path, text)
         self._read.add(path.name)
         self._remember(batch, parameters)
 

@@ -28,9 +28,10 @@ from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
 from clusterctl_runtime.engine.images import default_image
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.clock import start_ticks, steady_time
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.engine.supply import shared_engines
 from clusterctl_runtime.head.garbage import Garbage
 from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
