@@ -9,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from tests.support.minutes import Minutes
+from tests.support.second_try import FlakyList, SecondTry
+
 # A shell that runs a command in the background makes it ignore SIGINT, and all that it starts. Tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -29,3 +32,10 @@ class Together(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     return Together(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(SecondTry())
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Minutes())
+        config.pluginmanager.register(FlakyList())
