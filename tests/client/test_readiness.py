@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl.client.readiness import GIVE_UP_AFTER, Readiness
+from clusterctl.client.up.readiness import GIVE_UP_AFTER, Readiness
 
 
 def node(name: str, state: str, reason: str = "", since: float = 0.0) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Looker:
 
 
 def main() -> None:
-    from clusterctl.client.api import Api
+    from clusterctl.client.head.api import Api
     from clusterctl.client.registry import Registry
     from clusterctl.core.errors import ClusterctlError
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from clusterctl.core.errors import NotFound, Refused
 from clusterctl.core.model import NodeState, NodeView
 from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.documents import node_detail, node_document
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.documents import node_detail, node_document
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
