@@ -42,7 +42,7 @@ class AwsMachines:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         world = self.cloud.world
         world.listeners.remove(self._changed)
         world.disks = world.consoles = None

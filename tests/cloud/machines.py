@@ -183,7 +183,7 @@ class Machines:
         for machine_id in self.ids():
             self.destroy(machine_id)
         for thread in [*self._threads, *self._halting.values()]:
-            thread.join(10)
+            thread.join(60)
         self.metadata.close()
         self.disks.close()
         self._bridge_down()
