@@ -30,7 +30,7 @@ async def first_while(lines: AsyncIterator[Any], happens: Callable[[int], None])
 
     meanwhile = asyncio.ensure_future(go_on())
     try:
-        return await asyncio.wait_for(anext(lines), 20)
+        return await asyncio.wait_for(anext(lines), 60)
     finally:
         meanwhile.cancel()
 
