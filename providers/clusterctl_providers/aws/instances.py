@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded
 from clusterctl.core.model import Instance, Observed, labels_of, launch_token
-from clusterctl_providers.aws.batches import TAG_NODES, Batch, members_of_tag
 from clusterctl_providers.aws.calls import PATIENCE, Calls
 from clusterctl_providers.aws.reservations import market_of
 from clusterctl_providers.base import TAG_CLUSTER, TAG_GENERATION, TAG_NODE, TAG_TOKEN, TAG_UID
+from clusterctl_providers.cloud.batches import TAG_NODES, Batch, members_of_tag
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
-from clusterctl_providers.aws.batches import BatchBook
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.doctor import examine
 from clusterctl_providers.aws.head import HeadMachine
@@ -22,7 +21,7 @@ from clusterctl_providers.aws.image_build import ImageBuild
 from clusterctl_providers.aws.image_store import ImageStore
 from clusterctl_providers.aws.images import Images
 from clusterctl_providers.aws.instances import Listing
-from clusterctl_providers.aws.launch import DISK, GPU_DISK, Launcher
+from clusterctl_providers.aws.launch import DISK, GPU_DISK, Ec2Launches
 from clusterctl_providers.aws.network import Network
 from clusterctl_providers.aws.offers import PRICES_LAST, Offers
 from clusterctl_providers.aws.power import INSTANCE_ID, Power
@@ -41,6 +40,8 @@ from clusterctl_providers.base import (
     Whereabouts,
 )
 from clusterctl_providers.catalog import instance_types
+from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.launch import Launcher
 
 
 class AwsProvider:
@@ -62,18 +63,10 @@ class AwsProvider:
         self._power = Power(self._calls, self._listing)
         reservations = Reservations(self._calls)
         self._offers = Offers(self._calls, self._network, reservations)
-        book = BatchBook(Path(context.state_dir) / "aws-launches")
-        self._launcher = Launcher(
-            self._calls,
-            settings,
-            self._network,
-            self.identity,
-            self._images,
-            self._quotas,
-            self._listing,
-            book,
-            reservations,
+        launches = Ec2Launches(
+            self._calls, settings, self._network, self.identity, self._images, self._quotas, self._listing, reservations
         )
+        self._launcher = Launcher(launches, BatchBook(Path(context.state_dir) / "aws-launches"))
 
     @property
     def offers_last(self) -> float:
