@@ -15,7 +15,7 @@ from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.aws.head import head_interface
 from clusterctl_providers.aws.identity import Identity, is_unseen
 from clusterctl_providers.aws.images import GIB, Image, Images
-from clusterctl_providers.aws.instances import Listing
+from clusterctl_providers.aws.instances import InstanceRows
 from clusterctl_providers.aws.network import FULL, Network
 from clusterctl_providers.aws.quotas import Quotas, quota_of
 from clusterctl_providers.aws.reservations import (
@@ -40,6 +40,7 @@ from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud.batches import TAG_NODES, Batch, Member, names_of, nodes_tag, shared_bootstrap
 from clusterctl_providers.cloud.boot import user_data
 from clusterctl_providers.cloud.launch import AlreadyBegun, is_gang
+from clusterctl_providers.cloud.listing import Listing
 from clusterctl_providers.this_machine import maker
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,13 @@ class Ec2Launches:
         identity: Identity,
         images: Images,
         quotas: Quotas,
+        rows: InstanceRows,
         listing: Listing,
         reservations: Reservations,
     ) -> None:
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
-        self._listing, self._reservations = listing, reservations
+        self._rows, self._listing, self._reservations = rows, listing, reservations
         self._types: dict[str, InstanceType] = {}
         self._cards: dict[str, dict[str, Any]] = {}  # type -> NetworkInfo
 
@@ -95,11 +97,12 @@ class Ec2Launches:
         found: dict[str, CreateResult] = {}
         for row in answer["Instances"]:
             index = int(row.get("AmiLaunchIndex") or 0)
-            found[batch.node_tokens[index]] = self._listing.remember(row, *batch.members[index])
+            found[batch.node_tokens[index]] = self._listing.remember(self._rows.instance(row, batch.members[index]))
         return found
 
     def made(self, batch: Batch) -> dict[str, Instance]:
-        return self._listing.by_client_token(batch)
+        found = self._rows.by_client_token(batch)
+        return {token: self._listing.remember(instance) for token, instance in found.items()}
 
     def _run_instances(self, what: str, quota: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
