@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.render_jobs import counts_text, render_job, render_jobs
+from clusterctl.cli.render_jobs import render_job, render_jobs
+from clusterctl.cli.text import counts_text
 from clusterctl.client.job_list import list_jobs
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.")]

@@ -23,6 +23,7 @@ from clusterctl.client.api import Api, follow
 from clusterctl.client.enginewheels import bring_wheels, install_note
 from clusterctl.client.launch import SpecFile, Started, bring_up
 from clusterctl.client.lock import changing
+from clusterctl.client.node_list import Lookout
 from clusterctl.client.readiness import Readiness
 from clusterctl.client.registry import Registry
 from clusterctl.client.timeline import Stopwatch, collect
@@ -171,10 +172,12 @@ def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch, e
     the wheels that a head without a package index is sent."""
     readiness, deadline = Readiness(shortage=started.shortage), time.monotonic() + patience
     with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
+        lookout = Lookout(api)
         for status in statuses:
-            stopwatch.saw(status)
-            done = readiness.feed(status)
-            progress.show(status, readiness.waiting)  # also of the last look, which may be the first
+            sight = lookout.look(status)
+            stopwatch.saw(sight.nodes)
+            done = readiness.feed(status, sight.nodes)
+            progress.show(status, sight, readiness.waiting)  # also of the last look, which may be the first
             if done:
                 return status
             if readiness.hopeless:

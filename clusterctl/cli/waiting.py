@@ -15,7 +15,7 @@ import typer
 
 from clusterctl.cli.call import Call
 from clusterctl.cli.print_logs import LogPrinter
-from clusterctl.cli.render_jobs import counts_text
+from clusterctl.cli.text import counts_text
 from clusterctl.client.api import Api, follow
 from clusterctl.client.logs import FINAL, End, LogReader
 from clusterctl.core.errors import ClusterctlError

@@ -14,8 +14,8 @@ from clusterctl.core.model import Launch, Reason, Start
 from clusterctl.core.remedies import COMING
 from clusterctl_runtime.head.autoscaler import demand_of
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.documents import node_detail
 from clusterctl_runtime.head.jobs import Job
+from clusterctl_runtime.head.node_documents import node_detail
 from clusterctl_runtime.head.requests import MAX_ARRAY, JobRequest
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 from clusterctl.proof import is_challenge, proof_of
 from clusterctl.version import __version__
 from clusterctl_runtime.head.api.context import HeadDep
-from clusterctl_runtime.head.api.streams import SignOfLife, ndjson
+from clusterctl_runtime.head.api.streams import SignOfLife, line_of, ndjson
 from clusterctl_runtime.head.documents import offer_documents, status_document
 from clusterctl_runtime.head.explaining import explain_document
 from clusterctl_runtime.head.metrics import metrics_text
@@ -40,37 +40,37 @@ async def status(head: HeadDep, watch: bool = False) -> dict[str, Any] | Respons
 
 
 class StatusBoard:
-    """The status for all who watch it: made, and compared with the one before, once for all of them."""
+    """The status for all who watch it: made, compared with the one before, and written as a line, once for all of them."""
 
     def __init__(self, head: Head) -> None:
         self._head = head
         self._made_at = float("-inf")
         self.seen = -1  # the newest event when it was made
-        self._document: dict[str, Any] = {}
+        self._line = b""
         self.version = 0  # counts the documents that were another than the one before
 
-    def look(self) -> dict[str, Any]:
-        """A document that is as new as watchers are told."""
+    def look(self) -> bytes:
+        """The line of a document that is as new as watchers are told."""
         now, seen = time.monotonic(), self._head.events.last
         age = now - self._made_at
         if age >= UNANNOUNCED_SECONDS or (age >= STATUS_INTERVAL and seen != self.seen):
             self._made_at, self.seen = now, seen
-            document = status_document(self._head)
-            if document != self._document:
-                self._document = document
+            line = line_of(status_document(self._head))
+            if line != self._line:
+                self._line = line
                 self.version += 1
-        return self._document
+        return self._line
 
 
 async def _watch_status(head: Head) -> AsyncIterator[Any]:
     told, life = 0, SignOfLife()
     while True:
-        document = head.status_board.look()
+        line = head.status_board.look()
         seen = head.status_board.seen  # by this document: others may have a newer one made meanwhile
         if head.status_board.version != told:
             told = head.status_board.version
             life.said()
-            yield document
+            yield line
         elif life.is_due():
             yield None
         await asyncio.sleep(STATUS_INTERVAL)
