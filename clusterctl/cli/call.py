@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli import output
-from clusterctl.client.api import Api
+from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
 

@@ -29,52 +29,60 @@ class Verb:
 
 SECTIONS: dict[str, dict[str, Verb]] = {
     "Clusters": {
-        "init": Verb("clusterctl.cli.spec_files", "init", "Write a starter cluster.yaml and a job.py that runs on it."),
-        "validate": Verb(
-            "clusterctl.cli.spec_files", "validate", "Check a spec: every fault with its line and column."
+        "init": Verb(
+            "clusterctl.cli.verbs.spec_files", "init", "Write a starter cluster.yaml and a job.py that runs on it."
         ),
-        "plan": Verb("clusterctl.cli.plan", "plan", "Show what `up` would change, and what it costs before and after."),
-        "up": Verb("clusterctl.cli.up", "up", "Make the cluster be as the spec says; again does no harm."),
-        "down": Verb("clusterctl.cli.down", "down", "End every node of a cluster and forget it."),
-        "list": Verb("clusterctl.cli.known", "list_clusters", "List the clusters known here."),
-        "status": Verb("clusterctl.cli.status", "status", "Show head, nodes, pools, demand, jobs and cost."),
-        "dashboard": Verb("clusterctl.cli.dashboard", "dashboard", "Open the cluster's web page through a local port."),
+        "validate": Verb(
+            "clusterctl.cli.verbs.spec_files", "validate", "Check a spec: every fault with its line and column."
+        ),
+        "plan": Verb(
+            "clusterctl.cli.verbs.plan", "plan", "Show what `up` would change, and what it costs before and after."
+        ),
+        "up": Verb("clusterctl.cli.verbs.up", "up", "Make the cluster be as the spec says; again does no harm."),
+        "down": Verb("clusterctl.cli.verbs.down", "down", "End every node of a cluster and forget it."),
+        "list": Verb("clusterctl.cli.verbs.known", "list_clusters", "List the clusters known here."),
+        "status": Verb("clusterctl.cli.verbs.status", "status", "Show head, nodes, pools, demand, jobs and cost."),
+        "dashboard": Verb(
+            "clusterctl.cli.verbs.dashboard", "dashboard", "Open the cluster's web page through a local port."
+        ),
     },
     "Jobs": {
-        "submit": Verb("clusterctl.cli.submit", "app", "Run a Python file or a command on the cluster."),
-        "jobs": Verb("clusterctl.cli.jobs", "jobs", "List jobs, newest first."),
-        "job": Verb("clusterctl.cli.jobs", "app", "Show, cancel or retry one job."),
-        "logs": Verb("clusterctl.cli.logs", "logs", "Print what a job wrote, or the setup of a node."),
-        "explain": Verb("clusterctl.cli.explain", "explain", "Say why a job waits, or why a node is as it is."),
+        "submit": Verb("clusterctl.cli.verbs.submit", "app", "Run a Python file or a command on the cluster."),
+        "jobs": Verb("clusterctl.cli.verbs.jobs", "jobs", "List jobs, newest first."),
+        "job": Verb("clusterctl.cli.verbs.jobs", "app", "Show, cancel or retry one job."),
+        "logs": Verb("clusterctl.cli.verbs.logs", "logs", "Print what a job wrote, or the setup of a node."),
+        "explain": Verb("clusterctl.cli.verbs.explain", "explain", "Say why a job waits, or why a node is as it is."),
     },
     "Nodes": {
-        "nodes": Verb("clusterctl.cli.nodes", "nodes", "List nodes, with the reason for each."),
-        "node": Verb("clusterctl.cli.nodes", "app", "Show or drain one node."),
-        "ssh": Verb("clusterctl.cli.access", "ssh", "Open a shell on a node."),
-        "exec": Verb("clusterctl.cli.access", "executing", "Run a command on nodes and show what each said."),
-        "cp": Verb("clusterctl.cli.access", "cp", "Copy a file or a directory to or from a node."),
+        "nodes": Verb("clusterctl.cli.verbs.nodes", "nodes", "List nodes, with the reason for each."),
+        "node": Verb("clusterctl.cli.verbs.nodes", "app", "Show or drain one node."),
+        "ssh": Verb("clusterctl.cli.verbs.access", "ssh", "Open a shell on a node."),
+        "exec": Verb("clusterctl.cli.verbs.access", "executing", "Run a command on nodes and show what each said."),
+        "cp": Verb("clusterctl.cli.verbs.access", "cp", "Copy a file or a directory to or from a node."),
         "image": Verb(
-            "clusterctl.cli.image", "app", "Make machine images of which nodes start faster, and remove them."
+            "clusterctl.cli.verbs.image", "app", "Make machine images of which nodes start faster, and remove them."
         ),
-        "events": Verb("clusterctl.cli.events", "events", "Print the cluster's journal, with reasons."),
+        "events": Verb("clusterctl.cli.verbs.events", "events", "Print the cluster's journal, with reasons."),
     },
     "Money": {
-        "offers": Verb("clusterctl.cli.money", "offers", "List instance types with $/h, source and date of the price."),
-        "cost": Verb("clusterctl.cli.money", "cost", "Show what the cluster has cost."),
+        "offers": Verb(
+            "clusterctl.cli.verbs.money", "offers", "List instance types with $/h, source and date of the price."
+        ),
+        "cost": Verb("clusterctl.cli.verbs.money", "cost", "Show what the cluster has cost."),
         "simulate": Verb(
-            "clusterctl.cli.simulate",
+            "clusterctl.cli.verbs.simulate",
             "simulate",
             "Replay a trace of jobs through the autoscaler: waits, $ and use per policy.",
         ),
-        "gc": Verb("clusterctl.cli.gc", "gc", "Find and remove what no cluster known here owns."),
+        "gc": Verb("clusterctl.cli.verbs.gc", "gc", "Find and remove what no cluster known here owns."),
     },
     "This machine": {
         "doctor": Verb(
-            "clusterctl.cli.doctor",
+            "clusterctl.cli.verbs.doctor",
             "doctor",
             "Check this machine, and what the clusters known here or a spec need, and say what to mend.",
         ),
-        "version": Verb("clusterctl.cli.about", "version", "Print the version."),
+        "version": Verb("clusterctl.cli.verbs.about", "version", "Print the version."),
     },
 }
 VERBS = {name: verb for section in SECTIONS.values() for name, verb in section.items()}

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-from clusterctl.cli.escape import escaped
+from clusterctl.cli.render.escape import escaped
 
 
 def wants_colour(stream: TextIO) -> bool:

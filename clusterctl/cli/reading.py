@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clusterctl.client.launch import SpecFile
+from clusterctl.client.up.launch import SpecFile
 
 
 def read_spec(path: Path) -> SpecFile:

@@ -14,10 +14,10 @@ from contextlib import closing, contextmanager
 import typer
 
 from clusterctl.cli.call import Call
-from clusterctl.cli.print_logs import LogPrinter
-from clusterctl.cli.text import counts_text
-from clusterctl.client.api import Api, follow
-from clusterctl.client.logs import FINAL, End, LogReader
+from clusterctl.cli.render.logs import LogPrinter
+from clusterctl.cli.render.text import counts_text
+from clusterctl.client.head.api import Api, follow
+from clusterctl.client.submit.logs import FINAL, End, LogReader
 from clusterctl.core.errors import ClusterctlError
 
 INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a program that Ctrl-C ended

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusterctl.client.api import Api
+from clusterctl.client.head.api import Api
 from clusterctl.core.errors import ClusterctlError
 
 PAGE = 500

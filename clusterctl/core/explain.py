@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from clusterctl.core.errors import NotYet
 from clusterctl.core.lifecycle import deadline
 from clusterctl.core.limits import Allowance
-from clusterctl.core.market import Market
 from clusterctl.core.model import (
     PENDING_STATES,
     Demand,
@@ -23,11 +22,12 @@ from clusterctl.core.model import (
     Start,
 )
 from clusterctl.core.offers import Choice, choices_of, refusal, usable, waits_for_gpu
-from clusterctl.core.overrun import overruns
-from clusterctl.core.placement import describe
-from clusterctl.core.remedies import COMING, Situation, remedy
-from clusterctl.core.rooms import Scale, copies
-from clusterctl.core.selectors import accepts, kind_of_offer, selector_keys
+from clusterctl.core.scale_down.overrun import overruns
+from clusterctl.core.scheduling.market import Market
+from clusterctl.core.scheduling.placement import describe
+from clusterctl.core.scheduling.remedies import COMING, Situation, remedy
+from clusterctl.core.scheduling.rooms import Scale, copies
+from clusterctl.core.scheduling.selectors import accepts, kind_of_offer, selector_keys
 from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
 from clusterctl.core.waits import expected_ready, soon
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clusterctl.core.model import Offer, Pool, Reason, Wait
-from clusterctl.core.serving import Serving
+from clusterctl.core.scheduling.matching import Serving
 
 
 def keep_minimum(serving: Serving, pool: Pool, lacking: int) -> None:

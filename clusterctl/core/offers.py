@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from clusterctl.core.model import Block, Offer, PassedOver, Pool, Reason, Shape
-from clusterctl.core.rooms import Room, Scale
-from clusterctl.core.selectors import Kind, kind_of_offer
+from clusterctl.core.scheduling.rooms import Room, Scale
+from clusterctl.core.scheduling.selectors import Kind, kind_of_offer
 
 LEAVES_BEFORE = 600.0  # seconds before its capacity ends that a node takes no new work
 HIGHEST_PRICE = 1000.0  # $/h; a node above it is taken for a mistake in the price list

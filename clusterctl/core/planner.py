@@ -11,22 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clusterctl.core.consolidation import plan_consolidation
-from clusterctl.core.demand import STANDING
-from clusterctl.core.keeping import keeping_begins, kept_nodes
-from clusterctl.core.letting_go import (
-    Leaving,
-    Surplus,
-    draining,
-    plan_endings,
-    plan_ends,
-    plan_idle,
-    plan_notices,
-    plan_over_max,
-    plan_returns,
-    plan_spec_changes,
-    with_endings,
-)
 from clusterctl.core.lifecycle import deadline, next_state
 from clusterctl.core.minimum import keep_minimum
 from clusterctl.core.model import (
@@ -48,9 +32,25 @@ from clusterctl.core.model import (
     Stop,
     Terminate,
 )
-from clusterctl.core.overrun import plan_overdue, plan_overruns
-from clusterctl.core.serving import Serving
-from clusterctl.core.stopping import Kept, plan_stopped
+from clusterctl.core.scale_down.consolidation import plan_consolidation
+from clusterctl.core.scale_down.letting_go import (
+    Leaving,
+    Surplus,
+    draining,
+    plan_endings,
+    plan_ends,
+    plan_idle,
+    plan_notices,
+    plan_over_max,
+    plan_returns,
+    plan_spec_changes,
+    with_endings,
+)
+from clusterctl.core.scale_down.overrun import plan_overdue, plan_overruns
+from clusterctl.core.scale_down.stopping import Kept, plan_stopped
+from clusterctl.core.scheduling.demand import STANDING
+from clusterctl.core.scheduling.matching import Serving
+from clusterctl.core.scheduling.reservations import keeping_begins, kept_nodes
 from clusterctl.core.upkeep import JOINED_STATES, Survey, plan_upkeep, survey
 from clusterctl.core.users import admit
 

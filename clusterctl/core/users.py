@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from clusterctl.core.model import Demand, NodeView, Offer, Reason, Shape, State, Wait
 from clusterctl.core.resources import Resources
-from clusterctl.core.rooms import Scale, copies
+from clusterctl.core.scheduling.rooms import Scale, copies
 
 _RESOURCE = {"gpus": "GPU", "cpus": "CPU"}
 Usage = dict[tuple[str, str], float]  # (user, limit's name) -> in use

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clusterctl.core.model import STARTING, Demand, NodeState, NodeView, Offer, Reason, Shape, Wait
-from clusterctl.core.placement import describe
+from clusterctl.core.scheduling.placement import describe
 
 _STAGE = {
     NodeState.PLANNED: "being launched",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from clusterctl.core.model import Instance, Node, Observed, Offer
 from clusterctl.core.resources import Resources
-from clusterctl.provision.journal import Journal
-from clusterctl.provision.journal_file import TO_ADOPT
+from clusterctl.provision.journal.book import Journal
+from clusterctl.provision.journal.file import TO_ADOPT
 
 _ADOPTED = "adopted-scopes"
 

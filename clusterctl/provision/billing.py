@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from clusterctl.core.model import NodeState
 from clusterctl.provision.costs import Meter, per_day
-from clusterctl.provision.records import Record
+from clusterctl.provision.journal.records import Record
 
 
 def billed(record: Record, now: float) -> Record:

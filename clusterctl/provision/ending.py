@@ -8,7 +8,7 @@ from clusterctl_providers.base import HasLeftovers, Provider
 
 from clusterctl.core.errors import ClusterctlError, ProviderError
 from clusterctl.core.model import Instance, NodeState, Observed
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.waiting import StillWaiting, listed
 from clusterctl.provision.watching import Watcher
 

@@ -46,13 +46,13 @@ from clusterctl.core.model import (
 )
 from clusterctl.provision.adopt import adopt_for_new_journal
 from clusterctl.provision.blocks import Blocks
+from clusterctl.provision.console_tail import AT_ONCE, OVERDUE, last_words
 from clusterctl.provision.ending import end_everything
-from clusterctl.provision.journal import Journal, StaleFence, planned_node
-from clusterctl.provision.last_words import AT_ONCE, OVERDUE, last_words
+from clusterctl.provision.journal.book import Journal, StaleFence, planned_node
 from clusterctl.provision.outcome import Outcome as Outcome
-from clusterctl.provision.overtaken import refusal_of_end, refusal_of_mark
 from clusterctl.provision.pools import PoolBook
 from clusterctl.provision.retries import Retries
+from clusterctl.provision.stale_actions import refusal_of_end, refusal_of_mark
 from clusterctl.provision.stopping import Stopper
 from clusterctl.provision.tags import ownership_tags
 from clusterctl.provision.watching import Watcher

@@ -10,7 +10,7 @@ from clusterctl_providers.base import HasStop, Provider
 from clusterctl.core.errors import BadRequest, ProviderError, Throttled, UnknownOutcome
 from clusterctl.core.lifecycle import EVENTS
 from clusterctl.core.model import STARTING, Action, Node, NodeState, Start, Stop
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.outcome import Outcome
 from clusterctl.provision.retries import Retries
 from clusterctl.provision.watching import Watcher

@@ -8,7 +8,7 @@ from dataclasses import replace
 from clusterctl_providers.base import Provider
 
 from clusterctl.core.model import Instance, NodeState, Observed
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.lookup import Expected, compared
 
 _OVER = frozenset({"stopping", "terminated"})

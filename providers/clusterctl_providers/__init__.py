@@ -9,11 +9,11 @@ from clusterctl_providers.base import Provider, ProviderContext
 
 # name -> (module, class, extra that brings its libraries)
 PROVIDERS: dict[str, tuple[str, str, str]] = {
-    "local": ("clusterctl_providers.local", "LocalProvider", ""),
-    "fake": ("clusterctl_providers.fake", "FakeProvider", ""),
-    "docker": ("clusterctl_providers.docker", "DockerProvider", "docker"),
-    "ssh": ("clusterctl_providers.ssh", "SshProvider", "ssh"),
-    "aws": ("clusterctl_providers.aws", "AwsProvider", "aws"),
+    "local": ("clusterctl_providers.local.provider", "LocalProvider", ""),
+    "fake": ("clusterctl_providers.fake.provider", "FakeProvider", ""),
+    "docker": ("clusterctl_providers.docker.provider", "DockerProvider", "docker"),
+    "ssh": ("clusterctl_providers.ssh.provider", "SshProvider", "ssh"),
+    "aws": ("clusterctl_providers.aws.provider", "AwsProvider", "aws"),
 }
 
 

@@ -20,7 +20,7 @@ import pytest
 import trustme
 from clusterctl_runtime import wire
 from clusterctl_runtime.agent.bundle import build_bundle
-from clusterctl_runtime.agent.processes import list_marked
+from clusterctl_runtime.agent.tasks.processes import list_marked
 
 from tests.support.cluster import wait_until
 

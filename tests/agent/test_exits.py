@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.exits import PidfdExits, SignalExits
+from clusterctl_runtime.agent.tasks.exits import PidfdExits, SignalExits
 from clusterctl_runtime.wire import TaskSpec
 
 from tests.support.cluster import wait_until

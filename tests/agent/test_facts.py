@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clusterctl_runtime.agent import facts
-from clusterctl_runtime.agent.gpus import Gpus
+from clusterctl_runtime.agent.tasks.gpus import Gpus
 from clusterctl_runtime.wire import TaskSpec
 
 from tests.support.cluster import wait_until

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from clusterctl_runtime.agent.gpus import Gpus, NoFreeGpu
+from clusterctl_runtime.agent.tasks.gpus import Gpus, NoFreeGpu
 from clusterctl_runtime.wire import TaskSpec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from clusterctl_runtime.agent.inherited import OPEN_FILES, STACK_BYTES
+from clusterctl_runtime.agent.tasks.inherited import OPEN_FILES, STACK_BYTES
 from clusterctl_runtime.wire import TaskSpec
 
 T = "j-1/1/0"

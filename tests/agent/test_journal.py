@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from clusterctl_runtime.agent import journal as module
-from clusterctl_runtime.agent.journal import Journal
+from clusterctl_runtime.agent.tasks import journal as module
+from clusterctl_runtime.agent.tasks.journal import Journal
 
 
 def write(path, boot: str, *lines) -> Journal:

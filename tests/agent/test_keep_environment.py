@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent import keep
+from clusterctl_runtime.agent.host import keeper as keep
 
 
 def test_after_a_reboot_programs_have_the_environment_of_the_login_that_installed_them(

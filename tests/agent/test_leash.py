@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from clusterctl_runtime.agent.processes import list_marked
+from clusterctl_runtime.agent.tasks.processes import list_marked
 from clusterctl_runtime.wire import TaskSpec
 
 from tests.support.cluster import wait_until

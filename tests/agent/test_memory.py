@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from clusterctl_runtime.agent.facts import own_groups
-from clusterctl_runtime.agent.memory import MemoryKills
+from clusterctl_runtime.agent.tasks.memory import MemoryKills
 
 MIB = 2**20
 KINDS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from clusterctl_runtime.agent.logs import LogBudget, Output
-from clusterctl_runtime.agent.spool import Ring
+from clusterctl_runtime.agent.logs.spool import Ring
+from clusterctl_runtime.agent.logs.unsent import LogBudget, Output
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

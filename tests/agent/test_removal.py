@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clusterctl_runtime.agent.removal import remove_tree
+from clusterctl_runtime.agent.preparing.removal import remove_tree
 
 
 def test_a_tree_of_any_depth_goes(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent import keep, link
-from clusterctl_runtime.agent.keep import Keep
+from clusterctl_runtime.agent import link
+from clusterctl_runtime.agent.host import keeper as keep
+from clusterctl_runtime.agent.host.keeper import Keep
 from clusterctl_runtime.agent.link import Link
 from clusterctl_runtime.agent.repeats import LONGEST_SECONDS, MOST_TEXTS, Repeats
 from clusterctl_runtime.wire import Bootstrap

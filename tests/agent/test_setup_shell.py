@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_runtime.agent import package_locks, setup_shell
-from clusterctl_runtime.agent.package_locks import busy, is_locked, patient_environment
-from clusterctl_runtime.agent.prepare import Preparation, about_python
-from clusterctl_runtime.agent.setup_shell import Output
+from clusterctl_runtime.agent.preparing import package_locks, setup_shell
+from clusterctl_runtime.agent.preparing.package_locks import busy, is_locked, patient_environment
+from clusterctl_runtime.agent.preparing.prepare import Preparation, about_python
+from clusterctl_runtime.agent.preparing.setup_shell import Output
 
 DEADLINE = 60.0
 
@@ -147,10 +147,10 @@ def test_the_engines_programs_come_first_whatever_the_login_files_make_of_the_pa
 
 
 def test_where_pip_does_not_help_the_jobs_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl_runtime.agent.prepare.installed_ray", lambda: ("", []))
+    monkeypatch.setattr("clusterctl_runtime.agent.preparing.prepare.installed_ray", lambda: ("", []))
     assert "jobs under Ray do not see it" in about_python({"engine": True})
     assert about_python({"engine": False}) == about_python({}) == ""
-    monkeypatch.setattr("clusterctl_runtime.agent.prepare.installed_ray", lambda: ("2.60.0", ["default"]))
+    monkeypatch.setattr("clusterctl_runtime.agent.preparing.prepare.installed_ray", lambda: ("2.60.0", ["default"]))
     assert str(Path(sys.executable).parent) in about_python({"engine": True})
 
 
@@ -211,7 +211,7 @@ def test_a_lock_that_a_package_manager_found_taken_is_waited_for_and_then_it_run
 def test_a_lock_that_is_never_free_is_the_commands_failure_in_the_end(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clusterctl_runtime.agent.prepare.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("clusterctl_runtime.agent.preparing.prepare.WAIT_SECONDS", 0.2)
     state = room.run("echo 'Unable to lock database' >&2; exit 99")
     assert state["error"].endswith("ended with exit code 99")
 

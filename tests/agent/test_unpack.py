@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.unpack import MAX_DEPTH, NAME_FIELD, UnpackError, unpack
+from clusterctl_runtime.agent.preparing.unpack import MAX_DEPTH, NAME_FIELD, UnpackError, unpack
 
 
 def entry(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:

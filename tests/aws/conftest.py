@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from clusterctl.client import adopting, cleaning
-from clusterctl.client.places import places
+from clusterctl.client.down import adopt as adopting
+from clusterctl.client.down import gc as cleaning
+from clusterctl.client.down.places import places
 from tests.cloud.aws_cloud import AwsCloud, credentials
 
 

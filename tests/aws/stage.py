@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import (
     TAG_CLUSTER,
     TAG_GENERATION,
@@ -37,7 +37,7 @@ from clusterctl.core.model import (
 )
 from clusterctl.core.planner import plan
 from clusterctl.core.resources import Resources
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.provisioner import Outcome, Provisioner
 from tests.cloud.aws_cloud import REGION, AwsCloud
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws_policies import render_policy
+from clusterctl_providers.aws.policies import render_policy
 
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws_batches import batch_of
-from clusterctl_providers.aws_images import _checked
-from clusterctl_providers.aws_quotas import quota_of
+from clusterctl_providers.aws.batches import batch_of
+from clusterctl_providers.aws.images import _checked
+from clusterctl_providers.aws.quotas import quota_of
 from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.cloud_boot import LIMIT, boot_script, user_data
-from clusterctl_runtime.head.bundle_server import serve_bundle
-from clusterctl_runtime.head.certs import ensure_certificates, server_context
+from clusterctl_providers.cloud.boot import LIMIT, boot_script, user_data
+from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
+from clusterctl_runtime.head.nodes.bundle_server import serve_bundle
 
 from clusterctl.core.errors import BadRequest
 from tests.cloud.metadata import MetadataServer

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import PoolRequest, ProviderContext
 
 from clusterctl.core.model import Offer

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws_policies import actions_of, render_policy
+from clusterctl_providers.aws.policies import actions_of, render_policy
 
 from tests.aws.stage import Stage
 from tests.aws.test_access import become

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_providers import aws_instances
+from clusterctl_providers.aws import instances as aws_instances
 
 from clusterctl.core.errors import BadRequest, UnknownOutcome
 from clusterctl.core.model import Instance, NodeState

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.aws_efa import efa_interfaces
+from clusterctl_providers.aws.efa import efa_interfaces
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from clusterctl.core.errors import NoCapacity, QuotaExceeded

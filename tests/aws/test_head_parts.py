@@ -9,21 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, PoolRequest
 from clusterctl_runtime.head.handover import Handover, OwnMachine
 
 from clusterctl.cli.reading import read_spec
-from clusterctl.client import cloudhead_login, patience
-from clusterctl.client.launch import SpecFile, bring_up
+from clusterctl.client import patience
+from clusterctl.client.down.take_down import take_down
 from clusterctl.client.registry import Registry
-from clusterctl.client.takedown import take_down
+from clusterctl.client.up import cloud_login
+from clusterctl.client.up.launch import SpecFile, bring_up
 from clusterctl.core.errors import BadRequest, ClusterctlError
 from clusterctl.core.model import Instance, Launch, NodeState, Offer, Reason, launch_token
 from clusterctl.core.resources import Resources
 from clusterctl.provision import blocks
 from clusterctl.provision.gc import collect
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from tests.aws.stage import Stage, pool
 from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
 from tests.support.cluster import wait_until
@@ -204,7 +205,7 @@ class Home:
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, AwsCloud]]:
-    monkeypatch.setattr(cloudhead_login, "FIRST_LOGIN_SECONDS", 0.5)
+    monkeypatch.setattr(cloud_login, "FIRST_LOGIN_SECONDS", 0.5)
     with credentials(), AwsCloud("127.77.0.0/16") as cloud:
         cloud.world.consoles = lambda instance_id: "Kernel panic - not syncing"
         yield Home(tmp_path, cloud), cloud

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.aws_identity import Identity
-from clusterctl_providers.aws_policies import actions_of, render_policy
+from clusterctl_providers.aws.identity import Identity
+from clusterctl_providers.aws.policies import actions_of, render_policy
 from clusterctl_providers.base import TAG_UID, PoolRequest
 
 from clusterctl.core.errors import AuthFailed, BadRequest

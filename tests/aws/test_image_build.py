@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.aws_policies import actions_of, render_policy
+from clusterctl_providers.aws.policies import actions_of, render_policy
 
-from clusterctl.client.cleaning import collect_strays
-from clusterctl.client.imaging import build_image, builds
+from clusterctl.client.down.gc import collect_strays
+from clusterctl.client.images.build import build_image, builds
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import BadRequest, ClusterctlError, UsageError
 from clusterctl.spec.load import parse_spec
@@ -208,7 +208,7 @@ def test_the_machine_really_installs_ray_and_turns_itself_off(tmp_path: Path, wh
 
 
 def test_a_node_runs_its_agent_with_the_images_python_where_there_is_one() -> None:
-    from clusterctl_providers.cloud_boot import boot_script
+    from clusterctl_providers.cloud.boot import boot_script
 
     candidates = next(line for line in boot_script().splitlines() if line.startswith("for python in"))
     assert candidates.split()[3] == "/opt/clusterctl/bin/python3"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clusterctl_providers.base import HasLeftovers
-from clusterctl_providers.fake import FakeProvider
+from clusterctl_providers.fake.provider import FakeProvider
 
 from clusterctl.core.errors import ClusterctlError, ProviderError
 from clusterctl.provision.gc import collect

@@ -20,11 +20,11 @@ from clusterctl_providers.base import (
 )
 
 from clusterctl.cli.reading import read_spec
-from clusterctl.client.adopting import Finding, adopt_clusters
-from clusterctl.client.cleaning import collect_strays
-from clusterctl.client.launch import SpecFile
+from clusterctl.client.down.adopt import Finding, adopt_clusters
+from clusterctl.client.down.gc import collect_strays
+from clusterctl.client.down.take_down import take_down
 from clusterctl.client.registry import Registry
-from clusterctl.client.takedown import take_down
+from clusterctl.client.up.launch import SpecFile
 from clusterctl.core.model import Instance, launch_token
 from tests.cloud.aws_cloud import REGION, AwsCloud
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.aws_policies import actions_of, render_policy
+from clusterctl_providers.aws.policies import actions_of, render_policy
 
-from clusterctl.client.imaging import build_image
-from clusterctl.client.made_images import list_images, remove_images
+from clusterctl.client.images.build import build_image
+from clusterctl.client.images.made import list_images, remove_images
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, Refused
 from tests.aws.test_image_build import Machine, images, machine, registry, spec_for

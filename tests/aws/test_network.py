@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers import aws_network
-from clusterctl_providers.aws_network import public_key
+from clusterctl_providers.aws import network as aws_network
+from clusterctl_providers.aws.network import public_key
 
 from clusterctl.core.errors import BadRequest
 from clusterctl.core.model import Instance

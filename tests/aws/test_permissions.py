@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clusterctl_providers.aws import AwsProvider
-from clusterctl_providers.aws_policies import NAMES, actions_of, render_policy
+from clusterctl_providers.aws.policies import NAMES, actions_of, render_policy
+from clusterctl_providers.aws.provider import AwsProvider
 
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Instance
@@ -175,7 +175,7 @@ def test_the_policies_are_printed_for_use() -> None:
     command = [
         sys.executable,
         "-m",
-        "clusterctl_providers.aws_policies",
+        "clusterctl_providers.aws.policies",
         "head",
         "--region",
         "eu-west-1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.aws.provider import AwsProvider
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, Throttled, UnknownOutcome
 from clusterctl.core.model import Instance

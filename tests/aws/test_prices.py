@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws_offers import PRICING, SPOT_HISTORY
+from clusterctl_providers.aws.offers import PRICING, SPOT_HISTORY
 
 from tests.aws.stage import BOTH, Stage, pool
 from tests.cloud.aws_cloud import AwsCloud

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws import AwsProvider
-from clusterctl_providers.aws_quotas import quota_of
+from clusterctl_providers.aws.provider import AwsProvider
+from clusterctl_providers.aws.quotas import quota_of
 from clusterctl_providers.base import PoolRequest, ProviderContext
 from clusterctl_providers.catalog import instance_types
 
 from clusterctl.cli.reading import read_spec
-from clusterctl.client.planning import plan_new
+from clusterctl.client.up.planning import plan_new
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Offer
 from clusterctl.spec.init import write_starter

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers import aws_calls, aws_instances, aws_launch, aws_offers
-from clusterctl_providers.aws_calls import Bucket
+from clusterctl_providers.aws import calls as aws_calls
+from clusterctl_providers.aws import instances as aws_instances
+from clusterctl_providers.aws import launch as aws_launch
+from clusterctl_providers.aws import offers as aws_offers
+from clusterctl_providers.aws.calls import Bucket
 
 from clusterctl.core.model import Demand, NodeState, Policy, Pool, Shape, State
 from clusterctl.core.planner import plan

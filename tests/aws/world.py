@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import PoolRequest, Provider
 
 from clusterctl.core.errors import NoCapacity

@@ -23,7 +23,7 @@ DEMANDS = 15
 # A process that does nothing else: what it needs is the client's, and not the stand-in's.
 LOOK = r"""\
 import json, re, sys, time
-from clusterctl_providers.aws import AwsProvider
+from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import ProviderContext
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1024
 uid, url, region, directory = sys.argv[1:]

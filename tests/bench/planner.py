@@ -29,10 +29,10 @@ from clusterctl.core.model import (
     State,
     launch_token,
 )
-from clusterctl.core.placement import Request, place
 from clusterctl.core.planner import plan
-from clusterctl.core.remedies import Situation
 from clusterctl.core.resources import Resources
+from clusterctl.core.scheduling.placement import Request, place
+from clusterctl.core.scheduling.remedies import Situation
 from tests.bench.rows import Row, percentile, row
 
 UID = "6b0f9c5e-3c39-4d44-9d53-6a1f0f2f7b11"

@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from clusterctl.client.api import Api
+from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Cluster
 
 CLUSTERCTL = [sys.executable, "-m", "clusterctl"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.cli.access import run_on
+from clusterctl.cli.verbs.access import run_on
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
 from tests.support.cluster import LocalCluster

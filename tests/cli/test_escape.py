@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterctl.cli import output
-from clusterctl.cli.escape import Escaper, escaped, one_line
+from clusterctl.cli.render.escape import Escaper, escaped, one_line
 
 HARMFUL = {
     "clear the screen": "\x1b[2J",

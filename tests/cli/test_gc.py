@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.client import cleaning
+from clusterctl.client.down import gc
 from clusterctl.client.registry import Registry
 from tests.support.cluster import LocalCluster, wait_until
 
@@ -22,7 +22,7 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
 
 
 def found(home: Path) -> list[str]:
-    return [stray.uid for stray in cleaning.collect_strays(Registry(home, {}), dry_run=True)]
+    return [stray.uid for stray in gc.collect_strays(Registry(home, {}), dry_run=True)]
 
 
 def test_only_what_no_home_knows_any_more_is_removed(
@@ -40,11 +40,11 @@ def test_only_what_no_home_knows_any_more_is_removed(
 
     # Other clusters on the machine that runs this test are none of its business, nor is its Docker engine.
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    monkeypatch.setattr(cleaning, "_owned", lambda _: EverythingBut(uid))
-    strays = cleaning.collect_strays(Registry(other, {}), dry_run=False)
+    monkeypatch.setattr(gc, "_owned", lambda _: EverythingBut(uid))
+    strays = gc.collect_strays(Registry(other, {}), dry_run=False)
     assert [(stray.uid, stray.cluster, stray.removed) for stray in strays] == [(uid, "demo", True)]
     wait_until(lambda: not cluster.processes(), what="nothing of it runs")
-    assert not cleaning.collect_strays(Registry(other, {}), dry_run=False)
+    assert not gc.collect_strays(Registry(other, {}), dry_run=False)
 
 
 class EverythingBut:

@@ -10,7 +10,7 @@ import pytest
 
 from clusterctl.cli import reference
 from clusterctl.cli.main import VERBS, load
-from clusterctl.client.enginewheels import first_time
+from clusterctl.client.up.engine_wheels import first_time
 from clusterctl.spec.model import Ray
 from clusterctl.version import __version__
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterctl.cli.ranks import HOLD_SECONDS, LONGEST, Ranks
+from clusterctl.cli.render.ranks import HOLD_SECONDS, LONGEST, Ranks
 
 A, B = (1, 0), (1, 1)
 

@@ -94,7 +94,12 @@ class Answers(dict):
 def test_help_imports_no_verb(tmp_path: Path) -> None:
     loaded = modules_of(tmp_path, "--help")
     ours = {name for name in loaded if name.startswith("clusterctl.cli.")}
-    assert ours <= {"clusterctl.cli.main", "clusterctl.cli.call", "clusterctl.cli.output", "clusterctl.cli.escape"}
+    assert ours <= {
+        "clusterctl.cli.main",
+        "clusterctl.cli.call",
+        "clusterctl.cli.output",
+        "clusterctl.cli.render.escape",
+    }
 
 
 WITHOUT = """

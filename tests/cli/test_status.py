@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clusterctl.cli.render_status import render_status
+from clusterctl.cli.render.status import render_status
 from tests.support.cluster import LocalCluster, wait_until
 
 NO_HEAD = """

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from clusterctl.cli.text import amounts, columns, duration, money
+from clusterctl.cli.render.text import amounts, columns, duration, money
 
 
 def test_columns_are_as_wide_as_they_must_be() -> None:

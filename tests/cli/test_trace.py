@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from clusterctl.cli.render_timeline import trace_events, write_timeline
-from clusterctl.client.timeline import spans_of
+from clusterctl.cli.render.timeline import trace_events, write_timeline
+from clusterctl.client.up.timeline import spans_of
 
 INSTANT = {"type": "integer", "minimum": 0}  # microseconds
 COMMON = {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.client.api import PATIENCE_SECONDS, Api, follow
+from clusterctl.client.head.api import PATIENCE_SECONDS, Api, follow
 from clusterctl.client.registry import Registry
-from clusterctl.client.submission import Wanted, mint_id, submit
+from clusterctl.client.submit.submission import Wanted, mint_id, submit
 from clusterctl.core.errors import ClusterctlError, NotFound, Refused, Unreachable, UsageError
 from tests.support.stub_head import Asked, Stream, StubHead, write_whole
 
@@ -112,7 +112,7 @@ def test_patience_begins_when_a_stream_breaks_and_not_when_it_last_had_something
     stub: StubHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SteppedClock()
-    monkeypatch.setattr("clusterctl.client.api.time", clock)
+    monkeypatch.setattr("clusterctl.client.head.api.time", clock)
 
     def silent_for_an_hour() -> Iterator[None]:
         clock.now += 3600
@@ -207,7 +207,7 @@ def test_a_package_is_uploaded_only_when_the_head_does_not_have_it(stub: StubHea
     stub.on("POST", "/api/v1/jobs", post)
     wanted = Wanted([], script=work / "job.py", working_dir=work, submission_id="a")
     with Api.of(stub.cluster) as api:
-        from clusterctl.client.packing import pack
+        from clusterctl.client.submit.packing import pack
 
         path = f"/api/v1/blobs/{pack(work).digest}"
         stub.on("HEAD", path, lambda _: (200 if path in blobs else 404, {}))
@@ -229,7 +229,7 @@ def test_a_plain_command_costs_one_request(stub: StubHead) -> None:
 
 
 def test_a_silent_stream_counts_as_lost(stub: StubHead, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl.client.api.SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("clusterctl.client.head.api.SILENCE_SECONDS", 0.2)
     release = threading.Event()
 
     def lines():

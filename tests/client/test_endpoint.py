@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from clusterctl_runtime.head.clock import start_ticks
 
-from clusterctl.client import headprocess, tunnels
-from clusterctl.client.api import Api
-from clusterctl.client.endpoint import Endpoint, Unproven, connect, locate
+from clusterctl.client.head import process as headprocess
+from clusterctl.client.head import tunnels
+from clusterctl.client.head.api import Api
+from clusterctl.client.head.endpoint import Endpoint, Unproven, connect, locate
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import Unreachable
 from clusterctl.proof import is_challenge, is_proof, new_challenge, proof_of

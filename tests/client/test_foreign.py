@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.client.foreign import packages_for
+from clusterctl.client.up.foreign_packages import packages_for
 from clusterctl.core.errors import ClusterctlError
 
 OTHER = "3.12" if sys.version_info[:2] != (3, 12) else "3.13"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from clusterctl.client.endpoint import connect, locate
-from clusterctl.client.forward import _TCP_TABLE, _in_table, forward, listening_socket
+from clusterctl.client.head.endpoint import connect, locate
+from clusterctl.client.head.forward import _TCP_TABLE, _in_table, forward, listening_socket
 from clusterctl.core.errors import ClusterctlError
 from tests.support.stub_head import Stream, StubHead
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import base64
 
-from clusterctl.client.api import Api
-from clusterctl.client.logs import End, LogReader, Piece
+from clusterctl.client.head.api import Api
+from clusterctl.client.submit.logs import End, LogReader, Piece
 from tests.support.stub_head import Asked, Stream, StubHead
 
 PATH = "/api/v1/jobs/a/logs"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clusterctl.client.api import Api
+from clusterctl.client.head.api import Api
 from clusterctl.client.node_list import PAGE, Lookout, Sight, list_nodes, whole_status
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError

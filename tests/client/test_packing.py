@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.unpack import unpack
+from clusterctl_runtime.agent.preparing.unpack import unpack
 
-from clusterctl.client.packing import Package, list_directory, pack, pack_file
-from clusterctl.client.tree import MAX_DEPTH, Tree, list_tree
+from clusterctl.client.submit.packing import Package, list_directory, pack, pack_file
+from clusterctl.client.submit.tree import MAX_DEPTH, Tree, list_tree
 from clusterctl.core.errors import UsageError
 
 
@@ -259,7 +259,7 @@ def test_a_file_that_goes_while_it_is_packed_is_left_out_and_told(
         os.mkfifo(root / "pipe")
         return listed
 
-    monkeypatch.setattr("clusterctl.client.packing.list_tree", meanwhile)
+    monkeypatch.setattr("clusterctl.client.submit.packing.list_tree", meanwhile)
     package = pack(root)
     assert read(package) == {"a": b"a"} and [entry.path for entry in package.entries] == ["a"]
     assert package.notes == [
@@ -281,7 +281,7 @@ def test_a_file_that_is_written_to_without_end_is_packed_as_it_was_found_and_tol
             file.write("y")
         return status
 
-    monkeypatch.setattr("clusterctl.client.packing.os.fstat", written_to)
+    monkeypatch.setattr("clusterctl.client.submit.packing.os.fstat", written_to)
     package = pack(root)
     monkeypatch.undo()
     (content,) = read(package).values()
@@ -297,7 +297,7 @@ def test_a_file_that_may_not_be_read_is_named_with_what_to_do(tmp_path: Path, mo
             raise PermissionError(13, "Permission denied", path)
         return real(path, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("clusterctl.client.packing.os.open", may_not)
+    monkeypatch.setattr("clusterctl.client.submit.packing.os.open", may_not)
     with pytest.raises(UsageError, match=r"secret cannot be packed \(Permission denied\): .*\.clusterctlignore"):
         pack(root)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clusterctl.cli.reading import read_spec
-from clusterctl.client.places import is_place_of, places
+from clusterctl.client.down.places import is_place_of, places
 from clusterctl.client.registry import Registry
 
 

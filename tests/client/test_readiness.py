@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl.client.readiness import GIVE_UP_AFTER, Readiness
+from clusterctl.client.up.readiness import GIVE_UP_AFTER, Readiness
 
 TAKING = ("running", "waiting", "failed")
 

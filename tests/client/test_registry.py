@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.client.launch import SpecFile, write_files
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Registry
+from clusterctl.client.up.launch import SpecFile, write_files
 from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.spec.load import parse_located
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.client.api import Api
-from clusterctl.client.packing import list_directory
-from clusterctl.client.submission import Wanted, submit
-from clusterctl.client.tree import why_left_out
+from clusterctl.client.head.api import Api
+from clusterctl.client.submit.packing import list_directory
+from clusterctl.client.submit.submission import Wanted, submit
+from clusterctl.client.submit.tree import why_left_out
 from clusterctl.core.errors import UsageError
 from tests.support.stub_head import StubHead
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from clusterctl.client import headprocess, takedown
+from clusterctl.client.down import take_down as takedown
+from clusterctl.client.head import process
 from clusterctl.client.registry import Registry
 from clusterctl.provision.waiting import StillWaiting
 from tests.support.stub_head import Asked, StubHead
@@ -42,8 +43,8 @@ def test_while_the_head_ends_its_nodes_it_is_said_which_are_still_there(
         return 200, {"nodes": nodes[: int(asked.query["limit"])], "total": len(nodes)}
 
     head.on("GET", "/api/v1/nodes", first_nodes)
-    monkeypatch.setattr(headprocess, "wait_for_end", lambda cluster: True)
-    monkeypatch.setattr(headprocess, "stop", lambda cluster: None)
+    monkeypatch.setattr(process, "wait_for_end", lambda cluster: True)
+    monkeypatch.setattr(process, "stop", lambda cluster: None)
     head.start()
     try:
         takedown.take_down(registry, head.cluster, tell)

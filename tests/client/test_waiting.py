@@ -8,8 +8,8 @@ import pytest
 
 from clusterctl.cli.call import Call
 from clusterctl.cli.waiting import Reasons, wait_for_array
-from clusterctl.client.api import Api
-from clusterctl.client.job_list import PAGE, list_jobs
+from clusterctl.client.head.api import Api
+from clusterctl.client.submit.job_list import PAGE, list_jobs
 from tests.support.stub_head import Asked, Stream, StubHead
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from clusterctl.core.model import Demand, Offer, Shape
 from clusterctl.core.offers import waits_for_gpu
 from clusterctl.core.resources import Resources
-from clusterctl.core.rooms import Room, Scale, copies, take
+from clusterctl.core.scheduling.rooms import Room, Scale, copies, take
 
 
 def optimal_price(demand: tuple[Demand, ...], offers: tuple[Offer, ...]) -> float:

@@ -13,7 +13,7 @@ PROGRAM = """
 import hashlib
 from clusterctl.core.codec import dumps
 from clusterctl.core.model import NodeState, NodeView, Observed, Work
-from clusterctl.core.placement import Request, place
+from clusterctl.core.scheduling.placement import Request, place
 from dataclasses import replace
 from tests.core.exact import random_market
 from tests.core.worlds import NOW, amounts, decide, pool, seen, state, view

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from clusterctl.core.explain import Step, explain_demand, explain_node, explain_offer, story
 from clusterctl.core.model import Block, Demand, Limits, NodeState, Offer, Plan, Policy, State
-from clusterctl.core.remedies import Situation
+from clusterctl.core.scheduling.remedies import Situation
 from tests.core.worlds import NOW, amounts, offer, pool, seen, shape, state, view, want
 
 GPU = offer("gpu", "g1", price=3.0, resources=amounts(CPU=8, GPU=2), gpu_type="L4")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clusterctl.core.model import Demand, NodeState, NodeView, Shape, Work
-from clusterctl.core.placement import STARVE_AFTER, Request, place
+from clusterctl.core.scheduling.placement import STARVE_AFTER, Request, place
 from tests.core.arbitrary import World, resources, worlds
 from tests.core.worlds import NOW, amounts, codes, decide, offer, ops, pool, shape, state, view, want
 

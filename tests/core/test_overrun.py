@@ -9,8 +9,8 @@ import pytest
 
 from clusterctl.core.explain import explain_node
 from clusterctl.core.model import Drain, Launch, Limits, NodeState, NodeView, Plan, Policy, Spend, State, Terminate
-from clusterctl.core.overrun import notes
-from clusterctl.core.remedies import Situation
+from clusterctl.core.scale_down.overrun import notes
+from clusterctl.core.scheduling.remedies import Situation
 from tests.core.worlds import NOW, amounts, decide, offer, pool, seen, state, view, want
 
 DEAR = offer("gpu", "big", price=98.0, resources=amounts(CPU=8, GPU=8))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterctl.core.model import NodeState, NodeView, Shape
-from clusterctl.core.placement import Request, place
 from clusterctl.core.resources import Resources
+from clusterctl.core.scheduling.placement import Request, place
 from tests.core.worlds import NOW, amounts, offer, shape, view
 
 CPU4 = offer(type_="four", resources=amounts(CPU=4))

@@ -12,7 +12,7 @@ from clusterctl.core.codec import dumps, loads
 from clusterctl.core.lifecycle import next_state
 from clusterctl.core.limits import budget_rate, day_ends, month_ends
 from clusterctl.core.model import Drain, Launch, Mark, NodeState, Plan, Start, Stop, Terminate, Undrain, launch_token
-from clusterctl.core.overrun import OVERRUNS
+from clusterctl.core.scale_down.overrun import OVERRUNS
 from tests.core.arbitrary import World, worlds
 from tests.core.worlds import NOW, UID
 

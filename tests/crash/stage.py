@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from clusterctl_providers.base import HasLeftovers, PoolRequest, Provider, ProviderContext
-from clusterctl_providers.fake import FakeProvider
+from clusterctl_providers.fake.provider import FakeProvider
 
 from clusterctl.core.errors import ProviderError, UnknownOutcome
 from clusterctl.core.model import (
@@ -31,7 +31,7 @@ from clusterctl.core.model import (
 from clusterctl.core.planner import plan
 from clusterctl.core.resources import Resources
 from clusterctl.core.upkeep import count_sightings
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.provisioner import Provisioner
 
 UID = str(uuid.uuid4())  # another for each process of tests: what is real bears it, and is looked for by it

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from clusterctl_providers import local_nodes, local_processes
 from clusterctl_providers.base import ProviderContext
-from clusterctl_providers.local import LocalProvider
+from clusterctl_providers.local import nodes as local_nodes
+from clusterctl_providers.local import processes as local_processes
+from clusterctl_providers.local.provider import LocalProvider
 
 from clusterctl.core.model import Instance
 from tests.crash.stage import UID, Fuse, MiniHead

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.core.errors import ClusterctlError
-from clusterctl.provision.journal import Journal, StaleFence
+from clusterctl.provision.journal.book import Journal, StaleFence
 from tests.crash.stage import FakeSky, Fuse, MiniHead
 from tests.crash.story import MEMORY, check_all_gone, check_no_double, check_owned, run_story, settle
 from tests.crash.test_crash_anywhere import positions

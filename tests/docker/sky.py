@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from clusterctl_providers.base import TAG_NODE, TAG_UID, ProviderContext
-from clusterctl_providers.docker import DockerProvider
+from clusterctl_providers.docker.provider import DockerProvider
 
 from tests.crash.stage import UID, Fuse, MiniHead
 from tests.crash.story import RealSky, brittle

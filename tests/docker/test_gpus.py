@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import psutil
 from clusterctl_providers.base import ProviderContext
-from clusterctl_providers.docker import DockerProvider
+from clusterctl_providers.docker.provider import DockerProvider
 from clusterctl_runtime.engine.client import HELPER, EngineClient, EngineNode, helper_environment
 
 from tests.docker.conftest import DockerCluster

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers import docker_login
-from clusterctl_providers.docker import DockerProvider
-from clusterctl_providers.docker_api import usable
-from clusterctl_providers.docker_client import open_engine
-from clusterctl_providers.docker_login import login_for
+from clusterctl_providers.docker import login as docker_login
+from clusterctl_providers.docker.api import usable
+from clusterctl_providers.docker.client import open_engine
+from clusterctl_providers.docker.login import login_for
+from clusterctl_providers.docker.provider import DockerProvider
 
 from clusterctl.core.errors import BadRequest, NotYet
 from tests.docker.world import DockerWorld

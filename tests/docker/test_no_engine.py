@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from clusterctl_providers.docker_client import in_words
+from clusterctl_providers.docker.client import in_words
 
 from tests.support.cluster import LocalCluster
 

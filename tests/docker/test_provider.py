@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from clusterctl_providers import make_provider
 from clusterctl_providers.base import HasClusters, HasConsole, HasDoctor, Provider, ProviderContext
-from clusterctl_providers.docker import DockerProvider
-from clusterctl_providers.docker_checks import check_engine
-from clusterctl_providers.docker_client import Engine
+from clusterctl_providers.docker.checks import check_engine
+from clusterctl_providers.docker.client import Engine
+from clusterctl_providers.docker.provider import DockerProvider
 from clusterctl_providers.this_machine import maker
 from docker.context import ContextAPI
 
@@ -79,8 +79,8 @@ def test_gpus_that_the_engine_cannot_give_are_no_capacity(world: DockerWorld) ->
 
 
 def test_every_gpu_is_given_to_one_node_only(world: DockerWorld) -> None:
-    from clusterctl_providers.docker_container import LABEL_GPUS
-    from clusterctl_providers.docker_gpus import choose_gpus
+    from clusterctl_providers.docker.container import LABEL_GPUS
+    from clusterctl_providers.docker.gpus import choose_gpus
 
     settings, others = {"gpu_ids": ["0", "1", "2"]}, [{"Labels": {LABEL_GPUS: "0,2"}}, {"Labels": {}}]
     assert choose_gpus(1, others, settings, "gpu-1") == ["1"]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from clusterctl_providers.docker import DockerProvider
+from clusterctl_providers.docker.provider import DockerProvider
 
 from clusterctl.core.errors import BadRequest, NotYet
 from clusterctl.core.model import Instance

@@ -20,11 +20,11 @@ from typing import Any, cast
 import pytest
 import trustme
 from clusterctl_providers.base import TAG_UID
-from clusterctl_providers.docker_client import noted_endpoint, open_engine
-from clusterctl_providers.docker_endpoint import Endpoint, Tls
-from clusterctl_providers.docker_ssh import ssh_argv
+from clusterctl_providers.docker.client import noted_endpoint, open_engine
+from clusterctl_providers.docker.endpoint import Endpoint, Tls
+from clusterctl_providers.docker.ssh import ssh_argv
 
-from clusterctl.client.containers import ContainerAccess
+from clusterctl.client.nodes.containers import ContainerAccess
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from tests.docker.world import DockerWorld
@@ -111,7 +111,7 @@ def test_a_program_that_is_talked_to_in_both_directions_runs_through_ssh(
     monkeypatch.setenv("DOCKER_HOST", LAB)
     (made,) = world.create(world.provider(), "cpu-1")
     script = "import sys; print('begun', flush=True); print(sys.stdin.readline().upper()); sys.exit(7)"
-    inside = [sys.executable, "-m", "clusterctl_providers.docker_stdio", str(world.state_dir(world.uid)), made.id, "{}"]
+    inside = [sys.executable, "-m", "clusterctl_providers.docker.stdio", str(world.state_dir(world.uid)), made.id, "{}"]
     program = subprocess.Popen([*inside, "python3", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert program.stdin and program.stdout
     with program:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterctl.client.api import Api
+from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Registry
 from tests.support.cluster import LocalCluster, wait_until
 

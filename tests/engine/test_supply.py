@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.engine.wheelhouse import Wanted, Wheel
-from clusterctl_runtime.head.blobs import BlobStore
 from clusterctl_runtime.head.config import HeadConfig
-from clusterctl_runtime.head.engine_supply import EngineSupply, NoEngine, Supplied
+from clusterctl_runtime.head.engine.supply import EngineSupply, NoEngine, Supplied
+from clusterctl_runtime.head.storage.blobs import BlobStore
 
 from clusterctl.core.errors import BadRequest
 from clusterctl.spec.load import parse_spec

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_runtime.head.blobs import BlobStore
-from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.jobs import Job, JobBook, asked_record, new_job_id, record_of
-from clusterctl_runtime.head.ledger import Ledger
-from clusterctl_runtime.head.logs import LogStore
-from clusterctl_runtime.head.queue import Queue
-from clusterctl_runtime.head.requests import JobRequest
-from clusterctl_runtime.head.store import Store
-from clusterctl_runtime.head.work import Work
+from clusterctl_runtime.head.jobs.attempts import Work
+from clusterctl_runtime.head.jobs.book import Job, JobBook, asked_record, new_job_id, record_of
+from clusterctl_runtime.head.jobs.queue import Queue
+from clusterctl_runtime.head.jobs.requests import JobRequest
+from clusterctl_runtime.head.nodes.ledger import Ledger
+from clusterctl_runtime.head.storage.blobs import BlobStore
+from clusterctl_runtime.head.storage.events import EventLog
+from clusterctl_runtime.head.storage.logs import LogStore
+from clusterctl_runtime.head.storage.store import Store
 
 from clusterctl.core.model import Node, NodeState, Offer
 from clusterctl.core.resources import Resources

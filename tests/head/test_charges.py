@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clusterctl_runtime.head.charges import charges_document
+from clusterctl_runtime.head.jobs.charges import charges_document
 
 from clusterctl.core.charging import share_of
 from clusterctl.core.resources import Resources

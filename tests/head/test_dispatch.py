@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl_runtime.head.dispatch import request_of
+from clusterctl_runtime.head.jobs.dispatch import request_of
 
 
 def test_a_gang_of_a_pool_in_one_zone_is_placed_in_one_zone_and_no_other_job_is_held_to_that(desk: Any) -> None:

@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.head import listening
-from clusterctl_runtime.head.endpoint import FIRST_PORT, SPARE_PORTS, Endpoint, address
-from clusterctl_runtime.head.listening import EVERYWHERE, bound, owner_of
+from clusterctl_runtime.head.network import listening
+from clusterctl_runtime.head.network.listening import EVERYWHERE, bound, owner_of
+from clusterctl_runtime.head.nodes.endpoint import FIRST_PORT, SPARE_PORTS, Endpoint, address
 
 from clusterctl.core.errors import ClusterctlError
 

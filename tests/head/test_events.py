@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from clusterctl_runtime.head.api.cluster import _follow_events
-from clusterctl_runtime.head.events import RECENT
+from clusterctl_runtime.head.storage.events import RECENT
 
 
 def add(desk: Any, number: int, subject: str = "noise") -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.nodes.fleet import Fleet
 
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from tests.head.conftest import Desk
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clusterctl_runtime.head.gang import gang_addresses, gang_environment, gang_port
+from clusterctl_runtime.head.jobs.gang import gang_addresses, gang_environment, gang_port
 from clusterctl_runtime.wire import TaskReport
 
 TORCHRUNS = {

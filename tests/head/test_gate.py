@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from clusterctl_runtime.head.requests import JobRequest
+from clusterctl_runtime.head.jobs.requests import JobRequest
 
 from clusterctl.core.errors import BadRequest
 

@@ -9,8 +9,8 @@ from types import FrameType, SimpleNamespace
 from typing import Any
 
 from clusterctl_runtime.head.api.jobs import list_jobs
-from clusterctl_runtime.head.lines import Line
-from clusterctl_runtime.head.requests import JobRequest
+from clusterctl_runtime.head.jobs.lines import Line
+from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.turns import AT_ONCE
 
 MANY = 12 * AT_ONCE

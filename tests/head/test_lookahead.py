@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from clusterctl_runtime.head import lookahead
-from clusterctl_runtime.head.lookahead import AHEAD_SECONDS, DEEPEST, Lookahead
+from clusterctl_runtime.head.jobs import lookahead
+from clusterctl_runtime.head.jobs.lookahead import AHEAD_SECONDS, DEEPEST, Lookahead
 from clusterctl_runtime.wire import TaskReport
 
 

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from clusterctl_runtime.head.api.documents import MOST_DEMANDS, status_document
 from clusterctl_runtime.head.api.hosts import list_hosts
 from clusterctl_runtime.head.api.nodes import list_nodes
 from clusterctl_runtime.head.census import NAMED
-from clusterctl_runtime.head.documents import MOST_DEMANDS, status_document
-from clusterctl_runtime.head.ledger import Holding
+from clusterctl_runtime.head.nodes.ledger import Holding
 
 from clusterctl.core.errors import NotFound, UsageError
 from clusterctl.core.model import Demand, Shape

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime.head.autoscaler import job_demand
-from clusterctl_runtime.head.jobs import SubmissionConflict
-from clusterctl_runtime.head.lines import in_order
-from clusterctl_runtime.head.requests import MAX_ARRAY, MAX_BYTES, Batch, JobRequest
-from clusterctl_runtime.head.store import Store, StoreUnavailable
+from clusterctl_runtime.head.jobs.book import SubmissionConflict
+from clusterctl_runtime.head.jobs.lines import in_order
+from clusterctl_runtime.head.jobs.requests import MAX_ARRAY, MAX_BYTES, Batch, JobRequest
+from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 

@@ -7,10 +7,10 @@ import hashlib
 import sqlite3
 
 import pytest
-from clusterctl_runtime.head.admission import Admission, Tokens, token_digest
-from clusterctl_runtime.head.blobs import BlobStore
-from clusterctl_runtime.head.logs import LogStore
-from clusterctl_runtime.head.store import Store, StoreUnavailable
+from clusterctl_runtime.head.nodes.admission import Admission, Tokens, token_digest
+from clusterctl_runtime.head.storage.blobs import BlobStore
+from clusterctl_runtime.head.storage.logs import LogStore
+from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
 
 from clusterctl.core.errors import BadRequest, NotFound
 
@@ -103,7 +103,7 @@ def test_a_tail_is_never_longer_than_was_asked_for_and_says_when_it_begins_insid
 
 
 def test_the_tail_of_a_log_is_the_same_wherever_its_lines_meet_the_blocks_it_is_read_in(tmp_path, monkeypatch):
-    monkeypatch.setattr("clusterctl_runtime.head.logs._BLOCK", 4)
+    monkeypatch.setattr("clusterctl_runtime.head.storage.logs._BLOCK", 4)
     logs = LogStore(tmp_path)
     text = b"\n".join(b"x" * size for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 0, 0, 12, 1)) + b"\n"
     logs.append("j/1/0", 0, text)

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.head.standby import Standby
+from clusterctl_runtime.head.nodes.standby import Standby
 
 CLAIM = {"instance": "i-1", "token": "t-1", "node_id": "cpu-1", "generation": 1}
 

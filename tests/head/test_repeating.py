@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime import wire
-from clusterctl_runtime.head.fleet import Fleet
-from clusterctl_runtime.head.store import StoreUnavailable
+from clusterctl_runtime.head.nodes.fleet import Fleet
+from clusterctl_runtime.head.storage.store import StoreUnavailable
 from clusterctl_runtime.wire import TaskReport, TaskSpec
 
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from tests.head.conftest import Desk
 
 
@@ -77,7 +77,7 @@ def test_a_job_runs_for_as_long_as_its_program_however_often_its_node_reconnects
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    monkeypatch.setattr("clusterctl_runtime.head.work.steady_time", lambda: now)
+    monkeypatch.setattr("clusterctl_runtime.head.jobs.attempts.steady_time", lambda: now)
     job = desk.job()
     attempt = desk.work.assign(job, ["cpu-1"])
     task = f"{attempt.id}/0"
@@ -175,7 +175,7 @@ def test_a_full_disk_delays_what_is_said_of_ends_and_not_of_output(
     desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program whose output nobody acknowledges stands still."""
-    monkeypatch.setattr("clusterctl_runtime.head.fleet.FULL_DISK_PAUSE", 0.01)
+    monkeypatch.setattr("clusterctl_runtime.head.nodes.fleet.FULL_DISK_PAUSE", 0.01)
     journal = Journal(tmp_path / "nodes.db", strict=True)
     none: Any = lambda: None  # noqa: E731
     fleet = Fleet(journal, desk.ledger, desk.logs, desk.events, desk.store, 1, none, none)

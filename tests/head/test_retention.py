@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_runtime.head.blobs import BlobStore
-from clusterctl_runtime.head.jobs import JobBook
-from clusterctl_runtime.head.requests import JobRequest
-from clusterctl_runtime.head.retention import Keep, Retention
-from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.jobs.book import JobBook
+from clusterctl_runtime.head.jobs.requests import JobRequest
+from clusterctl_runtime.head.storage.blobs import BlobStore
+from clusterctl_runtime.head.storage.retention import Keep, Retention
+from clusterctl_runtime.head.storage.store import Store
 from clusterctl_runtime.head.turns import AT_ONCE
 
 from clusterctl.core.errors import BadRequest, NotFound

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime.head.autoscaler import Autoscaler
-from clusterctl_runtime.head.ledger import HEARD_SECONDS, Holding, Ledger, NodeLedger
-from clusterctl_runtime.head.roster import Roster
+from clusterctl_runtime.head.nodes.ledger import HEARD_SECONDS, Holding, Ledger, NodeLedger
+from clusterctl_runtime.head.nodes.roster import Roster
 
 from clusterctl.core.model import Drain, Launch, Node, NodeState, NodeView, Plan, Policy, Reason, State
 from clusterctl.core.resources import Resources
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from tests.provision.stage import START, launch, offer
 
 CPU = Resources.of(CPU=1)

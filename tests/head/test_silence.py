@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.head import standby
-from clusterctl_runtime.head.silence import Watch
+from clusterctl_runtime.head.network.silence import Watch
+from clusterctl_runtime.head.nodes import standby
 
 from clusterctl.core.model import dead_after
 from tests.ssh.world import Parking

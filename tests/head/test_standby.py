@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.base import CreateRequest, PoolRequest, ProviderContext
-from clusterctl_providers.ssh import SshProvider
-from clusterctl_runtime.head.standby import Standby
+from clusterctl_providers.ssh.provider import SshProvider
+from clusterctl_runtime.head.nodes.standby import Standby
 
 from clusterctl.core.model import Instance
 
@@ -70,8 +70,8 @@ class Park:
 async def claimed_and_released(directory: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often the disk was waited for, and how many views of hosts were made, while `count` hosts were claimed and let go."""
     park, cost = Park(directory, count), Counter[str]()
-    import clusterctl_runtime.head.claims as claims
-    import clusterctl_runtime.head.standby as standby
+    import clusterctl_runtime.head.nodes.claims as claims
+    import clusterctl_runtime.head.nodes.standby as standby
 
     write, view = claims.write_private, standby.HostView
     monkeypatch.setattr(claims, "write_private", lambda *args: (cost.update(writes=1), write(*args))[1])

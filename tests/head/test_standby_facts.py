@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clusterctl_runtime.head.standby import Standby
+from clusterctl_runtime.head.nodes.standby import Standby
 
 L4 = {"name": "NVIDIA L4", "memory": 23034 * 2**20, "uuid": "GPU-1"}
 

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from clusterctl_runtime import wire
-from clusterctl_runtime.head.certs import ensure_certificates, server_context
-from clusterctl_runtime.head.listening import listen
-from clusterctl_runtime.head.tls import TlsServer, known
+from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
+from clusterctl_runtime.head.network.listening import listen
+from clusterctl_runtime.head.network.tls import TlsServer, known
 
 UID = "c0ffee"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -96,7 +96,7 @@ def test_a_connection_keeps_no_buffer_of_its_own_for_what_it_may_read(tmp_path: 
 def test_strangers_wait_for_each_other_and_the_oldest_goes_when_none_says_who_it_is(
     tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("clusterctl_runtime.head.tls.PATIENCE", 0.2)
+    monkeypatch.setattr("clusterctl_runtime.head.network.tls.PATIENCE", 0.2)
 
     async def serve_the_third() -> bytes:
         async with serving(tmp_path, echo, strangers=2) as port:

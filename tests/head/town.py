@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from clusterctl_runtime.head.ledger import Ledger, NodeLedger
-from clusterctl_runtime.head.roster import Roster
+from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
+from clusterctl_runtime.head.nodes.roster import Roster
 
 from clusterctl.core.model import Node
 from clusterctl.core.resources import Resources
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.spec.load import parse_spec
 from tests.provision.stage import START, launch, offer
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.nodes.fleet import Fleet
 from clusterctl_runtime.wire import TaskReport, TaskSpec
 
 GRACE_TURNS = 3

@@ -12,23 +12,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from clusterctl_runtime.head.dispatch import Dispatcher
-from clusterctl_runtime.head.draining import Draining
-from clusterctl_runtime.head.engine_control import EngineControl
-from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.fleet import Fleet
-from clusterctl_runtime.head.jobs import Job, JobBook
-from clusterctl_runtime.head.ledger import Ledger
-from clusterctl_runtime.head.logs import LogStore
-from clusterctl_runtime.head.queue import Queue
-from clusterctl_runtime.head.requests import JobRequest
-from clusterctl_runtime.head.store import Store, StoreUnavailable
-from clusterctl_runtime.head.work import Work
+from clusterctl_runtime.head.engine.control import EngineControl
+from clusterctl_runtime.head.jobs.attempts import Work
+from clusterctl_runtime.head.jobs.book import Job, JobBook
+from clusterctl_runtime.head.jobs.dispatch import Dispatcher
+from clusterctl_runtime.head.jobs.queue import Queue
+from clusterctl_runtime.head.jobs.requests import JobRequest
+from clusterctl_runtime.head.nodes.draining import Draining
+from clusterctl_runtime.head.nodes.fleet import Fleet
+from clusterctl_runtime.head.nodes.ledger import Ledger
+from clusterctl_runtime.head.storage.events import EventLog
+from clusterctl_runtime.head.storage.logs import LogStore
+from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
 
 from clusterctl.core.errors import NotFound
 from clusterctl.core.model import Launch, NodeState, Offer, Reason
 from clusterctl.core.resources import Resources
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from tests.model.agents import Agent
 from tests.model.ray import Client, Ray
 

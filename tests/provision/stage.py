@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_providers.base import PoolRequest, Provider, ProviderContext
-from clusterctl_providers.fake import FakeProvider
+from clusterctl_providers.fake.provider import FakeProvider
 
 from clusterctl.core.model import Action, Launch, Offer, Plan, Reason, Terminate, launch_token
 from clusterctl.core.resources import Resources
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.provisioner import Outcome, Provisioner
 
 UID = "9a1c0c58-0f5e-4a0b-8a55-6a7f0d5a2b02"

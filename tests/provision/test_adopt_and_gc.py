@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from clusterctl_providers.base import CreateRequest, PoolRequest
-from clusterctl_providers.fake import FakeProvider
+from clusterctl_providers.fake.provider import FakeProvider
 
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import NodeState
 from clusterctl.provision.adopt import adopt
 from clusterctl.provision.gc import Open, Stray, collect
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from tests.provision.stage import REASON, UID, Stage, launch, offer
 
 OTHER = "11111111-1111-4111-8111-111111111111"
@@ -66,7 +66,7 @@ def test_a_journal_that_is_not_new_adopts_nothing_by_itself(stage: Stage) -> Non
 
 
 def _planned(stage: Stage):
-    from clusterctl.provision.journal import planned_node
+    from clusterctl.provision.journal.book import planned_node
 
     return planned_node(launch(), stage.now)
 

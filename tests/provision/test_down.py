@@ -9,7 +9,7 @@ from clusterctl_providers.base import TAG_TOKEN, TAG_UID, CreateRequest, PoolReq
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import NodeState
-from clusterctl.provision.journal import Journal, StaleFence
+from clusterctl.provision.journal.book import Journal, StaleFence
 from tests.provision.stage import SPEC, START, Stage, launch, offer
 
 SetStage = Callable[..., Stage]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.base import CreateRequest, PoolRequest, ProviderContext
-from clusterctl_providers.fake import FakeProvider
+from clusterctl_providers.fake.provider import FakeProvider
 
 from clusterctl.core.errors import BadRequest
 from clusterctl.core.model import Instance

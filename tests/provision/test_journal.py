@@ -12,7 +12,7 @@ import pytest
 from clusterctl.core.errors import ClusterctlError, IllegalTransition
 from clusterctl.core.lifecycle import EVENTS
 from clusterctl.core.model import NodeState, Spend
-from clusterctl.provision.journal import Journal, JournalDamaged, rebuild
+from clusterctl.provision.journal.book import Journal, JournalDamaged, rebuild
 from tests.provision.stage import START, launch, offer
 
 DAY = 86_400.0

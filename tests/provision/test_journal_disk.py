@@ -11,7 +11,7 @@ import pytest
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import NodeState
 from clusterctl.provision.costs import DAY, Ledger
-from clusterctl.provision.journal import Journal, StaleFence
+from clusterctl.provision.journal.book import Journal, StaleFence
 from tests.provision.stage import START, launch, offer
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
-from clusterctl_providers import local_nodes, local_processes
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, PoolRequest, ProviderContext
-from clusterctl_providers.local import LocalProvider
+from clusterctl_providers.local import nodes as local_nodes
+from clusterctl_providers.local import processes
+from clusterctl_providers.local.provider import LocalProvider
 
 from clusterctl.core.errors import BadRequest, UnknownOutcome
 from clusterctl.core.model import Instance, launch_token
@@ -208,17 +209,17 @@ def test_an_agent_ended_in_the_instant_of_its_start_is_not_lost(open_local: Open
         provider.terminate([made.id])
     provider.close()
     assert provider.list()[0].instances == () and not list(tmp_path.glob("cctl-*"))
-    assert not any(UID.replace("-", "") in instance for instance in local_processes.marked_processes())
+    assert not any(UID.replace("-", "") in instance for instance in processes.marked_processes())
 
 
 def test_a_program_is_known_by_its_mark_from_the_instant_of_its_start() -> None:
     """Whenever it is looked at: before, while or after the kernel lays out its environment, here a long one."""
-    environment = {**os.environ, **{f"FILLER_{i}": "x" * 1000 for i in range(60)}, local_processes.MARK: "this"}
+    environment = {**os.environ, **{f"FILLER_{i}": "x" * 1000 for i in range(60)}, processes.MARK: "this"}
     for _ in range(500):
         program = subprocess.Popen(["/bin/sleep", "600"], env=environment)
         try:
-            assert local_processes.belongs_to(program.pid, "this")
-            assert not local_processes.belongs_to(program.pid, "that")
+            assert processes.belongs_to(program.pid, "this")
+            assert not processes.belongs_to(program.pid, "that")
         finally:
             program.kill()
             program.wait()

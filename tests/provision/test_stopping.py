@@ -9,7 +9,7 @@ import pytest
 from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core.model import Drain, Mark, NodeState, Reason, Start, Stop
-from clusterctl.provision.journal import Journal
+from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.provisioner import Outcome
 from tests.provision.stage import SPEC, START, Stage, launch, offer
 

@@ -21,13 +21,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clusterctl.client.cloudhead_login import way_command
-from clusterctl.client.nodeaccess import SshAccess
+from clusterctl.client.nodes.access import SshAccess
+from clusterctl.client.up.cloud_login import way_command
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.ssh import connection as ssh
-from clusterctl.provision.ssh import program
 from clusterctl.provision.ssh.hostkeys import Trust, fingerprint
 from clusterctl.provision.ssh.inventory import Login, parse_login
+from clusterctl.provision.ssh.programs import running as program
 from clusterctl.provision.ssh.target import Target
 from tests.security.knocking import Api
 

@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 import uvicorn
-from clusterctl_runtime.head import callers
-from clusterctl_runtime.head.callers import BODY_BYTES, STRANGERS_BYTES, PunctualProtocol
-from clusterctl_runtime.head.guard import Guard
+from clusterctl_runtime.head.api import callers
+from clusterctl_runtime.head.api.callers import BODY_BYTES, STRANGERS_BYTES, PunctualProtocol
+from clusterctl_runtime.head.api.guard import Guard
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 

@@ -15,8 +15,8 @@ import pytest
 import uvicorn
 import websockets
 from clusterctl_runtime.dashboard import mount
-from clusterctl_runtime.head.guard import Guard
-from clusterctl_runtime.head.tickets import SESSION_SECONDS, TICKET_SECONDS, Tickets
+from clusterctl_runtime.head.api.guard import Guard
+from clusterctl_runtime.head.api.tickets import SESSION_SECONDS, TICKET_SECONDS, Tickets
 from fastapi import FastAPI, Request, WebSocket
 from starlette.responses import JSONResponse
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.store import Store
+from clusterctl_runtime.head.storage.events import EventLog
+from clusterctl_runtime.head.storage.store import Store
 
 
 def test_half_a_character_and_a_number_over_64_bits_do_not_stop_the_store(tmp_path: Path) -> None:

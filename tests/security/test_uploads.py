@@ -14,7 +14,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from clusterctl.client.nodeaccess import _get
+from clusterctl.client.nodes.access import _get
 from tests.security.knocking import Api
 from tests.support.cluster import LocalCluster
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.placing import CannotPlace, place_directory, place_file, staging_directory, target_path
+from clusterctl_runtime.agent.preparing.placing import (
+    CannotPlace,
+    place_directory,
+    place_file,
+    staging_directory,
+    target_path,
+)
 
 
 def staged(target: Path, files: dict[str, str]) -> Path:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from clusterctl_providers.fake_faults import KINDS
+from clusterctl_providers.fake.faults import KINDS
 
 from tests.support.cluster import LocalCluster
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.cli.render_timeline import check_timeline_path, render_page, trace_events
-from clusterctl.client.timeline import seconds_by_stage, spans_of
+from clusterctl.cli.render.timeline import check_timeline_path, render_page, trace_events
+from clusterctl.client.up.timeline import seconds_by_stage, spans_of
 from clusterctl.core.errors import UsageError
 from tests.support.cluster import LocalCluster
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from clusterctl.provision.ssh import onhost
 from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Hosts, Reached
 from clusterctl.provision.ssh.inventory import Login, Machine
+from clusterctl.provision.ssh.programs import host as onhost
 
 
 def judged(*, head: bool = False, engine: bool = False, engine_python: str = "", **facts: Any) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from clusterctl.provision.ssh import connection, program
+from clusterctl.provision.ssh import connection
 from clusterctl.provision.ssh.connection import HostTrouble, connect
+from clusterctl.provision.ssh.programs import running
 from tests.support.local_sshd import LocalSshd
 
 LOGS = {"do": "logs"}  # the smallest request
@@ -27,7 +28,7 @@ def sshd(tmp_path: Path) -> Iterator[LocalSshd]:
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for ever is found out sooner."""
     monkeypatch.setattr(connection, "READY_PATIENCE", (1.0, 5.0))
-    monkeypatch.setattr(program, "AT_ONCE", 0.5)
+    monkeypatch.setattr(running, "AT_ONCE", 0.5)
 
 
 def ask(sshd: LocalSshd, bashrc: str = "", **request: Any) -> dict[str, Any]:
@@ -118,9 +119,9 @@ def test_a_restricted_shell_serves_and_a_python_is_found_outside_of_path(tmp_pat
 
 def test_the_command_line_has_nothing_that_shells_read_differently() -> None:
     """One line in single quotes for sh: fish takes backslashes in them, csh exclamation marks and the ends of lines."""
-    outer = re.fullmatch(r"sh -c '([^']*)'", program.FIND_PYTHON)
+    outer = re.fullmatch(r"sh -c '([^']*)'", running.FIND_PYTHON)
     assert outer is not None
-    assert not set("\\!\n`") & set(program.FIND_PYTHON)
+    assert not set("\\!\n`") & set(running.FIND_PYTHON)
 
 
 def test_a_program_that_dies_there_leaves_its_last_words(sshd: LocalSshd) -> None:

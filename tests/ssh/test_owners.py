@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clusterctl.cli.reading import read_spec
-from clusterctl.client import hostowners
+from clusterctl.client.down import host_owners
 from clusterctl.client.registry import Registry
 from tests.ssh.cluster import ROOT, SshCluster, traces
 from tests.support.cluster import wait_until
@@ -32,14 +32,14 @@ def adopt(cluster: SshCluster) -> list[dict[str, Any]]:
 
 def clean(
     cluster: SshCluster, monkeypatch: pytest.MonkeyPatch, *, dry_run: bool
-) -> tuple[list[hostowners.Stray], list[str]]:
+) -> tuple[list[host_owners.Stray], list[str]]:
     """`gc SPEC`, as if half an hour had passed."""
-    monkeypatch.setattr(hostowners, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(host_owners, "SILENT_SECONDS", 0.0)
     monkeypatch.setenv("HOME", str(cluster.user_home))
     told: list[str] = []
     home = Registry(cluster.home)
     cluster.home.mkdir(exist_ok=True)
-    return hostowners.clean_hosts(home, read_spec(cluster.spec), set(), told.append, dry_run=dry_run), told
+    return host_owners.clean_hosts(home, read_spec(cluster.spec), set(), told.append, dry_run=dry_run), told
 
 
 def test_a_lost_home_is_replaced_and_nothing_of_the_cluster_is_lost(cluster: SshCluster, hosts: list[SshHost]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from clusterctl.provision.ssh import onhost
 from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Reached
 from clusterctl.provision.ssh.inventory import Login, Machine
+from clusterctl.provision.ssh.programs import host as onhost
 from clusterctl.provision.ssh.twins import Twins
 from tests.ssh.cluster import SshCluster
 from tests.support.cluster import wait_until

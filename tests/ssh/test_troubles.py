@@ -14,7 +14,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from clusterctl.client.machines import touched_machines
+from clusterctl.client.nodes.machines import touched_machines
 from clusterctl.client.registry import read_json
 from tests.ssh.cluster import ROOT, SshCluster, traces
 from tests.support.cluster import wait_until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.client.machines import keep_machines, kept_machines, note_touched, touched_machines
+from clusterctl.client.nodes.machines import keep_machines, kept_machines, note_touched, touched_machines
 from clusterctl.provision.ssh.inventory import Login, Machine
 from tests.support.cluster import LocalCluster
 

@@ -18,8 +18,8 @@ from typing import Any
 from clusterctl_providers.base import Provider
 from clusterctl_runtime import wire
 from clusterctl_runtime.agent.bundle import build_bundle
-from clusterctl_runtime.head.certs import ensure_certificates, server_context
-from clusterctl_runtime.head.standby import Standby
+from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
+from clusterctl_runtime.head.nodes.standby import Standby
 
 from clusterctl.core.errors import NoCapacity
 from tests.contract.worlds import World

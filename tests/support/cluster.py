@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from clusterctl.client import tunnels
+from clusterctl.client.head import tunnels
 from clusterctl.client.registry import Registry
 from tests.support.looker import WHOLE_STATUS, Looker
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from clusterctl_runtime import wire
 
-from clusterctl.provision.papers import JoinSecrets
+from clusterctl.provision.bootstrap import JoinSecrets
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # as the real agent's
 ANSWER_SECONDS = 10.0

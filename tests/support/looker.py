@@ -49,7 +49,7 @@ class Looker:
 
 
 def main() -> None:
-    from clusterctl.client.api import Api
+    from clusterctl.client.head.api import Api
     from clusterctl.client.node_list import whole_status
     from clusterctl.client.registry import Registry
     from clusterctl.core.errors import ClusterctlError

@@ -1,7 +1,7 @@
 """The discrete-event loop: jobs arrive and end, machines boot, come and go, and a policy decides when something changed.
 
 One thread, a clock that jumps from event to event, every chance drawn from the seed: equal inputs give equal logs. Jobs
-are placed by `core.placement.place` under every policy, so that policies differ in what they buy and let go, not in who
+are placed by `core.scheduling.placement.place` under every policy, so that policies differ in what they buy and let go, not in who
 comes first.
 """
 
@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 
 from clusterctl.core.lifecycle import deadline
 from clusterctl.core.model import Limits, Node, NodeState, Observed, Offer, Pool, Reason, Spend, Wait
-from clusterctl.core.placement import place, starves_at
+from clusterctl.core.scheduling.placement import place, starves_at
 from clusterctl.core.simulate.books import Books, RunningJob
 from clusterctl.core.simulate.cloud import Machine, SimulatedCloud
 from clusterctl.core.simulate.executor import Executor

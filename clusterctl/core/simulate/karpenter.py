@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Action, Drain, Launch, NodeState, NodeView, Offer, Plan, Reason, Shape
 from clusterctl.core.resources import Resources
-from clusterctl.core.rooms import Room, Scale, copies, take
-from clusterctl.core.selectors import accepts, kind_of_node, kind_of_offer
+from clusterctl.core.scheduling.rooms import Room, Scale, copies, take
+from clusterctl.core.scheduling.selectors import accepts, kind_of_node, kind_of_offer
 from clusterctl.core.simulate.peers import (
     Names,
     QuietPolicy,

@@ -20,7 +20,7 @@ from clusterctl.core.model import (
     Wait,
     launch_token,
 )
-from clusterctl.core.placement import describe
+from clusterctl.core.scheduling.placement import describe
 from clusterctl.core.simulate.policy import Situation
 from clusterctl.core.simulate.summary import fits_some_offer
 

@@ -30,7 +30,7 @@ from clusterctl.core.model import (
     Reason,
     Shape,
 )
-from clusterctl.core.selectors import accepts, kind_of_offer
+from clusterctl.core.scheduling.selectors import accepts, kind_of_offer
 from clusterctl.core.simulate.peers import (
     Names,
     QuietPolicy,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clusterctl.core.model import Offer, Reason, Shape
-from clusterctl.core.placement import describe
+from clusterctl.core.scheduling.placement import describe
 from clusterctl.core.simulate.jobs import TraceJob, demand_id
 from clusterctl.core.simulate.record import Moment, Result, Unserved
 from clusterctl.core.simulate.world import HOUR

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 
 from clusterctl.core.model import Demand, Shape
-from clusterctl.core.placement import Request
+from clusterctl.core.scheduling.placement import Request
 from clusterctl.core.simulate.jobs import TraceJob, demand_of, group_key
 
 Key = tuple[Shape, int, int, str]

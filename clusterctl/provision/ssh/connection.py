@@ -15,7 +15,7 @@ from clusterctl.provision.ssh.dialing import Patience, dial
 from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
 from clusterctl.provision.ssh.master import Login, Master
-from clusterctl.provision.ssh.program import (
+from clusterctl.provision.ssh.programs.running import (
     FIND_PYTHON,
     NO_SESSION,
     READY_PATIENCE,

@@ -2,7 +2,7 @@
 
 Where the machine's Python is of the same minor version, kind of processor and C library, the installed files themselves go
 there, compiled ones too: no network, no index, the same versions. For other machines the packages of others are given, as
-`client.foreign` makes them.
+`client.up.foreign_packages` makes them.
 """
 
 from __future__ import annotations

@@ -27,17 +27,17 @@ def run(version: str = "source") -> None:
         )
         raise SystemExit(2)
     if arguments[0] == "--keep":
-        from clusterctl_runtime.agent.keep import keep
+        from clusterctl_runtime.agent.host.keeper import keep
 
         raise SystemExit(keep(Path(arguments[1])))
     if arguments[0] == "--host":
-        from clusterctl_runtime.agent import standby
+        from clusterctl_runtime.agent.host import standby
 
         raise SystemExit(standby.serve(Path(arguments[1]), version))
     # Before anything heavy is imported: what the watchdog's copy of this process holds is what it costs.
-    from clusterctl_runtime.agent.inherited import state_what_is_inherited
     from clusterctl_runtime.agent.init import stand_in_for_init
-    from clusterctl_runtime.agent.leash import Leash, put_on_leash
+    from clusterctl_runtime.agent.tasks.inherited import state_what_is_inherited
+    from clusterctl_runtime.agent.tasks.watchdog import Leash, put_on_leash
 
     stand_in_for_init()
     state_what_is_inherited()
@@ -71,8 +71,8 @@ def _serve(bootstrap_file: Path, boot_id: str, leash: object, version: str) -> i
     import logging
 
     from clusterctl_runtime.agent.directory import DirectoryInUse, NodeDirectory, node_path
-    from clusterctl_runtime.agent.environ import state_environment
     from clusterctl_runtime.agent.node import Node
+    from clusterctl_runtime.agent.tasks.environ import state_environment
     from clusterctl_runtime.wire import Bootstrap
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

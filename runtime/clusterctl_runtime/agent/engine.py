@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clusterctl_runtime.agent.environ import NotReady
+from clusterctl_runtime.agent.tasks.environ import NotReady
 from clusterctl_runtime.wire import Message, TaskSpec
 
 if TYPE_CHECKING:

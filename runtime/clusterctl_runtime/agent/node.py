@@ -13,25 +13,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clusterctl_runtime.agent.blobs import fetch_blob, fetch_wheel
-from clusterctl_runtime.agent.cgroups import end_groups, make_groups
 from clusterctl_runtime.agent.directory import NodeDirectory
 from clusterctl_runtime.agent.engine import EngineHost
-from clusterctl_runtime.agent.environ import TASK_MARK, base_environment
-from clusterctl_runtime.agent.exits import watch_exits
-from clusterctl_runtime.agent.gpus import Gpus
 from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.imds import Notice, metadata_of, watch_notices
-from clusterctl_runtime.agent.journal import Journal
-from clusterctl_runtime.agent.leash import Leash, sweep
-from clusterctl_runtime.agent.leftovers import Leftovers
 from clusterctl_runtime.agent.link import Link, Refused
-from clusterctl_runtime.agent.logs import LogBudget
+from clusterctl_runtime.agent.logs.unsent import LogBudget
 from clusterctl_runtime.agent.outbox import Outbox
-from clusterctl_runtime.agent.packages import Packages
-from clusterctl_runtime.agent.prepare import FILES_VARIABLE, Preparation
-from clusterctl_runtime.agent.removal import remove_tree
-from clusterctl_runtime.agent.runner import Runner
+from clusterctl_runtime.agent.preparing.blobs import fetch_blob, fetch_wheel
+from clusterctl_runtime.agent.preparing.packages import Packages
+from clusterctl_runtime.agent.preparing.prepare import FILES_VARIABLE, Preparation
+from clusterctl_runtime.agent.preparing.removal import remove_tree
+from clusterctl_runtime.agent.tasks.cgroups import end_groups, make_groups
+from clusterctl_runtime.agent.tasks.environ import TASK_MARK, base_environment
+from clusterctl_runtime.agent.tasks.exits import watch_exits
+from clusterctl_runtime.agent.tasks.gpus import Gpus
+from clusterctl_runtime.agent.tasks.journal import Journal
+from clusterctl_runtime.agent.tasks.leftovers import Leftovers
+from clusterctl_runtime.agent.tasks.runner import Runner
+from clusterctl_runtime.agent.tasks.watchdog import Leash, sweep
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 

@@ -6,9 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from clusterctl_runtime.agent.journal import Journal
-from clusterctl_runtime.agent.leash import Leash
-from clusterctl_runtime.agent.task import Task
+from clusterctl_runtime.agent.tasks.journal import Journal
+from clusterctl_runtime.agent.tasks.task import Task
+from clusterctl_runtime.agent.tasks.watchdog import Leash
 from clusterctl_runtime.wire import Message
 
 

@@ -12,7 +12,7 @@ from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINN
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.config import HeadConfig
-    from clusterctl_runtime.head.ledger import NodeLedger
+    from clusterctl_runtime.head.nodes.ledger import NodeLedger
 
 BESIDE_HEAD = 20  # added to a raylet's pinned ports where it shares its machine with the head's
 BESIDE_HEAD_WORKERS = (20000, 29999)

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from clusterctl.core.errors import ClusterctlError
-from clusterctl_runtime.head.admission import private_umask
 from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.nodes.admission import private_umask
 
 SWITCH_SECONDS = (
     0.0005  # so long the event loop waits at most for a thread that computes, each time it has read or sent

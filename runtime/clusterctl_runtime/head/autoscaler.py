@@ -34,21 +34,21 @@ from clusterctl.core.model import (
     Terminate,
     Undrain,
 )
-from clusterctl.core.overrun import notes
 from clusterctl.core.planner import plan as make_plan
-from clusterctl.core.remedies import Situation
+from clusterctl.core.scale_down.overrun import notes
+from clusterctl.core.scheduling.remedies import Situation
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome, Provisioner
 from clusterctl.spec.to_core import core_limits, core_pools
-from clusterctl_runtime.head.asked import GroupKey
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
-from clusterctl_runtime.head.draining import Draining
-from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.fleet import Fleet
 from clusterctl_runtime.head.handover import OwnMachine
-from clusterctl_runtime.head.jobs import Job, JobBook
-from clusterctl_runtime.head.lines import in_order
+from clusterctl_runtime.head.jobs.asked import GroupKey
+from clusterctl_runtime.head.jobs.book import Job, JobBook
+from clusterctl_runtime.head.jobs.lines import in_order
+from clusterctl_runtime.head.nodes.draining import Draining
+from clusterctl_runtime.head.nodes.fleet import Fleet
+from clusterctl_runtime.head.storage.events import EventLog
 
 log = logging.getLogger(__name__)
 

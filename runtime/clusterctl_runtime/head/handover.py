@@ -17,8 +17,8 @@ from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, H
 
 from clusterctl.core.errors import BadRequest, ProviderError, UsageError
 from clusterctl.core.model import Instance, Node, Observed, Offer
-from clusterctl.provision.journal import Journal
-from clusterctl.provision.moved import give_up
+from clusterctl.provision.journal.book import Journal
+from clusterctl.provision.moved_head import give_up
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from clusterctl_providers.base import HasAgentEndpoint, HasInside, PoolRequest, 
 
 from clusterctl.core.errors import Refused, UsageError
 from clusterctl.core.model import Node, Policy
-from clusterctl.provision.journal import whole_journal
-from clusterctl.provision.papers import bootstrap_document
+from clusterctl.provision.bootstrap import bootstrap_document
+from clusterctl.provision.journal.book import whole_journal
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.spec.hash import spec_hash
 from clusterctl.spec.load import parse_spec
@@ -31,37 +31,37 @@ from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
 from clusterctl_runtime.engine.images import default_image
-from clusterctl_runtime.head.admission import Admission, Tokens
-from clusterctl_runtime.head.agents import AgentServer
 from clusterctl_runtime.head.api import create_app
+from clusterctl_runtime.head.api.callers import PunctualProtocol
 from clusterctl_runtime.head.api.cluster import StatusBoard
+from clusterctl_runtime.head.api.planning import plan_document, what_changes
+from clusterctl_runtime.head.api.tickets import Tickets
 from clusterctl_runtime.head.autoscaler import Autoscaler
-from clusterctl_runtime.head.blobs import BlobStore
-from clusterctl_runtime.head.callers import PunctualProtocol
-from clusterctl_runtime.head.certs import ensure_certificates, server_context
-from clusterctl_runtime.head.charges import charges_document
 from clusterctl_runtime.head.clock import start_ticks, steady_time
 from clusterctl_runtime.head.config import HeadConfig, write_private
-from clusterctl_runtime.head.dispatch import Dispatcher
-from clusterctl_runtime.head.draining import Draining
-from clusterctl_runtime.head.endpoint import Endpoint, address
-from clusterctl_runtime.head.engine_supply import shared_engines
-from clusterctl_runtime.head.events import EventLog
-from clusterctl_runtime.head.fleet import Fleet
+from clusterctl_runtime.head.engine.supply import shared_engines
 from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
-from clusterctl_runtime.head.jobs import JobBook
-from clusterctl_runtime.head.ledger import Ledger
-from clusterctl_runtime.head.listening import EVERYWHERE, listen
-from clusterctl_runtime.head.logs import LogStore
-from clusterctl_runtime.head.planning import plan_document, what_changes
-from clusterctl_runtime.head.preparing import Preparing, packed_files
+from clusterctl_runtime.head.jobs.attempts import Work
+from clusterctl_runtime.head.jobs.book import JobBook
+from clusterctl_runtime.head.jobs.charges import charges_document
+from clusterctl_runtime.head.jobs.dispatch import Dispatcher
+from clusterctl_runtime.head.jobs.queue import Queue
+from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
+from clusterctl_runtime.head.network.listening import EVERYWHERE, listen
+from clusterctl_runtime.head.nodes.admission import Admission, Tokens
+from clusterctl_runtime.head.nodes.agents import AgentServer
+from clusterctl_runtime.head.nodes.draining import Draining
+from clusterctl_runtime.head.nodes.endpoint import Endpoint, address
+from clusterctl_runtime.head.nodes.fleet import Fleet
+from clusterctl_runtime.head.nodes.ledger import Ledger
+from clusterctl_runtime.head.nodes.preparing import Preparing, packed_files
+from clusterctl_runtime.head.nodes.standby import Standby
 from clusterctl_runtime.head.pulse import Pulse
-from clusterctl_runtime.head.queue import Queue
-from clusterctl_runtime.head.retention import Retention
-from clusterctl_runtime.head.standby import Standby
-from clusterctl_runtime.head.store import Store
-from clusterctl_runtime.head.tickets import Tickets
-from clusterctl_runtime.head.work import Work
+from clusterctl_runtime.head.storage.blobs import BlobStore
+from clusterctl_runtime.head.storage.events import EventLog
+from clusterctl_runtime.head.storage.logs import LogStore
+from clusterctl_runtime.head.storage.retention import Retention
+from clusterctl_runtime.head.storage.store import Store
 
 log = logging.getLogger(__name__)
 GIB = 1024**3
@@ -183,7 +183,7 @@ class Head:
     def _make_engine(self) -> Any:
         if self.config.spec.ray is None:
             return None
-        from clusterctl_runtime.head.engine_control import EngineControl
+        from clusterctl_runtime.head.engine.control import EngineControl
 
         engine = EngineControl(
             lambda: self.config,

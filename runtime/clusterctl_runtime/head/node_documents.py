@@ -16,7 +16,7 @@ from clusterctl_runtime.head.turns import in_turns
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
-    from clusterctl_runtime.head.ledger import NodeLedger
+    from clusterctl_runtime.head.nodes.ledger import NodeLedger
 
 Document = dict[str, Any]
 LOOKED_AT_ONCE = 500  # nodes that one turn of the loop looks at, or makes documents of, for a page

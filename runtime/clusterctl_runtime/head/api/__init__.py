@@ -14,10 +14,10 @@ from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refuse
 from clusterctl.version import __version__
 from clusterctl_runtime.dashboard import mount
 from clusterctl_runtime.head.api import cluster, control, engine, hosts, jobs, logs, nodes
-from clusterctl_runtime.head.blobs import TooLarge
-from clusterctl_runtime.head.guard import Guard
-from clusterctl_runtime.head.jobs import SubmissionConflict
-from clusterctl_runtime.head.store import StoreUnavailable
+from clusterctl_runtime.head.api.guard import Guard
+from clusterctl_runtime.head.jobs.book import SubmissionConflict
+from clusterctl_runtime.head.storage.blobs import TooLarge
+from clusterctl_runtime.head.storage.store import StoreUnavailable
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Query, Response
 from clusterctl.proof import is_challenge, proof_of
 from clusterctl.version import __version__
 from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.documents import offer_documents, status_document
+from clusterctl_runtime.head.api.explaining import explain_document
 from clusterctl_runtime.head.api.streams import SignOfLife, line_of, ndjson
-from clusterctl_runtime.head.documents import offer_documents, status_document
-from clusterctl_runtime.head.explaining import explain_document
 from clusterctl_runtime.head.metrics import metrics_text
 
 if TYPE_CHECKING:

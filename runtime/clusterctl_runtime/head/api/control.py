@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from clusterctl_runtime.head.api.context import HeadDep
-from clusterctl_runtime.head.requests import SpecText, TicketText
+from clusterctl_runtime.head.jobs.requests import SpecText, TicketText
 
 router = APIRouter(prefix="/api/v1", tags=["control"])
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from clusterctl_runtime.engine.wheelhouse import Wheel
 from clusterctl_runtime.head.api.context import HeadDep
-from clusterctl_runtime.head.requests import WheelList
+from clusterctl_runtime.head.jobs.requests import WheelList
 
 router = APIRouter(prefix="/api/v1/engine", tags=["engine"])
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.explaining import plan_job
+from clusterctl_runtime.head.api.job_documents import array_document, job_document
 from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, SignOfLife, first_of, ndjson
-from clusterctl_runtime.head.arrays import Array
-from clusterctl_runtime.head.explaining import plan_job
-from clusterctl_runtime.head.job_documents import array_document, job_document
-from clusterctl_runtime.head.jobs import Job
-from clusterctl_runtime.head.requests import Batch, JobRequest
+from clusterctl_runtime.head.jobs.arrays import Array
+from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.requests import Batch, JobRequest
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head

@@ -1,0 +1,76 @@
+"""A plan as a person reads it: + ~ - per pool and field, and dollars per hour before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl.cli.output import paint
+from clusterctl.cli.render.escape import one_line
+from clusterctl.cli.render.text import money
+
+_SIGNS = {"add": "+", "create": "+", "launch": "+", "+": "+", "change": "~", "update": "~", "~": "~"}
+_REMOVALS = frozenset({"remove", "delete", "terminate", "drain", "-"})
+_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
+_TAKES_NODES = frozenset({"drain", "replace"})
+
+
+def sign_of(action: dict[str, Any]) -> str:
+    op = str(action.get("op", ""))
+    return _SIGNS.get(op, "-" if op in _REMOVALS else "~")
+
+
+def destructive(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The actions that take nodes away from what runs on them."""
+    actions = plan.get("actions") or []
+    return [action for action in actions if action.get("policy") in _TAKES_NODES or sign_of(action) == "-"]
+
+
+def render_plan(document: dict[str, Any]) -> str:
+    cost = document.get("cost") or {}
+    lines = [f"cluster {document.get('cluster', '')}"]
+    for action in document.get("actions") or []:
+        lines += _action(action)
+    if len(lines) == 1:
+        lines.append("  nothing to do")
+    if cost:
+        most = f", at most {money(cost['max'])}/h" if cost.get("max") else ""
+        lines.append(f"cost {money(cost.get('before'))}/h -> {money(cost.get('after'))}/h{most}")
+    lines += [one_line(_text(note)) for note in document.get("notes") or []]
+    lines += [f"warning: {one_line(_text(warning))}" for warning in document.get("warnings") or []]
+    return "\n".join(lines)
+
+
+def _action(action: dict[str, Any]) -> list[str]:
+    sign = sign_of(action)
+    head = f"{sign} {action.get('kind', '')} {action.get('name', '')}".rstrip()
+    policy = f" [{action['policy']}]" if action.get("policy") and sign != "+" else ""
+    reason = _text(action.get("reason"))
+    lines = [f"  {paint(one_line(head), _COLOURS[sign])}{policy}" + (f": {one_line(reason)}" if reason else "")]
+    return lines + [f"      {one_line(field)}" for field in _fields(action.get("fields"))]
+
+
+def _fields(fields: Any) -> list[str]:
+    """Changed fields come as {name: {"before", "after"}}, as {name: value}, or as a list of either with "field"."""
+    if isinstance(fields, dict):
+        return [f"{name}: {_change(value)}" for name, value in fields.items()]
+    if isinstance(fields, list):
+        return [
+            f"{item.get('field') or item.get('name')}: {_change(item)}" if isinstance(item, dict) else str(item)
+            for item in fields
+        ]
+    return []
+
+
+def _change(value: Any) -> str:
+    if isinstance(value, dict) and ("before" in value or "after" in value):
+        policy = f" ({value['policy']})" if value.get("policy") else ""
+        return f"{_shown(value.get('before'))} -> {_shown(value.get('after'))}{policy}"
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
+    return "-" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _text(value: Any) -> str:
+    return str(value.get("text", "")) if isinstance(value, dict) else str(value or "")

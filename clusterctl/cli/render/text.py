@@ -1,0 +1,73 @@
+"""How figures and tables read: pure functions from data to text."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from clusterctl.cli.render.escape import one_line
+
+GAP = "  "
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """A table without lines: `header` in capitals, columns as wide as they must be, those in `right` flush right."""
+    table = [[title.upper() for title in header], *[[one_line(cell) for cell in row] for row in rows]]
+    widths = [max(_width(row[i]) for row in table) for i in range(len(header))]
+    lines = []
+    for row in table:
+        cells = [
+            " " * (widths[i] - _width(cell)) + cell if i in right else cell + " " * (widths[i] - _width(cell))
+            for i, cell in enumerate(row)
+        ]
+        lines.append(GAP.join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal; our own colour marks take none."""
+    return sum(
+        0 if ord(c) >= 0xF0000 or unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """ "8s", "3m12s", "2h05m", "4d03h"; "-" for None."""
+    if seconds is None:
+        return "-"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def money(dollars: float | None) -> str:
+    """ "$1.20"; prices below a cent keep what counts; "-" for None."""
+    if dollars is None:
+        return "-"
+    return f"${dollars:,.2f}" if dollars == 0 or abs(dollars) >= 0.1 else f"${dollars:.4f}"
+
+
+def amounts(resources: dict[str, float] | None) -> str:
+    """ "4 CPU, 1 GPU, 8 GiB"; "-" for nothing."""
+    parts = []
+    for name, amount in (resources or {}).items():
+        if name in ("memory", "object_store_memory"):
+            parts.append(f"{amount / 2**30:.3g} GiB{'' if name == 'memory' else ' objects'}")
+        else:
+            parts.append(f"{amount:g} {name}")
+    return ", ".join(parts) or "-"
+
+
+def counts_text(counts: dict[str, int]) -> str:
+    """ "3 running, 97 succeeded"."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,70 @@
+"""`clusterctl down`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.reading import read_spec
+from clusterctl.client.down.take_down import take_down
+from clusterctl.client.head.api import Api
+from clusterctl.client.lock import changing
+from clusterctl.client.registry import NAME, Cluster, Registry
+from clusterctl.core.errors import ClusterctlError
+
+
+@verb
+def down(
+    call: Call,
+    which: Annotated[
+        str, typer.Argument(metavar="NAME|SPEC", help="The cluster or its file.", show_default=False)
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask when jobs are running.")] = False,
+    abandon: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--abandon", metavar="HOST", help="A host that is gone for good: forget what is on it (ssh)."),
+    ] = None,
+) -> None:
+    """End every node of a cluster and forget it.
+
+    Returns when the provider lists nothing of it any more. Works also when the head is dead.
+
+    \b
+    Examples:
+      clusterctl down demo
+      clusterctl down lab --abandon node07.lab
+    """
+    began = time.monotonic()
+    registry = Registry()
+    cluster = find(registry, which or call.cluster_name)
+    if not yes:
+        _confirm(cluster)
+    with changing(registry, cluster.name, "down"):
+        take_down(registry, registry.load(cluster.name), call.say, abandon or ())
+    document = {"cluster": cluster.name, "uid": cluster.uid, "seconds": round(time.monotonic() - began, 3), "left": 0}
+    call.show(document, lambda d: f"cluster {d['cluster']} is down after {d['seconds']:.1f} s: nothing of it is left")
+
+
+def find(registry: Registry, which: str) -> Cluster:
+    """A cluster by its name, by the file that describes it, or the one that `-c` and the environment mean."""
+    looks_like_file = which and (not NAME.fullmatch(which) or (Path(which).is_file() and which not in registry.names()))
+    return registry.load(read_spec(Path(which)).name) if looks_like_file else registry.resolve(which)
+
+
+def _confirm(cluster: Cluster) -> None:
+    """Asks on a terminal when work would be lost; elsewhere `down` means what it says."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    try:
+        with Api.of(cluster) as api:
+            jobs = api.get("/api/v1/status").get("jobs") or {}
+    except ClusterctlError:
+        return
+    busy = ", ".join(f"{jobs[state]} {state}" for state in ("running", "queued") if jobs.get(state))
+    if busy and not typer.confirm(f"Cluster {cluster.name} has jobs ({busy}). End it?", err=True):
+        raise ClusterctlError("nothing was changed")

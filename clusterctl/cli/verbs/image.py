@@ -1,0 +1,145 @@
+"""`clusterctl image build|list|rm`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.reading import read_spec
+from clusterctl.cli.render.text import columns
+from clusterctl.client.registry import Registry
+from clusterctl.core.errors import UsageError
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+_SPEC = """\
+cluster: image
+provider: {{{provider}: {{region: {region}}}}}
+pools:
+  - {{name: nodes}}
+"""
+
+Cloud = Annotated[str, typer.Option(metavar="NAME", help="Without SPEC: the cloud.", show_default=False)]
+Region = Annotated[str, typer.Option(metavar="NAME", help="Without SPEC: where.", show_default=False)]
+
+
+@app.callback()
+def main() -> None:
+    """Make machine images of which nodes start faster, and remove them.
+
+    \b
+    Examples:
+      clusterctl image build cluster.yaml
+      clusterctl image list cluster.yaml
+    """
+
+
+@app.command("build")
+@verb
+def build(
+    call: Call,
+    spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="The cluster's file.", show_default=False)] = None,
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose image is the base [default: the first].", show_default=False)
+    ] = "",
+    provider: Cloud = "",
+    region: Region = "",
+) -> None:
+    """Make a machine image with the Python and the Ray that nodes would otherwise install.
+
+    \b
+    Example:
+      clusterctl image build cluster.yaml --pool gpu
+    """
+    from clusterctl.client.images.build import build_image
+
+    document = build_image(Registry(), _spec(spec, provider, region), pool, call.say)
+    call.show(document, render)
+
+
+@app.command("list")
+@verb
+def list_(
+    call: Call,
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="SPEC", help="Names the cloud and where.", show_default=False)
+    ] = None,
+    provider: Cloud = "",
+    region: Region = "",
+) -> None:
+    """List the images that builds have made there, whoever ran them, and which clusters known here start from them.
+
+    \b
+    Example:
+      clusterctl image list --provider aws --region us-east-1
+    """
+    from clusterctl.client.images.made import list_images
+
+    call.show(list_images(Registry(), _spec(spec, provider, region)), render_list)
+
+
+@app.command("rm")
+@verb
+def remove(
+    call: Call,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="By id or name.", show_default=False)],
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="Names the cloud and where.", show_default=False)
+    ] = None,
+    provider: Cloud = "",
+    region: Region = "",
+) -> None:
+    """Remove images with their snapshots. One that a cluster known here starts from is refused.
+
+    \b
+    Example:
+      clusterctl image rm ami-0123456789abcdef0 --spec cluster.yaml
+    """
+    from clusterctl.client.images.made import remove_images
+
+    document = remove_images(Registry(), _spec(spec, provider, region), images, call.say)
+    call.show(document, render_removed)
+
+
+def _spec(path: Path | None, provider: str, region: str) -> Any:
+    if path is not None:
+        if provider or region:
+            raise UsageError("--provider and --region are for use without SPEC: the spec names them")
+        return read_spec(path).spec
+    if not provider or not region:
+        raise UsageError("name a SPEC, or --provider and --region, as in `--provider aws --region us-east-1`")
+    from clusterctl.spec.load import parse_spec
+
+    return parse_spec(_SPEC.format(provider=provider, region=region))
+
+
+def render(document: dict[str, Any]) -> str:
+    how = f"made in {document['seconds']:.0f} s" if document["fresh"] else "was there already"
+    return f"{document['image']}  ({document['name']}, {how}; write `image: {document['image']}` into the pool and the head)"
+
+
+def render_list(document: dict[str, Any]) -> str:
+    rows = [
+        [
+            image["image"] or "-",
+            image["name"],
+            image["arch"] or "-",
+            f"{image['size'] / 2**30:.3g} GiB",
+            "only snapshots are left" if image["state"] == "gone" else image["state"],
+            datetime.fromtimestamp(image["created"], timezone.utc).strftime("%Y-%m-%d"),
+            ", ".join(image["used_by"]) or "-",
+        ]
+        for image in document["images"]
+    ]
+    if not rows:
+        return "no images of clusterctl there"
+    return columns(["image", "name", "arch", "disk", "state", "made", "used by"], rows, right=(3,))
+
+
+def render_removed(document: dict[str, Any]) -> str:
+    count = len(document["removed"])
+    return f"{count} image{'' if count == 1 else 's'} removed"

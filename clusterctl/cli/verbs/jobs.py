@@ -1,0 +1,94 @@
+"""`clusterctl jobs` and `clusterctl job show|cancel|retry`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.render.jobs import render_job, render_jobs
+from clusterctl.cli.render.text import counts_text
+from clusterctl.client.submit.job_list import list_jobs
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.")]
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Show, cancel or retry one job.
+
+    \b
+    Example:
+      clusterctl job show j-abcd2345
+    """
+
+
+@verb
+def jobs(
+    call: Call,
+    state: Annotated[
+        str,
+        typer.Option(
+            metavar="STATE", help="Only queued, running, succeeded, failed or cancelled ones.", show_default=False
+        ),
+    ] = "",
+    array: Annotated[str, typer.Option(metavar="ID", help="Only those of this array.", show_default=False)] = "",
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 100,
+) -> None:
+    """List jobs, newest first.
+
+    \b
+    Example:
+      clusterctl jobs --state queued
+    """
+    with call.api() as api:
+        document = list_jobs(api, limit, state=state, array=array)
+    call.show(document, lambda d: render_jobs(d, time.time()))
+
+
+@app.command("show")
+@verb
+def show(call: Call, job: JobId) -> None:
+    """Show a job with its attempts.
+
+    \b
+    Example:
+      clusterctl job show j-abcd2345 --json
+    """
+    with call.api() as api:
+        call.show(api.get(f"/api/v1/jobs/{job}"), lambda d: render_job(d, time.time()))
+
+
+@app.command("cancel")
+@verb
+def cancel(call: Call, job: JobId) -> None:
+    """End a job: what runs is asked to end, then killed.
+
+    \b
+    Example:
+      clusterctl job cancel j-abcd2345
+    """
+    with call.api() as api:
+        call.show(api.post(f"/api/v1/jobs/{job}/cancel"), _told)
+
+
+@app.command("retry")
+@verb
+def retry(call: Call, job: JobId) -> None:
+    """Run a job that has ended once more.
+
+    \b
+    Example:
+      clusterctl job retry j-abcd2345
+    """
+    with call.api() as api:
+        call.show(api.post(f"/api/v1/jobs/{job}/retry"), _told)
+
+
+def _told(document: dict[str, Any]) -> str:
+    if "counts" in document:
+        return f"array {document['id']}: {counts_text(document['counts'])}"
+    return f"job {document['id']}: {document['state']}"

@@ -1,0 +1,106 @@
+"""`clusterctl list`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.render import status as render_status
+from clusterctl.cli.render.escape import one_line
+from clusterctl.cli.render.text import columns, duration, money
+from clusterctl.client.head.api import Api
+from clusterctl.client.node_list import total
+from clusterctl.client.registry import Cluster, Registry
+from clusterctl.core.errors import ClusterctlError, UsageError
+
+
+@verb
+def list_clusters(
+    call: Call,
+    spec: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="SPEC", help="With --adopt: search this spec's provider, too.", show_default=False),
+    ] = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Find lost clusters by their tags and know them again.")
+    ] = False,
+) -> None:
+    """List the clusters known here.
+
+    With --adopt, clusters that no home knows any more are found by the tags of their instances, and known here from
+    then on: `down` ends them, `up SPEC` goes on under the same uid.
+
+    \b
+    Examples:
+      clusterctl list --json
+      clusterctl list --adopt cluster.yaml
+    """
+    if spec is not None and not adopt:
+        raise UsageError("a spec is only read with --adopt, as in `clusterctl list --adopt cluster.yaml`")
+    document: dict[str, Any] = _adopt(spec) if adopt else {}
+    document["clusters"] = [_describe(cluster) for cluster in Registry().all()]
+    call.show(document, lambda d: render(d, time.time()))
+
+
+def _adopt(spec: Path | None) -> dict[str, Any]:
+    from clusterctl.cli.reading import read_spec
+    from clusterctl.client.down.adopt import adopt_clusters
+
+    with tempfile.TemporaryDirectory(prefix="clusterctl-adopt-") as scratch:
+        findings, troubles = adopt_clusters(Registry(), read_spec(spec) if spec else None, scratch)
+    return {"found": [asdict(finding) for finding in findings], "troubles": troubles}
+
+
+def _describe(cluster: Cluster) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "name": cluster.name,
+        "uid": cluster.uid,
+        "provider": cluster.provider,
+        "created": cluster.created,
+        "spec": cluster.spec_path,
+        "state": "unreachable",
+        "nodes": None,
+        "price_per_hour": None,
+    }
+    try:
+        with Api.of(cluster) as api:
+            status = api.get("/api/v1/status")
+    except ClusterctlError as error:
+        return document | {"reason": str(error)}
+    cost = (status.get("cost") or {}).get("per_hour")
+    return document | {"state": status["state"], "nodes": total(status), "price_per_hour": cost}
+
+
+def render(document: dict[str, Any], now: float) -> str:
+    rows = [
+        [
+            item["name"],
+            render_status.state(item["state"]),
+            item["provider"],
+            "-" if item["nodes"] is None else str(item["nodes"]),
+            money(item["price_per_hour"]),
+            duration(now - item["created"]),
+            item["spec"],
+        ]
+        for item in document["clusters"]
+    ]
+    told = [line for finding in document.get("found", ()) for line in _tell(finding)] + document.get("troubles", [])
+    header = ["cluster", "state", "provider", "nodes", "$/h", "age", "spec"]
+    nothing = "no clusters are known here: `clusterctl up SPEC` starts one"
+    return "\n".join([*map(one_line, told), columns(header, rows, right=(3, 4, 5)) if rows else nothing])
+
+
+def _tell(finding: dict[str, Any]) -> list[str]:
+    what = (
+        f"{finding['name'] or '(no name)'} ({finding['uid']}, {finding['provider']}, {finding['instances']} instances)"
+    )
+    if not finding["adopted"]:
+        return [f"not adopted: {what}: {finding['why']}"]
+    nodes = ", ".join(finding["nodes"]) or "none by name"
+    return [f"adopted: {what}; nodes found: {nodes}", *(f"  lost: {text}" for text in finding["lost"])]

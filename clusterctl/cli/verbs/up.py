@@ -1,0 +1,223 @@
+"""`clusterctl up`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from clusterctl.cli.call import Call, verb
+from clusterctl.cli.reading import read_spec
+from clusterctl.cli.render.escape import one_line
+from clusterctl.cli.render.plan import destructive, render_plan
+from clusterctl.cli.render.progress import make_progress
+from clusterctl.cli.render.timeline import check_timeline_path, write_timeline
+from clusterctl.cli.verbs.plan import plan_of
+from clusterctl.client.head.api import Api, follow
+from clusterctl.client.lock import changing
+from clusterctl.client.node_list import Lookout
+from clusterctl.client.registry import Registry
+from clusterctl.client.up.engine_wheels import bring_wheels, install_note
+from clusterctl.client.up.launch import SpecFile, Started, bring_up
+from clusterctl.client.up.readiness import Readiness
+from clusterctl.client.up.timeline import Stopwatch, collect
+from clusterctl.core.errors import ClusterctlError, Refused, UsageError
+
+SETUPS_SHOWN, SETUP_LINES = 2, 15
+HEAD_PATIENCE = 60.0  # seconds for which the head may not answer while so much starts around it
+LOOK_SECONDS = 1.0  # where nothing changes for so long, the watch is begun anew and gives its first document
+
+
+@verb
+def up(
+    call: Call,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before nodes are drained or replaced.")] = False,
+    timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="Give up waiting after so long, as in 90s or 20m.")
+    ] = "20m",
+    plan: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Carry out this plan (from `plan SPEC --json`) and no other; asks nothing."),
+    ] = None,
+    timeline: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE", help="Write where the seconds went: a .html page, and its trace as .json beside it."
+        ),
+    ] = None,
+) -> None:
+    """Make the cluster be as the spec says; again does no harm.
+
+    Returns when the head and every pool's min are ready. Running jobs are not touched unless the plan says so.
+
+    \b
+    Example:
+      clusterctl up cluster.yaml
+    """
+    began, stopwatch = time.monotonic(), Stopwatch()
+    stopwatch.begin("read the spec")
+    if timeline is not None:
+        check_timeline_path(timeline)
+    from clusterctl.spec.support import check_supported
+
+    def tell(text: str) -> None:
+        stopwatch.begin(text)
+        call.say(text)
+
+    patience = _seconds(timeout)
+    source = read_spec(spec)
+    check_supported(source.spec, source.located)
+    registry = Registry()
+    _announce_engine(source, registry, tell)
+    with changing(registry, source.name, "up"):
+        if plan is not None:
+            _check_same(read_plan(plan), plan_of(registry, source), plan, spec)
+        stopwatch.begin("look for a head")
+        started = bring_up(
+            registry, source, tell, lambda api: _confirm(call, api, source.text, yes or plan is not None), patience
+        )
+        stopwatch.begin("wait for the nodes")
+        try:
+            status = _wait(call, started, patience, stopwatch, registry.home / "engines")
+        finally:
+            if timeline is not None:
+                _write_timeline(call, timeline, stopwatch, started)
+    document = {
+        "cluster": started.cluster.name,
+        "uid": started.cluster.uid,
+        "head": started.head,
+        "spec_changed": started.spec_changed,
+        "seconds": round(time.monotonic() - began, 3),
+        "pools": status.get("pools", []),
+    }
+    call.show(document, _render_done)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {"cluster": document["cluster"], "actions": document["actions"], "cost": document["cost"]}
+    except OSError as error:
+        raise UsageError(f"the plan {path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no plan: write one with `clusterctl plan SPEC --json > {path}`") from error
+
+
+def _check_same(shown: dict[str, Any], now: dict[str, Any], path: Path, spec: Path) -> None:
+    """What was shown is what is carried out: any difference, in the cluster, its spec or the prices, is a refusal."""
+    changed = [part for part in ("cluster", "actions", "cost") if shown[part] != now[part]]
+    if changed:
+        raise Refused(
+            f"the plan in {path} is not what `up` would do now (its {' and '.join(changed)} differ): nothing was changed. "
+            f"Look at `clusterctl plan {spec}` and write it anew"
+        )
+
+
+def _write_timeline(call: Call, path: Path, stopwatch: Stopwatch, started: Started) -> None:
+    """Also of an `up` that failed, which is when it is needed most."""
+    with Api.of(started.cluster) as api:
+        document = collect(stopwatch, api, started.cluster.name)
+    try:
+        written = write_timeline(path, document)
+    except OSError as error:
+        raise ClusterctlError(f"the timeline could not be written to {path}: {error.strerror}") from error
+    call.say(f"timeline: {' and '.join(map(str, written))}")
+
+
+def _announce_engine(source: SpecFile, registry: Registry, tell: Callable[[str], None]) -> None:
+    """Ray's installation is said before it takes its time: of a new cluster, and where this machine lacks it."""
+    known = (registry.home / "clusters" / source.name).exists() and source.spec.provider_name != "local"
+    if not known and (text := install_note(source.spec, registry.home / "engines")):
+        tell(text)
+
+
+def _seconds(text: str) -> float:
+    from clusterctl.spec.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from error
+
+
+def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:
+    """Shows what the new spec would take down, and asks; refuses where nobody can be asked."""
+    if yes:
+        return
+    try:
+        plan = api.post("/api/v1/plan", {"yaml": text})
+    except ClusterctlError as error:
+        raise ClusterctlError(
+            f"what the new spec would take down could not be told ({error}): pass -y to put it in force all the same"
+        ) from error
+    actions = destructive(plan)
+    if not actions:
+        return
+    call.say(render_plan({**plan, "actions": actions}))
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ClusterctlError("the new spec drains or replaces nodes: look at `clusterctl plan SPEC`, then pass -y")
+    if not typer.confirm("Go on?", err=True):
+        raise ClusterctlError("nothing was changed")
+
+
+def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch, engines: Path) -> dict[str, Any]:
+    """Follows the cluster until it is ready; raises ClusterctlError that says what is missing, node by node. `engines` keeps
+    the wheels that a head without a package index is sent."""
+    readiness, deadline = Readiness(shortage=started.shortage), time.monotonic() + patience
+    with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
+        lookout = Lookout(api)
+        for status in statuses:
+            sight = lookout.look(status)
+            stopwatch.saw(sight.nodes)
+            done = readiness.feed(status, sight.nodes)
+            progress.show(status, sight, readiness.waiting)  # also of the last look, which may be the first
+            if done:
+                return status
+            if readiness.hopeless:
+                raise ClusterctlError(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
+            bring_wheels(api, engines, status, call.say)
+            if time.monotonic() > deadline:
+                raise ClusterctlError(_why_not(started, readiness, f"not ready after {patience:g} s"))
+    raise ClusterctlError(_why_not(started, readiness, "its head ended"))
+
+
+def _statuses(api: Api) -> Generator[dict[str, Any], None, None]:
+    """Every change, and a document now and then without one, so that time can run out."""
+    yield from follow(lambda: api.stream("/api/v1/status", silence=LOOK_SECONDS, watch=1), patience=HEAD_PATIENCE)
+
+
+def _setup_output(api: Api, readiness: Readiness) -> str:
+    """The end of what failed setups printed, of a few nodes: they mostly fail for the same reason."""
+    parts: list[str] = []
+    for node_id in list(readiness.setup_failed)[:SETUPS_SHOWN]:
+        try:
+            output = str(api.get(f"/api/v1/nodes/{node_id}/setup").get("output") or "").rstrip()
+        except ClusterctlError:
+            continue  # the reason has its last lines
+        lines = [f"    {one_line(line)}" for line in output.splitlines()[-SETUP_LINES:]]
+        if lines:
+            parts.append(
+                "\n".join([f"\n  setup of {node_id} printed last (all of it: `clusterctl logs {node_id}`):", *lines])
+            )
+    return "".join(parts)
+
+
+def _why_not(started: Started, readiness: Readiness, what: str) -> str:
+    failed = list(dict.fromkeys(readiness.hopeless or readiness.failures[-3:]))
+    lines = [f"cluster {started.cluster.name!r}: {what}"]
+    lines += [f"  waiting for {text}" for text in readiness.waiting if text not in failed]
+    lines += [f"  failed: {text}" for text in failed]
+    lines.append("  the cluster stays as it is: `clusterctl events` tells more, `up` again goes on, `down` ends it")
+    return "\n".join(lines)
+
+
+def _render_done(document: dict[str, Any]) -> str:
+    pools = ", ".join(f"{p['name']} {p.get('ready', 0)} ready (max {p.get('max')})" for p in document["pools"])
+    return f"cluster {document['cluster']} is up after {document['seconds']:.1f} s" + (f": {pools}" if pools else "")

@@ -1,0 +1,182 @@
+"""Getting into nodes that are containers, through the engine that the cluster was made in, whatever this shell's DOCKER_HOST."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from clusterctl.client.nodes.command_result import Ran
+from clusterctl.client.registry import Cluster
+from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+
+ROOM = "/clusterctl/node"  # as the provider lays a container out
+IN_MEMORY = 16 * 2**20  # bytes of a copy that are kept in memory; more goes to a file
+CHUNK = 2**20
+_IS_DIRECTORY = "import os, sys; sys.exit(not os.path.isdir(sys.argv[1]))"
+
+
+def engine_note(cluster: Cluster) -> Path:
+    """What the provider notes of the engine that the cluster lives in, before it makes anything there."""
+    return cluster.provider_dir / "engine.json"
+
+
+class ContainerAccess:
+    """One node. Commands run as the image's user, with the node's directory of `files` in CLUSTERCTL_FILES."""
+
+    def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
+        self._cluster = cluster
+        self._node, self._container = str(node["id"]), str(node["instance_id"])
+        self._environment = {
+            "CLUSTERCTL_CLUSTER": cluster.name,
+            "CLUSTERCTL_NODE_ID": self._node,
+            "CLUSTERCTL_FILES": f"{ROOM}/files",
+        }
+
+    def shell_argv(self) -> list[str]:
+        if shutil.which("docker") is None:
+            raise ClusterctlError(
+                "a shell in a container is opened with the docker command, which is not on the PATH: install Docker's "
+                f"client, or run single commands with `clusterctl exec {self._node} -- CMD`"
+            )
+        from clusterctl_providers.docker.client import noted_endpoint
+        from clusterctl_providers.docker.endpoint import endpoint_of_shell
+
+        noted = noted_endpoint(self._cluster.provider_dir)
+        try:
+            where = noted.options() if noted and noted != endpoint_of_shell() else []
+        except ClusterctlError:
+            where = noted.options() if noted else []
+        named = [f"--env={name}={value}" for name, value in self._environment.items()]
+        shell = ["sh", "-c", "exec $(command -v bash || command -v sh)"]
+        return ["docker", *where, "exec", "-it", *named, self._container, *shell]
+
+    def run(self, argv: Sequence[str]) -> Ran:
+        api = self._open()
+        try:
+            code, stdout, stderr = self._run(api, argv)
+        finally:
+            api.close()
+        return Ran(self._node, code, stdout, stderr)
+
+    def put(self, source: Path, target: str) -> None:
+        """As cp does: into a directory that exists, else under the target's own name. It belongs to the image's user."""
+        if not source.exists():
+            raise UsageError(f"{source} is not there")
+        api = self._open()
+        try:
+            into = self._run(api, ["python3", "-I", "-c", _IS_DIRECTORY, target])[0] == 0
+            place = PurePosixPath("/", target, source.name) if into else PurePosixPath("/", target)
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as room:
+                _pack(source, place.name, self._owner(api), cast(BinaryIO, room))
+                room.seek(0)
+                self._call(f"copying {source} to {self._node}", api.put_archive, str(place.parent), room)
+        finally:
+            api.close()
+
+    def get(self, source: str, target: Path) -> None:
+        api, what = self._open(), f"copying {source} from {self._node}"
+        try:
+            stream, _ = self._call(what, api.get_archive, str(PurePosixPath("/", source)))
+            name = PurePosixPath(source).name
+            target = target / name if target.is_dir() and name != ".." else target
+            with tarfile.open(fileobj=io.BufferedReader(_Chunks(stream), CHUNK), mode="r|") as archive:
+                if not _unpack(archive, target):
+                    raise ClusterctlError(f"{what}: it is neither a file nor a directory")
+        except OSError as error:
+            raise ClusterctlError(f"{what} failed: {error.filename or target}: {error.strerror or error}") from error
+        finally:
+            api.close()
+
+    # ------------------------------------------------------------ inside
+
+    def _open(self) -> Any:
+        from clusterctl_providers.docker.client import open_engine
+
+        return open_engine("", self._cluster.provider_dir).api
+
+    def _call(self, what: str, call: Any, *arguments: Any) -> Any:
+        from clusterctl_providers.docker.client import TROUBLE, in_words
+        from docker.errors import NotFound as Missing
+
+        try:
+            return call(self._container, *arguments)
+        except Missing as error:
+            raise NotFound(f"{what}: {in_words(error)}") from error
+        except TROUBLE as error:
+            raise ClusterctlError(f"{what} failed: {in_words(error)}") from error
+
+    def _run(self, api: Any, argv: Sequence[str]) -> tuple[int, bytes, bytes]:
+        from clusterctl_providers.docker.stream import STDERR, Stream
+
+        def run(container: str) -> tuple[int, bytes, bytes]:
+            made = api.exec_create(container, list(argv), environment=self._environment)["Id"]
+            said: dict[bool, list[bytes]] = {False: [], True: []}
+            for stream, data in Stream(api.exec_start(made, socket=True)).frames():
+                said[stream == STDERR].append(data)
+            return int(api.exec_inspect(made)["ExitCode"] or 0), b"".join(said[False]), b"".join(said[True])
+
+        return self._call(f"running {argv[0]} on {self._node}", run)
+
+    def _owner(self, api: Any) -> tuple[int, int]:
+        """The user and group that the node runs as."""
+        code, said, _ = self._run(api, ["python3", "-I", "-c", "import os; print(os.getuid(), os.getgid())"])
+        user, group = (int(word) for word in said.split()) if code == 0 else (0, 0)
+        return user, group
+
+
+def _pack(source: Path, name: str, owner: tuple[int, int], into: BinaryIO) -> None:
+    """A tar archive of regular files, directories and links, all of one owner."""
+
+    def owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid, entry.gid = owner
+        entry.uname = entry.gname = ""
+        return entry
+
+    with tarfile.open(fileobj=into, mode="w") as archive:
+        archive.add(source, arcname=name, filter=owned)
+
+
+def _unpack(archive: tarfile.TarFile, target: Path) -> bool:
+    """Regular files and directories only. Names come from the node: none of them may lead out of `target`. False when there
+    was nothing to unpack."""
+    found = False
+    for entry in archive:
+        inside = PurePosixPath(entry.name).parts[1:]
+        if ".." in inside or not (entry.isfile() or entry.isdir()):
+            continue
+        path = target.joinpath(*inside)
+        found = True
+        if entry.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        data = archive.extractfile(entry)
+        assert data is not None
+        with path.open("wb") as file:
+            shutil.copyfileobj(data, file, CHUNK)
+        path.chmod(entry.mode & 0o777)
+    return found
+
+
+class _Chunks(io.RawIOBase):
+    """The engine's answer as a file that is read once."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = iter(chunks), memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size

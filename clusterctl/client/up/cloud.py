@@ -1,0 +1,239 @@
+"""`up` for a cluster whose head runs on an instance of its cloud.
+
+    launch the head -> launch the pools' min -> its disk -> SSH -> packages and files -> the daemon listens -> the tunnel
+
+The workers' machines boot while the head's does: their papers are made here and go to the head with its first files. Every
+step finds out what is there before it does anything, so that an `up` that died anywhere is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client.doctor.cloud import missing_programs
+from clusterctl.client.down.take_down import make_providers, open_journal
+from clusterctl.client.head import process as headprocess
+from clusterctl.client.head import tunnels
+from clusterctl.client.nodes.machines import open_hosts
+from clusterctl.client.private import write_private
+from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.up.cloud_launch import Launching
+from clusterctl.client.up.cloud_login import FirstLogin
+from clusterctl.client.up.install import HeadInstall, head_config
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.model import Node
+from clusterctl.provision.bootstrap import JOIN_SECRET, JoinSecrets, bootstrap_document
+from clusterctl.provision.certs import ensure_certificates
+from clusterctl.provision.provisioner import Provisioner
+from clusterctl.provision.ssh.connection import HostTrouble
+from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
+from clusterctl.provision.ssh.inventory import Machine
+from clusterctl.spec.to_core import pool_requests
+
+if TYPE_CHECKING:
+    from clusterctl_providers.base import HeadDisk, PoolRequest
+
+    from clusterctl.client.up.launch import SpecFile
+
+AGENT_PORT = 7420
+IN_PLACE = "cloud-head.json"  # {"digest"}: what the last `up` that came to its end has put there
+PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+_AUTHORITY = ("ca.pem", "ca.key", "head.pem", "head.key", JOIN_SECRET)
+
+
+class CloudHead:
+    """One `up` of one cluster."""
+
+    def __init__(
+        self, registry: Registry, cluster: Cluster, source: SpecFile, tell: Callable[[str], None], patience: float
+    ) -> None:
+        """`patience`: seconds for its machine to be had and to run."""
+        from clusterctl_runtime.agent.bundle import bundle_bytes
+
+        self.cluster, self.source, self.tell, self._patience = cluster, source, tell, patience
+        data = bundle_bytes()
+        self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
+        self.new_head = False  # whether the head started from the spec that this `up` wrote
+        spec = source.spec
+        self._settings: Mapping[str, Any] = spec.provider_settings
+        self._reach = str(self._settings.get("reach") or "public")
+        self._place: dict[str, Any] = {"public": self._reach == "public", "subnet": "", "private": ""}
+        self._install = HeadInstall(cluster, registry.home / "cache", self.bundle, tell, (spec.provider_name,))
+        options: dict[str, Any] = {
+            "config": "",
+            "host_keys": "known_hosts",
+            "engine": spec.ray is not None,
+            "engine_python": spec.ray.python if spec.ray else "",
+        }
+        self._login = FirstLogin(cluster, spec.auth, self._reach, options, self._aws_options(), tell)
+        self._address = ""  # of the head, as its nodes reach it
+
+    def _aws_options(self) -> list[str]:
+        given = {name: str(self._settings.get(name) or "") for name in ("region", "profile")}
+        return [f"--{name}={value}" for name, value in given.items() if value]
+
+    # ------------------------------------------------------------ is there anything to do?
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides what is on the head's machine, but for the spec, which the head itself takes."""
+        access = [self._ssh_from(), self._settings.get("worker_profile"), self._image_parameters()]
+        document = [self.bundle.digest, self._reach, self.source.spec.auth.model_dump(), access]
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def is_in_place(self) -> bool:
+        """Whether the last `up` came to its end with just this, and the head answers."""
+        if read_json(self.cluster.directory / IN_PLACE).get("digest") != self.digest:
+            return False
+        return headprocess.answers(self.cluster)
+
+    # ------------------------------------------------------------ doing it
+
+    def bring_up(self) -> None:
+        """Returns when the head listens and the tunnel to it is there. Raises ClusterctlError."""
+        self._check_way()
+        ours = self._login.keys.are_here()
+        self._first_files()
+        self._install.begin()
+        with self._launching() as launching:
+            if not ours:
+                launching.refuse_anothers()
+            node = self._launch(launching)
+            launching.keep_place(node)
+            launching.renew_access()
+            disk = launching.disk(node)
+            machine = self._login.machine(node, launching.whereabouts(node))
+            machine = self._login.wait(node, machine, lambda: launching.console(node))
+            self._put_head(launching, node, machine, disk)
+            launching.handed_over(node)
+        write_private(self.cluster.directory / IN_PLACE, json.dumps({"digest": self.digest}))
+
+    def _launch(self, launching: Launching) -> Node:
+        """The head's node once its machine runs. The workers are launched as soon as its address is known, and again where it
+        is lost on the way and its successor has another one."""
+        node = launching.accepted()
+        while node.address != self._address:
+            self._address = node.address
+            launching.workers(node)
+            node = launching.running()
+        return node
+
+    def _check_way(self) -> None:
+        """Before anything costs money."""
+        missing = missing_programs(self._reach)
+        if missing:
+            told = "; ".join(f"{name!r} is not on PATH: {fix}" for name, fix in missing)
+            raise ClusterctlError(f"`reach: {self._reach}` cannot get to the head's machine: {told}")
+
+    def _put_head(self, launching: Launching, node: Node, machine: Machine, disk: HeadDisk) -> None:
+        hosts = open_hosts(self.cluster.directory, self.tell, [machine])
+        reached = hosts.look(machine, self.bundle)
+        try:
+            if reached.trouble is not None:
+                raise reached.trouble
+            assert reached.connection is not None
+            if self._login.mount(machine, reached.connection, disk) is False and not launching.is_handed_over():
+                self.tell(f"the state of an earlier head is on {disk.id}: it goes on from there")
+            reached = self._look_again(hosts, reached)
+            every = {"head/handover.json": launching.hand_over(node, self.bundle.digest)}
+            installed = self._install.put(hosts, reached, self._files(reached), every)
+            self.new_head = installed.new
+            tunnels.tunnel_port(self.cluster, installed.tunnel)
+        except HostTrouble as error:
+            raise ClusterctlError(f"the head cannot run on {machine.id} ({machine.login.host}): {error}") from error
+        finally:
+            if reached.connection is not None:
+                reached.connection.close()
+
+    def _look_again(self, hosts: Hosts, reached: Reached) -> Reached:
+        """What the first look saw lay below the disk."""
+        if reached.connection is not None:
+            reached.connection.close()
+        again = hosts.look(reached.machine, self.bundle)
+        if again.trouble is not None:
+            raise again.trouble
+        return again
+
+    # ------------------------------------------------------------ files
+
+    def _first_files(self) -> None:
+        """What has to be on disk here before anything is launched: with it `down` can end all, and `up` go on."""
+        directory = self.cluster.head_dir
+        ensure_certificates(directory, self.cluster.uid)
+        JoinSecrets(directory)
+        write_private(directory / "config.json", head_config(self.cluster, self.source, ""))
+
+    def _files(self, reached: Reached) -> dict[str, str]:
+        engine = reached.facts.get("engine") or {}
+        files = {f"head/{name}": (self.cluster.head_dir / name).read_text() for name in _AUTHORITY}
+        files["head/config.json"] = head_config(self.cluster, self.source, str(engine.get("executable") or ""))
+        files["head/ports.json"] = json.dumps({"agents": AGENT_PORT})
+        return files
+
+    # ------------------------------------------------------------ the provider
+
+    @contextmanager
+    def _launching(self) -> Iterator[Launching]:
+        spec = self.source.spec
+        document = spec.model_dump(mode="json", by_alias=True)
+        settings = {**self._settings, "ssh_from": self._ssh_from(), "head_machine": self._place}
+        settings["image_parameters"] = self._image_parameters()
+        document["provider"] = {spec.provider_name: settings}
+        document["auth"] = {**document.get("auth", {}), "key": self._login.keys.login_key()}
+        cluster = self.cluster
+        providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), document)
+        with open_journal(cluster, self.tell) as journal:
+            journal.acquire(f"clusterctl up (process {os.getpid()})")
+            provisioner = Provisioner(
+                journal, providers, self._bootstrap, cluster=cluster.name, uid=cluster.uid, clock=time.time,
+                pools=self._pool_requests(),
+            )  # fmt: skip
+            try:
+                yield Launching(cluster, spec, journal, provisioner, self._place, self.tell, self._patience)
+            finally:
+                provisioner.close()
+
+    def _pool_requests(self) -> list[PoolRequest]:
+        from clusterctl_providers.base import PoolRequest
+
+        requests = pool_requests(self.source.spec).items()
+        return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in requests]
+
+    def _ssh_from(self) -> list[str]:
+        given = list(self._settings.get("ssh_from") or [])
+        if given or self._reach == "ssm":
+            return given  # Session Manager needs no open port
+        if self._reach == "instance-connect":
+            return ["vpc"]  # its endpoint is there
+        return ["me"] if self._reach == "public" else list(PRIVATE_NETWORKS)
+
+    def _image_parameters(self) -> list[str]:
+        """The user's own SSM parameters that name images: the head's role has to read them."""
+        images = {str(spec.get("image") or "") for spec in pool_requests(self.source.spec).values()}
+        named = {image.rpartition("ssm:")[2] for image in images if "ssm:" in image or image.startswith("/")}
+        return sorted(name for name in named if not name.startswith("/aws/"))
+
+    def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
+        """The head's own agent dials its machine; its user data also has the host key for the first login."""
+        directory, is_head = self.cluster.head_dir, node.role == "head"
+        if not is_head and not self._address:
+            raise ClusterctlError(f"{node.id} cannot be launched before the head has an address")
+        document = bootstrap_document(
+            self.cluster.name,
+            self.cluster.uid,
+            node,
+            pool,
+            heads=[f"{'127.0.0.1' if is_head else self._address}:{AGENT_PORT}"],
+            ca_pem=ensure_certificates(directory, self.cluster.uid),
+            token=JoinSecrets(directory).join_token(node.id, node.generation),
+            bundle=self.bundle.digest,
+        )
+        if is_head:
+            document["head"] = {"host_key": self._login.keys.host_key(node).private}
+        return document

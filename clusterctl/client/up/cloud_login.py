@@ -1,0 +1,247 @@
+"""Logging in to the head's instance for the first time: keys that are ours, a host key that serves once, and the ways there.
+
+The private half of the first host key travels in the instance's user data, where whoever may read the instance's
+attributes can read it. So it is good for one login: over that very connection the machine makes another key, which is
+pinned here before it takes the first one's place. See docs/adr/0502.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client.head import tunnels
+from clusterctl.client.nodes.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
+from clusterctl.client.private import make_private_dir, write_private
+from clusterctl.client.registry import Cluster, read_json
+from clusterctl.core.errors import Unreachable
+from clusterctl.provision.ssh.connection import Connection, HostTrouble
+from clusterctl.provision.ssh.dialing import Patience
+from clusterctl.provision.ssh.inventory import Login, Machine
+from clusterctl.provision.ssh.openssh import command_line
+
+if TYPE_CHECKING:
+    from clusterctl_providers.base import HeadDisk, Whereabouts
+
+    from clusterctl.core.model import Node
+    from clusterctl.spec.model import Auth
+
+USER = "ubuntu"  # of the default images
+STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster has on a host
+FIRST_LOGIN_SECONDS = 300.0
+DISK_SECONDS = 120.0
+LOOK_SECONDS = 0.3
+_BOOTING = Patience(connect=5.0)  # what was sent to a machine without a network yet is sent again soon
+_LASTING = frozenset(
+    {"login", "no_key", "no_name", "no_keys_taken", "second_factor", "no_algorithm"}
+)  # troubles that no waiting mends, once a machine has booted
+_LASTING_AFTER = 60.0
+
+# As AWS documents them.
+WAYS = {
+    "ssm": "aws ssm start-session --target {id} --document-name AWS-StartSSHSession --parameters portNumber={port}",
+    "instance-connect": "aws ec2-instance-connect open-tunnel --instance-id {id} --remote-port {port}",
+}
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """An SSH host key: OpenSSH's text of the private half, and the fingerprint of the public one."""
+
+    private: str
+    fingerprint: str
+
+
+class Keys:
+    """The keys of one cluster, below its own directory."""
+
+    def __init__(self, cluster: Cluster, auth: Auth) -> None:
+        self._directory = cluster.directory / "ssh"
+        self._given = auth.key
+
+    def are_here(self) -> bool:
+        """Whether an `up` from this home has launched a head, or was about to."""
+        return self._directory.is_dir()
+
+    def login_key(self) -> str:
+        """The user's, else one that is minted for the cluster."""
+        if self._given:
+            return self._given
+        path = make_private_dir(self._directory) / "id_ed25519"
+        if not path.exists():
+            write_private(path, _mint()[0])
+        return str(path)
+
+    def host_key(self, node: Node) -> HostKey:
+        """The one that comes with the user data of this generation of the head; the same again until it has served."""
+        path = make_private_dir(self._directory) / f"host-{node.id}-{node.generation}"
+        if not path.exists():
+            write_private(path, _mint()[0])
+        text = path.read_text()
+        return HostKey(text, fingerprint_of(_public(text)))
+
+    def forget_host_keys(self) -> None:
+        for path in self._directory.glob("host-*"):
+            path.unlink()
+
+
+def _mint() -> tuple[str, str]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return private.decode(), _public(private.decode())
+
+
+def _public(private: str) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_ssh_private_key(private.encode(), password=None)
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def fingerprint_of(public: str) -> str:
+    """As `ssh-keygen -l` prints it, of a line such as "ssh-ed25519 AAAA..."."""
+    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def way_command(reach: str, instance: str, port: int, options: Sequence[str]) -> str:
+    """The program whose stdin and stdout lead to the SSH server, as a shell or `shlex` reads it; "" where SSH gets there by
+    itself. `options` are words for the aws command."""
+    way = WAYS.get(reach, "")
+    return command_line([*(word.format(id=instance, port=port) for word in way.split()), *options]) if way else ""
+
+
+class FirstLogin:
+    """`reach`: "public", "private", "ssm" or "instance-connect"; `aws`: options of the aws command, such as its region."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        auth: Auth,
+        reach: str,
+        options: dict[str, Any],
+        aws: Sequence[str],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._cluster, self._auth, self._reach = cluster, auth, reach
+        self._options, self._aws, self._tell = options, aws, tell
+        self._told = False
+        self.keys = Keys(cluster, auth)
+
+    def machine(self, node: Node, where: Whereabouts) -> Machine:
+        """How the instance is logged in to, kept for the tunnel and for later commands."""
+        kept = self._pins(node)
+        pin = kept.get("pin") or self.keys.host_key(node).fingerprint
+        port = self._auth.port or 22
+        command = way_command(self._reach, node.instance_id, port, self._aws)
+        public = self._reach == "public"
+        login = Login(
+            host=(where.public or where.private) if public else node.instance_id if command else where.private,
+            user=self._auth.user or USER,
+            port=port,
+            key=self.keys.login_key(),
+            jump="" if command else self._auth.jump,
+            host_key=pin,
+            command=command,
+        )
+        machine = Machine(node.id, login, head=True)
+        if kept_machines(self._cluster.directory) != [machine]:
+            tunnels.stop(self._cluster)  # it may lead to a machine that is gone
+        keep_machines(self._cluster.directory, [machine], self._options)
+        return machine
+
+    # ------------------------------------------------------------ the host key
+
+    def _pins(self, node: Node) -> dict[str, Any]:
+        """What is known of this generation's host key: {"pin"}, and {"done"} once nothing else is accepted."""
+        kept = read_json(self._cluster.directory / "host-key.json")
+        return kept if kept.get("of") == [node.id, node.generation] else {}
+
+    def _pin(self, node: Node, pin: str, *, done: bool) -> Machine:
+        document = {"of": [node.id, node.generation], "pin": pin, "done": done}
+        write_private(self._cluster.directory / "host-key.json", json.dumps(document))
+        known_hosts(self._cluster.directory).unlink(
+            missing_ok=True
+        )  # the key of before is believed no more, by ssh neither
+        machine = head_machine(self._cluster.directory)
+        machine = replace(machine, login=replace(machine.login, host_key=pin))
+        keep_machines(self._cluster.directory, [machine], self._options)
+        return machine
+
+    def wait(self, node: Node, machine: Machine, console: Callable[[], str]) -> Machine:
+        """Until the machine can be logged in to with a key that nobody else ever had. Returns it with that key's pin. Raises
+        Unreachable with the end of its console."""
+        if self._pins(node).get("done"):
+            self._connect(machine, console).close()
+            return machine
+        first = self.keys.host_key(node).fingerprint
+        connection = self._connect(machine, console, other_pin=first)
+        try:
+            fresh = str(connection.ask_as_root({"do": "next_host_key"})["public"])
+            machine = self._pin(
+                node, fingerprint_of(fresh), done=False
+            )  # before it is in force: it is accepted from now on
+            connection.ask_as_root({"do": "use_next_host_key"})
+        finally:
+            connection.close()
+        self._connect(machine, console).close()
+        machine = self._pin(node, fingerprint_of(fresh), done=True)
+        self.keys.forget_host_keys()
+        return machine
+
+    def _connect(self, machine: Machine, console: Callable[[], str], other_pin: str = "") -> Connection:
+        """Patiently, since a machine that boots refuses, is silent, or shows the key of its image. With `other_pin` that one
+        is accepted as well."""
+        pins = list(dict.fromkeys(pin for pin in (machine.login.host_key, other_pin) if pin))
+        began = time.monotonic()
+        while True:
+            trouble: HostTrouble | None = None
+            for pin in pins:
+                try:
+                    hosts = open_hosts(self._cluster.directory, self._tell, [machine])
+                    return hosts.connect(replace(machine, login=replace(machine.login, host_key=pin)), _BOOTING)
+                except HostTrouble as error:
+                    trouble = error if trouble is None or trouble.code == "host_key" else trouble
+            assert trouble is not None
+            waited = time.monotonic() - began
+            if waited > FIRST_LOGIN_SECONDS or (trouble.code in _LASTING and waited > _LASTING_AFTER):
+                raise Unreachable(_never_came(machine, trouble, waited, console()))
+            if not self._told:
+                self._told = True
+                self._tell(f"waiting for SSH on {machine.id} ({machine.login.host})")
+            time.sleep(LOOK_SECONDS)
+
+    # ------------------------------------------------------------ the disk
+
+    def mount(self, machine: Machine, connection: Connection, disk: HeadDisk) -> bool:
+        """Whether the disk was blank, and so has no state of an earlier head."""
+        request = {
+            "do": "mount_disk",
+            "paths": list(disk.paths),
+            "user": machine.login.user,
+            "directory": STATE_DIRECTORY,
+            "seconds": DISK_SECONDS,
+        }
+        return bool(connection.ask_as_root(request, timeout=DISK_SECONDS + 330)["made"])
+
+
+def _never_came(machine: Machine, trouble: HostTrouble, waited: float, console: str) -> str:
+    lines = [f"  {line}" for line in console.strip().splitlines()[-25:]]
+    shown = ["The end of its console:", *lines] if lines else ["Its console is empty so far."]
+    return "\n".join(
+        [
+            f"the head's machine {machine.id} could not be logged in to within {waited:.0f} s: {trouble}",
+            *shown,
+            "`up` again goes on waiting, `down` ends it. `ssh_from` and `reach` of `provider: {aws: ...}` say how it is reached",
+        ]
+    )

@@ -1,0 +1,213 @@
+"""`up`, as far as this machine is concerned: the cluster's files, its head, and the spec in force.
+
+Every step can be repeated: an `up` that was interrupted anywhere is finished by the next one, or undone by `down`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client.head import process
+from clusterctl.client.head.api import Api
+from clusterctl.client.nodes.machines import runs_in_cloud
+from clusterctl.client.private import write_private
+from clusterctl.client.registry import Cluster, Registry
+from clusterctl.client.up.files import Mount, packed, upload
+from clusterctl.core.errors import Refused
+
+if TYPE_CHECKING:
+    from clusterctl.spec.document import Document
+    from clusterctl.spec.model import ClusterSpec
+
+HEAD_SECONDS = 1200.0
+
+
+@dataclass(frozen=True)
+class SpecFile:
+    """A spec as the user wrote it and as it was understood."""
+
+    path: Path
+    text: str
+    spec: ClusterSpec
+    located: Document  # knows the place of every key
+
+    @property
+    def name(self) -> str:
+        return self.spec.cluster
+
+
+@dataclass(frozen=True)
+class Started:
+    """What `bring_up` found and did."""
+
+    cluster: Cluster
+    head: str  # "running" | "started"
+    spec_changed: bool
+    shortage: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # pool -> nodes it can have at most, and why
+
+
+def bring_up(
+    registry: Registry,
+    source: SpecFile,
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+    patience: float = HEAD_SECONDS,
+) -> Started:
+    """Sees to it that a head runs and has this spec. `confirm(api)` is called before a running cluster gets a spec other
+    than the one in force, and raises to stop. `patience`: seconds for a machine of the cloud for the head. The caller holds
+    the cluster's lock."""
+    with packed(source, tell) as mounts:
+        return _bring_up(registry, source, mounts, tell, confirm, patience)
+
+
+def _bring_up(
+    registry: Registry,
+    source: SpecFile,
+    mounts: list[Mount],
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+    patience: float,
+) -> Started:
+    cluster = _registered(registry, source)
+    if cluster.provider == "ssh":
+        return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
+    if runs_in_cloud(source.spec.model_dump(mode="json")["provider"]):
+        return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm, patience)
+    if cluster.head_is_remote:
+        raise Refused(
+            f"the head of cluster {cluster.name!r} runs on an instance, the spec wants it on this machine: "
+            f"`clusterctl down {cluster.name}` first"
+        )
+    if process.answers(cluster):
+        with Api.of(cluster) as api:
+            return Started(cluster, "running", _put_spec(api, cluster, source, mounts, confirm))
+    if process.supervisor_pid(cluster):
+        tell(f"the head of cluster {cluster.name} is being started again")
+        process.start(cluster)
+        with Api.of(cluster) as api:
+            return Started(cluster, "running", _put_spec(api, cluster, source, mounts, confirm))
+    changed = _text_of(cluster.spec_file) != source.text
+    write_files(cluster, source)
+    tell(f"starting the head of cluster {cluster.name}")
+    process.start(cluster)
+    if mounts:
+        tell(f"sending {len(mounts)} of the spec's files to the head")  # its nodes boot meanwhile
+        with Api.of(cluster) as api:
+            _put_spec(api, cluster, source, mounts, lambda _: None)
+    return Started(cluster, "started", changed)
+
+
+def _registered(registry: Registry, source: SpecFile) -> Cluster:
+    return registry.create(
+        source.name,
+        provider=source.spec.provider_name,
+        engine="ray" if source.spec.ray else "none",
+        spec_path=str(source.path.absolute()),
+    )
+
+
+def _bring_up_remote(
+    registry: Registry,
+    cluster: Cluster,
+    source: SpecFile,
+    mounts: list[Mount],
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+) -> Started:
+    """The same with a head on a machine reached by SSH. Hosts that cannot be used are named, and counted where a pool's
+    min needs them."""
+    from clusterctl.client.up.hosts import Remote
+
+    remote = Remote(registry, cluster, source, tell)
+    was_running, troubles = remote.is_in_place(), {}
+    if not was_running:
+        troubles = {one.id: str(one.trouble) for one in remote.bring_up() if one.trouble is not None}
+    changed = _hand_spec(cluster, source, mounts, confirm, has_it=remote.new_head)
+    return Started(cluster, "running" if was_running else "started", changed, remote.shortage(troubles))
+
+
+def _bring_up_in_cloud(
+    registry: Registry,
+    cluster: Cluster,
+    source: SpecFile,
+    mounts: list[Mount],
+    tell: Callable[[str], None],
+    confirm: Callable[[Api], None],
+    patience: float,
+) -> Started:
+    """The same with a head on an instance of the cluster's cloud."""
+    from clusterctl.client.down.take_down import is_half_down, take_down
+    from clusterctl.client.up.cloud import CloudHead
+
+    if process.supervisor_pid(cluster):
+        raise Refused(
+            f"the head of cluster {cluster.name!r} runs on this machine, the spec wants it on an instance: "
+            f"`clusterctl down {cluster.name}` first"
+        )
+    if is_half_down(cluster):
+        tell(f"an earlier `down` of cluster {cluster.name} was interrupted: it is finished first")
+        take_down(registry, cluster, tell)
+        cluster = _registered(registry, source)
+    head = CloudHead(registry, cluster, source, tell, patience)
+    was_running = head.is_in_place()
+    if not was_running:
+        head.bring_up()
+    changed = _hand_spec(cluster, source, mounts, confirm, has_it=head.new_head)
+    return Started(cluster, "running" if was_running else "started", changed)
+
+
+def _hand_spec(
+    cluster: Cluster, source: SpecFile, mounts: list[Mount], confirm: Callable[[Api], None], *, has_it: bool
+) -> bool:
+    """Whether the spec in force is another now. `has_it`: the head has just started from this one, and lacks its files only."""
+    if has_it and not mounts:
+        write_private(cluster.spec_file, source.text)
+        return True
+    with Api.of(cluster) as api:
+        return _put_spec(api, cluster, source, mounts, confirm)
+
+
+def _put_spec(
+    api: Api, cluster: Cluster, source: SpecFile, mounts: list[Mount], confirm: Callable[[Api], None]
+) -> bool:
+    if _text_of(cluster.spec_file) != source.text:
+        confirm(api)
+    upload(api, mounts)
+    body = {"yaml": source.text, "files": [mount.document() for mount in mounts]}
+    changed = bool(api.put("/api/v1/spec", body).get("changed"))
+    # After the head took it: an interrupted `up` then asks again instead of believing that it was done.
+    if _text_of(cluster.spec_file) != source.text:
+        write_private(cluster.spec_file, source.text)
+    return changed
+
+
+def write_files(cluster: Cluster, source: SpecFile) -> None:
+    """The files a head starts from. The token stays as it is once minted; the head's own file holds only its hash."""
+    token = cluster.read_client().get("token") or secrets.token_urlsafe(32)
+    write_private(cluster.client_file, json.dumps({"url": "", "token": token}))
+    config: dict[str, Any] = {
+        "name": cluster.name,
+        "uid": cluster.uid,
+        "spec_yaml": source.text,
+        "spec": source.spec.model_dump(mode="json", by_alias=True),
+        "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
+        "state_dir": str(cluster.provider_dir),
+        "engine_python": (source.spec.ray.python if source.spec.ray else "") or sys.executable,
+        "engine_store": str(cluster.directory.parent.parent / "engines"),  # of all clusters known here
+    }
+    write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
+    write_private(cluster.spec_file, source.text)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,404 @@
+"""Batches of nodes into RunInstances calls, and AWS's answers into one result per request."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clusterctl.core.errors import (
+    BadRequest,
+    NoCapacity,
+    NotYet,
+    ProviderError,
+    QuotaExceeded,
+    Throttled,
+    UnknownOutcome,
+)
+from clusterctl.core.model import Instance
+from clusterctl_providers.aws.batches import (
+    TAG_NODES,
+    Batch,
+    BatchBook,
+    batch_of,
+    make_batches,
+    nodes_tag,
+    shared_bootstrap,
+)
+from clusterctl_providers.aws.calls import PATIENCE, Calls
+from clusterctl_providers.aws.efa import efa_interfaces
+from clusterctl_providers.aws.errors import code_behind
+from clusterctl_providers.aws.head import head_interface
+from clusterctl_providers.aws.identity import Identity, is_unseen
+from clusterctl_providers.aws.images import GIB, Image, Images
+from clusterctl_providers.aws.instances import Listing
+from clusterctl_providers.aws.network import FULL, Network
+from clusterctl_providers.aws.quotas import Quotas, quota_of
+from clusterctl_providers.aws.reservations import (
+    CAPACITY_BLOCK,
+    MARKETS,
+    RESERVED,
+    Reservation,
+    Reservations,
+    reservation_parameters,
+)
+from clusterctl_providers.base import (
+    TAG_GENERATION,
+    TAG_HEAD,
+    TAG_MAKER,
+    TAG_NODE,
+    TAG_TOKEN,
+    CreateRequest,
+    CreateResult,
+)
+from clusterctl_providers.catalog import InstanceType, instance_types
+from clusterctl_providers.cloud.boot import TooLarge, user_data
+from clusterctl_providers.this_machine import maker
+
+log = logging.getLogger(__name__)
+
+DISK = 30 * GIB
+GPU_DISK = 100 * GIB  # the deep-learning image alone has more than 50
+NO_DRIVER = ("V100",)  # GPUs before those that NVIDIA's open driver knows
+Results = dict[str, CreateResult]  # by node token
+
+
+class Launcher:
+    def __init__(
+        self,
+        calls: Calls,
+        settings: Mapping[str, Any],
+        network: Network,
+        identity: Identity,
+        images: Images,
+        quotas: Quotas,
+        listing: Listing,
+        book: BatchBook,
+        reservations: Reservations,
+    ) -> None:
+        self._calls, self._settings = calls, settings
+        self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
+        self._listing, self._book, self._reservations = listing, book, reservations
+        self._types: dict[str, InstanceType] = {}
+        self._cards: dict[str, dict[str, Any]] = {}  # type -> NetworkInfo
+
+    def launch(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        """A result per request, in order. What an earlier call has begun is asked for again, exactly as it was."""
+        results: Results = {}
+        with self._book.locked():
+            fresh: dict[str, CreateRequest] = {}
+            for request in requests:
+                begun = self._book.find(request.token)
+                if begun is None:
+                    fresh[request.token] = request
+                elif request.token not in results:
+                    results |= self._again(*begun)
+            walls: dict[str, ProviderError] = {}  # offers that turned us down, and "" for all of AWS
+            for batch in make_batches(list(fresh.values())):
+                results |= self._first(batch, walls)
+        return [results[request.token] for request in requests]
+
+    # ------------------------------------------------------------ calls
+
+    def _first(self, requests: list[CreateRequest], walls: dict[str, ProviderError]) -> Results:
+        offer = requests[0].offer
+        wall = walls.get("") or walls.get(offer.key)
+        if wall:
+            return _all(requests, wall)
+        try:
+            if offer.market in MARKETS and (beyond := self._beyond_reservation(requests)):
+                rest = [request for request in requests if request.token not in beyond]
+                return beyond | (self._first(rest, walls) if rest else {})
+            self._check_quota(requests)
+            batch = batch_of(requests)
+            parameters = self._parameters(batch, requests)
+        except TooLarge as error:
+            return self._halves(requests, walls) if _divisible(requests) else _all(requests, error)
+        except ProviderError as error:
+            walls[offer.key] = error
+            return _all(requests, _before_the_call(error))
+        self._book.write(batch, parameters)
+        results = self._run(batch, parameters, str(requests[0].pool.spec.get("image") or ""))
+        wall = next((r for r in results.values() if isinstance(r, ProviderError)), None)
+        if wall and _fits_less(wall) and _divisible(requests) and not _any_launched(results):
+            return self._halves(requests, walls)
+        if isinstance(wall, NoCapacity | QuotaExceeded | BadRequest | NotYet):
+            walls[offer.key] = wall
+        elif wall:
+            walls[""] = wall
+        return results
+
+    def _halves(self, requests: list[CreateRequest], walls: dict[str, ProviderError]) -> Results:
+        """What is all or nothing in a call: takes what still fits."""
+        middle = len(requests) // 2
+        return self._first(requests[:middle], walls) | self._first(requests[middle:], walls)
+
+    def _run(self, batch: Batch, parameters: dict[str, Any], wanted_image: str = "") -> Results:
+        """`wanted_image`: what the pool's spec says of it."""
+        what = (
+            f"launching {_names(batch)} ({parameters['InstanceType']}, {_market(parameters)}) in {self._calls.region}"
+        )
+        quota = quota_of(parameters["InstanceType"], _market(parameters)).name
+        try:
+            answer = self._run_instances(what, quota, parameters)
+        except ProviderError as error:
+            if code_behind(error) == "IdempotentParameterMismatch":
+                return self._shown(batch, error)
+            if not isinstance(error, UnknownOutcome | Throttled):
+                self._book.forget(batch)
+            return dict.fromkeys(batch.node_tokens, self._looked_anew(error, wanted_image))
+        found = {int(row.get("AmiLaunchIndex") or 0): row for row in answer["Instances"]}
+        results: Results = {}
+        for index, token in enumerate(batch.node_tokens):
+            row = found.get(index)
+            if row is None:
+                text = f"{what}: AWS had capacity for {len(found)} of {len(batch.members)}"
+                results[token] = NoCapacity(text)
+            else:
+                results[token] = self._listing.remember(row, *batch.members[index])
+        return results
+
+    def _run_instances(self, what: str, quota: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
+        ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
+        until, wait = time.monotonic() + PATIENCE, 0.5
+        while True:
+            try:
+                return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
+            except BadRequest as error:
+                awaited = (ours and is_unseen(error)) or self._network.made_lately(code_behind(error))
+                if not awaited or time.monotonic() > until:
+                    raise
+                log.info("%s; again in %.1f s", error, wait)
+            time.sleep(wait)
+            wait = min(wait * 1.5, 5.0)
+
+    def _looked_anew(self, error: ProviderError, wanted_image: str) -> ProviderError:
+        """What was deleted behind our back is looked for, and made again, before the next try: no fault of the spec."""
+        code = code_behind(error)
+        forgotten = self._network.forget(code) or self._images.forget(code, wanted_image)
+        if forgotten and isinstance(error, BadRequest):
+            return NotYet(f"looking anew for what AWS does not know any more: {error}", retry_after=1.0)
+        return error
+
+    def _again(self, batch: Batch, parameters: dict[str, Any]) -> Results:
+        """A call whose outcome the caller does not know: what is there is taken, else the call is made again."""
+        try:
+            shown = self._listing.by_client_token(batch)
+            if not shown:
+                results = self._run(batch, parameters)
+                shown = self._listing.by_client_token(batch) if _any_launched(results) else {}
+                return {**results, **shown}
+        except ProviderError as error:
+            unknown = error if isinstance(error, Throttled) else UnknownOutcome(str(error))
+            return dict.fromkeys(batch.node_tokens, unknown)
+        missing = NoCapacity(f"launching {_names(batch)}: AWS had capacity for {len(shown)} of {len(batch.members)}")
+        return {token: shown.get(token, missing) for token in batch.node_tokens}
+
+    def _shown(self, batch: Batch, error: ProviderError) -> Results:
+        """This ClientToken was used with other parameters: the instances of that call are ours, if they show."""
+        try:
+            shown = self._listing.by_client_token(batch)
+        except ProviderError as trouble:
+            return dict.fromkeys(batch.node_tokens, UnknownOutcome(str(trouble)))
+        return {token: shown.get(token, UnknownOutcome(str(error))) for token in batch.node_tokens}
+
+    # ------------------------------------------------------------ what a call says
+
+    def _beyond_reservation(self, requests: Sequence[CreateRequest]) -> Results:
+        """Refuses what is not free of the reservation, without a call: the last ones, or all of a gang."""
+        found = self._reservation(requests[0], fresh=True)
+        free = 0 if found.closed(time.time()) else found.free
+        if len(requests) <= free:
+            return {}
+        text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted"
+        kept = 0 if _is_gang(requests) else free
+        return _all(requests[kept:], NoCapacity(found.closed(time.time()) or text))
+
+    def _reservation(self, request: CreateRequest, *, fresh: bool = False) -> Reservation:
+        name = str(request.pool.spec.get("reservation") or "")
+        found = self._reservations.find(name, fresh=fresh) if name else None
+        offer = request.offer
+        if found is None or (found.instance_type, found.zone) != (offer.instance_type, offer.zone):
+            raise NoCapacity(
+                f"pool {request.pool.name} has no reservation of {offer.instance_type} in {offer.zone} any more"
+            )
+        return found
+
+    def _check_quota(self, requests: Sequence[CreateRequest]) -> None:
+        """Refuses what cannot be launched even where nothing else runs, without a call: one node, or a gang. What is
+        reserved is within the quotas."""
+        offer, count = requests[0].offer, len(requests) if _is_gang(requests) else 1
+        if offer.market in MARKETS:
+            return
+        quota = quota_of(offer.instance_type, offer.market)
+        limit = self._quotas.vcpus(quota)
+        wanted = self._type(offer.instance_type).vcpus * count
+        if limit is not None and limit < wanted:
+            what = f"{offer.instance_type} has" if count == 1 else f"a gang of {count} {offer.instance_type} has"
+            raise QuotaExceeded(
+                f"{what} {wanted} vCPUs, the quota {quota.name!r} in {self._calls.region} is {limit:g}: ask "
+                "for more under Service Quotas > Amazon EC2 in the AWS console, or name other instance types",
+                quota=quota.name,
+            )
+
+    def _type(self, name: str) -> InstanceType:
+        if not self._types:
+            self._types = {machine.name: machine for machine in instance_types("aws")}
+        if name not in self._types:
+            raise BadRequest(
+                f"AWS has no instance type {name!r} that the catalogue knows: name another one in `instances`"
+            )
+        return self._types[name]
+
+    def _parameters(self, batch: Batch, requests: Sequence[CreateRequest]) -> dict[str, Any]:
+        request, offer = requests[0], requests[0].offer
+        spec, machine = request.pool.spec, self._type(requests[0].offer.instance_type)
+        if machine.gpu_name in NO_DRIVER and not spec.get("image"):
+            raise BadRequest(
+                f"AWS's deep-learning image has no driver for the {machine.gpu_name} of {machine.name}: name an `image` of the "
+                "pool that has one"
+            )
+        image = self._images.find(str(spec.get("image") or ""), machine.arch, machine.gpu_vendor == "nvidia")
+        gang = _is_gang(requests)
+        least = len(requests) if gang else 1
+        parameters: dict[str, Any] = {
+            "ClientToken": batch.token,
+            "ImageId": image.id,
+            "InstanceType": machine.name,
+            "MinCount": least,
+            "MaxCount": len(requests),
+            "UserData": self._user_data(requests),
+            "InstanceInitiatedShutdownBehavior": "terminate",
+            "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+            "BlockDeviceMappings": _disks(image, int(spec.get("disk") or 0), machine.gpu_vendor == "nvidia"),
+            "TagSpecifications": self._tags(batch, request),
+            **self._place(request, machine, gang),
+        }
+        if offer.market in MARKETS:
+            found = self._reservation(request)
+            parameters |= reservation_parameters(found)
+            if found.group:
+                parameters["Placement"] = {"GroupName": found.group}
+        if offer.market == "spot":
+            options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+            parameters["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+        key = self._network.key_name()
+        if key:
+            parameters["KeyName"] = key
+        profile = self._profile(request.pool.role)
+        if profile:
+            parameters["IamInstanceProfile"] = {"Arn" if profile.startswith("arn:") else "Name": profile}
+        return parameters
+
+    def _profile(self, role: str) -> str:
+        """A head's machine launches others, so it needs a role; not where the head daemon runs on the user's own."""
+        if role != "head":
+            return self._identity.worker_profile()
+        given = str(self._settings.get("instance_profile") or "")
+        return given if given or self._settings.get("head_address") else self._identity.head_profile()
+
+    def _place(self, request: CreateRequest, machine: InstanceType, gang: bool) -> dict[str, Any]:
+        """Subnet, security group, and for gangs of one zone a placement group and the fast network card."""
+        zone = request.offer.zone
+        subnets = self._network.subnets()
+        if zone not in subnets:
+            raise NoCapacity(f"zone {zone} has no subnet of this cluster; it has {', '.join(subnets)}")
+        groups = self._network.security_groups()
+        if request.pool.role == "head" and self._settings.get("head_machine"):
+            return head_interface(self._settings["head_machine"], subnets[zone], groups)
+        placed: dict[str, Any] = {}
+        if gang and request.offer.market != CAPACITY_BLOCK:  # a block's machines sit close together as they are
+            placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}
+        interfaces = efa_interfaces(self._network_of(machine), subnets[zone], groups) if gang else []
+        if not interfaces:
+            return {**placed, "SubnetId": subnets[zone], "SecurityGroupIds": groups}
+        return {**placed, "NetworkInterfaces": interfaces}
+
+    def _network_of(self, machine: InstanceType) -> dict[str, Any]:
+        """What EC2 says of the type's network; asked once."""
+        if machine.name not in self._cards:
+            what = f"looking up the network cards of {machine.name}"
+            found = self._calls.read("ec2", "describe_instance_types", what, InstanceTypes=[machine.name])
+            self._cards[machine.name] = (
+                found["InstanceTypes"][0].get("NetworkInfo", {}) if found["InstanceTypes"] else {}
+            )
+        return self._cards[machine.name]
+
+    def _user_data(self, requests: Sequence[CreateRequest]) -> str:
+        boot = {**shared_bootstrap(requests[0]), "provider": "aws", "shutdown": "poweroff"}
+        nodes = [(r.node_id, r.generation, str(r.bootstrap.get("join_token", ""))) for r in requests]
+        return user_data(boot, nodes)
+
+    def _tags(self, batch: Batch, request: CreateRequest) -> list[dict[str, Any]]:
+        tags = {**dict(self._settings.get("tags") or {}), **request.tags}
+        if len(batch.members) > 1:
+            for name in (TAG_NODE, TAG_GENERATION, TAG_TOKEN):
+                tags.pop(name, None)
+            tags[TAG_NODES] = nodes_tag(batch.members)
+        if request.pool.role == "head" and self._settings.get("head_machine"):
+            tags[TAG_HEAD] = "here"
+        if self._settings.get("head_address"):
+            tags[TAG_MAKER] = maker()
+        kinds = ["instance", "volume", "network-interface"]
+        if request.offer.market == "spot":
+            kinds.append("spot-instances-request")
+        tags["Name"] = f"{self._network.name}-{request.pool.name}"
+        pairs = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+        return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
+
+
+def _disks(image: Image, wanted: int, nvidia: bool) -> list[dict[str, Any]]:
+    """The root disk, of `wanted` bytes or 0 for the usual, and those that the image has beside; all go with the machine."""
+    if 0 < wanted < image.size:
+        raise BadRequest(
+            f"the image {image.id} has a disk of {image.size // GIB} GiB, `disk` of the pool says {wanted / GIB:.3g} GiB: "
+            "raise it, or leave it out"
+        )
+    size = wanted or max(image.size, GPU_DISK if nvidia else DISK)
+    ebs = {"VolumeType": "gp3", "VolumeSize": -(-size // GIB), "Encrypted": True, "DeleteOnTermination": True}
+    others = [
+        {"DeviceName": device, "Ebs": {"VolumeSize": gib, "Encrypted": True, "DeleteOnTermination": True}}
+        for device, gib in image.data_disks
+    ]
+    return [{"DeviceName": image.root_device, "Ebs": ebs}, *others]
+
+
+def _before_the_call(error: ProviderError) -> ProviderError:
+    """Nothing was launched: what is unknown about a preparation is no unknown launch, the same token comes again."""
+    return Throttled(str(error), retry_after=2.0) if isinstance(error, UnknownOutcome) else error
+
+
+def _fits_less(error: ProviderError) -> bool:
+    """Quotas and a subnet's addresses are all or nothing in a call."""
+    return isinstance(error, QuotaExceeded) or code_behind(error) == FULL
+
+
+def _is_gang(requests: Sequence[CreateRequest]) -> bool:
+    """Bought whole or not at all."""
+    return bool(requests[0].pool.spec.get("one_zone"))
+
+
+def _divisible(requests: Sequence[CreateRequest]) -> bool:
+    return len(requests) > 1 and not _is_gang(requests)
+
+
+def _any_launched(results: Results) -> bool:
+    return any(isinstance(result, Instance) for result in results.values())
+
+
+def _all(requests: Sequence[CreateRequest], error: ProviderError) -> Results:
+    return {request.token: error for request in requests}
+
+
+def _names(batch: Batch) -> str:
+    return (
+        batch.members[0][0] if len(batch.members) == 1 else f"{len(batch.members)} nodes ({nodes_tag(batch.members)})"
+    )
+
+
+def _market(parameters: Mapping[str, Any]) -> str:
+    options = parameters.get("InstanceMarketOptions") or {}
+    reserved = RESERVED if parameters.get("CapacityReservationSpecification") else "on-demand"
+    return str(options.get("MarketType") or reserved)

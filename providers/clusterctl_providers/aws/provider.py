@@ -1,0 +1,180 @@
+"""The AWS provider: nodes are EC2 instances in one region, launched in batches and known again by their tags.
+
+Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. Its parts: aws_calls (one
+token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_power (stops, starts, ends), aws_instances
+(lists), aws_offers (types, zones, prices), aws_network (subnets, security group, key pair, sweep), aws_identity (IAM
+roles), aws_images, aws_quotas, aws_doctor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl.core.model import Instance, Observed, Offer
+from clusterctl_providers.aws.batches import BatchBook
+from clusterctl_providers.aws.calls import Calls
+from clusterctl_providers.aws.doctor import examine
+from clusterctl_providers.aws.head import HeadMachine
+from clusterctl_providers.aws.identity import Identity
+from clusterctl_providers.aws.image_build import ImageBuild
+from clusterctl_providers.aws.image_store import ImageStore
+from clusterctl_providers.aws.images import Images
+from clusterctl_providers.aws.instances import Listing
+from clusterctl_providers.aws.launch import DISK, GPU_DISK, Launcher
+from clusterctl_providers.aws.network import Network
+from clusterctl_providers.aws.offers import PRICES_LAST, Offers
+from clusterctl_providers.aws.power import INSTANCE_ID, Power
+from clusterctl_providers.aws.quotas import Quotas
+from clusterctl_providers.aws.reservations import Reservations
+from clusterctl_providers.base import (
+    AddressHolder,
+    CreateRequest,
+    CreateResult,
+    HeadDisk,
+    ImageRecipe,
+    MadeImage,
+    PoolRequest,
+    ProviderContext,
+    StoredImage,
+    Whereabouts,
+)
+from clusterctl_providers.catalog import instance_types
+
+
+class AwsProvider:
+    name = "aws"
+    settle_seconds = 2.0  # so long DescribeInstances may lag behind
+    in_flight_seconds = 10.0  # so long RunInstances may take for a caller that is gone
+
+    def __init__(self, context: ProviderContext) -> None:
+        settings = self._settings = context.settings
+        self._calls = Calls(settings)
+        self.scopes: Sequence[str] = (self._calls.region,)
+        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid)
+        self.identity = Identity(self._calls, settings, context.cluster, context.uid)
+        self._head = HeadMachine(self._calls, self._network, context.uid)
+        self._uid = context.uid
+        self._images = Images(self._calls)
+        self._quotas = Quotas(self._calls)
+        self._listing = Listing(self._calls, context.uid)
+        self._power = Power(self._calls, self._listing)
+        reservations = Reservations(self._calls)
+        self._offers = Offers(self._calls, self._network, reservations)
+        book = BatchBook(Path(context.state_dir) / "aws-launches")
+        self._launcher = Launcher(
+            self._calls,
+            settings,
+            self._network,
+            self.identity,
+            self._images,
+            self._quotas,
+            self._listing,
+            book,
+            reservations,
+        )
+
+    @property
+    def offers_last(self) -> float:
+        """Seconds; 0 where what is free of a reservation changes from one moment to the next."""
+        return 0.0 if self._offers.reserves else PRICES_LAST
+
+    def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        return self._launcher.launch(requests)
+
+    def list(self) -> list[Observed]:
+        return [self._listing.observe(self.scopes[0])]
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        return self._listing.look_up([i for i in instance_ids if INSTANCE_ID.fullmatch(i)])
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        self._power.terminate(instance_ids)
+
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        self._power.stop(instance_ids)
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        return self._power.start(instance_ids)
+
+    def offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._offers.of(pool)
+
+    def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._offers.shipped(pool)
+
+    def build_image(self, pool: PoolRequest, recipe: ImageRecipe, tell: Callable[[str], None]) -> MadeImage:
+        """For the architecture of the pool's cheapest type, x86-64 where it names none."""
+        offers = self._offers.shipped(pool)
+        machine = next((m for m in instance_types("aws") if offers and m.name == offers[0].instance_type), None)
+        nvidia = machine is not None and machine.gpu_vendor == "nvidia"
+        disk = int(pool.spec.get("disk") or (GPU_DISK if nvidia else DISK))
+        build = ImageBuild(self._calls, self._network, self._images, self._uid, tell)
+        return build.make(pool, recipe, machine.arch if machine else "x86_64", nvidia, disk)
+
+    def images(self) -> list[StoredImage]:
+        return ImageStore(self._calls).list()
+
+    def remove_image(self, image: StoredImage) -> None:
+        ImageStore(self._calls).remove(image)
+
+    def agent_endpoint(self) -> tuple[str, str]:
+        """The head runs on this machine: nodes reach it at the address that the user wrote down."""
+        address = str(self._settings.get("head_address") or "127.0.0.1")
+        return address, address
+
+    def head_disk(self) -> HeadDisk | None:
+        return self._head.disk()
+
+    def make_head_disk(self, zone: str, size: int, token: str) -> HeadDisk:
+        return self._head.make_disk(zone, size, token)
+
+    def attach_head_disk(self, disk: HeadDisk, instance_id: str) -> bool:
+        return self._head.attach(disk, instance_id)
+
+    def whereabouts(self, instance_id: str) -> Whereabouts:
+        return self._head.whereabouts(instance_id)
+
+    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
+        return self._head.address_holder(subnet, private)
+
+    def renew_access(self) -> None:
+        self._network.security_groups()
+        self.identity.renew()
+
+    def sweep(self) -> list[str]:
+        return [*self._network.sweep(), *self.identity.sweep()]
+
+    def console_log(self, instance_id: str) -> str:
+        if not INSTANCE_ID.fullmatch(instance_id):
+            return ""
+        try:
+            what = f"reading the console of {instance_id}"
+            answer = self._calls.call("ec2", "get_console_output", what, InstanceId=instance_id)
+        except BadRequest:
+            return ""
+        return str(answer.get("Output") or "")[-20_000:]
+
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        return examine(self._calls, self._quotas, self._uid, self._settings, roles=self.identity.makes_some)
+
+    def doctor_for(self, pools: Sequence[PoolRequest]) -> list[tuple[str, bool, str]]:
+        """With the quotas for the cheapest type of each of these pools' markets."""
+        vcpus = {machine.name: machine.vcpus for machine in instance_types("aws")}
+        cheapest: dict[tuple[str, str], Offer] = {}
+        for pool in pools:
+            for offer in self._offers.shipped(pool):
+                cheapest.setdefault((pool.name, offer.market), offer)
+        wanted = [(o.instance_type, o.market, vcpus[o.instance_type]) for o in cheapest.values()]
+        return examine(self._calls, self._quotas, self._uid, self._settings, wanted, roles=self.identity.makes_some)
+
+    def find_clusters(self) -> list[tuple[str, str, int]]:
+        """Clusters with instances in this region, and those of which only a security group, a key or a role is left."""
+        found = {uid: (name, count) for name, uid, count in self._listing.clusters()}
+        for name, uid in [*self._network.clusters(), *self.identity.clusters()]:
+            found.setdefault(uid, (name, 0))
+        return sorted((name, uid, count) for uid, (name, count) in found.items())
+
+    def close(self) -> None:
+        self._calls.close()

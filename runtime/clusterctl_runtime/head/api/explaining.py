@@ -1,0 +1,136 @@
+"""`explain`: why a job waits or how it ended, and the story of a node, from the head's books and the last plan; and what
+would become of a job that is not submitted yet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.core.errors import NotFound
+from clusterctl.core.explain import explain_demand, explain_node
+from clusterctl.core.model import Launch, Reason, Start
+from clusterctl.core.scheduling.remedies import COMING
+from clusterctl_runtime.head.autoscaler import demand_of
+from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.requests import MAX_ARRAY, JobRequest
+from clusterctl_runtime.head.node_documents import node_detail
+
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+Document = dict[str, Any]
+
+
+def explain_document(head: Head, subject: str) -> Document:
+    """Of a job or a node, whichever has this id."""
+    if subject in head.book.jobs:
+        return _explain_job(head, head.book.jobs[subject])
+    if head.journal.get(subject):
+        return _explain_node(head, subject)
+    raise NotFound(f"no job or node {subject!r} in this cluster: `clusterctl jobs` and `clusterctl nodes` list them")
+
+
+def plan_job(head: Head, request: JobRequest) -> Document:
+    """What would happen to this job, or to all of its array, if it came now. Nothing is taken in, launched or kept."""
+    head.queue.check(request)
+    situation = head.autoscaler.situation()
+    job = Job("planned", 0, head.book.asked(request.model_dump(exclude={"array"})), queued_since=situation.now)
+    demand = demand_of(job, min(len(request.array or [0]), request.array_limit or MAX_ARRAY))
+    situation = replace(situation, demand=(*situation.demand, demand))
+    found = explain_demand(situation, demand.id)
+    assert found is not None
+    launches = [a for a in situation.plan().actions if isinstance(a, Launch | Start) and demand.id in a.demand_ids]
+    offers = {a.offer.key: a.offer for a in launches}
+    counts = Counter(a.offer.key for a in launches)
+    return {
+        "starts": {"placeable": "now"}.get(found.reason.code, "later" if found.reason.code in COMING else "not"),
+        "count": demand.count,
+        "resources": job.shape.resources.to_dict(),
+        "nodes": job.nodes,
+        "reason": {"code": found.reason.code, "text": found.reason.text, "fix": found.reason.fix},
+        "eta": found.eta,
+        "launches": [
+            {
+                "offer": key,
+                "instance_type": offers[key].instance_type,
+                "market": offers[key].market,
+                "zone": offers[key].zone,
+                "count": count,
+                "price_per_hour": offers[key].price,
+            }
+            for key, count in sorted(counts.items())
+        ],
+        "per_hour": round(sum(a.offer.price for a in launches), 6),
+        "after": list(request.after),
+    }
+
+
+def _explain_job(head: Head, job: Job) -> Document:
+    story = [{"at": e["at"], "event": e["code"], "reason": e["text"]} for e in head.events.newest(200, job.id)]
+    document: Document = {
+        "id": job.id,
+        "kind": "job",
+        "state": job.state,
+        "story": story,
+        "passed_over": [],
+        "eta": None,
+    }
+    if job.state == "queued":
+        document.update(_why_queued(head, job))
+        document["ahead"] = head.book.before(job)
+        return document
+    nodes = ", ".join(sorted(set(job.attempt.nodes))) if job.attempt else ""
+    text = f"it runs on {nodes}" if nodes else (job.reason or f"it {job.state}")
+    document["reason"] = {"code": job.state, "text": text, "fix": ""}
+    return document
+
+
+def _why_queued(head: Head, job: Job) -> Document:
+    """Planned afresh for this question, so that the fix is one that the planner itself would accept."""
+    held = head.book.gate.wait_of(job)
+    if held is not None:
+        return {"reason": {key: held[key] for key in ("code", "text", "fix")}}
+    situation = head.autoscaler.situation()
+    demand_id = next((d for d, group in head.autoscaler.groups.items() if group == job.group), "")
+    found = explain_demand(situation, demand_id)
+    if found is None:
+        reason = head.book.wait_of(job) or {
+            "code": "queued",
+            "text": "it was just queued: nothing was decided yet",
+            "fix": "",
+        }
+        return {"reason": {key: reason[key] for key in ("code", "text", "fix")}}
+    return {
+        "reason": {"code": found.reason.code, "text": found.reason.text, "fix": found.reason.fix},
+        "eta": found.eta,
+        "nodes": list(found.nodes),
+        "passed_over": [
+            {"offer": p.offer_key, "code": p.reason.code, "text": p.reason.text} for p in found.passed_over
+        ],
+    }
+
+
+def _explain_node(head: Head, node_id: str) -> Document:
+    node = head.journal.get(node_id)
+    assert node is not None
+    view = head.fleet.roster.get(node_id, steady_time())
+    detail = node_detail(head, view) if view else {"story": head.journal.story(node_id)}
+    found = explain_node(head.autoscaler.situation(), node_id)
+    reason = found.reason if found else Reason(node.code, node.reason)
+    return {
+        "id": node_id,
+        "kind": "node",
+        "state": node.state.value,
+        "reason": {"code": reason.code, "text": reason.text, "fix": reason.fix},
+        "eta": found.eta if found else None,
+        "offer": node.offer.key,
+        "price_per_hour": node.price,
+        "running": detail.get("running", []),
+        "preparing": detail.get("preparing"),
+        "output": head.preparing.output(node_id),
+        "story": detail["story"],
+        "passed_over": [],
+    }

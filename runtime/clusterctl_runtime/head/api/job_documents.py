@@ -1,0 +1,55 @@
+"""Jobs as the API shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl_runtime.head.jobs.arrays import Array
+from clusterctl_runtime.head.jobs.book import Job
+
+
+def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The job as the API shows it (`job show --json`). `wait` says why it is queued."""
+    request = job.request
+    return {
+        "id": job.id,
+        "name": job.name,
+        "state": job.state,
+        "exit_code": job.exit_code,
+        "attempts": [
+            {
+                "id": a.id,
+                "state": a.state,
+                "nodes": a.nodes,
+                "started": a.started,
+                "ended": a.ended,
+                "exit_code": a.exit_code,
+                "reason": a.reason,
+            }
+            for a in job.tried or ()
+        ],
+        "submitted": job.submitted,
+        "started": job.started,
+        "ended": job.ended,
+        "reason": (wait or {}).get("text", "") or job.reason,
+        "entrypoint": request.get("argv") or [],
+        "resources": {**job.shape.resources.to_dict()},
+        "user": request.get("user", ""),
+        "priority": request.get("priority", 0),
+        "nodes": job.nodes,
+        "pool": job.shape.pool,
+        "gpu_type": job.shape.gpu_type,
+        "submission_id": job.id,  # who submits the same with this id means this job
+        "array_id": job.array_id,
+        "array_index": job.array_index,
+        "array_limit": request.get("array_limit"),
+        "after": request.get("after") or [],
+        "driver": bool(request.get("driver")),
+        "script": request.get("script", ""),
+        "wait": wait,
+    }
+
+
+def array_document(array: Array) -> dict[str, Any]:
+    """`counts`: its members by state, those that were forgotten among them."""
+    return {"id": array.id, "counts": {state: count for state, count in sorted(array.counts.items()) if count}}

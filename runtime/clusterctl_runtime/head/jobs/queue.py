@@ -1,0 +1,198 @@
+"""What users ask of the queue: to take jobs in, to cancel them, to repeat them. Answered once it is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from clusterctl.core.errors import BadRequest, Refused
+from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.jobs.arrays import Array, Failure
+from clusterctl_runtime.head.jobs.asked import parse_condition
+from clusterctl_runtime.head.jobs.attempts import Work
+from clusterctl_runtime.head.jobs.book import Job, JobBook, record_of
+from clusterctl_runtime.head.jobs.intake import Intake, member_id
+from clusterctl_runtime.head.jobs.requests import JobRequest
+from clusterctl_runtime.head.storage.blobs import BlobStore
+from clusterctl_runtime.head.storage.events import EventLog
+from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
+from clusterctl_runtime.head.turns import in_turns
+
+CANCELLED = "cancelled by request"
+AS_NEW = {"state": "queued", "ended": None, "exit_code": None, "retries_used": 0, "losses": 0}
+SHOWN_OF_CIRCLE = 8
+
+
+class Queue:
+    def __init__(
+        self,
+        config: Callable[[], HeadConfig],
+        book: JobBook,
+        work: Work,
+        store: Store,
+        blobs: BlobStore,
+        events: EventLog,
+        arrived: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._book = book
+        self._work = work
+        self._store = store
+        self._blobs = blobs
+        self._events = events
+        self._intake = Intake(book, store, events)
+        self._arrived = arrived
+        self.closed = ""  # why nothing is taken in any more
+
+    async def submit(self, requests: Sequence[JobRequest]) -> tuple[list[Job], bool]:
+        """Takes all of `requests` or none; returns the jobs in order and whether any is new. On disk when it returns."""
+        await self._intake.settled(lambda: named_by(requests))
+        if self.closed:
+            raise Refused(f"this cluster takes no jobs any more: {self.closed}")
+        batch = set(arrivals(requests)) if any(request.after for request in requests) else ()
+        for request in requests:
+            self.check(request, batch)
+        self._check_packages({request.package for request in requests})
+        refuse_circles(requests)
+        # Once it is on disk all of it must come into the queue, whatever becomes of the connection that asked for it.
+        jobs, created = await asyncio.shield(self._intake.take(requests))
+        if created:
+            self._arrived()
+        return jobs, created
+
+    def check(self, request: JobRequest, batch: Collection[str] = ()) -> None:
+        """Raises BadRequest for what this cluster could never run. `batch`: the names that come with it, which it may wait
+        for."""
+        spec = self._config().spec
+        names = [pool.name for pool in spec.pools]
+        if request.pool and request.pool not in names:
+            close = difflib.get_close_matches(request.pool, names, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"this cluster has: {', '.join(names) or 'none'}"
+            raise BadRequest(f"no pool {request.pool!r}: {hint}")
+        if request.driver and spec.ray is None:
+            raise BadRequest("this cluster has no engine, so it runs no drivers: submit without `driver`")
+        if request.array_limit is not None and request.array is None:
+            raise BadRequest("`array_limit` bounds the jobs of an array: give `array`, or leave it out")
+        if not self._book.gate.knows(request.submission_id):  # else it was checked when it came first
+            self._check_conditions(request, batch)
+        if request.array is not None and len(set(request.array)) != len(request.array):
+            raise BadRequest("an array index is given twice")
+
+    def _check_packages(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            if digest and not self._blobs.has(digest):
+                raise BadRequest(f"the package {digest} is not on this head: PUT /api/v1/blobs/{digest} first")
+
+    def _check_conditions(self, request: JobRequest, batch: Collection[str]) -> None:
+        gate = self._book.gate
+        for text in request.after:
+            condition = parse_condition(text)
+            if condition.job == request.submission_id or not (gate.knows(condition.job) or condition.job in batch):
+                raise BadRequest(
+                    f"there is no job {condition.job!r} to wait for: `clusterctl jobs` lists those that are known"
+                )
+            bad = gate.failed(condition.job) if condition.ok else None
+            if bad is not None:
+                again = "" if bad.forgotten else f"Try that one again (`clusterctl job retry {bad.id}`), or write"
+                raise BadRequest(
+                    f"it is to follow {condition.job}, {_which(bad, condition.job)} {bad.text}: it would never start. "
+                    f"{again or 'Write'} {condition.job}:any"
+                )
+
+    async def cancel(self, name: str) -> list[Job]:
+        """Cancels a job, or all members of an array."""
+        await self._intake.settled(lambda: [name])
+        array = self._book.gate.arrays.get(name) if name not in self._book.jobs else None
+        if array is None:
+            jobs = [self._book.get(name)]
+            self._work.cancel(jobs[0])
+        else:
+            jobs = await self._cancel_array(array)
+        await self._store.flush()
+        self._arrived()
+        return jobs
+
+    async def _cancel_array(self, array: Array) -> list[Job]:
+        """None of it starts from the first moment; then one after the other is cancelled."""
+        self._book.withdraw(array, CANCELLED)
+        jobs: list[Job] = []
+        waited = 0
+        try:
+            async for part in in_turns(self._book.members(array)):
+                jobs += part
+                for job in part:
+                    if job.state == "queued":
+                        self._book.move(job, "cancelled", CANCELLED)
+                        waited += 1
+                    else:
+                        self._work.cancel(job, CANCELLED)
+        finally:
+            self._book.reopen(array)
+        if waited:
+            self._events.add(
+                "job", array.id, "cancelled", f"{waited} jobs of {array.id} were cancelled while they waited"
+            )
+        return jobs
+
+    async def retry(self, job_id: str) -> Job:
+        """Queues a job that has ended once more. That it is wanted again is on disk before anything starts."""
+        await self._intake.settled(lambda: [job_id])
+        job = self._book.get(job_id)
+        if not job.final:
+            raise Refused(f"job {job_id} is {job.state}: only a job that has ended can be tried again")
+        before = record_of(job)
+        with self._intake.reserved([job_id]):
+            self._store.write_together([record_of(job, **AS_NEW)])
+            try:
+                await self._store.flush()
+            except StoreUnavailable:
+                self._store.write_together([before])
+                raise
+            self._work.rerun(self._book.get(job_id))
+        self._arrived()
+        return job
+
+
+def named_by(requests: Iterable[JobRequest]) -> Iterator[str]:
+    """Of jobs and arrays: what comes, and what it is to follow."""
+    yield from arrivals(requests)
+    for request in requests:
+        yield from (parse_condition(text).job for text in request.after)
+
+
+def arrivals(requests: Iterable[JobRequest]) -> Iterator[str]:
+    """The names that come with these requests."""
+    for request in requests:
+        if request.submission_id:
+            yield request.submission_id
+            yield from (member_id(request.submission_id, index) for index in request.array or ())
+
+
+def refuse_circles(requests: Sequence[JobRequest]) -> None:
+    """Raises BadRequest for jobs of one batch that wait for each other. What came before can wait for none of them."""
+    if not any(request.after for request in requests):
+        return
+    owner = {name: request.submission_id for request in requests for name in arrivals([request])}
+    graph = {
+        request.submission_id: [owner[c.job] for text in request.after if (c := parse_condition(text)).job in owner]
+        for request in requests
+        if request.submission_id and request.after
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = error.args[1][::-1]  # each is named before the one that it waits for
+        raise BadRequest(
+            f"these jobs wait for each other, so none of them could ever start: {_chain(circle)}"
+        ) from None
+
+
+def _chain(circle: Sequence[str]) -> str:
+    shown = circle if len(circle) <= SHOWN_OF_CIRCLE else [*circle[: SHOWN_OF_CIRCLE - 1], "...", circle[-1]]
+    return " after ".join(shown)
+
+
+def _which(bad: Failure, name: str) -> str:
+    return "which" if bad.id == name else f"of which {bad.id}"

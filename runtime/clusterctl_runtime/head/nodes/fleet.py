@@ -1,0 +1,334 @@
+"""The nodes as the head lives with them: sessions of their agents, their books, their way from joining to ready and out again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from clusterctl.core.lifecycle import EVENTS
+from clusterctl.core.model import Node, NodeState
+from clusterctl.core.resources import Resources
+from clusterctl.provision.journal.book import Journal
+from clusterctl_runtime import wire
+from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.jobs.asked import DRIVER_RESOURCE
+from clusterctl_runtime.head.jobs.attempts import Work
+from clusterctl_runtime.head.nodes.agents import Session
+from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
+from clusterctl_runtime.head.nodes.roster import Roster
+from clusterctl_runtime.head.storage.events import EventLog
+from clusterctl_runtime.head.storage.journal_writer import JournalWriter
+from clusterctl_runtime.head.storage.logs import LogStore
+from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
+
+log = logging.getLogger(__name__)
+FULL_DISK_PAUSE = 0.5  # seconds before a disk that took nothing is tried again
+
+
+class EngineHooks(Protocol):
+    """What the engine's control is told about nodes; `NoEngine` where the cluster has none."""
+
+    def node_joined(self, books: NodeLedger, node: Node) -> None: ...
+
+    def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None: ...
+
+    def node_left(self, books: NodeLedger) -> None: ...
+
+    def is_ready(self, books: NodeLedger) -> bool: ...
+
+
+class NoEngine:
+    def node_joined(self, books: NodeLedger, node: Node) -> None:
+        return
+
+    def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None:
+        return
+
+    def node_left(self, books: NodeLedger) -> None:
+        return
+
+    def is_ready(self, books: NodeLedger) -> bool:
+        return True
+
+
+class Preparations(Protocol):
+    """What `preparing.Preparing` is to the fleet; `NothingToPrepare` until the head has set it."""
+
+    def node_joined(self, node: Node, told: dict[str, Any]) -> None: ...
+
+    def reported(self, node: Node, message: dict[str, Any]) -> None: ...
+
+    def is_prepared(self, node_id: str) -> bool: ...
+
+    def forget(self, node_id: str) -> None: ...
+
+
+class NothingToPrepare:
+    def node_joined(self, node: Node, told: dict[str, Any]) -> None:
+        return
+
+    def reported(self, node: Node, message: dict[str, Any]) -> None:
+        return
+
+    def is_prepared(self, node_id: str) -> bool:
+        return True
+
+    def forget(self, node_id: str) -> None:
+        return
+
+
+class Fleet:
+    """Implements what `AgentServer` needs of its receiver."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        ledger: Ledger,
+        logs: LogStore,
+        events: EventLog,
+        store: Store,
+        driver_slots: int,
+        wake: Callable[[], None],
+        dispatch: Callable[[], None],
+    ) -> None:
+        self.journal = journal
+        self.ledger = ledger
+        self.written = JournalWriter(journal)
+        self.sessions: dict[str, Session] = {}
+        self.engine: EngineHooks = NoEngine()
+        self.preparing: Preparations = NothingToPrepare()
+        self.work: Work  # set by the head: work sends through us, we report to it
+        self._logs = logs
+        self._events = events
+        self._store = store
+        self._driver_slots = driver_slots
+        self._wake = wake
+        self._dispatch = dispatch
+        self._acks: dict[str, dict[str, Any]] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+        now = steady_time()
+        for node in journal.nodes().values():
+            books = self.books(node)
+            books.heard = now  # a grace to rejoin before anyone is declared lost
+            books.drain = "requested" if node.state is NodeState.DRAINING else ""
+        self.roster = Roster(journal, ledger, self.books)
+
+    # ------------------------------------------------------------ books
+
+    def books(self, node: Node) -> NodeLedger:
+        total = node.offer.resources
+        if node.role == "head":
+            total = total + Resources.of({DRIVER_RESOURCE: self._driver_slots})
+        return self.ledger.open(node, total, node.offer.labels, steady_time())
+
+    def send(self, node_id: str, message: dict[str, Any]) -> bool:
+        session = self.sessions.get(node_id)
+        if session is None:
+            return False
+        session.send(message)
+        return True
+
+    # ------------------------------------------------------------ AgentServer's receiver
+
+    def node_status(self, node_id: str) -> tuple[int, NodeState] | None:
+        node = self.journal.get(node_id)
+        return (node.generation, node.state) if node else None
+
+    async def joined(self, session: Session, hello: wire.Message) -> None:
+        node = self.journal.get(session.node_id)
+        assert node is not None  # admission looked it up
+        old = self.sessions.get(node.id)
+        if old is not None:
+            old.close()
+        self.sessions[node.id] = session
+        books = self.books(node)
+        books.connected, books.heard, books.ending = True, steady_time(), ""
+        books.facts = dict(hello.get("facts") or {})
+        books.address = str(hello.get("address") or node.address)
+        self.work.restore_on(node.id)
+        reports = [wire.TaskReport.from_json(item) for item in hello.get("tasks") or []]
+        self.work.reconcile(node.id, node.generation, reports)
+        offsets = {r.task: self._logs.offset(r.task) for r in reports}
+        session.send({"t": "ack", "tasks": [], "logs": offsets})
+        self._ack_later(node.id, tasks=[r.task for r in reports if r.state == "exited"])
+        if node.state in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING):
+            node = self.move(node.id, "joined", "its agent dialled in", "joined")
+        if hello.get("engine"):  # first: a raylet that already runs must not be started again
+            self.engine.node_reported(books, node, dict(hello["engine"]))
+        self.preparing.node_joined(node, dict(hello.get("prepared") or {}))
+        self.prepared(node.id)
+        self._wake()
+        self._dispatch()
+
+    def received(self, session: Session, message: wire.Message, payload: bytes) -> None:
+        books = self.ledger.get(session.node_id)
+        if books is None or self.sessions.get(session.node_id) is not session:
+            return
+        books.heard = steady_time()
+        kind = message["t"]
+        if kind == "beat":
+            session.send({"t": "beat", "seq": message.get("seq")})
+        elif kind == "log":
+            self._take_log(session, message, payload)
+        elif kind == "tasks":
+            self._take_reports(session, message["items"])
+        elif kind == "engine":
+            node = self.journal.get(session.node_id)
+            if node:
+                self.engine.node_reported(books, node, message)
+                self.check_ready(node.id)
+        elif kind == "prepared":
+            node = self.journal.get(session.node_id)
+            if node:
+                self.preparing.reported(node, message)
+        elif kind == "notice":
+            self._take_notice(books, message)
+        elif kind == "ending":
+            books.ending = str(message.get("reason") or "its agent ends")
+            text = f"the agent of {books.node_id} ends: {books.ending}; what it ran is tried again elsewhere"
+            self._events.add("node", books.node_id, "agent_ending", text)
+
+    def left(self, session: Session) -> None:
+        if self.sessions.get(session.node_id) is not session:
+            return
+        del self.sessions[session.node_id]
+        books = self.ledger.get(session.node_id)
+        if books:
+            books.connected = False
+        self._wake()  # the provider may know more than a closed connection says
+
+    # ------------------------------------------------------------ messages
+
+    def _take_log(self, session: Session, message: wire.Message, payload: bytes) -> None:
+        task = str(message["task"])
+        have = self._logs.append(task, int(message["offset"]), payload)
+        self._ack_later(session.node_id, logs={task: have})
+
+    def _take_reports(self, session: Session, items: list[dict[str, Any]]) -> None:
+        done = []
+        for item in items:
+            report = wire.TaskReport.from_json(item)
+            self.work.report(session.node_id, report)
+            if report.state == "exited":
+                done.append(report.task)
+        if done:
+            self._ack_later(session.node_id, tasks=done)
+            self._dispatch()
+
+    def _take_notice(self, books: NodeLedger, message: wire.Message) -> None:
+        if message.get("kind") == "preempt":
+            left = float(
+                message.get("left") or 120
+            )  # not when: the clock of that machine, or of this one, may be wrong
+            books.preempt_at = steady_time() + left
+            self._events.add("node", books.node_id, "preempt_notice", f"the provider takes {books.node_id} away soon")
+            self._wake()
+
+    def _ack_later(self, node_id: str, tasks: list[str] | None = None, logs: dict[str, int] | None = None) -> None:
+        """Acknowledges once it is on disk; acks that gather meanwhile go out in one message."""
+        pending = self._acks.get(node_id)
+        if pending is not None:
+            pending["tasks"].extend(tasks or ())
+            pending["logs"].update(logs or {})
+            return
+        self._acks[node_id] = {"t": "ack", "tasks": list(tasks or ()), "logs": dict(logs or {})}
+        task = asyncio.get_running_loop().create_task(self._ack(node_id))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _ack(self, node_id: str) -> None:
+        """Log bytes are acknowledged at once: they are where they will stay, and a program whose output nobody takes stands
+        still. Ends of tasks are when they are on disk, however long that refuses."""
+        await asyncio.sleep(0)  # let the frames that are already here join this commit
+        message = self._acks.pop(node_id)
+        while message["tasks"]:
+            try:
+                await self._store.flush()
+                break
+            except StoreUnavailable as error:
+                log.error("ends of tasks on %s are acknowledged later: %s", node_id, error)
+            if message["logs"]:
+                self.send(node_id, {**message, "tasks": []})
+                message["logs"] = {}
+            await asyncio.sleep(FULL_DISK_PAUSE)
+        if message["tasks"] or message["logs"]:
+            self.send(node_id, message)
+
+    # ------------------------------------------------------------ life cycle
+
+    def move(self, node_id: str, event: str, reason: str, code: str) -> Node:
+        """Journals an event of a node's life and tells it. Nobody waits for the disk: after a crash the node's agent says again
+        how far it is, and whoever promises something first awaits `written.flush`."""
+        before = self.journal.get(node_id)
+        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code, durable=False)
+        self.written.soon()
+        if before is None or before.state is not node.state:
+            self._events.tell_state(node, code or event, reason)
+        return node
+
+    def prepared(self, node_id: str) -> None:
+        """Once a joined node has its files and setup, its engine is started."""
+        node, books = self.journal.get(node_id), self.ledger.get(node_id)
+        if node and books and books.connected and self.preparing.is_prepared(node_id):
+            if node.state is NodeState.JOINING and not self.engine.is_ready(books):
+                node = self.move(node_id, "joined", "its engine starts", "engine")
+            self.engine.node_joined(books, node)
+            self.check_ready(node_id)
+
+    def check_ready(self, node_id: str) -> None:
+        """A joined node takes work once it is prepared and its engine does (or there is none)."""
+        node, books = self.journal.get(node_id), self.ledger.get(node_id)
+        if not node or not books or node.state is not NodeState.JOINING or not books.connected:
+            return
+        if self.preparing.is_prepared(node_id) and self.engine.is_ready(books):
+            books.busy = steady_time()
+            took = steady_time() - node.created
+            self.move(node_id, "ready", f"takes work, {took:.1f} s after it was asked for", "ready")
+            self._dispatch()
+            self._wake()
+
+    def takes_work_again(self) -> None:
+        """A drain was called off: jobs that wait look at the nodes anew."""
+        self._dispatch()
+
+    def fail(self, node_id: str, reason: str, code: str) -> None:
+        node = self.journal.get(node_id)
+        if node and node.state in EVENTS["fail"][0] and node.state is not NodeState.FAILED:
+            self.move(node_id, "fail", reason, code)
+            self._wake()
+
+    def part(self, node_id: str, reason: str) -> None:
+        """The node is stopped, and its agent with it: its books are opened anew when it is started again."""
+        session = self._close_books(node_id, reason)
+        if session:
+            session.close()
+
+    def forget(self, node_id: str, reason: str) -> None:
+        """The node will not do any more work: what it ran is lost, its books are closed, its agent ends."""
+        session = self._close_books(node_id, reason)
+        if session:
+            session.send({"t": "stop", "reason": reason})
+            session.close()
+        self._dispatch()
+        self._wake()  # what it ran may need another node
+
+    def _close_books(self, node_id: str, reason: str) -> Session | None:
+        session = self.sessions.pop(node_id, None)
+        books = self.ledger.get(node_id)
+        if books:
+            self.engine.node_left(books)
+        self.preparing.forget(node_id)
+        self.work.node_lost(node_id, reason)
+        self.ledger.close(node_id)
+        return session
+
+    def lose_unknown(self) -> None:
+        """Once after a start: a head that died right after it had noted the end of a node has not told its work."""
+        self.work.lose_unknown({node.id: node.generation for node in self.journal.nodes().values()})
+
+    def with_address(self, node: Node) -> Node:
+        books = self.ledger.get(node.id)
+        return replace(node, address=books.address) if books and books.address else node

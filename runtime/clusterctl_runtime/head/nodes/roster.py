@@ -1,0 +1,104 @@
+"""The view of every live node, kept: made anew only where a node's record or its books have changed.
+
+A pass of the dispatcher and a tick of the autoscaler then cost by what has changed and by what has room, not by the fleet.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Collection
+
+from clusterctl.core.model import Node, NodeState, NodeView
+from clusterctl.core.resources import Resources
+from clusterctl.provision.journal.book import Journal
+from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
+
+_RESTING = frozenset({NodeState.STOPPED, NodeState.QUARANTINED})  # no agent is expected to be connected
+
+
+class Roster:
+    """`open_books` gives the books of a node, new ones where it has none. Invariant: what is not in `_stale` is as the journal
+    and the ledger have it, but for heartbeats, which may be some seconds older."""
+
+    def __init__(self, journal: Journal, ledger: Ledger, open_books: Callable[[Node], NodeLedger]) -> None:
+        self._journal, self._open_books = journal, open_books
+        self._stale = set(journal.nodes())  # added to by other threads as well
+        self._views: dict[str, NodeView] = {}
+        self._order: list[str] = []  # ids, sorted
+        self._all: tuple[NodeView, ...] | None = ()
+        self._ready: dict[Resources, dict[str, NodeView]] = {}  # by what is free there
+        self._restless: set[str] = set()
+        self.version = 0  # counts what has become another view
+        journal.changed = ledger.changed = self._stale.add
+
+    def all(self, now: float) -> tuple[NodeView, ...]:
+        """Every live node, by id."""
+        self._refresh(now)
+        if self._all is None:
+            self._all = tuple(self._views[node_id] for node_id in self._order)
+        return self._all
+
+    def get(self, node_id: str, now: float) -> NodeView | None:
+        self._refresh(now)
+        return self._views.get(node_id)
+
+    def ready(self, now: float) -> list[NodeView]:
+        """Nodes whose state is ready."""
+        self._refresh(now)
+        return [view for group in self._ready.values() for view in group.values()]
+
+    def with_room(self, wanted: Collection[Resources], now: float) -> list[NodeView]:
+        """Ready nodes where one of `wanted` is free."""
+        self._refresh(now)
+        found: list[NodeView] = []
+        for free, views in self._ready.items():
+            if any(resources.count_in(free) for resources in wanted):
+                found.extend(views.values())
+        return found
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether all nodes are ready and connected, or rest."""
+        self._refresh(now)
+        return not self._restless
+
+    # ------------------------------------------------------------ inside
+
+    def _refresh(self, now: float) -> None:
+        while self._stale:
+            node_id = self._stale.pop()
+            node = self._journal.live(node_id)
+            before = self._views.get(node_id)
+            if node is None:
+                self._drop(node_id, before)
+                continue
+            books = self._open_books(node)
+            view = books.view(node, now)
+            books.shown = view.heartbeat or 0.0
+            if before is None:
+                bisect.insort(self._order, node_id)
+            elif before == view:
+                continue
+            else:
+                self._leave(before)
+            self._views[node_id], self._all = view, None
+            self.version += 1
+            if node.state is NodeState.READY:
+                self._ready.setdefault(view.free, {})[node_id] = view
+            settled = node.state in _RESTING or (node.state is NodeState.READY and books.connected)
+            (self._restless.discard if settled else self._restless.add)(node_id)
+
+    def _drop(self, node_id: str, before: NodeView | None) -> None:
+        if before is None:
+            return
+        self._leave(before)
+        del self._views[node_id]
+        del self._order[bisect.bisect_left(self._order, node_id)]
+        self._restless.discard(node_id)
+        self._all = None
+        self.version += 1
+
+    def _leave(self, view: NodeView) -> None:
+        """Takes it from among the ready ones."""
+        group = self._ready.get(view.free)
+        if group and group.pop(view.node.id, None) and not group:
+            del self._ready[view.free]
