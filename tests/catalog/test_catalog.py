@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from clusterctl_providers import catalog
 from clusterctl_providers.catalog.facts import Price, price_fault
-from clusterctl_providers.catalog.listing import list_offers, render_offers
+from clusterctl_providers.catalog.listing import list_offers
+
+from clusterctl.cli.render.offers import render_offers
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = "2026-11-23"

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from clusterctl.cli.render.progress import Lines, LiveTable
 from clusterctl.cli.render.progress_rows import rows_of, stage
-from clusterctl.client.node_list import Sight
+from clusterctl.client.nodes.node_list import Sight
 
 PULLING = "pulling 4 of 19 layers (1.2 GB of 8.9 GB) of the image rayproject/ray-ml:2.60.0-py311-gpu"
 STEPS: tuple[dict[str, Any], ...] = (

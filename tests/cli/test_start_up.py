@@ -98,6 +98,7 @@ def test_help_imports_no_verb(tmp_path: Path) -> None:
         "clusterctl.cli.main",
         "clusterctl.cli.call",
         "clusterctl.cli.output",
+        "clusterctl.cli.render",
         "clusterctl.cli.render.escape",
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clusterctl.client.head.api import Api
-from clusterctl.client.node_list import PAGE, Lookout, Sight, list_nodes, whole_status
+from clusterctl.client.nodes.node_list import PAGE, Lookout, Sight, list_nodes, whole_status
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
 from tests.support.stub_head import Asked, StubHead

@@ -14,7 +14,7 @@ import pytest
 from clusterctl_runtime.head.api.documents import MOST_DEMANDS, status_document
 from clusterctl_runtime.head.api.hosts import list_hosts
 from clusterctl_runtime.head.api.nodes import list_nodes
-from clusterctl_runtime.head.census import NAMED
+from clusterctl_runtime.head.nodes.census import NAMED
 from clusterctl_runtime.head.nodes.ledger import Holding
 
 from clusterctl.core.errors import NotFound, UsageError
@@ -167,7 +167,7 @@ def test_a_state_or_a_pool_that_there_is_not_is_an_error_with_what_there_is(town
 
 
 def test_a_page_of_a_large_fleet_lets_others_have_their_turns(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl_runtime.head.node_documents.LOOKED_AT_ONCE", 50)
+    monkeypatch.setattr("clusterctl_runtime.head.api.node_documents.LOOKED_AT_ONCE", 50)
     town.launch(300)
 
     async def ask() -> int:

@@ -71,7 +71,7 @@ def test_so_is_every_python_of_a_shell_script() -> None:
         for path in sorted((ROOT / "templates").rglob("*"))
         if path.suffix in (".sh", ".service", ".j2")
     ]
-    texts += [path.read_text() for path in sorted((ROOT / "clusterctl/provision/ssh").glob("*.py"))]
+    texts += [path.read_text() for path in sorted((ROOT / "clusterctl/provision/ssh").rglob("*.py"))]
     options = [match["option"] for text in texts for match in started.finditer(text)]
     assert set(options) <= {"-I", "-V"} and len(options) >= 7
 

@@ -15,7 +15,7 @@ import pytest
 from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Hosts, Reached
 from clusterctl.provision.ssh.inventory import Login, Machine
-from clusterctl.provision.ssh.programs import host as onhost
+from clusterctl.provision.ssh.programs import host as host_program
 
 
 def judged(*, head: bool = False, engine: bool = False, engine_python: str = "", **facts: Any) -> str:
@@ -54,18 +54,18 @@ def test_processes_are_counted_with_their_threads() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdout.readline()
-        assert onhost.count_processes(os.getuid()) > 50
+        assert host_program.count_processes(os.getuid()) > 50
         process.stdin.close()
 
 
 def test_without_a_limit_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onhost.os, "geteuid", lambda: 4_200_000)
+    monkeypatch.setattr(host_program.os, "geteuid", lambda: 4_200_000)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, 0))
-    assert onhost.processes_left() is None
+    assert host_program.processes_left() is None
     monkeypatch.setattr(resource, "getrlimit", lambda which: (70, 70))
-    assert onhost.processes_left() == 70
-    monkeypatch.setattr(onhost.os, "geteuid", lambda: 0)
-    assert onhost.processes_left() is None
+    assert host_program.processes_left() == 70
+    monkeypatch.setattr(host_program.os, "geteuid", lambda: 0)
+    assert host_program.processes_left() is None
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_without_a_limit_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
     [(errno.EAGAIN, "ulimit -u"), (errno.EDQUOT, "quota"), (errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")],
 )
 def test_what_the_system_refuses_on_a_host_comes_with_its_fix(number: int, fix: str) -> None:
-    told = onhost.in_words(OSError(number, os.strerror(number), "/home/me/x"))
+    told = host_program.in_words(OSError(number, os.strerror(number), "/home/me/x"))
     assert fix in told and "/home/me/x" in told and os.strerror(number) in told
 
 
 def test_a_program_on_a_host_needs_no_directory_for_temporary_files() -> None:
     code = (
-        "import sys; from clusterctl.provision.ssh import onhost; from importlib import resources;"
+        "import sys; from clusterctl.provision.ssh.programs import host as host_program; from importlib import resources;"
         "source = resources.files('clusterctl_runtime.agent').joinpath('facts.py').read_bytes();"
-        "print(onhost.load_facts(source).read_facts(__import__('pathlib').Path('/'))['system'])"
+        "print(host_program.load_facts(source).read_facts(__import__('pathlib').Path('/'))['system'])"
     )
     env = {**os.environ, "TMPDIR": "/proc/nowhere"}
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd="/proc", capture_output=True, text=True)

@@ -14,7 +14,7 @@ import pytest
 from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Reached
 from clusterctl.provision.ssh.inventory import Login, Machine
-from clusterctl.provision.ssh.programs import host as onhost
+from clusterctl.provision.ssh.programs import host as host_program
 from clusterctl.provision.ssh.twins import Twins
 from tests.ssh.cluster import SshCluster
 from tests.support.cluster import wait_until
@@ -35,81 +35,81 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def become(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
     """Another machine with the same home."""
-    monkeypatch.setattr(onhost, "identity", lambda: machine)
-    monkeypatch.setattr(onhost, "lock_root", lambda: True)  # which a program holds until it ends
-    monkeypatch.setattr(onhost, "ROOT", onhost.find_root())
+    monkeypatch.setattr(host_program, "identity", lambda: machine)
+    monkeypatch.setattr(host_program, "lock_root", lambda: True)  # which a program holds until it ends
+    monkeypatch.setattr(host_program, "ROOT", host_program.find_root())
 
 
 def test_a_machine_that_finds_anothers_directory_takes_one_of_its_own(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    onhost.own(OWNER)
-    assert home / ".clusterctl-host" == onhost.ROOT
+    host_program.own(OWNER)
+    assert home / ".clusterctl-host" == host_program.ROOT
     become(monkeypatch, "second")
-    onhost.own(OWNER)
-    assert home / ".clusterctl-host-second" == onhost.ROOT
+    host_program.own(OWNER)
+    assert home / ".clusterctl-host-second" == host_program.ROOT
     become(monkeypatch, "first")
-    assert home / ".clusterctl-host" == onhost.ROOT
+    assert home / ".clusterctl-host" == host_program.ROOT
 
 
 def test_of_two_machines_that_come_at_once_the_slower_one_moves_over(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     become(monkeypatch, "second")  # which looked before anybody had anything there
-    free = onhost.ROOT
+    free = host_program.ROOT
     become(monkeypatch, "first")
-    onhost.own(OWNER)
+    host_program.own(OWNER)
     become(monkeypatch, "second")
-    monkeypatch.setattr(onhost, "ROOT", free)
-    onhost.own(OWNER)
-    assert home / ".clusterctl-host-second" == onhost.ROOT
+    monkeypatch.setattr(host_program, "ROOT", free)
+    host_program.own(OWNER)
+    assert home / ".clusterctl-host-second" == host_program.ROOT
     assert json.loads((free / "owner.json").read_text())["machine"] == "first"
 
 
 def test_a_machine_that_was_renamed_keeps_the_directory_from_which_its_daemon_runs(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    onhost.own(OWNER)
-    root = str(onhost.ROOT)
+    host_program.own(OWNER)
+    root = str(host_program.ROOT)
     sleep = [sys.executable, "-c", "import sys; sys.stdin.read()", "--keep", root]
     with subprocess.Popen(sleep, stdin=subprocess.PIPE) as keeper:
-        wait_until(lambda: b"--keep" in onhost.arguments_of(keeper.pid), what="its command line can be read")
+        wait_until(lambda: b"--keep" in host_program.arguments_of(keeper.pid), what="its command line can be read")
         become(monkeypatch, "renamed")
-        assert str(onhost.ROOT) == root
+        assert str(host_program.ROOT) == root
         assert keeper.stdin is not None
         keeper.stdin.close()
     become(monkeypatch, "renamed")
-    assert str(onhost.ROOT) == f"{root}-renamed"
+    assert str(host_program.ROOT) == f"{root}-renamed"
 
 
 def test_the_directory_of_a_former_installation_goes_when_every_host_is_clean(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    onhost.own(OWNER)
+    host_program.own(OWNER)
     become(monkeypatch, "installed anew")
-    onhost.own(OWNER)
-    answer = onhost.remove(OWNER, b"")
+    host_program.own(OWNER)
+    answer = host_program.remove(OWNER, b"")
     assert answer["left"] == [] and answer["others"] == [str(home / ".clusterctl-host")]
-    assert onhost.sweep({"uid": "1" * 32}, b"") == {"left": []}
+    assert host_program.sweep({"uid": "1" * 32}, b"") == {"left": []}
     assert [path.name for path in home.iterdir()] == [".clusterctl-host"]
-    assert onhost.sweep(OWNER, b"") == {"left": []}
+    assert host_program.sweep(OWNER, b"") == {"left": []}
     assert list(home.iterdir()) == []
 
 
 def test_a_directory_that_another_host_came_to_have_meanwhile_is_left_alone(home: Path) -> None:
-    onhost.own(OWNER)
-    onhost.write(onhost.ROOT / "host.json", b'{"host": "b"}')
-    onhost.refuse_anothers_place({"settings": {"host": "b"}})
-    onhost.refuse_anothers_place({"settings": {"host": "a"}, "before": "b"})
-    with pytest.raises(onhost.Refused, match=f"a and b have one directory, {onhost.ROOT}"):
-        onhost.refuse_anothers_place({"settings": {"host": "a"}, "before": ""})
+    host_program.own(OWNER)
+    host_program.write(host_program.ROOT / "host.json", b'{"host": "b"}')
+    host_program.refuse_anothers_place({"settings": {"host": "b"}})
+    host_program.refuse_anothers_place({"settings": {"host": "a"}, "before": "b"})
+    with pytest.raises(host_program.Refused, match=f"a and b have one directory, {host_program.ROOT}"):
+        host_program.refuse_anothers_place({"settings": {"host": "a"}, "before": ""})
 
 
 def test_a_machine_that_has_another_name_now_is_not_cleaned_for_its_former_one(home: Path) -> None:
-    onhost.own(OWNER)
-    onhost.write(onhost.ROOT / "host.json", b'{"host": "new"}')
-    assert onhost.remove({**OWNER, "host": "old"}, b"")["used_as"] == "new" and onhost.ROOT.exists()
-    assert onhost.remove({**OWNER, "host": "new"}, b"")["found"] and not onhost.ROOT.exists()
+    host_program.own(OWNER)
+    host_program.write(host_program.ROOT / "host.json", b'{"host": "new"}')
+    assert host_program.remove({**OWNER, "host": "old"}, b"")["used_as"] == "new" and host_program.ROOT.exists()
+    assert host_program.remove({**OWNER, "host": "new"}, b"")["found"] and not host_program.ROOT.exists()
 
 
 def test_files_are_placed_where_the_home_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +117,10 @@ def test_files_are_placed_where_the_home_is_a_link(tmp_path: Path, monkeypatch: 
     (tmp_path / "home").symlink_to("disk")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     become(monkeypatch, "first")
-    onhost.place_files({**OWNER, "files": {"head/a": "text"}}, b"")
+    host_program.place_files({**OWNER, "files": {"head/a": "text"}}, b"")
     assert (tmp_path / "disk/.clusterctl-host/head/a").read_text() == "text"
-    with pytest.raises(onhost.Refused, match="is outside"):
-        onhost.place_files({**OWNER, "files": {"../a": "text"}}, b"")
+    with pytest.raises(host_program.Refused, match="is outside"):
+        host_program.place_files({**OWNER, "files": {"../a": "text"}}, b"")
 
 
 def found(name: str, system: str, host: str = "") -> Reached:

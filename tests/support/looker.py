@@ -50,7 +50,7 @@ class Looker:
 
 def main() -> None:
     from clusterctl.client.head.api import Api
-    from clusterctl.client.node_list import whole_status
+    from clusterctl.client.nodes.node_list import whole_status
     from clusterctl.client.registry import Registry
     from clusterctl.core.errors import ClusterctlError
 

@@ -10,7 +10,7 @@ from clusterctl.cli.output import say, wants_colour
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.progress_rows import grouped, names_of, rows_of, stage
 from clusterctl.cli.render.text import columns, duration
-from clusterctl.client.node_list import Sight
+from clusterctl.client.nodes.node_list import Sight
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ from typing import Any
 from clusterctl.cli.output import paint
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.text import amounts, columns, counts_text, duration, money
-from clusterctl.client.node_list import left_out
+from clusterctl.client.nodes.node_list import left_out
 
 COLOURS = {
     "ready": "green",

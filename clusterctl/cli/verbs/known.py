@@ -15,7 +15,7 @@ from clusterctl.cli.render import status as render_status
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.text import columns, duration, money
 from clusterctl.client.head.api import Api
-from clusterctl.client.node_list import total
+from clusterctl.client.nodes.node_list import total
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, UsageError
 

@@ -46,7 +46,8 @@ def offers(
 def _show_catalogue(call: Call, gpu: str, provider: str, region: str) -> None:
     """Facts that ship with this version, each with its source and date; what a cluster would get may differ."""
     from clusterctl_providers.catalog.listing import list_offers
-    from clusterctl_providers.catalog.listing import render_offers as render_listing
+
+    from clusterctl.cli.render.offers import render_offers as render_listing
 
     try:
         document = list_offers(gpu, provider, region)

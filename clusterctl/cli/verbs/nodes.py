@@ -10,7 +10,7 @@ import typer
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.explain import failed_setup, render_story
 from clusterctl.cli.render.status import render_node_list, render_nodes
-from clusterctl.client.node_list import list_nodes
+from clusterctl.client.nodes.node_list import list_nodes
 
 NodeId = Annotated[str, typer.Argument(metavar="ID", help="The node.")]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)

@@ -12,7 +12,7 @@ from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.status import render_status
 from clusterctl.client.head.api import follow
-from clusterctl.client.node_list import whole_status
+from clusterctl.client.nodes.node_list import whole_status
 
 _CLEAR = "\x1b[H\x1b[2J"
 

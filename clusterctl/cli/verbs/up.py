@@ -21,7 +21,7 @@ from clusterctl.cli.render.timeline import check_timeline_path, write_timeline
 from clusterctl.cli.verbs.plan import plan_of
 from clusterctl.client.head.api import Api, follow
 from clusterctl.client.lock import changing
-from clusterctl.client.node_list import Lookout
+from clusterctl.client.nodes.node_list import Lookout
 from clusterctl.client.registry import Registry
 from clusterctl.client.up.engine_wheels import bring_wheels, install_note
 from clusterctl.client.up.launch import SpecFile, Started, bring_up

@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Held:
-    """What one cluster holds of the hosts looked at: machines with what each says of itself (see `onhost.whose`)."""
+    """What one cluster holds of the hosts looked at: machines with what each says of itself (see `ssh.programs.host.whose`)."""
 
     name: str
     uid: str

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterctl.client.head.api import Api
-from clusterctl.client.node_list import list_nodes
 from clusterctl.client.nodes.command_result import Ran
 from clusterctl.client.nodes.machines import head_machine
+from clusterctl.client.nodes.node_list import list_nodes
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv

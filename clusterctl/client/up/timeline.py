@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clusterctl.client.head.api import Api
-from clusterctl.client.node_list import list_nodes
+from clusterctl.client.nodes.node_list import list_nodes
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import by_number
 

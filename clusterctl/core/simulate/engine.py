@@ -1,8 +1,8 @@
 """The discrete-event loop: jobs arrive and end, machines boot, come and go, and a policy decides when something changed.
 
 One thread, a clock that jumps from event to event, every chance drawn from the seed: equal inputs give equal logs. Jobs
-are placed by `core.scheduling.placement.place` under every policy, so that policies differ in what they buy and let go, not in who
-comes first.
+are placed by `core.scheduling.placement.place` under every policy, so that policies differ in what they buy and let go,
+not in who comes first.
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ class Simulation:
                 first = self.waiting.first(key)
                 if first is not None:
                     chosen.append((first, key))
-            chosen.sort(key=lambda entry: entry[0].place)
+            chosen.sort(key=lambda entry: entry[0].turn)
         return [ticket for ticket, _ in chosen], {ticket.job.id: key for ticket, key in chosen}
 
     def _start(self, ticket: Ticket, ranks: tuple[str, ...]) -> None:

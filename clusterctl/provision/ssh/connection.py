@@ -44,13 +44,13 @@ class Connection:
         self._sessions = 0
 
     def ask(self, request: dict[str, Any], blob: bytes = b"", timeout: float | None = 60.0) -> dict[str, Any]:
-        """Has the host carry out a request (see `onhost`); its answer. `timeout`: seconds of silence. Raises HostTrouble."""
-        return self._ask(FIND_PYTHON, "onhost.py", request, blob, timeout)
+        """Has the host carry out a request (`programs/host.py`); its answer. `timeout`: s of silence. Raises HostTrouble."""
+        return self._ask(FIND_PYTHON, "host.py", request, blob, timeout)
 
     def ask_as_root(self, request: dict[str, Any], timeout: float | None = 60.0) -> dict[str, Any]:
-        """The same with the requests of `onmachine`, on a machine where the user may use sudo without a password."""
+        """The same with the requests of `programs/machine.py`, on a machine where the user may use sudo without a password."""
         command = FIND_PYTHON if self.target.user == "root" else f"sudo -n {FIND_PYTHON}"
-        return self._ask(command, "onmachine.py", request, b"", timeout)
+        return self._ask(command, "machine.py", request, b"", timeout)
 
     def _ask(
         self, command: str, name: str, request: dict[str, Any], blob: bytes, timeout: float | None
@@ -144,7 +144,7 @@ class Connection:
         channel = self._open_session(longest=TURN_SECONDS)
         try:
             _begin(channel, FIND_PYTHON).await_ready(READY_PATIENCE[-1])
-            text = source("onport.py")
+            text = source("port.py")
             channel.settimeout(None)
             channel.sendall(b"%d\n%s%d\n" % (len(text), text, port))
             return _Carried(channel, self._close_session)

@@ -33,7 +33,9 @@ def render_policy(
     the permissions boundary without which no role may be made. `parameters`: SSM parameters of the account's own that name
     images. Values are put into strings of the parsed template, so that none of them can add a statement."""
     own = f"clusterctl/{region}/{uid}"
-    text = resources.files("clusterctl_templates").joinpath("iam").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("clusterctl_providers.aws").joinpath("iam").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    )
     values = {
         "region": region,
         "account": account,

@@ -1,8 +1,7 @@
-"""The document and the table of `clusterctl offers`."""
+"""The document of `clusterctl offers`."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from clusterctl_providers.catalog.choice import SPOT_ESTIMATE, SPOT_ESTIMATE_SOURCE, same_count, same_gpu
@@ -40,48 +39,6 @@ def list_offers(gpu: str = "", provider: str = "", region: str = "", limit: int 
         names = sorted({m.gpu_name for m in catalog.instances.values() if m.gpu_name})
         raise ValueError(f"no instance type with {gpu!r} has a price here; GPUs in the catalogue: {', '.join(names)}")
     return {"offers": found[:limit], "total": len(found), "refused": list(catalog.refused)}
-
-
-def render_offers(document: Document) -> str:
-    """The document as a table, for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, justify in (
-        ("TYPE", "left"),
-        ("WHERE", "left"),
-        ("CPUS", "right"),
-        ("GIB", "right"),
-        ("GPU", "left"),
-        ("$/H", "right"),
-        ("SPOT", "right"),
-        ("SOURCE", "left"),
-        ("DATE", "left"),
-    ):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row in document["offers"]:
-        device = f"{row['gpu_count']:g} x {row['gpu']} {row['gpu_memory_gib']:g}G" if row["gpu"] else ""
-        mark = "~" if row["spot_source"] == SPOT_ESTIMATE_SOURCE else ""
-        table.add_row(
-            row["instance_type"],
-            f"{row['provider']}/{row['region']}",
-            f"{row['vcpus']}",
-            f"{row['memory_gib']:g}",
-            device,
-            f"{row['on_demand']:.4g}",
-            f"{mark}{row['spot']:.4g}",
-            row["source"],
-            row["as_of"],
-        )
-    text = io.StringIO()
-    console = Console(file=text, width=160, color_system=None)
-    console.print(table)
-    hidden = document["total"] - len(document["offers"])
-    if hidden > 0:
-        console.print(f"and {hidden} more")
-    console.print(f"~ estimated: no spot price is published; {SPOT_ESTIMATE:g} of the on-demand price")
-    return text.getvalue()
 
 
 def _check(prices: dict[tuple[str, str], dict[str, Price]], provider: str, region: str) -> None:

@@ -55,7 +55,9 @@ def bundle_bytes() -> bytes:
 
 
 def _names() -> list[str]:
-    agent = sorted(f"agent/{path.name}" for path in (_PACKAGE / "agent").glob("*.py") if path.name != "bundle.py")
+    agent = sorted(
+        path.relative_to(_PACKAGE).as_posix() for path in (_PACKAGE / "agent").rglob("*.py") if path.name != "bundle.py"
+    )
     return [name for name in _FILES + agent if (_PACKAGE / name).exists()]
 
 

@@ -1,4 +1,4 @@
-"""What runs as root on the cloud's machine that is to be the head: sent like `onhost`, in the same frame. Standard library only.
+"""What runs as root on the cloud's machine that is to be the head: sent like `host.py`, in the same frame. Standard library only.
 
     next_host_key       a fresh SSH host key is made and waits; its public half is the answer
     use_next_host_key   it takes the place of the one that came with the user data, which is gone then

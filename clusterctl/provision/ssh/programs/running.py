@@ -202,7 +202,7 @@ class Framed:
 @lru_cache
 def source(name: str) -> bytes:
     """The text of a program that is sent to hosts."""
-    return resources.files("clusterctl.provision.ssh").joinpath(name).read_bytes()
+    return resources.files("clusterctl.provision.ssh.programs").joinpath(name).read_bytes()
 
 
 def _last_object(lines: list[bytes]) -> dict[str, Any] | None:

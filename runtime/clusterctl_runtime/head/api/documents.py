@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.core.model import PENDING_STATES, Block, Demand, NodeState, Offer
 from clusterctl.core.scheduling.remedies import COMING
 from clusterctl.version import __version__
-from clusterctl_runtime.head.census import Census, first_nodes, named, take_census
+from clusterctl_runtime.head.api.node_documents import node_document
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.node_documents import node_document
+from clusterctl_runtime.head.nodes.census import Census, first_nodes, named, take_census
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head

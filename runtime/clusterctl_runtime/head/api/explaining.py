@@ -12,11 +12,11 @@ from clusterctl.core.errors import NotFound
 from clusterctl.core.explain import explain_demand, explain_node
 from clusterctl.core.model import Launch, Reason, Start
 from clusterctl.core.scheduling.remedies import COMING
+from clusterctl_runtime.head.api.node_documents import node_detail
 from clusterctl_runtime.head.autoscaler import demand_of
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.book import Job
 from clusterctl_runtime.head.jobs.requests import MAX_ARRAY, JobRequest
-from clusterctl_runtime.head.node_documents import node_detail
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head

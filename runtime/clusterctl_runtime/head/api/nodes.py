@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query
 from clusterctl.core.errors import NotFound, Refused, UsageError
 from clusterctl.core.model import NodeState, NodeView
 from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.node_documents import Wanted, node_detail, node_page
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.node_documents import Wanted, node_detail, node_page
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from clusterctl.core.model import Shape
+from clusterctl.core.order import goes_first, levels
 from clusterctl_runtime.head.jobs.asked import GroupKey
 from clusterctl_runtime.head.jobs.book import Job, JobBook
 from clusterctl_runtime.head.nodes.ledger import Ledger
@@ -77,9 +78,8 @@ class Lookahead:
 
     def _urgent(self) -> list[GroupKey]:
         """The groups that are more urgent than any other, the most urgent first; none when all are alike."""
-        groups = self._book.groups
-        least = min((group.priority for group in groups), default=0)
-        return sorted((group for group in groups if group.priority > least), key=lambda group: -group.priority)
+        by_urgency = [level for _, level in levels(self._book.groups, lambda group: group.priority)]
+        return [group for level in by_urgency[:-1] for group in level]
 
     def _next(self, lane: Lane, urgent: Iterable[GroupKey]) -> Job | None:
         """The job that comes next in the lane, unless the node's room is for a more urgent one of another kind."""
@@ -87,7 +87,7 @@ class Lookahead:
         if job is None or books is None:
             return None
         for group in urgent:
-            if group.priority <= job.group.priority:
+            if not goes_first(group.priority, job.group.priority):
                 break
             if group in self._book.groups and group.shape.resources.fits_in(books.total):
                 return None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.model import Node, NodeState, NodeView, by_number, dead_after
 from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
-from clusterctl_runtime.head.census import is_in_service, named
 from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.nodes.census import is_in_service, named
 from clusterctl_runtime.head.turns import in_turns
 
 if TYPE_CHECKING:
