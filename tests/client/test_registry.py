@@ -12,7 +12,8 @@ import pytest
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import Registry
-from clusterctl.client.up.launch import SpecFile, write_files
+from clusterctl.client.specfile import SpecFile
+from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.spec.load import parse_located
 

@@ -21,7 +21,8 @@ from clusterctl.client.down.take_down import make_providers
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.private import write_private
 from clusterctl.client.registry import NAME, Cluster, Registry
-from clusterctl.client.up.launch import SpecFile, write_files
+from clusterctl.client.specfile import SpecFile
+from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:

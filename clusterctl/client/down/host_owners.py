@@ -24,7 +24,7 @@ from clusterctl.provision.ssh.hosts import Hosts
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 SILENT_SECONDS = 1800.0
 Tell = Callable[[str], None]

@@ -17,7 +17,7 @@ from clusterctl.spec.providers.kind import Kind, Search
 from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from clusterctl.spec.to_core import pool_requests
 if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, PoolRequest
 
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 AGENT_PORT = 7420
 IN_PLACE = "cloud-head.json"  # {"digest"}: what the last `up` that came to its end has put there

@@ -22,7 +22,7 @@ from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 HEAD_SECONDS = 60.0
 

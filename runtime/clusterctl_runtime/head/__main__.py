@@ -40,6 +40,8 @@ def _allow_files() -> None:
 
 
 async def _serve(directory: Path) -> int:
+    from clusterctl_runtime.head.api import create_app
+    from clusterctl_runtime.head.api.server import ApiServer
     from clusterctl_runtime.head.head import Head
 
     head = Head(HeadConfig.load(directory))
@@ -53,7 +55,7 @@ async def _serve(directory: Path) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await head.run()
+    await head.run(ApiServer(create_app(head)))
     return code
 
 

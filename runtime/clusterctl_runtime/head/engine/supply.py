@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import BadRequest, ClusterctlError
-from clusterctl.spec.model import Ray
+from clusterctl.spec.parts import Ray
 from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.engine.environment import (
     TESTED_VERSION,
