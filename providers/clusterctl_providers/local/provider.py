@@ -24,7 +24,15 @@ from clusterctl_runtime.agent.facts import own_cpus, own_memory
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.base import (
+    OFFERS_LAST,
+    TAG_CLUSTER,
+    TAG_UID,
+    CreateRequest,
+    CreateResult,
+    PoolRequest,
+    ProviderContext,
+)
 from clusterctl_providers.local import nodes as local_nodes
 from clusterctl_providers.local import processes as local_processes
 from clusterctl_providers.local.nodes import LocalNode
@@ -39,6 +47,8 @@ class LocalProvider:
     name = "local"
     scopes: Sequence[str] = (SCOPE,)
     settle_seconds = 0.0  # a list shows the truth at once
+    in_flight_seconds = 0.0  # a node is started by its caller itself
+    offers_last = OFFERS_LAST
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context
