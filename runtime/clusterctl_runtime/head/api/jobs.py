@@ -77,7 +77,7 @@ async def list_jobs(
     `before` of the page behind it, null when there is none. `counts` are of all jobs that there ever were, or of all of the
     array."""
     if state and state not in STATES:
-        raise UsageError(f"state {state!r}: a job is {', '.join(STATES)}")
+        raise UsageError(f"no job has the state {state!r}: they are {', '.join(STATES)}")
     members = head.book.array(array) if array else None
     words = match.lower().split()
 
