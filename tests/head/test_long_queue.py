@@ -134,9 +134,7 @@ def test_jobs_are_found_by_state_and_by_words_on_whatever_page_they_are(desk: An
         assert await ids(match="fast bob") == ([], None)
         assert await ids(state="cancelled") == (["hay.7"], None)
         assert await ids(state="cancelled", limit=1) == (["hay.7"], None), "there is no page behind the last job"
-        with pytest.raises(
-            UsageError, match="no job has the state 'runing': they are queued, running, succeeded, failed, cancelled"
-        ):
+        with pytest.raises(UsageError, match="no job has the state 'runing': they are queued, running, succeeded, "):
             await ids(state="runing")
 
     asyncio.run(scenario())
