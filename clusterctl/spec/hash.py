@@ -7,7 +7,9 @@ import json
 from typing import Any, Literal
 
 from clusterctl.core.diff import PROVIDER_FIELDS
-from clusterctl.spec.model import ClusterSpec, Head, Pool
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.parts import Head
+from clusterctl.spec.pool import Pool
 
 Effect = Literal["in-place", "replace"]
 

@@ -49,8 +49,8 @@ def list_clusters(
 
 
 def _adopt(spec: Path | None) -> dict[str, Any]:
-    from clusterctl.cli.reading import read_spec
     from clusterctl.client.down.adopt import adopt_clusters
+    from clusterctl.client.specfile import read_spec
 
     with tempfile.TemporaryDirectory(prefix="clusterctl-adopt-") as scratch:
         findings, troubles = adopt_clusters(Registry(), read_spec(spec) if spec else None, scratch)

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.plan import destructive, render_plan
 from clusterctl.cli.render.progress import make_progress
@@ -23,8 +22,9 @@ from clusterctl.client.head.api import Api, follow
 from clusterctl.client.lock import changing
 from clusterctl.client.nodes.node_list import Lookout
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.client.up.engine_wheels import bring_wheels, install_note
-from clusterctl.client.up.launch import SpecFile, Started, bring_up
+from clusterctl.client.up.launch import Started, bring_up
 from clusterctl.client.up.readiness import Readiness
 from clusterctl.client.up.timeline import Stopwatch, collect
 from clusterctl.core.errors import ClusterctlError, Refused, UsageError

@@ -17,7 +17,7 @@ from clusterctl.client.images.build import builds
 from clusterctl.client.registry import Cluster, Registry, read_json
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 # The settings that say where a provider's instances are; all others are the same place.
 _WHERE: dict[str, tuple[str, ...]] = {
