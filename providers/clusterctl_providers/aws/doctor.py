@@ -8,9 +8,10 @@ from typing import Any
 from clusterctl.core.errors import AuthFailed, ProviderError, Throttled, UnknownOutcome
 from clusterctl_providers.aws.calls import Calls, permission
 from clusterctl_providers.aws.errors import code_behind
-from clusterctl_providers.aws.quotas import Quota, Quotas, quota_of
+from clusterctl_providers.aws.quotas import PAGE, quota_of
 from clusterctl_providers.aws.simulation import NOBODY, simulate
 from clusterctl_providers.base import TAG_UID
+from clusterctl_providers.cloud.quotas import Quotas, quota_rows
 
 Check = tuple[str, bool, str]
 _NOWHERE = "i-00000000000000000"
@@ -87,7 +88,9 @@ def examine(
     else:
         checks += [_dry_run(calls, operation, parameters, uid) for operation, parameters in _CHANGES]
         checks += [(f"permissions to make roles: not to be looked up ({SIMULATE})", True, "")] if roles else []
-    checks += [_optional(calls), *_quotas(calls, quotas, wanted)]
+    limits = [(quota_of(instance_type, market), instance_type, vcpus) for instance_type, market, vcpus in wanted]
+    rows = quota_rows(quotas, limits, calls.region, "servicequotas:GetServiceQuota", PAGE)
+    checks += [_optional(calls), *rows]
     return checks
 
 
@@ -140,21 +143,3 @@ def _optional(calls: Calls) -> Check:
     except ProviderError as error:
         return (f"{name}: not to be had, those of the catalogue are used ({error})", True, "")
     return (name, True, "")
-
-
-def _quotas(calls: Calls, quotas: Quotas, wanted: Sequence[tuple[str, str, int]]) -> list[Check]:
-    checks: list[Check] = []
-    least: dict[Quota, tuple[int, str]] = {}
-    for instance_type, market, vcpus in wanted:
-        least.setdefault(quota_of(instance_type, market), (vcpus, instance_type))
-    for quota, (vcpus, instance_type) in least.items():
-        value = quotas.vcpus(quota)
-        if value is None:
-            checks.append((f"quota {quota.name!r}: not to be looked up (servicequotas:GetServiceQuota)", True, ""))
-        else:
-            fix = (
-                f"one {instance_type} has {vcpus} vCPUs: ask for more of {quota.name!r} under Service Quotas > Amazon EC2 in "
-                f"{calls.region}"
-            )
-            checks.append((f"quota {quota.name!r} is {value:g} vCPUs", value >= vcpus, fix))
-    return checks

@@ -9,6 +9,7 @@ roles), aws_images, aws_quotas, aws_doctor.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, ProviderError
@@ -23,10 +24,10 @@ from clusterctl_providers.aws.images import Images
 from clusterctl_providers.aws.instances import InstanceRows
 from clusterctl_providers.aws.launch import DISK, GPU_DISK, Ec2Launches
 from clusterctl_providers.aws.network import Network
-from clusterctl_providers.aws.offers import PRICES_LAST, Offers
+from clusterctl_providers.aws.offers import Ec2Market
 from clusterctl_providers.aws.power import INSTANCE_ID, Ec2Power
-from clusterctl_providers.aws.quotas import Quotas
-from clusterctl_providers.aws.reservations import Reservations
+from clusterctl_providers.aws.quotas import ask
+from clusterctl_providers.aws.reservations import look_up
 from clusterctl_providers.base import (
     AddressHolder,
     CreateRequest,
@@ -43,7 +44,10 @@ from clusterctl_providers.catalog import instance_types
 from clusterctl_providers.cloud.book import BatchBook
 from clusterctl_providers.cloud.launch import Launcher
 from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.offers import Offers
 from clusterctl_providers.cloud.power import Power
+from clusterctl_providers.cloud.quotas import Quotas
+from clusterctl_providers.cloud.reservations import Reservations
 
 
 class AwsProvider:
@@ -60,12 +64,12 @@ class AwsProvider:
         self._head = HeadMachine(self._calls, self._network, context.uid)
         self._uid = context.uid
         self._images = Images(self._calls)
-        self._quotas = Quotas(self._calls)
+        self._quotas = Quotas(partial(ask, self._calls))
         self._rows = InstanceRows(self._calls, context.uid)
         self._listing = Listing(self._rows)
         self._power = Power(Ec2Power(self._calls, self._listing), self._listing)
-        reservations = Reservations(self._calls)
-        self._offers = Offers(self._calls, self._network, reservations)
+        reservations = Reservations(partial(look_up, self._calls))
+        self._offers = Offers(Ec2Market(self._calls, self._network), reservations)
         launches = Ec2Launches(
             self._calls,
             settings,
@@ -82,7 +86,7 @@ class AwsProvider:
     @property
     def offers_last(self) -> float:
         """Seconds; 0 where what is free of a reservation changes from one moment to the next."""
-        return 0.0 if self._offers.reserves else PRICES_LAST
+        return self._offers.last
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         return self._launcher.launch(requests)

@@ -1,8 +1,8 @@
 """How much an account may have at once: which limit an instance type falls under is the cloud's to say, the arithmetic is ours.
 
-    AWS           vCPUs by family and market, from Service Quotas
-    Google Cloud  CPUS, N2_CPUS, NVIDIA_L4_GPUS, PREEMPTIBLE_... of a region, from regions.get; several may bind one type
-    Azure         vCPUs by family and the region's total, from Usage; spot has one limit of its own
+AWS           vCPUs by family and market, from Service Quotas
+Google Cloud  CPUS, N2_CPUS, NVIDIA_L4_GPUS, PREEMPTIBLE_... of a region, from regions.get; several may bind one type
+Azure         vCPUs by family and the region's total, from Usage; spot has one limit of its own
 """
 
 from __future__ import annotations

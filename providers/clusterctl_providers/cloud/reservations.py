@@ -1,8 +1,8 @@
 """Capacity that was reserved beforehand: how much of it is free, and from when until when it is to be had.
 
-    AWS           capacity reservations (on demand) and capacity blocks, which EC2 begins to empty before their end
-    Google Cloud  reservations, named by affinity, and future reservations with a window; free = count - inUseCount
-    Azure         capacity reservation groups, whose free part is capacity less the VMs allocated in it; no window
+AWS           capacity reservations (on demand) and capacity blocks, which EC2 begins to empty before their end
+Google Cloud  reservations, named by affinity, and future reservations with a window; free = count - inUseCount
+Azure         capacity reservation groups, whose free part is capacity less the VMs allocated in it; no window
 """
 
 from __future__ import annotations
