@@ -18,8 +18,8 @@ from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.doctor import examine
 from clusterctl_providers.aws.head import HeadMachine
 from clusterctl_providers.aws.identity import Identity
-from clusterctl_providers.aws.image_build import ImageBuild
-from clusterctl_providers.aws.image_store import ImageStore
+from clusterctl_providers.aws.image_build import BUILDERS, Ec2Build
+from clusterctl_providers.aws.image_store import Ec2Images
 from clusterctl_providers.aws.images import Images
 from clusterctl_providers.aws.instances import InstanceRows
 from clusterctl_providers.aws.launch import DISK, GPU_DISK, Ec2Launches
@@ -42,6 +42,8 @@ from clusterctl_providers.base import (
 )
 from clusterctl_providers.catalog import instance_types
 from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.image_build import ImageBuild
+from clusterctl_providers.cloud.image_store import ImageStore
 from clusterctl_providers.cloud.launch import Launcher
 from clusterctl_providers.cloud.listing import Listing
 from clusterctl_providers.cloud.offers import Offers
@@ -118,14 +120,16 @@ class AwsProvider:
         machine = next((m for m in instance_types("aws") if offers and m.name == offers[0].instance_type), None)
         nvidia = machine is not None and machine.gpu_vendor == "nvidia"
         disk = int(pool.spec.get("disk") or (GPU_DISK if nvidia else DISK))
-        build = ImageBuild(self._calls, self._network, self._images, self._uid, tell)
-        return build.make(pool, recipe, machine.arch if machine else "x86_64", nvidia, disk)
+        arch = machine.arch if machine else "x86_64"
+        base = self._images.find(str(pool.spec.get("image") or ""), arch, nvidia)
+        build = ImageBuild(Ec2Build(self._calls, self._network, base, self._uid), self._uid, tell)
+        return build.make(base.id, base.arch, BUILDERS[arch], recipe, disk)
 
     def images(self) -> list[StoredImage]:
-        return ImageStore(self._calls).list()
+        return ImageStore(Ec2Images(self._calls)).list()
 
     def remove_image(self, image: StoredImage) -> None:
-        ImageStore(self._calls).remove(image)
+        ImageStore(Ec2Images(self._calls)).remove(image)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""
