@@ -42,7 +42,7 @@ class BundlePort:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(directory, ready), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def _run(self, directory: Path, ready: threading.Event) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +67,7 @@ class BundlePort:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
 
