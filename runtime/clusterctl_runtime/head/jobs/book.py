@@ -11,7 +11,7 @@ import json
 import secrets
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
@@ -292,7 +292,7 @@ class JobBook:
         self._touch(job)
 
     def save_attempt(self, job: Job, attempt: Attempt) -> None:
-        body = json.dumps({"job": job.id, **asdict(attempt)})
+        body = json.dumps({"job": job.id, **vars(attempt)})  # not `asdict`, which copies all that is inside
         self._store.write("INSERT OR REPLACE INTO attempts VALUES (?,?,?)", (attempt.id, job.id, body))
         self._touch(job)
 
