@@ -149,7 +149,7 @@ class Planning(Autoscaler):
     def _state(self, now: float) -> Any:
         return State("demo", "uid", (), self._fleet.roster.all(now))
 
-    def _warn(self, found: Any) -> None:
+    def _warn(self, beyond: Any) -> None:
         return
 
     def wake(self, observe: bool = False) -> None:
