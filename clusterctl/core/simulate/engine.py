@@ -307,7 +307,7 @@ class Simulation:
                 first = self.state.waiting.first(key)
                 if first is not None:
                     chosen.append((first, key))
-            chosen.sort(key=lambda entry: entry[0].place)
+            chosen.sort(key=lambda entry: entry[0].turn)
         return [ticket for ticket, _ in chosen], {ticket.job.id: key for ticket, key in chosen}
 
     def _start(self, ticket: Ticket, ranks: tuple[str, ...]) -> None:

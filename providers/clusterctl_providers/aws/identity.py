@@ -19,6 +19,7 @@ from clusterctl_providers.aws.calls import PATIENCE, Calls
 from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.aws.policies import render_policy
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
+from clusterctl_providers.cloud.calls import pages
 
 log = logging.getLogger(__name__)
 
@@ -259,14 +260,16 @@ class Identity:
     def _list(self, operation: str, field: str, path: str = "", **parameters: Any) -> Iterator[Any]:
         """All pages. Roles and profiles of the cluster's own path, or of `path`; IAM pages with a marker."""
         wanted = path or ("" if parameters else self.path)
-        more: dict[str, Any] = {"PathPrefix": wanted} if wanted else {}
+        prefix: dict[str, Any] = {"PathPrefix": wanted} if wanted else {}
         what = f"looking for roles of cluster {self._cluster} in IAM"
-        while True:
-            page = self._calls.read("iam", operation, what, **parameters, **more)
-            yield from (row for row in page[field] if not wanted or str(row["Path"]).startswith(wanted))
-            if not page.get("IsTruncated"):
-                return
-            more["Marker"] = page["Marker"]
+
+        def page(marker: str) -> tuple[dict[str, Any], str]:
+            more = {"Marker": marker} if marker else {}
+            found = self._calls.read("iam", operation, what, **parameters, **prefix, **more)
+            return found, str(found["Marker"]) if found.get("IsTruncated") else ""
+
+        for found in pages(page, what, "AWS"):
+            yield from (row for row in found[field] if not wanted or str(row["Path"]).startswith(wanted))
 
 
 def is_unseen(error: ProviderError) -> bool:

@@ -324,7 +324,7 @@ def demand_of(job: Job, count: int) -> Demand:
         strategy="STRICT_SPREAD" if gang else "",
         since=job.queued_since,
         priority=job.group.priority,
-        user=str(job.request.get("user") or ""),
+        user=job.group.user,
     )
 
 

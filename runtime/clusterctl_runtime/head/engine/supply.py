@@ -28,7 +28,8 @@ from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.engine.index import IndexUnreachable
 from clusterctl_runtime.engine.installing import Installation, InstallFailed
 from clusterctl_runtime.engine.wheelhouse import NoWheels, Wanted, Wheel, Wheelhouse, environment_of, platform_of
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.files.private import write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.storage.blobs import BlobStore
 
 log = logging.getLogger(__name__)
