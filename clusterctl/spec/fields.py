@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from clusterctl.spec.base import SIZE_SCHEMA
 from clusterctl.spec.faults import Finding, refuse, shorten
-from clusterctl.spec.providers import SIZE_SCHEMA
 from clusterctl.spec.units import DURATION_PATTERN, parse_duration, parse_size
 
 SIZES = ("memory", "object_store_memory")  # resources that count bytes

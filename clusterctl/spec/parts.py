@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
+from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Money, Text
 from clusterctl.spec.pool import HostEntry
-from clusterctl.spec.providers import Size, SpecModel, kind_of
 
 
 class Head(SpecModel):
@@ -72,7 +72,7 @@ class Engine(SpecModel):
 
 
 EngineChoice = Annotated[
-    Annotated[Literal["none", "ray"], Tag("text")] | Annotated[Engine, Tag("mapping")], Discriminator(kind_of)
+    Annotated[Literal["none", "ray"], Tag("text")] | Annotated[Engine, Tag("mapping")], Discriminator(form_of)
 ]
 
 

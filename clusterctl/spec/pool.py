@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.faults import Finding, refuse, shorten
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Labels, Money, Name, ReservationId, Text
-from clusterctl.spec.providers import ProviderName, Size, SpecModel, kind_of
+from clusterctl.spec.providers.choice import ProviderName
 
 
 class Gpu(SpecModel):
@@ -36,8 +37,8 @@ class Host(SpecModel):
     labels: Labels = Field(default={}, description="Labels of this machine, besides its pool's.")
 
 
-HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(kind_of)]
-Hosts = Annotated[Annotated[str, Tag("text")] | Annotated[list[HostEntry], Tag("list")], Discriminator(kind_of)]
+HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(form_of)]
+Hosts = Annotated[Annotated[str, Tag("text")] | Annotated[list[HostEntry], Tag("list")], Discriminator(form_of)]
 
 
 class PoolLimits(SpecModel):

@@ -24,6 +24,7 @@ from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
+from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
@@ -55,11 +56,12 @@ def nodes_of(cluster: Cluster, names: Sequence[str] = (), *, pool: str = "") -> 
 
 def access(cluster: Cluster, node: dict[str, Any]) -> Access:
     """The way to a node. Raises ClusterctlError where its provider has none."""
-    if cluster.provider == "ssh":
+    machine = KINDS[cluster.provider].machine
+    if machine == "host":
         return SshAccess(cluster, node)
-    if cluster.provider in ("local", "fake"):
+    if machine == "process":
         return LocalAccess(cluster, node)
-    if cluster.provider == "docker":
+    if machine == "container":
         from clusterctl.client.nodes.containers import ContainerAccess
 
         return ContainerAccess(cluster, node)
@@ -151,7 +153,7 @@ class SshAccess:
 
 
 def _machine_of(cluster: Cluster, node_id: str, machines: Sequence[Machine]) -> Machine:
-    if cluster.provider != "ssh":
+    if not cluster.on_hosts:
         return head_machine(cluster.directory)
     with Api.of(cluster) as api:
         hosts = api.get("/api/v1/hosts", node=node_id)["hosts"]

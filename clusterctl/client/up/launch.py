@@ -18,7 +18,6 @@ from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.head import process
 from clusterctl.client.head.api import Api
-from clusterctl.client.nodes.machines import runs_in_cloud
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.files import Mount, packed, upload
@@ -60,9 +59,10 @@ def _bring_up(
     patience: float,
 ) -> Started:
     cluster = _registered(registry, source)
-    if cluster.provider == "ssh":
+    place = source.spec.kind.head_place(source.spec.provider_settings)
+    if place == "host":
         return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
-    if runs_in_cloud(source.spec.model_dump(mode="json")["provider"]):
+    if place == "instance":
         return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm, patience)
     if cluster.head_is_remote:
         raise Refused(

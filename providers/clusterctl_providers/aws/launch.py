@@ -17,15 +17,8 @@ from clusterctl_providers.aws.identity import Identity, is_unseen
 from clusterctl_providers.aws.images import GIB, Image, Images
 from clusterctl_providers.aws.instances import InstanceRows
 from clusterctl_providers.aws.network import FULL, Network
-from clusterctl_providers.aws.quotas import Quotas, quota_of
-from clusterctl_providers.aws.reservations import (
-    CAPACITY_BLOCK,
-    MARKETS,
-    RESERVED,
-    Reservation,
-    Reservations,
-    reservation_parameters,
-)
+from clusterctl_providers.aws.quotas import PAGE, quota_of
+from clusterctl_providers.aws.reservations import CAPACITY_BLOCK, MARKETS, reservation_parameters
 from clusterctl_providers.base import (
     TAG_GENERATION,
     TAG_HEAD,
@@ -41,6 +34,8 @@ from clusterctl_providers.cloud.batches import TAG_NODES, Batch, Member, names_o
 from clusterctl_providers.cloud.boot import user_data
 from clusterctl_providers.cloud.launch import AlreadyBegun, is_gang
 from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.quotas import Quotas
+from clusterctl_providers.cloud.reservations import RESERVED, Reservations
 from clusterctl_providers.this_machine import maker
 
 log = logging.getLogger(__name__)
@@ -130,43 +125,15 @@ class Ec2Launches:
     # ------------------------------------------------------------ what a call says
 
     def beyond(self, requests: Sequence[CreateRequest]) -> dict[str, ProviderError]:
-        """Refuses what is not free of the reservation: the last ones, or all of a gang. What is reserved is within the
-        quotas."""
-        if requests[0].offer.market not in MARKETS:
-            self._check_quota(requests)
-            return {}
-        found = self._reservation(requests[0], fresh=True)
-        free = 0 if found.closed(time.time()) else found.free
-        if len(requests) <= free:
-            return {}
-        text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted"
-        kept = 0 if is_gang(requests) else free
-        refusal = NoCapacity(found.closed(time.time()) or text)
-        return {request.token: refusal for request in requests[kept:]}
-
-    def _reservation(self, request: CreateRequest, *, fresh: bool = False) -> Reservation:
-        name = str(request.pool.spec.get("reservation") or "")
-        found = self._reservations.find(name, fresh=fresh) if name else None
-        offer = request.offer
-        if found is None or (found.instance_type, found.zone) != (offer.instance_type, offer.zone):
-            raise NoCapacity(
-                f"pool {request.pool.name} has no reservation of {offer.instance_type} in {offer.zone} any more"
-            )
-        return found
-
-    def _check_quota(self, requests: Sequence[CreateRequest]) -> None:
-        """Refuses what cannot be launched even where nothing else runs: one node, or a gang."""
+        """What is not free of the reservation, or beyond the quotas; what is reserved is within them."""
+        if requests[0].offer.market in MARKETS:
+            return self._reservations.beyond(requests)
         offer, count = requests[0].offer, len(requests) if is_gang(requests) else 1
+        vcpus = self._type(offer.instance_type).vcpus
+        fix = f"ask for more under {PAGE} in the AWS console, or name other instance types"
         quota = quota_of(offer.instance_type, offer.market)
-        limit = self._quotas.vcpus(quota)
-        wanted = self._type(offer.instance_type).vcpus * count
-        if limit is not None and limit < wanted:
-            what = f"{offer.instance_type} has" if count == 1 else f"a gang of {count} {offer.instance_type} has"
-            raise QuotaExceeded(
-                f"{what} {wanted} vCPUs, the quota {quota.name!r} in {self._calls.region} is {limit:g}: ask "
-                "for more under Service Quotas > Amazon EC2 in the AWS console, or name other instance types",
-                quota=quota.name,
-            )
+        self._quotas.check(quota, offer.instance_type, vcpus, count, self._calls.region, fix)
+        return {}
 
     def _type(self, name: str) -> InstanceType:
         if not self._types:
@@ -202,7 +169,7 @@ class Ec2Launches:
             **self._place(request, machine, gang),
         }
         if offer.market in MARKETS:
-            found = self._reservation(request)
+            found = self._reservations.of(request)
             parameters |= reservation_parameters(found)
             if found.group:
                 parameters["Placement"] = {"GroupName": found.group}

@@ -248,7 +248,7 @@ class Head:
             provider = make_provider(name, context)
         except ProviderUnavailable as error:
             raise UsageError(str(error)) from error
-        return OwnMachine(provider, self._own_instance) if self.handover else provider
+        return OwnMachine.around(provider, self._own_instance) if self.handover else provider
 
     def _pool_requests(self) -> list[PoolRequest]:
         requests = pool_requests(self.config.spec).items()
