@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.down.places import has_aws
-from clusterctl.client.registry import Registry, read_json
+from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _settings(registry: Registry) -> list[Mapping[str, Any]]:
     """Those of the clusters known here, else none in particular where the environment has credentials."""
     found: list[Mapping[str, Any]] = []
     for cluster in registry.all():
-        spec = read_json(cluster.head_dir / "config.json").get("spec") or {}
+        spec = cluster.read_config().get("spec") or {}
         provider = spec.get("provider")
         if isinstance(provider, dict) and provider.get("aws") is not None:
             found += [provider["aws"]] if provider["aws"] not in found else []
