@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from clusterctl.core.model import Demand, NodeView, Offer, Reason, Shape, State, Wait
+from clusterctl.core.order import turn
 from clusterctl.core.resources import Resources
 from clusterctl.core.scheduling.rooms import Scale, copies
 
@@ -25,7 +26,7 @@ def admit(demand: Sequence[Demand], state: State, offers: Sequence[Offer]) -> tu
     used = _usage(limits, state.nodes)
     admitted: list[Demand] = []
     waits: list[Wait] = []
-    for wanted in sorted(demand, key=lambda d: (-d.priority, d.since, d.id)):
+    for wanted in sorted(demand, key=lambda d: turn(d.priority, d.since, d.id)):
         rules = limits.get(wanted.user, {})
         each = {name: _per_copy(name, wanted, offers) for name in rules}
         allowed, binding = wanted.count, ""

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.aws import calls as aws_calls
-from clusterctl_providers.aws import instances as aws_instances
 from clusterctl_providers.aws import launch as aws_launch
-from clusterctl_providers.aws import offers as aws_offers
-from clusterctl_providers.aws.calls import Bucket
+from clusterctl_providers.cloud.bucket import Bucket
 
 from clusterctl.core.model import Demand, NodeState, Policy, Pool, Shape, State
 from clusterctl.core.planner import plan
@@ -55,7 +52,10 @@ class Weather(Stage):
         self.outcomes: list[Outcome] = []
 
     def clock_in(self, provider: Any) -> None:
-        provider._calls.bucket = Bucket(RATE, RESERVE, self.clock.monotonic, self.clock.sleep)
+        provider._calls.bucket = Bucket("AWS", RATE, RESERVE, self.clock.monotonic, self.clock.sleep)
+        provider._calls._pause = self.clock.sleep
+        provider._listing._clock = self.clock.time
+        provider._offers._clock = provider._offers._now = self.clock.time
 
     @property
     def now(self) -> float:
@@ -106,8 +106,7 @@ class Weather(Stage):
 @pytest.fixture
 def sky(cloud: AwsCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weather]:
     clock = Clock()
-    for module in (aws_calls, aws_instances, aws_launch, aws_offers):
-        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(aws_launch, "time", clock)
     place = Weather(tmp_path, cloud, clock)
     yield place
     place.close()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, Whereabouts
 
     from clusterctl.core.model import Node
-    from clusterctl.spec.model import Auth
+    from clusterctl.spec.parts import Auth
 
 USER = "ubuntu"  # of the default images
 STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster has on a host

@@ -40,7 +40,7 @@ from clusterctl.provision.ssh.twins import Twins
 from clusterctl.provision.waiting import StillWaiting, listed
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
 SLOW_SECONDS = 15.0  # longer than an `up` takes where all is well

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clusterctl.client.head import tunnels
 from clusterctl.client.registry import Cluster
@@ -16,9 +15,6 @@ from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh import distribution
 from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
-
-if TYPE_CHECKING:
-    pass
 
 HEAD_SECONDS = 60.0
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 from clusterctl.core.limits import Allowance
 from clusterctl.core.model import Demand, NodeState, NodeView, Offer, PassedOver, Policy, Reason, Shape, State, Wait
 from clusterctl.core.offers import Choice, choices_of, usable
+from clusterctl.core.order import Turn, levels, turn
 from clusterctl.core.scheduling.buying import buy, buy_apart
 from clusterctl.core.scheduling.candidates import Site
 from clusterctl.core.scheduling.demand import Ask, Gang, Single, asks_of, shapes_of
@@ -81,14 +81,13 @@ class Serving:
         self.site.lay(self.scale, self.keys, self.offers, in_total=in_total)
         size = {shape: self._size(shape) for shape in shapes}
 
-        def order(ask: Ask) -> tuple[float, float, str, Shape]:
+        def size_and_turn(ask: Ask) -> tuple[float, Turn, Shape]:
             bundles = [(ask.shape, 1)] if isinstance(ask, Single) else ask.bundles
             largest = max(bundles, key=lambda bundle: (size[bundle[0]], bundle[0]))[0]
-            return -size[largest], ask.demand.since, ask.demand.id, largest
+            return -size[largest], turn(ask.demand.priority, ask.demand.since, ask.demand.id), largest
 
-        asks.sort(key=lambda ask: -ask.demand.priority)
-        for _, level in groupby(asks, key=lambda ask: ask.demand.priority):
-            self._serve_level(sorted(level, key=order))
+        for _, level in levels(asks, lambda ask: ask.demand.priority):
+            self._serve_level(sorted(level, key=size_and_turn))
 
     def _size(self, shape: Shape) -> float:
         """The largest part of any resource that a copy takes; GPU work is larger than any other."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from heapq import merge
 
 from clusterctl.core.model import Demand, Shape
+from clusterctl.core.order import Turn, turn
 from clusterctl.core.scheduling.placement import Request
 from clusterctl.core.simulate.jobs import TraceJob, demand_of, group_key
 
 Key = tuple[Shape, int, int, str]
-Place = tuple[int, float, int]  # order in the queue: priority (high first), submit time, number in the trace
 
 _REFS = 3  # jobs named in a demand
 
@@ -26,8 +26,8 @@ class Ticket:
     since: float
 
     @property
-    def place(self) -> Place:
-        return (-self.job.priority, self.job.submit, self.number)
+    def turn(self) -> Turn:
+        return turn(self.job.priority, self.job.submit, self.number)
 
     def request(self) -> Request:
         job = self.job
@@ -36,9 +36,9 @@ class Ticket:
 
 @dataclass
 class _Group:
-    """Invariant: `tickets` is sorted by place. `demand` is None after a change, until asked for again."""
+    """Invariant: `tickets` is sorted by turn. `demand` is None after a change, until asked for again."""
 
-    tickets: list[tuple[Place, Ticket]] = field(default_factory=list[tuple[Place, Ticket]])
+    tickets: list[tuple[Turn, Ticket]] = field(default_factory=list[tuple[Turn, Ticket]])
     demand: Demand | None = None
 
 
@@ -52,7 +52,7 @@ class WaitingJobs:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group()
-        insort(group.tickets, (ticket.place, ticket), key=lambda entry: entry[0])
+        insort(group.tickets, (ticket.turn, ticket), key=lambda entry: entry[0])
         group.demand = None
         self.count += 1
 
@@ -90,5 +90,5 @@ class WaitingJobs:
         return [ticket for _, ticket in self.in_order(set())]
 
 
-def _keyed(key: Key, group: _Group) -> Iterator[tuple[Place, Key, Ticket]]:
-    return ((place, key, ticket) for place, ticket in group.tickets)
+def _keyed(key: Key, group: _Group) -> Iterator[tuple[Turn, Key, Ticket]]:
+    return ((at, key, ticket) for at, ticket in group.tickets)

@@ -26,7 +26,15 @@ from clusterctl_runtime.files.private import write_private
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.base import (
+    OFFERS_LAST,
+    TAG_CLUSTER,
+    TAG_UID,
+    CreateRequest,
+    CreateResult,
+    PoolRequest,
+    ProviderContext,
+)
 from clusterctl_providers.local import nodes as local_nodes
 from clusterctl_providers.local import processes as local_processes
 from clusterctl_providers.local.nodes import LocalNode
@@ -41,6 +49,8 @@ class LocalProvider:
     name = "local"
     scopes: Sequence[str] = (SCOPE,)
     settle_seconds = 0.0  # a list shows the truth at once
+    in_flight_seconds = 0.0  # a node is started by its caller itself
+    offers_last = OFFERS_LAST
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context

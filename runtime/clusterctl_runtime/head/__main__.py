@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import logging.handlers
 import resource
@@ -15,6 +16,7 @@ from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.files.lock import Lock, LockHeld, take
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.loop import run
 from clusterctl_runtime.head.nodes.admission import private_umask
 
 SWITCH_SECONDS = (
@@ -38,6 +40,8 @@ def _allow_files() -> None:
 
 
 async def _serve(directory: Path) -> int:
+    from clusterctl_runtime.head.api import create_app
+    from clusterctl_runtime.head.api.server import ApiServer
     from clusterctl_runtime.head.head import Head
 
     head = Head(HeadConfig.load(directory))
@@ -51,7 +55,7 @@ async def _serve(directory: Path) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await head.run()
+    await head.run(ApiServer(create_app(head)))
     return code
 
 
@@ -60,12 +64,13 @@ def main() -> int:
     private_umask()
     _allow_files()
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.disable()  # until the queue is loaded: see garbage.py
     handler = logging.handlers.RotatingFileHandler(directory / "head.log", maxBytes=20_000_000, backupCount=2)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         with _lock(directory):
-            return asyncio.run(_serve(directory))
+            return run(_serve(directory))
     except ClusterctlError as error:
         logging.error("%s", error)
         write_private(

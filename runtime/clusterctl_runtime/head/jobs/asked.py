@@ -20,11 +20,12 @@ _DEFAULTS = {name: field.get_default(call_default_factory=True) for name, field 
 
 @dataclass(frozen=True)
 class GroupKey:
-    """Jobs that only their arrival tells apart: what one rank takes, how many ranks, and how urgent."""
+    """Jobs that only their arrival tells apart: what one rank takes, how many ranks, how urgent, and whose they are."""
 
     shape: Shape
     nodes: int
     priority: int
+    user: str = ""
 
     @property
     def kind(self) -> tuple[Shape, int]:
@@ -32,7 +33,7 @@ class GroupKey:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.shape, self.nodes, self.priority))
+        return hash((self.shape, self.nodes, self.priority, self.user))
 
     def __hash__(self) -> int:
         return self._hash  # asked for with each move of a job, and a shape's takes its time
@@ -55,7 +56,8 @@ class Asked:
         self.request = {key: value for key, value in request.items() if key not in _OF_ONE_JOB}
         self.digest = digest_of(self.request)
         self.shape = shape_of(self.request)
-        self.group = GroupKey(self.shape, int(self.request["nodes"] or 1), int(self.request.get("priority") or 0))
+        nodes, priority = int(self.request["nodes"] or 1), int(self.request.get("priority") or 0)
+        self.group = GroupKey(self.shape, nodes, priority, str(self.request.get("user") or ""))
         self.conditions = tuple(parse_condition(text) for text in self.request.get("after") or ())
         self.array_limit: int | None = self.request.get("array_limit")
         self.uses = 0

@@ -5,15 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedDict
 
 from clusterctl.core.model import Shape
+from clusterctl.core.order import goes_first, turn
 from clusterctl_runtime.head.jobs.asked import GroupKey
-
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 
 
 class Line:
@@ -56,13 +54,13 @@ class Lines:
 
     def __init__(self) -> None:
         self.groups: dict[GroupKey, Line] = {}
-        self._alike: dict[tuple[Shape, int], set[int]] = {}  # priorities in which jobs of a kind wait
+        self._alike: dict[tuple[Shape, int], set[GroupKey]] = {}  # the groups of a kind in which jobs wait
 
     def put(self, job: Job) -> None:
         line = self.groups.get(job.group)
         if line is None:
             line = self.groups[job.group] = Line()
-            self._alike.setdefault(job.group.kind, set()).add(job.group.priority)
+            self._alike.setdefault(job.group.kind, set()).add(job.group)
         line.put(job)
 
     def take(self, job: Job) -> None:
@@ -80,27 +78,27 @@ class Lines:
 
     def _close(self, group: GroupKey) -> None:
         del self.groups[group]
-        priorities = self._alike[group.kind]
-        priorities.discard(group.priority)
-        if not priorities:
+        alike = self._alike[group.kind]
+        alike.discard(group)
+        if not alike:
             del self._alike[group.kind]
 
     def first_alike(self, shape: Shape, nodes: int) -> Job | None:
-        """The next one of those that take the same and differ in nothing but priority and arrival."""
-        priorities = self._alike.get((shape, nodes))
-        return self.groups[GroupKey(shape, nodes, max(priorities))].first if priorities else None
+        """The next one of those that take the same and differ in nothing but whose they are, priority and arrival."""
+        firsts = [self.groups[group].first for group in self._alike.get((shape, nodes), ())]
+        return min(firsts, key=lambda job: turn(job.group.priority, job.seq), default=None)
 
     def before(self, job: Job) -> int:
         """How many queued jobs are more urgent, or as urgent and came earlier."""
-        urgent = job.group.priority
+        own = job.group.priority
         return sum(
-            len(line) if group.priority > urgent else line.place(job)
+            len(line) if goes_first(group.priority, own) else line.place(job)
             for group, line in self.groups.items()
-            if group.priority >= urgent
+            if not goes_first(own, group.priority)
         )
 
 
 def in_order(groups: Mapping[GroupKey, Line], most: Mapping[GroupKey, int]) -> Iterator[Job]:
     """The first jobs of each line, at most `most` of each, in the order of the queue: urgent ones first, then by arrival."""
     heads = (islice(line, most[group]) for group, line in groups.items())
-    return heapq.merge(*heads, key=lambda job: (-job.group.priority, job.seq))
+    return heapq.merge(*heads, key=lambda job: turn(job.group.priority, job.seq))
