@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -31,8 +31,8 @@ from clusterctl.provision.schema import migrate
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 db.execute("PRAGMA journal_mode=WAL")
 db.create_function("die", 0, lambda: os.kill(os.getpid(), signal.SIGKILL))
-dying = ["CREATE TABLE two (id)", "INSERT INTO one VALUES (1)", "SELECT die()"]
-migrate(db, Path(sys.argv[1]), [["CREATE TABLE one (id)"], dying])
+second = ["CREATE TABLE two (id)", "INSERT INTO one VALUES (1)", "SELECT die()"]
+migrate(db, Path(sys.argv[1]), [["CREATE TABLE one (id)"], second])
 """
 
 
@@ -124,15 +124,17 @@ def test_a_store_from_before_there_were_versions_is_taken_over_with_what_is_in_i
     again.close()
 
 
-@pytest.mark.parametrize("open_file", [Store, Journal])
-def test_what_a_newer_version_wrote_is_left_as_it_is(path: Path, open_file: type[Store] | type[Journal]) -> None:
-    open_file(path).close()
+@pytest.mark.parametrize(
+    "opened", [lambda path: Store(path).close(), lambda path: Journal(path).close()], ids=["store", "journal"]
+)
+def test_what_a_newer_version_wrote_is_left_as_it_is(path: Path, opened: Callable[[Path], None]) -> None:
+    opened(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA user_version=99")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = path.read_bytes()
     with pytest.raises(ClusterctlError, match=r"some\.db was written by a newer clusterctl .*99.*pip install -U"):
-        open_file(path)
+        opened(path)
     assert path.read_bytes() == before
 
 
