@@ -214,11 +214,11 @@ class Machines:
         _run("ip", "addr", "add", f"{METADATA_ADDRESS}/32", "dev", self.bridge)
         _run("ip", "link", "set", self.bridge, "up")
         # A Docker engine drops what is forwarded, and bridged frames count as such.
-        _run("iptables", "-I", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("iptables", "-w", "-I", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
         _run("nft", "-f", "-", text=_PUBLIC_ADDRESSES.format(bridge=self.bridge))
 
     def _bridge_down(self) -> None:
-        _run("iptables", "-D", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("iptables", "-w", "-D", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
         _run("ip", "link", "del", self.bridge, check=False)
         _run("nft", "delete", "table", "ip", self.bridge, check=False)
 

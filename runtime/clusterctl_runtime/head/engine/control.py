@@ -144,7 +144,7 @@ class EngineControl:
             return
         config = await asyncio.to_thread(
             head_config,
-            self._config(),
+            self._config().spec,
             node,
             books,
             self._token_path,
@@ -171,7 +171,7 @@ class EngineControl:
         if supplied is None:
             return
         config = worker_config(
-            self._config(),
+            self._config().spec,
             node,
             books,
             self._token_path,
@@ -271,7 +271,7 @@ class EngineControl:
         """The interpreter on the head's machine that speaks to the engine: its Ray must be that of the nodes. `beside`: that of
         the head node, which often is this machine."""
         config = self._config()
-        candidates = [python for python in (mounted_python(config, config.spec.provider_name), beside) if python]
+        candidates = [python for python in (mounted_python(config.spec, config.spec.provider_name), beside) if python]
         try:
             return await self.supply.here(self.version, candidates, extras=False)
         except ClusterctlError as error:

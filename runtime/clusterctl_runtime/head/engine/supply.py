@@ -54,7 +54,7 @@ class Supplied:
 
 def shared_engines(config: HeadConfig, provider: str) -> str:
     """The directory of the head's machine that nodes of that provider see under the same path, if they see one."""
-    if provider != "docker" or config.spec.ray is None or given_python(config, provider):
+    if provider != "docker" or config.spec.ray is None or given_python(config.spec, provider):
         return ""
     place = config.engine_store / "shared"
     place.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class EngineSupply:
         """`facts`: what the node's agent says of its machine. Waits for the wheels where some are needed. Raises NoEngine."""
         self._loop = asyncio.get_running_loop()
         config = self._config()
-        given = given_python(config, provider)
+        given = given_python(config.spec, provider)
         if given:
             return Supplied(python=given)
         found = dict(facts.get("engine") or {})

@@ -235,7 +235,9 @@ class Dispatcher:
         pool = next((pool for pool in config.spec.pools if node and pool.name == node.pool), None)
         provider = (pool.provider if pool else "") or config.spec.provider_name
         python = str(books.engine.info.get("python") or "") if books else ""
-        python = python or given_python(config, provider) or (config.engine_python if is_single_host(provider) else "")
+        python = (
+            python or given_python(config.spec, provider) or (config.engine_python if is_single_host(provider) else "")
+        )
         return python or str((books.facts if books else {}).get("executable") or "python3")
 
 
