@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clusterctl_runtime.backoff import Backoff
@@ -63,7 +64,10 @@ class Ec2Launches:
         rows: InstanceRows,
         listing: Listing,
         reservations: Reservations,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._clock, self._pause = clock, pause
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._rows, self._listing, self._reservations = rows, listing, reservations
@@ -103,7 +107,7 @@ class Ec2Launches:
     def _run_instances(self, what: str, quota: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
         ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
-        pauses = Backoff(0.5, 5.0, factor=1.5, seconds=PATIENCE)
+        backoff = Backoff(0.5, 5.0, factor=1.5, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
@@ -111,8 +115,8 @@ class Ec2Launches:
                 awaited = (ours and is_unseen(error)) or self._network.made_lately(code_behind(error))
                 if not awaited:
                     raise
-                log.info("%s; trying again", error)
-                if not pauses.wait():
+                log.info("%s; it is waited for", error)
+                if not backoff.wait():
                     raise
 
     def _looked_anew(self, error: ProviderError, wanted_image: str) -> ProviderError:
