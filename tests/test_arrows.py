@@ -24,6 +24,8 @@ HEAD_SIDE = {
     for name in ("client", "config", "demand", "environment", "images", "index", "wheelhouse")
 }
 
+LEAVES = {"clusterctl_runtime.files", "clusterctl_runtime.backoff"}  # standard library only: for all that do I/O
+
 # part -> parts that it may import from (always itself). The longest prefix of a module's name is its part.
 ARROWS: dict[str, set[str]] = {
     "clusterctl.core": set(),
@@ -31,36 +33,45 @@ ARROWS: dict[str, set[str]] = {
     "clusterctl.proof": set(),
     "clusterctl.spec": {"clusterctl.core", "clusterctl.version", "clusterctl_templates"},
     "clusterctl.provision": {
+        *LEAVES,
         "clusterctl.core", "clusterctl.spec", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.wire", "clusterctl_templates",
     },
     "clusterctl.client": {
+        *LEAVES,
         "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.index",
         "clusterctl_runtime.engine.wheelhouse",
     },
     "clusterctl.cli": {
+        *LEAVES,
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.client", "clusterctl.version",
         "clusterctl.simulation", "clusterctl_providers", "clusterctl_templates", "clusterctl_runtime",
     },
     "clusterctl.simulation": {
+        *LEAVES,
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
     },
     "clusterctl.__main__": {"clusterctl.cli"},
     "clusterctl": {"clusterctl.version"},
     "clusterctl_providers": {
+        *LEAVES,
         "clusterctl.core.model", "clusterctl.core.errors", "clusterctl.core.resources", "clusterctl_runtime.agent.facts",
     },
     "clusterctl_templates": set(),
+    **{leaf: set() for leaf in LEAVES},
     "clusterctl_runtime.wire": set(),
     "clusterctl_runtime.agent.facts": set(),  # alone: it is also sent to hosts that have nothing of ours
     # The engine has two sides: what the agent's bundle carries knows nothing of the core, the head's side does.
-    "clusterctl_runtime.engine": {"clusterctl_runtime.wire"},
-    "clusterctl_runtime.agent": {"clusterctl_runtime.wire", "clusterctl_runtime.engine", "clusterctl_runtime.agent.facts"},
-    **{part: {"clusterctl.core", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
+    "clusterctl_runtime.engine": {*LEAVES, "clusterctl_runtime.wire"},
+    "clusterctl_runtime.agent": {
+        *LEAVES, "clusterctl_runtime.wire", "clusterctl_runtime.engine", "clusterctl_runtime.agent.facts",
+    },
+    **{part: {*LEAVES, "clusterctl.core", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
     "clusterctl_runtime.dashboard": set(),
     "clusterctl_runtime.head": {
+        *LEAVES,
         "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.wire", "clusterctl_runtime.engine", *HEAD_SIDE, "clusterctl_runtime.dashboard",

@@ -7,7 +7,9 @@ from typing import Any
 from clusterctl.core import model as core
 from clusterctl.core.lifecycle import DEADLINES
 from clusterctl.spec.hash import head_hash, pool_hash
-from clusterctl.spec.model import ClusterSpec, Limits, Pool
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.parts import Limits
+from clusterctl.spec.pool import Pool
 
 HEAD_POOL = "head"
 INSTALL_SECONDS = 1800.0  # that Ray's wheels may be waited for, fetched and unpacked
@@ -48,7 +50,7 @@ def _core_pool(spec: ClusterSpec, pool: Pool) -> core.Pool:
 def _deadlines(spec: ClusterSpec, commands: int) -> tuple[tuple[str, float], ...]:
     """A node that has setup commands to run, or Ray to install, may be joining for longer."""
     more = SETUP_SECONDS * (commands or 1) if commands or spec.files else 0.0
-    if spec.ray is not None and not spec.ray.python and spec.provider_name != "fake":
+    if spec.ray is not None and not spec.ray.python and not spec.kind.imagined:
         more += INSTALL_SECONDS
     return (("joining", (DEADLINES[core.NodeState.JOINING] or 0.0) + more),) if more else ()
 

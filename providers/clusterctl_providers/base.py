@@ -18,6 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
 
+OFFERS_LAST = 3600.0  # seconds: types and prices change seldom
+
 TAG_CLUSTER = "clusterctl-cluster"
 TAG_UID = "clusterctl-uid"
 TAG_NODE = "clusterctl-node"
@@ -69,8 +71,32 @@ CreateResult = Instance | ProviderError
 
 @runtime_checkable
 class Provider(Protocol):
-    name: str
-    scopes: Sequence[str]
+    """Everything here is for every provider; a wrapper of one is a `wrapper.Wrapper`, which forgets none of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """What `list` answers for one by one: regions, zones, hosts, an engine."""
+        ...
+
+    @property
+    def settle_seconds(self) -> float:
+        """So long a list may lag behind what was answered before: an instance that it lacks may be there. 0: it shows the truth
+        at once."""
+        ...
+
+    @property
+    def in_flight_seconds(self) -> float:
+        """So long after it was sent a `create` may still take effect whose caller was killed. 0: it ends with its caller."""
+        ...
+
+    @property
+    def offers_last(self) -> float:
+        """So many seconds `offers` are good for. 0: what is free changes from one moment to the next, as of machines and
+        reservations, and they are asked for before each plan. It is read after `offers`."""
+        ...
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]: ...
 

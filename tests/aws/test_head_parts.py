@@ -13,12 +13,12 @@ from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, PoolRequest
 from clusterctl_runtime.head.handover import Handover, OwnMachine
 
-from clusterctl.cli.reading import read_spec
 from clusterctl.client import patience
 from clusterctl.client.down.take_down import take_down
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.client.up import cloud_login
-from clusterctl.client.up.launch import SpecFile, bring_up
+from clusterctl.client.up.launch import bring_up
 from clusterctl.core.errors import BadRequest, ClusterctlError
 from clusterctl.core.model import Instance, Launch, NodeState, Offer, Reason, launch_token
 from clusterctl.core.resources import Resources
@@ -120,7 +120,7 @@ def test_a_head_never_ends_the_machine_that_it_runs_on(stage: Stage) -> None:
     provider, own = launch_head(stage)
     (other,) = provider.create([stage.request("cpu-1")])
     assert isinstance(other, Instance)
-    head = OwnMachine(provider, own.id)
+    head = OwnMachine.around(provider, own.id)
     with pytest.raises(BadRequest, match="the machine that the head itself runs on"):
         head.terminate([own.id, other.id])
     wait_until(lambda: [i.id for i in head.list()[0].instances] == [own.id], what="the other one gone")
@@ -133,7 +133,7 @@ def test_a_head_never_ends_the_machine_that_it_runs_on(stage: Stage) -> None:
 def test_a_head_launches_no_other_head(stage: Stage) -> None:
     provider, own = launch_head(stage)
     requests = [stage.request("cpu-1"), stage.request("head-2", wanted=HEAD)]
-    worker, refusal = OwnMachine(provider, own.id).create(requests)
+    worker, refusal = OwnMachine.around(provider, own.id).create(requests)
     assert isinstance(worker, Instance) and isinstance(refusal, BadRequest) and "`clusterctl up`" in str(refusal)
 
 

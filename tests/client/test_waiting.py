@@ -29,7 +29,7 @@ def test_a_reason_is_said_once_however_its_countdown_runs(stub: StubHead, capsys
     with Api.of(stub.cluster) as api:
         reasons = Reasons(Call(), api, "a")
         reasons.start()
-        reasons.join(10)
+        reasons.join(60)
     assert capsys.readouterr().err.splitlines() == [
         "waiting for 1 x CPU: no image (it is tried again in 600 s)",
         "waiting for 1 x CPU: launching (ready in about 7 s)",

@@ -148,7 +148,7 @@ def test_threads_do_not_lose_each_others_writes(tmp_path: Path) -> None:
     for thread in work:
         thread.start()
     for thread in work:
-        thread.join(30)
+        thread.join(60)
     assert {node.state for node in Journal(tmp_path / "nodes.db").nodes().values()} == {NodeState.BOOTING}
     assert len(journal.nodes()) == 12
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.text import columns
 from clusterctl.client.down.gc import collect_strays
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import read_spec
 
 
 @verb

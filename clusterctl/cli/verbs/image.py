@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.text import columns
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import read_spec
 from clusterctl.core.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.render.jobs import counts_text, render_job, render_jobs
+from clusterctl.cli.render.jobs import render_job, render_jobs
+from clusterctl.cli.render.text import counts_text
 from clusterctl.client.submit.job_list import list_jobs
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.")]

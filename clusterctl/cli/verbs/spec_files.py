@@ -10,7 +10,7 @@ import typer
 
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
+from clusterctl.client.specfile import read_spec
 from clusterctl.core.errors import UsageError
 
 

@@ -15,13 +15,15 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.down.gc import uids_in_use
 from clusterctl.client.down.places import Place, is_place_of, places
 from clusterctl.client.down.take_down import make_providers
 from clusterctl.client.lock import Busy, changing
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import NAME, Cluster, Registry
-from clusterctl.client.up.launch import SpecFile, write_files
+from clusterctl.client.specfile import SpecFile
+from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) ->
             finding = Finding(name, uid, place.provider, instances, adopted=False)
             findings.append(_adopt_one(registry, place, finding, source, elsewhere))
         seen.add(uid)
-    if source is not None and source.spec.provider_name == "ssh":
+    if source is not None and source.spec.kind.machine == "host":
         known = {cluster.uid for cluster in registry.all()}
         findings += _adopt_hosts(registry, source, known, elsewhere, troubles)
     return findings, troubles
@@ -92,6 +94,7 @@ def _adopt_hosts(
     held, unseen = look(registry, source, troubles.append)
     troubles += unseen
     findings: list[Finding] = []
+    provider = source.spec.provider_name
     for one in held:
         if one.uid in known:
             continue
@@ -99,15 +102,15 @@ def _adopt_hosts(
         why = _refusal(registry, one.name, one.uid, elsewhere) or other
         count, names = len(one.hosts), [machine.id for machine in one.machines]
         if why:
-            findings.append(Finding(one.name, one.uid, "ssh", count, adopted=False, why=why))
+            findings.append(Finding(one.name, one.uid, provider, count, adopted=False, why=why))
             continue
         lost = adopt_hosts(registry, source, one, troubles.append)
-        findings.append(Finding(one.name, one.uid, "ssh", count, adopted=True, nodes=names, lost=lost))
+        findings.append(Finding(one.name, one.uid, provider, count, adopted=True, nodes=names, lost=lost))
     return findings
 
 
 def _found(searched: list[Place], scratch: str, troubles: list[str]) -> Iterator[tuple[Place, str, str, int]]:
-    """(place, cluster, uid, instances). Docker counts as absent where nobody named it and it does not answer."""
+    """(place, cluster, uid, instances). What is quiet counts as absent where nobody named it and it does not answer."""
     from clusterctl_providers.base import HasClusters
 
     for place in searched:
@@ -115,7 +118,7 @@ def _found(searched: list[Place], scratch: str, troubles: list[str]) -> Iterator
             with closing(place.open("", "", scratch)) as provider:
                 found = provider.find_clusters() if isinstance(provider, HasClusters) else []
         except ClusterctlError as error:
-            if place.named or place.provider != "docker":
+            if place.named or not place.quiet:
                 troubles.append(f"provider {place.label} could not be searched: {error}")
             continue
         yield from ((place, cluster, uid, count) for cluster, uid, count in sorted(found))

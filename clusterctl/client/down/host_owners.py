@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.nodes.machines import keep_machines
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.gc import Stray
@@ -24,7 +25,7 @@ from clusterctl.provision.ssh.hosts import Hosts
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 SILENT_SECONDS = 1800.0
 Tell = Callable[[str], None]
@@ -50,7 +51,7 @@ class Held:
 
 def look(registry: Registry, source: SpecFile, tell: Tell) -> tuple[list[Held], list[str]]:
     """Every cluster that holds hosts of this spec, and in sentences which hosts could not be looked at."""
-    if source.spec.provider_name != "ssh":
+    if source.spec.kind.machine != "host":
         raise UsageError(f"{source.path}: only the hosts of a spec with `provider: ssh` are looked at")
     machines = read_inventory(source.spec, source.path.absolute().parent)
     hosts = _open(registry, source, "", "", machines, tell)
@@ -72,7 +73,8 @@ def clean_hosts(
 ) -> list[Stray]:
     """Removes, unless `dry_run`, what is on the hosts of this spec of clusters that nobody looks after any more."""
     held, troubles = look(registry, source, tell)
-    strays = [Stray("ssh", "", "", (), error=trouble) for trouble in troubles]
+    provider = source.spec.provider_name
+    strays = [Stray(provider, "", "", (), error=trouble) for trouble in troubles]
     for one in held:
         if one.uid in owned:
             continue
@@ -88,19 +90,19 @@ def clean_hosts(
                     f"until it is {least:.0f}"
                 )
         if lost:
-            strays.append(_clean(_open(registry, source, one.name, one.uid, lost, tell), one, dry_run))
+            strays.append(_clean(provider, _open(registry, source, one.name, one.uid, lost, tell), one, dry_run))
     return strays
 
 
-def _clean(hosts: Hosts, held: Held, dry_run: bool) -> Stray:
+def _clean(provider: str, hosts: Hosts, held: Held, dry_run: bool) -> Stray:
     names = tuple(machine.id for machine in hosts.machines)
     if dry_run:
-        return Stray("ssh", held.name, held.uid, names)
+        return Stray(provider, held.name, held.uid, names)
     left: list[str] = []
     for machine, answer, trouble in hosts.each(hosts.remove):
         if trouble is not None or (answer and answer["left"]):
             left.append(f"host {machine.id}: {trouble or 'still there: ' + ', '.join((answer or {})['left'])}")
-    return Stray("ssh", held.name, held.uid, names, removed=not left, error="; ".join(left))
+    return Stray(provider, held.name, held.uid, names, removed=not left, error="; ".join(left))
 
 
 def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) -> list[str]:
@@ -108,7 +110,7 @@ def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) ->
     options = {"config": source.spec.provider_settings.get("config", ""), "host_keys": source.spec.auth.host_keys}
     cluster = registry.create(
         held.name,
-        provider="ssh",
+        provider=source.spec.provider_name,
         engine="ray" if source.spec.ray else "none",
         spec_path=str(source.path.absolute()),
         uid=held.uid,

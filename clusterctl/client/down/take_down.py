@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
-from clusterctl.client.nodes.containers import engine_note
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
-from clusterctl.provision.waiting import StillWaiting, listed
+from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
+from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from clusterctl.provision.journal.book import Journal
@@ -33,9 +33,9 @@ PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
 def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
     """Ends everything of `cluster` and forgets it. `abandon`: hosts reached by SSH that need not be clean for that. The
     caller holds the cluster's lock."""
-    if abandon and cluster.provider != "ssh":
+    if abandon and not cluster.on_hosts:
         raise UsageError("--abandon is for hosts reached by SSH: instances are ended by their provider")
-    if cluster.provider == "ssh":
+    if cluster.on_hosts:
         from clusterctl.client.up.hosts import take_down_remote
 
         take_down_remote(cluster, tell, abandon)
@@ -92,11 +92,13 @@ def _told_meanwhile(cluster: Cluster, tell: Callable[[str], None]) -> dict[str, 
 def _still_there(api: Api) -> str:
     """What `down` waits for, in the head's words; "" where it does not say."""
     try:
-        nodes = api.get("/api/v1/nodes")["nodes"]
+        page = api.get("/api/v1/nodes", limit=MOST_NAMES)
     except ClusterctlError:
         return ""
-    names = [f"{node['id']} ({node.get('instance_id') or 'not launched yet'})" for node in nodes]
-    return f"{listed(names)} to end" if names else "the head, which removes what is left beside its nodes"
+    names = [f"{node['id']} ({node.get('instance_id') or 'not launched yet'})" for node in page["nodes"]]
+    return (
+        f"{listed(names, page['total'])} to end" if names else "the head, which removes what is left beside its nodes"
+    )
 
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
@@ -108,8 +110,8 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
 
     providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), config["spec"])
     with open_journal(cluster, tell) as journal:
-        if list(providers) == ["docker"] and not engine_note(cluster).exists() and not journal.next_numbers():
-            return  # no engine ever answered this cluster, so nothing was ever made in one
+        if all(_never_found(cluster, name) for name in providers) and not journal.next_numbers():
+            return  # where nothing of this cluster was ever made
         journal.acquire(f"clusterctl down (process {os.getpid()})")
         provisioner = Provisioner(
             journal, providers, _no_bootstrap, cluster=cluster.name, uid=cluster.uid, clock=time.time
@@ -118,6 +120,12 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
             provisioner.down(tell, patience=PATIENCE)
         finally:
             provisioner.close()
+
+
+def _never_found(cluster: Cluster, provider: str) -> bool:
+    """Whether the provider would have noted the place where it makes anything, and has not: no engine ever answered."""
+    search = KINDS[provider].search
+    return search is not None and bool(search.note) and not (cluster.provider_dir / search.note).exists()
 
 
 def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def trouble(cluster: Cluster) -> str:
 def what_to_do(cluster: Cluster) -> str:
     """What brings a head back that cannot be reached."""
     again = f"`clusterctl up {cluster.spec_path or 'SPEC'}`"
-    if cluster.provider == "ssh":
+    if cluster.on_hosts:
         return f"{again} looks at its host and says what is wrong"
     return (
         f"{again} opens port 22 for this machine where its address has changed, replaces an instance that is gone, and says "

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.client.doctor.cloud import missing_programs
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.down.take_down import make_providers, open_journal
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.nodes.machines import open_hosts
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.client.up.cloud_launch import Launching
 from clusterctl.client.up.cloud_login import FirstLogin
@@ -39,7 +39,7 @@ from clusterctl.spec.to_core import pool_requests
 if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, PoolRequest
 
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 AGENT_PORT = 7420
 IN_PLACE = "cloud-head.json"  # {"digest"}: what the last `up` that came to its end has put there
@@ -64,7 +64,9 @@ class CloudHead:
         self._settings: Mapping[str, Any] = spec.provider_settings
         self._reach = str(self._settings.get("reach") or "public")
         self._place: dict[str, Any] = {"public": self._reach == "public", "subnet": "", "private": ""}
-        self._install = HeadInstall(cluster, registry.home / "cache", self.bundle, tell, (spec.provider_name,))
+        assert spec.kind.cloud is not None and spec.kind.library is not None, "only a cloud's head runs on an instance"
+        self._way = spec.kind.cloud.reach[self._reach]
+        self._install = HeadInstall(cluster, registry.home / "cache", self.bundle, tell, (spec.kind.library.extra,))
         options: dict[str, Any] = {
             "config": "",
             "host_keys": "known_hosts",
@@ -126,7 +128,7 @@ class CloudHead:
 
     def _check_way(self) -> None:
         """Before anything costs money."""
-        missing = missing_programs(self._reach)
+        missing = self._way.missing()
         if missing:
             told = "; ".join(f"{name!r} is not on PATH: {fix}" for name, fix in missing)
             raise ClusterctlError(f"`reach: {self._reach}` cannot get to the head's machine: {told}")

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import make_private_dir, write_private
+
 from clusterctl.client.head import tunnels
 from clusterctl.client.nodes.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
-from clusterctl.client.private import make_private_dir, write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, Whereabouts
 
     from clusterctl.core.model import Node
-    from clusterctl.spec.model import Auth
+    from clusterctl.spec.parts import Auth
 
 USER = "ubuntu"  # of the default images
 STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster has on a host

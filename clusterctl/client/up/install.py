@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.head import tunnels
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh import distribution
@@ -22,7 +23,7 @@ from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 HEAD_SECONDS = 60.0
 

@@ -12,35 +12,18 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.head import process
 from clusterctl.client.head.api import Api
-from clusterctl.client.nodes.machines import runs_in_cloud
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry
+from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.files import Mount, packed, upload
 from clusterctl.core.errors import Refused
 
-if TYPE_CHECKING:
-    from clusterctl.spec.document import Document
-    from clusterctl.spec.model import ClusterSpec
-
 HEAD_SECONDS = 1200.0
-
-
-@dataclass(frozen=True)
-class SpecFile:
-    """A spec as the user wrote it and as it was understood."""
-
-    path: Path
-    text: str
-    spec: ClusterSpec
-    located: Document  # knows the place of every key
-
-    @property
-    def name(self) -> str:
-        return self.spec.cluster
 
 
 @dataclass(frozen=True)
@@ -76,9 +59,10 @@ def _bring_up(
     patience: float,
 ) -> Started:
     cluster = _registered(registry, source)
-    if cluster.provider == "ssh":
+    place = source.spec.kind.head_place(source.spec.provider_settings)
+    if place == "host":
         return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
-    if runs_in_cloud(source.spec.model_dump(mode="json")["provider"]):
+    if place == "instance":
         return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm, patience)
     if cluster.head_is_remote:
         raise Refused(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 from pathlib import Path
+
+from clusterctl_runtime.files.private import part_of, sync_directory
 
 from clusterctl.core.errors import ClusterctlError
 
@@ -85,11 +86,7 @@ def rebuild(path: str | Path) -> Path:
 def _create(path: Path) -> None:
     """Makes an empty journal, private to this user. It gets its name only when it is whole, and replaces none."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    part.unlink(missing_ok=True)
-    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    part.chmod(0o600)
-    try:
+    with part_of(path) as part:
         with contextlib.closing(sqlite3.connect(part)) as db:
             db.executescript(_SCHEMA)
             db.execute("INSERT INTO meta VALUES (?, ?)", (TO_ADOPT, "*"))
@@ -97,5 +94,4 @@ def _create(path: Path) -> None:
             db.execute(f"PRAGMA user_version={_VERSION}")
         with contextlib.suppress(FileExistsError):
             os.link(part, path)
-    finally:
-        part.unlink()
+        sync_directory(path.parent)

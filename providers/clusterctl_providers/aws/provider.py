@@ -13,7 +13,6 @@ from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
-from clusterctl_providers.aws.batches import BatchBook
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.doctor import examine
 from clusterctl_providers.aws.head import HeadMachine
@@ -21,11 +20,11 @@ from clusterctl_providers.aws.identity import Identity
 from clusterctl_providers.aws.image_build import ImageBuild
 from clusterctl_providers.aws.image_store import ImageStore
 from clusterctl_providers.aws.images import Images
-from clusterctl_providers.aws.instances import Listing
-from clusterctl_providers.aws.launch import DISK, GPU_DISK, Launcher
+from clusterctl_providers.aws.instances import InstanceRows
+from clusterctl_providers.aws.launch import DISK, GPU_DISK, Ec2Launches
 from clusterctl_providers.aws.network import Network
 from clusterctl_providers.aws.offers import PRICES_LAST, Offers
-from clusterctl_providers.aws.power import INSTANCE_ID, Power
+from clusterctl_providers.aws.power import INSTANCE_ID, Ec2Power
 from clusterctl_providers.aws.quotas import Quotas
 from clusterctl_providers.aws.reservations import Reservations
 from clusterctl_providers.base import (
@@ -41,6 +40,10 @@ from clusterctl_providers.base import (
     Whereabouts,
 )
 from clusterctl_providers.catalog import instance_types
+from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.launch import Launcher
+from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.power import Power
 
 
 class AwsProvider:
@@ -58,22 +61,23 @@ class AwsProvider:
         self._uid = context.uid
         self._images = Images(self._calls)
         self._quotas = Quotas(self._calls)
-        self._listing = Listing(self._calls, context.uid)
-        self._power = Power(self._calls, self._listing)
+        self._rows = InstanceRows(self._calls, context.uid)
+        self._listing = Listing(self._rows)
+        self._power = Power(Ec2Power(self._calls, self._listing), self._listing)
         reservations = Reservations(self._calls)
         self._offers = Offers(self._calls, self._network, reservations)
-        book = BatchBook(Path(context.state_dir) / "aws-launches")
-        self._launcher = Launcher(
+        launches = Ec2Launches(
             self._calls,
             settings,
             self._network,
             self.identity,
             self._images,
             self._quotas,
+            self._rows,
             self._listing,
-            book,
             reservations,
         )
+        self._launcher = Launcher(launches, BatchBook(Path(context.state_dir) / "aws-launches"))
 
     @property
     def offers_last(self) -> float:
@@ -171,7 +175,7 @@ class AwsProvider:
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Clusters with instances in this region, and those of which only a security group, a key or a role is left."""
-        found = {uid: (name, count) for name, uid, count in self._listing.clusters()}
+        found = {uid: (name, count) for name, uid, count in self._rows.clusters()}
         for name, uid in [*self._network.clusters(), *self.identity.clusters()]:
             found.setdefault(uid, (name, 0))
         return sorted((name, uid, count) for uid, (name, count) in found.items())

@@ -27,6 +27,7 @@ from docker.errors import APIError, NotFound
 from clusterctl.core.errors import BadRequest, ProviderError, UnknownOutcome
 from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.base import (
+    OFFERS_LAST,
     TAG_CLUSTER,
     TAG_MAKER,
     TAG_TOKEN,
@@ -58,6 +59,7 @@ class DockerProvider:
     scopes: Sequence[str] = (SCOPE,)
     settle_seconds = 0.0  # a list shows the truth at once
     in_flight_seconds = 5.0  # so long the engine may take to make a container for a caller that is gone
+    offers_last = OFFERS_LAST
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context

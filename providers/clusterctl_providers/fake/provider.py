@@ -33,7 +33,15 @@ from clusterctl.core.errors import (
 )
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
 from clusterctl_providers import catalog
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.base import (
+    OFFERS_LAST,
+    TAG_CLUSTER,
+    TAG_UID,
+    CreateRequest,
+    CreateResult,
+    PoolRequest,
+    ProviderContext,
+)
 from clusterctl_providers.fake.boots import Boots
 from clusterctl_providers.fake.cloud import NEVER, FakeCloud, FakeInstance
 from clusterctl_providers.fake.faults import Fault, parse_faults
@@ -42,7 +50,8 @@ from clusterctl_providers.fake.types import offers_of
 
 class FakeProvider:
     name = "fake"
-    settle_seconds = 0.0
+    in_flight_seconds = 0.0  # a launch is one transaction of its caller
+    offers_last = OFFERS_LAST
 
     def __init__(self, context: ProviderContext) -> None:
         settings = context.settings

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sys
 import time
@@ -21,10 +22,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clusterctl_runtime.agent.facts import own_cpus, own_memory
+from clusterctl_runtime.files.private import write_private
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.base import (
+    OFFERS_LAST,
+    TAG_CLUSTER,
+    TAG_UID,
+    CreateRequest,
+    CreateResult,
+    PoolRequest,
+    ProviderContext,
+)
 from clusterctl_providers.local import nodes as local_nodes
 from clusterctl_providers.local import processes as local_processes
 from clusterctl_providers.local.nodes import LocalNode
@@ -39,6 +49,8 @@ class LocalProvider:
     name = "local"
     scopes: Sequence[str] = (SCOPE,)
     settle_seconds = 0.0  # a list shows the truth at once
+    in_flight_seconds = 0.0  # a node is started by its caller itself
+    offers_last = OFFERS_LAST
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context
@@ -173,7 +185,7 @@ class LocalProvider:
         for node in local_nodes.nodes_on_disk(self._state):
             if node.papers["token"] == token:
                 with contextlib.suppress(FileNotFoundError):
-                    local_nodes.write_private(node.short_dir / name, data)
+                    write_private(node.short_dir / name, json.dumps(data))
 
     def instance_id(self, token: str) -> str:
         """The id that a launch token leads to."""

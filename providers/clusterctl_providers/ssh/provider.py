@@ -90,6 +90,7 @@ class Reach(Protocol):
 class SshProvider:
     name = "ssh"
     settle_seconds = 0.0  # a list shows the truth at once
+    in_flight_seconds = 0.0  # what was asked of a host is on disk before it is sent, and in its list
     offers_last = 0.0  # seconds: hosts come and go, and looking costs nothing
 
     def __init__(self, context: ProviderContext) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clusterctl_runtime.head.jobs.arrays import Array
-from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 
 
 def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from clusterctl_runtime.head.api.explaining import plan_job
 from clusterctl_runtime.head.api.job_documents import array_document, job_document
 from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, SignOfLife, first_of, ndjson
 from clusterctl_runtime.head.jobs.arrays import Array
-from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.requests import Batch, JobRequest
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from clusterctl_runtime.engine.client import HELPER, EngineClient, EngineNode, E
 from clusterctl_runtime.engine.command import EngineConfig
 from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
 from clusterctl_runtime.engine.environment import mint_token
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.engine.shares import EngineShares
 from clusterctl_runtime.head.engine.supply import EngineSupply, NoEngine, Supplied
 from clusterctl_runtime.head.nodes.fleet import Fleet

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import BadRequest, ClusterctlError
-from clusterctl.spec.model import Ray
+from clusterctl.spec.parts import Ray
 from clusterctl_runtime.engine.config import given_python, is_single_host
 from clusterctl_runtime.engine.environment import (
     TESTED_VERSION,
@@ -28,7 +28,8 @@ from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.engine.index import IndexUnreachable
 from clusterctl_runtime.engine.installing import Installation, InstallFailed
 from clusterctl_runtime.engine.wheelhouse import NoWheels, Wanted, Wheel, Wheelhouse, environment_of, platform_of
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.files.private import write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.storage.blobs import BlobStore
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.jobs.asked import GroupKey
 from clusterctl_runtime.head.jobs.attempts import Work
-from clusterctl_runtime.head.jobs.book import Attempt, Job, JobBook, task_id
+from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.gang import gang_addresses, gang_environment, gang_port
+from clusterctl_runtime.head.jobs.job import Attempt, Job, task_id
 from clusterctl_runtime.head.jobs.lines import in_order
 from clusterctl_runtime.head.jobs.lookahead import PATIENCE_SECONDS, Lookahead
 from clusterctl_runtime.head.jobs.starts import Start, Starts

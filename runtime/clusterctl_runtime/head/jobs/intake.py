@@ -14,7 +14,8 @@ from typing import NamedTuple
 from clusterctl.core.errors import BadRequest
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.asked import Asked
-from clusterctl_runtime.head.jobs.book import Job, JobBook, SubmissionConflict, asked_record, new_job_id, record_of
+from clusterctl_runtime.head.jobs.book import JobBook, SubmissionConflict, asked_record
+from clusterctl_runtime.head.jobs.job import Job, new_job_id, record_of
 from clusterctl_runtime.head.jobs.requests import MAX_ARRAY, JobRequest
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.store import Store, StoreUnavailable, statement

@@ -16,7 +16,8 @@ from itertools import islice
 from clusterctl.core.model import Shape
 from clusterctl.core.order import goes_first, levels
 from clusterctl_runtime.head.jobs.asked import GroupKey
-from clusterctl_runtime.head.jobs.book import Job, JobBook
+from clusterctl_runtime.head.jobs.book import JobBook
+from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.nodes.ledger import Ledger
 from clusterctl_runtime.wire import TaskReport
 

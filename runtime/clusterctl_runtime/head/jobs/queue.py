@@ -12,8 +12,9 @@ from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.jobs.arrays import Array, Failure
 from clusterctl_runtime.head.jobs.asked import parse_condition
 from clusterctl_runtime.head.jobs.attempts import Work
-from clusterctl_runtime.head.jobs.book import Job, JobBook, record_of
+from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.intake import Intake, member_id
+from clusterctl_runtime.head.jobs.job import Job, record_of
 from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.storage.blobs import BlobStore
 from clusterctl_runtime.head.storage.events import EventLog

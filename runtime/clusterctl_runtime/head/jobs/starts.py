@@ -17,7 +17,8 @@ from typing import Any
 from clusterctl.core.model import NodeState
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.attempts import next_attempt_id
-from clusterctl_runtime.head.jobs.book import Job, JobBook, task_id
+from clusterctl_runtime.head.jobs.book import JobBook
+from clusterctl_runtime.head.jobs.job import Job, task_id
 from clusterctl_runtime.head.jobs.shares import NoShares, ShareRefused, Shares
 from clusterctl_runtime.head.nodes.fleet import Fleet
 from clusterctl_runtime.head.nodes.ledger import Holding, NodeLedger

@@ -15,7 +15,7 @@ from clusterctl_runtime import wire
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.asked import DRIVER_RESOURCE
 from clusterctl_runtime.head.jobs.attempts import Work
-from clusterctl_runtime.head.jobs.book import split_task
+from clusterctl_runtime.head.jobs.job import split_task
 from clusterctl_runtime.head.nodes.acks import Acks
 from clusterctl_runtime.head.nodes.agents import Session
 from clusterctl_runtime.head.nodes.inbox import Inbox

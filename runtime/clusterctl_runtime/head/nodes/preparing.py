@@ -104,6 +104,13 @@ class Preparing:
             "python": given_python(config, (pool.provider if pool else "") or config.spec.provider_name),
         }
 
+    def is_taking(self, node: Node) -> bool:
+        """Whether the files and setup of the spec as it is now are not on this node yet, which takes them or failed at it."""
+        found = self._nodes.get(node.id)
+        if found is None or found.generation != node.generation or found.state not in ("running", "waiting", "failed"):
+            return False
+        return bool(self.plan_of(node)["digest"])
+
     def document(self, node: Node) -> dict[str, Any] | None:
         """For the node's document; None where the spec asks for nothing."""
         if not self.plan_of(node)["digest"]:

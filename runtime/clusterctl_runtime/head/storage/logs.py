@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clusterctl.core.errors import NotFound
-from clusterctl_runtime.head.jobs.book import split_task
+from clusterctl_runtime.head.jobs.job import split_task
 
 log = logging.getLogger(__name__)
 _BLOCK = 256 * 1024
