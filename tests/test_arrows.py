@@ -59,6 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "clusterctl_runtime.engine": {"clusterctl_runtime.wire"},
     "clusterctl_runtime.agent": {"clusterctl_runtime.wire", "clusterctl_runtime.engine", "clusterctl_runtime.agent.facts"},
     **{part: {"clusterctl.core", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
+    "clusterctl_runtime.engine.config": {"clusterctl.core", "clusterctl.spec", "clusterctl_runtime.engine", *HEAD_SIDE},
     "clusterctl_runtime.dashboard": set(),
     "clusterctl_runtime.head": {
         "clusterctl.proof",

@@ -79,7 +79,7 @@ def pool_documents(head: Head, views: tuple[NodeView, ...]) -> list[Document]:
         documents.append(
             {
                 "name": pool.name,
-                "provider": pool.provider or head.config.spec.provider_name,
+                "provider": head.config.spec.kind_of(pool).name,
                 "min": pool.min,
                 "max": pool.max,
                 "ready": sum(n.state is NodeState.READY for n in nodes),

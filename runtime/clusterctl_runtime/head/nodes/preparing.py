@@ -101,7 +101,7 @@ class Preparing:
             "env": env,
             "timeout": COMMAND_TIMEOUT,
             "engine": config.spec.ray is not None,
-            "python": given_python(config, (pool.provider if pool else "") or config.spec.provider_name),
+            "python": given_python(config, config.spec.kind_of(pool)),
         }
 
     def document(self, node: Node) -> dict[str, Any] | None:
