@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clusterctl.client.private import make_private_dir, write_private
+from clusterctl_runtime.files.private import make_private_dir, write_private
+
 from clusterctl.core.errors import ClusterctlError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")

@@ -36,8 +36,11 @@ class StillWaiting:
         self._due = now + self._pause
 
 
-def listed(names: Sequence[str]) -> str:
-    """ "a, b and c", or the first of them and how many there are besides."""
-    if len(names) > MOST_NAMES:
-        return f"{', '.join(names[: MOST_NAMES - 1])} and {len(names) - MOST_NAMES + 1} more"
+def listed(names: Sequence[str], total: int | None = None) -> str:
+    """ "a, b and c", or the first of them and how many there are besides. `total`: how many there are, where `names` are but the
+    first."""
+    total = len(names) if total is None else total
+    if total > MOST_NAMES:
+        shown = names[: MOST_NAMES - 1]
+        return f"{', '.join(shown)} and {total - len(shown):,} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

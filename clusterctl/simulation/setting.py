@@ -11,7 +11,7 @@ from clusterctl_providers.base import PoolRequest, ProviderContext
 
 from clusterctl.core.model import Offer, labels_of
 from clusterctl.core.resources import Resources
-from clusterctl.core.simulate.engine import UID, Setting
+from clusterctl.core.simulate.state import UID, Setting
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.providers.kind import Kind
 from clusterctl.spec.providers.registry import KINDS

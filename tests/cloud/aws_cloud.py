@@ -67,7 +67,7 @@ class AwsCloud:
         for server, thread in self._servers:
             server.shutdown()
             server.server_close()
-            thread.join(10)
+            thread.join(60)
         self.reset()
 
     def listen(self, address: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from tests.cloud import aws_moto
 from tests.cloud.aws_cloud import REGION, AwsCloud
 from tests.cloud.aws_identity import session_of
-from tests.cloud.machines import Machines, MachineSpec
+from tests.cloud.machines import GATEWAY, Machines, MachineSpec
 
 INTERRUPTION = "spot/instance-action"
 REBALANCE = "events/recommendations/rebalance"
@@ -21,7 +21,7 @@ REBALANCE = "events/recommendations/rebalance"
 class AwsMachines:
     """Closes with the cloud. `interrupt` announces the end of a spot instance as EC2 does, and carries it out later."""
 
-    def __init__(self, cloud: AwsCloud, gateway: str = "10.77.0.1/16", never_boots: bool = False) -> None:
+    def __init__(self, cloud: AwsCloud, gateway: str = f"{GATEWAY}/16", never_boots: bool = False) -> None:
         self.cloud, self.never_boots = cloud, never_boots
         self.clock_of: Callable[[Any], int] = lambda instance: 0  # seconds by which its machine's clock is wrong
         self.machines = Machines(gateway, self._powered_off)
@@ -42,7 +42,7 @@ class AwsMachines:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         world = self.cloud.world
         world.listeners.remove(self._changed)
         world.disks = world.consoles = None

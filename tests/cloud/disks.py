@@ -79,7 +79,7 @@ class Disks:
     def close(self) -> None:
         """Call when the machines are gone. Also takes away what a killed process left in the directory."""
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         self._plugged.clear()
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():

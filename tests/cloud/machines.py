@@ -1,8 +1,8 @@
 """Real machines for the instances of a pretended cloud: each a set of Linux namespaces with its own address, files,
 processes, sshd and metadata service, which runs its user data as root. Needs root, and knows nothing of any cloud.
 
-    with Machines("10.77.0.1/16") as machines:
-        machines.boot(MachineSpec("i-1", "10.77.1.4", user_data=b"#!/bin/sh ..."))
+    with Machines() as machines:
+        machines.boot(MachineSpec("i-1", f"{NETWORK}.1.4", user_data=b"#!/bin/sh ..."))
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ from tests.cloud.disks import Disks
 from tests.cloud.metadata import MetadataServer
 
 METADATA_ADDRESS = "169.254.169.254"
+# Each process of a test run has a network of its own, so that none waits for another's machines.
+NETWORK = f"10.{77 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))}"
+CIDR = f"{NETWORK}.0.0/16"
+GATEWAY = f"{NETWORK}.0.1"  # this host, as the machines see it
+NAMES = f"ip-{NETWORK.replace('.', '-')}-"  # how the machines' names begin
 _SCRIPT = Path(__file__).with_name("machine.sh")
 _PUBLIC_ADDRESSES = """\
 table ip {bridge} {{
@@ -65,7 +70,7 @@ class MachineSpec:
 class Machines:
     """`on_power_off(id)` is called when a machine turned itself off."""
 
-    def __init__(self, gateway: str = "10.77.0.1/16", on_power_off: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, gateway: str = f"{GATEWAY}/16", on_power_off: Callable[[str], None] = lambda _: None) -> None:
         self.gateway = ip_interface(gateway)
         self.bridge = "cctl" + "-".join(gateway.split(".")[:2])
         self.on_power_off = on_power_off
@@ -95,16 +100,7 @@ class Machines:
     def boot(self, spec: MachineSpec) -> None:
         machine = _Machine(spec, self._directory / spec.id)
         if spec.public:
-            _run(
-                "nft",
-                "add",
-                "element",
-                "ip",
-                self.bridge,
-                "public",
-                f"{{ {spec.public} : {spec.address} }}",
-                check=False,
-            )
+            self._publish(spec, add=True)
         with self._lock:
             if spec.id in self._machines:
                 return
@@ -148,9 +144,7 @@ class Machines:
             shutil.rmtree(self._directory / machine_id, ignore_errors=True)
         if machine:
             if machine.spec.public:
-                _run(
-                    "nft", "delete", "element", "ip", self.bridge, "public", f"{{ {machine.spec.public} }}", check=False
-                )
+                self._publish(machine.spec, add=False)
             self._consoles[machine_id] = machine.destroy()
 
     def ids(self) -> list[str]:
@@ -183,7 +177,7 @@ class Machines:
         for machine_id in self.ids():
             self.destroy(machine_id)
         for thread in [*self._threads, *self._halting.values()]:
-            thread.join(10)
+            thread.join(60)
         self.metadata.close()
         self.disks.close()
         self._bridge_down()
@@ -208,6 +202,12 @@ class Machines:
             machine = self._machines.get(machine_id)
         return machine is not None and machine.run(script)
 
+    def _publish(self, spec: MachineSpec, add: bool) -> None:
+        """Its public address leads to it. A route too, for hosts without one to the Internet."""
+        element = f"{{ {spec.public} : {spec.address} }}" if add else f"{{ {spec.public} }}"
+        _run("nft", "add" if add else "delete", "element", "ip", self.bridge, "public", element, check=False)
+        _run("ip", "route", "replace" if add else "del", spec.public, "dev", self.bridge, check=False)
+
     def _bridge_up(self) -> None:
         self._bridge_down()  # of a test that was killed
         # A fixed address: else it changes as machines join, and they keep a stale ARP entry for half a minute.
@@ -216,11 +216,11 @@ class Machines:
         _run("ip", "addr", "add", f"{METADATA_ADDRESS}/32", "dev", self.bridge)
         _run("ip", "link", "set", self.bridge, "up")
         # A Docker engine drops what is forwarded, and bridged frames count as such.
-        _run("iptables", "-I", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("iptables", "-w", "-I", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
         _run("nft", "-f", "-", text=_PUBLIC_ADDRESSES.format(bridge=self.bridge))
 
     def _bridge_down(self) -> None:
-        _run("iptables", "-D", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("iptables", "-w", "-D", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
         _run("ip", "link", "del", self.bridge, check=False)
         _run("nft", "delete", "table", "ip", self.bridge, check=False)
 

@@ -63,7 +63,7 @@ class MetadataServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(60)
 
 
 class _Server(ThreadingHTTPServer):

@@ -113,7 +113,7 @@ def test_wheels_that_no_index_gives_are_waited_for_and_can_be_brought(
         for wheel in wheels:
             blobs.path(wheel.sha256).symlink_to(house.path(wheel.sha256))
         supply.bring(key, wheels, blobs)
-        return await asyncio.wait_for(waiting, 20)
+        return await asyncio.wait_for(waiting, 60)
 
     told = asyncio.run(bring())
     assert len(told.environment["wheels"]) == len(wheels)

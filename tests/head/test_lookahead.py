@@ -30,9 +30,9 @@ def end(desk, job, seconds, node="cpu-1"):
     )
 
 
-def send_ahead(desk, ahead, kept=()):
+def send_ahead(desk, ahead, kept=(), most=100):
     sent = []
-    for job, node, after in ahead.room(kept):
+    for job, node, after in ahead.room(kept, most):
         attempt = desk.work.assign(job, [node])
         ahead.started(job, f"{attempt.id}/0", node, after)
         sent.append((job, after))

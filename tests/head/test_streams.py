@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ async def first_while(lines: AsyncIterator[Any], happens: Callable[[int], None])
 
     meanwhile = asyncio.ensure_future(go_on())
     try:
-        return await asyncio.wait_for(anext(lines), 20)
+        return await asyncio.wait_for(anext(lines), 60)
     finally:
         meanwhile.cancel()
 
@@ -64,10 +65,10 @@ def test_the_status_is_made_once_for_all_who_watch_it(desk: Any) -> None:
 
     async def watch(many: int) -> list[Any]:
         watchers = [board.watch() for _ in range(many)]
-        first = [await anext(watcher) for watcher in watchers]
+        first = [json.loads(await anext(watcher)) for watcher in watchers]
         waiting = asyncio.gather(*(anext(watcher) for watcher in watchers))
         desk.events.add("node", "cpu-1", "ready", "it takes work")
-        second = await asyncio.wait_for(waiting, 60)
+        second = [json.loads(line) for line in await asyncio.wait_for(waiting, 60)]
         assert first == [first[0]] * many and second == [{"events": first[0]["events"] + 1}] * many
         return second
 

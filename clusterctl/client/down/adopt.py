@@ -15,11 +15,12 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.down.gc import uids_in_use
 from clusterctl.client.down.places import Place, is_place_of, places
 from clusterctl.client.down.take_down import make_providers
 from clusterctl.client.lock import Busy, changing
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.launch import write_files

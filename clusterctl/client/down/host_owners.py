@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.nodes.machines import keep_machines
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.gc import Stray

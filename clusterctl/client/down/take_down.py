@@ -19,7 +19,7 @@ from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
-from clusterctl.provision.waiting import StillWaiting, listed
+from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
 from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
@@ -92,11 +92,13 @@ def _told_meanwhile(cluster: Cluster, tell: Callable[[str], None]) -> dict[str, 
 def _still_there(api: Api) -> str:
     """What `down` waits for, in the head's words; "" where it does not say."""
     try:
-        nodes = api.get("/api/v1/nodes")["nodes"]
+        page = api.get("/api/v1/nodes", limit=MOST_NAMES)
     except ClusterctlError:
         return ""
-    names = [f"{node['id']} ({node.get('instance_id') or 'not launched yet'})" for node in nodes]
-    return f"{listed(names)} to end" if names else "the head, which removes what is left beside its nodes"
+    names = [f"{node['id']} ({node.get('instance_id') or 'not launched yet'})" for node in page["nodes"]]
+    return (
+        f"{listed(names, page['total'])} to end" if names else "the head, which removes what is left beside its nodes"
+    )
 
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:

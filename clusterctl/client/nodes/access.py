@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.command_result import Ran
 from clusterctl.client.nodes.machines import head_machine
+from clusterctl.client.nodes.node_list import list_nodes
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
@@ -46,17 +47,12 @@ class Access(Protocol):
     def get(self, source: str, target: Path) -> None: ...
 
 
-def nodes_of(cluster: Cluster, names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The nodes of these names, or all that are ready. Raises NotFound."""
+def nodes_of(cluster: Cluster, names: Sequence[str] = (), *, pool: str = "") -> list[dict[str, Any]]:
+    """The nodes of these names, or all (of a pool) whose agents have dialled in. Raises NotFound."""
     with Api.of(cluster) as api:
-        nodes = api.get("/api/v1/nodes")["nodes"]
-    if not names:
-        return [node for node in nodes if node["state"] in ("ready", "draining", "joining")]
-    known = {node["id"]: node for node in nodes}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise NotFound(f"no node {missing[0]!r} in cluster {cluster.name}: it has {', '.join(known) or 'none'}")
-    return [known[name] for name in names]
+        if names:
+            return [api.get(f"/api/v1/nodes/{name}") for name in names]
+        return list_nodes(api, pool=pool, state="joining,ready,draining")["nodes"]
 
 
 def access(cluster: Cluster, node: dict[str, Any]) -> Access:
@@ -161,7 +157,7 @@ def _machine_of(cluster: Cluster, node_id: str, machines: Sequence[Machine]) -> 
     if not cluster.on_hosts:
         return head_machine(cluster.directory)
     with Api.of(cluster) as api:
-        hosts = api.get("/api/v1/hosts")["hosts"]
+        hosts = api.get("/api/v1/hosts", node=node_id)["hosts"]
     for host in hosts:
         if node_id in host["nodes"]:
             return next(machine for machine in machines if machine.id == host["id"])

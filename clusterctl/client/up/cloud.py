@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.down.take_down import make_providers, open_journal
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.nodes.machines import open_hosts
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.client.up.cloud_launch import Launching
 from clusterctl.client.up.cloud_login import FirstLogin

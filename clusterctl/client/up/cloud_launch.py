@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.patience import PASSING, patiently
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.client.up.cloud_search import Search, Try, next_try
 from clusterctl.core.errors import ClusterctlError, ProviderError, UnknownOutcome

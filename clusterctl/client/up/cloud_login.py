@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import make_private_dir, write_private
+
 from clusterctl.client.head import tunnels
 from clusterctl.client.nodes.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
-from clusterctl.client.private import make_private_dir, write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.connection import Connection, HostTrouble

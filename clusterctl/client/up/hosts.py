@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.head import process, tunnels
 from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.machines import (
@@ -25,7 +27,6 @@ from clusterctl.client.nodes.machines import (
     open_hosts,
     touched_machines,
 )
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.client.up.install import HeadInstall, head_config
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.head import tunnels
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh import distribution

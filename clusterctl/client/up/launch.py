@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.head import process
 from clusterctl.client.head.api import Api
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.files import Mount, packed, upload

@@ -101,22 +101,28 @@ def place(
     *,
     now: float | None = None,
     heartbeat_timeout: float = 30.0,
+    enough: int | None = None,
 ) -> Placement:
-    """Starts what fits, in order. Without `now` nobody starves and every node counts as alive."""
+    """Starts what fits, in order. Without `now` nobody starves and every node counts as alive. Once `enough` ranks are placed
+    nobody behind is looked at."""
     shapes = {shape for request in requests for shape, _ in request.bundles}
-    usable = [view for view in nodes if _takes_work(view, now, heartbeat_timeout)]
+    usable = [view for view in nodes if takes_work(view, now, heartbeat_timeout)]
     board = _board(usable, shapes)
     placed: list[tuple[str, tuple[str, ...]]] = []
     waiting: list[tuple[str, Reason]] = []
     kept: dict[tuple[Bundles, Strategy, bool], tuple[str, tuple[str, ...]]] = {}
     refused: dict[tuple[Bundles, Strategy, bool], Reason] = {}  # rooms only shrink: what failed once fails again
+    ranks = 0
     for request in requests:
+        if enough is not None and ranks >= enough:
+            break
         key = (request.bundles, request.strategy, request.one_zone)
         reason = refused.get(key)
         if reason is None:
             found = _place_one(board, request)
             if found is not None:
                 placed.append((request.id, tuple(board.ids[i] for i in found)))
+                ranks += len(found)
                 continue
             reason = refused[key] = _why_not(board, request)
         starves = now is not None and now >= starves_at(request.since)
@@ -127,7 +133,7 @@ def place(
     return Placement(tuple(placed), tuple(waiting), tuple(kept.values()))
 
 
-def _takes_work(view: NodeView, now: float | None, heartbeat_timeout: float) -> bool:
+def takes_work(view: NodeView, now: float | None, heartbeat_timeout: float = 30.0) -> bool:
     silent = now is not None and view.heartbeat is not None and now - view.heartbeat > heartbeat_timeout
     return view.node.state is NodeState.READY and view.drain == "" and view.preempt_at is None and not silent
 

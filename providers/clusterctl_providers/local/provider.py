@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clusterctl_runtime.agent.facts import own_cpus, own_memory
+from clusterctl_runtime.files.private import write_private
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
@@ -189,7 +191,7 @@ class LocalProvider:
         for node in local_nodes.nodes_on_disk(self._state):
             if node.papers["token"] == token:
                 with contextlib.suppress(FileNotFoundError):
-                    local_nodes.write_private(node.short_dir / name, data)
+                    write_private(node.short_dir / name, json.dumps(data))
 
     def instance_id(self, token: str) -> str:
         """The id that a launch token leads to."""

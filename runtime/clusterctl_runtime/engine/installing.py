@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,9 @@ import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import replacing
 
 AT_ONCE = 4  # wheels that are fetched at the same time
 TRIES, FIRST_PAUSE = 6, 0.5  # of fetching one wheel; the pause doubles
@@ -294,13 +296,10 @@ def unpack_uv(wheel: Path, directory: Path) -> Path:
     path = directory / "uv"
     if not path.exists():
         directory.mkdir(mode=0o700, exist_ok=True)
-        part = directory / f".uv.{os.getpid()}"
         with zipfile.ZipFile(wheel) as archive:
             name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
-            with archive.open(name) as source, part.open("wb") as target:
+            with archive.open(name) as source, replacing(path, mode=0o700) as target:
                 shutil.copyfileobj(source, target, 1024 * 1024)
-        part.chmod(0o700)
-        part.replace(path)
     return path
 
 
@@ -316,21 +315,17 @@ def _check(wanted: dict[str, Any]) -> None:
 @contextlib.asynccontextmanager
 async def _locked(path: Path, waits: Callable[[], None]) -> AsyncIterator[None]:
     """One builder for each environment on this machine; the lock ends with its process, however that ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    told = False
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    waits()
-                    told = True
-                await asyncio.sleep(LOCK_LOOK)
+    lock, told = None, False
+    while lock is None:
+        try:
+            lock = take(path)
+        except LockHeld:
+            if not told:
+                waits()
+                told = True
+            await asyncio.sleep(LOCK_LOOK)
+    with lock:
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -30,10 +29,12 @@ from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
 from clusterctl_runtime.engine.images import default_image
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.clock import start_ticks, steady_time
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.engine.supply import shared_engines
+from clusterctl_runtime.head.garbage import Garbage
 from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import JobBook
@@ -290,8 +291,6 @@ class Head:
 
     async def run(self, server: Server) -> None:
         """Serves until `down` or a signal sets `ended`. `server` answers what is asked over HTTP."""
-        gc.collect()
-        gc.freeze()  # what was loaded stays, most of it: looking through a long queue for garbage takes the loop too long
         directory = self.config.directory
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
@@ -305,6 +304,7 @@ class Head:
             asyncio.create_task(self.autoscaler.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.pulse.run()),
+            asyncio.create_task(Garbage().run()),
         ]
         self.state = "ready"
         self.events.add(

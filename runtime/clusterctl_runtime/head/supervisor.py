@@ -5,7 +5,6 @@ Standard library only and nothing to lose: its whole state is the head's pid.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +12,9 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import write_private
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
@@ -61,14 +63,13 @@ class Supervisor:
 def main() -> int:
     directory = Path(sys.argv[1])
     os.umask(0o077)
-    lock = os.open(directory / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        take(directory / "supervisor.lock")
+    except LockHeld:
         print(f"another supervisor already keeps the head in {directory}", file=sys.stderr)
         return 1
     pid_file = directory / "supervisor.pid"
-    pid_file.write_text(str(os.getpid()))
+    write_private(pid_file, str(os.getpid()))
     try:
         return Supervisor(directory).run()
     finally:

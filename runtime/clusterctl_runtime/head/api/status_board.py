@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from clusterctl_runtime.head.api.streams import SignOfLife
+from clusterctl_runtime.head.api.streams import SignOfLife, line_of
 from clusterctl_runtime.head.storage.events import EventLog
 
 STATUS_INTERVAL = 0.25  # a watcher is told at most so often
@@ -15,8 +15,8 @@ UNANNOUNCED_SECONDS = 1.0  # figures that change without an event (reasons, engi
 
 
 class StatusBoard:
-    """The status is made with `make`, and compared with the one before, once for all who watch it. `unannounced`: seconds
-    after which it is looked at without news."""
+    """The status is made with `make`, compared with the one before, and written as a line, once for all who watch it.
+    `unannounced`: seconds after which it is looked at without news."""
 
     def __init__(
         self, make: Callable[[], dict[str, Any]], events: EventLog, unannounced: float = UNANNOUNCED_SECONDS
@@ -24,31 +24,31 @@ class StatusBoard:
         self._make, self._events, self._unannounced = make, events, unannounced
         self._made_at = float("-inf")
         self._seen = -1  # the newest event when it was made
-        self._document: dict[str, Any] = {}
+        self._line = b""
         self._version = 0  # counts the documents that were another than the one before
 
-    def _look(self) -> dict[str, Any]:
-        """A document that is as new as watchers are told."""
+    def _look(self) -> bytes:
+        """The line of a document that is as new as watchers are told."""
         now, seen = time.monotonic(), self._events.last
         age = now - self._made_at
         if age >= self._unannounced or (age >= STATUS_INTERVAL and seen != self._seen):
             self._made_at, self._seen = now, seen
-            document = self._make()
-            if document != self._document:
-                self._document = document
+            line = line_of(self._make())
+            if line != self._line:
+                self._line = line
                 self._version += 1
-        return self._document
+        return self._line
 
     async def watch(self) -> AsyncIterator[Any]:
-        """Each document that is another than the one before, and None as a sign of life."""
+        """The line of each document that is another than the one before, and None as a sign of life."""
         told, life = 0, SignOfLife()
         while True:
-            document = self._look()
+            line = self._look()
             seen = self._seen  # by this document: others may have a newer one made meanwhile
             if self._version != told:
                 told = self._version
                 life.said()
-                yield document
+                yield line
             elif life.is_due():
                 yield None
             await asyncio.sleep(STATUS_INTERVAL)

@@ -29,7 +29,8 @@ from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.engine.index import IndexUnreachable
 from clusterctl_runtime.engine.installing import Installation, InstallFailed
 from clusterctl_runtime.engine.wheelhouse import NoWheels, Wanted, Wheel, Wheelhouse, environment_of, platform_of
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.files.private import write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.storage.blobs import BlobStore
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Supplied:
 
 def shared_engines(config: HeadConfig, kind: Kind) -> str:
     """The directory of the head's machine that nodes of that provider see under the same path, if they see one."""
-    if kind.machine != "container" or config.spec.ray is None or given_python(config, kind):
+    if kind.machine != "container" or config.spec.ray is None or given_python(config.spec, kind):
         return ""
     place = config.engine_store / "shared"
     place.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ class EngineSupply:
         """`facts`: what the node's agent says of its machine. Waits for the wheels where some are needed. Raises NoEngine."""
         self._loop = asyncio.get_running_loop()
         config = self._config()
-        given = given_python(config, kind)
+        given = given_python(config.spec, kind)
         if given:
             return Supplied(python=given)
         found = dict(facts.get("engine") or {})

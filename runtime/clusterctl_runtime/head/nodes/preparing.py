@@ -101,8 +101,15 @@ class Preparing:
             "env": env,
             "timeout": COMMAND_TIMEOUT,
             "engine": config.spec.ray is not None,
-            "python": given_python(config, config.spec.kind_of(pool)),
+            "python": given_python(config.spec, config.spec.kind_of(pool)),
         }
+
+    def is_taking(self, node: Node) -> bool:
+        """Whether the files and setup of the spec as it is now are not on this node yet, which takes them or failed at it."""
+        found = self._nodes.get(node.id)
+        if found is None or found.generation != node.generation or found.state not in ("running", "waiting", "failed"):
+            return False
+        return bool(self.plan_of(node)["digest"])
 
     def document(self, node: Node) -> dict[str, Any] | None:
         """For the node's document; None where the spec asks for nothing."""
