@@ -9,6 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from tests.support.minutes import Minutes
+from tests.support.quick import Quick
+from tests.support.second_try import FlakyList, SecondTry
+
 # A shell that runs a command in the background makes it ignore SIGINT, and all that it starts. Tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -16,16 +20,30 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
-CLOUDS = ("tests/aws/", "tests/cloud/")
+SHARED = ("tests/browser/", "tests/engine/")  # one Chromium, one Ray for the whole folder
+# Several processes end at the same time when what takes minutes begins first and what takes seconds fills the gaps.
+FIRST = ("tests/ssh/", "tests/aws/", "tests/engine/", "tests/docker/", "tests/e2e/", "tests/cloud/", "tests/setup/")
 
 
 class Together(LoadScopeScheduling):
-    """A file's tests run in one process, so that what they share is made once. So do all that boot machines of pretended
-    clouds: these have one network, and would only wait for each other."""
+    """A file's tests run in one process, so that what they share is made once; so do those of folders that share more."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "clouds" if nodeid.startswith(CLOUDS) else nodeid.partition("::")[0]
+        return next((folder for folder in SHARED if nodeid.startswith(folder)), nodeid.partition("::")[0])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     return Together(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Quick())
+    config.pluginmanager.register(SecondTry())
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Minutes())
+        config.pluginmanager.register(FlakyList())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((n for n, each in enumerate(FIRST) if item.nodeid.startswith(each)), len(FIRST)))

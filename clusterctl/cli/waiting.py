@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager
 import typer
 
 from clusterctl.cli.call import Call
-from clusterctl.cli.render.jobs import counts_text
 from clusterctl.cli.render.logs import LogPrinter
+from clusterctl.cli.render.text import counts_text
 from clusterctl.client.head.api import Api, follow
 from clusterctl.client.submit.logs import FINAL, End, LogReader
 from clusterctl.core.errors import ClusterctlError

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from clusterctl.client.private import make_private_dir
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import make_private_dir
+
 from clusterctl.client.registry import Registry, checked_name
 from clusterctl.core.errors import ClusterctlError
 
@@ -25,20 +26,15 @@ def changing(registry: Registry, name: str, verb: str) -> Iterator[None]:
     """
     make_private_dir(registry.home)
     path = make_private_dir(registry.home / "locks") / f"{checked_name(name)}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(_sentence(name, os.pread(descriptor, 4096, 0))) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "verb": verb}).encode(), 0)
+        lock = take(path, json.dumps({"pid": os.getpid(), "verb": verb}))
+    except LockHeld as held:
+        raise Busy(_sentence(name, held.note)) from None
+    with lock:
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _sentence(name: str, holder: bytes) -> str:
+def _sentence(name: str, holder: str) -> str:
     who = "another command"
     with suppress(ValueError, TypeError, KeyError):
         body = json.loads(holder)

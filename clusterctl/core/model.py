@@ -112,6 +112,12 @@ PENDING_STATES = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BO
 STARTING = "starting"  # code of a requested node whose stopped instance is being started again
 
 
+def by_number(node_id: str) -> tuple[str, int, str]:
+    """The order in which people list nodes: by pool, then by number, so that gpu-10 comes after gpu-9."""
+    pool, _, number = node_id.rpartition("-")
+    return pool, int(number) if number.isdecimal() else 0, node_id
+
+
 def launch_token(cluster_uid: str, node_id: str, generation: int) -> str:
     """The idempotency token of a launch: the same intent always carries the same token."""
     return str(uuid.uuid5(_namespace(cluster_uid), f"{node_id}/{generation}"))

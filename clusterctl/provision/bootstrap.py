@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_providers.base import PoolRequest
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.wire import Bootstrap
 
 from clusterctl.core.model import Node
-from clusterctl.provision.private import write_private
 
 JOIN_SECRET = "join.secret"  # noqa: S105  the name of its file
 ORPHAN_SECONDS = 900.0

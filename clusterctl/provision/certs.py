@@ -8,13 +8,12 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.wire import server_name
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from clusterctl.provision.private import write_private
 
 LIFETIME = datetime.timedelta(days=3650)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from clusterctl_runtime.backoff import Backoff
+
 FIRST_SECONDS, LONGEST_SECONDS = 5.0, 60.0  # until the first line, and at most between two
 MOST_NAMES = 4
 
@@ -18,8 +20,8 @@ class StillWaiting:
     ) -> None:
         self._tell, self._clock = tell, clock
         self._began = clock()
-        self._pause = first
-        self._due = self._began + self._pause
+        self._pauses = Backoff(first, LONGEST_SECONDS)
+        self._due = self._began + self._pauses.next()
 
     @property
     def is_due(self) -> bool:
@@ -32,12 +34,14 @@ class StillWaiting:
         if not what or now < self._due:
             return
         self._tell(f"waiting for {what} ({now - self._began:.0f} s so far)")
-        self._pause = min(self._pause * 2, LONGEST_SECONDS)
-        self._due = now + self._pause
+        self._due = now + self._pauses.next()
 
 
-def listed(names: Sequence[str]) -> str:
-    """ "a, b and c", or the first of them and how many there are besides."""
-    if len(names) > MOST_NAMES:
-        return f"{', '.join(names[: MOST_NAMES - 1])} and {len(names) - MOST_NAMES + 1} more"
+def listed(names: Sequence[str], total: int | None = None) -> str:
+    """ "a, b and c", or the first of them and how many there are besides. `total`: how many there are, where `names` are but the
+    first."""
+    total = len(names) if total is None else total
+    if total > MOST_NAMES:
+        shown = names[: MOST_NAMES - 1]
+        return f"{', '.join(shown)} and {total - len(shown):,} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -1,34 +1,17 @@
-"""Contradictions between keys that each are right alone, and amounts no node can have: a model in, Findings out."""
+"""Contradictions between the parts of a spec that each are right alone: the parts in, Findings out."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-from clusterctl.spec.faults import Finding, did_you_mean, flow, refuse, shorten
+from clusterctl.spec.faults import Finding, did_you_mean, flow, shorten
+from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
+from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kind import Kind
 from clusterctl.spec.providers.registry import KINDS
-from clusterctl.spec.units import parse_size
 
-if TYPE_CHECKING:
-    from clusterctl.spec.model import ClusterSpec, Pool
-
-SIZES = ("memory", "object_store_memory")  # resources that count bytes
-_WELL_KNOWN = {
-    "cpu": "CPU",
-    "cpus": "CPU",
-    "vcpu": "CPU",
-    "gpu": "GPU",
-    "gpus": "GPU",
-    "nvidia.com/gpu": "GPU",
-    "mem": "memory",
-    "ram": "memory",
-}
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?([a-z0-9.]*)")
 OLDEST_RAY = (2, 56)  # the first with token authentication everywhere
 RAY_EXTRAS = (
@@ -37,136 +20,31 @@ RAY_EXTRAS = (
 )  # fmt: skip
 
 
-def read_amounts(value: Any) -> Any:
-    """Resources as plain numbers: sizes become bytes; familiar names written otherwise are refused."""
-    if not isinstance(value, dict):
-        return value
-    amounts: dict[Any, Any] = {}
-    findings: list[Finding] = []
-    for name, amount in value.items():
-        familiar = _familiar(str(name))
-        if familiar != name:
-            findings.append(
-                Finding((name,), f"unknown resource {shorten(name)}", f"did you mean {familiar!r}?", at_key=True)
-            )
-            continue
-        try:
-            amounts[name] = parse_size(amount) if name in SIZES and not isinstance(amount, float) else amount
-            findings += _check_amount(str(name), amounts[name])
-        except ValueError as error:
-            findings.append(Finding((name,), str(error)))
-    return refuse(findings) if findings else amounts
+class Parts(Protocol):
+    """What is compared."""
+
+    @property
+    def provider_name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    def kind_of(self, pool: Pool | None) -> Kind: ...
+    @property
+    def provider_settings(self) -> Mapping[str, Any]: ...
+    @property
+    def auth(self) -> Auth: ...
+    @property
+    def head(self) -> Head: ...
+    @property
+    def ray(self) -> Ray | None: ...
+    @property
+    def pools(self) -> Sequence[Pool]: ...
+    @property
+    def files(self) -> Sequence[FileMount]: ...
+    @property
+    def limits(self) -> Limits: ...
 
 
-def _familiar(name: str) -> str:
-    """The right name of a resource that is known under several; others are the user's own."""
-    lower = name.lower()
-    return lower if lower in SIZES else _WELL_KNOWN.get(lower, name)
-
-
-def _check_amount(name: str, amount: Any) -> Iterator[Finding]:
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
-        yield Finding((name,), f"the amount of {name!r} must be a number, not {shorten(amount)}")
-    elif amount < 0:
-        yield Finding((name,), f"resource {name!r} is negative ({amount:g})")
-    elif name in SIZES and amount != int(amount):
-        yield Finding((name,), f"{name!r} counts bytes: {amount:g} is not a size", f"did you mean {amount:g}GiB?")
-    elif name == "GPU" and amount != int(amount):
-        yield Finding(
-            (name,), f"a node cannot have {amount:g} GPUs", "jobs may ask for a part of one; a node has whole ones"
-        )
-
-
-def read_env(value: Any) -> Any:
-    """Environment variables, whose names must be such."""
-    findings = list(_check_env(value)) if isinstance(value, dict) else []
-    return refuse(findings) if findings else value
-
-
-def _check_env(env: dict[Any, Any]) -> Iterator[Finding]:
-    for name, value in env.items():
-        yield from _check_text(name, value)
-        if not _ENV_NAME.fullmatch(str(name)):
-            what = f"{shorten(name)} is not a name for an environment variable"
-            yield Finding((name,), what, "letters, digits and '_', no digit first", True)
-        elif name.startswith("CLUSTERCTL_"):
-            what = f"{shorten(name)} is reserved: clusterctl sets the variables that begin with CLUSTERCTL_"
-            yield Finding((name,), what, "", True)
-
-
-def read_labels(value: Any) -> Any:
-    """Labels, which Ray must accept."""
-    findings = list(_check_labels(value)) if isinstance(value, dict) else []
-    return refuse(findings) if findings else value
-
-
-def _check_labels(labels: dict[Any, Any]) -> Iterator[Finding]:
-    allowed = "up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
-    for key, value in labels.items():
-        yield from _check_text(key, value)
-        if str(key).startswith("ray.io/"):
-            yield Finding(
-                (key,), f"label {shorten(key)} is reserved: Ray sets those that begin with 'ray.io/'", "", True
-            )
-        elif not _LABEL_KEY.fullmatch(str(key)):
-            yield Finding((key,), f"{shorten(key)} is not a label", allowed, True)
-        if isinstance(value, str) and not _LABEL_VALUE.fullmatch(value):
-            yield Finding((key,), f"{shorten(value)} is not a label's value", allowed)
-
-
-def _check_text(name: Any, value: Any) -> Iterator[Finding]:
-    """Lists and mappings are no text. Numbers and booleans are taken as written, by whoever knows the text."""
-    if isinstance(value, list | dict):
-        yield Finding((name,), f"{str(name)!r} must be text, not a {'list' if isinstance(value, list) else 'mapping'}")
-
-
-def check_pool(pool: Pool) -> list[Finding]:
-    """What contradicts itself inside one pool; paths are relative to the pool."""
-    findings: list[Finding] = []
-    if pool.min > pool.max:
-        findings.append(
-            Finding(("min",), f"min ({pool.min}) is above max ({pool.max})", f"raise max to {pool.min} or lower min")
-        )
-    if pool.gpu and "GPU" in pool.resources:
-        findings.append(
-            Finding(
-                ("resources", "GPU"), "the GPUs of a node are given twice: here and by 'gpu'", "keep one of them", True
-            )
-        )
-    if pool.gpu and pool.instances:
-        findings.append(Finding(("gpu",), "'gpu' and 'instances' both choose the machine", "keep one of them", True))
-    for key in ("market", "zones", "instances"):
-        findings += _check_repeats((key,), getattr(pool, key))
-    if not pool.market:
-        findings.append(Finding(("market",), "no market is named", "write [spot, on-demand], or remove the key"))
-    if pool.orphan_timeout == 0:
-        findings.append(Finding(("orphan_timeout",), "every node would end itself at once", "write 15m"))
-    if isinstance(pool.hosts, list):
-        findings += _check_hosts(pool)
-    return findings
-
-
-def _check_repeats(path: tuple[str, ...], values: list[str]) -> Iterator[Finding]:
-    seen: set[str] = set()
-    for index, value in enumerate(values):
-        if value in seen:
-            yield Finding((*path, index), f"{shorten(value)} is listed twice")
-        seen.add(value)
-
-
-def _check_hosts(pool: Pool) -> Iterator[Finding]:
-    assert isinstance(pool.hosts, list)
-    names = [(entry, 0) if isinstance(entry, str) else (entry.host, entry.port or 0) for entry in pool.hosts]
-    seen: set[tuple[str, int]] = set()
-    for index, name in enumerate(names):
-        if name in seen:
-            yield Finding(("hosts", index), f"host {shorten(name[0])} is listed twice")
-        seen.add(name)
-    if pool.min > len(names):
-        yield Finding(("min",), f"min ({pool.min}) is above the number of hosts ({len(names)})")
-
-
-def check_cluster(spec: ClusterSpec) -> list[Finding]:
+def check_cluster(spec: Parts) -> list[Finding]:
     """What contradicts itself between the parts of a spec."""
     return [
         *_check_pool_names(spec),
@@ -175,13 +53,14 @@ def check_cluster(spec: ClusterSpec) -> list[Finding]:
         *_check_foreign_keys(spec),
         *_check_auth(spec),
         *_check_machines(spec),
+        *_check_reservations(spec),
         *_check_limits(spec),
         *_check_ray(spec),
         *_check_files(spec),
     ]
 
 
-def _check_pool_names(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_pool_names(spec: Parts) -> Iterator[Finding]:
     if not spec.pools:
         yield Finding(("pools",), "'pools' is empty", "write `pools: [{name: cpu, max: 3}]`")
     first: dict[str, int] = {}
@@ -198,21 +77,17 @@ def _check_pool_names(spec: ClusterSpec) -> Iterator[Finding]:
         first.setdefault(pool.name, index)
 
 
-def _kind_of(spec: ClusterSpec, pool: Pool) -> Kind:
-    return KINDS[pool.provider or spec.provider_name]
-
-
-def _check_region(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_region(spec: Parts) -> Iterator[Finding]:
     if spec.kind.cloud is not None and not spec.provider_settings.get("region"):
         example = f"write `provider: {flow(spec.kind.example)}`"
         yield Finding(("provider",), f"provider {spec.kind.name!r} needs a region", example)
 
 
-def _check_zones(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_zones(spec: Parts) -> Iterator[Finding]:
     """Zones must be in the region, and the head where the pools are."""
     cloud = spec.kind.cloud
     region = spec.provider_settings.get("region", "") if cloud is not None and cloud.zones_tell_region else ""
-    pools = [(index, pool) for index, pool in enumerate(spec.pools) if _kind_of(spec, pool) is spec.kind]
+    pools = [(index, pool) for index, pool in enumerate(spec.pools) if spec.kind_of(pool) is spec.kind]
     for index, pool in pools:
         for position, zone in enumerate(pool.zones):
             if cloud is not None and not zone.startswith(region):
@@ -237,9 +112,9 @@ def _check_zones(spec: ClusterSpec) -> Iterator[Finding]:
         )
 
 
-def _check_foreign_keys(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_foreign_keys(spec: Parts) -> Iterator[Finding]:
     for index, pool in enumerate(spec.pools):
-        kind = _kind_of(spec, pool)
+        kind = spec.kind_of(pool)
         for key in type(pool).model_fields:
             if key in kind.foreign and getattr(pool, key) not in (None, "", 0, [], ["on-demand"]):
                 yield _foreign(("pools", index, key), kind)
@@ -253,7 +128,7 @@ def _foreign(path: tuple[str | int, ...], kind: Kind) -> Finding:
     return Finding(path, f"{key!r} means nothing to provider {kind.name!r}", _instead(kind, key), True)
 
 
-def _check_auth(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_auth(spec: Parts) -> Iterator[Finding]:
     if spec.kind.machine in ("process", "container") and spec.auth.model_dump(exclude_defaults=True):
         yield Finding(("auth",), f"'auth' means nothing to provider {spec.provider_name!r}", "remove it", True)
 
@@ -270,10 +145,10 @@ def _instead(kind: Kind, key: str) -> str:
     return "remove it"
 
 
-def _check_machines(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_machines(spec: Parts) -> Iterator[Finding]:
     """Each pool must say which machines it is made of, where the provider cannot know."""
     for index, pool in enumerate(spec.pools):
-        kind = _kind_of(spec, pool)
+        kind = spec.kind_of(pool)
         if kind.cloud is not None and not (pool.instances or pool.gpu or pool.resources):
             yield Finding(
                 ("pools", index),
@@ -286,7 +161,16 @@ def _check_machines(spec: ClusterSpec) -> Iterator[Finding]:
             )
 
 
-def _check_limits(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_reservations(spec: Parts) -> Iterator[Finding]:
+    for index, pool in enumerate(spec.pools):
+        cloud = spec.kind_of(pool).cloud
+        form = cloud.reservation if cloud is not None else None
+        if form is not None and pool.reservation and not form.fits(pool.reservation):
+            what = f"{shorten(pool.reservation)} is not the id of a capacity reservation of {spec.kind_of(pool).title}"
+            yield Finding(("pools", index, "reservation"), what, f"as in {form.example}")
+
+
+def _check_limits(spec: Parts) -> Iterator[Finding]:
     least, limits = sum(pool.min for pool in spec.pools), spec.limits
     if limits.nodes is not None and limits.nodes < least + 1:
         text = f"limits.nodes ({limits.nodes}) is below what the pools' min and the head need ({least + 1})"
@@ -301,7 +185,7 @@ def _check_limits(spec: ClusterSpec) -> Iterator[Finding]:
         )
 
 
-def _check_ray(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_ray(spec: Parts) -> Iterator[Finding]:
     if spec.ray is None:
         return
     path = ("engine", "ray")
@@ -319,9 +203,9 @@ def _check_ray(spec: ClusterSpec) -> Iterator[Finding]:
             yield Finding((*path, "extras", index), f"Ray has no extra {shorten(extra)}", suggestion)
 
 
-def _check_files(spec: ClusterSpec) -> Iterator[Finding]:
+def _check_files(spec: Parts) -> Iterator[Finding]:
     """Nodes that are processes of this machine put files into directories of their own and nowhere else."""
-    kinds = (_kind_of(spec, pool) for pool in spec.pools)
+    kinds = (spec.kind_of(pool) for pool in spec.pools)
     here = {kind.name for kind in kinds if kind.machine == "process"}
     taken: set[str] = set()
     for index, mount in enumerate(spec.files):

@@ -6,7 +6,9 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from clusterctl.spec.model import ClusterSpec, Head, Pool
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.parts import Head
+from clusterctl.spec.pool import Pool
 
 Effect = Literal["in-place", "replace"]
 

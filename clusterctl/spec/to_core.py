@@ -7,7 +7,9 @@ from typing import Any
 from clusterctl.core import model as core
 from clusterctl.core.lifecycle import DEADLINES
 from clusterctl.spec.hash import head_hash, pool_hash
-from clusterctl.spec.model import ClusterSpec, Limits, Pool
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.parts import Limits
+from clusterctl.spec.pool import Pool
 
 HEAD_POOL = "head"
 INSTALL_SECONDS = 1800.0  # that Ray's wheels may be waited for, fetched and unpacked

@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 
 from clusterctl.spec.document import Document
 from clusterctl.spec.faults import FINDINGS, Finding, Path, did_you_mean, flow, shorten
-from clusterctl.spec.model import ClusterSpec, Pool
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.registry import EXAMPLE, KINDS
 
 # what other tools call things -> what to write here

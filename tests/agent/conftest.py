@@ -126,7 +126,7 @@ class HeadDouble:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _in_loop(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _start(self) -> None:
         import ssl

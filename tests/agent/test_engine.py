@@ -85,4 +85,4 @@ def test_ray_is_stopped_when_the_head_says_so(head, start_agent, short) -> None:
     wait_until(lambda: len(agent.alive()) == 2)  # the agent and its watchdog
     assert not Path(short, "n/engine/ray").exists()
     head.send("stop", reason="done")
-    assert agent.wait(20) == 0
+    assert agent.wait(60) == 0

@@ -32,7 +32,7 @@ def test_every_end_is_told_once_with_its_code(kind) -> None:
         for n, child in enumerate(children):
             child.returncode = 0  # not Popen's to wait for
             exits.watch(child.pid, lambda n=n, pid=child.pid: ended(n, pid))
-        await asyncio.wait_for(done.wait(), 15)
+        await asyncio.wait_for(done.wait(), 60)
         return codes
 
     assert asyncio.run(scenario()) == {**{n: n for n in range(20)}, 20: 128 + 9}

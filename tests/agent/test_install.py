@@ -158,4 +158,4 @@ def test_an_installation_that_is_no_longer_wanted_is_given_up(head, start_agent,
     head.send("engine_stop")
     head.until(lambda: states(head)[-1]["state"] == "stopped")
     head.send("stop", reason="done")
-    assert agent.wait(20) == 0
+    assert agent.wait(60) == 0

@@ -8,9 +8,8 @@ from typing import Any
 
 from tests.cloud.aws_cloud import REGION, AwsCloud
 from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.machines import GATEWAY
 from tests.support.cluster import LocalCluster
-
-GATEWAY = "10.77.0.1"  # of the machines' network: this host, as they see it
 
 
 class AwsCluster(LocalCluster):

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws.batches import batch_of
 from clusterctl_providers.aws.images import _checked
 from clusterctl_providers.aws.quotas import quota_of
 from clusterctl_providers.base import HeadMachine, PoolRequest
+from clusterctl_providers.cloud.batches import batch_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled
 from clusterctl.core.model import Instance, Node, NodeState, launch_token
@@ -383,7 +383,7 @@ def test_as_many_tags_as_validate_lets_through_are_not_too_many_for_anything_tha
         token = launch_token(stage.uid, "head-1", 1)
         node = Node("head-1", 1, token, request.offer, NodeState.PLANNED, 0.0, 0.0, "head", spec_hash="h")
         request = replace(request, tags=ownership_tags("demo", stage.uid, node))
-        parameters = provider._launcher._parameters(batch_of([request]), [request])
+        parameters = provider._launcher._calls.call_for(batch_of([request]), [request])
         most = max(len(spec["Tags"]) for spec in parameters["TagSpecifications"])
         assert most == TAGS.most, "and no fewer than there may be"
 

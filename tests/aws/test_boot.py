@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.cloud.boot import LIMIT, boot_script, user_data
+from clusterctl_providers.aws.launch import MOST_USER_DATA
+from clusterctl_providers.cloud.boot import boot_script, user_data
 from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.nodes.bundle_server import serve_bundle
 
 from clusterctl.core.errors import BadRequest
+from tests.cloud.aws_metadata import Imds
 from tests.cloud.metadata import MetadataServer
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
@@ -41,7 +43,7 @@ class BundlePort:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(directory, ready), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def _run(self, directory: Path, ready: threading.Event) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,7 +68,7 @@ class BundlePort:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
 
@@ -93,7 +95,9 @@ class Machine:
 
     def run(self, boot: dict[str, Any], nodes: list[tuple[str, int, str]], metadata: str = "") -> str:
         text = (
-            user_data(boot, nodes).replace("/var/lib/clusterctl", str(self.state)).replace("/dev/console", "/dev/null")
+            user_data(boot, nodes, MOST_USER_DATA)
+            .replace("/var/lib/clusterctl", str(self.state))
+            .replace("/dev/console", "/dev/null")
         )
         text = text.replace("/run/systemd/system", "/nonexistent")
         if metadata:
@@ -174,7 +178,7 @@ def test_a_digest_that_the_head_does_not_have_is_refused(port: BundlePort, tmp_p
 
 
 def test_machines_of_one_launch_tell_themselves_apart_by_their_index(port: BundlePort, tmp_path: Path) -> None:
-    server = MetadataServer("127.0.0.1", lambda _: {"ami-launch-index": "2"}, port=0)
+    server = MetadataServer("127.0.0.1", lambda _: {"ami-launch-index": "2"}, Imds(), port=0)
     try:
         machine = Machine(tmp_path / "m")
         machine.run(boot_of(port), [(f"cpu-{n}", 1, f"t{n}") for n in range(5)], f"http://127.0.0.1:{server.port}")
@@ -190,7 +194,7 @@ def test_an_image_without_python_says_so_and_turns_off(port: BundlePort, tmp_pat
     for name in ("sh", "tee"):
         (tools / name).symlink_to(f"/bin/{name}")
     machine.env = {"PATH": str(tools)}
-    text = user_data(boot_of(port), [("cpu-1", 1, "t")]).replace("/dev/console", "/dev/null")
+    text = user_data(boot_of(port), [("cpu-1", 1, "t")], MOST_USER_DATA).replace("/dev/console", "/dev/null")
     path = tmp_path / "m/user-data"
     path.write_text(text.replace("/usr/local/bin/python3 /opt/clusterctl/bin/python3", ""))
     done = subprocess.run(["/bin/sh", str(path)], env=machine.env, capture_output=True, text=True, timeout=120)
@@ -206,8 +210,8 @@ def test_user_text_in_the_document_never_reaches_the_shell(port: BundlePort, tmp
 
 
 def test_user_data_over_the_limit_is_refused_with_a_sentence() -> None:
-    with pytest.raises(BadRequest, match=str(LIMIT)):
-        user_data({"x": "y" * LIMIT}, [("cpu-1", 1, "t")])
+    with pytest.raises(BadRequest, match=str(MOST_USER_DATA)):
+        user_data({"x": "y" * MOST_USER_DATA}, [("cpu-1", 1, "t")], MOST_USER_DATA)
 
 
 def test_the_script_is_posix_shell_and_small() -> None:

@@ -9,20 +9,16 @@ import pytest
 from tests.aws.cluster import AwsCluster
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.machines import CIDR
 
-GATEWAY = "10.81.0.1"
 POOL = "  - {name: cpu, instances: [t3.micro], max: 2, idle_timeout: 1h, orphan_timeout: 30s}"
 
 
 @pytest.mark.parametrize("offset", [600, -600])
 def test_a_machine_whose_clock_is_ten_minutes_off_does_its_work(tmp_path: Path, offset: int) -> None:
-    with (
-        credentials(),
-        AwsCloud("10.81.0.0/16") as cloud,
-        AwsMachines(cloud, f"{GATEWAY}/16") as machines,
-    ):
+    with credentials(), AwsCloud(CIDR) as cloud, AwsMachines(cloud) as machines:
         machines.clock_of = lambda instance: offset
-        cluster = AwsCluster(tmp_path, cloud, machines, POOL, where=f"head_address: {GATEWAY}")
+        cluster = AwsCluster(tmp_path, cloud, machines, POOL)
         try:
             cluster.up()
             # The clock is a library's, in the agent's environment, which jobs do not inherit.

@@ -10,6 +10,7 @@ import pytest
 from tests.aws.cluster import AwsCluster
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.machines import CIDR, NAMES
 from tests.support.cluster import wait_until
 from tests.support.wheel_index import kept_wheels, serving, wanted
 
@@ -27,7 +28,7 @@ SPOT = "  - {name: cpu, instances: [t3.micro, t3.small], market: [spot, on-deman
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[str], AwsCluster]]:
     clusters: list[AwsCluster] = []
-    with credentials(), AwsCloud("10.77.0.0/16") as cloud, AwsMachines(cloud) as machines:
+    with credentials(), AwsCloud(CIDR) as cloud, AwsMachines(cloud) as machines:
         cloud.world.boot_seconds = 0.3
 
         def make(pools: str, more: str = "engine: none") -> AwsCluster:
@@ -47,7 +48,7 @@ def test_jobs_bring_machines_up_and_down_leaves_nothing(start: Callable[[str], A
     for job in jobs:
         cluster.wait_job(job, "succeeded")
     hosts = {cluster.cli("logs", job).stdout.strip() for job in jobs}
-    assert hosts and all(host.startswith("ip-10-77-") for host in hosts)
+    assert hosts and all(host.startswith(NAMES) for host in hosts)
     ever = cluster.cloud.instances("running", "shutting-down", "terminated")
     assert {i.lifecycle for i in ever if i.instance_type != "t3.large"} == {"spot"}
     wait_until(lambda: not cluster.ready_nodes(), what="idle nodes removed")
@@ -111,7 +112,7 @@ def test_ray_runs_on_machines_that_its_own_demand_brought_and_whose_image_has_no
         cluster = start(SPOT.replace("3s", "60s"), 'engine: {ray: {version: "2.60.0"}}')
         (tmp_path / "job.py").write_text(RAY_JOB)
         done = cluster.cli("submit", "job.py")
-        assert "ran on ['ip-10-77-" in done.stdout, done.stdout + done.stderr
+        assert f"ran on ['{NAMES}" in done.stdout, done.stdout + done.stderr
         assert len(index.downloads) == len(set(index.downloads)), "the head asks once for all"
         cluster.down()
     assert cluster.cloud.leftovers() == []

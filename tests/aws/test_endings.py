@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_providers.aws import instances as aws_instances
+from clusterctl_providers.cloud import listing
 
 from clusterctl.core.errors import BadRequest, UnknownOutcome
 from clusterctl.core.model import Instance, NodeState
@@ -16,7 +16,7 @@ from tests.cloud.aws_cloud import AwsCloud
 
 @pytest.fixture
 def stage(cloud: AwsCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr(aws_instances, "SEEN_BY", 0.0)
+    monkeypatch.setattr(listing, "SEEN_BY", 0.0)
     place = Stage(tmp_path, cloud)
     yield place
     place.close()

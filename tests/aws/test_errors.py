@@ -34,7 +34,7 @@ def test_without_spot_capacity_anywhere_on_demand_is_launched_without_a_pause(st
     while not cloud.instances("pending", "running"):
         (outcome,) = stage.want(1)
         assert outcome.ok or outcome.code == "no_capacity"
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 120, "it never launches on-demand"
     assert alive(cloud)[0][1] == "on-demand"
     refused = len([a for a in cloud.world.actions() if a == "ec2:RunInstances"]) - 1
     assert refused >= 3 and stage.now == began, "no pause between them"

@@ -14,6 +14,7 @@ from moto.ec2.models.instances import Instance
 from tests.aws.cluster import CloudHeadCluster
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.machines import CIDR, NAMES
 from tests.support.cluster import wait_until
 
 POOL = "  - {name: cpu, instances: [t3.micro], min: 1, max: 3, idle_timeout: 30m}"
@@ -46,7 +47,7 @@ while True:
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     clusters: list[CloudHeadCluster] = []
-    with credentials(), AwsCloud("10.77.0.0/16", public=True) as cloud, AwsMachines(cloud) as machines:
+    with credentials(), AwsCloud(CIDR, public=True) as cloud, AwsMachines(cloud) as machines:
         cloud.world.boot_seconds = 0.3
 
         def make(pools: str = NO_WORKERS, where: str = "") -> CloudHeadCluster:
@@ -71,7 +72,7 @@ def test_up_runs_the_head_on_an_instance_and_down_leaves_nothing(make: Make) -> 
     cluster.up()
     job = cluster.submit("--cpus", "1", "--", "hostname")
     cluster.wait_job(job, "succeeded")
-    assert cluster.cli("logs", job).stdout.startswith("ip-10-77-")
+    assert cluster.cli("logs", job).stdout.startswith(NAMES)
     (head,) = cluster.heads()
     (volume,) = cluster.volumes()
     assert volume["Encrypted"] and volume["VolumeType"] == "gp3" and volume["Attachments"][0]["InstanceId"] == head.id

@@ -14,12 +14,12 @@ from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, HeadMachine, PoolRequest, ProviderContext
 from clusterctl_runtime.head.handover import Handover, OwnMachine
 
-from clusterctl.cli.reading import read_spec
 from clusterctl.client import patience
 from clusterctl.client.down.take_down import take_down
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.client.up import cloud_login
-from clusterctl.client.up.launch import SpecFile, bring_up
+from clusterctl.client.up.launch import bring_up
 from clusterctl.core.errors import BadRequest, ClusterctlError
 from clusterctl.core.model import Instance, Launch, NodeState, Offer, Reason, launch_token
 from clusterctl.core.resources import Resources

@@ -24,6 +24,7 @@ from clusterctl.spec.load import parse_spec
 from tests.cloud import aws_made_images
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.machines import CIDR
 
 RAY = "2.60.0"
 WHEELS = Path("/var/tmp/clusterctl-test-wheels")
@@ -191,7 +192,7 @@ def wheels() -> Iterator[Path]:
 
 
 def test_the_machine_really_installs_ray_and_turns_itself_off(tmp_path: Path, wheels: Path) -> None:
-    with credentials(), AwsCloud("10.77.0.0/16") as cloud, AwsMachines(cloud):
+    with credentials(), AwsCloud(CIDR) as cloud, AwsMachines(cloud):
         (tmp_path / "cluster.yaml").write_text(
             f"cluster: demo\nprovider: {{aws: {{region: us-east-1, vpc: {cloud.vpc}, endpoint_url: '{cloud.url}'}}}}\n"
             f"engine: {{ray: {{version: {RAY}, extras: [data]}}}}\n"

@@ -20,12 +20,11 @@ from clusterctl_providers.base import (
     ProviderContext,
 )
 
-from clusterctl.cli.reading import read_spec
 from clusterctl.client.down.adopt import Finding, adopt_clusters
 from clusterctl.client.down.gc import collect_strays
 from clusterctl.client.down.take_down import take_down
 from clusterctl.client.registry import Registry
-from clusterctl.client.up.launch import SpecFile
+from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.core.model import Instance, launch_token
 from tests.cloud.aws_cloud import REGION, AwsCloud
 

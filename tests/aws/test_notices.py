@@ -14,6 +14,7 @@ from clusterctl_runtime.agent.notices.aws import REBALANCE_SECONDS, AwsMetadata
 from clusterctl_runtime.agent.notices.source import Notice
 from clusterctl_runtime.agent.notices.watch import watch_notices
 
+from tests.cloud.aws_metadata import Imds
 from tests.cloud.metadata import Facts, MetadataServer
 
 ACTION, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"
@@ -28,7 +29,7 @@ def facts() -> Facts:
 
 @pytest.fixture
 def server(facts: Facts) -> Iterator[MetadataServer]:
-    place = MetadataServer("127.0.0.1", lambda _: facts, port=0)
+    place = MetadataServer("127.0.0.1", lambda _: facts, Imds(), port=0)
     yield place
     place.close()
 
@@ -89,7 +90,7 @@ def test_each_notice_is_told_once(server: MetadataServer, facts: Facts, monkeypa
         task = asyncio.ensure_future(watch_notices(told.append, reader(server)))
         for fact, text in ((REBALANCE, {"noticeTime": AT}), (ACTION, {"action": "terminate", "time": AT})):
             facts[fact] = json.dumps(text)
-            count, deadline = len(server.asked), time.monotonic() + 10
+            count, deadline = len(server.asked), time.monotonic() + 60
             while len(server.asked) < count + 8 and time.monotonic() < deadline:
                 await asyncio.sleep(0.01)
         task.cancel()

@@ -14,7 +14,7 @@ from clusterctl_providers.aws.quotas import quota_of
 from clusterctl_providers.base import PoolRequest, ProviderContext
 from clusterctl_providers.catalog import instance_types
 
-from clusterctl.cli.reading import read_spec
+from clusterctl.client.specfile import read_spec
 from clusterctl.client.up.planning import plan_new
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Offer

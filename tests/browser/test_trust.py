@@ -138,7 +138,7 @@ def test_the_forwarded_port_is_on_loopback_only_and_closes_with_the_command(live
     finally:
         forward.end()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", forward.port), timeout=5)
+        socket.create_connection(("127.0.0.1", forward.port), timeout=60)
 
 
 def _ask(port: int, host: str) -> tuple[int, str]:

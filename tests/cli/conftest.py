@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Run:
     environment.pop("CLUSTERCTL_CLUSTER", None)
 
     def call(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-        options = {"text": True, "capture_output": True, "timeout": 60, "stdin": subprocess.DEVNULL} | more
+        options = {"text": True, "capture_output": True, "timeout": 120, "stdin": subprocess.DEVNULL} | more
         return subprocess.run(
             [sys.executable, "-m", "clusterctl", *arguments], cwd=tmp_path, env=environment, **options
         )  # type: ignore[call-overload]

@@ -162,7 +162,7 @@ def test_a_waiting_job_says_why_and_can_be_cancelled(cluster: LocalCluster) -> N
     explained = cluster.json("explain", job)
     assert explained["reason"]["code"] and explained["reason"]["text"]
     assert cluster.json("job", "cancel", job)["state"] == "cancelled"
-    assert waiting.wait(30) == 1
+    assert waiting.wait(60) == 1
     waiting.communicate()
 
 
@@ -189,7 +189,7 @@ def on_a_terminal(cluster: LocalCluster, *arguments: str) -> tuple[subprocess.Po
     return process, master
 
 
-def read_until(master: int, wanted: str, seconds: float = 30) -> str:
+def read_until(master: int, wanted: str, seconds: float = 60) -> str:
     text, deadline = "", time.monotonic() + seconds
     while wanted not in text:
         readable, _, _ = select.select([master], [], [], max(0.0, deadline - time.monotonic()))
@@ -213,7 +213,7 @@ def test_ctrl_c_on_a_terminal_asks_and_cancels(cluster: LocalCluster) -> None:
         os.write(master, b"c\n")
         said = read_until(master, "cancelled")
         assert "cancelled" in said
-        assert process.wait(30) not in (0, 130)
+        assert process.wait(60) not in (0, 130)
     finally:
         process.kill()
         process.wait()
@@ -229,7 +229,7 @@ def test_ctrl_c_twice_on_a_terminal_detaches(cluster: LocalCluster) -> None:
         read_until(master, "[c/D]")
         process.send_signal(signal.SIGINT)
         read_until(master, "detached")
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
     finally:
         process.kill()
         process.wait()
@@ -246,7 +246,7 @@ def test_a_log_cannot_command_the_terminal_and_arrives_whole_in_a_file(cluster: 
     assert raw == "\x1b]52;c;ZXZpbA==\x07safe\n"
     process, master = on_a_terminal(cluster, "submit", "--", "sh", "-c", program)
     shown = read_until(master, "safe")
-    process.wait(30)
+    process.wait(60)
     os.close(master)
     assert "\\x1b]52;c;ZXZpbA==\\x07safe" in shown and "\x1b]52" not in shown
 
@@ -338,8 +338,8 @@ def test_an_unreachable_head_is_exit_code_4_and_up_starts_it_again(cluster: Loca
     wait_until(lambda: not psutil.pid_exists(head), what="the head is dead")
     done = cluster.cli("status", code=4)
     assert "is not running" in done.stderr and "clusterctl up" in done.stderr
-    cluster.cli("submit", "--", "true", code=4, timeout=25)
-    cluster.cli("events", "-f", code=4, timeout=25)
+    cluster.cli("submit", "--", "true", code=4)
+    cluster.cli("events", "-f", code=4)
     document = cluster.json("up", str(cluster.spec))
     assert document["head"] == "started" and document["pools"][0]["ready"] >= 1
     assert cluster.head_pid() != head

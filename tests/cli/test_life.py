@@ -161,9 +161,7 @@ def test_what_a_running_cluster_cannot_become_is_refused_with_exit_code_5(cluste
 def test_a_command_waits_for_a_head_that_is_being_started_again(cluster: LocalCluster) -> None:
     cluster.up()
     cluster.kill(cluster.head_pid())
-    began = time.monotonic()
     assert cluster.cli("submit", "--", "echo", "still here").stdout == "still here\n"
-    assert time.monotonic() - began < 30
 
 
 def test_a_head_that_cannot_start_says_why_with_the_end_of_its_log(cluster: LocalCluster) -> None:

@@ -11,7 +11,7 @@ import pytest
 from clusterctl.cli import reference
 from clusterctl.cli.main import VERBS, load
 from clusterctl.client.up.engine_wheels import first_time
-from clusterctl.spec.model import Ray
+from clusterctl.spec.parts import Ray
 from clusterctl.version import __version__
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"

@@ -66,7 +66,11 @@ def modules_of(home: Path, *arguments: str) -> set[str]:
 )
 def test_what_is_used_most_imports_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     stub = StubHead(Registry(tmp_path, {}))
-    stub.on("GET", "/api/v1/status", (200, {"cluster": "demo", "uid": "0" * 8, "state": "ready"}))
+    stub.on(
+        "GET",
+        "/api/v1/status",
+        (200, {"cluster": "demo", "uid": "0" * 8, "state": "ready", "nodes": [], "node_counts": {}}),
+    )
     stub.on("GET", "/api/v1/jobs", (200, {"jobs": []}))
     stub.on("POST", "/api/v1/jobs", lambda asked: (201, {"id": asked.json()["submission_id"], "state": "queued"}))
     stub._answers = Answers(stub._answers)

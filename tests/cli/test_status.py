@@ -104,6 +104,24 @@ DOCUMENT: dict[str, Any] = {
     "cluster": "demo",
     "uid": "0123456789",
     "state": "ready",
+    "nodes": [{"id": f"cpu-{n}", "state": "booting"} for n in range(1, 31)],
+    "node_counts": {"booting": 40, "ready": 2460},
+    "pools": [
+        {
+            "name": "cpu",
+            "provider": "aws",
+            "min": 0,
+            "max": 9,
+            "ready": 3,
+            "pending": 4,
+            "draining": 0,
+            "failed": 1,
+            "markets": {"on-demand": 2, "spot": 6},
+            "price_per_hour": 1.25,
+        },
+        {"name": "gpu", "provider": "aws", "min": 0, "max": 9, "markets": {}, "price_per_hour": 0.0},
+    ],
+    "demand_left_out": 7,
     "engine": {"name": "ray", "state": "failed", "message": "Ray did not start on head-1: port 6379 is taken"},
     "demand": [{"count": 2, "shape": "1 GPU", "source": "queue", "reason": "no pool has GPUs", "fix": "add a pool"}],
     "messages": ["pool cpu: quota of 4 vCPUs is used up\n! forged"],
@@ -116,7 +134,13 @@ DOCUMENT: dict[str, Any] = {
         "! engine: Ray did not start on head-1: port 6379 is taken",
         "! pool cpu: quota of 4 vCPUs is used up\\n! forged",
         "     2  1 GPU    queue   no pool has GPUs (add a pool)",
+        "and 7 more kinds of waiting work",
+        "nodes   40 booting, 2,460 ready",
+        "and 2,470 more: `clusterctl nodes` lists them",
+        "POOL  PROVIDER  SIZE  READY  PENDING  FAILED    $/H  MARKET",
+        "cpu   aws       0..9      3        4       1  $1.25  2 on-demand, 6 spot",
+        "gpu   aws       0..9      0        0       0  $0.00  -",
     ],
 )
-def test_every_trouble_has_a_line_of_its_own_with_what_mends_it(line: str) -> None:
+def test_what_there_is_and_every_trouble_with_what_mends_it_has_a_line_of_its_own(line: str) -> None:
     assert line in render_status(DOCUMENT, 0.0).splitlines()

@@ -101,7 +101,7 @@ def test_a_proof_that_was_heard_before_does_not_serve_again(stub: StubHead) -> N
 def test_a_stranger_who_passes_the_challenge_on_to_the_head_gains_nothing(stub: StubHead, tmp_path: Path) -> None:
     def ask_the_head(asked: Asked) -> tuple[int, object]:
         url = f"http://127.0.0.1:{stub.port}/healthz?challenge={asked.query['challenge']}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return 200, json.load(answer)
 
     between = StubHead(Registry(tmp_path / "theirs", environment={}))

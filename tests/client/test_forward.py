@@ -33,17 +33,17 @@ def port(stub: StubHead) -> Iterator[int]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     yield sock.getsockname()[1]
     ended[0].get_loop().call_soon_threadsafe(ended[0].set_result, None)
-    thread.join(10)
+    thread.join(60)
     sock.close()
 
 
 def ask(
     port: int, path: str, headers: dict[str, str] | None = None, method: str = "GET"
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, headers=headers or {})
     answer = connection.getresponse()
     result = answer.status, dict(answer.getheaders()), answer.read()
@@ -62,11 +62,11 @@ def test_a_stream_passes_piece_by_piece(stub: StubHead, port: int) -> None:
 
     def lines():
         yield {"seq": 1}
-        go_on.wait(10)
+        go_on.wait(60)
         yield {"seq": 2}
 
     stub.on("GET", "/api/v1/events", lambda _: Stream(lines()))
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/api/v1/events")
     answer = connection.getresponse()
     assert answer.readline() == b'{"seq": 1}\n'

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from clusterctl.cli.reading import read_spec
 from clusterctl.client.down.places import is_place_of, places
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import read_spec
 
 
 def know(registry: Registry, name: str, provider: str, spec: dict[str, Any]) -> None:

@@ -8,11 +8,12 @@ import uuid
 from pathlib import Path
 
 import pytest
+from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.lock import Busy, changing
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Registry
-from clusterctl.client.up.launch import SpecFile, write_files
+from clusterctl.client.specfile import SpecFile
+from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.spec.load import parse_located
 
@@ -131,7 +132,7 @@ def test_the_home_comes_from_the_environment() -> None:
 def _hold(home: Path, held, release) -> None:
     with changing(Registry(home), "demo", "up"):
         held.set()
-        release.wait(30)
+        release.wait(60)
 
 
 def test_a_second_shell_is_told_who_is_changing_the_cluster(registry: Registry) -> None:
@@ -140,7 +141,7 @@ def test_a_second_shell_is_told_who_is_changing_the_cluster(registry: Registry) 
     other = context.Process(target=_hold, args=(registry.home, held, release))
     other.start()
     try:
-        assert held.wait(30)
+        assert held.wait(60)
         sentence = rf"`clusterctl up` \(process {other.pid}\) is changing cluster 'demo'"
         with pytest.raises(Busy, match=sentence), changing(registry, "demo", "down"):
             raise AssertionError("both have the lock")
@@ -148,7 +149,7 @@ def test_a_second_shell_is_told_who_is_changing_the_cluster(registry: Registry) 
             pass
     finally:
         release.set()
-        other.join(30)
+        other.join(60)
 
 
 def test_a_killed_command_lets_the_lock_go(registry: Registry) -> None:
@@ -156,9 +157,9 @@ def test_a_killed_command_lets_the_lock_go(registry: Registry) -> None:
     held, release = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(registry.home, held, release))
     other.start()
-    assert held.wait(30)
+    assert held.wait(60)
     other.kill()
-    other.join(30)
+    other.join(60)
     with changing(registry, "demo", "down"):
         body = json.loads((registry.home / "locks" / "demo.lock").read_text())
     assert body == {"pid": os.getpid(), "verb": "down"}

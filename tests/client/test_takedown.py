@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ def test_while_the_head_ends_its_nodes_it_is_said_which_are_still_there(
     registry = Registry(tmp_path, {})
     head, over, told = StubHead(registry), threading.Event(), list[str]()
     nodes = [{"id": "cpu-1", "instance_id": "i-1"}, {"id": "cpu-2", "instance_id": ""}]
+    nodes += [{"id": f"cpu-{n}", "instance_id": f"i-{n}"} for n in range(3, 2501)]
 
     def end_all(_: Asked) -> tuple[int, dict[str, int]]:
         assert over.wait(60)
@@ -30,13 +32,17 @@ def test_while_the_head_ends_its_nodes_it_is_said_which_are_still_there(
 
     def tell(text: str) -> None:
         told.append(text)
-        if text.startswith("waiting for cpu-1 (i-1) and cpu-2 (not launched yet) to end ("):
+        if text.startswith("waiting for cpu-1 (i-1), cpu-2 (not launched yet), cpu-3 (i-3) and 2,497 more to end ("):
             nodes.clear()
         if text.startswith("waiting for the head, which removes what is left beside its nodes"):
             over.set()
 
     head.on("POST", "/api/v1/down", end_all)
-    head.on("GET", "/api/v1/nodes", lambda _: (200, {"nodes": nodes}))
+
+    def first_nodes(asked: Asked) -> tuple[int, dict[str, Any]]:
+        return 200, {"nodes": nodes[: int(asked.query["limit"])], "total": len(nodes)}
+
+    head.on("GET", "/api/v1/nodes", first_nodes)
     monkeypatch.setattr(process, "wait_for_end", lambda cluster: True)
     monkeypatch.setattr(process, "stop", lambda cluster: None)
     head.start()

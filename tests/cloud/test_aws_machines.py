@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests.cloud.aws_cloud import AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.machines import CIDR
 from tests.support.cluster import wait_until
 
 AMI = "ami-0ubuntu2404amd0001"
@@ -49,10 +50,18 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with credentials(), AwsCloud("10.78.0.0/16", public=True) as cloud, AwsMachines(cloud, "10.78.0.1/16") as machines:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with credentials(), AwsCloud(CIDR, public=True) as cloud, AwsMachines(cloud) as machines:
         yield Lab(cloud, machines, tmp_path_factory.mktemp("lab"))
         assert cloud.world.violations == []
+
+
+@pytest.fixture
+def lab(built: Lab) -> Iterator[Lab]:
+    yield built
+    if left := [instance.id for instance in built.cloud.instances("pending", "running")]:  # of a test that failed
+        built.ec2.terminate_instances(InstanceIds=left)
+        wait_until(lambda: not set(left) & set(built.machines.machines.ids()))
 
 
 def test_a_volume_keeps_its_files_from_one_machine_to_the_next(lab: Lab) -> None:

@@ -123,6 +123,6 @@ def test_sixteen_launches_share_one_pull(world: DockerWorld, docker_engine: Dock
         provider = opened(world, registry.name)
         requests = [world.request(provider, f"cpu-{n}") for n in range(16)]
         answers = provider.create(requests)
-        assert registry.held.wait(10)
+        assert registry.held.wait(60)
         assert all(isinstance(answer, NotYet) for answer in answers)
         assert provider.list()[0].instances == ()

@@ -118,7 +118,7 @@ def test_a_program_that_is_talked_to_in_both_directions_runs_through_ssh(
         assert program.stdout.readline() == b"begun\n"
         program.stdin.write(b"hello\n")
         program.stdin.flush()
-        assert program.stdout.read().split() == [b"HELLO"] and program.wait(30) == 7
+        assert program.stdout.read().split() == [b"HELLO"] and program.wait(60) == 7
 
 
 def test_a_connection_that_was_idle_and_broke_is_made_anew(world: DockerWorld, ssh: Path) -> None:
@@ -206,7 +206,7 @@ class Door:
             back = threading.Thread(target=_pump, args=(engine, client), daemon=True)
             back.start()
             _pump(client, engine)
-            back.join(10)
+            back.join(60)
 
     def close(self) -> None:
         self._listener.close()

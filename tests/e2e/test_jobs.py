@@ -146,7 +146,7 @@ def test_a_batch_of_jobs_runs_each_once(cluster):
 
 
 def test_jobs_behind_one_that_lasts_unexpectedly_long_do_not_wait_for_it(cluster):
-    script = "case $CLUSTERCTL_ARRAY_INDEX in 30) sleep 30;; esac"
+    script = "case $CLUSTERCTL_ARRAY_INDEX in 30) sleep 600;; esac"
     array = cluster.json("submit", "-d", "--array", "0-59", "--cpus", "2", "--pool", "cpu", "--", "sh", "-c", script)[
         "id"
     ]
@@ -154,7 +154,7 @@ def test_jobs_behind_one_that_lasts_unexpectedly_long_do_not_wait_for_it(cluster
     def done() -> int:
         return len(cluster.json("jobs", "--limit", "100", "--state", "succeeded")["jobs"])
 
-    wait_until(lambda: done() == 59, 25, "all but the long one")
+    wait_until(lambda: done() == 59, what="all but the long one")
     long = next(j for j in cluster.json("jobs", "--state", "running")["jobs"])
     assert long["array_index"] == 30
     cluster.cli("job", "cancel", array)

@@ -48,7 +48,7 @@ def test_a_job_on_a_node_that_nobody_can_find_again_is_tried_again(cluster):
     agent = agent_of(cluster, node)
     stop_head(cluster)
     cluster.kill(agent.pid)
-    psutil.wait_procs([agent], timeout=10)
+    psutil.wait_procs([agent], timeout=60)
     for path in cluster.head_dir.glob("nodes.db*"):
         path.unlink()
     cluster.up()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime.head.jobs.attempts import Work
-from clusterctl_runtime.head.jobs.book import Job, JobBook, asked_record, new_job_id, record_of
+from clusterctl_runtime.head.jobs.book import JobBook, asked_record
+from clusterctl_runtime.head.jobs.job import Job, new_job_id, record_of
 from clusterctl_runtime.head.jobs.queue import Queue
 from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.nodes.ledger import Ledger

@@ -175,7 +175,7 @@ def test_a_full_disk_delays_what_is_said_of_ends_and_not_of_output(
     desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program whose output nobody acknowledges stands still."""
-    monkeypatch.setattr("clusterctl_runtime.head.nodes.fleet.FULL_DISK_PAUSE", 0.01)
+    monkeypatch.setattr("clusterctl_runtime.head.nodes.acks.FULL_DISK_PAUSE", 0.01)
     journal = Journal(tmp_path / "nodes.db", strict=True)
     none: Any = lambda: None  # noqa: E731
     fleet = Fleet(journal, desk.ledger, desk.logs, desk.events, desk.store, 1, none, none)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.nodes.ledger import HEARD_SECONDS, Holding, Ledger, NodeLedger
-from clusterctl_runtime.head.nodes.roster import Roster
+from clusterctl_runtime.head.nodes.roster import Roster, likeness_of
 
 from clusterctl.core.model import Drain, Launch, Node, NodeState, NodeView, Plan, Policy, Reason, State
 from clusterctl.core.resources import Resources
@@ -112,9 +112,9 @@ def test_kept_views_are_what_views_made_now_would_be(tmp_path: Path, seed: int) 
         for ours, theirs in zip(kept, fresh, strict=True):
             assert (theirs.heartbeat or 0.0) - (ours.heartbeat or 0.0) <= HEARD_SECONDS
         ready = {view.node.id for view in fresh if view.node.state is NodeState.READY}
-        assert {view.node.id for view in nodes.roster.ready(now)} == ready
-        roomy = {view.node.id for view in fresh if view.node.id in ready and CPU.fits_in(view.free)}
-        assert {view.node.id for view in nodes.roster.with_room([CPU], now)} == roomy
+        alike = [(likeness, view) for likeness, views in nodes.roster.alike(now) for view in views]
+        assert {view.node.id for _, view in alike} == ready
+        assert all(likeness == likeness_of(view) for likeness, view in alike)
         lively = (view.node.state is NodeState.READY and nodes.books(view.node.id).connected for view in fresh)
         assert nodes.roster.is_quiet(now) is all(lively)
     nodes.journal.close()
@@ -127,12 +127,6 @@ def test_a_change_of_one_node_makes_one_view_anew(nodes: Nodes) -> None:
         nodes.books(node_id).heard = START + 1  # beats alone change nothing for some seconds
     after = {view.node.id: view for view in nodes.roster.all(START + 1)}
     assert [node_id for node_id in before if after[node_id] is not before[node_id]] == ["cpu-3"]
-
-
-def test_nodes_without_room_are_not_looked_at(nodes: Nodes) -> None:
-    for number in range(1, 6):
-        nodes.books(f"cpu-{number}").hold("task", Holding(Resources.of(CPU=2), START))
-    assert [view.node.id for view in nodes.roster.with_room([CPU], START)] == ["cpu-6"]
 
 
 class Planning(Autoscaler):
@@ -155,7 +149,7 @@ class Planning(Autoscaler):
     def _state(self, now: float) -> Any:
         return State("demo", "uid", (), self._fleet.roster.all(now))
 
-    def _warn(self, found: Any) -> None:
+    def _warn(self, beyond: Any) -> None:
         return
 
     def wake(self, observe: bool = False) -> None:

@@ -63,7 +63,7 @@ def test_who_says_nothing_is_cut_off_and_who_speaks_is_not() -> None:
             mute.close()
             return found
 
-    assert asyncio.run(asyncio.wait_for(run(), 20)) == ["mute"]
+    assert asyncio.run(asyncio.wait_for(run(), 60)) == ["mute"]
 
 
 def test_a_head_that_was_kept_from_reading_blames_nobody_for_it() -> None:
@@ -85,7 +85,7 @@ def test_a_head_that_was_kept_from_reading_blames_nobody_for_it() -> None:
             writer.close()
             return found
 
-    assert asyncio.run(asyncio.wait_for(run(), 20)) == []
+    assert asyncio.run(asyncio.wait_for(run(), 60)) == []
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_claim_lives_for_as_long_as_its_agent_may_whatever_its_hosts_daemon_do
     wait_until(lambda: state() == "running", what="it is claimed")
     process = parking.processes["h1"]
     process.kill()
-    process.wait(10)
+    process.wait(60)
     wait_until(lambda: state() == "unknown", what="the daemon is missed")
     host, limit = found._hosts["h1"], dead_after(100.0)
     now = found.started = host.heard = standby.steady_time() - 2 * limit

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from clusterctl_runtime.head.api.cluster import StatusBoard, _follow_events, _watch_status
+from clusterctl_runtime.head.api.cluster import _follow_events
 from clusterctl_runtime.head.api.logs import LogReader
+from clusterctl_runtime.head.api.status_board import StatusBoard
 
 KEEP_ALIVE = 0.2
 
@@ -29,7 +31,7 @@ async def first_while(lines: AsyncIterator[Any], happens: Callable[[int], None])
 
     meanwhile = asyncio.ensure_future(go_on())
     try:
-        return await asyncio.wait_for(anext(lines), 20)
+        return await asyncio.wait_for(anext(lines), 60)
     finally:
         meanwhile.cancel()
 
@@ -52,23 +54,21 @@ def test_the_events_of_one_subject_show_signs_of_life_while_others_have_theirs(d
     )
 
 
-def test_the_status_is_made_once_for_all_who_watch_it(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_is_made_once_for_all_who_watch_it(desk: Any) -> None:
     made: list[int] = []
 
-    def make(head: Any) -> dict[str, Any]:
+    def make() -> dict[str, Any]:
         made.append(1)
-        return {"events": head.events.last}
+        return {"events": desk.events.last}
 
-    monkeypatch.setattr("clusterctl_runtime.head.api.cluster.status_document", make)
-    monkeypatch.setattr("clusterctl_runtime.head.api.cluster.UNANNOUNCED_SECONDS", 3600.0)
-    desk.status_board = StatusBoard(desk)
+    board = StatusBoard(make, desk.events, unannounced=3600.0)
 
     async def watch(many: int) -> list[Any]:
-        watchers = [_watch_status(desk) for _ in range(many)]
-        first = [await anext(watcher) for watcher in watchers]
+        watchers = [board.watch() for _ in range(many)]
+        first = [json.loads(await anext(watcher)) for watcher in watchers]
         waiting = asyncio.gather(*(anext(watcher) for watcher in watchers))
         desk.events.add("node", "cpu-1", "ready", "it takes work")
-        second = await asyncio.wait_for(waiting, 60)
+        second = [json.loads(line) for line in await asyncio.wait_for(waiting, 60)]
         assert first == [first[0]] * many and second == [{"events": first[0]["events"] + 1}] * many
         return second
 

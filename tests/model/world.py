@@ -14,8 +14,9 @@ from typing import Any
 
 from clusterctl_runtime.head.engine.control import EngineControl
 from clusterctl_runtime.head.jobs.attempts import Work
-from clusterctl_runtime.head.jobs.book import Job, JobBook
+from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.dispatch import Dispatcher
+from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.queue import Queue
 from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.nodes.draining import Draining

@@ -56,7 +56,7 @@ def on_a_terminal(cluster: LocalCluster, *arguments: str) -> str:
             break
         shown += piece
     os.close(master)
-    assert process.wait(30) in (0, 2, 3), shown
+    assert process.wait(60) in (0, 2, 3), shown
     return shown.decode()
 
 

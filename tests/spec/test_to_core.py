@@ -10,7 +10,9 @@ from clusterctl.core.diff import CLUSTER_FIELDS, POOL_FIELDS
 from clusterctl.core.model import labels_of
 from clusterctl.spec.hash import CLUSTER_EFFECTS, HEAD_EFFECTS, POOL_EFFECTS, head_hash, pool_hash, spec_hash
 from clusterctl.spec.load import parse_spec
-from clusterctl.spec.model import ClusterSpec, Head, Pool
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.parts import Head
+from clusterctl.spec.pool import Pool
 from clusterctl.spec.to_core import core_limits, core_pools, pool_requests
 from tests.spec.examples import FULL, SMALLEST
 

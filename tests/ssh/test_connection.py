@@ -113,4 +113,4 @@ def test_a_server_of_another_kind_is_not_taken_for_a_busy_one(hosts: list[SshHos
         with pytest.raises(HostTrouble, match="is that its port") as caught:
             connect(target(hosts[0], port=listener.getsockname()[1]), trust)
         assert caught.value.code == "no_ssh"
-        thread.join(10)
+        thread.join(60)

@@ -45,7 +45,7 @@ def agent(tmp_path: Path) -> Iterator[str]:
         yield str(path)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def keygen(*arguments: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from clusterctl.cli.reading import read_spec
 from clusterctl.client.down import host_owners
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import read_spec
 from tests.ssh.cluster import ROOT, SshCluster, traces
 from tests.support.cluster import wait_until
 from tests.support.ssh_hosts import SshHost, wait_for_sshd

@@ -50,7 +50,7 @@ class Parking:
         self.await_hosts()
 
     def _call(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _listen(self, context: ssl.SSLContext, port: int) -> int:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=context)
@@ -82,10 +82,10 @@ class Parking:
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            process.wait(10)
+            process.wait(60)
         self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     async def _end(self) -> None:
@@ -141,7 +141,7 @@ class SshWorld(World):
         taken = next(host for host in parking.standby.hosts() if host.claims)
         process = parking.processes[taken.id]
         process.kill()
-        process.wait(10)
+        process.wait(60)
         wait_until(
             lambda: not next(h for h in parking.standby.hosts() if h.id == taken.id).connected, what="it is silent"
         )

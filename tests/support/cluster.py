@@ -16,7 +16,7 @@ import psutil
 
 from clusterctl.client.head import tunnels
 from clusterctl.client.registry import Registry
-from tests.support.looker import Looker
+from tests.support.looker import WHOLE_STATUS, Looker
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class LocalCluster:
 
     def status(self) -> dict[str, Any]:
         """As `clusterctl status --json` has it."""
-        return self.look("/api/v1/status")
+        return self.look(WHOLE_STATUS)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """As `clusterctl job show --json` has it."""

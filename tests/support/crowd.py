@@ -84,8 +84,13 @@ class CrowdedHead:
     def _facts(self) -> dict[str, Any]:
         return json.loads((self.directory / "head.json").read_text())
 
+    @property
+    def port(self) -> int:
+        """Where its API listens."""
+        return int(self._facts["port"])
+
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", int(self._facts["port"]), timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -100,7 +105,7 @@ class CrowdedHead:
 
     def watch(self, path: str, seconds: float) -> None:
         """A stream that somebody reads for so long, in a process of its own."""
-        url = f"http://127.0.0.1:{self._facts['port']}{path}"
+        url = f"http://127.0.0.1:{self.port}{path}"
         command = ["curl", "-sN", "-m", f"{seconds:g}", "-o", os.devnull, "-H", f"Authorization: Bearer {TOKEN}", url]
         process = subprocess.Popen(command)
         self._open.callback(_end, process)

@@ -56,7 +56,7 @@ class LocalSshd:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
     @property
     def user(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 HOME = "CLUSTERCTL_HOME"
+WHOLE_STATUS = "status --json"  # in place of a path: what the command line makes of the API's answers
 
 
 class Looker:
@@ -49,6 +50,7 @@ class Looker:
 
 def main() -> None:
     from clusterctl.client.head.api import Api
+    from clusterctl.client.nodes.node_list import whole_status
     from clusterctl.client.registry import Registry
     from clusterctl.core.errors import ClusterctlError
 
@@ -57,7 +59,7 @@ def main() -> None:
         cluster, path = json.loads(line)
         try:
             with Api.of(Registry().resolve(cluster)) as api:
-                said = {"answer": api.get(path)}
+                said = {"answer": whole_status(api) if path == WHOLE_STATUS else api.get(path)}
         except ClusterctlError as error:
             said = {"error": str(error)}
         print(json.dumps(said), flush=True)

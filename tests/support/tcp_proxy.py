@@ -29,7 +29,7 @@ class Proxy:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._serve, address, port), self._loop
-        ).result(10)
+        ).result(60)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     def __enter__(self) -> Proxy:
@@ -48,9 +48,9 @@ class Proxy:
         self._is_cut = False
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     async def _end(self) -> None:

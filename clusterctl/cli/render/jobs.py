@@ -31,11 +31,6 @@ def render_jobs(document: dict[str, Any], now: float) -> str:
     return columns(["job", "name", "state", "exit", "age", "ran", "user", "reason"], rows, right=(3, 4, 5))
 
 
-def counts_text(counts: dict[str, int]) -> str:
-    """ "3 running, 97 succeeded"."""
-    return ", ".join(f"{count} {state}" for state, count in counts.items())
-
-
 def _code(job: dict[str, Any]) -> str:
     return "" if job.get("exit_code") is None else str(job["exit_code"])
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.cli.output import say, wants_colour
 from clusterctl.cli.render.escape import one_line
-from clusterctl.cli.render.progress_rows import grouped, names_of, rows_of, stage
+from clusterctl.cli.render.progress_rows import grouped, name_of_others, names_of, rows_of, stage
 from clusterctl.cli.render.text import columns, duration
+from clusterctl.client.nodes.node_list import Sight
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,7 +27,7 @@ def make_progress(quiet: bool) -> Progress:
 class Progress:
     """Shows nothing: for `--quiet`."""
 
-    def show(self, status: dict[str, Any], waiting: list[str]) -> None:
+    def show(self, status: dict[str, Any], sight: Sight, waiting: list[str]) -> None:
         return
 
     def __enter__(self) -> Progress:
@@ -41,14 +42,19 @@ class Lines(Progress):
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
+        self._others: dict[str, int] = {}
 
-    def show(self, status: dict[str, Any], waiting: list[str]) -> None:
-        nodes, engine = status.get("nodes") or [], status.get("engine") or {}
+    def show(self, status: dict[str, Any], sight: Sight, waiting: list[str]) -> None:
+        nodes, engine = sight.nodes, status.get("engine") or {}
         moved = [node for node in nodes if self._states.get(node["id"]) != stage(node)]
         for group in grouped(moved, lambda node: (node.get("pool"), stage(node), node.get("reason"))):
             several = [group] if len(group) > SINGLE_LINES else [[node] for node in group]
             for some in several:
                 self._say(names_of(some), stage(some[0]), str(some[0].get("reason") or ""))
+        for pool, count in sight.others.items():
+            if count > self._others.get(pool, 0):
+                self._say(name_of_others(pool, count), "ready", "")
+        self._others = sight.others
         if engine.get("state") and self._states.get("engine") != engine["state"]:
             self._say("engine", engine["state"], str(engine.get("message") or ""))
         self._states = {**{node["id"]: stage(node) for node in nodes}, "engine": str(engine.get("state") or "")}
@@ -67,25 +73,25 @@ class LiveTable(Progress):
 
         self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=True, refresh_per_second=4)
 
-    def show(self, status: dict[str, Any], waiting: list[str]) -> None:
-        self._live.update(self.render(status, waiting, self._live.console.height))
+    def show(self, status: dict[str, Any], sight: Sight, waiting: list[str]) -> None:
+        self._live.update(self.render(status, sight, waiting, self._live.console.height))
 
-    def render(self, status: dict[str, Any], waiting: list[str], height: int) -> RenderableType:
+    def render(self, status: dict[str, Any], sight: Sight, waiting: list[str], height: int) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
-        nodes = status.get("nodes") or []
         # which nodes a pool waits for is in the table
         lines = [f"waiting for {one_line(text.partition(' [')[0])}" for text in waiting][: max(1, height // 4)]
-        rows = rows_of(nodes, max(3, height - len(lines) - 3))
+        rows = rows_of(sight.nodes, max(3, height - len(lines) - 3), sight.others)
         now = time.time()
         table = columns(
             ("node", "stage", "for", "reason"),
             [(row.names, row.stage, duration(now - row.since) if row.since else "-", row.reason) for row in rows],
         ).splitlines()
-        ready = sum(node.get("state") == "ready" for node in nodes)
+        counts = status["node_counts"]
+        ready = f"{counts.get('ready', 0):,} of {sum(counts.values()):,} nodes ready"
         texts = [Text(line, style="" if number else "bold") for number, line in enumerate(table)]
-        texts += [Text(line, style="dim") for line in (f"{ready} of {len(nodes)} nodes ready", *lines)]
+        texts += [Text(line, style="dim") for line in (ready, *lines)]
         for text in texts:
             text.no_wrap, text.overflow = True, "ellipsis"
         return Group(*texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +33,11 @@ def stage(node: Node) -> str:
     return f"{state}, {code}" if state == "joining" and code in ("engine", "installing") else state
 
 
-def rows_of(nodes: Sequence[Node], room: int) -> list[Row]:
+def rows_of(nodes: Sequence[Node], room: int, others: Mapping[str, int]) -> list[Row]:
     """At most `room` rows: a node each; else those of one pool, stage and reason together; else those of one pool and stage.
-    Trouble comes first and what is ready last."""
+    Trouble comes first and what is ready last: among them, in a row, the `others` of each pool."""
+    settled = [Row(name_of_others(pool, count), "ready", 0.0, "") for pool, count in others.items()]
+    room = max(1, room - len(settled))
     ordered = sorted(nodes, key=_urgency)
     keys: tuple[Callable[[Node], Hashable], ...] = (
         lambda node: node.get("id"),
@@ -47,8 +49,8 @@ def rows_of(nodes: Sequence[Node], room: int) -> list[Row]:
     for key in keys:
         rows = [_row(group) for group in grouped(ordered, key)]
         if len(rows) <= room:
-            return rows
-    return rows[:room]
+            break
+    return [*rows[:room], *settled]
 
 
 def grouped(nodes: Sequence[Node], key: Callable[[Node], Hashable]) -> list[list[Node]]:
@@ -65,6 +67,11 @@ def names_of(nodes: Sequence[Node]) -> str:
         return str(nodes[0].get("id"))
     pools = list(dict.fromkeys(str(node.get("pool") or "") for node in nodes))
     return f"{len(nodes)} of {pools[0]}" if len(pools) == 1 and pools[0] else f"{len(nodes)} nodes"
+
+
+def name_of_others(pool: str, count: int) -> str:
+    """ "2,400 of gpu", of nodes that were counted and not looked at."""
+    return f"{count:,} of {pool}" if pool != "head" else "head node"
 
 
 def _row(nodes: Sequence[Node]) -> Row:

@@ -6,7 +6,8 @@ from typing import Any
 
 from clusterctl.cli.output import paint
 from clusterctl.cli.render.escape import one_line
-from clusterctl.cli.render.text import amounts, columns, duration, money
+from clusterctl.cli.render.text import amounts, columns, counts_text, duration, money
+from clusterctl.client.nodes.node_list import left_out
 
 COLOURS = {
     "ready": "green",
@@ -28,7 +29,10 @@ def state(text: str) -> str:
 
 
 def render_status(document: dict[str, Any], now: float) -> str:
-    nodes = render_nodes(document.get("nodes") or [], now)
+    more = left_out(document)
+    nodes = render_nodes(document["nodes"], now)
+    if more:
+        nodes += f"\nand {more:,} more: `clusterctl nodes` lists them"
     parts = [_summary(document), _troubles(document), _pools(document), nodes, _demand(document)]
     return "\n\n".join(part for part in parts if part)
 
@@ -38,12 +42,13 @@ def _summary(document: dict[str, Any]) -> str:
     cost, jobs = document.get("cost") or {}, document.get("jobs") or {}
     title = f"cluster {document['cluster']} ({document['uid'][:8]}): {state(document.get('state', ''))}"
     engine_text = " ".join(str(engine.get(key) or "") for key in ("name", "version", "state")).split()
-    counted = ", ".join(f"{jobs[name]} {name}" for name in jobs if jobs[name]) or "none"
+    counted = counts_text({name: count for name, count in jobs.items() if count}) or "none"
     return "\n".join(
         [
             title,
             f"head    {head.get('address', '-')}, version {head.get('version', '-')}",
             f"engine  {' '.join(engine_text) or '-'}",
+            f"nodes   {counts_text(document['node_counts']) or 'none'}",
             f"jobs    {counted}",
             f"cost    {money(cost.get('per_hour'))}/h, {money(cost.get('total'))} so far",
         ]
@@ -58,21 +63,34 @@ def _troubles(document: dict[str, Any]) -> str:
 
 
 def _pools(document: dict[str, Any]) -> str:
-    stopped = any(pool.get("stopped") for pool in document.get("pools") or [])  # a column only where there are some
+    pools = document.get("pools") or []
+    rarer = [name for name in ("draining", "stopped", "failed") if any(pool.get(name) for pool in pools)]
+    counted = ["ready", "pending", *rarer]
     rows = [
         [
             pool["name"],
             str(pool.get("provider", "")),
             f"{pool.get('min')}..{pool.get('max')}",
-            str(pool.get("ready", 0)),
-            str(pool.get("pending", 0)),
-            *([str(pool.get("stopped", 0))] if stopped else []),
+            *(str(pool.get(name, 0)) for name in counted),
             money(pool.get("price_per_hour")),
+            _markets(pool.get("markets") or {}),
         ]
-        for pool in document.get("pools") or []
+        for pool in pools
     ]
-    header = ["pool", "provider", "size", "ready", "pending", *(["stopped"] if stopped else []), "$/h"]
-    return columns(header, rows, right=(3, 4, 5, 6)) if rows else ""
+    right = range(3, 4 + len(counted))
+    return columns(["pool", "provider", "size", *counted, "$/h", "market"], rows, right=right) if rows else ""
+
+
+def _markets(markets: dict[str, int]) -> str:
+    """ "spot", or "12 on-demand, 3 spot"."""
+    return counts_text(markets) if len(markets) > 1 else next(iter(markets), "-")
+
+
+def render_node_list(document: dict[str, Any], now: float) -> str:
+    """The document of `nodes`."""
+    text = render_nodes(document["nodes"], now)
+    more = document["total"] - len(document["nodes"])
+    return text + (f"\nand {more:,} more" if more else "")
 
 
 def render_nodes(nodes: list[dict[str, Any]], now: float) -> str:
@@ -105,7 +123,9 @@ def _demand(document: dict[str, Any]) -> str:
         ]
         for item in document.get("demand") or []
     ]
-    return columns(["wanted", "shape", "", "source", "reason"], rows, right=(0,)) if rows else ""
+    more = document.get("demand_left_out")
+    text = columns(["wanted", "shape", "", "source", "reason"], rows, right=(0,)) if rows else ""
+    return text + (f"\nand {more:,} more kinds of waiting work" if more else "")
 
 
 def _shape(shape: Any) -> str:

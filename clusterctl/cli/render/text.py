@@ -64,5 +64,10 @@ def amounts(resources: dict[str, float] | None) -> str:
     return ", ".join(parts) or "-"
 
 
+def counts_text(counts: dict[str, int]) -> str:
+    """ "3 running, 97 succeeded"."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -46,8 +46,7 @@ def ssh(
       clusterctl ssh gpu-3
     """
     cluster = call.cluster()
-    nodes = nodes_of(cluster, [node] if node else [])
-    chosen = nodes if node else [found for found in nodes if found["pool"] == "head"]
+    chosen = nodes_of(cluster, [node]) if node else nodes_of(cluster, pool="head")
     if not chosen:
         raise NotFound("this cluster has no head node at this moment: name a node, as `clusterctl nodes` lists them")
     argv = access(cluster, chosen[0]).shell_argv()

@@ -9,10 +9,10 @@ import typer
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.output import paint
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.text import columns
 from clusterctl.client.doctor.machine import diagnose
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import read_spec
 
 
 @verb

@@ -10,11 +10,11 @@ from typing import Annotated, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.client.down.take_down import take_down
 from clusterctl.client.head.api import Api
 from clusterctl.client.lock import changing
 from clusterctl.client.registry import NAME, Cluster, Registry
+from clusterctl.client.specfile import read_spec
 from clusterctl.core.errors import ClusterctlError
 
 

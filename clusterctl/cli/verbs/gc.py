@@ -8,10 +8,10 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.text import columns
 from clusterctl.client.down.gc import collect_strays
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import read_spec
 
 
 @verb
@@ -25,7 +25,7 @@ def gc(
 ) -> int:
     """Find and remove what no cluster known here owns.
 
-    Searched are this machine, Docker, AWS where this user has credentials, and whatever the clusters known here use, by
+    Searched are this machine, Docker, clouds where this user has credentials, and whatever the clusters known here use, by
     the uid in the tags. What has its head elsewhere is left alone. Another region or account is looked at with a spec that
     names it, and so are hosts reached by SSH; one whose cluster has a head that lives, or had one half an hour ago, is left
     alone.

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.text import columns
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import read_spec
 from clusterctl.core.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -110,10 +110,13 @@ def _spec(path: Path | None, provider: str, region: str) -> Any:
         if provider or region:
             raise UsageError("--provider and --region are for use without SPEC: the spec names them")
         return read_spec(path).spec
-    if not provider or not region:
-        raise UsageError("name a SPEC, or --provider and --region, as in `--provider aws --region us-east-1`")
     from clusterctl.spec.load import parse_spec
+    from clusterctl.spec.providers.registry import KINDS
 
+    if not provider or not region:
+        cloud = next(kind for kind in KINDS.values() if kind.works and kind.cloud is not None)
+        example = f"--provider {cloud.name} --region {cloud.example[cloud.name]['region']}"
+        raise UsageError(f"name a SPEC, or --provider and --region, as in `{example}`")
     return parse_spec(_SPEC.format(provider=provider, region=region))
 
 

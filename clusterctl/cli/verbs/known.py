@@ -15,6 +15,7 @@ from clusterctl.cli.render import status as render_status
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.text import columns, duration, money
 from clusterctl.client.head.api import Api
+from clusterctl.client.nodes.node_list import total
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, UsageError
 
@@ -48,8 +49,8 @@ def list_clusters(
 
 
 def _adopt(spec: Path | None) -> dict[str, Any]:
-    from clusterctl.cli.reading import read_spec
     from clusterctl.client.down.adopt import adopt_clusters
+    from clusterctl.client.specfile import read_spec
 
     with tempfile.TemporaryDirectory(prefix="clusterctl-adopt-") as scratch:
         findings, troubles = adopt_clusters(Registry(), read_spec(spec) if spec else None, scratch)
@@ -73,7 +74,7 @@ def _describe(cluster: Cluster) -> dict[str, Any]:
     except ClusterctlError as error:
         return document | {"reason": str(error)}
     cost = (status.get("cost") or {}).get("per_hour")
-    return document | {"state": status["state"], "nodes": len(status.get("nodes") or []), "price_per_hour": cost}
+    return document | {"state": status["state"], "nodes": total(status), "price_per_hour": cost}
 
 
 def render(document: dict[str, Any], now: float) -> str:

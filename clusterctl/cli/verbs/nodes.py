@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.explain import failed_setup, render_story
-from clusterctl.cli.render.status import render_nodes
+from clusterctl.cli.render.status import render_node_list, render_nodes
+from clusterctl.client.nodes.node_list import list_nodes
 
 NodeId = Annotated[str, typer.Argument(metavar="ID", help="The node.")]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -26,15 +27,35 @@ def main() -> None:
 
 
 @verb
-def nodes(call: Call) -> None:
+def nodes(
+    call: Call,
+    pool: Annotated[str, typer.Option(metavar="NAME", help="Only those of this pool.", show_default=False)] = "",
+    state: Annotated[
+        str,
+        typer.Option(
+            metavar="STATE", help="Only those in this state, or in one of several: failed,draining.", show_default=False
+        ),
+    ] = "",
+    match: Annotated[
+        str,
+        typer.Option(metavar="WORDS", help="Only those with all these words in what is shown.", show_default=False),
+    ] = "",
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="At most so many.", show_default=False),
+    ] = None,
+) -> None:
     """List nodes, with the reason for each.
 
     \b
-    Example:
+    Examples:
       clusterctl nodes
+      clusterctl nodes --pool gpu --state failed,quarantined
+      clusterctl nodes --match "spot us-east-1a"
     """
     with call.api() as api:
-        call.show(api.get("/api/v1/nodes"), lambda d: render_nodes(d.get("nodes") or [], time.time()))
+        document = list_nodes(api, limit, pool=pool, state=state, match=match)
+    call.show(document, lambda d: render_node_list(d, time.time()))
 
 
 @app.command("show")

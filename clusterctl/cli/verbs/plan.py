@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.plan import render_plan
 from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Registry
-from clusterctl.client.up.launch import SpecFile
+from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.core.errors import Unreachable
 
 CHANGES = 10  # exit code of `--exit-code` when there is something to do

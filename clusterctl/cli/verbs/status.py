@@ -12,6 +12,7 @@ from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.status import render_status
 from clusterctl.client.head.api import follow
+from clusterctl.client.nodes.node_list import whole_status
 
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -25,13 +26,18 @@ def status(
 ) -> None:
     """Show head, nodes, pools, demand, jobs and cost.
 
+    Of more than 30 nodes those are shown that need a look first; `clusterctl nodes` lists all, and --json has them all, but
+    for --watch.
+
     \b
-    Example:
+    Examples:
       clusterctl status --watch
+      clusterctl status --json
     """
     with call.api() as api:
         if not watch:
-            call.show(api.get("/api/v1/status"), lambda document: render_status(document, time.time()))
+            document = whole_status(api) if call.json else api.get("/api/v1/status")
+            call.show(document, lambda d: render_status(d, time.time()))
             return
         for document in follow(lambda: api.stream("/api/v1/status", watch=1)):
             if call.json:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.reading import read_spec
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.plan import destructive, render_plan
 from clusterctl.cli.render.progress import make_progress
@@ -21,9 +20,11 @@ from clusterctl.cli.render.timeline import check_timeline_path, write_timeline
 from clusterctl.cli.verbs.plan import plan_of
 from clusterctl.client.head.api import Api, follow
 from clusterctl.client.lock import changing
+from clusterctl.client.nodes.node_list import Lookout
 from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.client.up.engine_wheels import bring_wheels, install_note
-from clusterctl.client.up.launch import SpecFile, Started, bring_up
+from clusterctl.client.up.launch import Started, bring_up
 from clusterctl.client.up.readiness import Readiness
 from clusterctl.client.up.timeline import Stopwatch, collect
 from clusterctl.core.errors import ClusterctlError, Refused, UsageError
@@ -171,10 +172,12 @@ def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch, e
     the wheels that a head without a package index is sent."""
     readiness, deadline = Readiness(shortage=started.shortage), time.monotonic() + patience
     with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
+        lookout = Lookout(api)
         for status in statuses:
-            stopwatch.saw(status)
-            done = readiness.feed(status)
-            progress.show(status, readiness.waiting)  # also of the last look, which may be the first
+            sight = lookout.look(status)
+            stopwatch.saw(sight.nodes)
+            done = readiness.feed(status, sight.nodes)
+            progress.show(status, sight, readiness.waiting)  # also of the last look, which may be the first
             if done:
                 return status
             if readiness.hopeless:

@@ -22,7 +22,7 @@ from clusterctl.client.registry import Registry, read_json
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
     from clusterctl.provision.gc import Stray
 
 

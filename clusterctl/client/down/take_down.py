@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
-from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
-from clusterctl.provision.waiting import StillWaiting, listed
+from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
 from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
@@ -94,16 +94,18 @@ def _told_meanwhile(cluster: Cluster, tell: Callable[[str], None]) -> dict[str, 
 def _still_there(api: Api) -> str:
     """What `down` waits for, in the head's words; "" where it does not say."""
     try:
-        nodes = api.get("/api/v1/nodes")["nodes"]
+        page = api.get("/api/v1/nodes", limit=MOST_NAMES)
     except ClusterctlError:
         return ""
-    names = [f"{node['id']} ({node.get('instance_id') or 'not launched yet'})" for node in nodes]
-    return f"{listed(names)} to end" if names else "the head, which removes what is left beside its nodes"
+    names = [f"{node['id']} ({node.get('instance_id') or 'not launched yet'})" for node in page["nodes"]]
+    return (
+        f"{listed(names, page['total'])} to end" if names else "the head, which removes what is left beside its nodes"
+    )
 
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
     """Ends what the cluster's providers still list with its uid; returns after two complete lists without anything."""
-    config = read_json(cluster.head_dir / "config.json")
+    config = cluster.read_config()
     if not config:
         return  # no head was ever started, so nothing was ever launched
     from clusterctl.provision.provisioner import Provisioner

@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.nodes.machines import head_machine, open_hosts
-from clusterctl.client.private import write_private
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.client.private import make_private_dir, write_private
+from clusterctl_runtime.files.lock import LockHeld, is_held, take
+from clusterctl_runtime.files.private import make_private_dir, write_private
+
 from clusterctl.client.registry import Registry, read_json
 from clusterctl.core.errors import ClusterctlError, UsageError
 
@@ -91,13 +92,13 @@ def _noted(registry: Registry, provider: str, settings: Mapping[str, Any], what:
     directory = make_private_dir(make_private_dir(registry.home) / "images")
     key = hashlib.sha256(json.dumps([provider, settings, what], default=str, sort_keys=True).encode()).hexdigest()[:16]
     path = directory / f"{key}.json"
-    with path.with_suffix(".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ClusterctlError(
-                "this very image is being built by another `clusterctl image build`: wait for it"
-            ) from None
+    try:
+        lock = take(path.with_suffix(".lock"))
+    except LockHeld:
+        raise ClusterctlError(
+            "this very image is being built by another `clusterctl image build`: wait for it"
+        ) from None
+    with lock:
         uid = str(read_json(path).get("uid") or uuid.uuid4())
         write_private(path, json.dumps({"uid": uid, "provider": {provider: dict(settings)}, "pid": os.getpid()}))
         yield _Note(path, uid)
@@ -109,14 +110,5 @@ def builds(registry: Registry) -> list[tuple[str, dict[str, Any], bool]]:
     for path in sorted((registry.home / "images").glob("*.json")):
         note = read_json(path)
         if note.get("uid"):
-            found.append((str(note["uid"]), dict(note.get("provider") or {}), _is_locked(path.with_suffix(".lock"))))
+            found.append((str(note["uid"]), dict(note.get("provider") or {}), is_held(path.with_suffix(".lock"))))
     return found
-
-
-def _is_locked(path: Path) -> bool:
-    with contextlib.suppress(OSError), path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

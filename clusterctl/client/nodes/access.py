@@ -13,14 +13,16 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.command_result import Ran
 from clusterctl.client.nodes.machines import head_machine
-from clusterctl.client.registry import Cluster, read_json
-from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.client.nodes.node_list import list_nodes
+from clusterctl.client.registry import Cluster
+from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
 from clusterctl.spec.providers.registry import KINDS
@@ -45,17 +47,12 @@ class Access(Protocol):
     def get(self, source: str, target: Path) -> None: ...
 
 
-def nodes_of(cluster: Cluster, names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The nodes of these names, or all that are ready. Raises NotFound."""
+def nodes_of(cluster: Cluster, names: Sequence[str] = (), *, pool: str = "") -> list[dict[str, Any]]:
+    """The nodes of these names, or all (of a pool) whose agents have dialled in. Raises NotFound."""
     with Api.of(cluster) as api:
-        nodes = api.get("/api/v1/nodes")["nodes"]
-    if not names:
-        return [node for node in nodes if node["state"] in ("ready", "draining", "joining")]
-    known = {node["id"]: node for node in nodes}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise NotFound(f"no node {missing[0]!r} in cluster {cluster.name}: it has {', '.join(known) or 'none'}")
-    return [known[name] for name in names]
+        if names:
+            return [api.get(f"/api/v1/nodes/{name}") for name in names]
+        return list_nodes(api, pool=pool, state="joining,ready,draining")["nodes"]
 
 
 def access(cluster: Cluster, node: dict[str, Any]) -> Access:
@@ -160,7 +157,7 @@ def _machine_of(cluster: Cluster, node_id: str, machines: Sequence[Machine]) -> 
     if not cluster.on_hosts:
         return head_machine(cluster.directory)
     with Api.of(cluster) as api:
-        hosts = api.get("/api/v1/hosts")["hosts"]
+        hosts = api.get("/api/v1/hosts", node=node_id)["hosts"]
     for host in hosts:
         if node_id in host["nodes"]:
             return next(machine for machine in machines if machine.id == host["id"])
@@ -237,27 +234,20 @@ def _list(files: Any, directory: str) -> Any:
 
 def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:
     """Where a node that is a process of this machine lives. Raises NotFound."""
-    from clusterctl_providers.base import TAG_UID
-    from clusterctl_providers.local.nodes import nodes_on_disk
+    from clusterctl_providers.base import HasDirectory
 
-    state = cluster.provider_dir
-    if cluster.provider == "fake":
-        provider = (read_json(cluster.head_dir / "config.json").get("spec") or {}).get("provider")
-        settings = (provider.get("fake") if isinstance(provider, dict) else None) or {}
-        if settings.get("boot") != "local":
-            raise NotFound(
-                f"node {node['id']} is a row in the fake cloud's file: write `boot: local` under `provider: {{fake: ...}}` for "
-                "nodes that run here"
-            )
-        state = Path(settings.get("directory") or state) / "booted"
-    ours = [
-        found
-        for found in nodes_on_disk(state)
-        if found.papers["node_id"] == node["id"] and found.papers["tags"].get(TAG_UID) == cluster.uid
-    ]
-    if not ours:
+    from clusterctl.client.down.take_down import make_providers
+
+    spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
+    providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
+    try:
+        with closing(providers[cluster.provider]) as provider:
+            directory = provider.directory(node["id"]) if isinstance(provider, HasDirectory) else ""
+    except BadRequest as error:
+        raise NotFound(str(error)) from error
+    if not directory:
         raise NotFound(f"node {node['id']} has no directory yet, or has it no more: `clusterctl nodes` shows its state")
-    return max(ours, key=lambda found: float(found.papers["created"])).short_dir
+    return Path(directory)
 
 
 def _copy(source: Path, target: Path, what: str) -> None:

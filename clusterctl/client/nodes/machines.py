@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.client.private import write_private
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.registry import is_on_hosts, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.inventory import Login, Machine

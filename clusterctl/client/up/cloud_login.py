@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.files.private import make_private_dir, write_private
+
 from clusterctl.client.head import tunnels
 from clusterctl.client.nodes.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
-from clusterctl.client.private import make_private_dir, write_private
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.client.up.way_in import WayIn
 from clusterctl.core.errors import Unreachable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, Whereabouts
 
     from clusterctl.core.model import Node
-    from clusterctl.spec.model import Auth
+    from clusterctl.spec.parts import Auth
 
 STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster has on a host
 FIRST_LOGIN_SECONDS = 300.0

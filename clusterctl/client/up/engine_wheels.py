@@ -11,7 +11,8 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.registry import read_json
 
 if TYPE_CHECKING:
-    from clusterctl.spec.model import ClusterSpec, Ray
+    from clusterctl.spec.model import ClusterSpec
+    from clusterctl.spec.parts import Ray
 
 DOWNLOAD, ON_DISK = 130, 340  # MB of ray[default] 2.60 for Linux on x86-64, measured
 

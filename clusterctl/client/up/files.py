@@ -16,8 +16,8 @@ from clusterctl.client.head.api import Api
 from clusterctl.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from clusterctl.client.specfile import SpecFile
     from clusterctl.client.submit.packing import Package
-    from clusterctl.client.up.launch import SpecFile
 
 
 @dataclass

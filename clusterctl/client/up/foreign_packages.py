@@ -11,13 +11,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from clusterctl.core.errors import ClusterctlError
-from clusterctl.provision.ssh.distribution import closure, declared
+from clusterctl.provision.ssh.distribution import head_packages, head_requirements
+from clusterctl.provision.ssh.requirements import linux_environment
 
 # By processor and C library; as old a C library as the packages are built for.
 PLATFORMS = {
@@ -44,7 +48,8 @@ def packages_for(facts: Mapping[str, Any], cache: Path, extras: tuple[str, ...] 
         raise ClusterctlError(
             f"there are no ready-made packages for {facts['machine']} ({facts['libc'] or 'no glibc'})"
         )
-    pins = sorted(f"{name}=={metadata.version(name)}" for name in closure(extras=extras))
+    wanted = head_requirements(linux_environment(facts["python_minor"], facts["machine"]), extras)
+    pins = _pinned(wanted, extras)
     key = hashlib.sha256(repr((pins, facts["python_minor"], platform)).encode()).hexdigest()[:16]
     place = cache / f"packages-{key}"
     if not place.exists():
@@ -54,12 +59,25 @@ def packages_for(facts: Mapping[str, Any], cache: Path, extras: tuple[str, ...] 
             try:
                 _install(pins, facts["python_minor"], platform, part, cache)
             except NotForThatPython:
-                wanted = sorted(declared(extras=extras).values())
-                _install(wanted, facts["python_minor"], platform, part, cache)
+                _install(sorted(map(_without_marker, wanted)), facts["python_minor"], platform, part, cache)
             _put(part, place)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return place
+
+
+def _pinned(wanted: Collection[Requirement], extras: tuple[str, ...]) -> list[str]:
+    """The versions that are installed here; what only that machine's Python needs has none here."""
+    here = head_packages(extras)
+    others = [_without_marker(one) for one in wanted if canonicalize_name(one.name) not in here]
+    return sorted([*(f"{name}=={metadata.version(name)}" for name in here), *others])
+
+
+def _without_marker(requirement: Requirement) -> str:
+    """It holds there: an extra of ours in it would say nothing to the installer."""
+    plain = Requirement(str(requirement))
+    plain.marker = None
+    return str(plain)
 
 
 def _install(pins: list[str], python: str, platform: str, target: Path, cache: Path) -> None:

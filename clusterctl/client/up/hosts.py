@@ -15,8 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.backoff import Backoff, wait_until
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl.client.head import process, tunnels
 from clusterctl.client.head.api import Api
+from clusterctl.client.head.config import config_there
 from clusterctl.client.nodes.machines import (
     FILE,
     keep_machines,
@@ -25,9 +29,8 @@ from clusterctl.client.nodes.machines import (
     open_hosts,
     touched_machines,
 )
-from clusterctl.client.private import write_private
 from clusterctl.client.registry import Cluster, Registry, read_json
-from clusterctl.client.up.install import HeadInstall, head_config
+from clusterctl.client.up.install import HeadInstall
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.fitness import misfit
@@ -37,7 +40,7 @@ from clusterctl.provision.ssh.twins import Twins
 from clusterctl.provision.waiting import StillWaiting, listed
 
 if TYPE_CHECKING:
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
 
 JOIN_SECONDS = 15.0  # that an installed host gets to dial the head
 SLOW_SECONDS = 15.0  # longer than an `up` takes where all is well
@@ -230,7 +233,7 @@ class Remote:
 
     def _head_files(self, addresses: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         """The files that a head starts from (those that it has already stay as they are), and those that each `up` writes."""
-        config = head_config(self.cluster, self.source, self._engine.get("executable", ""))
+        config = config_there(self.cluster, self.source.spec, self.source.text, self._engine.get("executable", ""))
         endpoint = {"hosts": addresses}
         return {"head/config.json": config}, {
             "head/endpoint.json": json.dumps(endpoint),
@@ -295,7 +298,7 @@ class Remote:
             missing.difference_update(here)
             return not missing
 
-        process.wait_until(all_here, JOIN_SECONDS)
+        wait_until(all_here, Backoff(0.02, 0.02, seconds=JOIN_SECONDS))
         assert self._place is not None
         for name in missing:
             log = ""

@@ -12,7 +12,7 @@ from clusterctl.client.down.take_down import make_providers
 if TYPE_CHECKING:
     from clusterctl_providers.base import PoolRequest, Provider
 
-    from clusterctl.client.up.launch import SpecFile
+    from clusterctl.client.specfile import SpecFile
     from clusterctl.core.model import Offer
 
 

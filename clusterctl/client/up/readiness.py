@@ -1,4 +1,5 @@
-"""When is `up` done? Judged from the documents of `GET /api/v1/status`, one after the other."""
+"""When is `up` done? Judged from the documents of `GET /api/v1/status`, one after the other. What the nodes themselves say
+tells why it is not."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _ENGINE_DONE = frozenset({"", "none", "ready"})
 
 @dataclass
 class Readiness:
-    """Feed it status documents; then `waiting` says what is missing, and `hopeless` why waiting longer is of no use."""
+    """Feed it status documents, each with the nodes that a Lookout sees; then `waiting` says what is missing, and `hopeless` why
+    waiting longer is of no use."""
 
     waiting: list[str] = field(default_factory=list)
     hopeless: list[str] = field(default_factory=list)
@@ -23,18 +25,18 @@ class Readiness:
     setup_failed: dict[str, None] = field(default_factory=dict)  # ids of nodes whose setup failed, in order
     _failed: dict[str, dict[str, str]] = field(default_factory=dict)  # pool -> "node/generation" -> reason
 
-    def feed(self, status: dict[str, Any]) -> bool:
-        """True when the head node and every pool's min are ready and the engine is up."""
-        nodes = status.get("nodes") or []
-        for node in nodes:
+    def feed(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> bool:
+        """True when the head node and every pool's min take work and the engine is up."""
+        for node in [
+            *status["nodes"],
+            *nodes,
+        ]:  # those in trouble come with every status, and may be gone by the next look
             self._note_failure(node)
         self.waiting = _missing_nodes(status, nodes) + _missing_engine(status.get("engine") or {})
-        self.waiting += [f"pool {name}: {p['text']}" for name, p in self._problems(status, nodes)]
-        self.hopeless = [reason for pool in self._short(status, nodes) for reason in self._given_up(pool)]
-        self.hopeless += self._short_of_machines(nodes)
-        self.hopeless += [
-            f"pool {name}: {p['text']}" for name, p in self._problems(status, nodes) if p["code"] in USELESS
-        ]
+        self.waiting += [f"pool {name}: {p['text']}" for name, p in _problems(status)]
+        self.hopeless = [reason for pool in _short(status) for reason in self._given_up(pool)]
+        self.hopeless += self._short_of_machines(status)
+        self.hopeless += [f"pool {name}: {p['text']}" for name, p in _problems(status) if p["code"] in USELESS]
         self.hopeless += [f"{n.get('id')}: {_preparing(n).get('error')}" for n in nodes if _is_stuck(n)]
         if (status.get("engine") or {}).get("state") == "failed":
             self.hopeless += _missing_engine(status["engine"])
@@ -49,24 +51,11 @@ class Readiness:
         if broken_setup or _is_stuck(node):
             self.setup_failed[str(node.get("id"))] = None
 
-    def _short(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
-        """Pools that have fewer ready nodes than they must."""
-        pools = status.get("pools") or []
-        short = [pool["name"] for pool in pools if _ready(nodes, pool["name"]) < pool.get("min", 0)]
-        return short if _head_is_ready(nodes) else ["head", *short]
-
-    def _problems(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-        """(pool, why its launches are refused) of pools that are short of nodes."""
-        pools = {pool["name"]: pool for pool in status.get("pools") or []} | {"head": status.get("head") or {}}
-        return [
-            (name, pools[name]["problem"]) for name in self._short(status, nodes) if pools.get(name, {}).get("problem")
-        ]
-
-    def _short_of_machines(self, nodes: list[dict[str, Any]]) -> list[str]:
+    def _short_of_machines(self, status: dict[str, Any]) -> list[str]:
         """Once everything else is there, why the rest of a pool's min will not come."""
         lacking = {f"pool {name}:" for name in self.shortage}
         others = [text for text in self.waiting if not any(text.startswith(start) for start in lacking)]
-        if others or any(_ready(nodes, name) < most for name, (most, _) in self.shortage.items()):
+        if others or any(_pools(status)[name]["in_service"] < most for name, (most, _) in self.shortage.items()):
             return []
         return [why for _, why in self.shortage.values()] if self.waiting else []
 
@@ -81,26 +70,30 @@ class Readiness:
         return [reason for reasons in self._failed.values() for reason in reasons.values()]
 
 
-def _head_is_ready(nodes: list[dict[str, Any]]) -> bool:
-    return _ready(nodes, "head") > 0
+def _pools(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By name, the head's own among them; each with how many of its nodes take work now (`in_service`)."""
+    return {"head": {"min": 1, **status["head"]}} | {pool["name"]: pool for pool in status["pools"]}
 
 
-def _ready(nodes: list[dict[str, Any]], pool: str) -> int:
-    """How many nodes of `pool` take work now: after a restart of the head, a ready one must have dialled in again."""
-    return sum(node.get("pool") == pool and _is_ready(node) for node in nodes)
+def _short(status: dict[str, Any]) -> list[str]:
+    """Pools of which fewer nodes take work than must."""
+    return [name for name, pool in _pools(status).items() if pool["in_service"] < pool["min"]]
 
 
-def _is_ready(node: dict[str, Any]) -> bool:
-    """A ready node that is taking changed files or setup is not there yet."""
-    return node.get("state") == "ready" and node.get("connected", True) and not _is_taking(node)
+def _problems(status: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(pool, why its launches are refused) of pools that are short of nodes."""
+    pools = _pools(status)
+    return [(name, pools[name]["problem"]) for name in _short(status) if pools[name].get("problem")]
+
+
+def _takes_work(node: dict[str, Any]) -> bool:
+    """As the head counts them: a ready node that is taking changed files or setup is not there yet."""
+    taking = _preparing(node).get("state") in ("running", "waiting", "failed")
+    return node.get("state") == "ready" and node.get("connected", True) and not taking
 
 
 def _preparing(node: dict[str, Any]) -> dict[str, Any]:
     return node.get("preparing") or {}
-
-
-def _is_taking(node: dict[str, Any]) -> bool:
-    return node.get("state") == "ready" and _preparing(node).get("state") in ("running", "waiting", "failed")
 
 
 def _is_stuck(node: dict[str, Any]) -> bool:
@@ -109,12 +102,12 @@ def _is_stuck(node: dict[str, Any]) -> bool:
 
 
 def _missing_nodes(status: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
-    missing = [] if _head_is_ready(nodes) else [_state_of("head node", [n for n in nodes if n.get("pool") == "head"])]
-    for pool in status.get("pools") or []:
-        ready, wanted = _ready(nodes, pool["name"]), pool.get("min", 0)
-        unready = [n for n in nodes if n.get("pool") == pool["name"] and not _is_ready(n)]
-        if pool["name"] != "head" and (ready < wanted or any(_is_taking(n) for n in unready)):
-            missing.append(_state_of(f"pool {pool['name']}: {ready} of {wanted} ready", unready))
+    missing: list[str] = []
+    for name, pool in _pools(status).items():
+        ready, wanted = pool["in_service"], pool["min"]
+        if ready < wanted or pool.get("preparing"):
+            what = "head node" if name == "head" else f"pool {name}: {ready} of {wanted} ready"
+            missing.append(_state_of(what, [n for n in nodes if n.get("pool") == name and not _takes_work(n)]))
     return missing
 
 

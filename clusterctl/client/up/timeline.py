@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from clusterctl.client.head.api import Api
+from clusterctl.client.nodes.node_list import list_nodes
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.model import by_number
 
 Span = dict[str, Any]
 STAGES = ("planned", "requested", "booting", "joining", "files", "setup", "engine", "ready", "failed", "other")
@@ -34,24 +37,21 @@ class Stopwatch:
         if self.spans:
             self.spans[-1]["end"] = now
 
-    def saw(self, status: dict[str, Any]) -> None:
-        self.nodes.update(dict.fromkeys(str(node["id"]) for node in status.get("nodes") or []))
+    def saw(self, nodes: Iterable[dict[str, Any]]) -> None:
+        self.nodes.update(dict.fromkeys(str(node["id"]) for node in nodes))
 
 
 def collect(stopwatch: Stopwatch, api: Api, cluster: str) -> dict[str, Any]:
-    """The timeline of all nodes that were seen, those that failed and are gone by now among them."""
+    """The timeline of all nodes that there are, and of those that were seen, failed and are gone by now."""
     ended = time.time()
     stopwatch.stop(ended)
+    with suppress(ClusterctlError):  # of a head that does not answer any more there is the command's own lane
+        stopwatch.saw(list_nodes(api)["nodes"])
     lanes = [{"name": f"up {cluster}", "spans": stopwatch.spans}]
-    for node_id in sorted(stopwatch.nodes, key=lambda name: (not name.startswith("head"), _by_number(name))):
+    for node_id in sorted(stopwatch.nodes, key=lambda name: (not name.startswith("head"), by_number(name))):
         spans = [s for s in spans_of(_story(api, node_id), ended) if s["end"] > stopwatch.began]
         lanes.append({"name": node_id, "spans": spans})
     return {"cluster": cluster, "began": stopwatch.began, "ended": ended, "lanes": lanes}
-
-
-def _by_number(node_id: str) -> tuple[str, int]:
-    pool, _, number = node_id.rpartition("-")
-    return pool, int(number) if number.isdecimal() else 0
 
 
 def _story(api: Api, node_id: str) -> list[dict[str, Any]]:

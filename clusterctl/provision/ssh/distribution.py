@@ -11,22 +11,26 @@ import hashlib
 import importlib.util
 import io
 import platform
-import re
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.private import write_private
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from clusterctl.provision.ssh.requirements import Environment, closure, needed
+from clusterctl.spec.providers.registry import KINDS
+
 OURS = ("clusterctl", "clusterctl_providers", "clusterctl_runtime", "clusterctl_templates")
 CLIENT_ONLY = frozenset({"typer", "rich", "httpx"})  # what only the command line imports
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
-# botocore describes four hundred services, 25 MiB packed: only these are called
-AWS_SERVICES = frozenset({"ec2", "iam", "pricing", "service-quotas", "ssm", "sts"})
+# directory of site-packages -> the entries of it that travel
+CALLED = {name: called for kind in KINDS.values() if kind.library for name, called in kind.library.data.items()}
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -50,7 +54,7 @@ def build_ahead(cache: Path, extras: tuple[str, ...] = ()) -> None:
 
 
 def build(cache: Path, *, extras: tuple[str, ...] = (), others: Path | None = None) -> Distribution:
-    """`extras`: of ours, such as "aws"; `others`: a directory with the packages that we need, if not those installed here.
+    """`extras`: of ours, such as a cloud's; `others`: a directory with the packages that we need, if not those installed here.
     The archive is kept in `cache` by the digest of what is in it."""
     with _ONE_AT_A_TIME:
         return _build(cache, extras, others)
@@ -61,7 +65,7 @@ def _build(cache: Path, extras: tuple[str, ...], others: Path | None) -> Distrib
     if others is not None:
         files.update((str(path.relative_to(others)), path) for path in sorted(others.rglob("*")) if path.is_file())
     else:
-        for name in sorted(closure(extras=extras)):
+        for name in sorted(head_packages(extras)):
             files.update(_files_of(name))
     files = {name: path for name, path in files.items() if _is_called(name)}
     digest = _digest(files)
@@ -70,48 +74,18 @@ def _build(cache: Path, extras: tuple[str, ...], others: Path | None) -> Distrib
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in cache.glob("dist-*.tar.gz"):
             old.unlink(missing_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(_archive(files))
-        part.replace(path)
+        write_private(path, _archive(files))
     return Distribution(f"dist-{digest}", path.read_bytes())
 
 
-def closure(root: str = "clusterctl", extras: tuple[str, ...] = ()) -> set[str]:
-    """The distributions that the head needs besides our own, by name."""
-    found: set[str] = set()
-    waiting = [name for name in _requirements(root, extras) if name.lower() not in CLIENT_ONLY]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += _requirements(name)
-    return found
+def head_packages(extras: Collection[str] = ()) -> set[str]:
+    """The distributions that the head needs besides our own and that are installed here, by name."""
+    return closure(OURS[0], extras, without=CLIENT_ONLY)
 
 
-def declared(root: str = "clusterctl", extras: tuple[str, ...] = ()) -> dict[str, str]:
-    """What the head needs in the words of our own package: name -> "name>=version; python_version < ..."."""
-    return {name: text for name, text in _specifiers(root, extras) if name not in CLIENT_ONLY}
-
-
-def _requirements(name: str, extras: tuple[str, ...] = ()) -> list[str]:
-    """The names that a distribution needs here, with these extras; what a marker leaves out is not installed."""
-    wanted: list[str] = []
-    for found, _ in _specifiers(name, extras):
-        try:
-            metadata.version(found)
-        except metadata.PackageNotFoundError:
-            continue
-        wanted.append(found)
-    return wanted
-
-
-def _specifiers(name: str, extras: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for text in metadata.requires(name) or []:
-        specifier, _, marker = text.partition(";")
-        match = _NAME.match(specifier.strip())
-        extra = _EXTRA.search(marker)
-        if match is not None and (extra is None or extra.group(1) in extras):
-            yield match.group().lower().replace("_", "-"), text if extra is None else specifier.strip()
+def head_requirements(environment: Environment, extras: Collection[str] = ()) -> list[Requirement]:
+    """What the head needs where `environment` holds, in the words of our own package."""
+    return [one for one in needed(OURS[0], extras, environment) if canonicalize_name(one.name) not in CLIENT_ONLY]
 
 
 def _our_files() -> Iterator[tuple[str, Path]]:
@@ -141,9 +115,12 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _is_called(name: str) -> bool:
-    """Of all that botocore describes only what we call goes there."""
-    parts = name.split("/")
-    return parts[:2] != ["botocore", "data"] or len(parts) <= 3 or parts[2] in AWS_SERVICES
+    """Of directories that describe more than is called only that goes there, and the files that lie in them directly."""
+    for directory, called in CALLED.items():
+        before, _, inside = name.partition(f"{directory}/")
+        if not before and "/" in inside and inside.split("/")[0] not in called:
+            return False
+    return True
 
 
 def _with_bytecode(name: str, path: Path) -> Iterator[tuple[str, Path]]:

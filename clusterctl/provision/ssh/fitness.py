@@ -10,7 +10,7 @@ from clusterctl_providers.catalog.gpu_names import is_model
 from clusterctl.provision.ssh.inventory import Machine
 
 if TYPE_CHECKING:
-    from clusterctl.spec.model import Pool
+    from clusterctl.spec.pool import Pool
 
 GIB = 1024**3
 

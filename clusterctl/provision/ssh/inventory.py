@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from clusterctl.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from clusterctl.spec.model import Auth, ClusterSpec, Host
+    from clusterctl.spec.model import ClusterSpec
+    from clusterctl.spec.parts import Auth
+    from clusterctl.spec.pool import Host
 
 MOST_OF_A_RANGE = 4096
 _RANGE = re.compile(r"\[([0-9]+)-([0-9]+)\]")

@@ -14,18 +14,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Throttled
+from clusterctl_runtime.backoff import Backoff
+
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers.aws.calls import PATIENCE, Calls
 from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.aws.images import own_parameters
 from clusterctl_providers.aws.policies import render_policy
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
 from clusterctl_providers.cloud.calls import pages
+from clusterctl_providers.cloud.naming import made_name
+from clusterctl_providers.cloud.removal import removed
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"  # worker_profile: make one
-LONGEST_CLUSTER = 37  # of the 64 characters that IAM gives a role's name
+LONGEST_NAME = 64  # that IAM gives a role
+LONGEST_CLUSTER = 37  # of them
 _UNSEEN = re.compile(r"invalid iam instance profile", re.IGNORECASE)
 _FORBIDDEN = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
@@ -58,7 +63,7 @@ class Identity:
 
     def name_of(self, kind: str) -> str:
         """The role and the instance profile of "head" or "worker" that are ours."""
-        return f"clusterctl-{self._cluster[:LONGEST_CLUSTER]}-{self._uid[:8]}-{kind}"
+        return made_name(self._cluster[:LONGEST_CLUSTER], self._uid, kind, longest=LONGEST_NAME)
 
     def head_profile(self) -> str:
         """The setting `instance_profile`, else one of the cluster's own, made where it is missing."""
@@ -166,16 +171,14 @@ class Identity:
 
     def _seen(self, operation: str, thing: str, **parameters: Any) -> None:
         """A call on what was made a moment ago: waits until IAM shows it everywhere."""
-        until, wait = self._clock() + PATIENCE, 0.2
+        backoff = Backoff(0.2, 5.0, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 self._calls.read("iam", operation, f"setting {thing}", **parameters)
                 return
             except BadRequest as error:
-                if code_behind(error) not in ("NoSuchEntity", "ConcurrentModification") or self._clock() > until:
+                if code_behind(error) not in ("NoSuchEntity", "ConcurrentModification") or not backoff.wait():
                     raise
-            self._pause(wait)
-            wait = min(wait * 2, 5.0)
 
     def _labels(self) -> dict[str, Any]:
         pairs = {**dict(self._settings.get("tags") or {}), TAG_CLUSTER: self._cluster, TAG_UID: self._uid}
@@ -237,17 +240,11 @@ class Identity:
         return waiting or self._remove("delete_role", f"the role {name}", RoleName=name)
 
     def _remove(self, operation: str, thing: str, **parameters: Any) -> list[str]:
-        try:
-            self._calls.read("iam", operation, f"removing {thing}", **parameters)
-        except Throttled as error:
-            return [str(error)]
-        except BadRequest as error:
-            if code_behind(error) == "NoSuchEntity":
-                return []
-            if code_behind(error) in ("DeleteConflict", "ConcurrentModification"):
-                return [f"{thing} is still in use"]
-            raise
-        return []
+        return removed(
+            lambda: self._calls.read("iam", operation, f"removing {thing}", **parameters), thing,
+            lambda error: code_behind(error) == "NoSuchEntity",
+            lambda error: code_behind(error) in ("DeleteConflict", "ConcurrentModification"),
+        )  # fmt: skip
 
     def clusters(self) -> list[tuple[str, str]]:
         """(cluster, uid) of every role that was made for a cluster of this region; none where we may not look."""

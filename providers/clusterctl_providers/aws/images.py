@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
-from clusterctl_providers.aws.calls import PATIENCE, Calls
+from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.errors import code_behind
+from clusterctl_providers.cloud.lately import Lately
 
 GIB = 1024**3
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
@@ -34,7 +35,7 @@ class Images:
     def __init__(self, calls: Calls, clock: Callable[[], float] = time.monotonic) -> None:
         self._calls, self._clock = calls, clock
         self._found: dict[tuple[str, str, bool], Image] = {}
-        self._at: dict[tuple[str, str, bool], float] = {}  # when it was looked up
+        self._lately = Lately(lambda: self._clock())
         self._lock = threading.Lock()
 
     def find(self, wanted: str, arch: str, nvidia: bool) -> Image:
@@ -44,7 +45,7 @@ class Images:
             key = (wanted, arch, nvidia)
             if key not in self._found:
                 self._found[key] = self._look_up(wanted, arch, nvidia)
-                self._at[key] = self._clock()
+                self._lately.look(repr(key))
             return self._found[key]
 
     def forget(self, code: str, wanted: str) -> bool:
@@ -53,7 +54,7 @@ class Images:
         if code not in _GONE or wanted.startswith("ami-"):
             return False
         with self._lock:
-            old = [key for key in self._found if key[0] == wanted and self._clock() - self._at[key] > PATIENCE]
+            old = [key for key in self._found if key[0] == wanted and self._lately.is_worth_a_look(repr(key))]
             for key in old:
                 del self._found[key]
             return bool(old)

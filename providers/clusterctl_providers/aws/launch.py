@@ -1,48 +1,26 @@
-"""Batches of nodes into RunInstances calls, and AWS's answers into one result per request."""
+"""RunInstances: what a launch of many like nodes asks of EC2, and what it answers (`cloud.launch.LaunchCalls`)."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from clusterctl.core.errors import (
-    BadRequest,
-    NoCapacity,
-    NotYet,
-    ProviderError,
-    QuotaExceeded,
-    Throttled,
-    UnknownOutcome,
-)
+from clusterctl_runtime.backoff import Backoff
+
+from clusterctl.core.errors import BadRequest, NoCapacity, NotYet, ProviderError, QuotaExceeded
 from clusterctl.core.model import Instance
-from clusterctl_providers.aws.batches import (
-    TAG_NODES,
-    Batch,
-    BatchBook,
-    batch_of,
-    make_batches,
-    nodes_tag,
-    shared_bootstrap,
-)
 from clusterctl_providers.aws.calls import PATIENCE, Calls
 from clusterctl_providers.aws.efa import efa_interfaces
 from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.aws.head import head_interface
 from clusterctl_providers.aws.identity import Identity, is_unseen
 from clusterctl_providers.aws.images import GIB, Image, Images
-from clusterctl_providers.aws.instances import Listing
+from clusterctl_providers.aws.instances import InstanceRows
 from clusterctl_providers.aws.network import FULL, Network
-from clusterctl_providers.aws.quotas import Quotas, quota_of
-from clusterctl_providers.aws.reservations import (
-    CAPACITY_BLOCK,
-    MARKETS,
-    RESERVED,
-    Reservation,
-    Reservations,
-    reservation_parameters,
-)
+from clusterctl_providers.aws.quotas import PAGE, quota_of
+from clusterctl_providers.aws.reservations import CAPACITY_BLOCK, MARKETS, reservation_parameters
 from clusterctl_providers.base import (
     TAG_GENERATION,
     TAG_HEAD,
@@ -52,9 +30,15 @@ from clusterctl_providers.base import (
     CreateRequest,
     CreateResult,
     HeadMachine,
+    PoolRequest,
 )
 from clusterctl_providers.catalog import InstanceType, instance_types
-from clusterctl_providers.cloud.boot import TooLarge, user_data
+from clusterctl_providers.cloud.batches import TAG_NODES, Batch, Member, names_of, nodes_tag, shared_bootstrap
+from clusterctl_providers.cloud.boot import user_data
+from clusterctl_providers.cloud.launch import AlreadyBegun, is_gang
+from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.quotas import Quotas
+from clusterctl_providers.cloud.reservations import RESERVED, Reservations
 from clusterctl_providers.this_machine import maker
 
 log = logging.getLogger(__name__)
@@ -62,10 +46,14 @@ log = logging.getLogger(__name__)
 DISK = 30 * GIB
 GPU_DISK = 100 * GIB  # the deep-learning image alone has more than 50
 NO_DRIVER = ("V100",)  # GPUs before those that NVIDIA's open driver knows
-Results = dict[str, CreateResult]  # by node token
+MOST_NODES = 50  # in one call: their join tokens must fit into the user data
+LONGEST_TAG = 256
+MOST_USER_DATA = 16 * 1024  # bytes
 
 
-class Launcher:
+class Ec2Launches:
+    cloud = "AWS"
+
     def __init__(
         self,
         calls: Calls,
@@ -74,108 +62,65 @@ class Launcher:
         identity: Identity,
         images: Images,
         quotas: Quotas,
+        rows: InstanceRows,
         listing: Listing,
-        book: BatchBook,
         reservations: Reservations,
         head_machine: HeadMachine | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._clock, self._pause = clock, pause
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
-        self._listing, self._book, self._reservations = listing, book, reservations
+        self._rows, self._listing, self._reservations = rows, listing, reservations
         self._head_machine = head_machine
         self._types: dict[str, InstanceType] = {}
         self._cards: dict[str, dict[str, Any]] = {}  # type -> NetworkInfo
 
-    def launch(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
-        """A result per request, in order. What an earlier call has begun is asked for again, exactly as it was."""
-        results: Results = {}
-        with self._book.locked():
-            fresh: dict[str, CreateRequest] = {}
-            for request in requests:
-                begun = self._book.find(request.token)
-                if begun is None:
-                    fresh[request.token] = request
-                elif request.token not in results:
-                    results |= self._again(*begun)
-            walls: dict[str, ProviderError] = {}  # offers that turned us down, and "" for all of AWS
-            for batch in make_batches(list(fresh.values())):
-                results |= self._first(batch, walls)
-        return [results[request.token] for request in requests]
-
     # ------------------------------------------------------------ calls
 
-    def _first(self, requests: list[CreateRequest], walls: dict[str, ProviderError]) -> Results:
-        offer = requests[0].offer
-        wall = walls.get("") or walls.get(offer.key)
-        if wall:
-            return _all(requests, wall)
-        try:
-            if offer.market in MARKETS and (beyond := self._beyond_reservation(requests)):
-                rest = [request for request in requests if request.token not in beyond]
-                return beyond | (self._first(rest, walls) if rest else {})
-            self._check_quota(requests)
-            batch = batch_of(requests)
-            parameters = self._parameters(batch, requests)
-        except TooLarge as error:
-            return self._halves(requests, walls) if _divisible(requests) else _all(requests, error)
-        except ProviderError as error:
-            walls[offer.key] = error
-            return _all(requests, _before_the_call(error))
-        self._book.write(batch, parameters)
-        results = self._run(batch, parameters, str(requests[0].pool.spec.get("image") or ""))
-        wall = next((r for r in results.values() if isinstance(r, ProviderError)), None)
-        if wall and _fits_less(wall) and _divisible(requests) and not _any_launched(results):
-            return self._halves(requests, walls)
-        if isinstance(wall, NoCapacity | QuotaExceeded | BadRequest | NotYet):
-            walls[offer.key] = wall
-        elif wall:
-            walls[""] = wall
-        return results
+    def fits(self, members: Sequence[Member]) -> bool:
+        return len(members) <= MOST_NODES and len(nodes_tag(members)) <= LONGEST_TAG
 
-    def _halves(self, requests: list[CreateRequest], walls: dict[str, ProviderError]) -> Results:
-        """What is all or nothing in a call: takes what still fits."""
-        middle = len(requests) // 2
-        return self._first(requests[:middle], walls) | self._first(requests[middle:], walls)
+    def concerns_all(self, error: ProviderError) -> bool:
+        """Quotas and a subnet's addresses are all or nothing in a call."""
+        return isinstance(error, QuotaExceeded) or code_behind(error) == FULL
 
-    def _run(self, batch: Batch, parameters: dict[str, Any], wanted_image: str = "") -> Results:
-        """`wanted_image`: what the pool's spec says of it."""
-        what = (
-            f"launching {_names(batch)} ({parameters['InstanceType']}, {_market(parameters)}) in {self._calls.region}"
-        )
-        quota = quota_of(parameters["InstanceType"], _market(parameters)).name
+    def title(self, batch: Batch, call: Mapping[str, Any]) -> str:
+        return f"launching {names_of(batch)} ({call['InstanceType']}, {_market(call)}) in {self._calls.region}"
+
+    def make(self, batch: Batch, call: Mapping[str, Any], pool: PoolRequest | None) -> dict[str, CreateResult]:
+        quota = quota_of(call["InstanceType"], _market(call)).name
         try:
-            answer = self._run_instances(what, quota, parameters)
+            answer = self._run_instances(self.title(batch, call), quota, call)
         except ProviderError as error:
             if code_behind(error) == "IdempotentParameterMismatch":
-                return self._shown(batch, error)
-            if not isinstance(error, UnknownOutcome | Throttled):
-                self._book.forget(batch)
-            return dict.fromkeys(batch.node_tokens, self._looked_anew(error, wanted_image))
-        found = {int(row.get("AmiLaunchIndex") or 0): row for row in answer["Instances"]}
-        results: Results = {}
-        for index, token in enumerate(batch.node_tokens):
-            row = found.get(index)
-            if row is None:
-                text = f"{what}: AWS had capacity for {len(found)} of {len(batch.members)}"
-                results[token] = NoCapacity(text)
-            else:
-                results[token] = self._listing.remember(row, *batch.members[index])
-        return results
+                raise AlreadyBegun(str(error)) from error
+            raise self._looked_anew(error, str(pool.spec.get("image") or "") if pool else "") from error.__cause__
+        found: dict[str, CreateResult] = {}
+        for row in answer["Instances"]:
+            index = int(row.get("AmiLaunchIndex") or 0)
+            found[batch.node_tokens[index]] = self._listing.remember(self._rows.instance(row, batch.members[index]))
+        return found
 
-    def _run_instances(self, what: str, quota: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    def made(self, batch: Batch) -> dict[str, Instance]:
+        found = self._rows.by_client_token(batch)
+        return {token: self._listing.remember(instance) for token, instance in found.items()}
+
+    def _run_instances(self, what: str, quota: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
         ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
-        until, wait = time.monotonic() + PATIENCE, 0.5
+        backoff = Backoff(0.5, 5.0, factor=1.5, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
             except BadRequest as error:
                 awaited = (ours and is_unseen(error)) or self._network.made_lately(code_behind(error))
-                if not awaited or time.monotonic() > until:
+                if not awaited:
                     raise
-                log.info("%s; again in %.1f s", error, wait)
-            time.sleep(wait)
-            wait = min(wait * 1.5, 5.0)
+                log.info("%s; it is waited for", error)
+                if not backoff.wait():
+                    raise
 
     def _looked_anew(self, error: ProviderError, wanted_image: str) -> ProviderError:
         """What was deleted behind our back is looked for, and made again, before the next try: no fault of the spec."""
@@ -185,66 +130,18 @@ class Launcher:
             return NotYet(f"looking anew for what AWS does not know any more: {error}", retry_after=1.0)
         return error
 
-    def _again(self, batch: Batch, parameters: dict[str, Any]) -> Results:
-        """A call whose outcome the caller does not know: what is there is taken, else the call is made again."""
-        try:
-            shown = self._listing.by_client_token(batch)
-            if not shown:
-                results = self._run(batch, parameters)
-                shown = self._listing.by_client_token(batch) if _any_launched(results) else {}
-                return {**results, **shown}
-        except ProviderError as error:
-            unknown = error if isinstance(error, Throttled) else UnknownOutcome(str(error))
-            return dict.fromkeys(batch.node_tokens, unknown)
-        missing = NoCapacity(f"launching {_names(batch)}: AWS had capacity for {len(shown)} of {len(batch.members)}")
-        return {token: shown.get(token, missing) for token in batch.node_tokens}
-
-    def _shown(self, batch: Batch, error: ProviderError) -> Results:
-        """This ClientToken was used with other parameters: the instances of that call are ours, if they show."""
-        try:
-            shown = self._listing.by_client_token(batch)
-        except ProviderError as trouble:
-            return dict.fromkeys(batch.node_tokens, UnknownOutcome(str(trouble)))
-        return {token: shown.get(token, UnknownOutcome(str(error))) for token in batch.node_tokens}
-
     # ------------------------------------------------------------ what a call says
 
-    def _beyond_reservation(self, requests: Sequence[CreateRequest]) -> Results:
-        """Refuses what is not free of the reservation, without a call: the last ones, or all of a gang."""
-        found = self._reservation(requests[0], fresh=True)
-        free = 0 if found.closed(time.time()) else found.free
-        if len(requests) <= free:
-            return {}
-        text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted"
-        kept = 0 if _is_gang(requests) else free
-        return _all(requests[kept:], NoCapacity(found.closed(time.time()) or text))
-
-    def _reservation(self, request: CreateRequest, *, fresh: bool = False) -> Reservation:
-        name = str(request.pool.spec.get("reservation") or "")
-        found = self._reservations.find(name, fresh=fresh) if name else None
-        offer = request.offer
-        if found is None or (found.instance_type, found.zone) != (offer.instance_type, offer.zone):
-            raise NoCapacity(
-                f"pool {request.pool.name} has no reservation of {offer.instance_type} in {offer.zone} any more"
-            )
-        return found
-
-    def _check_quota(self, requests: Sequence[CreateRequest]) -> None:
-        """Refuses what cannot be launched even where nothing else runs, without a call: one node, or a gang. What is
-        reserved is within the quotas."""
-        offer, count = requests[0].offer, len(requests) if _is_gang(requests) else 1
-        if offer.market in MARKETS:
-            return
+    def beyond(self, requests: Sequence[CreateRequest]) -> dict[str, ProviderError]:
+        """What is not free of the reservation, or beyond the quotas; what is reserved is within them."""
+        if requests[0].offer.market in MARKETS:
+            return self._reservations.beyond(requests)
+        offer, count = requests[0].offer, len(requests) if is_gang(requests) else 1
+        vcpus = self._type(offer.instance_type).vcpus
+        fix = f"ask for more under {PAGE} in the AWS console, or name other instance types"
         quota = quota_of(offer.instance_type, offer.market)
-        limit = self._quotas.vcpus(quota)
-        wanted = self._type(offer.instance_type).vcpus * count
-        if limit is not None and limit < wanted:
-            what = f"{offer.instance_type} has" if count == 1 else f"a gang of {count} {offer.instance_type} has"
-            raise QuotaExceeded(
-                f"{what} {wanted} vCPUs, the quota {quota.name!r} in {self._calls.region} is {limit:g}: ask "
-                "for more under Service Quotas > Amazon EC2 in the AWS console, or name other instance types",
-                quota=quota.name,
-            )
+        self._quotas.check(quota, offer.instance_type, vcpus, count, self._calls.region, fix)
+        return {}
 
     def _type(self, name: str) -> InstanceType:
         if not self._types:
@@ -255,7 +152,7 @@ class Launcher:
             )
         return self._types[name]
 
-    def _parameters(self, batch: Batch, requests: Sequence[CreateRequest]) -> dict[str, Any]:
+    def call_for(self, batch: Batch, requests: Sequence[CreateRequest]) -> dict[str, Any]:
         request, offer = requests[0], requests[0].offer
         spec, machine = request.pool.spec, self._type(requests[0].offer.instance_type)
         if machine.gpu_name in NO_DRIVER and not spec.get("image"):
@@ -264,7 +161,7 @@ class Launcher:
                 "pool that has one"
             )
         image = self._images.find(str(spec.get("image") or ""), machine.arch, machine.gpu_vendor == "nvidia")
-        gang = _is_gang(requests)
+        gang = is_gang(requests)
         least = len(requests) if gang else 1
         parameters: dict[str, Any] = {
             "ClientToken": batch.token,
@@ -280,7 +177,7 @@ class Launcher:
             **self._place(request, machine, gang),
         }
         if offer.market in MARKETS:
-            found = self._reservation(request)
+            found = self._reservations.of(request)
             parameters |= reservation_parameters(found)
             if found.group:
                 parameters["Placement"] = {"GroupName": found.group}
@@ -332,7 +229,7 @@ class Launcher:
     def _user_data(self, requests: Sequence[CreateRequest]) -> str:
         boot = {**shared_bootstrap(requests[0]), "provider": "aws", "metadata": "aws", "shutdown": "poweroff"}
         nodes = [(r.node_id, r.generation, str(r.bootstrap.get("join_token", ""))) for r in requests]
-        return user_data(boot, nodes)
+        return user_data(boot, nodes, MOST_USER_DATA)
 
     def _tags(self, batch: Batch, request: CreateRequest) -> list[dict[str, Any]]:
         tags = {**dict(self._settings.get("tags") or {}), **request.tags}
@@ -366,39 +263,6 @@ def _disks(image: Image, wanted: int, nvidia: bool) -> list[dict[str, Any]]:
         for device, gib in image.data_disks
     ]
     return [{"DeviceName": image.root_device, "Ebs": ebs}, *others]
-
-
-def _before_the_call(error: ProviderError) -> ProviderError:
-    """Nothing was launched: what is unknown about a preparation is no unknown launch, the same token comes again."""
-    return Throttled(str(error), retry_after=2.0) if isinstance(error, UnknownOutcome) else error
-
-
-def _fits_less(error: ProviderError) -> bool:
-    """Quotas and a subnet's addresses are all or nothing in a call."""
-    return isinstance(error, QuotaExceeded) or code_behind(error) == FULL
-
-
-def _is_gang(requests: Sequence[CreateRequest]) -> bool:
-    """Bought whole or not at all."""
-    return bool(requests[0].pool.spec.get("one_zone"))
-
-
-def _divisible(requests: Sequence[CreateRequest]) -> bool:
-    return len(requests) > 1 and not _is_gang(requests)
-
-
-def _any_launched(results: Results) -> bool:
-    return any(isinstance(result, Instance) for result in results.values())
-
-
-def _all(requests: Sequence[CreateRequest], error: ProviderError) -> Results:
-    return {request.token: error for request in requests}
-
-
-def _names(batch: Batch) -> str:
-    return (
-        batch.members[0][0] if len(batch.members) == 1 else f"{len(batch.members)} nodes ({nodes_tag(batch.members)})"
-    )
 
 
 def _market(parameters: Mapping[str, Any]) -> str:

@@ -1,33 +1,33 @@
 """The AWS provider: nodes are EC2 instances in one region, launched in batches and known again by their tags.
 
-Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. Its parts: aws_calls (one
-token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_power (stops, starts, ends), aws_instances
-(lists), aws_offers (types, zones, prices), aws_network (subnets, security group, key pair, sweep), aws_identity (IAM
-roles), aws_images, aws_quotas, aws_doctor.
+Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. What any cloud needs is in
+`clusterctl_providers.cloud`; the modules beside this one give it EC2's calls, errors and nouns: calls, errors, region (how
+AWS is spoken to), launch, instances, power, offers, quotas, reservations, images, image_build and image_store (what the
+neutral modules ask for), network, identity and efa (what is around an instance), head, doctor, simulation and policies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
-from clusterctl_providers.aws.batches import BatchBook
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.doctor import examine
 from clusterctl_providers.aws.head import HeadParts
 from clusterctl_providers.aws.identity import Identity
-from clusterctl_providers.aws.image_build import ImageBuild
-from clusterctl_providers.aws.image_store import ImageStore
+from clusterctl_providers.aws.image_build import BUILDERS, Ec2Build
+from clusterctl_providers.aws.image_store import Ec2Images
 from clusterctl_providers.aws.images import Images
-from clusterctl_providers.aws.instances import Listing
-from clusterctl_providers.aws.launch import DISK, GPU_DISK, Launcher
+from clusterctl_providers.aws.instances import InstanceRows
+from clusterctl_providers.aws.launch import DISK, GPU_DISK, Ec2Launches
 from clusterctl_providers.aws.network import Network
-from clusterctl_providers.aws.offers import PRICES_LAST, Offers
-from clusterctl_providers.aws.power import INSTANCE_ID, Power
-from clusterctl_providers.aws.quotas import Quotas
-from clusterctl_providers.aws.reservations import Reservations
+from clusterctl_providers.aws.offers import Ec2Market
+from clusterctl_providers.aws.power import INSTANCE_ID, Ec2Power
+from clusterctl_providers.aws.quotas import ask
+from clusterctl_providers.aws.reservations import look_up
 from clusterctl_providers.base import (
     AddressHolder,
     CreateRequest,
@@ -42,6 +42,15 @@ from clusterctl_providers.base import (
     Whereabouts,
 )
 from clusterctl_providers.catalog import instance_types
+from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.image_build import ImageBuild
+from clusterctl_providers.cloud.image_store import ImageStore
+from clusterctl_providers.cloud.launch import Launcher
+from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.offers import Offers
+from clusterctl_providers.cloud.power import Power
+from clusterctl_providers.cloud.quotas import Quotas
+from clusterctl_providers.cloud.reservations import Reservations
 
 
 class AwsProvider:
@@ -60,29 +69,30 @@ class AwsProvider:
         self._head = HeadParts(self._calls, self._network, context.uid)
         self._uid = context.uid
         self._images = Images(self._calls)
-        self._quotas = Quotas(self._calls)
-        self._listing = Listing(self._calls, context.uid)
-        self._power = Power(self._calls, self._listing)
-        reservations = Reservations(self._calls)
-        self._offers = Offers(self._calls, self._network, reservations)
-        book = BatchBook(Path(context.state_dir) / "aws-launches")
-        self._launcher = Launcher(
+        self._quotas = Quotas(partial(ask, self._calls))
+        self._rows = InstanceRows(self._calls, context.uid)
+        self._listing = Listing(self._rows)
+        self._power = Power(Ec2Power(self._calls, self._listing), self._listing)
+        reservations = Reservations(partial(look_up, self._calls))
+        self._offers = Offers(Ec2Market(self._calls, self._network), reservations)
+        launches = Ec2Launches(
             self._calls,
             settings,
             self._network,
             self.identity,
             self._images,
             self._quotas,
+            self._rows,
             self._listing,
-            book,
             reservations,
             head,
         )
+        self._launcher = Launcher(launches, BatchBook(Path(context.state_dir) / "aws-launches"))
 
     @property
     def offers_last(self) -> float:
         """Seconds; 0 where what is free of a reservation changes from one moment to the next."""
-        return 0.0 if self._offers.reserves else PRICES_LAST
+        return self._offers.last
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         return self._launcher.launch(requests)
@@ -114,14 +124,16 @@ class AwsProvider:
         machine = next((m for m in instance_types("aws") if offers and m.name == offers[0].instance_type), None)
         nvidia = machine is not None and machine.gpu_vendor == "nvidia"
         disk = int(pool.spec.get("disk") or (GPU_DISK if nvidia else DISK))
-        build = ImageBuild(self._calls, self._network, self._images, self._uid, tell)
-        return build.make(pool, recipe, machine.arch if machine else "x86_64", nvidia, disk)
+        arch = machine.arch if machine else "x86_64"
+        base = self._images.find(str(pool.spec.get("image") or ""), arch, nvidia)
+        build = ImageBuild(Ec2Build(self._calls, self._network, base, self._uid), self._uid, tell)
+        return build.make(base.id, base.arch, BUILDERS[arch], recipe, disk)
 
     def images(self) -> list[StoredImage]:
-        return ImageStore(self._calls).list()
+        return ImageStore(Ec2Images(self._calls)).list()
 
     def remove_image(self, image: StoredImage) -> None:
-        ImageStore(self._calls).remove(image)
+        ImageStore(Ec2Images(self._calls)).remove(image)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""
@@ -175,7 +187,7 @@ class AwsProvider:
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Clusters with instances in this region, and those of which only a security group, a key or a role is left."""
-        found = {uid: (name, count) for name, uid, count in self._listing.clusters()}
+        found = {uid: (name, count) for name, uid, count in self._rows.clusters()}
         for name, uid in [*self._network.clusters(), *self.identity.clusters()]:
             found.setdefault(uid, (name, 0))
         return sorted((name, uid, count) for uid, (name, count) in found.items())

@@ -12,6 +12,8 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl_providers.catalog.facts import BadRow, InstanceType, Price, price_fault, read_instances, read_prices
 
 PRICE_COLUMNS = (
@@ -114,9 +116,7 @@ def refresh(provider: str, fetch: Fetch, directory: Path | None = None) -> Refre
     path = directory / f"{provider}.csv"
     if accepted:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(prices_csv(accepted))
-        partial.replace(path)
+        write_private(path, prices_csv(accepted))
     return Refresh(provider, len(accepted), path, tuple(refused))
 
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.lock import wait_for
+from clusterctl_runtime.files.private import write_private
+
 from clusterctl_providers.cloud.batches import Batch
-from clusterctl_providers.file_lock import exclusive
 
 KEPT = 2 * 86_400.0  # seconds; no launch stays without an outcome for so long
 
@@ -35,7 +36,8 @@ class BatchBook:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One launcher at a time, whatever process it is in."""
-        with exclusive(self._directory / "lock"):
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with wait_for(self._directory / "lock"):
             self._load()
             yield
 
@@ -46,14 +48,10 @@ class BatchBook:
     def write(self, batch: Batch, call: dict[str, Any]) -> None:
         """On disk when it returns."""
         path = self._directory / f"{batch.token}.json"
-        part = path.with_suffix(f".{os.getpid()}.part")
-        text = json.dumps({"token": batch.token, "members": batch.members, "tokens": batch.node_tokens, "call": call})
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_private(
+            path,
+            json.dumps({"token": batch.token, "members": batch.members, "tokens": batch.node_tokens, "call": call}),
+        )
         self._read.add(path.name)
         self._remember(batch, call)
 

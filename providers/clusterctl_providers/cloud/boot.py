@@ -1,4 +1,9 @@
-"""User data of a cloud machine: a fixed script, then one JSON document that the script reads as data."""
+"""User data of a cloud machine: a fixed script, then one JSON document that the script reads as data.
+
+AWS           UserData, 16 KiB
+Google Cloud  the metadata key `user-data`, 256 KiB, read by cloud-init (or `startup-script`, which runs at each boot)
+Azure         osProfile.customData, 64 KiB, read by cloud-init
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,6 @@ from importlib import resources
 from typing import Any
 
 from clusterctl.core.errors import BadRequest
-
-LIMIT = 16 * 1024  # bytes of user data that EC2 takes
 
 
 class TooLarge(BadRequest):
@@ -24,14 +27,14 @@ def boot_script() -> str:
     )
 
 
-def user_data(boot: Mapping[str, Any], nodes: Sequence[tuple[str, int, str]]) -> str:
+def user_data(boot: Mapping[str, Any], nodes: Sequence[tuple[str, int, str]], most: int) -> str:
     """`boot` is what all nodes of a launch share, `nodes` are (node id, generation, join token) by launch index. The
-    one-time join tokens are the only secrets in it. Raises TooLarge beyond 16 KiB."""
+    one-time join tokens are the only secrets in it. Raises TooLarge beyond `most` bytes."""
     document = json.dumps({"boot": dict(boot), "nodes": [list(node) for node in nodes]}, separators=(",", ":"))
     text = f"{boot_script().rstrip()}\n{document}\n"
-    if len(text.encode()) > LIMIT:
+    if len(text.encode()) > most:
         raise TooLarge(
-            f"the user data of {len(nodes)} nodes has {len(text.encode())} bytes, over the {LIMIT} that a cloud takes: "
+            f"the user data of {len(nodes)} nodes has {len(text.encode())} bytes, over the {most} that the cloud takes: "
             "shorten the cluster's labels or resources"
         )
     return text

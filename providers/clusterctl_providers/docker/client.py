@@ -9,13 +9,13 @@ must find the certificates.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
+from clusterctl_runtime.files.private import write_private
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, QuotaExceeded, UnknownOutcome
@@ -144,6 +144,4 @@ def _read(note: Path | None) -> dict[str, Any]:
 
 def _write(note: Path, data: Mapping[str, Any]) -> None:
     note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = note.with_name(f".{note.name}.{os.getpid()}")
-    part.write_text(json.dumps(data))
-    part.replace(note)
+    write_private(note, json.dumps(data))

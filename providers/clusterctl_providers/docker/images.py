@@ -8,6 +8,7 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from clusterctl_runtime.files.private import write_private
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from clusterctl.core.errors import BadRequest
@@ -61,7 +62,7 @@ class Images:
             return Image(**json.loads(kept.read_text()))
         image = self._look(name, image_id)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept.write_text(json.dumps(asdict(image)))
+        write_private(kept, json.dumps(asdict(image)))
         return image
 
     def _present(self, name: str) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.lock import Lock, wait_for
 from docker.errors import APIError, NotFound
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
 from clusterctl_providers.docker.client import TROUBLE, Engine, translated
-from clusterctl_providers.file_lock import exclusive
 from clusterctl_providers.this_machine import maker
 
 
@@ -109,6 +109,7 @@ def _network(data: Mapping[str, Any]) -> Network:
     return Network(data["Id"], data["Name"], gateway.partition("/")[0])
 
 
-def _locked(state: Path) -> contextlib.AbstractContextManager[None]:
+def _locked(state: Path) -> Lock:
     """Docker lets two networks have one name: one process at a time makes ours."""
-    return exclusive(state / "network.lock")
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return wait_for(state / "network.lock")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-from clusterctl_providers.file_lock import exclusive
+from clusterctl_runtime.files.lock import Lock, wait_for
+from clusterctl_runtime.files.private import sync, sync_directory
 
 
 class Tokens:
@@ -14,14 +14,17 @@ class Tokens:
     def __init__(self, state: Path) -> None:
         self._directory = state / "tokens"
 
-    def held(self, token: str) -> contextlib.AbstractContextManager[None]:
+    def held(self, token: str) -> Lock:
         """One caller at a time, in this process and others."""
-        return exclusive(self._directory / token)
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return wait_for(self._directory / token)
 
     def mark_ended(self, token: str) -> None:
         """On disk before anything is ended. Waits for a create of the same token that is under way."""
         with self.held(token):
-            (self._directory / token).write_text("ended")
+            (self._directory / token).write_text("ended")  # in the file itself: others wait for the lock on it
+            sync(self._directory / token)
+            sync_directory(self._directory)
 
     def has_ended(self, token: str) -> bool:
         try:

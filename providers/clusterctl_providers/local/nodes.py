@@ -15,7 +15,6 @@ engine live here, because Unix sockets bear no path over 107 characters
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -27,8 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.lock import LockHeld, take, wait_for
+from clusterctl_runtime.files.private import sync_directory, write_private
+
 from clusterctl.core.errors import ProviderError
-from clusterctl_providers.file_lock import exclusive
 from clusterctl_providers.local.processes import MARK, belongs_to, marked_processes
 
 LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
@@ -77,7 +78,8 @@ def locked(state: Path) -> Iterator[None]:
     """One process at a time changes this cluster's nodes; the lock goes when its holder dies. What the disk does not let us
     do is a ProviderError."""
     try:
-        with exclusive(state / "lock"):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with wait_for(state / "lock"):
             yield
     except OSError as error:
         raise ProviderError(
@@ -107,6 +109,7 @@ def mark_ended(state: Path, token: str) -> None:
     """Written before anything is ended: from here on the token is used up, whatever happens."""
     (state / "ended").mkdir(exist_ok=True, mode=0o700)
     (state / "ended" / token).touch(mode=0o600)
+    sync_directory(state / "ended")
 
 
 def write_node(state: Path, token: str, papers: Mapping[str, Any], bootstrap: Mapping[str, Any]) -> LocalNode:
@@ -117,24 +120,23 @@ def write_node(state: Path, token: str, papers: Mapping[str, Any], bootstrap: Ma
     path.mkdir(exist_ok=True, mode=0o700)
     known = path / "instance.json"
     if not known.exists():
-        write_private(known, papers)
+        write_private(known, json.dumps(papers))
     node = LocalNode(path, json.loads(known.read_text()))
     if not node.pid():
         _make_short_dir(node.short_dir)
-        write_private(path / "bootstrap.json", {**bootstrap, "directory": str(node.short_dir)})
+        write_private(path / "bootstrap.json", json.dumps({**bootstrap, "directory": str(node.short_dir)}))
     return node
 
 
 def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, str]) -> None:
     """Starts the node's agent unless it runs. Call it under `locked`. The child inherits the lock on `alive` from the
     instant of the fork on, so that a crash between fork and the note of its pid cannot lead to a second agent."""
-    alive = os.open(node.path / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _note_running_agent(node)
-            return
+        alive = take(node.path / "alive")
+    except LockHeld:
+        _note_running_agent(node)
+        return
+    with alive:
         if node.pid():
             return  # it ran and ended: a new one needs a new token
         log = os.open(node.path / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -147,14 +149,12 @@ def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, st
                 cwd=node.short_dir,
                 env={**os.environ, **extra_env, MARK: node.id},
                 start_new_session=True,
-                pass_fds=(alive,),
+                pass_fds=(alive.fileno(),),
             )
         finally:
             os.close(log)
-        write_private(node.path / "pid", child.pid)
+        write_private(node.path / "pid", str(child.pid))
         _CHILDREN[child.pid] = child
-    finally:
-        os.close(alive)
 
 
 def mark_stopped(node: LocalNode) -> None:
@@ -176,7 +176,7 @@ def _note_running_agent(node: LocalNode) -> None:
     deadline = time.monotonic() + 1.0
     while not node.pid() and time.monotonic() < deadline:
         if pids := marked_processes().get(node.id):
-            write_private(node.path / "pid", min(pids))
+            write_private(node.path / "pid", str(min(pids)))
             return
         time.sleep(0.005)
 
@@ -221,13 +221,3 @@ def _is_ours(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o077
-
-
-def write_private(path: Path, data: Any) -> None:
-    """Whole or not at all, and for this user's eyes only from the first byte."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        json.dump(data, file)
-    part.replace(path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clusterctl_runtime.agent.facts import own_cpus, own_memory
+from clusterctl_runtime.files.private import write_private
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
@@ -150,6 +152,12 @@ class LocalProvider:
                 return node.log_tail()
         return ""
 
+    def directory(self, node_id: str) -> str:
+        """Of its newest generation."""
+        ours = [node for node in local_nodes.nodes_on_disk(self._state) if self._is_ours(node)]
+        found = [node for node in ours if node.papers["node_id"] == node_id]
+        return str(max(found, key=lambda node: float(node.papers["created"])).short_dir) if found else ""
+
     def doctor(self) -> list[tuple[str, bool, str]]:
         short = self._short_base()
         return [
@@ -183,7 +191,7 @@ class LocalProvider:
         for node in local_nodes.nodes_on_disk(self._state):
             if node.papers["token"] == token:
                 with contextlib.suppress(FileNotFoundError):
-                    local_nodes.write_private(node.short_dir / name, data)
+                    write_private(node.short_dir / name, json.dumps(data))
 
     def instance_id(self, token: str) -> str:
         """The id that a launch token leads to."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
+from clusterctl_runtime.files.private import write_private
+
 _PACKAGE = Path(__file__).resolve().parent.parent
-_FILES = ["__init__.py", "wire.py"] + [
+_FILES = ["__init__.py", "wire.py", "backoff.py", *(f"files/{name}.py" for name in ("__init__", "lock", "private"))] + [
     f"engine/{name}.py"
     for name in ("__init__", "command", "found", "installing", "launch", "ports", "processes", "start")
 ]
@@ -32,10 +33,7 @@ def build_bundle(directory: Path) -> tuple[Path, str]:
         if hashlib.sha256(path.read_bytes()).hexdigest() == digest:
             return path, digest
     directory.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(data)
-    part.chmod(0o755)
-    part.replace(path)
+    write_private(path, data, mode=0o755)
     return path, digest
 
 

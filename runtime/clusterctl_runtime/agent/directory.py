@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 from pathlib import Path
 
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import make_private_dir, write_private
 from clusterctl_runtime.wire import Bootstrap
 
 
@@ -28,12 +28,10 @@ class NodeDirectory:
         self.prepared = path / "prepared.json"
         self.journal = path / "tasks.jsonl"
         self._credential = path / "credential"
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
-        self._lock = os.open(path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_private_dir(path)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            take(path / "agent.lock")
+        except LockHeld as error:
             raise DirectoryInUse(f"another agent runs in {path}: end it first, or give this node its own") from error
 
     def credential(self, owner: list[str | int]) -> str:
@@ -47,16 +45,7 @@ class NodeDirectory:
 
     def keep_credential(self, owner: list[str | int], credential: str) -> None:
         """On disk before it returns: the join token that bought it does not work twice."""
-        part = self._credential.with_suffix(".part")
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, 0o600)
-            json.dump({"owner": owner, "credential": credential}, file)
-            file.flush()
-            os.fsync(descriptor)
-        part.replace(self._credential)
+        write_private(self._credential, json.dumps({"owner": owner, "credential": credential}))
 
 
 def node_path(bootstrap: Bootstrap) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from clusterctl_runtime.engine.environment import TESTED_VERSION
 
 if TYPE_CHECKING:
-    from clusterctl.spec.model import Ray
+    from clusterctl.spec.parts import Ray
 
 
 def default_image(ray: Ray | None) -> str:

@@ -25,6 +25,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.engine.installing import unpack_uv
+from clusterctl_runtime.files.private import write_private
 
 PUBLIC_INDEX = "https://pypi.org/simple"
 CONNECT_SECONDS = 10.0
@@ -200,9 +201,7 @@ def _fetch_uv(target: Path, digest: str, env: Mapping[str, str]) -> None:
         data = body.read()
     if hashlib.sha256(data).hexdigest() != digest:
         raise IndexUnreachable(f"uv {UV_VERSION} arrived damaged from {base}: it was thrown away")
-    part = target.with_name(f".uv.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(target)
+    write_private(target, data)
 
 
 def _links(text: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -25,8 +24,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.backoff import Backoff
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import replacing
+
 AT_ONCE = 4  # wheels that are fetched at the same time
-TRIES, FIRST_PAUSE = 6, 0.5  # of fetching one wheel; the pause doubles
+TRIES, FIRST_PAUSE, LONGEST_PAUSE = 6, 0.5, 8.0  # of fetching one wheel; the pause doubles
 DAMAGED_TRIES = 3
 UNPACKED = 3.5  # bytes on disk for each byte of the wheels: 2.6 measured for ray[default], 3.1 once it has run
 LOCK_LOOK = 0.1
@@ -170,7 +173,7 @@ class Installation:
         return False
 
     async def _download(self, wheel: dict[str, Any]) -> None:
-        trouble, pause, damaged = "it is not on this machine", FIRST_PAUSE, 0
+        trouble, pauses, damaged = "it is not on this machine", Backoff(FIRST_PAUSE, LONGEST_PAUSE), 0
         for left in reversed(range(TRIES if self._fetch else 0)):
             try:
                 await self._continue(wheel)
@@ -185,8 +188,7 @@ class Installation:
                     raise  # of the disk
                 trouble = str(error)
             if left:
-                await asyncio.sleep(pause)
-                pause *= 2
+                await asyncio.sleep(pauses.next())
         raise InstallFailed(
             f"{self._name} was not installed: {wheel['file']} could not be fetched from the head ({trouble})"
         )
@@ -294,13 +296,10 @@ def unpack_uv(wheel: Path, directory: Path) -> Path:
     path = directory / "uv"
     if not path.exists():
         directory.mkdir(mode=0o700, exist_ok=True)
-        part = directory / f".uv.{os.getpid()}"
         with zipfile.ZipFile(wheel) as archive:
             name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
-            with archive.open(name) as source, part.open("wb") as target:
+            with archive.open(name) as source, replacing(path, mode=0o700) as target:
                 shutil.copyfileobj(source, target, 1024 * 1024)
-        part.chmod(0o700)
-        part.replace(path)
     return path
 
 
@@ -316,21 +315,17 @@ def _check(wanted: dict[str, Any]) -> None:
 @contextlib.asynccontextmanager
 async def _locked(path: Path, waits: Callable[[], None]) -> AsyncIterator[None]:
     """One builder for each environment on this machine; the lock ends with its process, however that ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    told = False
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    waits()
-                    told = True
-                await asyncio.sleep(LOCK_LOOK)
+    lock, told = None, False
+    while lock is None:
+        try:
+            lock = take(path)
+        except LockHeld:
+            if not told:
+                waits()
+                told = True
+            await asyncio.sleep(LOCK_LOOK)
+    with lock:
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

@@ -7,18 +7,17 @@ STORE/KEY.json                which wheels a request resolved to; written before
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from urllib.parse import unquote, urlsplit
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.engine.index import BROKEN, UV_VERSION, IndexUnreachable, find_uv, open_url, uv_environment
+from clusterctl_runtime.files.lock import wait_for
+from clusterctl_runtime.files.private import part_of, put_in_place, write_private
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -121,7 +122,8 @@ class Wheelhouse:
         wheels = self.known(wanted)
         if wheels is not None:
             return wheels
-        with self._alone(lambda: tell(f"Ray {wanted.ray} waits for another cluster's download on this machine")):
+        waits = f"Ray {wanted.ray} waits for another cluster's download on this machine"
+        with wait_for(self._store / "wheels" / ".lock", lambda: tell(waits)):  # two would write the same files
             return self._fetch(wanted, tell)
 
     def _fetch(self, wanted: Wanted, tell: Callable[[str], None]) -> list[Wheel]:
@@ -135,37 +137,22 @@ class Wheelhouse:
         self.keep(wanted, wheels)
         return wheels
 
-    @contextmanager
-    def _alone(self, waits: Callable[[], None]) -> Iterator[None]:
-        """One download at a time: two would write the same files. The lock ends with its process."""
-        descriptor = os.open(self._store / "wheels" / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waits()
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
     def keep(self, wanted: Wanted, wheels: list[Wheel]) -> None:
         """Notes what a request resolved to."""
         path = self._store / f"{wanted.key}.json"
-        part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        part.write_text(json.dumps({"wanted": asdict(wanted), "wheels": [asdict(wheel) for wheel in wheels]}, indent=1))
-        part.replace(path)
+        note = {"wanted": asdict(wanted), "wheels": [asdict(wheel) for wheel in wheels]}
+        write_private(path, json.dumps(note, indent=1))
 
     def place(self, wheel: Wheel, source: Path) -> None:
         """Takes a wheel from a file whose digest has been checked."""
         if not self._is_here(wheel):
-            part = self.path(f".{wheel.sha256}.{os.getpid()}.part")
-            part.unlink(missing_ok=True)
-            try:
-                os.link(source, part)
-            except OSError:  # another file system
-                part.write_bytes(source.read_bytes())
-            part.replace(self.path(wheel.sha256))
+            with part_of(self.path(wheel.sha256)) as part:
+                part.unlink()
+                try:
+                    os.link(source, part)
+                except OSError:  # another file system
+                    shutil.copyfile(source, part)
+                put_in_place(part, self.path(wheel.sha256))
 
     def _resolved(self, wanted: Wanted) -> list[Wheel] | None:
         try:

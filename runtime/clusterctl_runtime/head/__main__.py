@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
+import gc
 import logging
 import logging.handlers
-import os
 import resource
 import signal
 import sys
 from pathlib import Path
 
 from clusterctl.core.errors import ClusterctlError
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.files.lock import Lock, LockHeld, take
+from clusterctl_runtime.files.private import write_private
+from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.loop import run
 from clusterctl_runtime.head.nodes.admission import private_umask
 
 SWITCH_SECONDS = (
@@ -23,13 +25,11 @@ SWITCH_SECONDS = (
 STOPPED_BY_SIGNAL = 75  # the cluster lives on without its head
 
 
-def _lock(directory: Path) -> int:
-    descriptor = os.open(directory / "head.lock", os.O_RDWR | os.O_CREAT, 0o600)
+def _lock(directory: Path) -> Lock:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return take(directory / "head.lock")
+    except LockHeld:
         raise ClusterctlError(f"another head already runs in {directory}") from None
-    return descriptor
 
 
 def _allow_files() -> None:
@@ -40,6 +40,8 @@ def _allow_files() -> None:
 
 
 async def _serve(directory: Path) -> int:
+    from clusterctl_runtime.head.api import create_app
+    from clusterctl_runtime.head.api.server import ApiServer
     from clusterctl_runtime.head.head import Head
 
     head = Head(HeadConfig.load(directory))
@@ -53,7 +55,7 @@ async def _serve(directory: Path) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await head.run()
+    await head.run(ApiServer(create_app(head)))
     return code
 
 
@@ -62,15 +64,13 @@ def main() -> int:
     private_umask()
     _allow_files()
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.disable()  # until the queue is loaded: see garbage.py
     handler = logging.handlers.RotatingFileHandler(directory / "head.log", maxBytes=20_000_000, backupCount=2)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        lock = _lock(directory)
-        try:
-            return asyncio.run(_serve(directory))
-        finally:
-            os.close(lock)
+        with _lock(directory):
+            return run(_serve(directory))
     except ClusterctlError as error:
         logging.error("%s", error)
         write_private(

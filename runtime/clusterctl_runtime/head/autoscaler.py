@@ -44,7 +44,8 @@ from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.handover import OwnMachine
 from clusterctl_runtime.head.jobs.asked import GroupKey
-from clusterctl_runtime.head.jobs.book import Job, JobBook
+from clusterctl_runtime.head.jobs.book import JobBook
+from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.lines import in_order
 from clusterctl_runtime.head.nodes.draining import Draining
 from clusterctl_runtime.head.nodes.fleet import Fleet

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import UsageError
-from clusterctl.provision.private import write_private as write_private
 from clusterctl.spec.model import ClusterSpec
+from clusterctl_runtime.files.private import write_private
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
-import uvicorn
 from clusterctl_providers import ProviderUnavailable, make_provider
 from clusterctl_providers.base import HasAgentEndpoint, HasInside, PoolRequest, Provider, ProviderContext
 
@@ -27,19 +24,17 @@ from clusterctl.provision.provisioner import Provisioner
 from clusterctl.spec.hash import spec_hash
 from clusterctl.spec.load import parse_spec
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
 from clusterctl_runtime.engine.images import default_image
-from clusterctl_runtime.head.api import create_app
-from clusterctl_runtime.head.api.callers import PunctualProtocol
-from clusterctl_runtime.head.api.cluster import StatusBoard
-from clusterctl_runtime.head.api.planning import plan_document, what_changes
-from clusterctl_runtime.head.api.tickets import Tickets
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.clock import start_ticks, steady_time
-from clusterctl_runtime.head.config import HeadConfig, write_private
+from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.engine.supply import shared_engines
+from clusterctl_runtime.head.garbage import Garbage
 from clusterctl_runtime.head.handover import Handover, OwnMachine
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import JobBook
@@ -57,6 +52,7 @@ from clusterctl_runtime.head.nodes.ledger import Ledger
 from clusterctl_runtime.head.nodes.preparing import Preparing, packed_files
 from clusterctl_runtime.head.nodes.standby import Standby
 from clusterctl_runtime.head.pulse import Pulse
+from clusterctl_runtime.head.spec_change import what_changes
 from clusterctl_runtime.head.storage.blobs import BlobStore
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.logs import LogStore
@@ -66,6 +62,14 @@ from clusterctl_runtime.head.storage.store import Store
 log = logging.getLogger(__name__)
 GIB = 1024**3
 LOOPBACK = "127.0.0.1"
+
+
+class Server(Protocol):
+    """Answers on `sockets` until `should_exit` is set."""
+
+    should_exit: bool
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None: ...
 
 
 class Head:
@@ -90,7 +94,7 @@ class Head:
         for trouble in troubles:
             log.error("%s", trouble)
             self.events.add("cluster", config.name, "journal_damaged", trouble)
-        self.pulse, self.status_board = Pulse(), StatusBoard(self)
+        self.pulse = Pulse()
         self.book = JobBook(self.store)
         self.ledger = Ledger()
         self.logs = LogStore(
@@ -99,7 +103,6 @@ class Head:
         self.blobs = BlobStore(directory / "blobs")
         self.admission = Admission(directory, self.store)
         self.tokens = Tokens(config.token_sha256)
-        self.tickets = _tickets(directory)
         brought = self.handover.agent(directory) if self.handover else None
         self._bundle, self._bundle_digest = brought or build_bundle(directory)
         self.standby = self._make_standby()
@@ -115,7 +118,7 @@ class Head:
     def _make_standby(self) -> Standby | None:
         """The books of an inventory's hosts, where the cluster has one."""
         spec = self.config.spec
-        if "ssh" not in (spec.provider_name, *(pool.provider for pool in spec.pools)):
+        if not any(spec.kind_of(pool).machine == "host" for pool in (None, *spec.pools)):
             return None
         return Standby(self.config.directory, self.config.uid, self._hosts_changed, self._node_heard)
 
@@ -200,7 +203,7 @@ class Head:
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
         """What runs a program on a node, where its provider has a way; () where not."""
         pool = next((pool for pool in self.config.spec.pools if pool.name == node.pool), None)
-        provider = self.provisioner.providers.get((pool.provider if pool else "") or self.config.spec.provider_name)
+        provider = self.provisioner.providers.get(self.config.spec.kind_of(pool).name)
         return provider.inside(node.instance_id, argv, environment) if isinstance(provider, HasInside) else ()
 
     def _packages_of_the_spec(self) -> set[str]:
@@ -214,7 +217,7 @@ class Head:
 
     def _make_provisioner(self) -> Provisioner:
         spec = self.config.spec
-        names = dict.fromkeys([spec.provider_name, *(p.provider for p in spec.pools if p.provider)])
+        names = dict.fromkeys(spec.kind_of(pool).name for pool in (None, *spec.pools))
         return Provisioner(
             self.journal,
             {name: self._make_provider(name, spec) for name in names},
@@ -238,7 +241,7 @@ class Head:
             hosts=self.standby,
             agent_bundle=str(self._bundle),
             default_image=default_image(spec.ray),
-            engine_shared=shared_engines(self.config, name),
+            engine_shared=shared_engines(self.config, KINDS[name]),
         )
         try:
             provider = make_provider(name, context)
@@ -284,10 +287,8 @@ class Head:
 
     # ------------------------------------------------------------ life
 
-    async def run(self) -> None:
-        """Serves until `down` or a signal sets `ended`."""
-        gc.collect()
-        gc.freeze()  # what was loaded stays, most of it: looking through a long queue for garbage takes the loop too long
+    async def run(self, server: Server) -> None:
+        """Serves until `down` or a signal sets `ended`. `server` answers what is asked over HTTP."""
         directory = self.config.directory
         ports = _read_ports(directory)
         api_socket = listen("127.0.0.1", ports.get("api", 0), fall_back=True)
@@ -295,22 +296,13 @@ class Head:
         await self.agents.start(await self._open_sockets(ports), server_context(directory))
         taken = {"api": self.port, "agents": self.agents.port, "former": self.agents.ports[1:]}
         write_private(directory / "ports.json", json.dumps(taken))
-        server = _Server(
-            uvicorn.Config(
-                create_app(self),
-                http=PunctualProtocol,
-                ws="none",  # streams are NDJSON
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=2,
-            )
-        )
         tasks = [
             asyncio.create_task(server.serve(sockets=[api_socket])),
             asyncio.create_task(self.dispatcher.run()),
             asyncio.create_task(self.autoscaler.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.pulse.run()),
+            asyncio.create_task(Garbage().run()),
         ]
         self.state = "ready"
         self.events.add(
@@ -348,13 +340,6 @@ class Head:
 
     # ------------------------------------------------------------ what the API asks
 
-    def authenticate(self, token: str) -> str | None:
-        principal = self.tokens.principal(token)
-        if principal:
-            return principal
-        session = self.tickets.session(token, now=time.time())
-        return f"page:{session.user}" if session else None
-
     async def use_spec(self, text: str, packed: list[dict[str, Any]] | None = None) -> bool:
         """Puts a new spec in force; false when it says the same. `packed` are its files as the client uploaded them, None for
         those in force. Raises UsageError with the place of every fault."""
@@ -387,9 +372,6 @@ class Head:
         same = spec.provider_settings == old.provider_settings and spec.auth == old.auth
         return {} if same else {name: self._make_provider(name, spec)}
 
-    def plan_for(self, text: str) -> dict[str, Any]:
-        return plan_document(self, parse_spec(text, f"{self.config.name}.yaml"))
-
     def costs(self, by: str) -> dict[str, Any]:
         now = steady_time()
         if by in ("job", "user"):
@@ -416,18 +398,6 @@ class Head:
         return {"instances": 0}
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the head has its own."""
-
-    def install_signal_handlers(self) -> None:
-        return
-
-    def capture_signals(self) -> Any:
-        import contextlib
-
-        return contextlib.nullcontext()
-
-
 def driver_slots(config: HeadConfig) -> int:
     """How many drivers run on the head node at the same time: one per GiB of its memory, at most eight per CPU."""
     if config.spec.head.slots is not None:
@@ -440,8 +410,3 @@ def _read_ports(directory: Any) -> dict[str, Any]:
         return json.loads((directory / "ports.json").read_text())
     except (FileNotFoundError, ValueError):
         return {}
-
-
-def _tickets(directory: Any) -> Tickets:
-    secret = directory / "join.secret"
-    return Tickets(secret.read_text().encode())

@@ -11,10 +11,12 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from clusterctl.core.model import NodeState
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.pulse import BOUNDS, Pulse
+from clusterctl_runtime.head.pulse import BOUNDS, Histogram
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
+
+LATE = "How late the head's event loop was, looked at 50 times a second"
 
 
 class _Collector:
@@ -40,7 +42,8 @@ class _Collector:
             ["period"],
             {("today",): spend.today, ("total",): spend.total},
         )
-        yield _loop_late(head.pulse)
+        yield _histogram("clusterctl_loop_late_seconds", f"{LATE}.", head.pulse.late)
+        yield _histogram("clusterctl_loop_busy_seconds", f"{LATE} by its own computing.", head.pulse.busy)
         waiting = {(d.source,): 0.0 for d in head.autoscaler.demand}
         for demand in head.autoscaler.demand:
             waiting[(demand.source,)] += demand.count
@@ -51,12 +54,11 @@ class _Collector:
             yield _gauge("clusterctl_plan_seconds", "Time to make a plan, recent quantiles.", ["quantile"], quantiles)
 
 
-def _loop_late(pulse: Pulse) -> Metric:
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
     """Cumulative, as Prometheus wants it."""
     bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
-    buckets = list(zip(bounds, accumulate(pulse.counts), strict=True))
-    text = "How late the head's event loop was, looked at 50 times a second."
-    return HistogramMetricFamily("clusterctl_loop_late_seconds", text, buckets=buckets, sum_value=pulse.seconds)
+    buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.seconds)
 
 
 def _gauge(

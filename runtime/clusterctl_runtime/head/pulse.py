@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_left
 
 EVERY = 0.02  # seconds between two looks
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Pulse:
-    """A histogram of delays: `counts` by upper bound, the last one for all above."""
+class Histogram:
+    """Of seconds: `counts` by upper bound, the last one for all above."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
+class Pulse:
+    """`late` is what others feel, whatever the reason. `busy` is as much of it as this loop has computed: on a machine with
+    other work to do it tells what is the head's own fault."""
+
+    def __init__(self) -> None:
+        self.late, self.busy = Histogram(), Histogram()
+
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + EVERY
+            due, used = loop.time() + EVERY, time.thread_time()
             await asyncio.sleep(EVERY)
             late = max(0.0, loop.time() - due)
-            self.counts[bisect_left(BOUNDS, late)] += 1
-            self.seconds += late
+            self.late.add(late)
+            self.busy.add(min(late, time.thread_time() - used))

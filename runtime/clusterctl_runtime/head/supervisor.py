@@ -5,7 +5,6 @@ Standard library only and nothing to lose: its whole state is the head's pid.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +12,10 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+
+from clusterctl_runtime.backoff import Backoff
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import write_private
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
@@ -29,7 +32,7 @@ class Supervisor:
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        pause = FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while not self._stopping:
             started = time.monotonic()
             self._head = subprocess.Popen(
@@ -42,10 +45,10 @@ class Supervisor:
             if code == 0 or self._stopping:
                 return 0
             if time.monotonic() - started > STEADY_SECONDS:
-                pause = FIRST_PAUSE
+                pauses.reset()
+            pause = pauses.next()
             print(f"the head ended with code {code}; starting it again in {pause:.1f} s", file=sys.stderr, flush=True)
             time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
         return 0
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -61,14 +64,13 @@ class Supervisor:
 def main() -> int:
     directory = Path(sys.argv[1])
     os.umask(0o077)
-    lock = os.open(directory / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        take(directory / "supervisor.lock")
+    except LockHeld:
         print(f"another supervisor already keeps the head in {directory}", file=sys.stderr)
         return 1
     pid_file = directory / "supervisor.pid"
-    pid_file.write_text(str(os.getpid()))
+    write_private(pid_file, str(os.getpid()))
     try:
         return Supervisor(directory).run()
     finally:

@@ -7,12 +7,12 @@ once it has ended, however often it is asked for again.
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.agent.preparing.removal import remove_tree
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.wire import Message
 
 REMEMBERED = 2000  # ended claims whose tokens are still known
@@ -40,8 +40,8 @@ class Claims:
         shared = {"directory": str(self.node_directory(claim)), "engines": str(self._nodes.parent / "engines")}
         bootstrap = {**claim["bootstrap"], **shared}
         claim = {**claim, "bootstrap": bootstrap, "state": "running", "created": time.time()}
-        _write(self.bootstrap_file(instance), bootstrap)
-        _write(self._file(instance), claim)
+        write_private(self.bootstrap_file(instance), json.dumps(bootstrap))
+        write_private(self._file(instance), json.dumps(claim))
         self.held[instance] = claim
         return claim
 
@@ -51,9 +51,9 @@ class Claims:
         self._used[claim["token"]] = time.time()
         if len(self._used) > REMEMBERED:
             del self._used[next(iter(self._used))]
-        _write(self._used_file, self._used)
+        write_private(self._used_file, json.dumps(self._used))
         claim["state"] = "stopping"
-        _write(self._file(instance), claim)
+        write_private(self._file(instance), json.dumps(claim))
 
     def forget(self, instance: str) -> None:
         """Nothing of the claim runs any more: its files go, the claim's own last."""
@@ -99,16 +99,3 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _write(path: Path, document: Any) -> None:
-    """0600, whole or not at all, on disk before it returns."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o600)
-        json.dump(document, file)
-        file.flush()
-        os.fsync(descriptor)
-    part.replace(path)

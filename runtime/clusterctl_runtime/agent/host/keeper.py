@@ -9,7 +9,6 @@ SIGTERM ends the programs and then this one. Nothing but its pid is state: a new
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -23,6 +22,9 @@ from pathlib import Path
 from types import FrameType
 
 from clusterctl_runtime.agent.tasks.environ import kept_of
+from clusterctl_runtime.backoff import Backoff
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import write_private
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 STEADY_SECONDS = 60.0  # a program that ran so long starts the pauses anew
@@ -40,7 +42,7 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
-    pause: float = FIRST_PAUSE
+    pauses: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, LONGEST_PAUSE))
     done: bool = field(default=False)
 
 
@@ -88,7 +90,8 @@ class Keep:
         }
         for program in self._programs.values():
             if program.process is None:
-                program.done, program.due, program.pause = False, 0.0, FIRST_PAUSE
+                program.done, program.due = False, 0.0
+                program.pauses.reset()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -106,9 +109,8 @@ class Keep:
         if program.done:
             return
         if now - program.started > STEADY_SECONDS:
-            program.pause = FIRST_PAUSE
-        program.due = now + program.pause
-        program.pause = min(program.pause * 2, LONGEST_PAUSE)
+            program.pauses.reset()
+        program.due = now + program.pauses.next()
         print(f"{name} ended with code {code}; starting it again", file=sys.stderr, flush=True)
 
     def _start(self, name: str, program: Program, now: float) -> None:
@@ -163,7 +165,7 @@ def _take_environment(record: Path) -> None:
     """What a login of the user's had for its programs, when `up` started this from one, counts after a reboot as well: cron has
     another PATH, and nobody's proxies."""
     if "SSH_CONNECTION" in os.environ:
-        record.write_text(json.dumps(kept_of(os.environ)))
+        write_private(record, json.dumps(kept_of(os.environ)))
         return
     with contextlib.suppress(OSError, ValueError):
         recorded: dict[str, str] = json.loads(record.read_text())
@@ -175,14 +177,13 @@ def _take_environment(record: Path) -> None:
 def keep(root: Path) -> int:
     """The process' main function; returns its exit code."""
     os.umask(0o077)
-    lock = os.open(root / "keep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        take(root / "keep.lock")
+    except LockHeld:
         return 0  # another one keeps them: nothing to do
     _take_environment(root / "environment.json")
     pid_file = root / "keep.pid"
-    pid_file.write_text(str(os.getpid()))
+    write_private(pid_file, str(os.getpid()))
     try:
         return Keep(root).run()
     finally:

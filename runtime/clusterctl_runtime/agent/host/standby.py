@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -28,6 +27,9 @@ from clusterctl_runtime.agent.host.claims import Claims
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.repeats import Repeats
 from clusterctl_runtime.agent.tasks.processes import list_family
+from clusterctl_runtime.backoff import Backoff
+from clusterctl_runtime.files.lock import LockHeld, take
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message
 
 log = logging.getLogger(__name__)
@@ -199,14 +201,13 @@ class Host:
 
     async def _watch(self, instance: str, process: subprocess.Popen[bytes] | None) -> None:
         """Until the claim has ended: its agent is started again when it crashes."""
-        pause = _RESTART_FIRST
+        pauses = Backoff(_RESTART_FIRST, _RESTART_LONGEST)
         while True:
             code = await self._end_of(instance, process)
             if self._claims.held[instance]["state"] == "stopping" or code in _FINAL_CODES:
                 break
             log.warning("the agent of %s ended with %s: starting it again", instance, code)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _RESTART_LONGEST)
+            await asyncio.sleep(pauses.next())
             if self._claims.held[instance]["state"] == "stopping":
                 break
             process = self._start(instance)
@@ -230,7 +231,7 @@ class Host:
     def _start(self, instance: str) -> subprocess.Popen[bytes]:
         """The claim's agent: the spare one, or a new one where there is none."""
         process, mark = self._use_spare(instance) or self._start_new(instance)
-        self._claims.pid_file(instance).write_text(f"{process.pid} {mark}")
+        write_private(self._claims.pid_file(instance), f"{process.pid} {mark}")
         return process
 
     def _use_spare(self, instance: str) -> tuple[subprocess.Popen[bytes], str] | None:
@@ -340,8 +341,10 @@ def serve(host_file: Path, version: str) -> int:
         print(f"{host_file} is not a host's file: {error}", file=sys.stderr)
         return 2
     try:
-        lock = os.open(host_file.parent / "standby.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = take(host_file.parent / "standby.lock")
+    except LockHeld:
+        print(f"another standby agent runs in {host_file.parent}: end it first", file=sys.stderr)
+        return 5
     except OSError as error:
         print(f"the host's directory {host_file.parent} cannot be used: {error}", file=sys.stderr)
         return 5
@@ -349,7 +352,5 @@ def serve(host_file: Path, version: str) -> int:
     async def live() -> int:
         return await Host(settings, host_file.parent, version).run()
 
-    try:
+    with lock:
         return asyncio.run(live())
-    finally:
-        os.close(lock)

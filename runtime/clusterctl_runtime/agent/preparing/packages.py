@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from clusterctl_runtime.agent.preparing.unpack import UnpackError, unpack
+from clusterctl_runtime.files.private import part_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 FETCHES = 5
@@ -73,10 +74,9 @@ class Packages:
         raise AssertionError("the last try returns or raises")
 
     async def _download(self, digest: str, path: Path) -> Path:
-        part = path.with_suffix(".part")
         seen = hashlib.sha256()
-        try:
-            with part.open("wb") as file:
+        with part_of(path) as part:  # not flushed: it is checked whenever it is unpacked
+            with part.open("r+b") as file:
                 async for piece in self._fetch(digest):
                     seen.update(piece)
                     file.write(piece)
@@ -86,8 +86,6 @@ class Packages:
                 )
             self._make_room(part.stat().st_size)
             return part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
         """Drops the archives that were not used for longest; open ones stay readable to whoever unpacks them."""

@@ -28,6 +28,7 @@ from clusterctl_runtime.agent.preparing.placing import (
 from clusterctl_runtime.agent.preparing.setup_shell import CommandFailed, Output, SetupFailed, SetupShell
 from clusterctl_runtime.agent.tasks.watchdog import Leash
 from clusterctl_runtime.engine.found import installed_ray
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.wire import Message
 
 log = logging.getLogger(__name__)
@@ -184,9 +185,7 @@ class Preparation:
 
     def _note(self, **facts: Any) -> None:
         self._done = {**self._done, **facts}
-        part = self._record.with_suffix(".part")
-        part.write_text(json.dumps(self._done))
-        part.replace(self._record)
+        write_private(self._record, json.dumps(self._done))
 
 
 def engine_python(plan: Message) -> str:

@@ -11,6 +11,7 @@ import logging
 import os
 from pathlib import Path
 
+from clusterctl_runtime.files.private import part_of
 from clusterctl_runtime.wire import Message
 
 log = logging.getLogger(__name__)
@@ -32,16 +33,16 @@ class Journal:
 
     def begin(self) -> None:
         """Starts a fresh file with what is still open; called when the remains of earlier agents are gone."""
-        part = self._path.with_suffix(".part")
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         lines = [_line("boot", self._boot_id)]
         for task, report in self._live.items():
             lines.append(_line("run", task))
             if report is not None:
                 lines.append(_line("end", task, report))
         data = "".join(lines).encode()
-        os.write(fd, data)
-        part.replace(self._path)
+        with part_of(self._path) as part:
+            part.write_bytes(data)
+            fd = os.open(part, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            part.replace(self._path)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._size = fd, len(data)

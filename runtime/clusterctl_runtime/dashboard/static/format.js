@@ -54,6 +54,11 @@ export function tickAll() {
   for (const element of document.querySelectorAll("time[data-from]:not([data-until])")) tick(element);
 }
 
+/** 2500 -> "2,500". */
+export function count(number) {
+  return Number(number).toLocaleString("en");
+}
+
 export function money(dollars) {
   const value = Number(dollars ?? 0);
   return `$${value.toFixed(value !== 0 && value < 0.1 ? 4 : 2)}`;

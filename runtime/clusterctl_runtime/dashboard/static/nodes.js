@@ -3,7 +3,8 @@
 import { get, post } from "./api.js";
 import { fill, h } from "./dom.js";
 import { Explain } from "./explain.js";
-import { age, bytes, chip, clock, jobLink, money, nodeLink, reason, resources, text } from "./format.js";
+import { age, bytes, chip, clock, count, jobLink, money, nodeLink, reason, resources, text } from "./format.js";
+import { ListView } from "./list.js";
 import { paced } from "./live.js";
 import { attempt, confirm } from "./notice.js";
 import { Table } from "./table.js";
@@ -31,32 +32,24 @@ function instance(node) {
   return [h("span", null, place || "–"), node.instance_id ? h("span.sub.clip", { title: node.instance_id }, node.instance_id) : null];
 }
 
-/** The page of all nodes, with a filter over everything that is shown of them. */
-export class NodesView {
-  constructor() {
-    this.table = nodesTable();
-    this.filter = h("input", { type: "search", id: "filter", placeholder: "id, pool, state, reason …", autocomplete: "off", oninput: () => this.draw() });
-    this.nodes = [];
-    this.element = h(
-      "section.card",
-      { "aria-labelledby": "nodes-title" },
-      h("div.bar-of-tools", null, h("h1", { id: "nodes-title" }, "Nodes"), h("label", { for: "filter" }, "Filter"), this.filter),
-      this.table.element,
-    );
+const STATES = ["planned", "requested", "booting", "joining", "ready", "draining", "stopping", "stopped", "terminating", "failed", "quarantined"];
+
+/** The page of all nodes. */
+export class NodesView extends ListView {
+  none = "No nodes yet.";
+
+  constructor(_id, query) {
+    super({ name: "nodes", cursor: "after", title: "Nodes", hint: "id, zone, reason …", table: nodesTable(), selects: { pool: ["head"], state: STATES }, query });
   }
 
   update(status) {
-    this.nodes = status.nodes ?? [];
-    this.draw();
+    for (const { name } of status.pools ?? []) this.offer("pool", name);
+    this.reload();
   }
 
-  draw() {
-    const wanted = this.filter.value.trim().toLowerCase();
-    const nodes = this.nodes.filter((node) => !wanted || JSON.stringify(Object.values(node)).toLowerCase().includes(wanted));
-    this.table.update(nodes, this.nodes.length ? "No node matches this filter." : "No nodes yet.");
+  place({ before, nodes, total }) {
+    return `${count(before + 1)}–${count(before + nodes.length)} of ${count(total)}`;
   }
-
-  close() {}
 }
 
 /** The page of one node. */

@@ -2,8 +2,8 @@
 
 import { EventFeed, eventsTable } from "./events.js";
 import { demandTable } from "./demand.js";
-import { fill, h } from "./dom.js";
-import { chip, money } from "./format.js";
+import { fill, h, say } from "./dom.js";
+import { chip, count, money } from "./format.js";
 import { nodesTable } from "./nodes.js";
 import { poolsTable } from "./pools.js";
 
@@ -15,8 +15,11 @@ export class OverviewView {
     this.messages = h("div.messages", { role: "status", hidden: true });
     this.pools = poolsTable();
     this.demand = demandTable();
+    this.waiting = h("p.sub", { hidden: true });
     this.nodes = nodesTable();
     this.events = eventsTable();
+    this.allNodes = h("a", { href: "#/nodes" });
+    this.more = h("p.sub", { hidden: true });
     this.signature = "";
     this.element = h(
       "div.stack",
@@ -24,38 +27,43 @@ export class OverviewView {
       h("h1.hidden", null, "Overview"),
       this.tiles,
       this.messages,
-      section("pools", "Pools", this.pools),
-      section("demand", "Waiting", this.demand),
-      section("nodes", "Nodes", this.nodes, h("a", { href: "#/nodes" }, "All nodes")),
-      section("events", "Latest events", this.events, h("a", { href: "#/events" }, "All events")),
+      section("pools", "Pools", this.pools.element),
+      section("demand", "Waiting", [this.demand.element, this.waiting]),
+      section("nodes", "Nodes", [this.nodes.element, this.more], this.allNodes),
+      section("events", "Latest events", this.events.element, h("a", { href: "#/events" }, "All events")),
     );
     this.feed = new EventFeed(8, (events) => this.events.update(events.slice(0, 8)));
   }
 
   update(status) {
-    const nodes = status.nodes ?? [];
-    this.drawTiles(status, nodes);
+    const { nodes = [], node_counts: counts = {}, demand_left_out: unnamed = 0 } = status;
+    const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
+    this.drawTiles(status, counts.ready ?? 0, total);
     this.drawMessages([...(status.messages ?? []), status.engine?.message].filter(Boolean));
     this.pools.update(status.pools ?? []);
     this.demand.update(status.demand ?? []);
-    this.nodes.update(nodes);
+    this.waiting.hidden = !unnamed;
+    say(this.waiting, `And ${count(unnamed)} more kinds of waiting work.`);
+    this.nodes.update(nodes, "No nodes yet.", nodes.length === total);
+    say(this.allNodes, nodes.length === total ? "All nodes" : `All ${count(total)} nodes`);
+    this.more.hidden = nodes.length === total;
+    say(this.more, `${count(nodes.length)} of ${count(total)} nodes: those that need a look come first.`);
   }
 
-  drawTiles(status, nodes) {
+  drawTiles(status, ready, total) {
     const { head = {}, engine = {}, jobs = {}, cost = {} } = status;
-    const signature = JSON.stringify([status.cluster, status.state, head, engine, jobs, cost, nodes.map((node) => node.state)]);
+    const signature = JSON.stringify([status.cluster, status.state, head, engine, jobs, cost, ready, total]);
     if (signature === this.signature) return;
     this.signature = signature;
-    const ready = nodes.filter((node) => node.state === "ready").length;
     const engineName = engine.name && engine.name !== "none" ? `${engine.name} ${engine.version ?? ""}` : "none";
     fill(
       this.tiles,
       tile("Cluster", status.cluster, chip(status.state)),
       tile("Head", head.address || "–", `clusterctl ${head.version ?? ""}`),
       tile("Engine", engineName, engine.name && engine.name !== "none" ? chip(engine.state) : "plain jobs only"),
-      tile("Nodes ready", `${ready}`, `of ${nodes.length} known`),
+      tile("Nodes ready", count(ready), `of ${count(total)} known`),
       tile("Cost", `${money(cost.per_hour)}/h`, `${money(cost.total)} so far`),
-      h("div.tile.jobs", null, h("dt", null, "Jobs"), h("dd", null, STATES.map((state) => count(state, jobs[state] ?? 0)))),
+      h("div.tile.jobs", null, h("dt", null, "Jobs"), h("dd", null, STATES.map((state) => jobCount(state, jobs[state] ?? 0)))),
     );
   }
 
@@ -74,11 +82,11 @@ function tile(name, value, note) {
   return h("div.tile", null, h("dt", null, name), h("dd", null, h("strong", null, value), note && h("span.sub", null, note)));
 }
 
-function count(state, number) {
-  return h(`a.count.is-${state}`, { href: `#/jobs?state=${state}` }, h("strong", null, number), ` ${state}`);
+function jobCount(state, number) {
+  return h(`a.count.is-${state}`, { href: `#/jobs?state=${state}` }, h("strong", null, count(number)), ` ${state}`);
 }
 
-function section(id, title, table, link) {
+function section(id, title, content, link) {
   const heading = h("div.title", null, h("h2", { id: `${id}-title` }, title), h("span.push"), link);
-  return h("section.card", { id, "aria-labelledby": `${id}-title` }, heading, table.element);
+  return h("section.card", { id, "aria-labelledby": `${id}-title` }, heading, content);
 }

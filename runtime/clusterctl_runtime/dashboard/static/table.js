@@ -9,7 +9,7 @@ const FIRST = 200; // rows shown before the person asks for all: 2,000 nodes mus
     columns: [{title, cell(item) -> children, sort?(item) -> value, kind?: "num" | "wide"}] */
 export class Table {
   constructor({ label, columns, key, empty, unseen = [] }) {
-    Object.assign(this, { columns, key, empty, unseen, items: [], rows: new Map(), all: false, sortBy: null, reverse: false });
+    Object.assign(this, { columns, key, empty, unseen, items: [], rows: new Map(), all: false, sortBy: null, reverse: false, sortable: true });
     this.head = h("tr", { role: "row" });
     this.body = h("tbody", { role: "rowgroup" });
     this.table = h("table", { role: "table", "aria-label": label }, h("thead", { role: "rowgroup" }, this.head), this.body);
@@ -22,7 +22,7 @@ export class Table {
   drawHead() {
     const cells = this.columns.map((column) => {
       const sorted = this.sortBy === column ? (this.reverse ? "descending" : "ascending") : null;
-      const title = column.sort
+      const title = column.sort && this.sortable
         ? h("button.sort", { type: "button", onclick: () => this.sort(column) }, column.title)
         : column.title;
       return h(`th${column.kind ? `.${column.kind}` : ""}`, { scope: "col", role: "columnheader", "aria-sort": sorted }, title);
@@ -44,7 +44,13 @@ export class Table {
     this.draw();
   }
 
-  update(items, empty = this.empty) {
+  /** A part of a list is not `sortable`: what comes first in it is not what comes first of all. */
+  update(items, empty = this.empty, sortable = true) {
+    if (sortable !== this.sortable) {
+      this.sortable = sortable;
+      this.sortBy = null;
+      this.drawHead();
+    }
     this.items = items;
     this.empty = empty;
     this.draw();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -11,11 +12,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refused, UsageError
+from clusterctl.provision.bootstrap import JOIN_SECRET
 from clusterctl.version import __version__
 from clusterctl_runtime.dashboard import mount
 from clusterctl_runtime.head.api import cluster, control, engine, hosts, jobs, logs, nodes
+from clusterctl_runtime.head.api.documents import status_document
 from clusterctl_runtime.head.api.guard import Guard
+from clusterctl_runtime.head.api.status_board import StatusBoard
+from clusterctl_runtime.head.api.tickets import Tickets
 from clusterctl_runtime.head.jobs.book import SubmissionConflict
+from clusterctl_runtime.head.nodes.admission import Tokens
 from clusterctl_runtime.head.storage.blobs import TooLarge
 from clusterctl_runtime.head.storage.store import StoreUnavailable
 
@@ -46,6 +52,7 @@ def error_response(status: int, code: str, message: str, fix: str = "") -> JSONR
 
 
 def create_app(head: Head) -> Guard:
+    """All of the API of `head`, behind its guard; an ASGI application."""
     app = FastAPI(
         title="clusterctl head",
         version=__version__,
@@ -54,7 +61,9 @@ def create_app(head: Head) -> Guard:
         openapi_url="/api/v1/openapi.json",
         default_response_class=Json,
     )
-    app.state.head = head
+    tickets = Tickets((head.config.directory / JOIN_SECRET).read_bytes())
+    app.state.head, app.state.tickets = head, tickets
+    app.state.board = StatusBoard(lambda: status_document(head), head.events)
     for router in (
         cluster.router, nodes.router, hosts.router, jobs.router, logs.router, control.router, engine.router,
     ):  # fmt: skip
@@ -79,7 +88,15 @@ def create_app(head: Head) -> Guard:
         code = "no_such_call" if fix else "invalid"
         return error_response(error.status_code, code, message, fix)
 
-    return Guard(app, head.authenticate)
+    return Guard(app, lambda token: _principal(token, head.tokens, tickets))
+
+
+def _principal(token: str, tokens: Tokens, tickets: Tickets) -> str | None:
+    """Whom a bearer token speaks for: a client, or a page that a ticket let in; None when it is unknown or has run out."""
+    if principal := tokens.principal(token):
+        return principal
+    session = tickets.session(token, now=time.time())
+    return f"page:{session.user}" if session else None
 
 
 def _fault(error: dict[str, object]) -> str:

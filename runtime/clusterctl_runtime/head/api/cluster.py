@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from clusterctl.proof import is_challenge, proof_of
 from clusterctl.version import __version__
-from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.context import BoardDep, HeadDep
 from clusterctl_runtime.head.api.documents import offer_documents, status_document
 from clusterctl_runtime.head.api.explaining import explain_document
 from clusterctl_runtime.head.api.streams import SignOfLife, ndjson
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 router = APIRouter(tags=["cluster"])
-STATUS_INTERVAL = 0.25  # a watcher is told at most so often
-UNANNOUNCED_SECONDS = 1.0  # figures that change without an event (reasons, engine use) are looked at so often
 
 
 @router.get("/healthz")
@@ -35,46 +31,8 @@ async def health(head: HeadDep, challenge: str = "") -> dict[str, Any]:
 
 
 @router.get("/api/v1/status", response_model=None)
-async def status(head: HeadDep, watch: bool = False) -> dict[str, Any] | Response:
-    return ndjson(_watch_status(head)) if watch else status_document(head)
-
-
-class StatusBoard:
-    """The status for all who watch it: made, and compared with the one before, once for all of them."""
-
-    def __init__(self, head: Head) -> None:
-        self._head = head
-        self._made_at = float("-inf")
-        self.seen = -1  # the newest event when it was made
-        self._document: dict[str, Any] = {}
-        self.version = 0  # counts the documents that were another than the one before
-
-    def look(self) -> dict[str, Any]:
-        """A document that is as new as watchers are told."""
-        now, seen = time.monotonic(), self._head.events.last
-        age = now - self._made_at
-        if age >= UNANNOUNCED_SECONDS or (age >= STATUS_INTERVAL and seen != self.seen):
-            self._made_at, self.seen = now, seen
-            document = status_document(self._head)
-            if document != self._document:
-                self._document = document
-                self.version += 1
-        return self._document
-
-
-async def _watch_status(head: Head) -> AsyncIterator[Any]:
-    told, life = 0, SignOfLife()
-    while True:
-        document = head.status_board.look()
-        seen = head.status_board.seen  # by this document: others may have a newer one made meanwhile
-        if head.status_board.version != told:
-            told = head.status_board.version
-            life.said()
-            yield document
-        elif life.is_due():
-            yield None
-        await asyncio.sleep(STATUS_INTERVAL)
-        await head.events.wait(seen, UNANNOUNCED_SECONDS)
+async def status(head: HeadDep, board: BoardDep, watch: bool = False) -> dict[str, Any] | Response:
+    return ndjson(board.watch()) if watch else status_document(head)
 
 
 @router.get("/api/v1/events", response_model=None)

@@ -1,4 +1,4 @@
-"""How a route finds the head it belongs to."""
+"""How a route finds what it needs: the head it belongs to, and what the API has of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from clusterctl_runtime.head.api.status_board import StatusBoard
+from clusterctl_runtime.head.api.tickets import Tickets
+
 
 def _head(request: Request) -> Any:
     return request.app.state.head
 
 
+def _board(request: Request) -> Any:
+    return request.app.state.board
+
+
+def _tickets(request: Request) -> Any:
+    return request.app.state.tickets
+
+
 # Typed as Any for FastAPI, which would otherwise take a class of ours for a request body.
 HeadDep = Annotated[Any, Depends(_head)]
+BoardDep = Annotated[StatusBoard, Depends(_board)]
+TicketsDep = Annotated[Tickets, Depends(_tickets)]

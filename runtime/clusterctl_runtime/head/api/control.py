@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl.spec.load import parse_spec
+from clusterctl_runtime.head.api.context import HeadDep, TicketsDep
+from clusterctl_runtime.head.api.planning import plan_document
 from clusterctl_runtime.head.jobs.requests import SpecText, TicketText
 
 router = APIRouter(prefix="/api/v1", tags=["control"])
@@ -27,7 +29,7 @@ async def get_spec(head: HeadDep) -> dict[str, Any]:
 
 @router.post("/plan")
 async def plan(body: SpecText, head: HeadDep) -> dict[str, Any]:
-    return head.plan_for(body.yaml)
+    return plan_document(head, parse_spec(body.yaml, f"{head.config.name}.yaml"))
 
 
 @router.post("/down")
@@ -36,14 +38,14 @@ async def down(head: HeadDep) -> dict[str, Any]:
 
 
 @router.post("/tickets")
-async def ticket(request: Request, head: HeadDep) -> dict[str, Any]:
-    issued = head.tickets.issue(role="admin", user=str(request.state.principal), now=time.time())
+async def ticket(request: Request, tickets: TicketsDep) -> dict[str, Any]:
+    issued = tickets.issue(role="admin", user=str(request.state.principal), now=time.time())
     return {"ticket": issued.text, "expires": issued.expires}
 
 
 @router.post("/session", response_model=None)
-async def session(body: TicketText, head: HeadDep) -> dict[str, Any] | JSONResponse:
-    opened = head.tickets.exchange(body.ticket, now=time.time())
+async def session(body: TicketText, tickets: TicketsDep) -> dict[str, Any] | JSONResponse:
+    opened = tickets.exchange(body.ticket, now=time.time())
     if opened is None:
         message = "this ticket was used before or is too old"
         fix = "run `clusterctl dashboard` again"

@@ -1,27 +1,31 @@
-"""The JSON documents of the API about the cluster: status, nodes, offers, cost. Views of the same objects everywhere."""
+"""The JSON documents of the API about the cluster: status, demand, offers. Views of the same objects everywhere."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clusterctl.core.model import PENDING_STATES, Block, Demand, Node, NodeState, NodeView, Offer, dead_after
+from clusterctl.core.model import PENDING_STATES, Block, Demand, NodeState, Offer
 from clusterctl.core.scheduling.remedies import COMING
-from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
 from clusterctl.version import __version__
+from clusterctl_runtime.head.api.node_documents import node_document
 from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.nodes.census import Census, first_nodes, named, take_census
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 Document = dict[str, Any]
+MOST_DEMANDS = 100  # groups of what waits that the status names; there are as many as there are different wishes
 
 
 def status_document(head: Head) -> Document:
+    """The same size whatever the number of nodes: counts of all, and the documents of a few (see `first_nodes`)."""
     now = steady_time()
     views = head.fleet.roster.all(now)
-    live = [v for v in views if v.node.state not in (NodeState.PLANNED, NodeState.GONE)]
+    census = take_census(head, views)
     spend = head.journal.spend(now)
-    pools, problem = pool_documents(head, views), problem_document(head, "head")
+    pools, problem = pool_documents(head, census), problem_document(head, "head")
+    demand = demand_documents(head)
     return {
         "cluster": head.config.name,
         "uid": head.config.uid,
@@ -30,15 +34,18 @@ def status_document(head: Head) -> Document:
             "address": f"127.0.0.1:{head.port}",
             "version": __version__,
             "started": head.started,
+            "in_service": census.pool("head").in_service,
             "problem": problem,
         },
         "engine": engine_document(head),
         "pools": pools,
-        "nodes": [node_document(head, view) for view in views],
-        "demand": demand_documents(head),
+        "nodes": [node_document(head, view) for view in first_nodes(views, census)],
+        "node_counts": named(census.states),
+        "demand": demand[:MOST_DEMANDS],
+        "demand_left_out": max(0, len(demand) - MOST_DEMANDS),
         "jobs": {state: head.book.counts[state] for state in ("queued", "running", "succeeded", "failed", "cancelled")},
         "cost": {
-            "per_hour": round(sum(v.node.price for v in live), 6),
+            "per_hour": round(census.per_hour, 6),
             "total": round(spend.total, 6),
             "today": round(spend.today, 6),
         },
@@ -72,22 +79,26 @@ def engine_document(head: Head) -> Document:
     }
 
 
-def pool_documents(head: Head, views: tuple[NodeView, ...]) -> list[Document]:
+def pool_documents(head: Head, census: Census) -> list[Document]:
     documents = []
     for pool in head.config.spec.pools:
-        nodes = [v.node for v in views if v.node.pool == pool.name]
+        found = census.pool(pool.name)
         documents.append(
             {
                 "name": pool.name,
-                "provider": pool.provider or head.config.spec.provider_name,
+                "provider": head.config.spec.kind_of(pool).name,
                 "min": pool.min,
                 "max": pool.max,
-                "ready": sum(n.state is NodeState.READY for n in nodes),
-                "pending": sum(n.state in PENDING_STATES for n in nodes),
-                "draining": sum(n.state is NodeState.DRAINING for n in nodes),
-                "stopped": sum(n.state in (NodeState.STOPPING, NodeState.STOPPED) for n in nodes),
-                "failed": sum(n.state in (NodeState.FAILED, NodeState.QUARANTINED) for n in nodes),
-                "price_per_hour": round(sum(n.price for n in nodes), 6),
+                "ready": found.states[NodeState.READY],
+                "pending": sum(found.states[state] for state in PENDING_STATES),
+                "draining": found.states[NodeState.DRAINING],
+                "stopped": found.states[NodeState.STOPPING] + found.states[NodeState.STOPPED],
+                "failed": found.states[NodeState.FAILED] + found.states[NodeState.QUARANTINED],
+                "in_service": found.in_service,
+                "preparing": found.preparing,
+                "states": named(found.states),
+                "markets": dict(sorted(found.markets.items())),
+                "price_per_hour": round(found.price, 6),
                 "problem": problem_document(head, pool.name),
             }
         )
@@ -103,56 +114,6 @@ def problem_document(head: Head, pool: str) -> Document | None:
     if wait is None or wait.reason.code in COMING:
         return None
     return {"code": wait.reason.code, "text": wait.reason.text + (f" ({wait.reason.fix})" if wait.reason.fix else "")}
-
-
-def _why(head: Head, node: Node, connected: bool) -> Document:
-    """The reason for its state; what made it ready says little once nobody hears of it."""
-    if connected or node.state not in JOINED_STATES:
-        return {"reason": node.reason, "code": node.code}
-    pool = next((pool for pool in head.config.spec.pools if pool.name == node.pool), None)
-    reason = unheard(dead_after(pool.orphan_timeout) if pool else ANY_POOL.dead_after)
-    return {"reason": reason.text, "code": reason.code}
-
-
-def node_document(head: Head, view: NodeView) -> Document:
-    node, books = view.node, head.ledger.get(view.node.id)
-    connected = bool(books and books.connected)
-    return {
-        "id": node.id,
-        "pool": node.pool,
-        "role": node.role,
-        "state": node.state.value,
-        "instance_id": node.instance_id,
-        "instance_type": node.offer.instance_type,
-        "market": node.offer.market,
-        "zone": node.offer.zone,
-        "address": books.address if books and books.address else node.address,
-        "resources": view.total.to_dict(),
-        "free": view.free.to_dict(),
-        "owner": books.owner if books else "",
-        "since": node.since,
-        "created": node.created,
-        **_why(head, view.node, connected),
-        "generation": node.generation,
-        "price_per_hour": node.price,
-        "connected": connected,
-        "heard": view.heartbeat,
-        "idle_since": view.idle_since,
-        "drain": view.drain,
-        "engine": books.engine.state if books else "off",
-        "preparing": head.preparing.document(node),
-    }
-
-
-def node_detail(head: Head, view: NodeView) -> Document:
-    books = head.ledger.get(view.node.id)
-    return {
-        **node_document(head, view),
-        "story": head.journal.story(view.node.id),
-        "facts": books.facts if books else {},
-        "running": sorted(books.holdings) if books else [],
-        "output": head.preparing.output(view.node.id),
-    }
 
 
 def demand_documents(head: Head) -> list[Document]:

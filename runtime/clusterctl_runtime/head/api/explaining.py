@@ -12,10 +12,10 @@ from clusterctl.core.errors import NotFound
 from clusterctl.core.explain import explain_demand, explain_node
 from clusterctl.core.model import Launch, Reason, Start
 from clusterctl.core.scheduling.remedies import COMING
-from clusterctl_runtime.head.api.documents import node_detail
+from clusterctl_runtime.head.api.node_documents import node_detail
 from clusterctl_runtime.head.autoscaler import demand_of
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.requests import MAX_ARRAY, JobRequest
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clusterctl_runtime.head.jobs.arrays import Array
-from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 
 
 def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -48,6 +48,14 @@ def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]
         "script": request.get("script", ""),
         "wait": wait,
     }
+
+
+def shown_text(job: Job, wait: dict[str, Any] | None) -> str:
+    """What a person can look for in a list of jobs."""
+    request = job.request
+    command = (request.get("script", ""), *(request.get("argv") or ()))
+    told = (job.state, (wait or {}).get("text", "") or job.reason, request.get("user", ""), job.shape.pool)
+    return " ".join((job.id, job.name, *command, *told)).lower()
 
 
 def array_document(array: Array) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Query, Response
 
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.api.streams import SignOfLife, first_of, ndjson
-from clusterctl_runtime.head.jobs.book import Attempt, Job, number_of, task_id
+from clusterctl_runtime.head.jobs.job import Attempt, Job, number_of, task_id
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
-from clusterctl.core.errors import NotFound, Refused
-from clusterctl.core.model import NodeState, NodeView
+from clusterctl.core.errors import NotFound, Refused, UsageError
+from clusterctl.core.model import LIVE_STATES, NodeState, NodeView
 from clusterctl_runtime.head.api.context import HeadDep
-from clusterctl_runtime.head.api.documents import node_detail, node_document
+from clusterctl_runtime.head.api.node_documents import Wanted, node_detail, node_page
 from clusterctl_runtime.head.clock import steady_time
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+MOST_ON_PAGE = 1000
 WHOLE_OUTPUT = 1024 * 1024  # more than an agent sends
 
 
@@ -29,8 +30,37 @@ def _view(head: Head, node_id: str) -> NodeView:
 
 
 @router.get("")
-async def list_nodes(head: HeadDep) -> dict[str, Any]:
-    return {"nodes": [node_document(head, view) for view in head.fleet.roster.all(steady_time())]}
+async def list_nodes(
+    head: HeadDep,
+    pool: str = "",
+    state: str = "",
+    match: str = "",
+    in_service: bool | None = None,
+    limit: int = Query(default=100, ge=1, le=MOST_ON_PAGE),
+    after: str = "",
+) -> dict[str, Any]:
+    """A page of those of `pool`, in one of the states in `state` (with commas between them), with all words of `match` in what
+    is shown of them. `next` is the `after` of the page behind it, null when there is none; `total` is how many there are on
+    all pages, `before` on those before this one; `counts` are of all nodes, or of all of the pool."""
+    wanted = Wanted(_known_pool(head, pool), _states(state), match.lower().split(), in_service)
+    return await node_page(head, wanted, limit, after)
+
+
+def _states(text: str) -> list[NodeState]:
+    states = {state.value: state for state in NodeState if state in LIVE_STATES}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in states:
+            raise UsageError(f"no node that is listed has the state {name!r}: they are {', '.join(states)}")
+    return [states[name] for name in names]
+
+
+def _known_pool(head: Head, name: str) -> str:
+    """Nodes outlive their pool when it leaves the spec."""
+    pools = ["head", *(pool.name for pool in head.config.spec.pools)]
+    if name and name not in pools and all(node.pool != name for node in head.journal.nodes().values()):
+        raise NotFound(f"no pool {name!r} in this cluster: it has {', '.join(pools)}")
+    return name
 
 
 @router.get("/{node_id}")

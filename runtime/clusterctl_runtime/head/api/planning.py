@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core import diff
-from clusterctl.core.model import NodeView, Offer, Plan
+from clusterctl.core.model import Offer
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.to_core import core_limits, core_pools, pool_requests
+from clusterctl_runtime.head.spec_change import what_changes
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -24,17 +24,6 @@ def plan_document(head: Head, spec: ClusterSpec) -> dict[str, Any]:
     state = replace(now.state, pools=core_pools(spec), limits=core_limits(spec))
     first = replace(now, state=state, offers=offers).plan()
     return diff.plan_document(what_changes(head.config.spec, spec, state.nodes, first, offers))
-
-
-def what_changes(
-    old: ClusterSpec,
-    new: ClusterSpec,
-    nodes: Sequence[NodeView] = (),
-    first: Plan | None = None,
-    offers: Sequence[Offer] = (),
-) -> diff.SpecPlan:
-    before, after = (spec.model_dump(mode="json", by_alias=True) for spec in (old, new))
-    return diff.plan_spec(before, after, nodes, first, offers, new.kind.changes)
 
 
 def _offers(head: Head, spec: ClusterSpec) -> tuple[Offer, ...]:

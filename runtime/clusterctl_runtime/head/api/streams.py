@@ -13,12 +13,16 @@ from fastapi.responses import StreamingResponse
 KEEP_ALIVE_SECONDS = 15.0
 
 
+def line_of(item: Any) -> bytes:
+    return b"\n" if item is None else json.dumps(item, separators=(",", ":")).encode() + b"\n"
+
+
 def ndjson(lines: AsyncIterator[Any]) -> StreamingResponse:
-    """`lines` yields objects, or None for a keep-alive."""
+    """`lines` yields objects, or None for a keep-alive, or bytes: what `line_of` made of an object."""
 
     async def encode() -> AsyncIterator[bytes]:
         async for line in lines:
-            yield b"\n" if line is None else json.dumps(line, separators=(",", ":")).encode() + b"\n"
+            yield line if isinstance(line, bytes) else line_of(line)
 
     return StreamingResponse(encode(), media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.jobs.asked import Asked
-    from clusterctl_runtime.head.jobs.book import Job
-
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
+from clusterctl_runtime.head.jobs.asked import Asked
+from clusterctl_runtime.head.jobs.job import FINAL, Job
 
 
 class Failure(NamedTuple):

@@ -13,7 +13,8 @@ from typing import Any
 
 from clusterctl.core.charging import share_of
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.jobs.book import LOST_RETRIES, Attempt, Job, JobBook, number_of, split_task, task_id
+from clusterctl_runtime.head.jobs.book import LOST_RETRIES, JobBook
+from clusterctl_runtime.head.jobs.job import Attempt, Job, number_of, split_task, task_id
 from clusterctl_runtime.head.nodes.ledger import Holding, Ledger
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.logs import LogStore

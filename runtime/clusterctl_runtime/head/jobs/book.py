@@ -1,17 +1,11 @@
-"""Jobs and their attempts: the records, their states, and the book that keeps them in memory and on disk.
-
-queued -> running -> succeeded | failed | cancelled        (running -> queued when an attempt is retried)
-"""
+"""The book of jobs: all of them in memory, every change on disk."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import secrets
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
@@ -21,10 +15,11 @@ from sortedcontainers import SortedDict
 from clusterctl.core.errors import ClusterctlError, NotFound
 from clusterctl.core.model import Shape
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.jobs.arrays import FINAL, Array
+from clusterctl_runtime.head.jobs.arrays import Array
 from clusterctl_runtime.head.jobs.asked import Asked, GroupKey
 from clusterctl_runtime.head.jobs.forgotten import Forgotten
 from clusterctl_runtime.head.jobs.gate import Gate
+from clusterctl_runtime.head.jobs.job import WRITTEN, Attempt, Job, number_of, record_of
 from clusterctl_runtime.head.jobs.lines import Line, Lines
 from clusterctl_runtime.head.storage.store import Statement, Store, statement
 from clusterctl_runtime.head.turns import AT_ONCE
@@ -36,116 +31,6 @@ WaitsOfGroup = list[tuple[int, dict[str, Any]]]  # (how many jobs, oldest first;
 
 class SubmissionConflict(ClusterctlError):
     """The submission id is taken by a job with another body (HTTP 409)."""
-
-
-@dataclass
-class Attempt:
-    """One try at a job. `state`: running, succeeded, failed, cancelled, lost. `nodes` are node ids by rank."""
-
-    id: str
-    state: str
-    nodes: list[str]
-    generations: list[int]
-    started: float
-    ended: float | None = None
-    exit_code: int | None = None
-    reason: str = ""
-    exits: dict[int, int | None] = field(default_factory=dict)  # rank -> exit code, of ranks that ended
-    gpu_ids: dict[int, list[int]] = field(default_factory=dict)
-    shares: list[float] = field(default_factory=list)  # by rank: the part of its node that it holds, 0 to 1
-    rates: list[float] = field(default_factory=list)  # by rank: what that part costs, $/h
-    begun: bool = False  # its node has said that the program runs, and since when
-    # "" | "recalled" | "cancelled" | "failed" | "timeout" | "lost" | "preempted": why its ranks are to end
-    stopping: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A unit of work as accepted."""
-
-    id: str
-    seq: int
-    asked: Asked
-    state: str = "queued"
-    submitted: float = 0.0
-    started: float | None = None
-    ended: float | None = None
-    exit_code: int | None = None
-    reason: str = ""
-    retries_used: int = 0
-    losses: int = 0
-    queued_since: float = 0.0
-    array_index: int | None = None
-    array_id: str = ""
-    tried: list[Attempt] | None = None  # made when the first comes: most of a long queue has none
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        if self.tried is None:
-            self.tried = []
-        return self.tried
-
-    @property
-    def request(self) -> dict[str, Any]:
-        return self.asked.request
-
-    @property
-    def shape(self) -> Shape:
-        return self.asked.shape
-
-    @property
-    def nodes(self) -> int:
-        return self.asked.group.nodes
-
-    @property
-    def is_gang(self) -> bool:
-        """Whether it asked for nodes: `--nodes 1` is a gang of one, no `--nodes` a plain program."""
-        return self.request["nodes"] is not None
-
-    @property
-    def group(self) -> GroupKey:
-        return self.asked.group
-
-    @property
-    def final(self) -> bool:
-        return self.state in FINAL
-
-    @property
-    def attempt(self) -> Attempt | None:
-        """The attempt that runs now."""
-        last = self.tried[-1] if self.tried else None
-        return last if last and last.state == "running" else None
-
-    @property
-    def name(self) -> str:
-        return self.request.get("name") or self.id
-
-
-# What is written of a job beside its number and what it asks for; what is as it was at the start is left out.
-_KEPT = {
-    "state": "queued",
-    "submitted": 0.0,
-    "started": None,
-    "ended": None,
-    "exit_code": None,
-    "reason": "",
-    "retries_used": 0,
-    "losses": 0,
-    "queued_since": 0.0,
-    "array_index": None,
-    "array_id": "",
-}
-
-
-def new_job_id() -> str:
-    return "j-" + base64.b32encode(secrets.token_bytes(5)).decode().lower()
-
-
-def record_of(job: Job, **changed: Any) -> Statement:
-    """Writes the job down, as if it had these other values."""
-    body = {name: value for name, usual in _KEPT.items() if (value := getattr(job, name)) != usual}
-    body.update(changed, asked=job.asked.digest)
-    return statement("INSERT OR REPLACE INTO jobs VALUES (?,?,?)", (job.id, job.seq, json.dumps(body)))
 
 
 class JobBook:
@@ -195,8 +80,8 @@ class JobBook:
         for job_id, seq, body in self._store.rows("SELECT id, seq, body FROM jobs ORDER BY seq"):
             data = json.loads(body)
             tried = sorted(attempts.pop(job_id), key=lambda a: number_of(a.id)) if job_id in attempts else None
-            kept = {name: value for name, value in data.items() if name in _KEPT}
-            self.enter(Job(job_id, seq, self._asked_by(data), tried=tried, **kept))
+            written = {name: value for name, value in data.items() if name in WRITTEN}
+            self.enter(Job(job_id, seq, self._asked_by(data), tried=tried, **written))
             self._next_seq = max(self._next_seq, seq + 1)
         unused = {digest for digest, asked in self._asked.items() if not asked.uses}
         for digest in unused:
@@ -292,7 +177,7 @@ class JobBook:
         self._touch(job)
 
     def save_attempt(self, job: Job, attempt: Attempt) -> None:
-        body = json.dumps({"job": job.id, **asdict(attempt)})
+        body = json.dumps({"job": job.id, **vars(attempt)})  # not `asdict`, which copies all that is inside
         self._store.write("INSERT OR REPLACE INTO attempts VALUES (?,?,?)", (attempt.id, job.id, body))
         self._touch(job)
 
@@ -479,17 +364,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def asked_record(asked: Asked) -> Statement:
     return statement("INSERT OR REPLACE INTO requests VALUES (?,?)", (asked.digest, asked.text))
-
-
-def number_of(attempt_id: str) -> int:
-    return int(attempt_id.rsplit("/", 1)[1])
-
-
-def task_id(attempt_id: str, rank: int) -> str:
-    return f"{attempt_id}/{rank}"
-
-
-def split_task(task: str) -> tuple[str, str, int]:
-    """(job id, attempt id, rank) of "JOB/N/RANK"."""
-    attempt, rank = task.rsplit("/", 1)
-    return attempt.rsplit("/", 1)[0], attempt, int(rank)

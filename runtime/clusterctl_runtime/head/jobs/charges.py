@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 
 Document = dict[str, Any]
 FORGOTTEN = "(forgotten)"  # no job can have this id

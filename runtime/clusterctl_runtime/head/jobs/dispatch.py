@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 
 from clusterctl.core.model import NodeView
-from clusterctl.core.scheduling.placement import Request, place, starves_at
-from clusterctl_runtime.engine.config import given_python, is_single_host
+from clusterctl.core.resources import Resources
+from clusterctl.core.scheduling.placement import Request, place, starves_at, takes_work
+from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.jobs.asked import GroupKey
 from clusterctl_runtime.head.jobs.attempts import Work
-from clusterctl_runtime.head.jobs.book import Attempt, Job, JobBook, task_id
+from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.gang import gang_addresses, gang_environment, gang_port
+from clusterctl_runtime.head.jobs.job import Attempt, Job, task_id
 from clusterctl_runtime.head.jobs.lines import in_order
 from clusterctl_runtime.head.jobs.lookahead import PATIENCE_SECONDS, Lookahead
 from clusterctl_runtime.head.jobs.starts import Start, Starts
@@ -23,7 +27,8 @@ from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
 from clusterctl_runtime.wire import TaskSpec
 
 log = logging.getLogger(__name__)
-MOST_STARTS = 100  # in one pass, which is one turn of the event loop
+MOST_STARTS = 100  # ranks in one pass, which is one turn of the event loop
+Alike = tuple[Resources, Sequence[NodeView]]  # what is free on each of these nodes
 
 
 class Dispatcher:
@@ -81,20 +86,23 @@ class Dispatcher:
                 self.starts.shares.settle(node_id)
 
     async def _pass(self) -> None:
-        chosen, kept = self._choose()
-        if len(chosen) > MOST_STARTS:  # the rest in the next pass: the loop does other things in between
-            chosen = chosen[:MOST_STARTS]
+        chosen, reserved = self._choose()
+        enough = sum(len(nodes) for _, nodes in chosen) >= MOST_STARTS
+        if enough:  # the rest in the next pass: the loop does other things in between
             self.wake()
         await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
-        await self._send_ahead(kept)
+        if not enough:  # else it is not known what is reserved for the jobs behind them
+            await self._send_ahead(reserved)
 
-    async def _send_ahead(self, kept: Collection[str]) -> None:
+    async def _send_ahead(self, reserved: Collection[str]) -> None:
         starts = []
-        for job, node_id, after in self._ahead.room(kept):
+        for job, node_id, after in self._ahead.room(reserved, MOST_STARTS):
             attempt = self._work.assign(job, [node_id])
             self._ahead.started(job, task_id(attempt.id, 0), node_id, after)
             starts.append((job, attempt, self._spec_builder(job, attempt, after)))
         if starts:
+            if len(starts) == MOST_STARTS:
+                self.wake()
             await self._flush()
             self._work.launch(starts)
             if self._recall is None:
@@ -109,29 +117,41 @@ class Dispatcher:
             self._recall_later()
 
     def _choose(self) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
-        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then all are looked at.
-        Nothing is kept where all jobs that wait are alike: none of them could overtake another."""
-        now, groups, roster = steady_time(), self._book.groups, self._fleet.roster
+        """What starts where, and the nodes that are reserved for starving jobs: these may be full now, so then such are looked at
+        as well. Nothing is reserved where all jobs that wait are alike: none of them could overtake another."""
+        now, groups = steady_time(), self._book.groups
         starving = len(groups) > 1 and any(starves_at(line.first.queued_since) <= now for line in groups.values())
-        views = roster.ready(now) if starving else roster.with_room({group.shape.resources for group in groups}, now)
-        connected = [view for view in views if self.starts.takes_work(view.node.id)]
-        if not connected:
+        most = {group: min(len(line), max(1, (MOST_STARTS + 1) // group.nodes)) for group, line in groups.items()}
+        alike = self._usable(None if starving else {group.shape.resources for group in groups}, most, now)
+        if not alike:
             return [], frozenset()
         one_zone = frozenset(pool.name for pool in self._config().spec.pools if pool.one_zone)
-        requests = [request_of(job, one_zone) for job in self._candidates(connected)]
-        placement = place(requests, connected, now=now)
-        kept = frozenset(node_id for _, nodes in placement.kept for node_id in nodes)
-        return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
+        requests = [request_of(job, one_zone) for job in self._candidates(alike, most)]
+        views = [view for _, views in alike for view in views]
+        placement = place(requests, views, now=now, enough=MOST_STARTS)
+        reserved = frozenset(node_id for _, nodes in placement.reserved for node_id in nodes)
+        return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], reserved
 
-    def _candidates(self, views: Sequence[NodeView]) -> Iterable[Job]:
-        """Of each kind of job, the first ones: as many as could start in one pass at the very most, and one for which room may
-        be kept."""
-        most = {}
-        for group, line in self._book.groups.items():
-            fit = (group.shape.resources.count_in(view.free) for view in views)
-            room = sum(min(count, len(line) * group.nodes) for count in fit)
-            most[group] = max(1, min(room // group.nodes, MOST_STARTS + 1))
-        return in_order(self._book.groups, most)
+    def _usable(self, wanted: Collection[Resources] | None, most: dict[GroupKey, int], now: float) -> list[Alike]:
+        """Nodes that take work (and have room for one of `wanted`, if given). Of those that are alike no more than have ranks
+        which could start on them: each rank takes at most one, and one is as good as another."""
+        ranks = sum(count * group.nodes for group, count in most.items())
+        found = []
+        for likeness, views in self._fleet.roster.alike(now):
+            if wanted is None or any(resources.count_in(likeness.free) for resources in wanted):
+                able = (view for view in views if takes_work(view, now) and self.starts.takes_work(view.node.id))
+                if some := list(islice(able, ranks)):
+                    found.append((likeness.free, some))
+        return found
+
+    def _candidates(self, alike: Iterable[Alike], most: dict[GroupKey, int]) -> Iterable[Job]:
+        """Of each kind of job the first ones, at most `most`: as many as could start at the very most, and one for which room
+        may be reserved."""
+        able = {}
+        for group, count in most.items():
+            room = sum(min(group.shape.resources.count_in(free), count * group.nodes) * len(v) for free, v in alike)
+            able[group] = max(1, min(room // group.nodes, count))
+        return in_order(self._book.groups, able)
 
     async def _start(self, booked: Sequence[Start]) -> None:
         """Those that nobody must be asked for begin at once, with one write to the disk; each of the others when its answer is
@@ -213,9 +233,11 @@ class Dispatcher:
         """The interpreter of scripts on that node: the engine's, else the one that its agent runs on."""
         config, node = self._config(), self._fleet.journal.get(node_id)
         pool = next((pool for pool in config.spec.pools if node and pool.name == node.pool), None)
-        provider = (pool.provider if pool else "") or config.spec.provider_name
+        kind = config.spec.kind_of(pool)
         python = str(books.engine.info.get("python") or "") if books else ""
-        python = python or given_python(config, provider) or (config.engine_python if is_single_host(provider) else "")
+        python = (
+            python or given_python(config.spec, kind) or (config.engine_python if kind.machine == "process" else "")
+        )
         return python or str((books.facts if books else {}).get("executable") or "python3")
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
 
 from clusterctl_runtime.head.jobs.arrays import Array, Failure, Tally
 from clusterctl_runtime.head.jobs.charges import charge_of, user_of
+from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.storage.store import Statement, Store, statement
-
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.jobs.book import Job
 
 CLUSTER = ""  # the name under which the tally of all is kept; others are arrays
 

@@ -6,7 +6,7 @@ import ipaddress
 import zlib
 from collections.abc import Sequence
 
-from clusterctl_runtime.head.jobs.book import Attempt, Job, number_of
+from clusterctl_runtime.head.jobs.job import Attempt, Job, number_of
 from clusterctl_runtime.head.nodes.ledger import NodeLedger
 
 FIRST_PORT, PORTS = 20_000, 10_000  # above the engine's, below the ephemeral ones

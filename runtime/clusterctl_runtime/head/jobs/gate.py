@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clusterctl_runtime.head.jobs.arrays import Array, Failure, failure_of
 from clusterctl_runtime.head.jobs.asked import Condition
-
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 
 SHOWN = 3  # jobs that a sentence names
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedDict
 
 from clusterctl.core.model import Shape
 from clusterctl.core.order import goes_first, turn
 from clusterctl_runtime.head.jobs.asked import GroupKey
-
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.jobs.book import Job
+from clusterctl_runtime.head.jobs.job import Job
 
 
 class Line:

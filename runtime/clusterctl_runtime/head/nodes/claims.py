@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.clock import steady_time
-from clusterctl_runtime.head.config import write_private
 
 REMEMBERED_SECONDS = 86400.0  # that an ended claim is kept on file: its token stays used up
 _NOT_ON_FILE = frozenset({"bootstrap"})  # it holds a secret

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,16 +15,18 @@ from clusterctl_runtime import wire
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.asked import DRIVER_RESOURCE
 from clusterctl_runtime.head.jobs.attempts import Work
+from clusterctl_runtime.head.jobs.job import split_task
+from clusterctl_runtime.head.nodes.acks import Acks
 from clusterctl_runtime.head.nodes.agents import Session
+from clusterctl_runtime.head.nodes.inbox import Inbox
 from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
 from clusterctl_runtime.head.nodes.roster import Roster
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.journal_writer import JournalWriter
 from clusterctl_runtime.head.storage.logs import LogStore
-from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
+from clusterctl_runtime.head.storage.store import Store
 
 log = logging.getLogger(__name__)
-FULL_DISK_PAUSE = 0.5  # seconds before a disk that took nothing is tried again
 
 
 class EngineHooks(Protocol):
@@ -107,8 +108,8 @@ class Fleet:
         self._driver_slots = driver_slots
         self._wake = wake
         self._dispatch = dispatch
-        self._acks: dict[str, dict[str, Any]] = {}
-        self._background: set[asyncio.Task[Any]] = set()
+        self._acks = Acks(store, self.send)
+        self._inbox = Inbox(self._take_reports)
         now = steady_time()
         for node in journal.nodes().values():
             books = self.books(node)
@@ -137,6 +138,9 @@ class Fleet:
         node = self.journal.get(node_id)
         return (node.generation, node.state) if node else None
 
+    def node_count(self) -> int:
+        return len(self.ledger)
+
     async def joined(self, session: Session, hello: wire.Message) -> None:
         node = self.journal.get(session.node_id)
         assert node is not None  # admission looked it up
@@ -144,6 +148,7 @@ class Fleet:
         if old is not None:
             old.close()
         self.sessions[node.id] = session
+        self._inbox.empty(node.id)
         books = self.books(node)
         books.connected, books.heard, books.ending = True, steady_time(), ""
         books.facts = dict(hello.get("facts") or {})
@@ -153,7 +158,8 @@ class Fleet:
         self.work.reconcile(node.id, node.generation, reports)
         offsets = {r.task: self._logs.offset(r.task) for r in reports}
         session.send({"t": "ack", "tasks": [], "logs": offsets})
-        self._ack_later(node.id, tasks=[r.task for r in reports if r.state == "exited"])
+        if done := [r.task for r in reports if r.state == "exited"]:
+            self._acks.ends(node.id, done)
         if node.state in (NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING):
             node = self.move(node.id, "joined", "its agent dialled in", "joined")
         if hello.get("engine"):  # first: a raylet that already runs must not be started again
@@ -174,7 +180,7 @@ class Fleet:
         elif kind == "log":
             self._take_log(session, message, payload)
         elif kind == "tasks":
-            self._take_reports(session, message["items"])
+            self._inbox.put(session.node_id, [_report(item) for item in message["items"]])
         elif kind == "engine":
             node = self.journal.get(session.node_id)
             if node:
@@ -205,17 +211,23 @@ class Fleet:
     def _take_log(self, session: Session, message: wire.Message, payload: bytes) -> None:
         task = str(message["task"])
         have = self._logs.append(task, int(message["offset"]), payload)
-        self._ack_later(session.node_id, logs={task: have})
+        self._acks.log(session.node_id, task, have)
 
-    def _take_reports(self, session: Session, items: list[dict[str, Any]]) -> None:
+    def _take_reports(self, node_id: str, reports: Sequence[wire.TaskReport]) -> None:
+        """Some time after they came: its connection may have ended meanwhile, what they say is as true."""
         done = []
-        for item in items:
-            report = wire.TaskReport.from_json(item)
-            self.work.report(session.node_id, report)
+        for report in reports:
+            try:
+                self.work.report(node_id, report)
+            except Exception as error:  # whatever a peer sends, it ends its own connection and nothing else
+                log.warning("node %s told of %r what makes no sense: %r", node_id, report.task, error)
+                if session := self.sessions.get(node_id):
+                    session.close()
+                continue
             if report.state == "exited":
                 done.append(report.task)
         if done:
-            self._ack_later(session.node_id, tasks=done)
+            self._acks.ends(node_id, done)
             self._dispatch()
 
     def _take_notice(self, books: NodeLedger, message: wire.Message) -> None:
@@ -226,36 +238,6 @@ class Fleet:
             books.preempt_at = steady_time() + left
             self._events.add("node", books.node_id, "preempt_notice", f"the provider takes {books.node_id} away soon")
             self._wake()
-
-    def _ack_later(self, node_id: str, tasks: list[str] | None = None, logs: dict[str, int] | None = None) -> None:
-        """Acknowledges once it is on disk; acks that gather meanwhile go out in one message."""
-        pending = self._acks.get(node_id)
-        if pending is not None:
-            pending["tasks"].extend(tasks or ())
-            pending["logs"].update(logs or {})
-            return
-        self._acks[node_id] = {"t": "ack", "tasks": list(tasks or ()), "logs": dict(logs or {})}
-        task = asyncio.get_running_loop().create_task(self._ack(node_id))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _ack(self, node_id: str) -> None:
-        """Log bytes are acknowledged at once: they are where they will stay, and a program whose output nobody takes stands
-        still. Ends of tasks are when they are on disk, however long that refuses."""
-        await asyncio.sleep(0)  # let the frames that are already here join this commit
-        message = self._acks.pop(node_id)
-        while message["tasks"]:
-            try:
-                await self._store.flush()
-                break
-            except StoreUnavailable as error:
-                log.error("ends of tasks on %s are acknowledged later: %s", node_id, error)
-            if message["logs"]:
-                self.send(node_id, {**message, "tasks": []})
-                message["logs"] = {}
-            await asyncio.sleep(FULL_DISK_PAUSE)
-        if message["tasks"] or message["logs"]:
-            self.send(node_id, message)
 
     # ------------------------------------------------------------ life cycle
 
@@ -316,6 +298,7 @@ class Fleet:
         self._wake()  # what it ran may need another node
 
     def _close_books(self, node_id: str, reason: str) -> Session | None:
+        self._inbox.empty(node_id)
         session = self.sessions.pop(node_id, None)
         books = self.ledger.get(node_id)
         if books:
@@ -332,3 +315,10 @@ class Fleet:
     def with_address(self, node: Node) -> Node:
         books = self.ledger.get(node.id)
         return replace(node, address=books.address) if books and books.address else node
+
+
+def _report(item: dict[str, Any]) -> wire.TaskReport:
+    """Raises for what is none: whoever sent it is told by the end of its connection."""
+    report = wire.TaskReport.from_json(item)
+    split_task(report.task)
+    return report

@@ -6,14 +6,48 @@ A pass of the dispatcher and a tick of the autoscaler then cost by what has chan
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
-from clusterctl.core.model import Node, NodeState, NodeView
+from clusterctl.core.model import Labels, Node, NodeState, NodeView
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal.book import Journal
 from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
 
 _RESTING = frozenset({NodeState.STOPPED, NodeState.QUARANTINED})  # no agent is expected to be connected
+
+
+class Likeness(NamedTuple):
+    """Ready nodes of which it makes no difference to any job on which of them it starts."""
+
+    free: Resources
+    total: Resources
+    labels: Labels
+    offered: Labels
+    role: str
+    pool: str
+    place: tuple[str, str]
+    gpu_type: str
+    market: str
+    gpus: tuple[int, ...]  # that each task there has, in ten-thousandths: shares are laid onto devices
+
+
+def likeness_of(view: NodeView) -> Likeness:
+    node, offer = view.node, view.node.offer
+    gpus = tuple(sorted(w.resources.units.get("GPU", 0) for w in view.work)) if view.total.get("GPU") else ()
+    place = (offer.region, offer.zone)
+    return Likeness(
+        view.free,
+        view.total,
+        view.labels,
+        offer.labels,
+        node.role,
+        node.pool,
+        place,
+        offer.gpu_type,
+        offer.market,
+        gpus,
+    )
 
 
 class Roster:
@@ -26,7 +60,8 @@ class Roster:
         self._views: dict[str, NodeView] = {}
         self._order: list[str] = []  # ids, sorted
         self._all: tuple[NodeView, ...] | None = ()
-        self._ready: dict[Resources, dict[str, NodeView]] = {}  # by what is free there
+        self._ready: dict[Likeness, dict[str, NodeView]] = {}
+        self._likeness: dict[str, Likeness] = {}  # of the nodes in `_ready`
         self._restless: set[str] = set()
         self.version = 0  # counts what has become another view
         journal.changed = ledger.changed = self._stale.add
@@ -42,19 +77,10 @@ class Roster:
         self._refresh(now)
         return self._views.get(node_id)
 
-    def ready(self, now: float) -> list[NodeView]:
-        """Nodes whose state is ready."""
+    def alike(self, now: float) -> Iterator[tuple[Likeness, Collection[NodeView]]]:
+        """Nodes whose state is ready, sorted into those that are alike. To be looked at before anything is awaited."""
         self._refresh(now)
-        return [view for group in self._ready.values() for view in group.values()]
-
-    def with_room(self, wanted: Collection[Resources], now: float) -> list[NodeView]:
-        """Ready nodes where one of `wanted` is free."""
-        self._refresh(now)
-        found: list[NodeView] = []
-        for free, views in self._ready.items():
-            if any(resources.count_in(free) for resources in wanted):
-                found.extend(views.values())
-        return found
+        return ((likeness, views.values()) for likeness, views in self._ready.items())
 
     def is_quiet(self, now: float) -> bool:
         """Whether all nodes are ready and connected, or rest."""
@@ -79,26 +105,30 @@ class Roster:
             elif before == view:
                 continue
             else:
-                self._leave(before)
+                self._leave(node_id)
             self._views[node_id], self._all = view, None
             self.version += 1
             if node.state is NodeState.READY:
-                self._ready.setdefault(view.free, {})[node_id] = view
+                self._likeness[node_id] = likeness = likeness_of(view)
+                self._ready.setdefault(likeness, {})[node_id] = view
             settled = node.state in _RESTING or (node.state is NodeState.READY and books.connected)
             (self._restless.discard if settled else self._restless.add)(node_id)
 
     def _drop(self, node_id: str, before: NodeView | None) -> None:
         if before is None:
             return
-        self._leave(before)
+        self._leave(node_id)
         del self._views[node_id]
         del self._order[bisect.bisect_left(self._order, node_id)]
         self._restless.discard(node_id)
         self._all = None
         self.version += 1
 
-    def _leave(self, view: NodeView) -> None:
+    def _leave(self, node_id: str) -> None:
         """Takes it from among the ready ones."""
-        group = self._ready.get(view.free)
-        if group and group.pop(view.node.id, None) and not group:
-            del self._ready[view.free]
+        likeness = self._likeness.pop(node_id, None)
+        if likeness is not None:
+            alike = self._ready[likeness]
+            del alike[node_id]
+            if not alike:
+                del self._ready[likeness]

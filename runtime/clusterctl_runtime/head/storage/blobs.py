@@ -6,11 +6,11 @@ import asyncio
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, NotFound
+from clusterctl_runtime.files.private import part_of, put_in_place
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 MAX_BLOB = 512 * 1024 * 1024
@@ -63,10 +63,9 @@ class BlobStore:
         target = self.path(digest)
         if self.renew(digest):
             return False
-        descriptor, name = tempfile.mkstemp(suffix=".part", dir=self._root)
-        part, seen, size = Path(name), hashlib.sha256(), 0
-        try:
-            with os.fdopen(descriptor, "wb") as file:
+        seen, size = hashlib.sha256(), 0
+        with part_of(target) as part:
+            with part.open("r+b") as file:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > MAX_BLOB:
@@ -75,11 +74,7 @@ class BlobStore:
                         )
                     seen.update(chunk)
                     file.write(chunk)
-                file.flush()
-                await asyncio.to_thread(os.fsync, file.fileno())  # of up to MAX_BLOB bytes
             if seen.hexdigest() != digest:
                 raise BadRequest(f"the upload's SHA-256 is {seen.hexdigest()}, not {digest}: it was damaged on its way")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+            await asyncio.to_thread(put_in_place, part, target)  # of up to MAX_BLOB bytes
         return True

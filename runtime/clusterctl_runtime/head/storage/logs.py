@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clusterctl.core.errors import NotFound
-from clusterctl_runtime.head.jobs.book import split_task
+from clusterctl_runtime.head.jobs.job import split_task
 
 log = logging.getLogger(__name__)
 _BLOCK = 256 * 1024
@@ -81,8 +81,11 @@ class LogStore:
         stream = self._streams.get(task)
         if stream is None:
             path = self.path(task)
-            size = path.stat().st_size if path.exists() else 0
-            stream = self._streams[task] = _Stream(path, size, _shift(path.with_suffix(".gaps")))
+            try:
+                stream = _Stream(path, path.stat().st_size, _shift(path.with_suffix(".gaps")))
+            except FileNotFoundError:
+                stream = _Stream(path, 0, 0)  # one look at the disk: each of thousands of tasks that rejoin costs it
+            self._streams[task] = stream
         return stream
 
     def append(self, task: str, offset: int, data: bytes, dropped: int = 0) -> int:
@@ -130,6 +133,9 @@ class LogStore:
 
     def expect(self, task: str, size: int) -> None:
         """The program ended after writing `size` bytes: the log is whole once they are here."""
+        if not size and task not in self._streams:
+            self._notify(task)  # none came and none will
+            return
         stream = self._stream(task)
         stream.expected = size
         self._settle(task, stream)

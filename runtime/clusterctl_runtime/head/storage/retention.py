@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from clusterctl_runtime.head.jobs.book import Job, JobBook
+from clusterctl_runtime.head.jobs.book import JobBook
+from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.storage.blobs import BlobStore
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.logs import LogStore

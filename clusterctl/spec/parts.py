@@ -1,0 +1,129 @@
+"""The parts of a spec beside its pools: head, logins, engine, files, limits, queue."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
+
+from clusterctl.spec.base import Size, SpecModel, form_of
+from clusterctl.spec.fields import Amounts, Count, Duration, Env, Money, Text
+from clusterctl.spec.pool import HostEntry
+from clusterctl.spec.providers.registry import A_ZONE
+
+
+class Head(SpecModel):
+    """The node with the control plane and the engine's head."""
+
+    instance: str = Field(
+        default="", description="Instance type; default: a small one of the provider's.", examples=["m6i.large"]
+    )
+    disk: Size | None = Field(default=None, description="Size of its disk.", examples=["100GiB"])
+    resources: Amounts = Field(
+        default={}, description="What the head node has, for drivers; tasks of the engine run on workers."
+    )
+    zone: Text = Field(default="", description="Zone; default: one of the pools'.", examples=[A_ZONE])
+    image: str = Field(default="", description="Machine image or container image; default: the provider's.")
+    host: HostEntry | None = Field(default=None, description="The machine, for provider ssh.")
+    slots: Count | None = Field(default=None, description="Drivers at the same time; default: by its memory and CPUs.")
+
+
+class Auth(SpecModel):
+    """How to log in to the nodes by SSH."""
+
+    user: str = Field(default="", description="User to log in as.", examples=["ubuntu"])
+    key: str = Field(default="", description="Private key file.", examples=["~/.ssh/id_ed25519"])
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port of the SSH servers.")
+    jump: str = Field(default="", description="Jump host, as user@host:port.")
+    host_keys: Literal["known_hosts", "accept-new"] = Field(
+        default="known_hosts", description="Hosts must be known already, or are remembered when first seen."
+    )
+
+
+class Ray(SpecModel):
+    """Ray on every node."""
+
+    version: Text = Field(
+        default="",
+        description="Version, 2.56 or later, installed where it is missing; default: the one that is there, else the one that "
+        "clusterctl was tested with.",
+        examples=["2.60.0"],
+    )
+    extras: list[str] = Field(
+        default=[],
+        description="Extras of the ray package, installed where they are missing.",
+        examples=[["data", "train", "tune", "serve"]],
+    )
+    python: str = Field(
+        default="", description="A Python interpreter on the nodes that already has Ray; nothing is installed."
+    )
+    env: Env = Field(default={}, description="Environment of Ray's own processes.")
+
+
+class Engine(SpecModel):
+    """What runs tasks, actors and the AI libraries."""
+
+    ray: Ray = Field(default=Ray(), description="Ray on every node.")
+
+    @field_validator("ray", mode="before")
+    @classmethod
+    def _ray_alone(cls, value: Any) -> Any:
+        """`engine: {ray: }` is `engine: {ray: {}}`."""
+        return {} if value is None else value
+
+
+EngineChoice = Annotated[
+    Annotated[Literal["none", "ray"], Tag("text")] | Annotated[Engine, Tag("mapping")], Discriminator(form_of)
+]
+
+
+class FileMount(SpecModel):
+    """A file or directory that is copied to every node."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    source: str = Field(alias="from", description="Path here, from where the spec is.")
+    to: str = Field(description="Path on the nodes; a relative one is below $CLUSTERCTL_FILES.")
+
+
+class Budget(SpecModel):
+    """Money that may be spent. When it is used up nothing is launched and idle nodes are let go, those of `min` too; what
+    runs may go on, but see `drain_after`."""
+
+    per_day: Money | None = Field(default=None, description="US dollars per day (UTC).")
+    per_month: Money | None = Field(default=None, description="US dollars per calendar month (UTC).")
+
+
+class UserLimits(SpecModel):
+    """Hard limits of one user."""
+
+    nodes: Count | None = Field(default=None, description="Nodes in use.")
+    gpus: Money | None = Field(default=None, description="GPUs in use.")
+    cost_per_hour: Money | None = Field(default=None, description="US dollars per hour.")
+
+
+class Limits(SpecModel):
+    """Limits of the cluster. What would exceed them waits, with that reason. Where they allow less than what runs (a budget
+    is spent, a limit was lowered), idle nodes are let go at once."""
+
+    nodes: Count | None = Field(default=None, description="Nodes, the head among them.")
+    gpus: Money | None = Field(default=None, description="GPUs of all nodes.")
+    cost_per_hour: Money | None = Field(default=None, description="US dollars per hour of all nodes.")
+    budget: Budget = Field(default=Budget(), description="Money per day and month.")
+    launches_per_minute: int | None = Field(default=120, ge=1, description="Nodes launched within a minute.")
+    drain_after: Duration | None = Field(
+        default=None,
+        description="Nodes beyond the limits that run work take no more of it, and are ended after so long; the work is tried "
+        "again when it may. Left out: they go on until nothing runs on them.",
+        examples=["30m"],
+    )
+    per_user: dict[str, UserLimits] = Field(default={}, description="Limits by user name.")
+
+
+class Queue(SpecModel):
+    """The order of waiting jobs."""
+
+    fair_share: Literal["none", "user"] = Field(
+        default="none", description="Share the cluster evenly among users, or not."
+    )
+    preemption: bool = Field(default=False, description="Jobs of a higher priority may stop those of a lower one.")

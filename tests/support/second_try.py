@@ -1,0 +1,116 @@
+"""A test that drives real processes and fails is run once more in the same run. Those that passed only then are listed at
+the end, and in `build/flaky.txt` with the first try's traceback: work to do, not noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Folders whose tests start programs, machines or browsers, or call a registry. Logic has one try: what fails there sometimes
+# is a fault of ours, and a guard that holds at the second try holds nothing.
+REAL = frozenset(
+    {
+        "agent",
+        "aws",
+        "browser",
+        "cli",
+        "client",
+        "cloud",
+        "contract",
+        "crash",
+        "docker",
+        "e2e",
+        "engine",
+        "setup",
+        "ssh",
+    }
+)
+LIST = "build/flaky.txt"
+_SETTINGS = pytest.StashKey[Any]()
+_STOPPED = pytest.StashKey[bool]()
+
+
+def folder_of(nodeid: str) -> str:
+    """Of tests/e2e/test_jobs.py::test_...: "e2e"; of a file directly below tests: "."."""
+    parts = nodeid.partition("::")[0].split("/")
+    return parts[1] if len(parts) > 2 else "."
+
+
+class SecondTry:
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+        if config.getoption("usepdb"):  # whoever looks at a failure wants the first
+            return
+        for item in items:
+            if folder_of(item.nodeid) in REAL:
+                item.add_marker(pytest.mark.flaky(reruns=1))
+
+    # -- its time limit: pytest-timeout counts from the first try on, and stops counting at the first failure
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> None:
+        item.stash[_SETTINGS] = settings
+
+    def pytest_exception_interact(self, node: pytest.Item | pytest.Collector) -> None:
+        node.stash[_STOPPED] = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if getattr(item, "execution_count", 1) > 1:
+            _count_anew(item)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        if item.stash.get(_STOPPED, False):
+            _count_anew(item)
+
+
+def _count_anew(item: pytest.Item) -> None:
+    item.stash[_STOPPED] = False
+    if _SETTINGS in item.stash:
+        item.config.hook.pytest_timeout_cancel_timer(item=item)
+        item.config.hook.pytest_timeout_set_timer(item=item, settings=item.stash[_SETTINGS])
+
+
+class FlakyList:
+    """Of the process that sees all reports."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
+        if config.getoption("collectonly"):
+            return
+        stats = terminalreporter.stats
+        lost = {report.nodeid for kind in ("failed", "error") for report in stats.get(kind, ())}
+        flaky = {report.nodeid: report for report in stats.get("rerun", ()) if report.nodeid not in lost}
+        path = Path(config.rootpath, LIST)
+        before = _names(path)
+        _write(path, flaky)
+        terminalreporter.write_line(f"flaky: {len(flaky)}", yellow=bool(flaky), bold=bool(flaky))
+        for name, report in sorted(flaky.items()):
+            again = " (in the list of the run before, too)" if name in before else ""
+            terminalreporter.write_line(f"  {name}{again}: {_reason(report)}")
+        if flaky:
+            terminalreporter.write_line(f"  passed at the second try only; what the first said is in {LIST}")
+
+
+def _reason(report: Any) -> str:
+    """The first line of what was raised."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash else str(report.longrepr or report.when)
+    return text.strip().partition("\n")[0][:160]
+
+
+def _names(path: Path) -> set[str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line for line in lines if line and not line[0].isspace()}
+
+
+def _write(path: Path, flaky: dict[str, Any]) -> None:
+    """A name a line; below it, indented, the first try's traceback."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for name, report in sorted(flaky.items()):
+        lines += [name, *(f"    {line}" for line in str(report.longrepr or "").splitlines())]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
