@@ -21,7 +21,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.command_result import Ran
 from clusterctl.client.nodes.machines import head_machine
 from clusterctl.client.nodes.node_list import list_nodes
-from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
@@ -238,7 +238,7 @@ def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:
 
     from clusterctl.client.down.take_down import make_providers
 
-    spec = read_json(cluster.head_dir / "config.json").get("spec") or {"provider": cluster.provider}
+    spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
     providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
     try:
         with closing(providers[cluster.provider]) as provider:
