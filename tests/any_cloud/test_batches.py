@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
-from clusterctl_providers.base import PoolRequest
+from clusterctl_providers.base import NetworkPlace, PoolRequest
 from clusterctl_providers.cloud.batches import (
     MOST_NAMED,
     Member,
@@ -56,11 +57,12 @@ def test_like_requests_go_together_in_the_order_of_their_numbers_and_others_apar
     assert found == [["cpu-2", "cpu-4", "cpu-9", "cpu-10"], ["cpu-3"]], "one pool has one spec"
 
 
-def test_other_bootstraps_and_tags_are_other_calls() -> None:
-    one, two, three = requests(1, 2, 3)
-    other = type(one)(**{**vars(two), "bootstrap": {**two.bootstrap, "heads": ["other"]}})
-    tagged = type(one)(**{**vars(three), "tags": {**three.tags, "team": "vision"}})
-    assert [len(batch) for batch in make_batches([one, other, tagged], any_number)] == [1, 1, 1]
+def test_other_bootstraps_tags_and_places_are_other_calls() -> None:
+    one, two, three, four = requests(1, 2, 3, 4)
+    other = replace(two, bootstrap={**two.bootstrap, "heads": ["other"]})
+    tagged = replace(three, tags={**three.tags, "team": "vision"})
+    placed = replace(four, place=NetworkPlace("subnet-1", "10.0.0.4"))
+    assert [len(batch) for batch in make_batches([one, other, tagged, placed], any_number)] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (50, [7])])

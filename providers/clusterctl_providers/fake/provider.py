@@ -16,7 +16,6 @@ Equal calls at equal times give equal answers. Every call is on record (`calls`)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +56,7 @@ class FakeProvider:
         settings = context.settings
         self._context = context
         self._settings = settings
-        self._clock: Callable[[], float] = settings.get("clock", time.time)
+        self._clock = context.clock
         self._speed = float(settings.get("speed", 1.0))
         self._faults = parse_faults(settings.get("faults") or ())
         self._directory = Path(settings.get("directory") or context.state_dir)

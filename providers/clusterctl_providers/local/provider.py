@@ -212,15 +212,14 @@ class LocalProvider:
         return self._instance(node, {})
 
     def _argv(self) -> list[str]:
-        settings = self._context.settings
-        if settings.get("agent_argv"):
-            return [str(part) for part in settings["agent_argv"]]
-        bundle = settings.get("agent_bundle")
+        if self._context.agent_argv:
+            return list(self._context.agent_argv)
+        bundle = self._context.agent_bundle
         if not bundle or not Path(bundle).is_file():
             raise BadRequest(
                 f"the agent bundle {bundle or '(not set)'} is not there: reinstall clusterctl and run `up` again"
             )
-        return [sys.executable, "-I", str(bundle)]
+        return [sys.executable, "-I", bundle]
 
     def _papers(self, request: CreateRequest, instance_id: str) -> dict[str, Any]:
         return {

@@ -34,7 +34,7 @@ from clusterctl_runtime.head.clock import start_ticks, steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.engine.supply import shared_engines
 from clusterctl_runtime.head.garbage import Garbage
-from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
+from clusterctl_runtime.head.handover import Handover, OwnMachine
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.charges import charges_document
@@ -229,20 +229,18 @@ class Head:
 
     def _make_provider(self, name: str, spec: ClusterSpec) -> Provider:
         settings = dict(spec.provider_settings) if name == spec.provider_name else {}
-        if self.handover:
-            settings = {key: value for key, value in settings.items() if key not in NOT_HERE}
+        if self.handover and spec.kind.cloud is not None:
+            settings = {key: value for key, value in settings.items() if key not in spec.kind.cloud.here_only}
         context = ProviderContext(
             cluster=self.config.name,
             uid=self.config.uid,
             state_dir=str(self.config.state_dir),
-            settings={
-                **settings,
-                "agent_bundle": str(self._bundle),
-                "default_image": default_image(spec.ray),
-                "engine_shared": shared_engines(self.config, name),
-                "reach": self.standby,
-            },
+            settings=settings,
             auth=spec.auth.model_dump(),
+            hosts=self.standby,
+            agent_bundle=str(self._bundle),
+            default_image=default_image(spec.ray),
+            engine_shared=shared_engines(self.config, name),
         )
         try:
             provider = make_provider(name, context)
