@@ -37,7 +37,7 @@ test: setup system  ## all tests (what CI runs)
 	$(BIN)/pytest tests -n $(JOBS) --no-loadscope-reorder
 
 test-quick: setup  ## the tests that need no machine, Docker, sshd, Ray or browser: minutes, for the inner loop
-	$(BIN)/pytest $(QUICK) -n $(JOBS) --no-loadscope-reorder
+	$(BIN)/pytest tests -m quick -n $(JOBS) --no-loadscope-reorder
 
 check: setup     ## lint, format, types
 	$(BIN)/ruff check .

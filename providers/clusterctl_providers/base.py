@@ -284,6 +284,14 @@ class HasInside(Protocol):
         ...
 
 
+@runtime_checkable
+class HasDirectory(Protocol):
+    def directory(self, node_id: str) -> str:
+        """Where a node that is a process of this machine lives here, "" while it has none; raises BadRequest where none ever
+        will."""
+        ...
+
+
 @dataclass(frozen=True)
 class HeadDisk:
     """The disk with the head's state: it outlives the instance. `paths` are where a machine may show it, the first one

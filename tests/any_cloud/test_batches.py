@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from clusterctl_providers.base import NetworkPlace, PoolRequest
+from clusterctl_providers.base import TAG_HEAD, TAG_MAKER, TAG_UID, NetworkPlace, PoolRequest
 from clusterctl_providers.cloud.batches import (
     MOST_NAMED,
+    TAG_NODES,
     Member,
     batch_of,
     make_batches,
@@ -17,6 +18,7 @@ from clusterctl_providers.cloud.batches import (
     nodes_tag,
     shared_bootstrap,
 )
+from clusterctl_providers.cloud.tags import launch_tags
 
 from tests.any_cloud.requests import offer, request, requests
 
@@ -88,3 +90,21 @@ def test_what_the_nodes_of_a_call_share_is_no_secret() -> None:
     assert names_of(batch_of([one])) == "cpu-1"
     assert names_of(batch_of(requests(1, 2, 3))) == "3 nodes (cpu-:1-3@1)"
     assert isinstance(one.pool, PoolRequest)
+
+
+# ---------------------------------------------------------------- tags
+
+
+def test_a_single_node_carries_its_own_tags_and_a_batch_one_that_names_all() -> None:
+    (one,), two = requests(1), requests(1, 2)
+    alone = launch_tags({"team": "vision", TAG_UID: "not yours"}, batch_of([one]), one)
+    assert alone == {"team": "vision", **one.tags}, "the user's never replace ours"
+    together = launch_tags({}, batch_of(two), two[0])
+    assert together == {TAG_UID: two[0].tags[TAG_UID], TAG_NODES: "cpu-:1-2@1"}
+
+
+def test_whose_head_looks_after_an_instance_is_written_on_it() -> None:
+    (one,) = requests(1)
+    here = launch_tags({}, batch_of([one]), one, head_here=True)
+    assert here[TAG_HEAD] == "here" and TAG_MAKER not in here
+    assert launch_tags({}, batch_of([one]), one, maker="me@laptop")[TAG_MAKER] == "me@laptop"

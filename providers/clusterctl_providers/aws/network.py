@@ -166,8 +166,7 @@ class Network:
 
     def _open_ssh(self, group: str, ssh_from: Sequence[str], found: set[str]) -> None:
         """Port 22 is open to `ssh_from` and to nobody else: not to where this machine was yesterday."""
-        words = [str(word) for word in ssh_from]
-        wanted = addresses.ssh_sources(words, own_address, self._own_networks)
+        wanted = addresses.ssh_sources([str(word) for word in ssh_from], own_address, self._own_networks)
         for source in sorted(wanted - found):
             self._allow("authorize_security_group_ingress", group, [_ssh_rule(source)])
         closed = sorted(found - wanted)

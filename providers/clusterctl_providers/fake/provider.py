@@ -175,6 +175,14 @@ class FakeProvider:
                 return "\n".join(line for line in lines if line) + "\n"
         return ""
 
+    def directory(self, node_id: str) -> str:
+        if self._boots is None:
+            raise BadRequest(
+                f"node {node_id} is a row in the fake cloud's file: write `boot: local` under `provider: {{fake: ...}}` for "
+                "nodes that run here"
+            )
+        return self._boots.directory(node_id)
+
     def find_clusters(self) -> list[tuple[str, str, int]]:
         now = self._now()
         found: dict[tuple[str, str], int] = {}

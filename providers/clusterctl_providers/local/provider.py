@@ -152,6 +152,12 @@ class LocalProvider:
                 return node.log_tail()
         return ""
 
+    def directory(self, node_id: str) -> str:
+        """Of its newest generation."""
+        ours = [node for node in local_nodes.nodes_on_disk(self._state) if self._is_ours(node)]
+        found = [node for node in ours if node.papers["node_id"] == node_id]
+        return str(max(found, key=lambda node: float(node.papers["created"])).short_dir) if found else ""
+
     def doctor(self) -> list[tuple[str, bool, str]]:
         short = self._short_base()
         return [
