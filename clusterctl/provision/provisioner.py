@@ -46,7 +46,7 @@ from clusterctl.core.model import (
 )
 from clusterctl.provision.adopt import adopt_for_new_journal
 from clusterctl.provision.blocks import Blocks
-from clusterctl.provision.console_tail import AT_ONCE, OVERDUE, last_words
+from clusterctl.provision.console_tail import AT_ONCE, OVERDUE, console_tail
 from clusterctl.provision.ending import end_everything
 from clusterctl.provision.journal.book import Journal, StaleFence, planned_node
 from clusterctl.provision.outcome import Outcome as Outcome
@@ -421,7 +421,7 @@ class Provisioner:
         if event == "fail" and code in OVERDUE and self._consoles_left > 0:
             self._consoles_left -= 1
             known = self.journal.get(node_id)
-            text += last_words(self.providers[self._provider_of(known)], known.instance_id) if known else ""
+            text += console_tail(self.providers[self._provider_of(known)], known.instance_id) if known else ""
         return self.journal.move(node_id, event, self._clock(), text, code, instance_id, address)
 
     def _provider_of(self, node: Node) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl_runtime.files.private import write_private
 
-from clusterctl.client.nodes.machines import keep_machines
+from clusterctl.client.nodes.machines import save_machines
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.gc import Stray
@@ -114,7 +114,7 @@ def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) ->
         spec_path=str(source.path.absolute()),
         uid=held.uid,
     )
-    keep_machines(cluster.directory, held.machines, options)
+    save_machines(cluster.directory, held.machines, options)
     heads = [machine for machine in held.machines if machine.head]
     if not heads:
         return ["none of the hosts has its head: `down` cleans them, `up` starts another head, without jobs of before"]

@@ -49,7 +49,7 @@ class Bundle:
 
 
 @dataclass
-class HeadPlace:
+class HeadEndpoint:
     """Where the head listens for agents, and what they pin."""
 
     addresses: list[str]
@@ -232,11 +232,11 @@ class Hosts:
     # ------------------------------------------------------------ installing
 
     def plan_install(
-        self, reached: Reached, bundle: Bundle, place: HeadPlace, known: dict[str, Any]
+        self, reached: Reached, bundle: Bundle, endpoint: HeadEndpoint, known: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes] | None:
         """What would make the host's daemon run and dial the head: a request and its blob, None where all is in place.
         `known` is the host's row of the last time. The row of this time says by which token it will be known."""
-        reached.entry.update(bundle=bundle.digest, heads=place.heads, ca_sha256=_digest(place.ca_pem))
+        reached.entry.update(bundle=bundle.digest, heads=endpoint.heads, ca_sha256=_digest(endpoint.ca_pem))
         if self._is_installed(reached, known):
             reached.entry.update({key: known[key] for key in ("token_sha256", "settings_sha256")})
             return None
@@ -245,8 +245,8 @@ class Hosts:
             "uid": self.uid,
             "cluster": self.cluster,
             "host": reached.id,
-            "heads": place.heads,
-            "ca_pem": place.ca_pem,
+            "heads": endpoint.heads,
+            "ca_pem": endpoint.ca_pem,
             "token": token,
         }
         reached.entry["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()

@@ -87,7 +87,7 @@ class Master:
         while not self._socket.exists():
             if self._process.poll() is not None:
                 raise HostTrouble(
-                    "openssh", f"OpenSSH's client did not get into {where} either. It says: {self._last_words()}"
+                    "openssh", f"OpenSSH's client did not get into {where} either. It says: {self._stderr_tail()}"
                 )
             if time.monotonic() > deadline:
                 raise HostTrouble("slow_login", f"OpenSSH's client did not get into {where} within {seconds:g} s")
@@ -109,7 +109,7 @@ class Master:
             return
         raise Distrusted("OpenSSH's client did not say which host key it accepted")
 
-    def _last_words(self) -> str:
+    def _stderr_tail(self) -> str:
         return said((self._place / "log").read_bytes()) or "nothing"
 
     @property
@@ -123,7 +123,7 @@ class Master:
 
     def open_session(self, timeout: float | None = None) -> Channel:
         if not self.is_active():
-            raise EOFError(f"OpenSSH's client ended: {self._last_words()}")
+            raise EOFError(f"OpenSSH's client ended: {self._stderr_tail()}")
         return Channel(self)
 
     def open_channel(
@@ -227,7 +227,7 @@ class Channel:
         code = self._process.wait()
         return -1 if code < 0 or (code == 255 and not self._master.is_active()) else code
 
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         """What was said to nobody before it ended."""
         self.close()
         return self._unread

@@ -190,7 +190,7 @@ class EngineClient:
         """What Ray holds for us there, or still may."""
         return [hold for hold in self._holds.values() if hold.ray_node_id == ray_node_id]
 
-    def keeps(self, hold: Hold) -> bool:
+    def is_granted(self, hold: Hold) -> bool:
         """Whether Ray has named its GPUs and is not to let go of them."""
         return bool(hold.ids) and hold.id in self._holds and hold.id not in self._unwanted
 
@@ -208,7 +208,7 @@ class EngineClient:
         found = [Hold(row["hold"], row["node"], row["gpus"], tuple(row["gpu_ids"])) for row in rows]
         return [hold for hold in found if hold.id not in self._holds]
 
-    def keep(self, hold: Hold) -> None:
+    def adopt(self, hold: Hold) -> None:
         """A stray becomes one of ours."""
         self._holds[hold.id] = hold
         self._publish_again()

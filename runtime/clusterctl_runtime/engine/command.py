@@ -76,13 +76,13 @@ class EngineConfig:
 
 @dataclass
 class RayCommand:
-    """`ray start` for one node. `keeps`: the GCS stores its state in `store`, for a head that is started anew."""
+    """`ray start` for one node. `persistent`: the GCS stores its state in `store`, for a head that is started anew."""
 
     config: EngineConfig
     directory: Path
     temp_dir: Path
     mark: str
-    keeps: bool = False
+    persistent: bool = False
     block: PortBlock | None = None
 
     @property
@@ -170,7 +170,7 @@ class RayCommand:
         if config.role == "head":
             ours["RAY_enable_autoscaler_v2"] = "1"
             ours["DASHBOARD_METRIC_PORT"] = str(self.ports()["dashboard_metrics"])
-        if self.keeps:
+        if self.persistent:
             ours.update(RAY_gcs_storage="rocksdb", RAY_gcs_storage_path=str(self.store))
         if not config.node_ip:
             ours["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own children keep 127.0.0.1 as it is
