@@ -149,6 +149,7 @@ class Provisioner:
         return self._pools.most(pool)
 
     def blocks(self, now: float) -> tuple[Block, ...]:
+        """Offers that are not tried for a while, sorted by key."""
         if self._capacity_returned:
             self._capacity_returned = False
             self._blocks.capacity_returned()
@@ -209,6 +210,7 @@ class Provisioner:
         )
 
     def close(self) -> None:
+        """Closes the providers, and not the journal."""
         for provider in self.providers.values():
             provider.close()
 

@@ -229,6 +229,7 @@ class ProviderSettings(SpecModel):
         return self
 
     def names(self) -> list[str]:
+        """Those that the user named."""
         return [name for name in PROVIDER_NAMES if getattr(self, name) is not None]
 
     def settings(self) -> dict[str, Any]:

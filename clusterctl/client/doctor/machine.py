@@ -37,6 +37,8 @@ class Check:
 
 
 def diagnose(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]:
+    """What was looked at, each with what to do: this machine, the clouds that `spec` or a cluster known here uses, and the heads
+    and hosts of those clusters."""
     return [
         _python(),
         _home(registry.home),

@@ -41,6 +41,7 @@ class Held:
 
     @property
     def alive(self) -> bool:
+        """Whether a head runs there, or any of the hosts hears one."""
         return any(answer["head"] or answer["linked"] for _, answer in self.hosts)
 
     @property

@@ -118,6 +118,7 @@ def wait_for_end(cluster: Cluster, seconds: float = END_SECONDS) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came true within so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -39,6 +39,7 @@ def save_machines(
 
 
 def saved_machines(directory: Path) -> list[Machine]:
+    """As `save_machines` wrote them; none where it never did."""
     return [
         Machine(
             item["id"], Login(**item["login"]), tuple(item["pools"]), item["head"], item["labels"], item["resources"]
@@ -60,6 +61,7 @@ def note_touched(directory: Path, touched: Iterable[str]) -> None:
 
 
 def head_machine(directory: Path) -> Machine:
+    """Raises Unreachable where it is not known which it is."""
     for machine in saved_machines(directory):
         if machine.head:
             return machine

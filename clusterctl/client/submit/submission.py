@@ -61,6 +61,7 @@ class ScriptLocation:
 
 
 def mint_id() -> str:
+    """A new job id, which nobody can guess."""
     return "j-" + base64.b32encode(secrets.token_bytes(5)).decode().lower()
 
 

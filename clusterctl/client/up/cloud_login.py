@@ -87,6 +87,7 @@ class Keys:
         return HostKey(text, fingerprint_of(_public(text)))
 
     def forget_host_keys(self) -> None:
+        """The next machine gets others."""
         for path in self._directory.glob("host-*"):
             path.unlink()
 

@@ -93,6 +93,7 @@ def _dial_by_openssh(
 
 
 def place_of(hop: Target) -> str:
+    """ "host:port", an IPv6 address in brackets."""
     return f"[{hop.host}]:{hop.port}" if ":" in hop.host else f"{hop.host}:{hop.port}"
 
 

@@ -40,6 +40,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """Its file name on a host."""
         return f"agent-{self.digest}.pyz"
 
     def facts_source(self) -> bytes:
@@ -58,6 +59,7 @@ class HeadEndpoint:
 
     @property
     def heads(self) -> list[str]:
+        """ "host:port" of each address, as agents dial them in turn."""
         return [f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.addresses]
 
 
@@ -74,6 +76,7 @@ class Reached:
 
     @property
     def id(self) -> str:
+        """The host's id in the inventory."""
         return self.machine.id
 
 
@@ -102,6 +105,7 @@ class Hosts:
         self._engine, self._engine_python = engine, engine_python
 
     def target(self, machine: Machine) -> Target:
+        """Where to dial, by the user's SSH configuration."""
         return self._config.target(machine.login)
 
     def connect(self, machine: Machine, patience: Patience | None = None) -> Connection:
@@ -272,6 +276,7 @@ class Hosts:
 
     @property
     def owner(self) -> dict[str, str]:
+        """What is written on a host that this cluster takes."""
         return {"uid": self.uid, "cluster": self.cluster}
 
     # ------------------------------------------------------------ removing
@@ -316,6 +321,7 @@ class GroupWriter:
         self._version = self._written = 0
 
     def flush(self) -> None:
+        """Returns when the document, as it was when this was called, is written."""
         with self._wanted:
             self._version += 1
             mine = self._version
