@@ -29,7 +29,8 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster known here. `engine`: "ray" or "none"; `created`: unix seconds; `spec_path`: the user's file at the last `up`."""
+    """A cluster known here. `engine`: "ray" or "none"; `created`: unix seconds; `spec_path`: the user's file at the last `up`.
+    `on_hosts`: its machines are those of an inventory, the head's among them."""
 
     name: str
     uid: str
@@ -38,6 +39,7 @@ class Cluster:
     created: float
     spec_path: str
     directory: Path
+    on_hosts: bool = False
 
     @property
     def head_dir(self) -> Path:
@@ -55,6 +57,10 @@ class Cluster:
         return self.directory / "spec.yaml"
 
     @property
+    def config_file(self) -> Path:
+        return self.head_dir / "config.json"
+
+    @property
     def client_file(self) -> Path:
         """The head's address and the token, for its owner only."""
         return self.directory / "client.json"
@@ -62,11 +68,15 @@ class Cluster:
     @property
     def head_is_remote(self) -> bool:
         """Whether the head runs on a machine that is reached by SSH, through a tunnel."""
-        return self.provider == "ssh" or (self.directory / "inventory.json").exists()
+        return self.on_hosts or (self.directory / "inventory.json").exists()
 
     def read_client(self) -> dict[str, Any]:
         """How to reach the head, as `up` left it: {"url", "token"}; {} before the first `up` came so far."""
         return read_json(self.client_file)
+
+    def read_config(self) -> dict[str, Any]:
+        """What the head starts from, or what `down` knows of one elsewhere; {} before the first `up` came so far."""
+        return read_json(self.config_file)
 
     def read_head(self) -> dict[str, Any]:
         """What the head said of itself when it began to listen; {} while it has not."""
@@ -101,6 +111,7 @@ class Registry:
             "name": name,
             "uid": known.get("uid") or uid or str(uuid.uuid4()),
             "provider": provider,
+            "on_hosts": is_on_hosts({"provider": provider}),
             "engine": engine,
             "created": known.get("created") or time.time(),
             "spec_path": spec_path,
@@ -127,6 +138,7 @@ class Registry:
             created=float(body.get("created") or 0.0),
             spec_path=body.get("spec_path", ""),
             directory=directory,
+            on_hosts=is_on_hosts(body),
         )
 
     def all(self) -> list[Cluster]:
@@ -162,6 +174,16 @@ class Registry:
     def _known(self) -> str:
         names = self.names()
         return f"known: {', '.join(names)}" if names else f"none is, in {self.root}"
+
+
+def is_on_hosts(note: Mapping[str, Any]) -> bool:
+    """Whether the machines of the cluster with this `cluster.json` are those of an inventory. It is noted there, since a
+    command that reads no spec need not load what providers are."""
+    if "on_hosts" in note:
+        return bool(note["on_hosts"])
+    from clusterctl.spec.providers.registry import KINDS
+
+    return note.get("provider") in KINDS and KINDS[note["provider"]].head == "host"
 
 
 def checked_name(name: str) -> str:

@@ -47,31 +47,7 @@ CLUSTER_FIELDS: dict[str, Way] = {
     "cluster": "refused",
     "provider": "refused",
 }
-# Settings of providers that say where a cluster's nodes are looked for, and where they find their head. Others need new
-# nodes.
-PROVIDER_FIELDS: dict[str, dict[str, Way]] = {
-    "docker": {"host": "refused", "network": "refused", "head_address": "refused"},
-    "aws": {
-        "region": "refused",
-        "vpc": "refused",
-        "profile": "refused",
-        "head_address": "refused",
-        "endpoint_url": "refused",
-        "head_volume": "refused",
-        "instance_profile": "refused",
-        "reach": "in-place",  # these two are about how the client gets to the head
-        "ssh_from": "in-place",
-        "tags": "in-place",
-        "calls_per_second": "in-place",
-        "permissions_boundary": "in-place",  # of roles to come
-    },
-    "ssh": {"address": "in-place", "port": "in-place", "config": "in-place"},  # the head goes on listening where it did
-    "local": {"grace": "in-place"},
-    "fake": {
-        **dict.fromkeys(("directory", "cloud", "region", "zones", "boot"), cast("Way", "refused")),
-        **dict.fromkeys(("types", "faults", "boot_seconds", "linger", "speed"), cast("Way", "in-place")),
-    },
-}
+_NO_WAYS: Mapping[str, Way] = {}
 _WHY: dict[Way, str] = {
     "in-place": "takes effect without touching a node",
     "drain": "nodes that no longer belong are drained, then ended",
@@ -132,16 +108,18 @@ def plan_spec(
     nodes: Sequence[NodeView] = (),
     first: Plan | None = None,
     offers: Sequence[Offer] = (),
+    settings: Mapping[str, Way] = _NO_WAYS,
 ) -> SpecPlan:
     """The changes from one spec to the next. A spec is a mapping of its top-level fields, `pools` a list of mappings with
-    `name`. `old` is None for a cluster that does not exist. `first` is the planner's first plan under the new spec."""
+    `name`. `old` is None for a cluster that does not exist. `first` is the planner's first plan under the new spec.
+    `settings`: what changing each setting of the new spec's provider takes; those it does not name need new nodes."""
     name = str(new.get("cluster", ""))
     live = [view for view in nodes if view.node.state in LIVE_STATES]
     changes: list[Change] = []
     if old is None:
         changes.append(Change("add", "cluster", name, reason="it does not exist yet"))
     else:
-        changes.extend(_cluster_change(old, new, name, live))
+        changes.extend(_cluster_change(old, new, name, live, settings))
     changes.extend(_pool_changes(_pools(old or {}), _pools(new), live))
     changes.extend(_node_changes(first, live))
     before = sum(view.node.price for view in live)
@@ -172,8 +150,12 @@ def _worst(fields: Sequence[FieldChange]) -> Way:
     return worst
 
 
-def _cluster_change(old: Fields, new: Fields, name: str, live: Sequence[NodeView]) -> list[Change]:
-    fields = _field_changes(_flat(old), _flat(new), {**CLUSTER_FIELDS, **_provider_ways(new)}, frozenset({"pools"}))
+def _cluster_change(
+    old: Fields, new: Fields, name: str, live: Sequence[NodeView], settings: Mapping[str, Way]
+) -> list[Change]:
+    provider, _ = _provider(new)
+    ways: dict[str, Way] = {**CLUSTER_FIELDS, **{f"provider.{provider}.{key}": way for key, way in settings.items()}}
+    fields = _field_changes(_flat(old), _flat(new), ways, frozenset({"pools"}))
     if not fields:
         return []
     change = _change_of("cluster", name, fields, sum(view.node.role == "worker" for view in live))
@@ -199,11 +181,6 @@ def _provider(spec: Fields) -> tuple[str, Fields]:
         if settings is not None:
             return str(name), {key: value for key, value in cast("Fields", settings).items() if value or value == 0}
     return "", {}
-
-
-def _provider_ways(spec: Fields) -> dict[str, Way]:
-    name, _ = _provider(spec)
-    return {f"provider.{name}.{key}": way for key, way in PROVIDER_FIELDS.get(name, {}).items()}
 
 
 def _change_of(kind: str, name: str, fields: tuple[FieldChange, ...], count: int) -> Change:

@@ -32,9 +32,10 @@ def end_everything(
     provider's `settle_seconds` is waited for between the two empty lists: so long its lists may lag behind its
     answers. So is the end of a launch whose answer nobody heard: its sender was killed, its server may still work on it
     for `in_flight_seconds`."""
-    answered = _last_answer(journal, _longest(providers, "in_flight_seconds"))
+    in_flight = max((provider.in_flight_seconds for provider in providers.values()), default=0.0)
+    answered = _last_answer(journal, in_flight)
     _journal_ends(journal, clock())
-    settle = _longest(providers, "settle_seconds")
+    settle = max((provider.settle_seconds for provider in providers.values()), default=0.0)
     empty, wait, told = 0, FIRST_PAUSE, ""
     cleared: set[str] = set()
     longest = LONGEST_PAUSE if settle else LONGEST_PAUSE_HERE
@@ -77,11 +78,6 @@ def _waits_for(scopes: Iterable[Observed], left: set[str], providers: Mapping[st
 
 def _name(instance: Instance) -> str:
     return f"{instance.node_id or 'a stray'} ({instance.id}, {instance.state})"
-
-
-def _longest(providers: Mapping[str, Provider], which: str) -> float:
-    """The largest of the providers' own `settle_seconds` or `in_flight_seconds`."""
-    return max((float(getattr(provider, which, 0.0)) for provider in providers.values()), default=0.0)
 
 
 def _last_answer(journal: Journal, in_flight: float) -> float:

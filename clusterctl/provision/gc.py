@@ -142,7 +142,7 @@ class _Sweep:
     ) -> None:
         self._provider, self._uid = provider, uid
         self._patience, self._clock, self._pause = patience, clock, pause
-        self._settle = float(getattr(provider, "settle_seconds", 0.0))
+        self._settle = provider.settle_seconds
         self.seen: dict[str, Instance] = {}
         self.trouble = ""
 

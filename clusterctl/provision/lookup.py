@@ -44,7 +44,7 @@ def compared(
     except Exception as error:
         return _in_doubt(listed, missing, error or type(error).__name__)
     ours = [found[one.id] for one in missing if one.id in found and found[one.id].uid == uid]
-    return _amended(name, listed, missing, ours, now - float(getattr(provider, "settle_seconds", 0.0)))
+    return _amended(name, listed, missing, ours, now - provider.settle_seconds)
 
 
 def living(provider: Provider, uid: str, instance_ids: Collection[str]) -> tuple[Instance, ...]:

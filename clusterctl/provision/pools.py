@@ -8,8 +8,6 @@ from clusterctl_providers.base import HasMost, PoolRequest, Provider
 
 from clusterctl.core.model import Node, Offer
 
-OFFERS_LAST = 3600.0  # prices and types are asked for again after so many seconds
-
 
 class PoolBook:
     """`former_provider` says which provider a pool had that is not in the spec any more."""
@@ -19,32 +17,27 @@ class PoolBook:
         self._former_provider = former_provider
         self._pools: dict[str, PoolRequest] = {}
         self._offers: dict[str, tuple[Offer, ...]] = {}
-        self._offers_until = 0.0
+        self._good_until: dict[str, float] = {}  # when the offers for a pool are asked for again
 
     def use(self, pools: Iterable[PoolRequest]) -> None:
         """From now on these are the pools; where they differ from before, offers are asked for again."""
         wanted = {pool.name: pool for pool in pools}
         if wanted != self._pools:
             self._pools = wanted
-            self._offers_until = 0.0
+            self.forget_offers()
 
     def forget_offers(self) -> None:
         """A provider has other settings: what it offers is asked for again."""
-        self._offers_until = 0.0
+        self._good_until = {}
 
     def offers(self, now: float, refresh: bool) -> tuple[Offer, ...]:
-        """What providers offer for all pools; asked for again when `refresh` is set or the last answer is too old."""
-        if refresh or now >= self._offers_until or self._lag_behind():
-            self._offers = {
-                name: tuple(self._providers[self.provider_name(name)].offers(pool))
-                for name, pool in sorted(self._pools.items())
-            }
-            self._offers_until = now + OFFERS_LAST
-        return self.known_offers(self._offers)
-
-    def _lag_behind(self) -> bool:
-        """Whether some provider's offers change from one moment to the next (`offers_last` 0), as free machines do."""
-        return any(getattr(provider, "offers_last", OFFERS_LAST) == 0.0 for provider in self._providers.values())
+        """For all pools, by their names; each provider says how long its own are good (`offers_last`)."""
+        for name, pool in sorted(self._pools.items()):
+            if refresh or now >= self._good_until.get(name, now):
+                provider = self._providers[self.provider_name(name)]
+                self._offers[name] = tuple(provider.offers(pool))
+                self._good_until[name] = now + provider.offers_last
+        return self.known_offers(sorted(self._pools))
 
     def most(self, pool: str) -> int | None:
         """How many nodes of the pool its provider can have at all; None = as many as one pays for."""

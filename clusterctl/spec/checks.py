@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from clusterctl.spec.faults import Finding, did_you_mean, shorten
+from clusterctl.spec.faults import Finding, did_you_mean, flow, shorten
 from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
 from clusterctl.spec.pool import Pool
-from clusterctl.spec.providers import CLOUDS
+from clusterctl.spec.providers.kind import Kind
+from clusterctl.spec.providers.registry import KINDS
 
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?([a-z0-9.]*)")
 OLDEST_RAY = (2, 56)  # the first with token authentication everywhere
@@ -18,46 +19,15 @@ RAY_EXTRAS = (
     "serve-async-inference", "serve-grpc", "train", "tune",
 )  # fmt: skip
 
-# keys of a pool or head that mean nothing to a provider
-FOREIGN_KEYS = {
-    "local": (
-        "instances",
-        "instance",
-        "zones",
-        "zone",
-        "image",
-        "disk",
-        "hosts",
-        "host",
-        "market",
-        "reservation",
-        "keep_stopped",
-    ),
-    "docker": (
-        "instances",
-        "instance",
-        "zones",
-        "zone",
-        "disk",
-        "hosts",
-        "host",
-        "market",
-        "reservation",
-        "keep_stopped",
-    ),
-    "ssh": ("instances", "instance", "zones", "zone", "image", "disk", "market", "reservation", "keep_stopped"),
-    "aws": ("hosts", "host"),
-    "gcp": ("hosts", "host", "reservation", "keep_stopped"),
-    "azure": ("hosts", "host", "reservation", "keep_stopped"),
-    "fake": ("hosts", "host", "reservation"),
-}
-
 
 class Parts(Protocol):
     """What is compared."""
 
     @property
     def provider_name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    def kind_of(self, pool: Pool | None) -> Kind: ...
     @property
     def provider_settings(self) -> Mapping[str, Any]: ...
     @property
@@ -83,6 +53,7 @@ def check_cluster(spec: Parts) -> list[Finding]:
         *_check_foreign_keys(spec),
         *_check_auth(spec),
         *_check_machines(spec),
+        *_check_reservations(spec),
         *_check_limits(spec),
         *_check_ray(spec),
         *_check_files(spec),
@@ -106,32 +77,25 @@ def _check_pool_names(spec: Parts) -> Iterator[Finding]:
         first.setdefault(pool.name, index)
 
 
-def _provider_of(spec: Parts, pool: Pool) -> str:
-    return pool.provider or spec.provider_name
-
-
 def _check_region(spec: Parts) -> Iterator[Finding]:
-    name = spec.provider_name
-    if name in CLOUDS and not spec.provider_settings.get("region"):
-        region = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}[name]
-        yield Finding(
-            ("provider",), f"provider {name!r} needs a region", f"write `provider: {{{name}: {{region: {region}}}}}`"
-        )
+    if spec.kind.cloud is not None and not spec.provider_settings.get("region"):
+        example = f"write `provider: {flow(spec.kind.example)}`"
+        yield Finding(("provider",), f"provider {spec.kind.name!r} needs a region", example)
 
 
 def _check_zones(spec: Parts) -> Iterator[Finding]:
     """Zones must be in the region, and the head where the pools are."""
-    settings, name = spec.provider_settings, spec.provider_name
-    region = settings.get("region", "") if name in ("aws", "gcp") else ""
-    pools = [(index, pool) for index, pool in enumerate(spec.pools) if _provider_of(spec, pool) == name]
+    cloud = spec.kind.cloud
+    region = spec.provider_settings.get("region", "") if cloud is not None and cloud.zones_tell_region else ""
+    pools = [(index, pool) for index, pool in enumerate(spec.pools) if spec.kind_of(pool) is spec.kind]
     for index, pool in pools:
         for position, zone in enumerate(pool.zones):
-            if not zone.startswith(region):
+            if cloud is not None and not zone.startswith(region):
                 path = ("pools", index, "zones", position)
                 yield Finding(
                     path,
                     f"zone {shorten(zone)} is not in region {shorten(region)}",
-                    f"{region} has zones such as {_zone_in(name, region)}",
+                    f"{region} has zones such as {cloud.zone_in(region)}",
                 )
     if not spec.head.zone:
         return
@@ -148,62 +112,62 @@ def _check_zones(spec: Parts) -> Iterator[Finding]:
         )
 
 
-def _zone_in(provider: str, region: str) -> str:
-    return f"{region}a" if provider == "aws" else f"{region}-a"
-
-
 def _check_foreign_keys(spec: Parts) -> Iterator[Finding]:
     for index, pool in enumerate(spec.pools):
-        provider = _provider_of(spec, pool)
-        for key in FOREIGN_KEYS[provider]:
-            if key in type(pool).model_fields and getattr(pool, key) not in (None, "", 0, [], ["on-demand"]):
-                yield Finding(
-                    ("pools", index, key),
-                    f"{key!r} means nothing to provider {provider!r}",
-                    _instead(provider, key),
-                    True,
-                )
-    for key in FOREIGN_KEYS[spec.provider_name]:
-        if getattr(spec.head, key, None):
-            yield Finding(
-                ("head", key),
-                f"{key!r} means nothing to provider {spec.provider_name!r}",
-                _instead(spec.provider_name, key),
-                True,
-            )
+        kind = spec.kind_of(pool)
+        for key in type(pool).model_fields:
+            if key in kind.foreign and getattr(pool, key) not in (None, "", 0, [], ["on-demand"]):
+                yield _foreign(("pools", index, key), kind)
+    for key in type(spec.head).model_fields:
+        if key in spec.kind.foreign and getattr(spec.head, key):
+            yield _foreign(("head", key), spec.kind)
+
+
+def _foreign(path: tuple[str | int, ...], kind: Kind) -> Finding:
+    key = str(path[-1])
+    return Finding(path, f"{key!r} means nothing to provider {kind.name!r}", _instead(kind, key), True)
 
 
 def _check_auth(spec: Parts) -> Iterator[Finding]:
-    if spec.provider_name in ("local", "docker", "fake") and spec.auth.model_dump(exclude_defaults=True):
+    if spec.kind.machine in ("process", "container") and spec.auth.model_dump(exclude_defaults=True):
         yield Finding(("auth",), f"'auth' means nothing to provider {spec.provider_name!r}", "remove it", True)
 
 
-def _instead(provider: str, key: str) -> str:
+def _instead(kind: Kind, key: str) -> str:
     if key in ("instances", "instance"):
         return (
             "list the machines under `hosts`"
-            if provider == "ssh"
+            if kind.machine == "host"
             else "say what a node has with `resources`, as in {CPU: 4}"
         )
     if key in ("hosts", "host"):
-        return "hosts belong to provider ssh"
+        return f"hosts belong to provider {next(one.name for one in KINDS.values() if one.machine == 'host')}"
     return "remove it"
 
 
 def _check_machines(spec: Parts) -> Iterator[Finding]:
     """Each pool must say which machines it is made of, where the provider cannot know."""
     for index, pool in enumerate(spec.pools):
-        provider = _provider_of(spec, pool)
-        if provider in CLOUDS and not (pool.instances or pool.gpu or pool.resources):
+        kind = spec.kind_of(pool)
+        if kind.cloud is not None and not (pool.instances or pool.gpu or pool.resources):
             yield Finding(
                 ("pools", index),
                 f"pool {pool.name!r} does not say which machines it wants",
                 "give `instances`, `gpu` or `resources`",
             )
-        if provider == "ssh" and not pool.hosts:
+        if kind.machine == "host" and not pool.hosts:
             yield Finding(
                 ("pools", index), f"pool {pool.name!r} has no hosts", "list them, as in `hosts: [10.0.0.5, 10.0.0.6]`"
             )
+
+
+def _check_reservations(spec: Parts) -> Iterator[Finding]:
+    for index, pool in enumerate(spec.pools):
+        cloud = spec.kind_of(pool).cloud
+        form = cloud.reservation if cloud is not None else None
+        if form is not None and pool.reservation and not form.fits(pool.reservation):
+            what = f"{shorten(pool.reservation)} is not the id of a capacity reservation of {spec.kind_of(pool).title}"
+            yield Finding(("pools", index, "reservation"), what, f"as in {form.example}")
 
 
 def _check_limits(spec: Parts) -> Iterator[Finding]:
@@ -241,7 +205,8 @@ def _check_ray(spec: Parts) -> Iterator[Finding]:
 
 def _check_files(spec: Parts) -> Iterator[Finding]:
     """Nodes that are processes of this machine put files into directories of their own and nowhere else."""
-    here = {_provider_of(spec, pool) for pool in spec.pools} & {"local", "fake"}
+    kinds = (spec.kind_of(pool) for pool in spec.pools)
+    here = {kind.name for kind in kinds if kind.machine == "process"}
     taken: set[str] = set()
     for index, mount in enumerate(spec.files):
         path = ("files", index, "to")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +16,8 @@ from clusterctl.core.errors import UsageError
 Path = tuple[str | int, ...]  # keys and list indices from the top of the spec, e.g. ("pools", 0, "min")
 
 MAX_FAULTS = 100  # nobody reads more, and a hostile text has as many as it likes
+
+_SIMPLE = re.compile(r"[A-Za-z0-9~./][A-Za-z0-9_./-]*")  # needs no quotes in YAML
 
 FINDINGS = "findings"  # the type of the pydantic error that carries Findings in its context
 
@@ -76,3 +80,13 @@ def shorten(value: object, limit: int = 40) -> str:
     """`value` quoted for a message, on one line, cut after `limit` characters."""
     text = str(value)
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def flow(value: Any) -> str:
+    """A value as it would stand in a spec, on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(flow(inner) for inner in value) + "]"
+    text = str(value)
+    return text if not isinstance(value, str) or _SIMPLE.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -6,7 +6,6 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from clusterctl.core.diff import PROVIDER_FIELDS
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.parts import Head
 from clusterctl.spec.pool import Pool
@@ -80,8 +79,8 @@ def _hashed(model: ClusterSpec | Pool | Head, effects: dict[str, Effect]) -> dic
     names = {name for name, effect in effects.items() if effect == "replace"}
     fields = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=names)
     if isinstance(model, ClusterSpec):  # `local` and `{local: {}}` are one provider
-        ways = PROVIDER_FIELDS.get(model.provider_name, {})
-        settings = {key: value for key, value in model.provider_settings.items() if ways.get(key) != "in-place"}
+        changes = model.kind.changes
+        settings = {key: value for key, value in model.provider_settings.items() if changes.get(key) != "in-place"}
         fields["provider"] = {model.provider_name: settings}
     return fields
 

@@ -11,20 +11,10 @@ from jinja2 import Environment, StrictUndefined
 
 from clusterctl.core.errors import ClusterctlError, UsageError
 from clusterctl.spec.faults import did_you_mean
+from clusterctl.spec.providers.registry import KINDS
 
-# starter -> its job. The name of a provider alone is its smallest starter.
-STARTERS = {
-    "local": "tasks",
-    "docker": "tasks",
-    "ssh": "tasks",
-    "aws": "tasks",
-    "aws-gpu": "gpu",
-    "aws-train": "train",
-    "aws-serve": "serve",
-    "gcp": "tasks",
-    "azure": "tasks",
-    "fake": "plain",
-}
+# starter -> the provider that it is for
+STARTERS = {name: kind for kind in KINDS.values() for name in kind.starters}
 
 
 def write_starter(provider: str, directory: Path) -> list[Path]:
@@ -58,7 +48,8 @@ def starter_texts(name: str, *, ray: bool) -> dict[str, str]:
     if name not in STARTERS:
         near = did_you_mean(name, STARTERS) or f"there are {', '.join(STARTERS)}"
         raise UsageError(f"no starter named {name!r}: {near}")
-    job = "plain" if name in ("local", "docker") and not ray else STARTERS[name]
+    kind = STARTERS[name]
+    job = "plain" if kind.machine in ("process", "container") and not ray else kind.starters[name]
     spec = _text("specs", f"{name}.yaml")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701  YAML
     return {

@@ -11,12 +11,15 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from clusterctl.spec.base import SpecModel
 from clusterctl.spec.checks import check_cluster
 from clusterctl.spec.faults import refuse
 from clusterctl.spec.fields import Env, Name
 from clusterctl.spec.parts import Auth, Engine, EngineChoice, FileMount, Head, Limits, Queue, Ray
 from clusterctl.spec.pool import Pool
-from clusterctl.spec.providers import Provider, ProviderSettings, SpecModel
+from clusterctl.spec.providers.choice import Provider, ProviderSettings
+from clusterctl.spec.providers.kind import Kind
+from clusterctl.spec.providers.registry import EXAMPLE, KINDS
 
 
 class ClusterSpec(SpecModel):
@@ -25,7 +28,7 @@ class ClusterSpec(SpecModel):
     cluster: Name = Field(description="Name of the cluster: lower-case letters, digits and '-'.", examples=["demo"])
     provider: Provider = Field(
         description="Where the nodes come from: a name, or one name with its settings.",
-        examples=["local", {"aws": {"region": "us-east-1", "vpc": "default"}}],
+        examples=[next(iter(KINDS)), EXAMPLE],
     )
     auth: Auth = Field(default=Auth(), description="How to log in to the nodes by SSH.")
     head: Head = Field(default=Head(), description="The node with the control plane.")
@@ -62,6 +65,15 @@ class ClusterSpec(SpecModel):
     def provider_name(self) -> str:
         """Of the cluster's own provider; pools may name others."""
         return self.provider if isinstance(self.provider, str) else self.provider.names()[0]
+
+    @property
+    def kind(self) -> Kind:
+        """What its provider is."""
+        return KINDS[self.provider_name]
+
+    def kind_of(self, pool: Pool | None) -> Kind:
+        """What the provider of that pool's nodes is; of the head's for None."""
+        return KINDS[(pool.provider if pool else "") or self.provider_name]
 
     @property
     def provider_settings(self) -> dict[str, Any]:

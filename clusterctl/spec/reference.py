@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from clusterctl.spec.providers.registry import KINDS
+
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 
 _TYPES = {
@@ -19,13 +21,7 @@ _TYPES = {
 _HEADINGS = {
     "ClusterSpec": "The cluster",
     "ProviderSettings": "`provider`",
-    "LocalSettings": "`provider: {local: ...}`",
-    "DockerSettings": "`provider: {docker: ...}`",
-    "SshSettings": "`provider: {ssh: ...}`",
-    "AwsSettings": "`provider: {aws: ...}`",
-    "GcpSettings": "`provider: {gcp: ...}`",
-    "AzureSettings": "`provider: {azure: ...}`",
-    "FakeSettings": "`provider: {fake: ...}`",
+    **{kind.settings.__name__: f"`provider: {{{kind.name}: ...}}`" for kind in KINDS.values()},
     "Auth": "`auth`",
     "Head": "`head`",
     "Engine": "`engine`",

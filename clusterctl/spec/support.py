@@ -9,6 +9,7 @@ from typing import Any
 from clusterctl.spec.document import Document
 from clusterctl.spec.faults import Fault, Path, SpecError
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.providers.registry import KINDS
 from clusterctl.version import __version__
 
 
@@ -27,11 +28,15 @@ class Row:
     provider: str = ""
 
 
-_OTHER_PROVIDER = "use provider local, or a later version"
+_WORKING = [kind.name for kind in KINDS.values() if kind.works]
+_OTHER_PROVIDER = f"use one of the others ({', '.join(_WORKING)}), or a later version"
 
 NOT_YET = (
-    Row("provider", "no machine can be had there", _OTHER_PROVIDER, "gcp"),
-    Row("provider", "no machine can be had there", _OTHER_PROVIDER, "azure"),
+    *(
+        Row("provider", "no machine can be had there", _OTHER_PROVIDER, kind.name)
+        for kind in KINDS.values()
+        if not kind.works
+    ),
     Row("pools.*.provider", "a cluster has one provider", "make one cluster for each provider"),
     Row("queue.fair_share", "all users wait in one line", "jobs run in the order of submission"),
     Row("queue.preemption", "no job gives way to another", "jobs run until they end"),

@@ -50,7 +50,7 @@ def _core_pool(spec: ClusterSpec, pool: Pool) -> core.Pool:
 def _deadlines(spec: ClusterSpec, commands: int) -> tuple[tuple[str, float], ...]:
     """A node that has setup commands to run, or Ray to install, may be joining for longer."""
     more = SETUP_SECONDS * (commands or 1) if commands or spec.files else 0.0
-    if spec.ray is not None and not spec.ray.python and spec.provider_name != "fake":
+    if spec.ray is not None and not spec.ray.python and not spec.kind.imagined:
         more += INSTALL_SECONDS
     return (("joining", (DEADLINES[core.NodeState.JOINING] or 0.0) + more),) if more else ()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -12,9 +10,10 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from clusterctl.spec.document import Document
-from clusterctl.spec.faults import FINDINGS, Finding, Path, did_you_mean, shorten
+from clusterctl.spec.faults import FINDINGS, Finding, Path, did_you_mean, flow, shorten
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.pool import Pool
+from clusterctl.spec.providers.registry import EXAMPLE, KINDS
 
 # what other tools call things -> what to write here
 _ELSEWHERE = {
@@ -25,22 +24,14 @@ _ELSEWHERE = {
     "workers": "pools", "nodes": "pools", "node_pools": "pools", "worker_nodes": "pools",
     "available_node_types": "pools", "setup_commands": "setup", "initialization_commands": "setup",
     "file_mounts": "files", "idle_timeout_minutes": "idle_timeout", "docker": "image", "envs": "env",
-    "environment": "env", "region": "provider: {aws: {region: us-east-1}}", "location": "region",
+    "environment": "env", "region": f"provider: {flow(EXAMPLE)}", "location": "region",
     "ssh_user": "user", "ssh_private_key": "key", "disk_size": "disk", "head_node": "head", "head_node_type": "head",
     "num_cpus": "resources: {CPU: 1}", "num_gpus": "gpu: {count: 1}", "cpus": "resources: {CPU: 1}",
     "cpu": "resources: {CPU: 1}", "memory": "resources: {memory: 8GiB}",
 }  # fmt: skip
 
-_PROVIDERS_ELSEWHERE = {
-    "amazon": "aws",
-    "ec2": "aws",
-    "google": "gcp",
-    "gce": "gcp",
-    "microsoft": "azure",
-    "localhost": "local",
-}
+_PROVIDERS_ELSEWHERE = {other: kind.name for kind in KINDS.values() for other in kind.other_names}
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
-_SIMPLE = re.compile(r"[A-Za-z0-9~./][A-Za-z0-9_./-]*")
 
 _KINDS = {
     "string_type": "text",
@@ -141,16 +132,6 @@ def _type_fix(kind: str, value: Any, path: Path) -> str:
     if kind == "bool_type" and isinstance(value, str):
         return f"write {_BOOLEANS[value.lower()]}" if value.lower() in _BOOLEANS else ""
     return ""
-
-
-def flow(value: Any) -> str:
-    """A value as it would stand in a spec, on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(flow(inner) for inner in value) + "]"
-    text = str(value)
-    return text if not isinstance(value, str) or _SIMPLE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _choices(expected: str) -> list[str]:

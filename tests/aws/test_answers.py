@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from clusterctl_providers.aws.images import _checked
 from clusterctl_providers.aws.quotas import quota_of
-from clusterctl_providers.base import PoolRequest
+from clusterctl_providers.base import HeadMachine, PoolRequest
 from clusterctl_providers.cloud.batches import batch_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled
 from clusterctl.core.model import Instance, Node, NodeState, launch_token
 from clusterctl.provision.tags import ownership_tags
-from clusterctl.spec.tags import MOST, MOST_OF_AWS
+from clusterctl.spec.providers.aws import TAGS
 from tests.aws.stage import Stage, pool
 from tests.aws.test_permissions import key_of
 from tests.cloud.aws_cloud import AwsCloud
@@ -375,10 +375,9 @@ def test_a_subnet_that_has_ipv6_only_is_passed_over_and_refused_by_name(stage: S
 def test_as_many_tags_as_validate_lets_through_are_not_too_many_for_anything_that_is_made(
     stage: Stage, cloud: AwsCloud, tmp_path: Path
 ) -> None:
-    tags = {f"team-{number}": "x" for number in range(MOST)}
-    here = {"public": False, "subnet": "", "private": ""}
-    for more in ({"head_address": "10.0.0.5"}, {"head_machine": here}):
-        provider = stage.open(key_of(tmp_path), tags=tags, **more)
+    tags = {f"team-{number}": "x" for number in range(TAGS.users)}
+    for head_machine, more in ((None, {"head_address": "10.0.0.5"}), (HeadMachine(public=False), {})):
+        provider = stage.open(key_of(tmp_path), head_machine, tags=tags, **more)
         head = PoolRequest("head", {"instances": ["t3.micro"], "market": ["on-demand"]}, "head")
         request = stage.request("head-1", wanted=head)
         token = launch_token(stage.uid, "head-1", 1)
@@ -386,7 +385,7 @@ def test_as_many_tags_as_validate_lets_through_are_not_too_many_for_anything_tha
         request = replace(request, tags=ownership_tags("demo", stage.uid, node))
         parameters = provider._launcher._calls.call_for(batch_of([request]), [request])
         most = max(len(spec["Tags"]) for spec in parameters["TagSpecifications"])
-        assert most == MOST_OF_AWS, "and no fewer than there may be"
+        assert most == TAGS.most, "and no fewer than there may be"
 
 
 def test_an_image_from_which_nothing_can_be_launched_says_why(stage: Stage, cloud: AwsCloud) -> None:

@@ -163,3 +163,13 @@ def test_a_killed_command_lets_the_lock_go(registry: Registry) -> None:
     with changing(registry, "demo", "down"):
         body = json.loads((registry.home / "locks" / "demo.lock").read_text())
     assert body == {"pid": os.getpid(), "verb": "down"}
+
+
+def test_a_cluster_of_an_earlier_version_says_as_well_whether_it_is_on_hosts(registry: Registry) -> None:
+    for provider, on_hosts in (("ssh", True), ("docker", False)):
+        cluster = registry.create("demo", provider=provider, engine="none", spec_path="")
+        note = json.loads((cluster.directory / "cluster.json").read_text())
+        assert note.pop("on_hosts") is on_hosts
+        (cluster.directory / "cluster.json").write_text(json.dumps(note))
+        assert registry.load("demo").on_hosts is registry.load("demo").head_is_remote is on_hosts
+        registry.forget(cluster)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
 
 import pytest
 from clusterctl_providers.base import TAG_CLUSTER, TAG_NODE, TAG_UID, HasClusters, HasConsole, HasStop, Provider
+from clusterctl_providers.wrapper import ABILITIES, Wrapper, members
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance
-from clusterctl.spec.checks import FOREIGN_KEYS
+from clusterctl.spec.providers.registry import KINDS
 from tests.contract.worlds import World
 from tests.support.cluster import wait_until
+
+
+class Untouched(Wrapper):
+    """Changes nothing."""
 
 
 def test_it_is_a_provider_and_names_its_scopes(world: World) -> None:
@@ -20,6 +26,25 @@ def test_it_is_a_provider_and_names_its_scopes(world: World) -> None:
     assert isinstance(provider, Provider)
     assert provider.name == world.provider_name
     assert [scope.scope for scope in provider.list()] == list(provider.scopes)
+
+
+def test_it_says_how_far_its_lists_lag_how_long_a_launch_may_take_and_how_long_offers_are_good(world: World) -> None:
+    provider = world.provider()
+    provider.offers(world.pool)
+    for seconds in (provider.settle_seconds, provider.in_flight_seconds, provider.offers_last):
+        assert isinstance(seconds, float) and 0.0 <= seconds < math.inf
+
+
+def test_a_wrapper_of_it_is_able_to_do_the_same_and_says_the_same(world: World) -> None:
+    provider = world.provider()
+    wrapper = Untouched.around(provider)
+    assert [a for a in ABILITIES if isinstance(wrapper, a)] == [a for a in ABILITIES if isinstance(provider, a)]
+    for name in members(Provider).union(*(members(ability) for ability in ABILITIES if isinstance(provider, ability))):
+        assert getattr(wrapper, name) == getattr(provider, name), name
+
+
+def test_it_needs_no_setting_that_a_user_cannot_write(world: World) -> None:
+    KINDS[world.provider_name].settings.model_validate(world.settings())
 
 
 def test_a_new_cluster_has_an_empty_and_complete_list(world: World) -> None:
@@ -225,7 +250,7 @@ def test_clusters_are_found_by_their_uid(world: World) -> None:
 def test_what_is_stopped_stays_and_is_started_again_as_the_same_instance(world: World) -> None:
     provider = world.provider()
     if not isinstance(provider, HasStop):
-        assert "keep_stopped" in FOREIGN_KEYS[provider.name], "no spec may ask for what its provider cannot do"
+        assert "keep_stopped" in KINDS[provider.name].foreign, "no spec may ask for what its provider cannot do"
         return
     made = world.create(provider, "cpu-1", "cpu-2")
     ids = [instance.id for instance in made]
@@ -245,7 +270,7 @@ def test_what_is_stopped_stays_and_is_started_again_as_the_same_instance(world: 
 def test_a_stopped_instance_can_be_ended_and_then_is_not_started(world: World) -> None:
     provider = world.provider()
     if not isinstance(provider, HasStop):
-        assert "keep_stopped" in FOREIGN_KEYS[provider.name]
+        assert "keep_stopped" in KINDS[provider.name].foreign
         return
     (made,) = world.create(provider, "cpu-1")
     wait_until(lambda: world.living(provider)[made.id].state == "running", what="the instance running")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from clusterctl.core.diff import plan_document, plan_spec
+from clusterctl.spec.providers.registry import KINDS
 from tests.core.worlds import amounts, decide, offer, pool, state, view
 
 OLD = {
@@ -64,7 +65,7 @@ def test_a_change_that_touches_no_node_takes_nothing_down() -> None:
 def test_settings_of_the_provider_are_fields_of_their_own() -> None:
     old = changed(provider={"docker": {"image": "a", "network": "", "pids": None}, "aws": None})
     new = changed(provider={"docker": {"image": "b", "network": "n", "pids": None}, "aws": None})
-    plan = plan_spec(old, new, (view("cpu-1"),))
+    plan = plan_spec(old, new, (view("cpu-1"),), settings={"network": "refused"})
     assert ways(plan) == {"demo.provider.docker.image": "replace", "demo.provider.docker.network": "refused"}
     assert plan.refused == ("provider.docker.network",)
     plain, written = changed(provider="docker"), changed(provider={"docker": {"image": "", "mounts": []}})
@@ -84,7 +85,8 @@ def test_settings_of_the_provider_are_fields_of_their_own() -> None:
 )
 def test_where_nodes_are_is_fixed_and_how_they_find_their_head_is_not(provider: str, key: str, way: str) -> None:
     old, new = (changed(provider={provider: {key: value}}) for value in "ab")
-    assert ways(plan_spec(old, new, (view("cpu-1"),))) == {f"demo.provider.{provider}.{key}": way}
+    plan = plan_spec(old, new, (view("cpu-1"),), settings=KINDS[provider].changes)
+    assert ways(plan) == {f"demo.provider.{provider}.{key}": way}
 
 
 def test_a_head_that_runs_stays_and_plan_says_so() -> None:

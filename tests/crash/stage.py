@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from clusterctl_providers.base import HasLeftovers, PoolRequest, Provider, ProviderContext
+from clusterctl_providers.base import PoolRequest, Provider, ProviderContext
 from clusterctl_providers.fake.provider import FakeProvider
+from clusterctl_providers.wrapper import Wrapper
 
-from clusterctl.core.errors import ProviderError, UnknownOutcome
+from clusterctl.core.errors import UnknownOutcome
 from clusterctl.core.model import (
     Demand,
     Instance,
@@ -94,14 +95,13 @@ class BrittleDb:
         return getattr(self._db, name)
 
 
-class BrittleProvider:
+class BrittleProvider(Wrapper):
     """A provider around whose calls the process may die. `lost`: of a call's number and name, whether it is done and never
     answered."""
 
     def __init__(self, inner: Provider, fuse: Fuse, lost: Lost) -> None:
-        self.inner, self.fuse, self.lost = inner, fuse, lost
-        self.name, self.scopes, self.settle_seconds = inner.name, inner.scopes, getattr(inner, "settle_seconds", 0.0)
-        self.calls = 0
+        super().__init__(inner)
+        self.fuse, self.lost, self.calls = fuse, lost, 0
 
     def _around(self, name: str, *arguments: Any) -> Any:
         self.calls += 1
@@ -118,26 +118,17 @@ class BrittleProvider:
     def list(self) -> Any:
         return self._around("list")
 
-    def look_up(self, instance_ids: Sequence[str]) -> Any:
-        return self.inner.look_up(instance_ids)
-
     def terminate(self, instance_ids: Sequence[str]) -> None:
         self._around("terminate", instance_ids)
 
     def stop(self, instance_ids: Sequence[str]) -> None:
         self._around("stop", instance_ids)
 
-    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+    def start(self, instance_ids: Sequence[str]) -> Any:
         return self._around("start", instance_ids)
 
-    def sweep(self) -> list[str]:
-        return self._around("sweep") if isinstance(self.inner, HasLeftovers) else []
-
-    def offers(self, pool: PoolRequest) -> Any:
-        return self.inner.offers(pool)
-
-    def close(self) -> None:
-        self.inner.close()
+    def sweep(self) -> Any:
+        return self._around("sweep")
 
 
 @dataclass
@@ -197,9 +188,9 @@ class FakeSky(Sky):
             "zones": ["za", "zb"],
             "boot_seconds": 2,
             "faults": self.faults,
-            "clock": lambda: self.now,
         }
-        return FakeProvider(ProviderContext("demo", UID, str(self.directory / "cloud"), settings))
+        directory = str(self.directory / "cloud")
+        return FakeProvider(ProviderContext("demo", UID, directory, settings, clock=lambda: self.now))
 
     def living(self) -> list[Instance]:
         """No list lags behind this one."""
@@ -218,7 +209,7 @@ class MiniHead:
         self.journal = Journal(sky.directory / "nodes.db", strict=True)
         disk = self.journal._disk
         disk._db = BrittleDb(disk._db, self.fuse)  # type: ignore[assignment]
-        self.provider = BrittleProvider(sky.provider(), self.fuse, lost)
+        self.provider = BrittleProvider.around(sky.provider(), self.fuse, lost)
         self.pools = (
             Pool("cpu", "sky", min=1, max=4, idle_timeout=sky.idle_timeout, keep_stopped=sky.keep_stopped),
             Pool("head", "sky", min=1, max=1, role="head"),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from clusterctl_providers.base import TAG_EXPIRES, CreateRequest, PoolRequest
+from clusterctl_providers.base import TAG_EXPIRES, CreateRequest, PoolRequest, Provider
+from clusterctl_providers.wrapper import Wrapper
 
 from clusterctl.core.errors import UnknownOutcome
 from clusterctl.core.model import Drain, Mark, NodeState, Reason, Terminate, Undrain
@@ -17,13 +18,13 @@ from tests.provision.stage import REASON, SPEC, START, UID, Stage, launch, offer
 SetStage = Callable[..., Stage]
 
 
-class Recording:
+class Recording(Wrapper):
     """A provider that tells what the journal held when it was called, and may answer in its own way."""
 
-    name = "recording"
-    scopes: Sequence[str] = ("here",)
-
-    def __init__(self, stage: Stage, answer: Callable[[Sequence[CreateRequest]], Any] | None = None) -> None:
+    def __init__(
+        self, inner: Provider, stage: Stage, answer: Callable[[Sequence[CreateRequest]], Any] | None = None
+    ) -> None:
+        super().__init__(inner)
         self.stage, self.answer = stage, answer
         self.journalled: list[set[str]] = []
         self.requests: list[Sequence[CreateRequest]] = []
@@ -31,26 +32,14 @@ class Recording:
     def create(self, requests: Sequence[CreateRequest]) -> Any:
         self.requests.append(requests)
         self.journalled.append({node.token for node in self.stage.journal.nodes().values()})
-        return self.answer(requests) if self.answer else self.stage.cloud.create(requests)
-
-    def list(self) -> Any:
-        return self.stage.cloud.list()
-
-    def look_up(self, instance_ids: Sequence[str]) -> Any:
-        return self.stage.cloud.look_up(instance_ids)
-
-    def terminate(self, instance_ids: Sequence[str]) -> None:
-        self.stage.cloud.terminate(instance_ids)
-
-    def offers(self, pool: PoolRequest) -> Any:
-        return self.stage.cloud.offers(pool)
+        return self.answer(requests) if self.answer else self.inner.create(requests)
 
     def close(self) -> None:
         return
 
 
 def record(stage: Stage, answer: Callable[[Sequence[CreateRequest]], Any] | None = None) -> Recording:
-    provider = Recording(stage, answer)
+    provider = Recording.around(stage.cloud, stage, answer)
     stage.provisioner = stage.open({"recording": provider})
     return provider
 
@@ -263,9 +252,9 @@ def test_a_provider_that_cannot_be_listed_is_incomplete_and_not_empty(stage: Sta
         def list(self) -> Any:
             raise OSError("no route to host")
 
-    stage.provisioner = stage.open({"broken": Broken(stage)})
-    (scope,) = stage.provisioner.observe()
-    assert not scope.complete and "no route to host" in scope.error
+    stage.provisioner = stage.open({"broken": Broken.around(stage.cloud, stage)})
+    scopes = stage.provisioner.observe()
+    assert scopes and all(not scope.complete and "no route to host" in scope.error for scope in scopes)
 
 
 def test_drains_marks_and_undrains_change_the_record_and_an_illegal_one_is_an_outcome(stage: Stage) -> None:

@@ -13,7 +13,7 @@ import pytest
 from clusterctl.core.errors import ClusterctlError, UsageError
 from clusterctl.spec.init import STARTERS, starter_texts, write_starter
 from clusterctl.spec.load import load_spec, parse_spec
-from clusterctl.spec.providers import CLOUDS, PROVIDER_NAMES
+from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.support import unsupported
 
 
@@ -22,14 +22,14 @@ def test_a_starter_is_a_spec_of_its_provider(name: str, tmp_path: Path) -> None:
     written = write_starter(name, tmp_path / "new" / "directory")
     assert [path.name for path in written] == ["cluster.yaml", "job.py"]
     spec = load_spec(written[0])
-    assert spec.provider_name == name.split("-")[0]
-    if spec.provider_name in CLOUDS:
+    assert spec.kind is STARTERS[name]
+    if spec.kind.cloud is not None:
         assert spec.limits.cost_per_hour  # no starter spends without a limit
     ast.parse(written[1].read_text())
 
 
 def test_every_provider_has_a_starter() -> None:
-    assert set(PROVIDER_NAMES) <= STARTERS.keys()
+    assert KINDS.keys() <= STARTERS.keys()
 
 
 def test_the_local_starter_grows_from_nothing_and_lets_go_soon() -> None:

@@ -9,7 +9,7 @@ import pytest
 from clusterctl.core.errors import UsageError
 from clusterctl.spec.load import parse_located, parse_spec
 from clusterctl.spec.model import ClusterSpec
-from clusterctl.spec.providers import PROVIDER_NAMES
+from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.support import NOT_YET, Row, check_supported, unsupported
 from clusterctl.spec.wording import annotations_at
 from tests.spec.examples import SMALLEST
@@ -86,7 +86,7 @@ def test_a_spec_without_its_text_is_checked_as_well() -> None:
 def test_every_row_names_a_key_that_exists_and_speaks_in_sentences(row: Row) -> None:
     path = tuple(0 if step == "*" else step for step in row.field.split("."))
     assert annotations_at(path) and row.lacks and row.fix
-    assert row.provider in ("", *PROVIDER_NAMES)
+    assert row.provider in ("", *KINDS)
 
 
 def test_rows_are_found_wherever_the_key_is_set() -> None:
@@ -110,11 +110,10 @@ VALUES: dict[str, Any] = {
 
 def _spec_setting(row: Row) -> ClusterSpec:
     provider = row.provider or "local"
-    settings = {"region": "us-east-1"} if provider in ("aws", "gcp", "azure") else {}
     pool: dict[str, Any] = {"name": "x", "resources": {"CPU": 1.0}}
-    if provider == "ssh":
+    if KINDS[provider].machine == "host":
         pool["hosts"] = ["h"]
-    data: dict[str, Any] = {"cluster": "a", "provider": {provider: settings}, "pools": [pool]}
+    data: dict[str, Any] = {"cluster": "a", "provider": KINDS[provider].example, "pools": [pool]}
     *parents, last = row.field.replace("pools.*.", "").split(".")
     if row.field == "pools.*.provider":
         pool["provider"] = "fake"

@@ -133,7 +133,7 @@ def _write_timeline(call: Call, path: Path, stopwatch: Stopwatch, started: Start
 
 def _announce_engine(source: SpecFile, registry: Registry, tell: Callable[[str], None]) -> None:
     """Ray's installation is said before it takes its time: of a new cluster, and where this machine lacks it."""
-    known = (registry.home / "clusters" / source.name).exists() and source.spec.provider_name != "local"
+    known = (registry.home / "clusters" / source.name).exists() and source.spec.kind.machine != "process"
     if not known and (text := install_note(source.spec, registry.home / "engines")):
         tell(text)
 

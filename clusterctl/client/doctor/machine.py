@@ -9,11 +9,11 @@ import resource
 import shutil
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterctl.client.doctor.cloud import aws_checks
+from clusterctl.client.doctor.check import Check
+from clusterctl.client.doctor.providers import provider_checks
 from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 RAY_FLOOR = (2, 56)  # older ones answer without a token
-
-
-@dataclass(frozen=True)
-class Check:
-    """`needed`: no cluster works without it. `found` is what there is, `fix` what to do when it is not `ok`."""
-
-    name: str
-    ok: bool
-    found: str
-    fix: str
-    needed: bool = False
 
 
 def diagnose(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]:
@@ -48,14 +37,10 @@ def diagnose(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]
         _loopback(),
         check_ray(),
         _program("ssh", "for ssh hosts: install OpenSSH's client (apt install openssh-client)"),
-        *_docker(),
         _ssh_library(),
-        *(
-            Check(f"aws: {what}" if ok else "aws", ok, "" if ok else f"no {what}", fix, needed=spec is not None)
-            for what, ok, fix in aws_checks(registry, spec)
-        ),
+        *provider_checks(registry, spec),
         *(_head(cluster) for cluster in registry.all()),
-        *(check for cluster in registry.all() if cluster.provider == "ssh" for check in _hosts(cluster)),
+        *(check for cluster in registry.all() if cluster.on_hosts for check in _hosts(cluster)),
     ]
 
 
@@ -144,30 +129,6 @@ def check_ray() -> Check:
 def _program(name: str, fix: str) -> Check:
     path = shutil.which(name)
     return Check(name, path is not None, path or "not on PATH", fix)
-
-
-def _docker() -> list[Check]:
-    """The engine as the provider reaches it; the docker command itself is not needed. A line for each thing that is wrong."""
-    from clusterctl_providers import ProviderUnavailable, make_provider
-    from clusterctl_providers.base import HasDoctor, ProviderContext
-
-    try:
-        provider = make_provider("docker", ProviderContext("", "", ""))
-    except ProviderUnavailable:
-        fix = "for `provider: docker`: pip install 'clusterctl[docker]'"
-        return [Check("docker", False, "its library is not installed", fix)]
-    try:
-        found = provider.doctor() if isinstance(provider, HasDoctor) else []
-    finally:
-        provider.close()
-    wrong = [Check("docker", False, *_wrong(what, fix)) for what, ok, fix in found if not ok]
-    return wrong or [Check("docker", True, found[0][0], "")]
-
-
-def _wrong(what: str, fix: str) -> tuple[str, str]:
-    """(what there is, what to do). An error of the engine's has both in its sentence."""
-    trouble, end, todo = fix.partition("): ")
-    return (f"{trouble})", todo) if end else (f"not so: {what}", fix)
 
 
 def _ssh_library() -> Check:

@@ -7,7 +7,6 @@ head trust each other. So `up` replaces the nodes found, and nothing here ends a
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -15,11 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from clusterctl_runtime.files.private import write_private
-
 from clusterctl.client.down.gc import uids_in_use
 from clusterctl.client.down.places import Place, is_place_of, places
 from clusterctl.client.down.take_down import make_providers
+from clusterctl.client.head.config import keep_bare_config
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.specfile import SpecFile
@@ -62,7 +60,7 @@ def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) ->
             finding = Finding(name, uid, place.provider, instances, adopted=False)
             findings.append(_adopt_one(registry, place, finding, source, elsewhere))
         seen.add(uid)
-    if source is not None and source.spec.provider_name == "ssh":
+    if source is not None and source.spec.kind.machine == "host":
         known = {cluster.uid for cluster in registry.all()}
         findings += _adopt_hosts(registry, source, known, elsewhere, troubles)
     return findings, troubles
@@ -94,6 +92,7 @@ def _adopt_hosts(
     held, unseen = look(registry, source, troubles.append)
     troubles += unseen
     findings: list[Finding] = []
+    provider = source.spec.provider_name
     for one in held:
         if one.uid in known:
             continue
@@ -101,15 +100,15 @@ def _adopt_hosts(
         why = _refusal(registry, one.name, one.uid, elsewhere) or other
         count, names = len(one.hosts), [machine.id for machine in one.machines]
         if why:
-            findings.append(Finding(one.name, one.uid, "ssh", count, adopted=False, why=why))
+            findings.append(Finding(one.name, one.uid, provider, count, adopted=False, why=why))
             continue
         lost = adopt_hosts(registry, source, one, troubles.append)
-        findings.append(Finding(one.name, one.uid, "ssh", count, adopted=True, nodes=names, lost=lost))
+        findings.append(Finding(one.name, one.uid, provider, count, adopted=True, nodes=names, lost=lost))
     return findings
 
 
 def _found(searched: list[Place], scratch: str, troubles: list[str]) -> Iterator[tuple[Place, str, str, int]]:
-    """(place, cluster, uid, instances). Docker counts as absent where nobody named it and it does not answer."""
+    """(place, cluster, uid, instances). What is quiet counts as absent where nobody named it and it does not answer."""
     from clusterctl_providers.base import HasClusters
 
     for place in searched:
@@ -117,7 +116,7 @@ def _found(searched: list[Place], scratch: str, troubles: list[str]) -> Iterator
             with closing(place.open("", "", scratch)) as provider:
                 found = provider.find_clusters() if isinstance(provider, HasClusters) else []
         except ClusterctlError as error:
-            if place.named or place.provider != "docker":
+            if place.named or not place.quiet:
                 troubles.append(f"provider {place.label} could not be searched: {error}")
             continue
         yield from ((place, cluster, uid, count) for cluster, uid, count in sorted(found))
@@ -140,9 +139,7 @@ def _register(registry: Registry, name: str, uid: str, place: Place, source: Spe
     if source is not None:
         write_files(cluster, source)
         return cluster
-    bare = {"cluster": name, "provider": place.spec["provider"], "auth": place.spec.get("auth") or {}, "pools": []}
-    config = {"name": name, "uid": uid, "spec": bare, "state_dir": str(cluster.provider_dir)}
-    write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
+    keep_bare_config(cluster, place.spec["provider"], place.spec.get("auth") or {})
     return cluster
 
 
@@ -151,7 +148,7 @@ def _adopt(cluster: Cluster) -> tuple[list[str], list[str]]:
     from clusterctl.provision.adopt import adopt
     from clusterctl.provision.journal.book import Journal
 
-    spec = json.loads((cluster.head_dir / "config.json").read_text())["spec"]
+    spec = cluster.read_config()["spec"]
     providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
     now = time.time()
     journal = Journal(cluster.head_dir / "nodes.db")

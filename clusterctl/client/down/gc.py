@@ -46,7 +46,7 @@ def collect_strays(
             dry_run=dry_run,
             here=maker(),
         )
-    if source is None or source.spec.provider_name != "ssh":
+    if source is None or source.spec.kind.machine != "host":
         return strays
     from clusterctl.client.down.host_owners import clean_hosts
 
@@ -60,14 +60,14 @@ def _owned(registry: Registry) -> set[str]:
 
 
 def _reachable(found: list[Place], scratch: str) -> tuple[list[Place], list[str]]:
-    """Without those that nothing here names and that do not answer; why AWS does not is worth a sentence."""
+    """Without those that nothing here names and that do not answer; why an account's does not is worth a sentence."""
     answering: list[Place] = []
     silent: list[str] = []
     for place in found:
         trouble = "" if place.named else _trouble_of(place, scratch)
         if not trouble:
             answering.append(place)
-        elif place.provider != "docker":
+        elif not place.quiet:
             silent.append(f"provider {place.label} was not searched: {trouble}")
     return answering, silent
 

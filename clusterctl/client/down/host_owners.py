@@ -7,15 +7,11 @@ on its way back.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from clusterctl_runtime.files.private import write_private
-
+from clusterctl.client.head.config import digest_of, keep_token, new_token
 from clusterctl.client.nodes.machines import save_machines
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import UsageError
@@ -52,7 +48,7 @@ class Held:
 
 def look(registry: Registry, source: SpecFile, tell: Tell) -> tuple[list[Held], list[str]]:
     """Every cluster that holds hosts of this spec, and in sentences which hosts could not be looked at."""
-    if source.spec.provider_name != "ssh":
+    if source.spec.kind.machine != "host":
         raise UsageError(f"{source.path}: only the hosts of a spec with `provider: ssh` are looked at")
     machines = read_inventory(source.spec, source.path.absolute().parent)
     hosts = _open(registry, source, "", "", machines, tell)
@@ -74,7 +70,8 @@ def clean_hosts(
 ) -> list[Stray]:
     """Removes, unless `dry_run`, what is on the hosts of this spec of clusters that nobody looks after any more."""
     held, troubles = look(registry, source, tell)
-    strays = [Stray("ssh", "", "", (), error=trouble) for trouble in troubles]
+    provider = source.spec.provider_name
+    strays = [Stray(provider, "", "", (), error=trouble) for trouble in troubles]
     for one in held:
         if one.uid in owned:
             continue
@@ -90,19 +87,19 @@ def clean_hosts(
                     f"until it is {least:.0f}"
                 )
         if lost:
-            strays.append(_clean(_open(registry, source, one.name, one.uid, lost, tell), one, dry_run))
+            strays.append(_clean(provider, _open(registry, source, one.name, one.uid, lost, tell), one, dry_run))
     return strays
 
 
-def _clean(hosts: Hosts, held: Held, dry_run: bool) -> Stray:
+def _clean(provider: str, hosts: Hosts, held: Held, dry_run: bool) -> Stray:
     names = tuple(machine.id for machine in hosts.machines)
     if dry_run:
-        return Stray("ssh", held.name, held.uid, names)
+        return Stray(provider, held.name, held.uid, names)
     left: list[str] = []
     for machine, answer, trouble in hosts.each(hosts.remove):
         if trouble is not None or (answer and answer["left"]):
             left.append(f"host {machine.id}: {trouble or 'still there: ' + ', '.join((answer or {})['left'])}")
-    return Stray("ssh", held.name, held.uid, names, removed=not left, error="; ".join(left))
+    return Stray(provider, held.name, held.uid, names, removed=not left, error="; ".join(left))
 
 
 def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) -> list[str]:
@@ -110,7 +107,7 @@ def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) ->
     options = {"config": source.spec.provider_settings.get("config", ""), "host_keys": source.spec.auth.host_keys}
     cluster = registry.create(
         held.name,
-        provider="ssh",
+        provider=source.spec.provider_name,
         engine="ray" if source.spec.ray else "none",
         spec_path=str(source.path.absolute()),
         uid=held.uid,
@@ -119,13 +116,13 @@ def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) ->
     heads = [machine for machine in held.machines if machine.head]
     if not heads:
         return ["none of the hosts has its head: `down` cleans them, `up` starts another head, without jobs of before"]
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     hosts = _open(registry, source, held.name, held.uid, heads, tell)
-    request = {**hosts.owner, "do": "adopt_head", "token_sha256": hashlib.sha256(token.encode()).hexdigest()}
+    request = {**hosts.owner, "do": "adopt_head", "token_sha256": digest_of(token)}
     answer = _ask(hosts, heads[0], request)
     if isinstance(answer, HostTrouble):
         return [f"its head on {heads[0].id} could not be told to obey this home ({answer}): `down` cleans the hosts"]
-    write_private(cluster.client_file, json.dumps({"url": "", "token": token}))
+    keep_token(cluster, token)
     return []
 
 

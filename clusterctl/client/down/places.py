@@ -6,29 +6,18 @@ another region, another profile, another engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.down.take_down import make_providers
 from clusterctl.client.images.build import builds
 from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.spec.providers.kind import Kind, Search
+from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from clusterctl.client.specfile import SpecFile
-
-# The settings that say where a provider's instances are; all others are the same place.
-_WHERE: dict[str, tuple[str, ...]] = {
-    "local": (),
-    "docker": ("host",),
-    "aws": ("region", "profile", "endpoint_url"),
-    "gcp": ("project", "region", "api_endpoint"),
-    "azure": ("subscription", "region", "base_url"),
-    "fake": ("directory",),
-}
-_SIGNS_OF_AWS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")
 
 
 @dataclass(frozen=True)
@@ -41,10 +30,21 @@ class Place:
     named: bool = True
 
     @property
+    def search(self) -> Search:
+        search = KINDS[self.provider].search
+        assert search is not None, f"machines of {self.provider} say themselves whose they are"
+        return search
+
+    @property
+    def quiet(self) -> bool:
+        """That it does not answer is no news where nothing names it."""
+        return self.search.looked == "tried"
+
+    @property
     def where(self) -> tuple[tuple[str, str], ...]:
         """The settings that say where its instances are, as (key, value)."""
         settings = _settings(self.spec, self.provider)
-        return tuple((key, str(settings[key])) for key in _WHERE[self.provider] if settings.get(key))
+        return tuple((key, str(settings[key])) for key in self.search.where if settings.get(key))
 
     @property
     def told(self) -> str:
@@ -62,20 +62,33 @@ class Place:
 
 
 def places(registry: Registry, source: SpecFile | None = None) -> list[Place]:
-    """This machine, what `source` names, what the clusters and image builds known here use, and Docker and AWS where this
-    user has them. Hosts reached by SSH say themselves whose they are."""
+    """This machine, what `source` names, what the clusters and image builds known here use, and engines and clouds that this
+    user has. Hosts reached by SSH say themselves whose they are."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], Place] = {}
     for place in _named(registry, source):
         found.setdefault((place.provider, place.where), place)
     providers = {place.provider for place in found.values()}
-    if "docker" not in providers:
-        found["docker", ()] = Place("docker", {"provider": "docker"}, named=False)
-    if "aws" not in providers and has_aws():
-        found["aws", ()] = Place("aws", {"provider": "aws"}, named=False)
-    local = Place(
-        "local", {"provider": "local"}
-    )  # last: processes of this machine may be the nodes of another provider
-    return [*(place for place in found.values() if place.provider != "local"), local]
+    for kind in KINDS.values():
+        if kind.name not in providers and _is_worth_a_look(kind):
+            found[kind.name, ()] = Place(kind.name, {"provider": kind.name}, named=False)
+    # last: processes of this machine may be the nodes of another provider
+    last = [Place(kind.name, {"provider": kind.name}) for kind in KINDS.values() if _looked(kind) == "always"]
+    return [*(place for place in found.values() if place.search.looked != "always"), *last]
+
+
+def _looked(kind: Kind) -> str:
+    return kind.search.looked if kind.works and kind.search is not None else ""
+
+
+def _is_worth_a_look(kind: Kind) -> bool:
+    """Whether there may be something, although nothing here names it."""
+    looked = _looked(kind)
+    return looked == "tried" or (looked == "account" and has_account(kind))
+
+
+def has_account(kind: Kind) -> bool:
+    """Whether something here says that this user has an account there."""
+    return kind.search is not None and kind.search.account is not None and kind.search.account.is_here()
 
 
 def is_place_of(place: Place, source: SpecFile) -> bool:
@@ -84,17 +97,12 @@ def is_place_of(place: Place, source: SpecFile) -> bool:
     return own is not None and (own.provider, own.where) == (place.provider, place.where)
 
 
-def has_aws() -> bool:
-    """Whether something here says that this user has an account there."""
-    return any(os.environ.get(name) for name in _SIGNS_OF_AWS) or (Path.home() / ".aws").is_dir()
-
-
 def _named(registry: Registry, source: SpecFile | None) -> Iterator[Place]:
     if source is not None:
         yield from _places_of(source.spec.model_dump(mode="json", by_alias=True))
     for cluster in registry.all():
-        spec = read_json(cluster.head_dir / "config.json").get("spec") or {"provider": cluster.provider}
-        yield from _places_of(_with_engine(spec, cluster))
+        spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
+        yield from _places_of(_as_found(spec, cluster))
     for _, provider, _ in builds(registry):
         yield from _places_of({"provider": provider})
 
@@ -107,18 +115,20 @@ def _places_of(spec: Mapping[str, Any]) -> Iterator[Place]:
     for name in dict.fromkeys([*own, *(str(pool["provider"]) for pool in pools if pool.get("provider"))]):
         settings = _settings(spec, name) if name in own else {}
         place = Place(name, {"provider": {name: settings}, "auth": spec.get("auth") or {}})
-        # A fake cloud without a directory of its own lies with its cluster, and is gone with it.
-        if name in _WHERE and (name != "fake" or place.where):
+        search = KINDS[name].search if name in KINDS else None
+        if search is not None and (search.unset or place.where):
             yield place
 
 
-def _with_engine(spec: Mapping[str, Any], cluster: Cluster) -> Mapping[str, Any]:
-    """Where the spec names no Docker engine, the one that the cluster was made in, whatever DOCKER_HOST says by now."""
-    engine = read_json(cluster.provider_dir / "engine.json").get("host")
-    settings = _settings(spec, "docker")
-    if cluster.provider != "docker" or not engine or settings.get("host"):
+def _as_found(spec: Mapping[str, Any], cluster: Cluster) -> Mapping[str, Any]:
+    """Where the spec does not say where its instances are, the place that the provider has noted, whatever the environment
+    says by now."""
+    search = KINDS[cluster.provider].search if cluster.provider in KINDS else None
+    if search is None or not search.note:
         return spec
-    return {**spec, "provider": {"docker": {**settings, "host": engine}}}
+    note, settings = read_json(cluster.provider_dir / search.note), _settings(spec, cluster.provider)
+    found = {key: note[key] for key in search.where if note.get(key) and not settings.get(key)}
+    return {**spec, "provider": {cluster.provider: {**settings, **found}}} if found else spec
 
 
 def _settings(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
-from clusterctl.client.nodes.containers import engine_note
-from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
+from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
+    from clusterctl_providers.base import HeadMachine
+
     from clusterctl.provision.journal.book import Journal
 
 HALF_DOWN = "half-down"
@@ -33,9 +35,9 @@ PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
 def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
     """Ends everything of `cluster` and forgets it. `abandon`: hosts reached by SSH that need not be clean for that. The
     caller holds the cluster's lock."""
-    if abandon and cluster.provider != "ssh":
+    if abandon and not cluster.on_hosts:
         raise UsageError("--abandon is for hosts reached by SSH: instances are ended by their provider")
-    if cluster.provider == "ssh":
+    if cluster.on_hosts:
         from clusterctl.client.up.hosts import take_down_remote
 
         take_down_remote(cluster, tell, abandon)
@@ -103,15 +105,15 @@ def _still_there(api: Api) -> str:
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
     """Ends what the cluster's providers still list with its uid; returns after two complete lists without anything."""
-    config = read_json(cluster.head_dir / "config.json")
+    config = cluster.read_config()
     if not config:
         return  # no head was ever started, so nothing was ever launched
     from clusterctl.provision.provisioner import Provisioner
 
     providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), config["spec"])
     with open_journal(cluster, tell) as journal:
-        if list(providers) == ["docker"] and not engine_note(cluster).exists() and not journal.next_numbers():
-            return  # no engine ever answered this cluster, so nothing was ever made in one
+        if all(_never_found(cluster, name) for name in providers) and not journal.next_numbers():
+            return  # where nothing of this cluster was ever made
         journal.acquire(f"clusterctl down (process {os.getpid()})")
         provisioner = Provisioner(
             journal, providers, _no_bootstrap, cluster=cluster.name, uid=cluster.uid, clock=time.time
@@ -122,8 +124,16 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
             provisioner.close()
 
 
-def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Every provider that this spec names, the cluster's own first."""
+def _never_found(cluster: Cluster, provider: str) -> bool:
+    """Whether the provider would have noted the place where it makes anything, and has not: no engine ever answered."""
+    search = KINDS[provider].search
+    return search is not None and bool(search.note) and not (cluster.provider_dir / search.note).exists()
+
+
+def make_providers(
+    cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any], head_machine: HeadMachine | None = None
+) -> dict[str, Any]:
+    """Every provider that this spec names, the cluster's own first. `head_machine`: where that one launches it."""
     from clusterctl_providers import ProviderUnavailable, make_provider
     from clusterctl_providers.base import ProviderContext
 
@@ -138,6 +148,7 @@ def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, An
             state_dir=state_dir,
             settings=settings.get(name) or {},
             auth=spec.get("auth") or {},
+            head_machine=None if providers else head_machine,
         )
         try:
             providers[name] = make_provider(name, context)

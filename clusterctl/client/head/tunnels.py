@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from clusterctl_runtime.backoff import Backoff, wait_until
+
 from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
@@ -57,7 +59,7 @@ def trouble(cluster: Cluster) -> str:
 def what_to_do(cluster: Cluster) -> str:
     """What brings a head back that cannot be reached."""
     again = f"`clusterctl up {cluster.spec_path or 'SPEC'}`"
-    if cluster.provider == "ssh":
+    if cluster.on_hosts:
         return f"{again} looks at its host and says what is wrong"
     return (
         f"{again} opens port 22 for this machine where its address has changed, replaces an instance that is gone, and says "
@@ -88,9 +90,7 @@ def stop(cluster: Cluster) -> None:
     pid = int(document.get("pid") or 0)
     if _is_tunnel(pid, cluster.directory):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + END_SECONDS
-    while _is_tunnel(pid, cluster.directory) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not _is_tunnel(pid, cluster.directory), Backoff(0.01, 0.01, seconds=END_SECONDS))
 
 
 def _living(directory: Path) -> int:

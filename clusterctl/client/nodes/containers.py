@@ -20,11 +20,6 @@ CHUNK = 2**20
 _IS_DIRECTORY = "import os, sys; sys.exit(not os.path.isdir(sys.argv[1]))"
 
 
-def engine_note(cluster: Cluster) -> Path:
-    """What the provider notes of the engine that the cluster lives in, before it makes anything there."""
-    return cluster.provider_dir / "engine.json"
-
-
 class ContainerAccess:
     """One node. Commands run as the image's user, with the node's directory of `files` in CLUSTERCTL_FILES."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl_runtime.files.private import write_private
 
-from clusterctl.client.registry import read_json
+from clusterctl.client.registry import is_on_hosts, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.inventory import Login, Machine
 
@@ -85,13 +85,5 @@ def open_hosts(directory: Path, tell: Callable[[str], None], machines: Iterable[
 
 def known_hosts(directory: Path) -> Path:
     """Where host keys are remembered, for OpenSSH too: those of instances, which come and go with the cluster, beside it."""
-    provider = read_json(directory / "cluster.json").get("provider")
-    return (directory.parent.parent if provider == "ssh" else directory) / "known_hosts"
-
-
-def runs_in_cloud(provider: Any) -> bool:
-    """Whether the head is to run on an instance. `provider` as a spec has it, as plain data."""
-    if isinstance(provider, str):
-        return provider == "aws"
-    settings = (provider or {}).get("aws")
-    return settings is not None and not settings.get("head_address")
+    on_hosts = is_on_hosts(read_json(directory / "cluster.json"))
+    return (directory.parent.parent if on_hosts else directory) / "known_hosts"

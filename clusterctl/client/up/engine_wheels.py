@@ -42,10 +42,10 @@ def bring_wheels(api: Api, store: Path, status: dict[str, Any], tell: Callable[[
 
 def install_note(spec: ClusterSpec, store: Path) -> str:
     """What to say before Ray is installed for the first time; "" where nothing will be. `store` is this machine's."""
-    ray, provider = spec.ray, spec.provider_name
-    if ray is None or ray.python or provider == "fake" or spec.provider_settings.get("engine_env"):
+    ray = spec.ray
+    if ray is None or ray.python or spec.kind.imagined or spec.provider_settings.get("engine_env"):
         return ""
-    if provider == "local":
+    if spec.kind.machine == "process":
         return first_time(ray, store)
     name = f"Ray {ray.version}" if ray.version else "Ray"
     return f"{name} is installed on nodes that lack it: about {DOWNLOAD} MB to download, once, and {ON_DISK} MB on a node's disk"

@@ -28,7 +28,7 @@ def plan_new(source: SpecFile) -> dict[str, Any]:
     state = State(spec.cluster, str(uuid.uuid4()), core_pools(spec), nodes=(), limits=core_limits(spec))
     first = plan(Policy(), (), state, (), offers, time.time())
     fields = spec.model_dump(mode="json", by_alias=True)
-    document = plan_document(plan_spec(None, fields, first=first, offers=offers))
+    document = plan_document(plan_spec(None, fields, first=first, offers=offers, settings=spec.kind.changes))
     return document | {"warnings": [*document["warnings"], *notes]}
 
 

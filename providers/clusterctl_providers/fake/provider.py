@@ -16,7 +16,6 @@ Equal calls at equal times give equal answers. Every call is on record (`calls`)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,15 @@ from clusterctl.core.errors import (
 )
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
 from clusterctl_providers import catalog
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.base import (
+    OFFERS_LAST,
+    TAG_CLUSTER,
+    TAG_UID,
+    CreateRequest,
+    CreateResult,
+    PoolRequest,
+    ProviderContext,
+)
 from clusterctl_providers.fake.boots import Boots
 from clusterctl_providers.fake.cloud import NEVER, FakeCloud, FakeInstance
 from clusterctl_providers.fake.faults import Fault, parse_faults
@@ -42,13 +49,14 @@ from clusterctl_providers.fake.types import offers_of
 
 class FakeProvider:
     name = "fake"
-    settle_seconds = 0.0
+    in_flight_seconds = 0.0  # a launch is one transaction of its caller
+    offers_last = OFFERS_LAST
 
     def __init__(self, context: ProviderContext) -> None:
         settings = context.settings
         self._context = context
         self._settings = settings
-        self._clock: Callable[[], float] = settings.get("clock", time.time)
+        self._clock = context.clock
         self._speed = float(settings.get("speed", 1.0))
         self._faults = parse_faults(settings.get("faults") or ())
         self._directory = Path(settings.get("directory") or context.state_dir)
@@ -166,6 +174,14 @@ class FakeProvider:
                     lines.append(self._boots.console_log(instance))
                 return "\n".join(line for line in lines if line) + "\n"
         return ""
+
+    def directory(self, node_id: str) -> str:
+        if self._boots is None:
+            raise BadRequest(
+                f"node {node_id} is a row in the fake cloud's file: write `boot: local` under `provider: {{fake: ...}}` for "
+                "nodes that run here"
+            )
+        return self._boots.directory(node_id)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         now = self._now()

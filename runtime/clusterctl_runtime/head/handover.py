@@ -7,23 +7,25 @@ is compared with the journal at each start, and only what differs is done.
 
 from __future__ import annotations
 
+import builtins
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
-from clusterctl_providers.base import CreateRequest, CreateResult, HasConsole, HasStop, PoolRequest, Provider
+from clusterctl_providers.base import CreateRequest, CreateResult, HasStop, Provider
+from clusterctl_providers.wrapper import Wrapper
 
-from clusterctl.core.errors import BadRequest, ProviderError, UsageError
-from clusterctl.core.model import Instance, Node, Observed, Offer
+from clusterctl.core.errors import BadRequest, UsageError
+from clusterctl.core.model import Instance, Node, Observed
 from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.moved_head import give_up
 
 log = logging.getLogger(__name__)
 
 FILE = "handover.json"
-NOT_HERE = frozenset({"profile", "ssh_from"})  # settings that speak of the client's machine
 
 
 @dataclass(frozen=True)
@@ -70,64 +72,48 @@ class Handover:
         return (path, self.bundle) if path.exists() else None
 
 
-class OwnMachine:
+class OwnMachine(Wrapper):
     """A provider, for a head that runs on one of its instances: that instance it never ends. When the cluster is taken down
     (`leaving`) the head ends all others; its own, and what the cluster has besides instances, is ended by the client."""
 
-    def __init__(self, provider: Provider, instance_id: str) -> None:
-        self._provider, self._own = provider, instance_id
-        self.name, self.scopes = provider.name, provider.scopes
-        self.settle_seconds = float(getattr(provider, "settle_seconds", 0.0))
-        self.leaving = False
-
-    @property
-    def own(self) -> str:
-        return self._own
+    def __init__(self, inner: Provider, instance_id: str) -> None:
+        super().__init__(inner)
+        self.own, self.leaving = instance_id, False
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         """A head's machine is launched by `up` and by nobody else: there is one disk with its state."""
         others = [request for request in requests if request.pool.role != "head"]
-        results = {request.token: result for request, result in zip(others, self._provider.create(others), strict=True)}
+        results = {request.token: result for request, result in zip(others, self.inner.create(others), strict=True)}
         refusal = BadRequest(
             "the head's own machine is launched by `clusterctl up`, and not by the head that runs on it"
         )
         return [results.get(request.token, refusal) for request in requests]
 
     def list(self) -> list[Observed]:
-        scopes = self._provider.list()
+        scopes = self.inner.list()
         if not self.leaving:
             return scopes
-        return [replace(s, instances=tuple(i for i in s.instances if i.id != self._own)) for s in scopes]
+        return [replace(s, instances=tuple(i for i in s.instances if i.id != self.own)) for s in scopes]
 
     def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        return self._provider.look_up([i for i in instance_ids if not (self.leaving and i == self._own)])
+        return self.inner.look_up([i for i in instance_ids if not (self.leaving and i == self.own)])
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        others = [i for i in instance_ids if i != self._own]
+        others = self._others(instance_ids)
         if others:
-            self._provider.terminate(others)
+            self.inner.terminate(others)
         if len(others) < len(instance_ids) and not self.leaving:
             raise BadRequest(
-                f"{self._own} is the machine that the head itself runs on: end it with the cloud's own tools, then "
+                f"{self.own} is the machine that the head itself runs on: end it with the cloud's own tools, then "
                 "`clusterctl up` puts another in its place with the queue as it is"
             )
 
     def stop(self, instance_ids: Sequence[str]) -> None:
-        self._stopper().stop([i for i in instance_ids if i != self._own])
+        cast("HasStop", self.inner).stop(self._others(instance_ids))
 
-    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
-        return self._stopper().start(instance_ids)
+    def sweep(self) -> builtins.list[str]:
+        """Nothing: the head's machine needs it, until the client ends that."""
+        return []
 
-    def _stopper(self) -> HasStop:
-        if not isinstance(self._provider, HasStop):
-            raise BadRequest(f"provider {self.name} cannot stop instances: leave keep_stopped out of its pools")
-        return self._provider
-
-    def offers(self, pool: PoolRequest) -> list[Offer]:
-        return self._provider.offers(pool)
-
-    def console_log(self, instance_id: str) -> str:
-        return self._provider.console_log(instance_id) if isinstance(self._provider, HasConsole) else ""
-
-    def close(self) -> None:
-        self._provider.close()
+    def _others(self, instance_ids: Sequence[str]) -> builtins.list[str]:
+        return [i for i in instance_ids if i != self.own]

@@ -18,4 +18,4 @@ def what_changes(
 ) -> diff.SpecPlan:
     """`nodes` are those of the cluster, `first` what the planner would do first under `new`, with these offers for its pools."""
     before, after = (spec.model_dump(mode="json", by_alias=True) for spec in (old, new))
-    return diff.plan_spec(before, after, nodes, first, offers)
+    return diff.plan_spec(before, after, nodes, first, offers, new.kind.changes)

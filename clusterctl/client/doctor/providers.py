@@ -1,0 +1,118 @@
+"""What `doctor` asks providers: engines that may be here, and clouds where this user has an account, or that a spec names.
+
+What there is to be checked a provider knows itself (`HasDoctor`), when it is asked its Kind says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from clusterctl.client.doctor.check import Check
+from clusterctl.client.down.places import has_account
+from clusterctl.client.registry import Registry
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.spec.providers.kind import Kind
+from clusterctl.spec.providers.registry import KINDS
+
+if TYPE_CHECKING:
+    from clusterctl_providers.base import Provider
+
+    from clusterctl.spec.model import ClusterSpec
+
+Answer = tuple[str, bool, str]  # (what was checked, ok, what to do)
+
+
+def provider_checks(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]:
+    """Of those that this machine may have, one line where all is well; of clouds a line for each thing that `spec` needs, else
+    the clusters known here; none where nothing says that this user has an account there."""
+    found: list[Check] = []
+    for kind in KINDS.values():
+        looked = kind.search.looked if kind.works and kind.search is not None else ""
+        if looked == "tried":
+            found += _engine(kind)
+        elif looked == "account":
+            found += _account(kind, registry, spec)
+    return found
+
+
+def _engine(kind: Kind) -> list[Check]:
+    """As the provider reaches it. A line for each thing that is wrong."""
+    from clusterctl_providers import ProviderUnavailable
+
+    try:
+        provider = _make(kind, {})
+    except ProviderUnavailable:
+        extra = kind.library.extra if kind.library else kind.name
+        fix = f"for `provider: {kind.name}`: pip install 'clusterctl[{extra}]'"
+        return [Check(kind.name, False, "its library is not installed", fix)]
+    answers = _ask(provider)
+    wrong = [Check(kind.name, False, *_wrong(what, fix)) for what, ok, fix in answers if not ok]
+    return wrong or [Check(kind.name, True, answers[0][0], "")]
+
+
+def _wrong(what: str, fix: str) -> tuple[str, str]:
+    """(what there is, what to do). An error of the engine's has both in its sentence."""
+    trouble, end, todo = fix.partition("): ")
+    return (f"{trouble})", todo) if end else (f"not so: {what}", fix)
+
+
+def _account(kind: Kind, registry: Registry, spec: ClusterSpec | None) -> list[Check]:
+    if spec is None:
+        answers = dict.fromkeys(one for settings in _settings(kind, registry) for one in _of_cloud(kind, settings))
+    elif spec.kind is kind:
+        answers = dict.fromkeys(_of_cloud(kind, spec.provider_settings, spec))
+    else:
+        return []
+    return [
+        Check(f"{kind.name}: {what}", True, "", fix, needed=spec is not None)
+        if ok
+        else Check(kind.name, False, f"no {what}", fix, needed=spec is not None)
+        for what, ok, fix in answers
+    ]
+
+
+def _of_cloud(kind: Kind, settings: Mapping[str, Any], spec: ClusterSpec | None = None) -> Iterator[Answer]:
+    from clusterctl_providers import ProviderUnavailable
+
+    reach = str(settings.get("reach") or "")
+    way = kind.cloud.reach.get(reach) if kind.cloud is not None else None
+    for name, fix in way.missing() if way is not None else ():
+        yield f"program {name} for `reach: {reach}`", False, fix
+    try:
+        provider = _make(kind, settings)
+    except (ProviderUnavailable, ClusterctlError) as error:
+        yield f"way to use {kind.title}", False, str(error)
+        return
+    yield from _ask(provider, spec)
+
+
+def _make(kind: Kind, settings: Mapping[str, Any]) -> Provider:
+    from clusterctl_providers import make_provider
+    from clusterctl_providers.base import ProviderContext
+
+    return make_provider(kind.name, ProviderContext("", "", "", settings))
+
+
+def _ask(provider: Provider, spec: ClusterSpec | None = None) -> list[Answer]:
+    """The provider's own checks, of what the pools of `spec` would launch where it is given. It is closed then."""
+    from clusterctl_providers.base import HasDoctor, HasDoctorFor, PoolRequest
+
+    from clusterctl.spec.to_core import pool_requests
+
+    try:
+        if spec is not None and isinstance(provider, HasDoctorFor):
+            return provider.doctor_for([PoolRequest(name, pool) for name, pool in pool_requests(spec).items()])
+        return provider.doctor() if isinstance(provider, HasDoctor) else []
+    finally:
+        provider.close()
+
+
+def _settings(kind: Kind, registry: Registry) -> list[Mapping[str, Any]]:
+    """Those of the clusters known here, else none in particular where this user has an account."""
+    found: list[Mapping[str, Any]] = []
+    for cluster in registry.all():
+        provider = (cluster.read_config().get("spec") or {}).get("provider")
+        if isinstance(provider, dict) and provider.get(kind.name) is not None:
+            found += [provider[kind.name]] if provider[kind.name] not in found else []
+    return found or ([{}] if has_account(kind) else [])

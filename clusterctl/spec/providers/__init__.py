@@ -1,0 +1,1 @@
+"""What each provider is, one module with one `Kind` for each, and all of them in `registry.KINDS`."""
