@@ -81,6 +81,7 @@ class Retention:
             await self._store.flush()
 
     async def tidy_blobs(self) -> None:
+        """Drops packages that nothing names and that are old enough."""
         needed = self._book.packages() | set(self._in_use())
         await asyncio.to_thread(self._blobs.remove_unused, needed, time.time() - self._limits.blob_seconds)
 
