@@ -72,6 +72,7 @@ class Hold:
 
 
 def helper_environment(gcs_address: str, token_path: str) -> dict[str, str]:
+    """What the helper is started with, beside the engine's own environment."""
     return {
         "CLUSTERCTL_GCS": gcs_address,
         "RAY_AUTH_MODE": "token",
@@ -195,6 +196,7 @@ class EngineClient:
         return bool(hold.ids) and hold.id in self._holds and hold.id not in self._unwanted
 
     def knows(self, hold_id: str) -> bool:
+        """Whether it is one of ours, granted or asked for."""
         return hold_id in self._holds
 
     async def strays(self) -> list[Hold]:

@@ -64,10 +64,12 @@ class EngineConfig:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EngineConfig:
+        """What a head of another version says besides is passed over."""
         names = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in data.items() if k in names})
 
     def to_json(self) -> dict[str, Any]:
+        """As it travels to the agent."""
         return asdict(self)
 
     def __repr__(self) -> str:
@@ -87,6 +89,7 @@ class RayCommand:
 
     @property
     def store(self) -> Path:
+        """Where a head's GCS keeps its state."""
         return self.directory / "gcs"
 
     @property
@@ -135,6 +138,7 @@ class RayCommand:
         return table
 
     def taken_port(self) -> tuple[str, int] | None:
+        """(what for, port) of one that somebody else listens on; None when all are free."""
         return next(((name, port) for name, port in self.ports().items() if not is_free(port)), None)
 
     def remember_gcs_port(self, address: str) -> None:
