@@ -33,6 +33,7 @@ class Likeness(NamedTuple):
 
 
 def likeness_of(view: NodeView) -> Likeness:
+    """Equal for nodes that no job can tell apart."""
     node, offer = view.node, view.node.offer
     gpus = tuple(sorted(w.resources.units.get("GPU", 0) for w in view.work)) if view.total.get("GPU") else ()
     place = (offer.region, offer.zone)
@@ -74,6 +75,7 @@ class Roster:
         return self._all
 
     def get(self, node_id: str, now: float) -> NodeView | None:
+        """As the planner sees it at `now`; None for a node that is gone."""
         self._refresh(now)
         return self._views.get(node_id)
 
