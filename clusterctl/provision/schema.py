@@ -29,7 +29,8 @@ def migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Migration])
     if version > len(migrations):
         raise NewerSchema(
             f"{path} was written by a newer clusterctl (its schema has version {version}; clusterctl {__version__} knows "
-            f"those up to {len(migrations)}), and was left as it is: use that version again, or a later one (pip install -U clusterctl)"
+            f"those up to {len(migrations)}), and was left as it is: use that version again, or a later one "
+            "(pip install -U clusterctl)"
         )
     for number, statements in enumerate(migrations[version:], version + 1):
         _step(db, number, statements)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.aws import launch as aws_launch
 from clusterctl_providers.cloud.bucket import Bucket
 
 from clusterctl.core.model import Demand, NodeState, Policy, Pool, Shape, State
@@ -55,6 +54,7 @@ class Weather(Stage):
         provider._calls.bucket = Bucket("AWS", RATE, RESERVE, self.clock.monotonic, self.clock.sleep)
         provider._calls._pause = self.clock.sleep
         provider._listing._clock = self.clock.time
+        provider._launcher._calls._clock, provider._launcher._calls._pause = self.clock.monotonic, self.clock.sleep
         provider._offers._clock = provider._offers._now = self.clock.time
 
     @property
@@ -104,9 +104,8 @@ class Weather(Stage):
 
 
 @pytest.fixture
-def sky(cloud: AwsCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weather]:
+def sky(cloud: AwsCloud, tmp_path: Path) -> Iterator[Weather]:
     clock = Clock()
-    monkeypatch.setattr(aws_launch, "time", clock)
     place = Weather(tmp_path, cloud, clock)
     yield place
     place.close()

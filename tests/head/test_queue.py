@@ -92,16 +92,18 @@ def test_who_submits_the_same_meanwhile_is_told_what_became_of_it(desk: Any, dis
     async def scenario() -> Any:
         first = asyncio.create_task(desk.queue.submit([wanted(submission_id="x")]))
         await asyncio.sleep(0)
+        early = asyncio.create_task(desk.queue.submit([wanted(submission_id="y", after=["x"])]))
         second = asyncio.create_task(desk.queue.submit([wanted(submission_id="x")]))
-        third = asyncio.create_task(desk.queue.submit([wanted(submission_id="y", after=["x"])]))
+        late = asyncio.create_task(desk.queue.submit([wanted(submission_id="z", after=["x"])]))
         await refused(first)
         disk.full = False
         with pytest.raises(BadRequest, match="no job 'x'"):
-            await third
+            await early
+        assert (await late)[1]
         return await second
 
     jobs, created = asyncio.run(scenario())
-    assert created and list(desk.book.jobs.values()) == jobs
+    assert created and list(desk.book.jobs) == ["x", "z"] and jobs == [desk.book.jobs["x"]]
 
 
 def test_a_job_that_the_disk_did_not_let_be_tried_again_stays_ended(desk: Any, disk: Disk) -> None:
@@ -258,3 +260,47 @@ def test_the_faults_of_a_batch_have_their_place() -> None:
         ("body", "jobs", 1, "nodes"),
         ("body", "jobs", 1, "cpus"),
     ]
+
+
+def test_who_submits_the_same_at_the_same_moment_gets_the_same_jobs(desk: Any) -> None:
+    request = wanted(submission_id="sweep", array=[1, 2, 3])
+
+    async def scenario() -> tuple[Any, Any]:
+        return await asyncio.gather(desk.queue.submit([request]), desk.queue.submit([request]))
+
+    (first, created), (second, again) = asyncio.run(scenario())
+    assert [job.id for job in first] == ["sweep.1", "sweep.2", "sweep.3"] and first == second
+    assert (created, again) == (True, False) and desk.book.counts["queued"] == 3
+
+
+@pytest.mark.parametrize(
+    "coming, named",
+    [
+        ({"submission_id": "a", "array": [1, 2]}, "a"),
+        ({"submission_id": "a", "array": [1, 2]}, "a.2"),
+        ({"submission_id": "a.b", "array": [1]}, "a.b.1"),
+        ({"submission_id": "j"}, "j"),
+        ({"submission_id": "j.x"}, "j.x"),
+    ],
+)
+def test_who_names_what_is_on_its_way_to_the_disk_waits_until_it_is_there(desk: Any, coming: Any, named: str) -> None:
+    async def scenario() -> list[str]:
+        submitting = asyncio.ensure_future(desk.queue.submit([wanted(**coming)]))
+        await asyncio.sleep(0)
+        cancelled = await desk.queue.cancel(named)
+        await submitting
+        return [job.state for job in cancelled]
+
+    assert set(asyncio.run(scenario())) == {"cancelled"}
+
+
+def test_an_array_waits_for_a_job_on_its_way_that_has_a_members_name(desk: Any) -> None:
+    async def scenario() -> None:
+        submitting = asyncio.ensure_future(desk.queue.submit([wanted(submission_id="a.1")]))
+        await asyncio.sleep(0)
+        with pytest.raises(SubmissionConflict):
+            await desk.queue.submit([wanted(submission_id="a", array=[1, 2])])
+        await submitting
+
+    asyncio.run(scenario())
+    assert list(desk.book.jobs) == ["a.1"]

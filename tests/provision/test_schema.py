@@ -31,7 +31,8 @@ from clusterctl.provision.schema import migrate
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 db.execute("PRAGMA journal_mode=WAL")
 db.create_function("die", 0, lambda: os.kill(os.getpid(), signal.SIGKILL))
-migrate(db, Path(sys.argv[1]), [["CREATE TABLE one (id)"], ["CREATE TABLE two (id)", "INSERT INTO one VALUES (1)", "SELECT die()"]])
+second = ["CREATE TABLE two (id)", "INSERT INTO one VALUES (1)", "SELECT die()"]
+migrate(db, Path(sys.argv[1]), [["CREATE TABLE one (id)"], second])
 """
 
 

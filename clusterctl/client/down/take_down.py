@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
-from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
 from clusterctl.spec.providers.registry import KINDS
@@ -103,7 +103,7 @@ def _still_there(api: Api) -> str:
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
     """Ends what the cluster's providers still list with its uid; returns after two complete lists without anything."""
-    config = read_json(cluster.head_dir / "config.json")
+    config = cluster.read_config()
     if not config:
         return  # no head was ever started, so nothing was ever launched
     from clusterctl.provision.provisioner import Provisioner

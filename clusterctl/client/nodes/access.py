@@ -20,7 +20,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.command_result import Ran
 from clusterctl.client.nodes.machines import head_machine
 from clusterctl.client.nodes.node_list import list_nodes
-from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
@@ -238,7 +238,7 @@ def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:
 
     state = cluster.provider_dir
     if cluster.provider == "fake":
-        provider = (read_json(cluster.head_dir / "config.json").get("spec") or {}).get("provider")
+        provider = (cluster.read_config().get("spec") or {}).get("provider")
         settings = (provider.get("fake") if isinstance(provider, dict) else None) or {}
         if settings.get("boot") != "local":
             raise NotFound(

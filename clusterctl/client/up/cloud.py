@@ -21,11 +21,12 @@ from clusterctl_runtime.files.private import write_private
 from clusterctl.client.down.take_down import make_providers, open_journal
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
+from clusterctl.client.head.config import config_there, keep_config
 from clusterctl.client.nodes.machines import open_hosts
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.client.up.cloud_launch import Launching
 from clusterctl.client.up.cloud_login import FirstLogin
-from clusterctl.client.up.install import HeadInstall, head_config
+from clusterctl.client.up.install import HeadInstall
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Node
 from clusterctl.provision.bootstrap import JOIN_SECRET, JoinSecrets, bootstrap_document
@@ -169,12 +170,13 @@ class CloudHead:
         directory = self.cluster.head_dir
         ensure_certificates(directory, self.cluster.uid)
         JoinSecrets(directory)
-        write_private(directory / "config.json", head_config(self.cluster, self.source, ""))
+        keep_config(self.cluster, self.source.spec, self.source.text)
 
     def _files(self, reached: Reached) -> dict[str, str]:
         engine = reached.facts.get("engine") or {}
         files = {f"head/{name}": (self.cluster.head_dir / name).read_text() for name in _AUTHORITY}
-        files["head/config.json"] = head_config(self.cluster, self.source, str(engine.get("executable") or ""))
+        python = str(engine.get("executable") or "")
+        files["head/config.json"] = config_there(self.cluster, self.source.spec, self.source.text, python)
         files["head/ports.json"] = json.dumps({"agents": AGENT_PORT})
         return files
 

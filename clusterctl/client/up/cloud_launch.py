@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.patience import PASSING, patiently
@@ -95,7 +96,7 @@ class Launching:
         return self._until(lambda node, shown: shown == "running")
 
     def _until(self, good: Callable[[Node, str], bool]) -> Node:
-        deadline, pause = time.monotonic() + self.patience, FIRST_PAUSE
+        deadline, pauses = time.monotonic() + self.patience, Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5)
         while True:
             observed = self._observe()
             plan, outcomes = self._act(observed)
@@ -108,8 +109,7 @@ class Launching:
             if node is None and not any(isinstance(action, Launch) for action in plan.actions):
                 self._rest(plan, deadline)
             elif not any(outcome.ok for outcome in outcomes):
-                time.sleep(pause)
-                pause = min(pause * 1.5, LONGEST_PAUSE)
+                pauses.wait()
 
     def _rest(self, plan: Plan, deadline: float) -> None:
         """Until something is to be tried again; raises ClusterctlError where nothing is."""
@@ -285,15 +285,13 @@ class Launching:
     def disk(self, node: Node) -> HeadDisk:
         """The head's disk, attached to its instance. Raises ClusterctlError."""
         disk = self._disk() or self._make_disk(node)
-        deadline, pause = time.monotonic() + DISK_SECONDS, FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5, seconds=DISK_SECONDS)
         while not patiently(lambda: self.provider.attach_head_disk(disk, node.instance_id), self.tell):
-            if time.monotonic() > deadline:
+            if not pauses.wait():
                 raise ClusterctlError(
                     f"the head's volume {disk.id} could not be attached to {node.instance_id} within {DISK_SECONDS:g} s"
                     + (f": {disk.attached_to} still has it, end that one" if disk.attached_to else "")
                 )
-            time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
         return disk
 
     def _make_disk(self, node: Node) -> HeadDisk:

@@ -248,11 +248,11 @@ class Simulation:
     def _requeue(self, running: RunningJob) -> None:
         done = self.state.now - running.started
         every = self.state.world.checkpoint
-        kept = 0.0 if not every else min(done // every * every, running.left)
+        saved = 0.0 if not every else min(done // every * every, running.left)
         self.state.record.used(running.job, done)
-        self.state.record.lost_work += (done - kept) * running.job.nodes
-        self._left[running.job.id] = running.left - kept
-        self.state.record.log(self.state.now, "requeue", running.job.id, f"{kept:.3f}")
+        self.state.record.lost_work += (done - saved) * running.job.nodes
+        self._left[running.job.id] = running.left - saved
+        self.state.record.log(self.state.now, "requeue", running.job.id, f"{saved:.3f}")
         self._enqueue(Ticket(running.job, running.number, self.state.now))
 
     def _enqueue(self, ticket: Ticket) -> None:

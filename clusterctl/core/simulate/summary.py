@@ -52,11 +52,11 @@ def thin(moments: Sequence[Moment], most: int) -> tuple[Moment, ...]:
         return tuple(moments)
     begin, end = moments[0].at, moments[-1].at
     width = (end - begin) / (most / 2) or 1.0
-    kept: dict[int, list[Moment]] = {}
+    by_stretch: dict[int, list[Moment]] = {}
     for moment in moments:
-        kept.setdefault(int((moment.at - begin) / width), []).append(moment)
+        by_stretch.setdefault(int((moment.at - begin) / width), []).append(moment)
     chosen: list[Moment] = []
-    for stretch in kept.values():
+    for stretch in by_stretch.values():
         busiest = max(stretch, key=lambda m: m.nodes)
         chosen.extend([busiest, stretch[-1]] if busiest is not stretch[-1] else [busiest])
     return tuple(chosen)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from clusterctl_runtime.backoff import Backoff
+
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers.aws.calls import PATIENCE, Calls
 from clusterctl_providers.aws.errors import code_behind
@@ -165,16 +167,14 @@ class Identity:
 
     def _seen(self, operation: str, thing: str, **parameters: Any) -> None:
         """A call on what was made a moment ago: waits until IAM shows it everywhere."""
-        until, wait = self._clock() + PATIENCE, 0.2
+        backoff = Backoff(0.2, 5.0, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 self._calls.read("iam", operation, f"setting {thing}", **parameters)
                 return
             except BadRequest as error:
-                if code_behind(error) not in ("NoSuchEntity", "ConcurrentModification") or self._clock() > until:
+                if code_behind(error) not in ("NoSuchEntity", "ConcurrentModification") or not backoff.wait():
                     raise
-            self._pause(wait)
-            wait = min(wait * 2, 5.0)
 
     def _labels(self) -> dict[str, Any]:
         pairs = {**dict(self._settings.get("tags") or {}), TAG_CLUSTER: self._cluster, TAG_UID: self._uid}

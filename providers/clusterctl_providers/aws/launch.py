@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from clusterctl_runtime.backoff import Backoff
 
 from clusterctl.core.errors import BadRequest, NoCapacity, NotYet, ProviderError, QuotaExceeded
 from clusterctl.core.model import Instance
@@ -62,7 +64,10 @@ class Ec2Launches:
         rows: InstanceRows,
         listing: Listing,
         reservations: Reservations,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._clock, self._pause = clock, pause
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._rows, self._listing, self._reservations = rows, listing, reservations
@@ -102,17 +107,17 @@ class Ec2Launches:
     def _run_instances(self, what: str, quota: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
         ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
-        until, wait = time.monotonic() + PATIENCE, 0.5
+        backoff = Backoff(0.5, 5.0, factor=1.5, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
             except BadRequest as error:
                 awaited = (ours and is_unseen(error)) or self._network.made_lately(code_behind(error))
-                if not awaited or time.monotonic() > until:
+                if not awaited:
                     raise
-                log.info("%s; again in %.1f s", error, wait)
-            time.sleep(wait)
-            wait = min(wait * 1.5, 5.0)
+                log.info("%s; it is waited for", error)
+                if not backoff.wait():
+                    raise
 
     def _looked_anew(self, error: ProviderError, wanted_image: str) -> ProviderError:
         """What was deleted behind our back is looked for, and made again, before the next try: no fault of the spec."""

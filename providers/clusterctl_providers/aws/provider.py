@@ -1,9 +1,9 @@
 """The AWS provider: nodes are EC2 instances in one region, launched in batches and known again by their tags.
 
-Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. Its parts: aws_calls (one
-token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_power (stops, starts, ends), aws_instances
-(lists), aws_offers (types, zones, prices), aws_network (subnets, security group, key pair, sweep), aws_identity (IAM
-roles), aws_images, aws_quotas, aws_doctor.
+Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. What any cloud needs is in
+`clusterctl_providers.cloud`; the modules beside this one give it EC2's calls, errors and nouns: calls, errors, region (how
+AWS is spoken to), launch, instances, power, offers, quotas, reservations, images, image_build and image_store (what the
+neutral modules ask for), network, identity and efa (what is around an instance), head, doctor, simulation and policies.
 """
 
 from __future__ import annotations

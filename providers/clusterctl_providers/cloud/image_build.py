@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from clusterctl_runtime.backoff import Backoff, wait_until
+
 from clusterctl.core.errors import NoCapacity, ProviderError
 from clusterctl_providers.base import BuildEnded, ImageRecipe, MadeImage
 from clusterctl_providers.cloud.image_recipe import content_of, user_data
@@ -142,39 +144,31 @@ class ImageBuild:
 
     def _wait_until_off(self, machine: str, content: str) -> None:
         """Until it has turned itself off. Raises BuildEnded with what it said when it failed, and ends it then."""
-        until, wait, told = self._clock() + PATIENCE, 0.5, False
+        backoff, told = self._backoff(0.5, 10.0, PATIENCE), False
         while (state := self._calls.state(machine)) != OFF:
-            if state not in _ON_ITS_WAY or self._clock() > until:
-                self.clean_up()
-                raise BuildEnded(f"the machine {machine} was {state} before its image could be made: try again")
             if state == "running" and not told:
                 told = True
                 self._tell(f"{machine} is running; Ray is being installed")
-            self._pause(wait)
-            wait = min(wait * 1.5, 10.0)
+            if state not in _ON_ITS_WAY or not backoff.wait():
+                self.clean_up()
+                raise BuildEnded(f"the machine {machine} was {state} before its image could be made: try again")
         said = self._last_word(machine)
         if said != f"done {content}":
             self.clean_up()
             raise BuildEnded(f"the image was not made, the machine {machine} says: {said or 'nothing'}")
 
     def _last_word(self, machine: str) -> str:
-        until, wait = self._clock() + CONSOLE_PATIENCE, 0.5
-        while True:
-            said = SAID.findall(self._calls.console(machine))
-            if said or self._clock() > until:
-                return str(said[-1]).strip() if said else ""
-            self._pause(wait)
-            wait = min(wait * 2, 15.0)
+        backoff = self._backoff(0.5, 15.0, CONSOLE_PATIENCE)
+        said = wait_until(lambda: SAID.findall(self._calls.console(machine)), backoff)
+        return str(said[-1]).strip() if said else ""
 
     def _wait_until_there(self, image: str) -> str:
-        until, wait = self._clock() + IMAGE_PATIENCE, 0.5
+        backoff = self._backoff(0.5, 15.0, IMAGE_PATIENCE)
         while (state := self._calls.image_state(image)) != "available":
-            if state != "pending" or self._clock() > until:
+            if state != "pending" or not backoff.wait():
                 raise ProviderError(
                     f"waiting for the image {image}: it is {state}; remove it (`clusterctl image rm {image}`) and build again"
                 )
-            self._pause(wait)
-            wait = min(wait * 1.5, 15.0)
         return image
 
     def clean_up(self) -> None:
@@ -182,12 +176,13 @@ class ImageBuild:
         machine = self._calls.machine()
         if machine:
             self._calls.end(machine)
-        until, wait = self._clock() + END_PATIENCE, 0.2
+        backoff = self._backoff(0.2, 5.0, END_PATIENCE)
         while waiting := self._left(machine):
-            if self._clock() > until:
+            if not backoff.wait():
                 raise ProviderError(f"the build is not cleaned up: {'; '.join(waiting)}; `clusterctl gc` does it later")
-            self._pause(wait)
-            wait = min(wait * 2, 5.0)
+
+    def _backoff(self, first: float, longest: float, seconds: float) -> Backoff:
+        return Backoff(first, longest, factor=1.5, seconds=seconds, clock=self._clock, sleep=self._pause)
 
     def _left(self, machine: str) -> list[str]:
         if machine and self._calls.state(machine) != OVER:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from clusterctl_runtime.backoff import Backoff
+
 from clusterctl.core.errors import ProviderError
 from clusterctl_providers.base import StoredImage
 
@@ -56,8 +58,13 @@ class ImageCalls(Protocol):
 
 
 class ImageStore:
-    def __init__(self, calls: ImageCalls, pause: Callable[[float], None] = time.sleep) -> None:
-        self._calls, self._pause = calls, pause
+    def __init__(
+        self,
+        calls: ImageCalls,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._calls, self._clock, self._pause = calls, clock, pause
 
     def list(self) -> list[StoredImage]:
         """The oldest first. Pieces whose image is gone, as of a removal that was interrupted, are an entry without an id."""
@@ -78,15 +85,13 @@ class ImageStore:
             self._drop_piece(piece)
 
     def _drop_piece(self, piece: str) -> None:
-        waited, wait = 0.0, 0.5
+        backoff = Backoff(0.5, 8.0, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 return self._calls.drop_piece(piece)
             except StillInUse:
-                if waited > PATIENCE:
+                if not backoff.wait():
                     raise
-            self._pause(wait)
-            waited, wait = waited + wait, min(wait * 2, 8.0)
 
 
 def _stored(image: Made | None, pieces: Sequence[Made]) -> StoredImage:

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
@@ -178,7 +177,7 @@ class JobBook:
         self._touch(job)
 
     def save_attempt(self, job: Job, attempt: Attempt) -> None:
-        body = json.dumps({"job": job.id, **asdict(attempt)})
+        body = json.dumps({"job": job.id, **vars(attempt)})  # not `asdict`, which copies all that is inside
         self._store.write("INSERT OR REPLACE INTO attempts VALUES (?,?,?)", (attempt.id, job.id, body))
         self._touch(job)
 

@@ -49,7 +49,7 @@ class Queue:
 
     async def submit(self, requests: Sequence[JobRequest]) -> tuple[list[Job], bool]:
         """Takes all of `requests` or none; returns the jobs in order and whether any is new. On disk when it returns."""
-        await self._intake.settled(lambda: named_by(requests))
+        await self._intake.settled(*named_by(requests))
         if self.closed:
             raise Refused(f"this cluster takes no jobs any more: {self.closed}")
         batch = set(arrivals(requests)) if any(request.after for request in requests) else ()
@@ -104,7 +104,7 @@ class Queue:
 
     async def cancel(self, name: str) -> list[Job]:
         """Cancels a job, or all members of an array."""
-        await self._intake.settled(lambda: [name])
+        await self._intake.settled([name])
         array = self._book.gate.arrays.get(name) if name not in self._book.jobs else None
         if array is None:
             jobs = [self._book.get(name)]
@@ -139,7 +139,7 @@ class Queue:
 
     async def retry(self, job_id: str) -> Job:
         """Queues a job that has ended once more. That it is wanted again is on disk before anything starts."""
-        await self._intake.settled(lambda: [job_id])
+        await self._intake.settled([job_id])
         job = self._book.get(job_id)
         if not job.final:
             raise Refused(f"job {job_id} is {job.state}: only a job that has ended can be tried again")
@@ -156,11 +156,11 @@ class Queue:
         return job
 
 
-def named_by(requests: Iterable[JobRequest]) -> Iterator[str]:
-    """Of jobs and arrays: what comes, and what it is to follow."""
-    yield from arrivals(requests)
-    for request in requests:
-        yield from (parse_condition(text).job for text in request.after)
+def named_by(requests: Iterable[JobRequest]) -> tuple[set[str], set[str]]:
+    """(Names of jobs and arrays: what comes, and what it is to follow; those of them that come as arrays)."""
+    names = {request.submission_id for request in requests if request.submission_id}
+    names.update(parse_condition(text).job for request in requests for text in request.after)
+    return names, {request.submission_id for request in requests if request.submission_id and request.array is not None}
 
 
 def arrivals(requests: Iterable[JobRequest]) -> Iterator[str]:

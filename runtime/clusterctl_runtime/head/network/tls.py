@@ -12,7 +12,7 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,8 @@ PIECE = 32 * 1024  # of cipher text that is read at once, and of plain text that
 LIMIT = 64 * 1024  # of unread plain text; from twice as much on nothing more is read
 PATIENCE = 5.0  # seconds that a stranger has when others wait
 WAITING = 4096  # connections that the kernel holds until they are accepted
+AT_ONCE = 16  # connections that are accepted in one turn of the loop
+_OVER = (7, 8)  # Linux's TCP_CLOSE and TCP_CLOSE_WAIT
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -78,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._streams: asyncio.StreamReaderProtocol | None = None  # once the handshake is done
         self._timeout = timeout
         self._timer: asyncio.TimerHandle | None = None
-        self.left: Callable[[], None] = lambda: None  # called when it is no stranger any more, or has ended
+        self.left: Callable[[], None] = _stay  # called when it is no stranger any more, or has ended
 
     # ------------------------------------------------------------ from the network
 
@@ -214,14 +216,36 @@ class TlsServer:
             await self._make_room()
             try:
                 sock, _ = await loop.sock_accept(self._socket)
-                connection = Connection(self._context, self._buffer, self._timeout, self._serve)
-                await loop.connect_accepted_socket(lambda made=connection: made, sock)
+                came = [sock, *self._others(min(AT_ONCE, self._most - len(self._strangers)) - 1)]
             except OSError as error:  # no descriptor is left, or the other side has gone already
                 log.warning("a connection could not be accepted: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            self._strangers[connection] = loop.time()
-            connection.left = functools.partial(self._leaves, connection)
+            await asyncio.gather(*(self._take(sock) for sock in came))
+
+    def _others(self, most: int) -> Iterator[socket.socket]:
+        """More that wait already: when thousands dial at once, one for each turn of the loop would take longer than they wait."""
+        for _ in range(most):
+            try:
+                sock, _ = self._socket.accept()
+            except OSError:  # none waits, or what `_accept` will be told of in its turn
+                return
+            sock.setblocking(False)
+            yield sock
+
+    async def _take(self, sock: socket.socket) -> None:
+        if _has_hung_up(sock):
+            sock.close()  # it stood in line longer than it would wait: a handshake would only keep the others waiting
+            return
+        loop = asyncio.get_running_loop()
+        connection = Connection(self._context, self._buffer, self._timeout, self._serve)
+        try:
+            await loop.connect_accepted_socket(lambda: connection, sock)
+        except OSError as error:
+            log.debug("a connection ended as it was accepted: %s", error)
+            return
+        self._strangers[connection] = loop.time()
+        connection.left = functools.partial(self._leaves, connection)
 
     async def _make_room(self) -> None:
         loop = asyncio.get_running_loop()
@@ -238,5 +262,20 @@ class TlsServer:
                 await asyncio.wait_for(self._left.wait(), patience)
 
     def _leaves(self, connection: Connection) -> None:
+        connection.left = _stay
         if self._strangers.pop(connection, None) is not None:
             self._left.set()
+
+
+def _stay() -> None:
+    """Who has left once leaves no more, and holds nothing of the server."""
+
+
+def _has_hung_up(sock: socket.socket) -> bool:
+    """Whether the other side has closed it already; false where the kernel does not tell."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _OVER
+    except OSError:
+        return True

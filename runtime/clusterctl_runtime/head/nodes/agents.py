@@ -26,6 +26,8 @@ from clusterctl_runtime.head.storage.store import Store
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
+BEATS_A_SECOND = 500  # of all agents: from a thousand on each one beats less often, and the head answers no more
+LONGEST_BEAT = 10.0  # a third of the lease
 LEASE_SECONDS = 30.0  # of silence, after which either side ends the connection; the agent then dials again
 HELLO_TIMEOUT = 15.0
 STRANGERS = 256  # connections that have not said hello yet; more wait to be accepted
@@ -57,10 +59,17 @@ class Session:
         self._writer.close()
 
 
+def beat_seconds(nodes: int) -> float:
+    """How often an agent is to beat where there are so many."""
+    return min(LONGEST_BEAT, max(BEAT_SECONDS, nodes / BEATS_A_SECOND))
+
+
 class Receiver(Protocol):
     """What the head does with sessions (see `fleet.Fleet`)."""
 
     def node_status(self, node_id: str) -> tuple[int, NodeState] | None: ...
+
+    def node_count(self) -> int: ...
 
     async def joined(self, session: Session, hello: wire.Message) -> None: ...
 
@@ -158,7 +167,7 @@ class AgentServer:
         welcome: wire.Message = {
             "t": "welcome",
             "wire": wire.WIRE_VERSION,
-            "beat_seconds": BEAT_SECONDS,
+            "beat_seconds": beat_seconds(self._receiver.node_count()),
             "lease_seconds": LEASE_SECONDS,
         }
         if verdict.credential:

@@ -138,6 +138,9 @@ class Fleet:
         node = self.journal.get(node_id)
         return (node.generation, node.state) if node else None
 
+    def node_count(self) -> int:
+        return len(self.ledger)
+
     async def joined(self, session: Session, hello: wire.Message) -> None:
         node = self.journal.get(session.node_id)
         assert node is not None  # admission looked it up

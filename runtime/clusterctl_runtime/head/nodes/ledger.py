@@ -183,3 +183,6 @@ class Ledger:
 
     def __iter__(self) -> Iterator[NodeLedger]:
         return iter(self._nodes.values())
+
+    def __len__(self) -> int:
+        return len(self._nodes)

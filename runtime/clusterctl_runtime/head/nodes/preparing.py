@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.core.errors import UsageError
 from clusterctl.core.model import Node, NodeState
 from clusterctl.spec.model import ClusterSpec
+from clusterctl_runtime.backoff import pause_after
 from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.storage.blobs import BlobStore
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RETRIES = 2
-RETRY_PAUSE = 1.0  # seconds before the first retry; doubles
+RETRY_PAUSE, LONGEST_RETRY_PAUSE = 1.0, 60.0  # seconds before the first retry; doubles
 COMMAND_TIMEOUT = 1800.0
 REASON_LINES = 3  # of the output's end in a node's reason
 TAIL_BYTES = 4096  # of the output in the documents of a node
@@ -51,6 +52,28 @@ class Progress:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Content:
+    """What every node of a pool is to have. `digest`: of files and setup, "" where there are none."""
+
+    digest: str
+    files: list[dict[str, Any]]
+    setup: list[str]
+    env: dict[str, str]
+    python: str
+
+
+def content_of(config: HeadConfig, pool_name: str) -> Content:
+    spec = config.spec
+    pool = next((p for p in spec.pools if p.name == pool_name), None)
+    setup = [*spec.setup, *(pool.setup if pool else ())]
+    files = [_told(mount.source, mount.to, config.files) for mount in spec.files]
+    content = [[(f["to"], f["digest"], f["kind"]) for f in files], setup]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] if files or setup else ""
+    python = given_python(spec, (pool.provider if pool else "") or spec.provider_name)
+    return Content(digest, files, setup, {**spec.env, **(pool.env if pool else {})}, python)
+
+
 class Preparing:
     """`prepared(node_id)` is called when a joining node has got all that it waits for."""
 
@@ -66,6 +89,8 @@ class Preparing:
         self._config, self._blobs, self._fleet = config, blobs, fleet
         self._logs, self._events, self._prepared = logs, events, prepared
         self._nodes: dict[str, Progress] = {}
+        self._made_of: tuple[ClusterSpec, list[dict[str, Any]]] | None = None
+        self._contents: dict[str, Content] = {}  # by pool
 
     # ------------------------------------------------------------ what others ask
 
@@ -75,45 +100,47 @@ class Preparing:
         node = self._fleet.journal.get(node_id)
         if node is None:
             return False
-        return node.state is not NodeState.JOINING or self.plan_of(node)["digest"] in ("", self._progress(node).done)
+        return node.state is not NodeState.JOINING or self._content(node.pool).digest in ("", self._progress(node).done)
 
     def plan_of(self, node: Node) -> dict[str, Any]:
         """The `prepare` message of wire.py for this node; its digest is "" where there is nothing to do."""
-        config = self._config()
-        spec = config.spec
-        pool = next((p for p in spec.pools if p.name == node.pool), None)
-        setup = [*spec.setup, *(pool.setup if pool else ())]
-        files = [_told(mount.source, mount.to, config.files) for mount in spec.files]
-        content = [[(f["to"], f["digest"], f["kind"]) for f in files], setup]
-        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] if files or setup else ""
-        env = {
-            **spec.env,
-            **(pool.env if pool else {}),
-            "CLUSTERCTL_CLUSTER": config.name,
-            "CLUSTERCTL_NODE_ID": node.id,
-            "CLUSTERCTL_POOL": node.pool,
-        }
+        config, content = self._config(), self._content(node.pool)
         return {
             "t": "prepare",
-            "digest": digest,
-            "files": files,
-            "setup": setup,
-            "env": env,
+            "digest": content.digest,
+            "files": content.files,
+            "setup": content.setup,
+            "env": {
+                **content.env,
+                "CLUSTERCTL_CLUSTER": config.name,
+                "CLUSTERCTL_NODE_ID": node.id,
+                "CLUSTERCTL_POOL": node.pool,
+            },
             "timeout": COMMAND_TIMEOUT,
             "engine": config.spec.ray is not None,
-            "python": given_python(config.spec, (pool.provider if pool else "") or config.spec.provider_name),
+            "python": content.python,
         }
+
+    def _content(self, pool_name: str) -> Content:
+        """Made once for all nodes of a pool, as long as the spec and its files are the same."""
+        config = self._config()
+        if self._made_of is None or self._made_of[0] is not config.spec or self._made_of[1] is not config.files:
+            self._made_of, self._contents = (config.spec, config.files), {}
+        found = self._contents.get(pool_name)
+        if found is None:
+            found = self._contents[pool_name] = content_of(config, pool_name)
+        return found
 
     def is_taking(self, node: Node) -> bool:
         """Whether the files and setup of the spec as it is now are not on this node yet, which takes them or failed at it."""
         found = self._nodes.get(node.id)
         if found is None or found.generation != node.generation or found.state not in ("running", "waiting", "failed"):
             return False
-        return bool(self.plan_of(node)["digest"])
+        return bool(self._content(node.pool).digest)
 
     def document(self, node: Node) -> dict[str, Any] | None:
         """For the node's document; None where the spec asks for nothing."""
-        if not self.plan_of(node)["digest"]:
+        if not self._content(node.pool).digest:
             return None
         found = self._progress(node)
         return {
@@ -195,9 +222,10 @@ class Preparing:
 
     def _ask(self, node: Node) -> None:
         """Tells the node what it does not have yet."""
-        plan, progress = self.plan_of(node), self._progress(node)
-        if plan["digest"] in ("", progress.done, progress.asked) or node.state not in _UPDATABLE:
+        digest, progress = self._content(node.pool).digest, self._progress(node)
+        if digest in ("", progress.done, progress.asked) or node.state not in _UPDATABLE:
             return
+        plan = self.plan_of(node)
         missing = [
             mount["from"] for mount in plan["files"] if not (mount["digest"] and self._blobs.has(mount["digest"]))
         ]
@@ -223,7 +251,7 @@ class Preparing:
         tail = f": {' | '.join(lines[-REASON_LINES:])}" if lines else ""
         if progress.tries <= RETRIES:
             self._set(node, progress, "running", f"{error}{tail}; it is tried again")
-            pause = RETRY_PAUSE * 2 ** (progress.tries - 1)
+            pause = pause_after(progress.tries, RETRY_PAUSE, LONGEST_RETRY_PAUSE)
             asyncio.get_running_loop().call_later(pause, self._again, node.id, progress)
             return
         text = f"{error}, tried {progress.tries} times{tail}"

@@ -36,6 +36,7 @@ _FIRST: Migration = (
 )
 MIGRATIONS: tuple[Migration, ...] = (_FIRST,)  # a later one is appended; none is changed once it has been released
 
+AT_ONCE = 50  # who waited for a commit and go on in one turn of the loop
 Statement = tuple[str, Sequence[Any]]
 
 
@@ -156,15 +157,17 @@ def _resolve(
     for loop, future in waiters:
         by_loop.setdefault(loop, []).append(future)
 
-    def finish(futures: list[asyncio.Future[None]]) -> None:
-        for future in futures:
+    def finish(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> None:
+        for future in futures[:AT_ONCE]:
             if future.done():
                 continue
             if error is None:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+        if len(futures) > AT_ONCE:  # the others go on in the next turn
+            loop.call_soon(finish, loop, futures[AT_ONCE:])
 
     for loop, futures in by_loop.items():
         if not loop.is_closed():
-            loop.call_soon_threadsafe(finish, futures)
+            loop.call_soon_threadsafe(finish, loop, futures)
