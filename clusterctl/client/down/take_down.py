@@ -23,6 +23,8 @@ from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
 from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
+    from clusterctl_providers.base import HeadMachine
+
     from clusterctl.provision.journal.book import Journal
 
 HALF_DOWN = "half-down"
@@ -128,8 +130,10 @@ def _never_found(cluster: Cluster, provider: str) -> bool:
     return search is not None and bool(search.note) and not (cluster.provider_dir / search.note).exists()
 
 
-def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Every provider that this spec names, the cluster's own first."""
+def make_providers(
+    cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any], head_machine: HeadMachine | None = None
+) -> dict[str, Any]:
+    """Every provider that this spec names, the cluster's own first. `head_machine`: where that one launches it."""
     from clusterctl_providers import ProviderUnavailable, make_provider
     from clusterctl_providers.base import ProviderContext
 
@@ -144,6 +148,7 @@ def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, An
             state_dir=state_dir,
             settings=settings.get(name) or {},
             auth=spec.get("auth") or {},
+            head_machine=None if providers else head_machine,
         )
         try:
             providers[name] = make_provider(name, context)

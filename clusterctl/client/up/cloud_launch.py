@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
 from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.private import write_private
@@ -60,14 +60,12 @@ _NO_DEADLINES = (("booting", 1e12), ("joining", 1e12))  # how long it boots is j
 
 @dataclass
 class Launching:
-    """`place` is the very mapping that the provider has as its setting `head_machine`; `patience`: seconds for finding
-    capacity for the head, and for its booting as far as "running"."""
+    """`patience`: seconds for finding capacity for the head, and for its booting as far as "running"."""
 
     cluster: Cluster
     spec: ClusterSpec
     journal: Journal
     provisioner: Provisioner
-    place: dict[str, Any]
     tell: Callable[[str], None]
     patience: float
     _sightings: tuple[tuple[str, int], ...] = ()
@@ -242,34 +240,31 @@ class Launching:
     def keep_place(self, node: Node) -> None:
         """A successor takes over the address, so that the nodes find it."""
         where = self.whereabouts(node)
-        place = {
-            "zone": node.offer.zone,
-            "subnet": where.subnet,
-            "private": where.private,
-            "instance": node.instance_id,
-        }
+        place = {"zone": node.offer.zone, "instance": node.instance_id, **asdict(where.place)}
         write_private(self.cluster.directory / "head-place.json", json.dumps(place))
 
     def _wish_for_its_place(self, zone: str) -> None:
+        from clusterctl_providers.base import NetworkPlace
+
         former = read_json(self.cluster.directory / "head-place.json")
-        self.place.update(subnet="", private="")
+        self.provisioner.head_place = None
         if former.get("zone") != zone:
             return
-        subnet, private = str(former["subnet"]), str(former["private"])
+        place = NetworkPlace(str(former["subnet"]), str(former["private"]))
         deadline = time.monotonic() + FREE_SECONDS
-        while holder := patiently(lambda: self.provider.address_holder(subnet, private), self.tell):
+        while holder := patiently(lambda: self.provider.address_holder(place), self.tell):
             ours = holder.instance_id == former.get("instance")  # lists lag behind: it has ended
             if time.monotonic() > deadline or not (holder.ending or ours):
                 self.tell(
-                    f"{private}, the head's address, is taken by {holder.instance_id}: the head gets another one, and nodes, "
-                    "which would not find it there, are replaced by new ones"
+                    f"{place.private}, the head's address, is taken by {holder.instance_id}: the head gets another one, and "
+                    "nodes, which would not find it there, are replaced by new ones"
                 )
                 return
             if "address" not in self._told:
                 self._told.add("address")
-                self.tell(f"waiting until {private}, the head's address, is free")
+                self.tell(f"waiting until {place.private}, the head's address, is free")
             time.sleep(0.5)
-        self.place.update(subnet=subnet, private=private)
+        self.provisioner.head_place = place
 
     def whereabouts(self, node: Node) -> Whereabouts:
         return patiently(lambda: self.provider.whereabouts(node.instance_id), self.tell)

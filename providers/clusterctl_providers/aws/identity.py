@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from clusterctl_runtime.backoff import Backoff
@@ -19,6 +19,7 @@ from clusterctl_runtime.backoff import Backoff
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers.aws.calls import PATIENCE, Calls
 from clusterctl_providers.aws.errors import code_behind
+from clusterctl_providers.aws.images import own_parameters
 from clusterctl_providers.aws.policies import render_policy
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
 from clusterctl_providers.cloud.calls import pages
@@ -35,7 +36,8 @@ _FORBIDDEN = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
 
 class Identity:
-    """Instance profiles by name or ARN, "" for none. Thread-safe; asks IAM once per process."""
+    """Instance profiles by name or ARN, "" for none. `images`: those that the spec names. Thread-safe; asks IAM once per
+    process."""
 
     def __init__(
         self,
@@ -43,12 +45,14 @@ class Identity:
         settings: Mapping[str, Any],
         cluster: str,
         uid: str,
+        images: Sequence[str] = (),
         *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._calls, self._settings = calls, settings
         self._cluster, self._uid = cluster, uid
+        self._parameters = own_parameters(images)  # the head's role has to read them
         self._clock, self._pause = clock, pause
         self._made: dict[str, str] = {}  # kind -> profile
         self._lock = threading.RLock()
@@ -126,7 +130,7 @@ class Identity:
         who = self._calls.read("sts", "get_caller_identity", "asking AWS for the number of this account")
         partition = str(who["Arn"]).split(":")[1]
         facts: dict[str, Any] = {"region": self._calls.region, "account": str(who["Account"]), "partition": partition}
-        facts |= {"uid": self._uid, "parameters": list(self._settings.get("image_parameters") or ())}
+        facts |= {"uid": self._uid, "parameters": self._parameters}
         worker = str(self._settings.get("worker_profile") or "")
         if kind == "head" and worker and worker != AUTO:
             facts["worker_role"] = self._role_in(worker)

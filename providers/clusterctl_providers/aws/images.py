@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,12 @@ class Images:
                 f"{what}: only deprecated ones are there, the newest is {newest['ImageId']} (since {since}): name that one by "
                 "its id, or another image"
             )
+
+
+def own_parameters(images: Iterable[str]) -> list[str]:
+    """The SSM parameters of the account's own among images as specs name them; AWS's are for everybody to read."""
+    named = {image.rpartition("ssm:")[2] for image in images if "ssm:" in image or image.startswith("/")}
+    return sorted(name for name in named if not name.startswith("/aws/"))
 
 
 def _latest(images: list[Any]) -> Any:

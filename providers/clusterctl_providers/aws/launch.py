@@ -29,6 +29,7 @@ from clusterctl_providers.base import (
     TAG_TOKEN,
     CreateRequest,
     CreateResult,
+    HeadMachine,
     PoolRequest,
 )
 from clusterctl_providers.catalog import InstanceType, instance_types
@@ -64,6 +65,7 @@ class Ec2Launches:
         rows: InstanceRows,
         listing: Listing,
         reservations: Reservations,
+        head_machine: HeadMachine | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -71,6 +73,7 @@ class Ec2Launches:
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._rows, self._listing, self._reservations = rows, listing, reservations
+        self._head_machine = head_machine
         self._types: dict[str, InstanceType] = {}
         self._cards: dict[str, dict[str, Any]] = {}  # type -> NetworkInfo
 
@@ -203,8 +206,8 @@ class Ec2Launches:
         if zone not in subnets:
             raise NoCapacity(f"zone {zone} has no subnet of this cluster; it has {', '.join(subnets)}")
         groups = self._network.security_groups()
-        if request.pool.role == "head" and self._settings.get("head_machine"):
-            return head_interface(self._settings["head_machine"], subnets[zone], groups)
+        if request.pool.role == "head" and self._head_machine:
+            return head_interface(self._head_machine, request.place, subnets[zone], groups)
         placed: dict[str, Any] = {}
         if gang and request.offer.market != CAPACITY_BLOCK:  # a block's machines sit close together as they are
             placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}
@@ -234,7 +237,7 @@ class Ec2Launches:
             for name in (TAG_NODE, TAG_GENERATION, TAG_TOKEN):
                 tags.pop(name, None)
             tags[TAG_NODES] = nodes_tag(batch.members)
-        if request.pool.role == "head" and self._settings.get("head_machine"):
+        if request.pool.role == "head" and self._head_machine:
             tags[TAG_HEAD] = "here"
         if self._settings.get("head_address"):
             tags[TAG_MAKER] = maker()

@@ -41,12 +41,14 @@ class Network:
         auth: Mapping[str, Any],
         cluster: str,
         uid: str,
+        ssh_from: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._calls, self._settings, self._auth = calls, settings, auth
         self._cluster, self._uid = cluster, uid
         self._clock, self._pause = clock, pause
+        self._ssh_from = ssh_from  # None: who may reach port 22 is not for us to say
         self._vpc = ""
         self._subnets: dict[str, str] = {}
         self._subnets_until = 0.0
@@ -158,14 +160,13 @@ class Network:
             self._allow("authorize_security_group_ingress", group, [inside])
         if not _has_inside(outward, group):
             self._allow("authorize_security_group_egress", group, [inside])  # EFA wants it beside the rule for all
-        if self._settings.get("ssh_from") is not None:
-            self._open_ssh(group, _ssh_sources(inward))
+        if self._ssh_from is not None:
+            self._open_ssh(group, self._ssh_from, _ssh_sources(inward))
         return group
 
-    def _open_ssh(self, group: str, found: set[str]) -> None:
+    def _open_ssh(self, group: str, ssh_from: Sequence[str], found: set[str]) -> None:
         """Port 22 is open to `ssh_from` and to nobody else: not to where this machine was yesterday."""
-        words = [str(word) for word in self._settings["ssh_from"]]
-        wanted = addresses.ssh_sources(words, own_address, self._own_networks)
+        wanted = addresses.ssh_sources([str(word) for word in ssh_from], own_address, self._own_networks)
         for source in sorted(wanted - found):
             self._allow("authorize_security_group_ingress", group, [_ssh_rule(source)])
         closed = sorted(found - wanted)

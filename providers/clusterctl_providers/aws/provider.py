@@ -16,7 +16,7 @@ from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.doctor import examine
-from clusterctl_providers.aws.head import HeadMachine
+from clusterctl_providers.aws.head import HeadParts
 from clusterctl_providers.aws.identity import Identity
 from clusterctl_providers.aws.image_build import BUILDERS, Ec2Build
 from clusterctl_providers.aws.image_store import Ec2Images
@@ -35,6 +35,7 @@ from clusterctl_providers.base import (
     HeadDisk,
     ImageRecipe,
     MadeImage,
+    NetworkPlace,
     PoolRequest,
     ProviderContext,
     StoredImage,
@@ -61,9 +62,11 @@ class AwsProvider:
         settings = self._settings = context.settings
         self._calls = Calls(settings)
         self.scopes: Sequence[str] = (self._calls.region,)
-        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid)
-        self.identity = Identity(self._calls, settings, context.cluster, context.uid)
-        self._head = HeadMachine(self._calls, self._network, context.uid)
+        head = context.head_machine
+        ssh_from = settings.get("ssh_from") if head is None else head.ssh_from
+        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid, ssh_from)
+        self.identity = Identity(self._calls, settings, context.cluster, context.uid, head.images if head else ())
+        self._head = HeadParts(self._calls, self._network, context.uid)
         self._uid = context.uid
         self._images = Images(self._calls)
         self._quotas = Quotas(partial(ask, self._calls))
@@ -82,6 +85,7 @@ class AwsProvider:
             self._rows,
             self._listing,
             reservations,
+            head,
         )
         self._launcher = Launcher(launches, BatchBook(Path(context.state_dir) / "aws-launches"))
 
@@ -148,8 +152,8 @@ class AwsProvider:
     def whereabouts(self, instance_id: str) -> Whereabouts:
         return self._head.whereabouts(instance_id)
 
-    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
-        return self._head.address_holder(subnet, private)
+    def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
+        return self._head.address_holder(place)
 
     def renew_access(self) -> None:
         self._network.security_groups()

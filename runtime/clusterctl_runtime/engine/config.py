@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from clusterctl.core.model import Node
 from clusterctl.core.resources import Resources
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.providers.kind import Kind
 from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINNED_PORTS, PINNED_WORKERS, EngineConfig
 
 BESIDE_HEAD = 20  # added to a raylet's pinned ports where it shares its machine with the head's
@@ -73,8 +74,8 @@ def _node_config(spec: ClusterSpec, node: Node, books: NodeBooks, token_path: Pa
     ray = spec.ray
     assert ray is not None, "a cluster without an engine configures none"
     pool = next((p for p in spec.pools if p.name == node.pool), None)
-    provider = (pool.provider if pool else "") or spec.provider_name
-    single_host = is_single_host(provider)
+    kind = spec.kind_of(pool)
+    single_host = kind.machine == "process"
     resources = dict(books.total.to_dict())
     if single_host and node.offer.gpu_type:
         resources[f"accelerator_type:{node.offer.gpu_type}"] = 1
@@ -90,26 +91,21 @@ def _node_config(spec: ClusterSpec, node: Node, books: NodeBooks, token_path: Pa
         region=node.offer.region,
         pool=node.pool,
         worker_ports=[] if single_host else list(PINNED_WORKERS),
-        object_store_memory=_store(spec, provider, int(books.total.get("memory"))),
+        object_store_memory=_store(spec, kind, int(books.total.get("memory"))),
         env={**spec.env, **(pool.env if pool else {}), **ray.env},
         single_host=single_host,
     )
 
 
-def is_single_host(provider: str) -> bool:
-    """Whether several nodes share this machine's addresses and ports."""
-    return provider in ("local", "fake")
-
-
-def given_python(spec: ClusterSpec, provider: str) -> str:
+def given_python(spec: ClusterSpec, kind: Kind) -> str:
     """The interpreter that the spec names for that provider's nodes: nothing is installed there. "" where it names none."""
     ray = spec.ray
-    return (ray.python if ray else "") or mounted_python(spec, provider)
+    return (ray.python if ray else "") or mounted_python(spec, kind)
 
 
-def mounted_python(spec: ClusterSpec, provider: str) -> str:
+def mounted_python(spec: ClusterSpec, kind: Kind) -> str:
     """An environment of this machine that containers see under the same path."""
-    environment = spec.provider_settings.get("engine_env") if provider == "docker" else ""
+    environment = spec.provider_settings.get("engine_env") if kind.machine == "container" else ""
     return f"{environment}/bin/python" if environment else ""
 
 
@@ -120,13 +116,13 @@ def engine_labels(labels: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _store(spec: ClusterSpec, provider: str, memory: int) -> int:
+def _store(spec: ClusterSpec, kind: Kind, memory: int) -> int:
     """Bytes for the object store, 0 = Ray's default. A container's must fit in its /dev/shm, which is half of its memory
     where the spec says nothing (`docker_container`)."""
-    if provider == "docker":
+    if kind.machine == "container":
         shared = int(spec.provider_settings.get("shm_size") or memory)
         return int(min(memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
-    return _local_store() if is_single_host(provider) else 0
+    return _local_store() if kind.machine == "process" else 0
 
 
 def _local_store() -> int:

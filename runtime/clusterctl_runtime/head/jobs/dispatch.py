@@ -10,7 +10,7 @@ from itertools import islice
 from clusterctl.core.model import NodeView
 from clusterctl.core.resources import Resources
 from clusterctl.core.scheduling.placement import Request, place, starves_at, takes_work
-from clusterctl_runtime.engine.config import given_python, is_single_host
+from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.jobs.asked import GroupKey
@@ -233,10 +233,10 @@ class Dispatcher:
         """The interpreter of scripts on that node: the engine's, else the one that its agent runs on."""
         config, node = self._config(), self._fleet.journal.get(node_id)
         pool = next((pool for pool in config.spec.pools if node and pool.name == node.pool), None)
-        provider = (pool.provider if pool else "") or config.spec.provider_name
+        kind = config.spec.kind_of(pool)
         python = str(books.engine.info.get("python") or "") if books else ""
         python = (
-            python or given_python(config.spec, provider) or (config.engine_python if is_single_host(provider) else "")
+            python or given_python(config.spec, kind) or (config.engine_python if kind.machine == "process" else "")
         )
         return python or str((books.facts if books else {}).get("executable") or "python3")
 

@@ -70,7 +70,7 @@ def content_of(config: HeadConfig, pool_name: str) -> Content:
     files = [_told(mount.source, mount.to, config.files) for mount in spec.files]
     content = [[(f["to"], f["digest"], f["kind"]) for f in files], setup]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] if files or setup else ""
-    python = given_python(spec, (pool.provider if pool else "") or spec.provider_name)
+    python = given_python(spec, spec.kind_of(pool))
     return Content(digest, files, setup, {**spec.env, **(pool.env if pool else {})}, python)
 
 
