@@ -1,5 +1,5 @@
 """Which tests are for the inner loop: those that start no cluster, no machine, no Docker, no sshd, no Ray and no browser, and
-whose file does not take half a minute of processor time."""
+whose file is none of the longest stories of a pretended cloud."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tests.support.second_try import folder_of
 
 FOLDERS = frozenset({"browser", "docker", "e2e", "engine", "setup", "ssh"})
 FIXTURES = frozenset({"cluster", "docker_engine", "make_cluster"})
-LONG = frozenset({"tests/aws/test_crash.py", "tests/aws/test_crash_parts.py", "tests/aws/test_doctor.py"})
+LONG = frozenset(
+    f"tests/aws/test_{story}.py"
+    for story in ("crash", "crash_parts", "doctor", "head_parts", "leftovers", "made_images", "weather")
+)
 CLASSES = frozenset({"AwsMachines", "LocalCluster", "SshHosts"})  # a file that imports one starts some
 
 
