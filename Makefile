@@ -1,17 +1,18 @@
-# make setup | demo | test | check | bench | docs | lock | clean
+# make setup | demo | test | test-quick | check | bench | docs | lock | clean
 .DEFAULT_GOAL := help
 PY ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
-JOBS ?= 2
+# Processes that test at the same time. Half of the tests' time is waiting for programs, machines and Ray: two for each processor.
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? 2 * cores : 8)))
 STAMP := $(VENV)/.stamp
 # What the tests need beyond Python: a browser, and hosts to log in to.
 DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev
 
-.PHONY: help setup system demo test check bench docs lock clean
+.PHONY: help setup system demo test test-quick check bench docs lock clean
 
 help:    ## show this
-	@grep -E '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
 $(STAMP): pyproject.toml requirements-dev.lock
 	$(PY) -m venv $(VENV)
@@ -34,6 +35,9 @@ demo: setup      ## the main job, shown on this machine
 
 test: setup system  ## all tests (what CI runs)
 	$(BIN)/pytest tests -n $(JOBS) --no-loadscope-reorder
+
+test-quick: setup  ## the tests that need no machine, Docker, sshd, Ray or browser: minutes, for the inner loop
+	$(BIN)/pytest tests -m quick -n $(JOBS) --no-loadscope-reorder
 
 check: setup     ## lint, format, types
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from tests.support.minutes import Minutes
+from tests.support.quick import Quick
 from tests.support.second_try import FlakyList, SecondTry
 
 # A shell that runs a command in the background makes it ignore SIGINT, and all that it starts. Tests press Ctrl-C.
@@ -36,6 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Quick())
     config.pluginmanager.register(SecondTry())
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Minutes())

@@ -1,11 +1,12 @@
-"""Import arrows point one way (docs/architecture.md). Read from the syntax trees.
-
-Lazy imports inside functions count. Imports under `if TYPE_CHECKING` do not: nothing is loaded by them.
+"""Import arrows point one way (docs/architecture.md), and no modules import each other in a circle. Read from the syntax
+trees: lazy imports inside functions count, and those under `if TYPE_CHECKING`, too. Who needs another's types knows it.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ ARROWS: dict[str, set[str]] = {
     "clusterctl_runtime.agent": {
         *LEAVES, "clusterctl_runtime.wire", "clusterctl_runtime.engine", "clusterctl_runtime.agent.facts",
     },
-    **{part: {*LEAVES, "clusterctl.core", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
+    **{part: {*LEAVES, "clusterctl.core", "clusterctl.spec", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
     "clusterctl_runtime.dashboard": set(),
     "clusterctl_runtime.head": {
         *LEAVES,
@@ -82,9 +83,9 @@ ARROWS: dict[str, set[str]] = {
 }  # fmt: skip
 
 
-def _modules() -> list[tuple[str, Path]]:
+def _modules(places: Mapping[str, Path] = PLACES) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
-    for package, directory in PLACES.items():
+    for package, directory in places.items():
         for path in sorted(directory.rglob("*.py")):
             parts = [package, *path.relative_to(directory).with_suffix("").parts]
             found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
@@ -98,17 +99,7 @@ def _part(module: str) -> str:
 def _imported(module: str, path: Path) -> set[tuple[int, str]]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found: set[tuple[int, str]] = set()
-    tree = ast.parse(path.read_text(), str(path))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             found |= {(node.lineno, name.name) for name in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -118,7 +109,30 @@ def _imported(module: str, path: Path) -> set[tuple[int, str]]:
                     [*package.split(".")[: len(package.split(".")) - node.level + 1], *filter(None, [base])]
                 )
             found |= {(node.lineno, f"{base}.{name.name}") for name in node.names}
-    return {(line, name) for line, name in found if name.split(".")[0] in OURS}
+    return found
+
+
+def _circle(places: Mapping[str, Path]) -> list[str]:
+    """Modules that import each other, each the next and the last the first; [] when there is no circle."""
+    modules = dict(_modules(places))
+    graph = {
+        module: {
+            target for _, name in _imported(module, path) if (target := _module_of(name, modules)) not in ("", module)
+        }
+        for module, path in modules.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))  # it names each before the one that imports it
+    return []
+
+
+def _module_of(name: str, modules: Collection[str]) -> str:
+    """The module from which `name` is imported; "" when it is none of ours."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
 
 
 @pytest.mark.parametrize(("module", "path"), _modules(), ids=[name for name, _ in _modules()])
@@ -126,6 +140,8 @@ def test_imports_follow_the_arrows(module: str, path: Path) -> None:
     part = _part(module)
     allowed = ARROWS[part] | {part}
     for line, name in _imported(module, path):
+        if name.split(".")[0] not in OURS:
+            continue
         inside = any(
             name == target or (name.startswith(target + ".") and len(target) >= len(_part(name))) for target in allowed
         )
@@ -136,3 +152,29 @@ def test_imports_follow_the_arrows(module: str, path: Path) -> None:
 def test_every_part_of_the_arrows_exists() -> None:
     names = {name for name, _ in _modules()}
     assert set(ARROWS) <= names | set(OURS)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    circle = _circle(PLACES)
+    assert not circle, "these modules import each other in a circle, move down what they share: " + " -> ".join(circle)
+
+
+def test_a_circle_is_seen_through_packages_functions_and_imports_for_types_only(tmp_path: Path) -> None:
+    files = {
+        "__init__": "",
+        "first": "from house.rooms import second\n",
+        "rooms/__init__": "",
+        "rooms/second": "def open():\n    from ..third import window\n",
+        "third": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.first import Door\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    circle = _circle({"house": tmp_path})
+    assert circle[0] == circle[-1]
+    begin = circle.index("house.first")
+    around = [*circle[begin:-1], *circle[:begin]]
+    assert around == ["house.first", "house.rooms.second", "house.third"]
+    (tmp_path / "third.py").write_text("")
+    assert _circle({"house": tmp_path}) == []

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.second_try import REAL
+
 REPOSITORY = Path(__file__).parents[1]
 HEAD = """\
 from pathlib import Path
@@ -63,7 +65,13 @@ def test_in_it(world):
 def test_in_it_too(world):
     pass
 """
+
+
 LOGIC = ("core", "spec", "catalog", "provision", "security", "model", ".")
+
+
+def test_the_folders_that_have_a_second_try_are_there() -> None:
+    assert {path.parent.name for path in REPOSITORY.glob("tests/*/test_*.py")} >= REAL
 
 
 @dataclass

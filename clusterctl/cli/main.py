@@ -134,9 +134,6 @@ app = typer.Typer(
 )
 
 
-_EXTRAS = {"paramiko": "ssh", "boto3": "aws", "botocore": "aws", "docker": "docker", "plotly": "simulate"}
-
-
 @app.callback()
 def main(
     context: typer.Context,
@@ -181,7 +178,7 @@ def run() -> NoReturn:
         say(str(error) if hasattr(error, "faults") else f"clusterctl: {error}")
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        extra = _extra_with((error.name or "").partition(".")[0])
         if not extra:
             raise
         from clusterctl.cli.output import say
@@ -191,6 +188,15 @@ def run() -> NoReturn:
     finally:
         gc.freeze()  # nothing is left to tidy up: Python's last searches for garbage cost as much as a tenth of `up`
     sys.exit(0)
+
+
+def _extra_with(module: str) -> str:
+    """The extra of ours that brings this top-level module, "" where none does."""
+    from clusterctl.spec.providers.registry import KINDS
+
+    libraries = (kind.library for kind in KINDS.values() if kind.library is not None)
+    found = next((library.extra for library in libraries if module in library.modules), "")
+    return "simulate" if module == "plotly" else found
 
 
 if __name__ == "__main__":

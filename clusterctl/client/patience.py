@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from clusterctl_runtime.backoff import Backoff
 
 from clusterctl.core.errors import NotYet, ProviderError, Throttled, UnknownOutcome
 
@@ -16,15 +17,15 @@ Answer = TypeVar("Answer")
 
 def patiently(ask: Callable[[], Answer], tell: Callable[[str], None]) -> Answer:
     """The answer, asked for again for a minute. Raises what it was refused with at last."""
-    deadline, pause, told = time.monotonic() + BUSY_SECONDS, FIRST_PAUSE, False
+    pauses, told = Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5, seconds=BUSY_SECONDS), False
     while True:
         try:
             return ask()
         except ProviderError as error:
-            if error.code not in PASSING or time.monotonic() > deadline:
+            if error.code not in PASSING:
                 raise
             if not told:
                 tell(f"{error}; asking again for {BUSY_SECONDS:g} s")
             told = True
-            time.sleep(max(pause, min(getattr(error, "retry_after", 0.0), LONGEST_PAUSE)))
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+            if not pauses.wait(min(getattr(error, "retry_after", 0.0), LONGEST_PAUSE)):
+                raise

@@ -54,6 +54,10 @@ class Cluster:
         return self.directory / "spec.yaml"
 
     @property
+    def config_file(self) -> Path:
+        return self.head_dir / "config.json"
+
+    @property
     def client_file(self) -> Path:
         return self.directory / "client.json"
 
@@ -65,6 +69,10 @@ class Cluster:
     def read_client(self) -> dict[str, Any]:
         """How to reach the head, as `up` left it: {"url", "token"}; {} before the first `up` came so far."""
         return read_json(self.client_file)
+
+    def read_config(self) -> dict[str, Any]:
+        """What the head starts from, or what `down` knows of one elsewhere; {} before the first `up` came so far."""
+        return read_json(self.config_file)
 
     def read_head(self) -> dict[str, Any]:
         """What the head said of itself when it began to listen; {} while it has not."""

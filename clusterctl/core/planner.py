@@ -34,8 +34,8 @@ from clusterctl.core.model import (
 )
 from clusterctl.core.scale_down.consolidation import plan_consolidation
 from clusterctl.core.scale_down.letting_go import (
-    Leaving,
-    Surplus,
+    Headroom,
+    ScaleDown,
     draining,
     plan_endings,
     plan_ends,
@@ -47,10 +47,10 @@ from clusterctl.core.scale_down.letting_go import (
     with_endings,
 )
 from clusterctl.core.scale_down.overrun import plan_overdue, plan_overruns
-from clusterctl.core.scale_down.stopping import Kept, plan_stopped
+from clusterctl.core.scale_down.stopping import WarmPools, plan_stopped
 from clusterctl.core.scheduling.demand import STANDING
-from clusterctl.core.scheduling.matching import Serving
-from clusterctl.core.scheduling.reservations import keeping_begins, kept_nodes
+from clusterctl.core.scheduling.matching import Matching
+from clusterctl.core.scheduling.reservations import next_reservations, reserved_nodes
 from clusterctl.core.upkeep import JOINED_STATES, Survey, plan_upkeep, survey
 from clusterctl.core.users import admit
 
@@ -64,27 +64,27 @@ def plan(
     now: float,
 ) -> Plan:
     """The whole decision for one moment. `now` is on the clock of all times in `state` and `observed`, and `demand` in the
-    order of the queue: starving requests keep nodes in that order."""
+    order of the queue: starving requests reserve nodes in that order."""
     state = with_endings(state, now)
     scene = _look(policy, observed, state, now)
     _let_go_whatever_is_wanted(scene)
     away = set[str]().union(*(part.ids for part in scene.leaving))
     staying = [view for view in scene.rest if view.node.id not in away]
-    kept = kept_nodes(demand, state.nodes, now, policy.heartbeat_timeout)
-    serving = Serving(policy, state, staying, scene.live, offers, now, kept)
-    _serve(scene, serving, demand)
-    returns = plan_returns(scene.untouched(), serving.wanted_back())
-    _let_go_what_is_not_wanted(scene, serving)
+    reserved = reserved_nodes(demand, state.nodes, now, policy.heartbeat_timeout)
+    matching = Matching(policy, state, staying, scene.live, offers, now, reserved)
+    _serve(scene, matching, demand)
+    returns = plan_returns(scene.untouched(), matching.wanted_back())
+    _let_go_what_is_not_wanted(scene, matching)
     actions: list[Action] = [*scene.upkeep, *returns]
     for part in scene.leaving:
         actions.extend(part.actions)
-    actions.extend(serving.site.launches())
-    wake = [at for part in scene.leaving for at in part.wake] + serving.wake + keeping_begins(demand, now)
+    actions.extend(matching.candidates.launches())
+    wake = [at for part in scene.leaving for at in part.wake] + matching.wake + next_reservations(demand, now)
     wake += _deadlines(policy, state, _as_planned(scene.live, actions, now), now)
     return Plan(
         actions=tuple(actions),
-        waits=tuple(serving.waits),
-        passed_over=tuple(serving.passed_over()),
+        waits=tuple(matching.waits),
+        passed_over=tuple(matching.passed_over()),
         wake_at=min((at for at in wake if at > now), default=None),
         price_before=round(sum(view.node.price for view in scene.views), 6),
         price_after=round(_price_after(scene.views, actions), 6),
@@ -109,13 +109,13 @@ class _Scene:
     rest: list[NodeView]
     touched: set[str]
     disturbed: int = 0
-    surplus: Surplus = field(default_factory=lambda: Surplus({}))
-    leaving: list[Leaving] = field(default_factory=list[Leaving])
+    headroom: Headroom = field(default_factory=lambda: Headroom({}))
+    leaving: list[ScaleDown] = field(default_factory=list[ScaleDown])
 
     def untouched(self) -> list[NodeView]:
         return [view for view in self.rest if view.node.id not in self.touched]
 
-    def let_go(self, part: Leaving) -> None:
+    def let_go(self, part: ScaleDown) -> None:
         self.leaving.append(part)
         self.touched |= part.ids
 
@@ -133,52 +133,52 @@ def _look(policy: Policy, observed: Sequence[Observed], state: State, now: float
 
 
 def _let_go_whatever_is_wanted(scene: _Scene) -> None:
-    """Ends, notices, surplus and outdated nodes: none of these serves any more, so demand is served without them."""
+    """Ends, notices, nodes beyond max and outdated ones: none of these serves any more, so demand is served without them."""
     complete, now = scene.found.complete, scene.now
-    kept = Kept.of(scene.state.pools, scene.live)
-    scene.let_go(plan_ends(scene.untouched(), complete, kept, now))
+    warm = WarmPools.of(scene.state.pools, scene.live)
+    scene.let_go(plan_ends(scene.untouched(), complete, warm, now))
     scene.let_go(plan_overdue(scene.untouched(), scene.state, complete, now))
-    scene.let_go(Leaving(plan_stopped(scene.untouched(), scene.state.pools, complete)))
+    scene.let_go(ScaleDown(plan_stopped(scene.untouched(), scene.state.pools, complete)))
     scene.let_go(plan_notices(scene.untouched(), now))
     scene.let_go(plan_endings(scene.untouched(), now))
     going = set[str]().union(*(part.ids for part in scene.leaving))
     scene.let_go(plan_overruns(scene.untouched(), scene.state, complete, now, going))
-    scene.surplus = Surplus.of(scene.state, scene.rest, set[str]().union(*(part.ids for part in scene.leaving)))
-    scene.let_go(plan_over_max(scene.untouched(), scene.surplus, complete))
+    scene.headroom = Headroom.of(scene.state, scene.rest, set[str]().union(*(part.ids for part in scene.leaving)))
+    scene.let_go(plan_over_max(scene.untouched(), scene.headroom, complete))
     going = [view for view in scene.live if draining(view) and view.node.code in _VOLUNTARY]
-    stale = plan_spec_changes(scene.policy, scene.untouched(), scene.surplus, complete, len(going))
+    stale = plan_spec_changes(scene.policy, scene.untouched(), scene.headroom, complete, len(going))
     scene.disturbed = len(going) + len(stale.ids)
     scene.let_go(stale)
 
 
-def _serve(scene: _Scene, serving: Serving, demand: Sequence[Demand]) -> None:
+def _serve(scene: _Scene, matching: Matching, demand: Sequence[Demand]) -> None:
     """First what pools keep up, then standing requests, then the rest."""
     for pool in sorted(scene.state.pools, key=lambda pool: (pool.role != "head", pool.name)):
-        lacking = pool.min - scene.surplus.staying.get(pool.name, 0)
+        lacking = pool.min - scene.headroom.staying.get(pool.name, 0)
         if lacking > 0:
-            keep_minimum(serving, pool, lacking)
-    admitted, refused = admit(demand, scene.state, serving.offers)
-    serving.waits.extend(refused)
-    serving.serve([d for d in admitted if d.source in STANDING], in_total=True)
+            keep_minimum(matching, pool, lacking)
+    admitted, refused = admit(demand, scene.state, matching.offers)
+    matching.waits.extend(refused)
+    matching.serve([d for d in admitted if d.source in STANDING], in_total=True)
     passing = [d for d in admitted if d.source not in STANDING]
-    serving.serve(passing + _replacements(scene.rest, scene.now), in_total=False)
+    matching.serve(passing + _replacements(scene.rest, scene.now), in_total=False)
 
 
-def _let_go_what_is_not_wanted(scene: _Scene, serving: Serving) -> None:
+def _let_go_what_is_not_wanted(scene: _Scene, matching: Matching) -> None:
     """Idle nodes; and, when nothing is coming up, the one move that saves most."""
     policy, state = scene.policy, scene.state
-    wanted = serving.used() | set(serving.site.kept)
-    scene.let_go(plan_idle(scene.untouched(), wanted, scene.surplus, scene.now))
-    if not policy.consolidate or scene.disturbed >= policy.disruption_budget or serving.site.buys_or_awaits():
+    wanted = matching.used() | set(matching.candidates.reserved)
+    scene.let_go(plan_idle(scene.untouched(), wanted, scene.headroom, scene.now))
+    if not policy.consolidate or scene.disturbed >= policy.disruption_budget or matching.candidates.buys_or_awaits():
         return
-    spare = {pool.name: scene.surplus.spare(pool.name) for pool in state.pools}
+    spare = {pool.name: scene.headroom.spare(pool.name) for pool in state.pools}
     steady = [view for view in scene.untouched() if view.node.id not in wanted]
-    move = plan_consolidation(policy, steady, serving.offers, state.pools, spare, serving.allowance, scene.now)
+    move = plan_consolidation(policy, steady, matching.offers, state.pools, spare, matching.allowance, scene.now)
     if move is not None and move.drain is not None:
-        scene.let_go(Leaving([move.drain]))
+        scene.let_go(ScaleDown([move.drain]))
     elif move is not None and move.launch is not None:
-        serving.allowance.take(move.launch, 1)
-        serving.site.add_launch(move.launch, move.reason)
+        matching.allowance.take(move.launch, 1)
+        matching.candidates.add_launch(move.launch, move.reason)
 
 
 def _replacements(views: Sequence[NodeView], now: float) -> list[Demand]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
+from clusterctl_runtime.backoff import pause_after
+
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled
 from clusterctl.core.model import Block, Offer
 
@@ -67,7 +69,7 @@ class Blocks:
         """The same hardware in the same zone and market is out for every pool that would take it."""
         count = self._refusals.get(offer.key, 0) + 1
         self._refusals[offer.key] = count
-        until = now + min(FIRST_NO_CAPACITY * 2 ** min(count - 1, 20), LONGEST_NO_CAPACITY)
+        until = now + pause_after(count, FIRST_NO_CAPACITY, LONGEST_NO_CAPACITY)
         hardware = (offer.instance_type, offer.market, offer.zone)
         same = {o.key for o in known if (o.instance_type, o.market, o.zone) == hardware}
         for key in same | {offer.key}:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, Provider
+from clusterctl_providers.base import CreateRequest, CreateResult, NetworkPlace, PoolRequest, Provider
 
 from clusterctl.core.errors import (
     BadRequest,
@@ -95,6 +95,7 @@ class Provisioner:
         self._ended: set[str] = set()  # instance ids whose end a provider has accepted
         self._pools = PoolBook(self.providers, self._watcher.provider_of_pool)
         self._pools.use(pools)
+        self.head_place: NetworkPlace | None = None  # what the next head's machine takes over; None: any
         self._stopper = Stopper(journal, self._watcher, self.providers, self._refuse_start, clock)
 
     # ------------------------------------------------------------ what there is
@@ -337,6 +338,7 @@ class Provisioner:
             tags=ownership_tags(self.cluster, self.uid, node, orphan_timeout),
             bootstrap=self._bootstrap(node),
             pool=pool,
+            place=self.head_place if node.role == "head" else None,
         )
 
     def _bootstrap(self, node: Node) -> Mapping[str, Any]:

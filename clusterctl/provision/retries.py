@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 
+from clusterctl_runtime.backoff import pause_after
+
 FIRST_RETRY = 2.0  # seconds after an unknown outcome; doubles up to LONGEST_RETRY
 LONGEST_RETRY = 60.0
 SPREAD = 0.25  # each pause is longer by up to this share, by its key: what failed together does not come back together
@@ -26,7 +28,7 @@ class Retries:
 
     def wait_longer(self, key: str, now: float) -> None:
         tries = self._tries[key] = self._tries.get(key, 0) + 1
-        pause = min(FIRST_RETRY * 2 ** min(tries - 1, 20), LONGEST_RETRY)
+        pause = pause_after(tries, FIRST_RETRY, LONGEST_RETRY)
         self._at[key] = now + pause * (1.0 + SPREAD * zlib.crc32(key.encode()) / 2**32)
 
     def settled(self, key: str) -> None:

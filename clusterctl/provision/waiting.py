@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from clusterctl_runtime.backoff import Backoff
+
 FIRST_SECONDS, LONGEST_SECONDS = 5.0, 60.0  # until the first line, and at most between two
 MOST_NAMES = 4
 
@@ -18,8 +20,8 @@ class StillWaiting:
     ) -> None:
         self._tell, self._clock = tell, clock
         self._began = clock()
-        self._pause = first
-        self._due = self._began + self._pause
+        self._pauses = Backoff(first, LONGEST_SECONDS)
+        self._due = self._began + self._pauses.next()
 
     @property
     def is_due(self) -> bool:
@@ -32,8 +34,7 @@ class StillWaiting:
         if not what or now < self._due:
             return
         self._tell(f"waiting for {what} ({now - self._began:.0f} s so far)")
-        self._pause = min(self._pause * 2, LONGEST_SECONDS)
-        self._due = now + self._pause
+        self._due = now + self._pauses.next()
 
 
 def listed(names: Sequence[str], total: int | None = None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import UsageError
-from clusterctl.core.simulate.engine import Setting, Simulation
+from clusterctl.core.simulate.engine import Simulation
 from clusterctl.core.simulate.fixed import FixedCluster
 from clusterctl.core.simulate.jobs import Trace
 from clusterctl.core.simulate.karpenter import Karpenter
@@ -16,6 +16,7 @@ from clusterctl.core.simulate.ours import PlannerPolicy
 from clusterctl.core.simulate.policy import Policy
 from clusterctl.core.simulate.ray_v2 import RayV2
 from clusterctl.core.simulate.record import Result
+from clusterctl.core.simulate.state import Setting
 from clusterctl.core.simulate.world import WORLDS, World
 from clusterctl.provision.blocks import Blocks
 from clusterctl.simulation.setting import SpecSetting, setting_of

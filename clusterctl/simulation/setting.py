@@ -11,12 +11,11 @@ from clusterctl_providers.base import PoolRequest, ProviderContext
 
 from clusterctl.core.model import Offer, labels_of
 from clusterctl.core.resources import Resources
-from clusterctl.core.simulate.engine import UID, Setting
+from clusterctl.core.simulate.state import UID, Setting
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.providers.kind import Kind
+from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import HEAD_POOL, core_limits, core_pools, pool_requests
-
-DEFAULT_REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
-OWN_BOOT_SECONDS = {"local": 1.0, "docker": 3.0, "ssh": 5.0}
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ def setting_of(spec: ClusterSpec) -> SpecSetting:
     left_out: list[tuple[str, str, str, str]] = []
     for pool in pools:
         settings = spec.provider_settings if pool.provider == spec.provider_name else {}
-        found, said, passed = _offers(spec.cluster, pool.provider, settings, {**requests[pool.name], "name": pool.name})
+        found, said, passed = _offers(
+            spec.cluster, KINDS[pool.provider], settings, {**requests[pool.name], "name": pool.name}
+        )
         if not found:
             why = f": {passed[0].text}" if passed else ""
             notes.append(f"pool {pool.name} has no offers{why}; its work will wait")
@@ -49,24 +50,26 @@ def setting_of(spec: ClusterSpec) -> SpecSetting:
 
 
 def _offers(
-    cluster: str, provider: str, settings: dict[str, Any], pool: dict[str, Any]
+    cluster: str, kind: Kind, settings: dict[str, Any], pool: dict[str, Any]
 ) -> tuple[list[Offer], list[str], tuple[catalog.LeftOut, ...]]:
-    if provider in DEFAULT_REGIONS:
-        region = str(settings.get("region") or DEFAULT_REGIONS[provider])
-        notes = [] if settings.get("region") else [f"provider {provider} names no region: prices are those of {region}"]
-        choice = catalog.choose(provider, region, pool.get("zones") or [], pool)
+    if kind.cloud is not None:
+        region = str(settings.get("region") or kind.cloud.region)
+        notes = (
+            [] if settings.get("region") else [f"provider {kind.name} names no region: prices are those of {region}"]
+        )
+        choice = catalog.choose(kind.cloud.catalogue, region, pool.get("zones") or [], pool)
         return list(choice.offers), notes, choice.left_out
-    if provider == "fake":
+    if kind.imagined:  # it asks nobody
         with tempfile.TemporaryDirectory(prefix="clusterctl-simulate-") as directory:
-            fake = make_provider("fake", ProviderContext(cluster, UID, directory, settings))
+            provider = make_provider(kind.name, ProviderContext(cluster, UID, directory, settings))
             try:
-                return list(fake.offers(PoolRequest(pool["name"], pool))), [], ()
+                return list(provider.offers(PoolRequest(pool["name"], pool))), [], ()
             finally:
-                fake.close()
-    return [_own_hardware(provider, pool)], [f"pool {pool['name']} is own hardware: it costs nothing here"], ()
+                provider.close()
+    return [_own_hardware(kind, pool)], [f"pool {pool['name']} is own hardware: it costs nothing here"], ()
 
 
-def _own_hardware(provider: str, pool: dict[str, Any]) -> Offer:
+def _own_hardware(kind: Kind, pool: dict[str, Any]) -> Offer:
     """A node of a pool whose machines are the user's own, as the spec declares it."""
     gpu = pool.get("gpu") or {}
     amounts = {"CPU": 1.0, **(pool.get("resources") or {})}
@@ -74,13 +77,13 @@ def _own_hardware(provider: str, pool: dict[str, Any]) -> Offer:
         amounts.setdefault("GPU", float(gpu.get("count") or 1))
     return Offer(
         pool=pool["name"],
-        instance_type=provider,
+        instance_type=kind.name,
         market="on-demand",
-        zone=provider,
+        zone=kind.name,
         price=0.0,
         resources=Resources.of(amounts),
         labels=labels_of(pool.get("labels")),
         gpu_type=str(gpu.get("name") or ""),
         price_source="own hardware",
-        boot_seconds=OWN_BOOT_SECONDS.get(provider, 60.0),
+        boot_seconds=kind.boot_seconds,
     )

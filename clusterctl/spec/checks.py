@@ -53,6 +53,7 @@ def check_cluster(spec: Parts) -> list[Finding]:
         *_check_foreign_keys(spec),
         *_check_auth(spec),
         *_check_machines(spec),
+        *_check_reservations(spec),
         *_check_limits(spec),
         *_check_ray(spec),
         *_check_files(spec),
@@ -158,6 +159,15 @@ def _check_machines(spec: Parts) -> Iterator[Finding]:
             yield Finding(
                 ("pools", index), f"pool {pool.name!r} has no hosts", "list them, as in `hosts: [10.0.0.5, 10.0.0.6]`"
             )
+
+
+def _check_reservations(spec: Parts) -> Iterator[Finding]:
+    for index, pool in enumerate(spec.pools):
+        cloud = spec.kind_of(pool).cloud
+        form = cloud.reservation if cloud is not None else None
+        if form is not None and pool.reservation and not form.fits(pool.reservation):
+            what = f"{shorten(pool.reservation)} is not the id of a capacity reservation of {spec.kind_of(pool).title}"
+            yield Finding(("pools", index, "reservation"), what, f"as in {form.example}")
 
 
 def _check_limits(spec: Parts) -> Iterator[Finding]:

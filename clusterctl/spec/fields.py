@@ -126,7 +126,6 @@ Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DUR
 # numbers and booleans without quotes are taken as they are written, where text is wanted
 Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-ReservationId = Annotated[str, Field(pattern=r"^(cr-[0-9a-f]{8,17})?$")]
 Amounts = Annotated[dict[str, float], BeforeValidator(read_amounts), WithJsonSchema(_AMOUNTS_SCHEMA)]
 Env = Annotated[dict[str, Text], BeforeValidator(read_env)]
 Labels = Annotated[dict[str, Text], BeforeValidator(read_labels)]

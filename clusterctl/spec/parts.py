@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Money, Text
 from clusterctl.spec.pool import HostEntry
+from clusterctl.spec.providers.registry import A_ZONE
 
 
 class Head(SpecModel):
@@ -21,7 +22,7 @@ class Head(SpecModel):
     resources: Amounts = Field(
         default={}, description="What the head node has, for drivers; tasks of the engine run on workers."
     )
-    zone: Text = Field(default="", description="Zone; default: one of the pools'.", examples=["us-east-1a"])
+    zone: Text = Field(default="", description="Zone; default: one of the pools'.", examples=[A_ZONE])
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")
     host: HostEntry | None = Field(default=None, description="The machine, for provider ssh.")
     slots: Count | None = Field(default=None, description="Drivers at the same time; default: by its memory and CPUs.")

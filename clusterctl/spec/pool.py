@@ -9,8 +9,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.faults import Finding, refuse, shorten
-from clusterctl.spec.fields import Amounts, Count, Duration, Env, Labels, Money, Name, ReservationId, Text
+from clusterctl.spec.fields import Amounts, Count, Duration, Env, Labels, Money, Name, Text
 from clusterctl.spec.providers.choice import ProviderName
+from clusterctl.spec.providers.registry import A_RESERVATION, A_ZONE
 
 
 class Gpu(SpecModel):
@@ -71,15 +72,13 @@ class Pool(SpecModel):
         description="Markets, in the order in which they are tried.",
         examples=[["spot", "on-demand"]],
     )
-    reservation: ReservationId = Field(
+    reservation: str = Field(
         default="",
-        description="Capacity reservation or capacity block of AWS: nodes come from it first, at no further cost, and "
-        "from the market only if `instances` or `gpu` is written.",
-        examples=["cr-0123456789abcdef0"],
+        description="Id of a capacity reservation or capacity block of the cloud: nodes come from it first, at no further "
+        "cost, and from the market only if `instances` or `gpu` is written.",
+        examples=[A_RESERVATION],
     )
-    zones: list[Text] = Field(
-        default=[], description="Zones to use; default: all of the region.", examples=[["us-east-1a"]]
-    )
+    zones: list[Text] = Field(default=[], description="Zones to use; default: all of the region.", examples=[[A_ZONE]])
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")
     disk: Size | None = Field(default=None, description="Size of a node's disk.", examples=["100GiB"])
     hosts: Hosts | None = Field(

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from importlib import metadata
+from importlib.util import find_spec
 from typing import cast
 
 from clusterctl_providers.base import Provider, ProviderContext
-
-# name -> (module, class, extra that brings its libraries)
-PROVIDERS: dict[str, tuple[str, str, str]] = {
-    "local": ("clusterctl_providers.local.provider", "LocalProvider", ""),
-    "fake": ("clusterctl_providers.fake.provider", "FakeProvider", ""),
-    "docker": ("clusterctl_providers.docker.provider", "DockerProvider", "docker"),
-    "ssh": ("clusterctl_providers.ssh.provider", "SshProvider", "ssh"),
-    "aws": ("clusterctl_providers.aws.provider", "AwsProvider", "aws"),
-}
 
 
 class ProviderUnavailable(LookupError):
     """No such provider in this version, or its libraries are not installed; the message says the fix."""
 
 
+def provider_names() -> list[str]:
+    """Those that there are: packages here with a module `provider`. None is imported."""
+    packages = (found.name for found in pkgutil.iter_modules(__path__) if found.ispkg)
+    return [name for name in packages if find_spec(f"{__name__}.{name}.provider") is not None]
+
+
 def make_provider(name: str, context: ProviderContext) -> Provider:
-    """Imports and builds the provider `name`; raises ProviderUnavailable with the fix."""
-    if name not in PROVIDERS:
-        known = ", ".join(sorted(PROVIDERS))
+    """Imports and builds the provider `name`, which is `NameProvider` of `clusterctl_providers.name.provider`, and whose
+    libraries come with our extra of that name. Raises ProviderUnavailable with the fix."""
+    names = provider_names()
+    if name not in names:
+        known = ", ".join(names)
         raise ProviderUnavailable(f"provider {name!r} does not work in this version of clusterctl (it has: {known})")
-    module_name, class_name, extra = PROVIDERS[name]
     try:
-        module = importlib.import_module(module_name)
+        module = importlib.import_module(f"{__name__}.{name}.provider")
     except ModuleNotFoundError as error:
-        if not extra or (error.name or "").startswith("clusterctl"):
+        if (error.name or "").startswith("clusterctl") or not _is_extra(name):
             raise
         raise ProviderUnavailable(
-            f"provider {name!r} needs {error.name!r}, which is not installed: pip install 'clusterctl[{extra}]'"
+            f"provider {name!r} needs {error.name!r}, which is not installed: pip install 'clusterctl[{name}]'"
         ) from error
-    return cast(Provider, getattr(module, class_name)(context))
+    return cast(Provider, getattr(module, f"{name.capitalize()}Provider")(context))
+
+
+def _is_extra(name: str) -> bool:
+    return name in (metadata.metadata("clusterctl").get_all("Provides-Extra") or [])

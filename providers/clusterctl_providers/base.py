@@ -11,12 +11,16 @@ A provider keeps no state that matters: it can be made anew at any moment from i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
+
+if TYPE_CHECKING:
+    from clusterctl_providers.hosts import HostBooks
 
 OFFERS_LAST = 3600.0  # seconds: types and prices change seldom
 
@@ -33,14 +37,32 @@ TAG_TOKEN = "clusterctl-token"  # noqa: S105  the launch token, where the provid
 
 
 @dataclass(frozen=True)
+class HeadMachine:
+    """What a client says of the instance that the head daemon is to run on. `public`: it gets a public address. `ssh_from`: who
+    may reach its port 22, and nobody else, in the words of the setting. `images`: those that the spec's pools name, which the
+    head will look up when it launches nodes."""
+
+    public: bool
+    ssh_from: Sequence[str] = ()
+    images: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class ProviderContext:
-    """Who asks. `state_dir` is a private directory (0700) that the provider may use for scratch (sockets, node dirs)."""
+    """Who asks, and what for. `settings` are what the user wrote, and nothing of ours."""
 
     cluster: str
     uid: str
-    state_dir: str
+    state_dir: str  # a private directory (0700) for the provider's scratch: sockets, directories of nodes
     settings: Mapping[str, Any] = field(default_factory=dict)  # the mapping under `provider: {NAME: ...}`
     auth: Mapping[str, Any] = field(default_factory=dict)  # the spec's `auth`
+    head_machine: HeadMachine | None = None  # where a client launches the instance that its head runs on
+    hosts: HostBooks | None = None  # where the head has the connections of an inventory's hosts
+    agent_bundle: str = ""  # path of the agent's zipapp, for nodes that are started by the provider itself
+    agent_argv: Sequence[str] = ()  # what is started in its stead
+    default_image: str = ""  # of containers, where neither a pool nor the settings name one
+    engine_shared: str = ""  # directory of engines that the head installs once for all containers
+    clock: Callable[[], float] = time.time  # of an imagined cloud
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,14 @@ class PoolRequest:
     name: str
     spec: Mapping[str, Any]
     role: str = "worker"
+
+
+@dataclass(frozen=True)
+class NetworkPlace:
+    """A private address, and the subnet that it is of, by its provider's id."""
+
+    subnet: str
+    private: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +94,7 @@ class CreateRequest:
     tags: Mapping[str, str]
     bootstrap: Mapping[str, Any]
     pool: PoolRequest
+    place: NetworkPlace | None = None  # of a head's machine: what it takes over from its predecessor; None: any
 
 
 CreateResult = Instance | ProviderError
@@ -253,6 +284,14 @@ class HasInside(Protocol):
         ...
 
 
+@runtime_checkable
+class HasDirectory(Protocol):
+    def directory(self, node_id: str) -> str:
+        """Where a node that is a process of this machine lives here, "" while it has none; raises BadRequest where none ever
+        will."""
+        ...
+
+
 @dataclass(frozen=True)
 class HeadDisk:
     """The disk with the head's state: it outlives the instance. `paths` are where a machine may show it, the first one
@@ -266,11 +305,10 @@ class HeadDisk:
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """Where an instance is to be found. `subnet` and `private` are what a successor must have to take its place."""
+    """Where an instance is to be found. `public`: an address, "" for none; `place`: what a successor takes over."""
 
-    private: str
     public: str
-    subnet: str
+    place: NetworkPlace
 
 
 @dataclass(frozen=True)
@@ -283,8 +321,7 @@ class AddressHolder:
 
 @runtime_checkable
 class HasHeadMachine(Protocol):
-    """The head daemon can run on an instance. The setting `head_machine` is for its launch: {"public": whether it gets a
-    public address, "subnet", "private": those of its predecessor, "" for any}."""
+    """The head daemon can run on an instance: requests of role "head" are for it where `ProviderContext.head_machine` is set."""
 
     def head_disk(self) -> HeadDisk | None: ...
 
@@ -298,10 +335,10 @@ class HasHeadMachine(Protocol):
 
     def whereabouts(self, instance_id: str) -> Whereabouts: ...
 
-    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
+    def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
         """The instance that has this private address; None where a new one may have it."""
         ...
 
     def renew_access(self) -> None:
-        """Makes who may reach port 22, and what the machines may do at the provider, what the settings say now."""
+        """Makes who may reach port 22, and what the machines may do at the provider, what context and settings say now."""
         ...

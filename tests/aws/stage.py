@@ -16,6 +16,7 @@ from clusterctl_providers.base import (
     TAG_TOKEN,
     TAG_UID,
     CreateRequest,
+    HeadMachine,
     PoolRequest,
     ProviderContext,
 )  # fmt: skip
@@ -67,11 +68,11 @@ class Stage:
             pause=self.pause, pools=self.pools,
         )  # fmt: skip
 
-    def open(self, auth: dict[str, Any] | None = None, **settings: Any) -> AwsProvider:
-        context = ProviderContext(
-            "demo", self.uid, str(self.directory / "state"), {**self.settings, **settings}, auth or {}
-        )
-        return AwsProvider(context)
+    def open(
+        self, auth: dict[str, Any] | None = None, head_machine: HeadMachine | None = None, **settings: Any
+    ) -> AwsProvider:
+        state, settings = str(self.directory / "state"), {**self.settings, **settings}
+        return AwsProvider(ProviderContext("demo", self.uid, state, settings, auth or {}, head_machine))
 
     def pause(self, seconds: float) -> None:
         self.now += seconds

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clusterctl_providers.aws.policies import render_policy
+from clusterctl_providers.base import HeadMachine
 
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
@@ -101,7 +102,9 @@ def test_a_head_may_read_the_parameters_that_name_its_images_and_no_others(
         "/team/image": "ami-0ubuntu2404amd0001",
         "/team/password": "ami-0ubuntu2404amd0001",
     }
-    name = stage.open(image_parameters=["/team/image"]).identity.head_profile()
+    name = stage.open(
+        head_machine=HeadMachine(public=True, images=["ssm:/team/image", "ami-1"])
+    ).identity.head_profile()
     text = stage.cloud.client("iam").get_role_policy(RoleName=name, PolicyName="clusterctl-head")["PolicyDocument"]
     stage.provider.renew_access()
     for variable, value in stage.cloud.add_user("head", text).items():

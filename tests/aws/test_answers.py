@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clusterctl_providers.aws.images import _checked
 from clusterctl_providers.aws.quotas import quota_of
-from clusterctl_providers.base import PoolRequest
+from clusterctl_providers.base import HeadMachine, PoolRequest
 from clusterctl_providers.cloud.batches import batch_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, ProviderError, QuotaExceeded, Throttled
@@ -376,9 +376,8 @@ def test_as_many_tags_as_validate_lets_through_are_not_too_many_for_anything_tha
     stage: Stage, cloud: AwsCloud, tmp_path: Path
 ) -> None:
     tags = {f"team-{number}": "x" for number in range(TAGS.users)}
-    here = {"public": False, "subnet": "", "private": ""}
-    for more in ({"head_address": "10.0.0.5"}, {"head_machine": here}):
-        provider = stage.open(key_of(tmp_path), tags=tags, **more)
+    for head_machine, more in ((None, {"head_address": "10.0.0.5"}), (HeadMachine(public=False), {})):
+        provider = stage.open(key_of(tmp_path), head_machine, tags=tags, **more)
         head = PoolRequest("head", {"instances": ["t3.micro"], "market": ["on-demand"]}, "head")
         request = stage.request("head-1", wanted=head)
         token = launch_token(stage.uid, "head-1", 1)

@@ -21,6 +21,7 @@ from clusterctl_runtime.head.network.certs import ensure_certificates, server_co
 from clusterctl_runtime.head.nodes.bundle_server import serve_bundle
 
 from clusterctl.core.errors import BadRequest
+from tests.cloud.aws_metadata import Imds
 from tests.cloud.metadata import MetadataServer
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
@@ -169,7 +170,7 @@ def test_a_digest_that_the_head_does_not_have_is_refused(port: BundlePort, tmp_p
 
 
 def test_machines_of_one_launch_tell_themselves_apart_by_their_index(port: BundlePort, tmp_path: Path) -> None:
-    server = MetadataServer("127.0.0.1", lambda _: {"ami-launch-index": "2"}, port=0)
+    server = MetadataServer("127.0.0.1", lambda _: {"ami-launch-index": "2"}, Imds(), port=0)
     try:
         machine = Machine(tmp_path / "m")
         machine.run(boot_of(port), [(f"cpu-{n}", 1, f"t{n}") for n in range(5)], f"http://127.0.0.1:{server.port}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.aws.provider import AwsProvider
-from clusterctl_providers.base import PoolRequest
+from clusterctl_providers.base import HeadMachine, PoolRequest
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, Offer
@@ -22,7 +22,7 @@ from tests.crash.stage import Crash, Fuse
 from tests.support.cluster import wait_until
 
 HEAD = PoolRequest("head", {"instances": ["t3.large"], "market": ["on-demand"]}, "head")
-PLACE = {"public": True, "subnet": "", "private": ""}
+MACHINE = HeadMachine(public=True)
 READS = re.compile("describe_|get_|list_")
 
 
@@ -35,7 +35,7 @@ class Life:
         self.offer: Offer = self.stage.provider.offers(HEAD)[0]
 
     def process(self, fuse: Fuse) -> AwsProvider:
-        provider = self.stage.open(self.auth, head_machine=PLACE, worker_profile="auto")
+        provider = self.stage.open(self.auth, MACHINE, worker_profile="auto")
         plain = provider._calls.call
 
         def call(service: str, operation: str, what: str, **parameters: Any) -> dict[str, Any]:

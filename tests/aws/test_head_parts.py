@@ -6,11 +6,12 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from clusterctl_providers.aws.provider import AwsProvider
-from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, PoolRequest
+from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, HeadMachine, PoolRequest, ProviderContext
 from clusterctl_runtime.head.handover import Handover, OwnMachine
 
 from clusterctl.client import patience
@@ -25,6 +26,7 @@ from clusterctl.core.resources import Resources
 from clusterctl.provision import blocks
 from clusterctl.provision.gc import collect
 from clusterctl.provision.journal.book import Journal
+from clusterctl.spec.providers.cloud import PRIVATE_NETWORKS
 from tests.aws.stage import Stage, pool
 from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
 from tests.support.cluster import wait_until
@@ -110,7 +112,7 @@ def test_a_damaged_record_is_refused_and_nothing_of_it_is_taken(tmp_path: Path) 
 
 
 def launch_head(stage: Stage) -> tuple[AwsProvider, Instance]:
-    provider = stage.open(head_machine={"public": False, "subnet": "", "private": ""})
+    provider = stage.open(head_machine=HeadMachine(public=False))
     (made,) = provider.create([stage.request("head-1", wanted=HEAD)])
     assert isinstance(made, Instance), made
     return provider, made
@@ -142,17 +144,16 @@ def test_a_successor_gets_its_predecessors_address_once_that_is_free(stage: Stag
     cloud.world.clock = lambda: time.monotonic() + 3600 * hours[0]
     cloud.world.end_seconds = 3600.0
     provider, first = launch_head(stage)
-    where = provider.whereabouts(first.id)
-    assert provider.address_holder(where.subnet, where.private) == AddressHolder(first.id, ending=False)
-    wanted = {"public": False, "subnet": where.subnet, "private": where.private}
-    heir = stage.open(head_machine=wanted)
-    request = stage.request("head-2", wanted=HEAD)
+    place = provider.whereabouts(first.id).place
+    assert provider.address_holder(place) == AddressHolder(first.id, ending=False)
+    heir = stage.open(head_machine=HeadMachine(public=False))
+    request = replace(stage.request("head-2", wanted=HEAD), place=place)
     (answer,) = heir.create([request])
     assert getattr(answer, "code", "") == "unknown_outcome" and "not yet" in str(answer), answer
     provider.terminate([first.id])
-    assert provider.address_holder(where.subnet, where.private) == AddressHolder(first.id, ending=True)
+    assert provider.address_holder(place) == AddressHolder(first.id, ending=True)
     hours[0] = 2.0
-    wait_until(lambda: provider.address_holder(where.subnet, where.private) is None, what="the address free")
+    wait_until(lambda: provider.address_holder(place) is None, what="the address free")
     (second,) = heir.create([request])
     assert isinstance(second, Instance) and second.address == first.address and second.id != first.id
 
@@ -210,6 +211,22 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hom
         cloud.world.consoles = lambda instance_id: "Kernel panic - not syncing"
         yield Home(tmp_path, cloud), cloud
         assert cloud.leftovers() == []
+
+
+def test_a_provider_is_given_what_the_user_wrote_and_beside_it_what_the_head_needs(
+    alone: tuple[Home, AwsCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, _ = alone
+    given: list[ProviderContext] = []
+    made = AwsProvider.__init__
+    monkeypatch.setattr(AwsProvider, "__init__", lambda self, context: (given.append(context), made(self, context))[1])
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    home.down()
+    launched, ended = given[0], given[-1]
+    assert launched.settings == home.source.spec.provider_settings
+    assert launched.head_machine == HeadMachine(public=False, ssh_from=PRIVATE_NETWORKS)
+    assert ended.head_machine is None, "who takes it down launches none"
 
 
 def test_a_head_that_never_answers_is_told_with_its_console_and_taken_down(alone: tuple[Home, AwsCloud]) -> None:
@@ -317,6 +334,6 @@ def test_a_damaged_handover_is_a_sentence(tmp_path: Path) -> None:
 
 def test_requests_of_heads_and_workers_share_no_launch(stage: Stage) -> None:
     requests: list[CreateRequest] = [stage.request("head-1", wanted=HEAD), stage.request("cpu-1")]
-    provider = stage.open(head_machine={"public": True, "subnet": "", "private": ""})
+    provider = stage.open(head_machine=HeadMachine(public=True))
     assert all(isinstance(result, Instance) for result in provider.create(requests))
     assert stage.cloud.world.actions().count("ec2:RunInstances") == 2

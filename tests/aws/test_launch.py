@@ -228,7 +228,7 @@ def test_no_launch_is_made_before_its_book_is_on_disk(stage: Stage, monkeypatch:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("clusterctl_providers.cloud.book.os.fsync", full)
+    monkeypatch.setattr("clusterctl_runtime.files.private.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         stage.provider.create([stage.request("cpu-1")])
     assert stage.cloud.instances() == []

@@ -15,6 +15,7 @@ from clusterctl_providers.base import (
     TAG_TOKEN,
     TAG_UID,
     CreateRequest,
+    HeadMachine,
     PoolRequest,
     ProviderContext,
 )
@@ -45,10 +46,12 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "another home", {})
 
 
-def launch(source: SpecFile, tmp_path: Path, *node_ids: str, **settings: Any) -> list[str]:
+def launch(
+    source: SpecFile, tmp_path: Path, *node_ids: str, head_machine: HeadMachine | None = None, **more: Any
+) -> list[str]:
     """What a home launched that is lost now."""
-    settings = {**source.spec.provider_settings, **settings}
-    provider = make_provider("aws", ProviderContext("demo", UID, str(tmp_path / "lost"), settings))
+    state, settings = str(tmp_path / "lost"), {**source.spec.provider_settings, **more}
+    provider = make_provider("aws", ProviderContext("demo", UID, state, settings, head_machine=head_machine))
     made: list[str] = []
     for node_id in node_ids:
         role = "head" if node_id.startswith("head") else "worker"
@@ -85,7 +88,7 @@ def test_a_lost_cluster_is_known_again_and_taken_down(
 def test_a_head_that_lives_on_an_instance_is_named_and_gc_leaves_its_cluster_alone(
     registry: Registry, source: SpecFile, cloud: AwsCloud, tmp_path: Path
 ) -> None:
-    head, _ = launch(source, tmp_path, "head-1", "cpu-1", head_machine={"public": True, "subnet": "", "private": ""})
+    head, _ = launch(source, tmp_path, "head-1", "cpu-1", head_machine=HeadMachine(public=True))
     assert [s for s in collect_strays(registry, source, dry_run=False) if s.uid == UID] == []
     assert len(cloud.instances()) == 2
     found = adopt(registry, source, tmp_path)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.aws import network as aws_network
-from clusterctl_providers.aws.network import public_key
 
 from clusterctl.core.errors import BadRequest
 from clusterctl.core.model import Instance
@@ -95,15 +94,3 @@ def test_a_key_pair_is_made_of_either_kind_of_key_and_follows_the_spec(
     gone = stage.open({"key": str(tmp_path / "not-on-this-machine")})
     (made,) = gone.create([stage.request("cpu-9")])
     assert isinstance(made, Instance), "a head launches with the pair, and has no key"
-
-
-def test_the_private_half_may_be_with_an_agent_alone(tmp_path: Path) -> None:
-    key = make_key(tmp_path / "id", "-t", "ed25519")
-    key.unlink()
-    assert public_key(key) == public_key(tmp_path / "id.pub")
-
-
-def test_a_kind_of_key_that_ec2_does_not_take_is_told(tmp_path: Path) -> None:
-    key = make_key(tmp_path / "id", "-t", "ecdsa")
-    with pytest.raises(BadRequest, match=r"ed25519 and RSA keys, .* is ecdsa-sha2-nistp256"):
-        public_key(key)

@@ -12,6 +12,7 @@ import pytest
 from clusterctl_runtime.agent import imds
 from clusterctl_runtime.agent.imds import REBALANCE_SECONDS, Metadata, Notice, watch_notices
 
+from tests.cloud.aws_metadata import Imds
 from tests.cloud.metadata import Facts, MetadataServer
 
 ACTION, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"
@@ -26,7 +27,7 @@ def facts() -> Facts:
 
 @pytest.fixture
 def server(facts: Facts) -> Iterator[MetadataServer]:
-    place = MetadataServer("127.0.0.1", lambda _: facts, port=0)
+    place = MetadataServer("127.0.0.1", lambda _: facts, Imds(), port=0)
     yield place
     place.close()
 

@@ -77,8 +77,8 @@ def live_with_a_head(stage: Stage, provider: AwsProvider) -> None:
     disk = provider.make_head_disk(made.zone, 1 << 30, "once")
     assert provider.make_head_disk(made.zone, 1 << 30, "once").id == disk.id == getattr(provider.head_disk(), "id", "")
     wait_until(lambda: provider.attach_head_disk(disk, made.id), what="the disk attached")
-    assert provider.whereabouts(made.id).private == made.address
-    assert provider.address_holder(provider.whereabouts(made.id).subnet, made.address) is not None
+    assert provider.whereabouts(made.id).place.private == made.address
+    assert provider.address_holder(provider.whereabouts(made.id).place) is not None
     provider.terminate([made.id])
     wait_until(lambda: not provider.list()[0].instances, what="an empty list")
     wait_until(lambda: not provider.sweep(), what="nothing left")

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.aws import launch as aws_launch
-from clusterctl_providers.aws import offers as aws_offers
 from clusterctl_providers.cloud.bucket import Bucket
 
 from clusterctl.core.model import Demand, NodeState, Policy, Pool, Shape, State
@@ -56,6 +54,8 @@ class Weather(Stage):
         provider._calls.bucket = Bucket("AWS", RATE, RESERVE, self.clock.monotonic, self.clock.sleep)
         provider._calls._pause = self.clock.sleep
         provider._listing._clock = self.clock.time
+        provider._launcher._calls._clock, provider._launcher._calls._pause = self.clock.monotonic, self.clock.sleep
+        provider._offers._clock = provider._offers._now = self.clock.time
 
     @property
     def now(self) -> float:
@@ -104,10 +104,8 @@ class Weather(Stage):
 
 
 @pytest.fixture
-def sky(cloud: AwsCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weather]:
+def sky(cloud: AwsCloud, tmp_path: Path) -> Iterator[Weather]:
     clock = Clock()
-    for module in (aws_launch, aws_offers):
-        monkeypatch.setattr(module, "time", clock)
     place = Weather(tmp_path, cloud, clock)
     yield place
     place.close()

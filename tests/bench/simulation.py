@@ -15,11 +15,12 @@ from pathlib import Path
 from clusterctl_providers.catalog import offers_for
 
 from clusterctl.core.model import Offer, Pool
-from clusterctl.core.simulate.engine import Setting, Simulation
+from clusterctl.core.simulate.engine import Simulation
 from clusterctl.core.simulate.jobs import Trace
 from clusterctl.core.simulate.policy import Policy
 from clusterctl.core.simulate.ray_v2 import RayV2
 from clusterctl.core.simulate.record import Result
+from clusterctl.core.simulate.state import Setting
 from clusterctl.core.simulate.world import TYPICAL
 from clusterctl.simulation.command import SAMPLE, default_policy
 from clusterctl.simulation.traces import load_trace

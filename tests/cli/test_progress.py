@@ -90,7 +90,7 @@ def test_nodes_that_take_work_and_are_not_looked_at_have_a_row_per_pool() -> Non
     seen = Sight(sight(64).nodes[1:], {"gpu": 2400, "head": 1})
     lines = screen(seen, ["pool gpu: 2400 of 2463 ready [x]"])
     assert len(lines) < 24
-    assert [line.split("  ")[0] for line in lines[-4:-2]] == ["2,400 of gpu", "1 of head"]
+    assert [line.split("  ")[0] for line in lines[-4:-2]] == ["2,400 of gpu", "head node"]
     assert lines[-2] == "2,417 of 2,464 nodes ready"
 
 

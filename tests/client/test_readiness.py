@@ -21,6 +21,7 @@ def status(*nodes: dict[str, Any], low: int = 1, engine: str = "none", message: 
     pool = {"name": "cpu", "min": low, "max": 9, "in_service": works.count("cpu"), "preparing": len(taking)}
     document = {
         "head": {"in_service": works.count("head")},
+        "nodes": [],
         "pools": [pool],
         "engine": {"name": "ray", "state": engine, "message": message},
     }
@@ -116,6 +117,15 @@ def test_a_pool_whose_launches_are_refused_says_why_and_gives_up_where_trying_ag
     assert readiness.hopeless == ["pool cpu: no such image"]
     short["pools"][0]["in_service"] = 1
     assert readiness.feed(short, [*nodes, node("cpu-1", "ready")])
+
+
+def test_a_failure_that_only_a_status_shows_counts_as_well() -> None:
+    readiness = Readiness()
+    for number in range(1, GIVE_UP_AFTER + 1):
+        document, nodes = status(node("head-1", "ready"))
+        document["nodes"] = [node(f"cpu-{number}", "failed", "no such image")]
+        readiness.feed(document, nodes)
+    assert readiness.hopeless == [f"cpu-{number}: no such image" for number in range(1, GIVE_UP_AFTER + 1)]
 
 
 def test_nodes_that_take_work_need_not_be_looked_at() -> None:

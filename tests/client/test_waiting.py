@@ -44,8 +44,8 @@ def test_an_array_is_followed_by_its_figures_and_its_jobs_are_never_asked_for(
     with Api.of(stub.cluster) as api:
         assert wait_for_array(Call(), api, "sweep") == 1
     said = capsys.readouterr()
-    assert said.err.splitlines() == ["array sweep: 99998 queued, 2 running"]
-    assert said.out.splitlines() == ["array sweep: 1 failed, 99999 succeeded"]
+    assert said.err.splitlines() == ["array sweep: 99,998 queued, 2 running"]
+    assert said.out.splitlines() == ["array sweep: 1 failed, 99,999 succeeded"]
     assert stub.paths() == ["GET /api/v1/arrays/sweep/watch"]
 
 

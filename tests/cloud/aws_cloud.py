@@ -12,22 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import fields
-from email.utils import formatdate
 from typing import Any
 
 import boto3
 from moto.backends import get_backend
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from tests.cloud import aws_moto, aws_power  # noqa: F401  which patches moto
 from tests.cloud.aws_front import Front
 from tests.cloud.aws_identity import ACCOUNT, Principal, iam
 from tests.cloud.aws_moto import WORLD, ec2_backends
-from tests.cloud.aws_world import Fault, World
+from tests.cloud.aws_world import World
+from tests.cloud.wire import Listeners
+from tests.cloud.world import Fault
 
 REGION = "us-east-1"
 SSM = {
@@ -48,7 +46,7 @@ class AwsCloud:
         `public`: its subnets give each instance a public address."""
         self.world = WORLD
         self.reset()
-        self._servers: list[tuple[BaseWSGIServer, threading.Thread]] = []
+        self._listeners = Listeners(Front(), self.world, "aws")
         self.url = self.listen("127.0.0.1")
         self.vpc = self._make_vpc(vpc_cidr, public) if vpc_cidr else ""
         self.world.calls.clear()
@@ -64,19 +62,12 @@ class AwsCloud:
 
     def close(self) -> None:
         self.world.listeners.clear()
-        for server, thread in self._servers:
-            server.shutdown()
-            server.server_close()
-            thread.join(60)
+        self._listeners.close()
         self.reset()
 
     def listen(self, address: str) -> str:
         """At one more address of this host. Returns the URL."""
-        server = make_server(address, 0, Front(), threaded=True, request_handler=_Quiet)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="aws", daemon=True)
-        thread.start()
-        self._servers.append((server, thread))
-        return f"http://{address}:{server.server_port}"
+        return self._listeners.listen(address)
 
     def client(self, service: str = "ec2") -> Any:
         """An administrator's view: its calls are in the log like everybody's."""
@@ -151,16 +142,6 @@ class AwsCloud:
             subnet = made["Subnet"]["SubnetId"]
             ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": public})
         return str(vpc)
-
-
-class _Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log(self, *_: Any) -> None:
-        return
-
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        return formatdate(timestamp or time.time() + WORLD.clock_offset, usegmt=True)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import re
-import socket
-import time
 from collections.abc import Iterable
 from html import escape
 from typing import Any
@@ -21,7 +18,9 @@ from tests.cloud.aws_identity import ACCOUNT, Principal, authenticate, expired
 from tests.cloud.aws_moto import WORLD, advance
 from tests.cloud.aws_permissions import authorize
 from tests.cloud.aws_validation import check_json, check_query
-from tests.cloud.aws_world import Fault, Refusal
+from tests.cloud.aws_world import Refusal
+from tests.cloud.wire import Broken, Half, hang_up, misbehave
+from tests.cloud.world import Fault
 
 JSON = "application/x-amz-json-1.1"
 _MODELS = {
@@ -55,10 +54,6 @@ def _unknown_key(service: str) -> Refusal:
     return Refusal("InvalidClientTokenId", "The security token included in the request is invalid", 403)
 
 
-class Broken(Exception):
-    """The line is cut: no answer at all."""
-
-
 class Front:
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -79,8 +74,7 @@ class Front:
         except Refusal as refusal:
             answer = _refused(refusal, shape)
         except Broken:
-            with contextlib.suppress(OSError):
-                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            hang_up(environ)
             raise ConnectionResetError from None
         return answer(environ, start)
 
@@ -130,9 +124,9 @@ class Front:
             WORLD.check_rate(action)
         fault = WORLD.fault_for(action, text)
         if fault and fault.effect == "garbled":
-            return _Half(self._pass_on(environ, body))
+            return Half(self._pass_on(environ, body))
         if fault:
-            self._misbehave(fault, environ, body, region)
+            misbehave(fault, lambda: self._carry_out(environ, body, region), _refusal)
         if service == "ec2":
             advance(region)
         if action == "GetCallerIdentity":
@@ -148,17 +142,9 @@ class Front:
                 return Response(json.dumps(answer), content_type=JSON)
         return self._pass_on(environ, body)
 
-    def _misbehave(self, fault: Fault, environ: Any, body: bytes, region: str) -> None:
-        if fault.seconds:
-            time.sleep(fault.seconds)
-        if fault.effect == "delay":
-            return
-        if fault.effect in ("lost", "reset"):
-            advance(region)
-            list(self._pass_on(environ, body)({}, lambda *_: None))
-        if fault.effect in ("cut", "reset"):
-            raise Broken
-        raise Refusal(fault.code, fault.message, fault.status)
+    def _carry_out(self, environ: Any, body: bytes, region: str) -> None:
+        advance(region)
+        list(self._pass_on(environ, body)({}, lambda *_: None))
 
     def _pass_on(self, environ: Any, body: bytes) -> Any:
         """moto's answer; a Refusal of our patches comes out as it is, with its own HTTP status."""
@@ -182,18 +168,8 @@ class Front:
         return answer
 
 
-class _Half:
-    """An answer that breaks off, though its head says that all is well."""
-
-    def __init__(self, whole: Any) -> None:
-        self._whole = whole
-
-    def __call__(self, environ: Any, start: Any) -> Iterable[bytes]:
-        def begin(status: str, headers: Any, *_: Any) -> None:
-            start(status, [h for h in headers if h[0].lower() != "content-length"])
-
-        text = b"".join(self._whole(environ, begin))
-        return [text[: len(text) // 2]]
+def _refusal(fault: Fault) -> Refusal:
+    return Refusal(fault.code, fault.message, fault.status)
 
 
 def _signed_for(authorization: str) -> tuple[str, str]:

@@ -31,10 +31,11 @@ from moto.ec2.responses import EC2Response
 from tests.cloud import aws_volumes
 from tests.cloud.aws_identity import ACCOUNT, iam
 from tests.cloud.aws_world import Refusal, World
+from tests.cloud.world import Timetable
 
 WORLD = World()
 aws_volumes.install(WORLD)
-_NEXT: dict[str, tuple[float, str, int]] = {}  # instance id -> when it becomes what
+_NEXT = Timetable()  # of instances: the state's name and code
 _BORN: dict[str, float] = {}
 _VERSION: dict[str, int] = {}
 _ITEMS: dict[tuple[Any, ...], str] = {}  # serialised instances: EC2's XML of one costs moto 5 ms
@@ -42,7 +43,8 @@ _RELEASED: set[str] = set()
 
 
 def forget() -> None:
-    for memory in (_NEXT, _BORN, _VERSION, _ITEMS, _RELEASED):
+    _NEXT.clear()
+    for memory in (_BORN, _VERSION, _ITEMS, _RELEASED):
         memory.clear()
     aws_volumes.forget()
 
@@ -69,9 +71,7 @@ def advance(region: str) -> None:
     """Moves every instance on whose time has come."""
     now = WORLD.clock()
     with WORLD.lock:
-        due = [(instance_id, step) for instance_id, step in _NEXT.items() if step[0] <= now]
-        for instance_id, (_, name, code) in due:
-            del _NEXT[instance_id]
+        for instance_id, (name, code) in _NEXT.take(now):
             instance = ec2_backends[ACCOUNT][region].get_instance_by_id(instance_id)
             if instance is not None and name == "stillborn":
                 _end_for(instance, WORLD.stillborn)
@@ -87,7 +87,7 @@ def _terminate(self: Any, *args: Any, **kwargs: Any) -> Any:
     _plain_terminate(self, *args, **kwargs)
     with WORLD.lock:
         _become(self, "shutting-down", 32)
-        _NEXT[self.id] = (WORLD.clock() + WORLD.end_seconds, "terminated", 48)
+        _NEXT.put(self.id, WORLD.clock() + WORLD.end_seconds, ("terminated", 48))
         if self.id not in _RELEASED:
             _RELEASED.add(self.id)
             market = self.lifecycle or "on-demand"
@@ -141,9 +141,9 @@ def _backend_run(self: Any, image_id: str, count: int, user_data: Any, groups: A
             if kwargs.get("lifecycle"):
                 instance.lifecycle = kwargs["lifecycle"]
             _BORN[instance.id] = now
-            _NEXT[instance.id] = (now + WORLD.boot_seconds, "running", 16)
+            _NEXT.put(instance.id, now + WORLD.boot_seconds, ("running", 16))
             if WORLD.stillborn:
-                _NEXT[instance.id] = (now + WORLD.stillborn_after, "stillborn", 0)
+                _NEXT.put(instance.id, now + WORLD.stillborn_after, ("stillborn", 0))
             _become(instance, "pending", 0)
     return reservation
 

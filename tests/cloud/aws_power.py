@@ -30,7 +30,7 @@ def _stop(self: Any, *_: Any, **__: Any) -> Any:
     self.state_reason = StateReason(text, "Client.UserInitiatedShutdown")
     with WORLD.lock:
         _become(self, "stopping", 64)
-        _NEXT[self.id] = (WORLD.clock() + WORLD.end_seconds, "stopped", 80)
+        _NEXT.put(self.id, WORLD.clock() + WORLD.end_seconds, ("stopped", 80))
         _RELEASED.add(self.id)
         WORLD.give_back(self.instance_type, self._placement.zone, _market(self), vcpus_of(self.instance_type))
     return previous
@@ -62,7 +62,7 @@ def _start_instances(self: Any, instance_ids: list[str]) -> list[tuple[Any, Any]
             _RELEASED.discard(instance.id)
             instance.state_reason = StateReason()
             _become(instance, "pending", 0)
-            _NEXT[instance.id] = (WORLD.clock() + WORLD.boot_seconds, "running", 16)
+            _NEXT.put(instance.id, WORLD.clock() + WORLD.boot_seconds, ("running", 16))
     return before
 
 

@@ -11,8 +11,9 @@ from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
 
 from tests.cloud.aws_world import Refusal, World
+from tests.cloud.world import Timetable
 
-_DUE: dict[str, float] = {}  # volume -> when it leaves `creating`, `attaching` or `detaching`
+_DUE = Timetable()  # of volumes that are `creating`, `attaching` or `detaching`
 _TOKENS: dict[str, tuple[str, str]] = {}  # ClientToken -> (parameters, volume)
 
 
@@ -36,15 +37,14 @@ def forget() -> None:
 def advance(world: World, backend: Any) -> None:
     """Moves every volume on whose time has come. Call with the world's lock held."""
     now = world.clock()
-    for volume_id in [volume for volume, at in _DUE.items() if at <= now]:
-        del _DUE[volume_id]
+    for volume_id, _ in _DUE.take(now):
         volume = backend.volumes.get(volume_id)
         if volume is None or volume.attachment is None:
             continue
         if volume.attachment.status == "attaching":
             _attached(world, volume)
         elif not _let_go(world, volume):
-            _DUE[volume_id] = now + 0.05
+            _DUE.put(volume_id, now + 0.05)
 
 
 def started(world: World, instance: Any) -> None:
@@ -66,7 +66,7 @@ def ended(world: World, instance: Any) -> None:
         volume.forced = True
         volume.attachment.status = "detaching"
         if device != root and world.disks:
-            _DUE[volume.id] = world.clock()
+            _DUE.put(volume.id, world.clock())
         else:
             _let_go(world, volume)
 
@@ -124,7 +124,7 @@ def install(world: World) -> None:
                 return ActionResult(self.ec2_backend.volumes[volume_id])
         answer = plain_create(self)
         if world.volume_seconds:
-            _DUE[answer.result.id] = world.clock() + world.volume_seconds
+            _DUE.put(answer.result.id, world.clock() + world.volume_seconds)
         if token:
             _TOKENS[token] = (said, answer.result.id)
         return answer
@@ -147,7 +147,7 @@ def install(world: World) -> None:
         answer = plain_attach(self)
         volume.forced = volume.delete_on_end = False
         volume.attachment.status = "attaching"
-        _DUE[volume.id] = world.clock() + world.volume_seconds
+        _DUE.put(volume.id, world.clock() + world.volume_seconds)
         return answer
 
     def detach(self: Any) -> Any:
@@ -161,7 +161,7 @@ def install(world: World) -> None:
             raise Refusal("InvalidAttachment.NotFound", text)
         attachment.status = "detaching"
         volume.forced = self._get_bool_param("Force", False)
-        _DUE[volume.id] = world.clock() + world.volume_seconds
+        _DUE.put(volume.id, world.clock() + world.volume_seconds)
         return ActionResult({
             "VolumeId": volume.id, "InstanceId": attachment.instance.id, "Device": attachment.device,
             "State": "detaching", "AttachTime": attachment.attach_time,

@@ -1,4 +1,5 @@
-"""Disks that outlive machines: sparse files behind loop devices, which a machine sees as EC2's machines see volumes."""
+"""Disks that outlive machines: sparse files behind loop devices, which a machine sees by the
+names of its cloud."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ class Disks:
     """`run_in(machine_id, script)` runs a shell script as root in the mount namespace of a machine, with $DEV its /dev;
     it waits for a machine that boots, and returns False for one that is gone."""
 
-    def __init__(self, directory: Path, run_in: Callable[[str, str], bool]) -> None:
-        self.directory, self._run_in = directory, run_in
+    def __init__(self, directory: Path, run_in: Callable[[str, str], bool], link_of: Callable[[str], str]) -> None:
+        """`link_of`: a disk's name below /dev/disk/by-id."""
+        self.directory, self._run_in, self._link_of = directory, run_in, link_of
         self.busy = 0  # how often a disk was in use when it was to be pulled out
         self._plugged: dict[str, Plugged] = {}
         self._lock = threading.RLock()
@@ -45,7 +47,7 @@ class Disks:
             self._threads[-1].start()
 
     def _plug_in(self, volume_id: str, disk: Plugged) -> None:
-        name = f"nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
+        name = self._link_of(volume_id)
         number = disk.loop.removeprefix("/dev/loop")
         self._run_in(
             disk.machine_id,
@@ -60,7 +62,7 @@ class Disks:
             if disk is None:
                 return True  # it was in no machine
             busy = f"grep -q '^$DEV/{disk.node} \\|^/dev/{disk.node} ' /proc/self/mounts && exit 1; "
-            gone = f"rm -f $DEV/{disk.node} $DEV/disk/by-id/*_{volume_id.replace('-', '')}"
+            gone = f"rm -f $DEV/{disk.node} $DEV/disk/by-id/{self._link_of(volume_id)}"
             if not self._run_in(disk.machine_id, ("" if force else busy) + gone) and self._alive(disk.machine_id):
                 self.busy += 1
                 return False

@@ -1,7 +1,7 @@
 """Real machines for the instances of a pretended cloud: each a set of Linux namespaces with its own address, files,
 processes, sshd and metadata service, which runs its user data as root. Needs root, and knows nothing of any cloud.
 
-    with Machines() as machines:
+    with Machines(dialect=..., disk_link=...) as machines:
         machines.boot(MachineSpec("i-1", f"{NETWORK}.1.4", user_data=b"#!/bin/sh ..."))
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from tests.cloud.disks import Disks
-from tests.cloud.metadata import MetadataServer
+from tests.cloud.metadata import Dialect, MetadataServer
 
 METADATA_ADDRESS = "169.254.169.254"
 # Each process of a test run has a network of its own, so that none waits for another's machines.
@@ -53,7 +53,7 @@ _LOCKS = Path("/run/lock")  # one cloud at a time per network
 
 @dataclass
 class MachineSpec:
-    """`facts` are what the metadata service answers below meta-data/, by path; `fresh` gives those that change.
+    """`facts` are what the metadata service answers from, by the cloud's own names; `fresh` gives those that change.
     `public`: an address by which this host and the other machines reach it too. `clock`: seconds by which its clock is
     wrong (needs gcc)."""
 
@@ -68,9 +68,12 @@ class MachineSpec:
 
 
 class Machines:
-    """`on_power_off(id)` is called when a machine turned itself off."""
+    """`on_power_off(id)` is called when a machine turned itself off. `dialect` and `disk_link` are the cloud's: how its
+    metadata service is spoken to, and under which name a machine sees a disk."""
 
-    def __init__(self, gateway: str = f"{GATEWAY}/16", on_power_off: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, gateway: str, on_power_off: Callable[[str], None], dialect: Dialect, disk_link: Callable[[str], str]
+    ) -> None:
         self.gateway = ip_interface(gateway)
         self.bridge = "cctl" + "-".join(gateway.split(".")[:2])
         self.on_power_off = on_power_off
@@ -84,12 +87,12 @@ class Machines:
         self._descriptor = os.open(_LOCKS / f"{self.bridge}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         for remains in Path(_HOME).glob(f"{self.bridge}-machines-*"):  # of a test that was killed
-            Disks(remains / "disks", self._run_in).close()
+            Disks(remains / "disks", self._run_in, disk_link).close()
             shutil.rmtree(remains, ignore_errors=True)
         self._directory = Path(tempfile.mkdtemp(prefix=f"{self.bridge}-machines-", dir=_HOME))
         self._bridge_up()
-        self.metadata = MetadataServer(METADATA_ADDRESS, self._by_address, device=self.bridge)
-        self.disks = Disks(self._directory / "disks", self._run_in)
+        self.metadata = MetadataServer(METADATA_ADDRESS, self._by_address, dialect, device=self.bridge)
+        self.disks = Disks(self._directory / "disks", self._run_in, disk_link)
 
     def __enter__(self) -> Machines:
         return self
@@ -190,12 +193,7 @@ class Machines:
             if machine is None:
                 return None
             spec = machine.spec
-            base = {
-                "instance-id": spec.id,
-                "local-ipv4": spec.address,
-                "user-data": spec.user_data.decode("utf-8", "replace"),
-            }
-        return {**base, **spec.facts, **spec.fresh()}
+        return {**spec.facts, **spec.fresh()}
 
     def _run_in(self, machine_id: str, script: str) -> bool:
         with self._lock:
@@ -216,11 +214,11 @@ class Machines:
         _run("ip", "addr", "add", f"{METADATA_ADDRESS}/32", "dev", self.bridge)
         _run("ip", "link", "set", self.bridge, "up")
         # A Docker engine drops what is forwarded, and bridged frames count as such.
-        _run("iptables", "-I", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("iptables", "-w", "-I", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
         _run("nft", "-f", "-", text=_PUBLIC_ADDRESSES.format(bridge=self.bridge))
 
     def _bridge_down(self) -> None:
-        _run("iptables", "-D", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
+        _run("iptables", "-w", "-D", "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT", check=False)
         _run("ip", "link", "del", self.bridge, check=False)
         _run("nft", "delete", "table", "ip", self.bridge, check=False)
 

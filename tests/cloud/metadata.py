@@ -1,46 +1,45 @@
-"""A metadata service in the manner of EC2's IMDSv2, for many machines at once: who asks is known by the address."""
+"""A metadata service for many machines at once: who asks is known by the address. How it is spoken to is the cloud's."""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Facts = dict[str, str]
+Facts = Mapping[str, str]
+# (method, path with its query, headers, facts of the machine that asks) -> (status, text)
+Dialect = Callable[[str, str, Mapping[str, str], Facts], tuple[int, str]]
 
 
 class MetadataServer:
-    """`facts_of(address)` gives the facts of the machine that asks, or None for a stranger."""
+    """`facts_of(address)` gives the facts of the machine that asks, or None for a stranger, who is told nothing."""
 
-    def __init__(self, address: str, facts_of: Callable[[str], Facts | None], port: int = 80, device: str = "") -> None:
+    def __init__(
+        self, address: str, facts_of: Callable[[str], Facts | None], dialect: Dialect, port: int = 80, device: str = ""
+    ) -> None:
         """`device`: only what comes in by that network device is heard, so that the address may be on several."""
-        self.asked: list[tuple[str, str]] = []  # (address, path)
-        tokens: set[str] = set()
+        self.asked: list[tuple[str, str]] = []  # (address, path), of what was read
         asked = self.asked
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_PUT(self) -> None:
-                if self.path != "/latest/api/token" or not self.headers.get("X-aws-ec2-metadata-token-ttl-seconds"):
-                    return self._reply(400)
-                tokens.add(token := secrets.token_urlsafe(16))
-                return self._reply(200, token)
+                self._answer()
+
+            def do_POST(self) -> None:
+                self._answer()
 
             def do_GET(self) -> None:
-                facts = facts_of(self.client_address[0])
                 asked.append((self.client_address[0], self.path))
-                if self.headers.get("X-aws-ec2-metadata-token") not in tokens:
-                    return self._reply(401)
-                name = self.path.removeprefix("/latest/").removeprefix("meta-data/")
-                text = (facts or {}).get(name, "")
-                return self._reply(200, text) if text else self._reply(404)
+                self._answer()
 
-            def _reply(self, status: int, text: str = "") -> None:
+            def _answer(self) -> None:
+                facts = facts_of(self.client_address[0]) or {}
+                status, text = dialect(self.command, self.path, self.headers, facts)
                 body = text.encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))

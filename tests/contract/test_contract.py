@@ -43,6 +43,10 @@ def test_a_wrapper_of_it_is_able_to_do_the_same_and_says_the_same(world: World) 
         assert getattr(wrapper, name) == getattr(provider, name), name
 
 
+def test_it_needs_no_setting_that_a_user_cannot_write(world: World) -> None:
+    KINDS[world.provider_name].settings.model_validate(world.settings())
+
+
 def test_a_new_cluster_has_an_empty_and_complete_list(world: World) -> None:
     assert world.living(world.provider()) == {}
 

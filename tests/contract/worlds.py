@@ -67,6 +67,10 @@ class World:
     def settings(self) -> dict[str, Any]:
         return {}
 
+    def given(self) -> dict[str, Any]:
+        """What a head gives its provider beside the user's settings: fields of ProviderContext."""
+        return {}
+
     def state_dir(self, uid: str) -> Path:
         """Where a cluster's scratch is; the suite opens two clusters in one world."""
         return self.directory / uid
@@ -88,9 +92,10 @@ class World:
         self._uids.add(uid)
         return self.open(self.settings(), uid)
 
-    def open(self, settings: dict[str, Any], uid: str = "") -> Provider:
+    def open(self, settings: dict[str, Any], uid: str = "", **given: Any) -> Provider:
         uid = uid or self.uid
-        context = ProviderContext(f"c-{uid[:8]}", uid, str(self.state_dir(uid)), settings)
+        given = {**self.given(), **given}
+        context = ProviderContext(f"c-{uid[:8]}", uid, str(self.state_dir(uid)), settings, **given)
         self._opened.append(make_provider(self.provider_name, context))
         return self._opened[-1]
 
@@ -145,11 +150,14 @@ class LocalWorld(World):
     refusal = BadRequest
 
     def settings(self) -> dict[str, Any]:
-        return {"agent_argv": SLEEPER, "short_dir": str(self.directory)}
+        return {"short_dir": str(self.directory)}
+
+    def given(self) -> dict[str, Any]:
+        return {"agent_argv": SLEEPER}
 
     @contextlib.contextmanager
     def refusing(self, provider: Provider, node_id: str) -> Iterator[Provider]:
-        yield self.open({"agent_bundle": "/nowhere/agent.pyz", "short_dir": str(self.directory)})
+        yield self.open(self.settings(), agent_argv=(), agent_bundle="/nowhere/agent.pyz")
 
     @contextlib.contextmanager
     def half_blind(self) -> Iterator[Provider]:
@@ -175,7 +183,6 @@ class FakeWorld(World):
             "zones": ["za", "zb"],
             "boot_seconds": 0,
             "directory": str(self.directory / "cloud"),
-            "short_dir": str(self.directory),
         }
 
     @contextlib.contextmanager
@@ -191,4 +198,7 @@ class BootingFakeWorld(FakeWorld):
     many = 8
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "boot": "local", "agent_argv": SLEEPER}
+        return {**super().settings(), "boot": "local"}
+
+    def given(self) -> dict[str, Any]:
+        return {"agent_argv": SLEEPER}

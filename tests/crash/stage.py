@@ -188,9 +188,9 @@ class FakeSky(Sky):
             "zones": ["za", "zb"],
             "boot_seconds": 2,
             "faults": self.faults,
-            "clock": lambda: self.now,
         }
-        return FakeProvider(ProviderContext("demo", UID, str(self.directory / "cloud"), settings))
+        directory = str(self.directory / "cloud")
+        return FakeProvider(ProviderContext("demo", UID, directory, settings, clock=lambda: self.now))
 
     def living(self) -> list[Instance]:
         """No list lags behind this one."""

@@ -35,8 +35,8 @@ class LocalSky(RealSky):
     spec: ClassVar[Mapping[str, Any]] = {"resources": {"CPU": 1}}
 
     def provider(self) -> LocalProvider:
-        settings = {"agent_argv": AGENT, "short_dir": str(self.directory)}
-        return LocalProvider(ProviderContext("demo", UID, str(self.directory / "state"), settings))
+        state, settings = str(self.directory / "state"), {"short_dir": str(self.directory)}
+        return LocalProvider(ProviderContext("demo", UID, state, settings, agent_argv=AGENT))
 
     def living(self) -> list[Instance]:
         living = super().living()

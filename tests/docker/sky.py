@@ -26,8 +26,10 @@ class DockerSky(RealSky):
         self._image = image
 
     def provider(self) -> DockerProvider:
-        settings = {"image": self._image, "agent_argv": SLEEPER, "grace": 1}
-        return DockerProvider(ProviderContext("demo", UID, str(self.directory / "state"), settings))
+        state, settings = str(self.directory / "state"), {"image": self._image}
+        provider = DockerProvider(ProviderContext("demo", UID, state, settings, agent_argv=SLEEPER))
+        provider.grace = 1.0
+        return provider
 
     def remains(self) -> list[str]:
         client = client_of(os.environ["DOCKER_HOST"])

@@ -176,7 +176,7 @@ def test_a_remote_engine_needs_an_address_of_this_machine(world: DockerWorld, do
 
 def test_the_console_shows_why_a_node_ended(world: DockerWorld) -> None:
     argv = ["python3", "-S", "-c", "raise SystemExit('the disk is upside down')"]
-    provider: Provider = world.open({**world.settings(), "agent_argv": argv})
+    provider: Provider = world.open(world.settings(), agent_argv=argv)
     (made,) = world.create(provider, "cpu-1")
     assert isinstance(provider, HasConsole) and isinstance(provider, HasDoctor)
 
@@ -255,7 +255,7 @@ def test_doctor_on_the_command_line_names_the_engine_or_what_to_start(
 def test_a_container_that_was_killed_for_memory_says_so_and_what_it_had(world: DockerWorld) -> None:
     argv = ["python3", "-S", "-c", "x = [bytearray(b'x') * 2**20 for _ in range(256)]"]
     world.pool = replace(world.pool, spec={**world.pool.spec, "resources": {"CPU": 1, "memory": 64 * 2**20}})
-    provider: Provider = world.open({**world.settings(), "agent_argv": argv})
+    provider: Provider = world.open(world.settings(), agent_argv=argv)
     world.create(provider, "cpu-1")
 
     def ended() -> Instance | None:

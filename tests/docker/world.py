@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clusterctl_providers.base import TAG_UID, Provider
+from clusterctl_providers.docker.provider import DockerProvider
 
 from clusterctl.core.errors import BadRequest
 from tests.contract.worlds import World
@@ -27,7 +28,10 @@ class DockerWorld(World):
         self.image = base_image(DockerEngine(host, self.client))
 
     def settings(self) -> dict[str, Any]:
-        return {"image": self.image, "agent_argv": SLEEPER, "grace": 1.0}
+        return {"image": self.image}
+
+    def given(self) -> dict[str, Any]:
+        return {"agent_argv": SLEEPER}
 
     @contextlib.contextmanager
     def refusing(self, provider: Provider, node_id: str) -> Iterator[Provider]:
@@ -37,9 +41,12 @@ class DockerWorld(World):
     def half_blind(self) -> Iterator[Provider]:
         yield self.open({**self.settings(), "host": "unix:///nowhere/docker.sock"})
 
-    def open(self, settings: dict[str, Any], uid: str = "") -> Provider:
+    def open(self, settings: dict[str, Any], uid: str = "", **given: Any) -> Provider:
         self._uids.add(uid or self.uid)
-        return super().open(settings, uid)
+        provider = super().open(settings, uid, **given)
+        assert isinstance(provider, DockerProvider)
+        provider.grace = 1.0
+        return provider
 
     def close(self) -> None:
         uids = self._uids - {""}

@@ -17,6 +17,7 @@ from clusterctl_runtime.head.storage.blobs import BlobStore
 
 from clusterctl.core.errors import BadRequest
 from clusterctl.spec.load import parse_spec
+from clusterctl.spec.providers import ssh
 from tests.support.wheel_index import kept_wheels, wanted
 
 HOSTS = """\
@@ -53,7 +54,7 @@ def has(version: str, *extras: str) -> dict[str, Any]:
 
 
 def ask(supply: EngineSupply, told: dict[str, Any], role: str = "worker") -> Supplied:
-    return asyncio.run(supply.for_node("ssh", role, told))
+    return asyncio.run(supply.for_node(ssh.KIND, role, told))
 
 
 def test_a_node_with_another_minor_version_of_python_is_refused_with_both(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_wheels_that_no_index_gives_are_waited_for_and_can_be_brought(
     house, wheels = kept_wheels(wanted())
 
     async def bring() -> Supplied:
-        waiting = asyncio.ensure_future(supply.for_node("ssh", "worker", facts()))
+        waiting = asyncio.ensure_future(supply.for_node(ssh.KIND, "worker", facts()))
         while not supply.missing:
             await asyncio.sleep(0.01)
             assert not waiting.done()

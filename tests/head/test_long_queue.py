@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+import pytest
 from clusterctl_runtime.head.api.jobs import list_jobs
 from clusterctl_runtime.head.jobs.lines import Line
 from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.turns import AT_ONCE
+
+from clusterctl.core.errors import UsageError
 
 MANY = 12 * AT_ONCE
 
@@ -116,6 +119,25 @@ def test_the_pages_of_a_list_are_the_whole_list_whatever_comes_and_goes_between_
             page = await list_jobs(head, limit=10, array="s", before=page["next"])
 
     assert asyncio.run(scenario()) == [f"s.{n}" for n in reversed(range(25))]
+
+
+def test_jobs_are_found_by_state_and_by_words_on_whatever_page_they_are(desk: Any) -> None:
+    async def ids(**which: Any) -> tuple[list[str], int | None]:
+        page = await list_jobs(SimpleNamespace(book=desk.book), **{"limit": 10, "before": None, **which})  # type: ignore[arg-type]
+        return [job["id"] for job in page["jobs"]], page["next"]
+
+    async def scenario() -> None:
+        await desk.queue.submit([JobRequest(argv=["train.py", "--Fast"], submission_id="needle", user="alice")])
+        await desk.queue.submit([wanted(submission_id="hay", array=list(range(30)))])
+        await desk.queue.cancel("hay.7")
+        assert await ids(match="fast ALICE") == (["needle"], None)
+        assert await ids(match="fast bob") == ([], None)
+        assert await ids(state="cancelled") == (["hay.7"], None)
+        assert await ids(state="cancelled", limit=1) == (["hay.7"], None), "there is no page behind the last job"
+        with pytest.raises(UsageError, match="no job has the state 'runing': they are queued, running, succeeded, "):
+            await ids(state="runing")
+
+    asyncio.run(scenario())
 
 
 def test_intake_and_cancelling_of_a_long_array_let_others_have_their_turn(desk: Any) -> None:

@@ -30,9 +30,9 @@ def end(desk, job, seconds, node="cpu-1"):
     )
 
 
-def send_ahead(desk, ahead, kept=(), most=100):
+def send_ahead(desk, ahead, reserved=(), most=100):
     sent = []
-    for job, node, after in ahead.room(kept, most):
+    for job, node, after in ahead.room(reserved, most):
         attempt = desk.work.assign(job, [node])
         ahead.started(job, f"{attempt.id}/0", node, after)
         sent.append((job, after))
@@ -70,8 +70,8 @@ def test_nothing_is_sent_ahead_to_a_node_that_a_starving_job_keeps(desk, ahead):
     end(desk, begin(desk, ahead), 0.01)
     begin(desk, ahead)
     desk.job()
-    assert send_ahead(desk, ahead, kept={"cpu-1"}) == []
-    assert len(send_ahead(desk, ahead, kept={"cpu-2"})) == 1
+    assert send_ahead(desk, ahead, reserved={"cpu-1"}) == []
+    assert len(send_ahead(desk, ahead, reserved={"cpu-2"})) == 1
 
 
 def test_nothing_is_sent_ahead_to_a_node_that_is_draining_or_lent_to_the_engine(desk, ahead):

@@ -55,7 +55,7 @@ class Park:
         for name in names:
             line: Any = Line(self, name)
             self.standby._joined(self.standby._hosts[name], line, {"facts": {"cpus": 4, "memory": 8 * 2**30}})
-        context = ProviderContext(cluster="c", uid=UID, state_dir=str(directory), settings={"reach": self.standby})
+        context = ProviderContext(cluster="c", uid=UID, state_dir=str(directory), hosts=self.standby)
         self.provider = SshProvider(context)
 
     def requests(self) -> list[CreateRequest]:

@@ -43,10 +43,10 @@ class Stage:
             "types": {"small": {"CPU": 1, "price": 2.0}},
             "zones": ["za", "zb"],
             "boot_seconds": 5,
-            "clock": lambda: self.now,
             "faults": faults,
         }
-        context = ProviderContext("demo", uid, str(self.directory / name), {**defaults, **settings})
+        directory = str(self.directory / name)
+        context = ProviderContext("demo", uid, directory, {**defaults, **settings}, clock=lambda: self.now)
         return FakeProvider(context)
 
     def open(self, providers: dict[str, Provider], pools: list[PoolRequest] | None = None) -> Provisioner:

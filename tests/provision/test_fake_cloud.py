@@ -30,8 +30,8 @@ class Cloud:
         self.provider = self.open()
 
     def open(self) -> FakeProvider:
-        settings = {"clock": lambda: self.now, "faults": self.faults, **self.settings}
-        return FakeProvider(ProviderContext("demo", UID, str(self.directory), settings))
+        settings = {"faults": self.faults, **self.settings}
+        return FakeProvider(ProviderContext("demo", UID, str(self.directory), settings, clock=lambda: self.now))
 
     def create(self, zone: str = "za", token: str = "", market: str = "on-demand") -> Any:
         number = next(self.numbers)

@@ -270,5 +270,5 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     open_journal(tmp_path).close()
     with sqlite3.connect(tmp_path / "nodes.db") as db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(ClusterctlError, match="upgrade"):
+    with pytest.raises(ClusterctlError, match="newer clusterctl"):
         Journal(tmp_path / "nodes.db")

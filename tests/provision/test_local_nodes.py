@@ -49,8 +49,8 @@ Open = Callable[..., LocalProvider]
 @pytest.fixture
 def open_local(tmp_path: Path) -> Iterator[Open]:
     def make(code: str = WILD, **settings: Any) -> LocalProvider:
-        chosen = {"agent_argv": [sys.executable, "-S", "-c", code], "short_dir": str(tmp_path), **settings}
-        return LocalProvider(ProviderContext("demo", UID, str(tmp_path / "state"), chosen))
+        argv, chosen = [sys.executable, "-S", "-c", code], {"short_dir": str(tmp_path), **settings}
+        return LocalProvider(ProviderContext("demo", UID, str(tmp_path / "state"), chosen, agent_argv=argv))
 
     yield make
     last = make(grace=0.1)
@@ -238,7 +238,7 @@ def test_a_short_directory_that_somebody_else_laid_out_is_refused(open_local: Op
 
 
 def test_a_missing_agent_bundle_is_a_bad_request_with_the_fix(tmp_path: Path) -> None:
-    provider = LocalProvider(ProviderContext("demo", UID, str(tmp_path), {"agent_bundle": "/nowhere/agent.pyz"}))
+    provider = LocalProvider(ProviderContext("demo", UID, str(tmp_path), agent_bundle="/nowhere/agent.pyz"))
     (answer,) = provider.create([request()])
     assert isinstance(answer, BadRequest) and "reinstall" in str(answer)
     assert provider.list()[0].instances == ()

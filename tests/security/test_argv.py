@@ -22,13 +22,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clusterctl.client.nodes.access import SshAccess
-from clusterctl.client.up.cloud_login import way_command
+from clusterctl.client.up.way_in import WayIn
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.ssh import connection as ssh
 from clusterctl.provision.ssh.hostkeys import Trust, fingerprint
 from clusterctl.provision.ssh.inventory import Login, parse_login
 from clusterctl.provision.ssh.programs import running as program
 from clusterctl.provision.ssh.target import Target
+from clusterctl.spec.providers.registry import KINDS
 from tests.security.knocking import Api
 
 TELL = (
@@ -206,6 +207,13 @@ open({said!r}, "w").write(json.dumps(sys.argv[1:]))
 """
 
 
+def way(reach: str, **aws: str) -> WayIn:
+    """As the spec has it: what the cluster was told of AWS, a key at a time."""
+    cloud = KINDS["aws"].cloud
+    assert cloud is not None
+    return WayIn("aws", reach, cloud.reach[reach], cloud.user, aws)
+
+
 def openssh(target: Target, directory: Path) -> list[str]:
     """What `clusterctl ssh` runs for this target."""
     node = SshAccess.__new__(SshAccess)
@@ -229,9 +237,9 @@ def test_any_text_arrives_unchanged_in_the_program_that_ssh_is_led_through(tmp_p
     @example("i-1", "us-east-1; touch /tmp/x", "my 'own' $(profile) 100%h %r %%")
     @example("\n", "--", "")
     def lead_through(instance: str, region: str, profile: str) -> None:
-        options = [f"--region={region}", f"--profile={profile}"]
-        command = way_command("ssm", instance, 22, options)
-        assert shlex.split(command)[-2:] == options  # as paramiko reads it
+        options = [f"--{name}={value}" for name, value in (("region", region), ("profile", profile)) if value]
+        command = way("ssm", region=region, profile=profile).command(instance, 22)
+        assert shlex.split(command)[9:] == options  # as paramiko reads it
         target = Target("i-1", "i-1", 22, "user", (), command=command)
         said.unlink(missing_ok=True)
         argv = openssh(target, tmp_path)
@@ -250,8 +258,8 @@ def test_any_text_arrives_unchanged_through_jump_hosts(tmp_path: Path) -> None:
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     evil = "my 'own' \\ $(profile) \\' 100%h %% ${HOME}"
-    way = way_command("ssm", "i-1", 22, [f"--profile={evil}"])
-    first = Target("first", "first", 22, "u", (f"{tmp_path}/100%h 'k'",), command=way)
+    command = way("ssm", profile=evil).command("i-1", 22)
+    first = Target("first", "first", 22, "u", (f"{tmp_path}/100%h 'k'",), command=command)
     second = Target("second", "second", 22, "u", (), jumps=(first,))
     argv = openssh(Target("third", "third", 22, "u", (), jumps=(first, second)), tmp_path)
     done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from clusterctl.core.model import Limits, Offer, Pool, Shape
 from clusterctl.core.resources import Resources
-from clusterctl.core.simulate.engine import Setting
 from clusterctl.core.simulate.jobs import Trace, TraceJob
+from clusterctl.core.simulate.state import Setting
 from clusterctl.core.simulate.world import World
 
 ZONES = ("a", "b")

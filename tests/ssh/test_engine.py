@@ -71,7 +71,7 @@ def test_hosts_without_ray_are_named_before_anything_starts(ray_hosts: list[SshH
         cluster.clean_up()
 
 
-@pytest.mark.timeout(300)  # three machines install Ray, and start it, on the cores of one
+@pytest.mark.timeout(600)  # three machines install Ray, and start it, on the cores of one
 def test_hosts_without_ray_and_without_a_network_get_it_from_one_download(
     docker_engine: DockerEngine, tmp_path: Path
 ) -> None:

@@ -73,7 +73,7 @@ def lines(host: SshHost, path: str) -> list[str]:
     return host.run("sh", "-c", f"cat {path} 2>/dev/null; true").splitlines()
 
 
-@pytest.mark.timeout(240)  # the lease, what a node may take to end itself, and a tenth for clocks: 40 s
+@pytest.mark.timeout(480)  # the lease, what a node may take to end itself, and a tenth for clocks: 40 s
 def test_whichever_way_a_network_is_cut_for_longer_than_the_lease_nothing_runs_twice(
     hosts: list[SshHost], cluster: SshCluster
 ) -> None:

@@ -114,7 +114,7 @@ class SshWorld(World):
     def provider(self, uid: str = "") -> Provider:
         uid = uid or self.uid
         self._uids.add(uid)
-        return self.open({"reach": self.parking(uid).standby}, uid)
+        return self.open({}, uid, hosts=self.parking(uid).standby)
 
     @contextlib.contextmanager
     def refusing(self, provider: Provider, node_id: str) -> Iterator[Provider]:

@@ -79,6 +79,8 @@ class FlakyList:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
+        if config.getoption("collectonly"):
+            return
         stats = terminalreporter.stats
         lost = {report.nodeid for kind in ("failed", "error") for report in stats.get(kind, ())}
         flaky = {report.nodeid: report for report in stats.get("rerun", ()) if report.nodeid not in lost}

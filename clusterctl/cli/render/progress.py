@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.cli.output import say, wants_colour
 from clusterctl.cli.render.escape import one_line
-from clusterctl.cli.render.progress_rows import grouped, names_of, rows_of, stage
+from clusterctl.cli.render.progress_rows import grouped, name_of_others, names_of, rows_of, stage
 from clusterctl.cli.render.text import columns, duration
 from clusterctl.client.nodes.node_list import Sight
 
@@ -53,7 +53,7 @@ class Lines(Progress):
                 self._say(names_of(some), stage(some[0]), str(some[0].get("reason") or ""))
         for pool, count in sight.others.items():
             if count > self._others.get(pool, 0):
-                self._say(f"{count:,} of {pool}", "ready", "")
+                self._say(name_of_others(pool, count), "ready", "")
         self._others = sight.others
         if engine.get("state") and self._states.get("engine") != engine["state"]:
             self._say("engine", engine["state"], str(engine.get("message") or ""))

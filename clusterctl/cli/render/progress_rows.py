@@ -36,7 +36,7 @@ def stage(node: Node) -> str:
 def rows_of(nodes: Sequence[Node], room: int, others: Mapping[str, int]) -> list[Row]:
     """At most `room` rows: a node each; else those of one pool, stage and reason together; else those of one pool and stage.
     Trouble comes first and what is ready last: among them, in a row, the `others` of each pool."""
-    settled = [Row(f"{count:,} of {pool}", "ready", 0.0, "") for pool, count in others.items()]
+    settled = [Row(name_of_others(pool, count), "ready", 0.0, "") for pool, count in others.items()]
     room = max(1, room - len(settled))
     ordered = sorted(nodes, key=_urgency)
     keys: tuple[Callable[[Node], Hashable], ...] = (
@@ -67,6 +67,11 @@ def names_of(nodes: Sequence[Node]) -> str:
         return str(nodes[0].get("id"))
     pools = list(dict.fromkeys(str(node.get("pool") or "") for node in nodes))
     return f"{len(nodes)} of {pools[0]}" if len(pools) == 1 and pools[0] else f"{len(nodes)} nodes"
+
+
+def name_of_others(pool: str, count: int) -> str:
+    """ "2,400 of gpu", of nodes that were counted and not looked at."""
+    return f"{count:,} of {pool}" if pool != "head" else "head node"
 
 
 def _row(nodes: Sequence[Node]) -> Row:

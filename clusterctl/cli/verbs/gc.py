@@ -25,7 +25,7 @@ def gc(
 ) -> int:
     """Find and remove what no cluster known here owns.
 
-    Searched are this machine, Docker, AWS where this user has credentials, and whatever the clusters known here use, by
+    Searched are this machine, Docker, clouds where this user has credentials, and whatever the clusters known here use, by
     the uid in the tags. What has its head elsewhere is left alone. Another region or account is looked at with a spec that
     names it, and so are hosts reached by SSH; one whose cluster has a head that lives, or had one half an hour ago, is left
     alone.

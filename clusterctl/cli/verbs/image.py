@@ -110,10 +110,13 @@ def _spec(path: Path | None, provider: str, region: str) -> Any:
         if provider or region:
             raise UsageError("--provider and --region are for use without SPEC: the spec names them")
         return read_spec(path).spec
-    if not provider or not region:
-        raise UsageError("name a SPEC, or --provider and --region, as in `--provider aws --region us-east-1`")
     from clusterctl.spec.load import parse_spec
+    from clusterctl.spec.providers.registry import KINDS
 
+    if not provider or not region:
+        cloud = next(kind for kind in KINDS.values() if kind.works and kind.cloud is not None)
+        example = f"--provider {cloud.name} --region {cloud.example[cloud.name]['region']}"
+        raise UsageError(f"name a SPEC, or --provider and --region, as in `{example}`")
     return parse_spec(_SPEC.format(provider=provider, region=region))
 
 

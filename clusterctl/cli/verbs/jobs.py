@@ -36,16 +36,21 @@ def jobs(
         ),
     ] = "",
     array: Annotated[str, typer.Option(metavar="ID", help="Only those of this array.", show_default=False)] = "",
+    match: Annotated[
+        str,
+        typer.Option(metavar="WORDS", help="Only those with all these words in what is shown.", show_default=False),
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 100,
 ) -> None:
     """List jobs, newest first.
 
     \b
-    Example:
+    Examples:
       clusterctl jobs --state queued
+      clusterctl jobs --match "train.py alice"
     """
     with call.api() as api:
-        document = list_jobs(api, limit, state=state, array=array)
+        document = list_jobs(api, limit, state=state, array=array, match=match)
     call.show(document, lambda d: render_jobs(d, time.time()))
 
 

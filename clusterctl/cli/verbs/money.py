@@ -21,7 +21,7 @@ def offers(
         str,
         typer.Option(
             metavar="NAME",
-            help="From the catalogue that ships: aws, gcp or azure; no cluster needed.",
+            help="From the catalogue that ships, and no cluster; one that it lacks lists its clouds.",
             show_default=False,
         ),
     ] = "",

@@ -12,6 +12,8 @@ from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.client.specfile import read_spec
 from clusterctl.core.errors import UsageError
+from clusterctl.spec.init import STARTERS, write_starter
+from clusterctl.spec.providers.registry import KINDS
 
 
 @verb
@@ -24,9 +26,9 @@ def init(
             "--provider",
             "-p",
             metavar="P",
-            help="local, docker, ssh, aws, gcp, azure, fake, or a starter like aws-gpu.",
+            help=f"{', '.join(KINDS)}, or a starter like {next(name for name in STARTERS if name not in KINDS)}.",
         ),
-    ] = "local",
+    ] = next(iter(KINDS)),
 ) -> None:
     """Write a starter cluster.yaml and a job.py that runs on it.
 
@@ -36,8 +38,6 @@ def init(
     Example:
       clusterctl init --provider local
     """
-    from clusterctl.spec.init import write_starter
-
     written = write_starter(provider, directory)
     call.show({"provider": provider, "written": [str(path) for path in written]}, _render_written)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.doctor.check import Check
 from clusterctl.client.down.places import has_account
-from clusterctl.client.registry import Registry, read_json
+from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.spec.providers.kind import Kind
 from clusterctl.spec.providers.registry import KINDS
@@ -112,7 +112,7 @@ def _settings(kind: Kind, registry: Registry) -> list[Mapping[str, Any]]:
     """Those of the clusters known here, else none in particular where this user has an account."""
     found: list[Mapping[str, Any]] = []
     for cluster in registry.all():
-        provider = (read_json(cluster.head_dir / "config.json").get("spec") or {}).get("provider")
+        provider = (cluster.read_config().get("spec") or {}).get("provider")
         if isinstance(provider, dict) and provider.get(kind.name) is not None:
             found += [provider[kind.name]] if provider[kind.name] not in found else []
     return found or ([{}] if has_account(kind) else [])

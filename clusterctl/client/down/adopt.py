@@ -7,7 +7,6 @@ head trust each other. So `up` replaces the nodes found, and nothing here ends a
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -15,11 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from clusterctl_runtime.files.private import write_private
-
 from clusterctl.client.down.gc import uids_in_use
 from clusterctl.client.down.places import Place, is_place_of, places
 from clusterctl.client.down.take_down import make_providers
+from clusterctl.client.head.config import keep_bare_config
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.specfile import SpecFile
@@ -141,9 +139,7 @@ def _register(registry: Registry, name: str, uid: str, place: Place, source: Spe
     if source is not None:
         write_files(cluster, source)
         return cluster
-    bare = {"cluster": name, "provider": place.spec["provider"], "auth": place.spec.get("auth") or {}, "pools": []}
-    config = {"name": name, "uid": uid, "spec": bare, "state_dir": str(cluster.provider_dir)}
-    write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
+    keep_bare_config(cluster, place.spec["provider"], place.spec.get("auth") or {})
     return cluster
 
 
@@ -152,7 +148,7 @@ def _adopt(cluster: Cluster) -> tuple[list[str], list[str]]:
     from clusterctl.provision.adopt import adopt
     from clusterctl.provision.journal.book import Journal
 
-    spec = json.loads((cluster.head_dir / "config.json").read_text())["spec"]
+    spec = cluster.read_config()["spec"]
     providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
     now = time.time()
     journal = Journal(cluster.head_dir / "nodes.db")

@@ -7,15 +7,11 @@ on its way back.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from clusterctl_runtime.files.private import write_private
-
+from clusterctl.client.head.config import digest_of, keep_token, new_token
 from clusterctl.client.nodes.machines import keep_machines
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import UsageError
@@ -119,13 +115,13 @@ def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) ->
     heads = [machine for machine in held.machines if machine.head]
     if not heads:
         return ["none of the hosts has its head: `down` cleans them, `up` starts another head, without jobs of before"]
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     hosts = _open(registry, source, held.name, held.uid, heads, tell)
-    request = {**hosts.owner, "do": "adopt_head", "token_sha256": hashlib.sha256(token.encode()).hexdigest()}
+    request = {**hosts.owner, "do": "adopt_head", "token_sha256": digest_of(token)}
     answer = _ask(hosts, heads[0], request)
     if isinstance(answer, HostTrouble):
         return [f"its head on {heads[0].id} could not be told to obey this home ({answer}): `down` cleans the hosts"]
-    write_private(cluster.client_file, json.dumps({"url": "", "token": token}))
+    keep_token(cluster, token)
     return []
 
 

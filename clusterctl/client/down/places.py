@@ -98,7 +98,7 @@ def _named(registry: Registry, source: SpecFile | None) -> Iterator[Place]:
     if source is not None:
         yield from _places_of(source.spec.model_dump(mode="json", by_alias=True))
     for cluster in registry.all():
-        spec = read_json(cluster.head_dir / "config.json").get("spec") or {"provider": cluster.provider}
+        spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
         yield from _places_of(_as_found(spec, cluster))
     for _, provider, _ in builds(registry):
         yield from _places_of({"provider": provider})

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
-from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
 from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
+    from clusterctl_providers.base import HeadMachine
+
     from clusterctl.provision.journal.book import Journal
 
 HALF_DOWN = "half-down"
@@ -103,7 +105,7 @@ def _still_there(api: Api) -> str:
 
 def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
     """Ends what the cluster's providers still list with its uid; returns after two complete lists without anything."""
-    config = read_json(cluster.head_dir / "config.json")
+    config = cluster.read_config()
     if not config:
         return  # no head was ever started, so nothing was ever launched
     from clusterctl.provision.provisioner import Provisioner
@@ -128,8 +130,10 @@ def _never_found(cluster: Cluster, provider: str) -> bool:
     return search is not None and bool(search.note) and not (cluster.provider_dir / search.note).exists()
 
 
-def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Every provider that this spec names, the cluster's own first."""
+def make_providers(
+    cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any], head_machine: HeadMachine | None = None
+) -> dict[str, Any]:
+    """Every provider that this spec names, the cluster's own first. `head_machine`: where that one launches it."""
     from clusterctl_providers import ProviderUnavailable, make_provider
     from clusterctl_providers.base import ProviderContext
 
@@ -144,6 +148,7 @@ def make_providers(cluster: str, uid: str, state_dir: str, spec: Mapping[str, An
             state_dir=state_dir,
             settings=settings.get(name) or {},
             auth=spec.get("auth") or {},
+            head_machine=None if providers else head_machine,
         )
         try:
             providers[name] = make_provider(name, context)

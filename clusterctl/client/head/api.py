@@ -15,6 +15,8 @@ from contextlib import closing
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
+from clusterctl_runtime.backoff import Backoff
+
 from clusterctl.client.head.endpoint import ANSWER_SECONDS, Endpoint, Gone, connect, locate, why_text
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, Refused, Unreachable, UsageError
@@ -212,16 +214,13 @@ class Api:
 
 def with_patience(call: Callable[[], Json], patience: float) -> Json:
     """`call` again and again while the head cannot be reached, for `patience` seconds."""
-    deadline = time.monotonic() + patience
-    pause = 0.02
+    pauses = _pauses(patience)
     while True:
         try:
             return call()
         except Unreachable as error:
-            if isinstance(error, Gone) or time.monotonic() + pause > deadline:
+            if isinstance(error, Gone) or not pauses.wait():
                 raise
-        time.sleep(pause)
-        pause = min(pause * 2, 0.5)
 
 
 def follow(
@@ -230,21 +229,23 @@ def follow(
     """The objects of a stream, opened again whenever it breaks off: `open_stream` asks from where the last left off.
     Ends when the stream itself ends; raises Unreachable when the head stays away for `patience` seconds, which begin when
     a stream breaks and not when it last had something to say."""
-    deadline, pause = time.monotonic() + patience, 0.02
+    pauses = _pauses(patience)
     while True:
         opened = time.monotonic()
         try:
             for item in open_stream():
-                deadline, pause = time.monotonic() + patience, 0.02
+                pauses.reset()
                 yield item
             return
         except Unreachable as error:
             if isinstance(error, Lost) and error.begun and time.monotonic() - opened > STEADY_SECONDS:
-                deadline, pause = time.monotonic() + patience, 0.02
-            if isinstance(error, Gone) or time.monotonic() + pause > deadline:
+                pauses.reset()
+            if isinstance(error, Gone) or not pauses.wait():
                 raise
-        time.sleep(pause)
-        pause = min(pause * 2, 0.5)
+
+
+def _pauses(patience: float) -> Backoff:
+    return Backoff(0.02, 0.5, seconds=patience, clock=time.monotonic, sleep=time.sleep)
 
 
 def _lines(response: http.client.HTTPResponse) -> Generator[bytes, None, None]:

@@ -67,7 +67,7 @@ def locate(cluster: Cluster) -> Endpoint:
             f"the head of cluster {cluster.name!r} (process {head.get('pid')}) is not running; {again}"
         )
     url = urlsplit(client.get("url") or "")
-    if (cluster.head_dir / "config.json").exists() or not url.port:
+    if cluster.config_file.exists() or not url.port:
         raise _absence(cluster)(f"the head of cluster {cluster.name!r} is not running; {again}")
     return Endpoint(url.hostname or "127.0.0.1", url.port, client["token"])
 

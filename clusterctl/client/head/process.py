@@ -10,8 +10,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
+
+from clusterctl_runtime.backoff import Backoff, wait_until
 
 from clusterctl.client.head.api import Api
 from clusterctl.client.processes import arguments_of, is_running
@@ -104,7 +105,7 @@ def stop(cluster: Cluster, *, grace: float = END_SECONDS) -> None:
             pid = find(cluster)
             if pid:
                 _signal(pid, number)
-                wait_until(lambda pid=pid: not is_running(pid), grace)
+                wait_until(lambda pid=pid: not is_running(pid), Backoff(_LOOK, _LOOK, seconds=grace))
     left = [pid for pid in (supervisor_pid(cluster), head_pid(cluster)) if pid]
     if left:
         raise ClusterctlError(
@@ -114,16 +115,9 @@ def stop(cluster: Cluster, *, grace: float = END_SECONDS) -> None:
 
 def wait_for_end(cluster: Cluster, seconds: float = END_SECONDS) -> bool:
     """Whether supervisor and head have both ended by themselves within `seconds`."""
-    return wait_until(lambda: not supervisor_pid(cluster) and not head_pid(cluster), seconds)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_LOOK)
-    return True
+    return wait_until(
+        lambda: not supervisor_pid(cluster) and not head_pid(cluster), Backoff(_LOOK, _LOOK, seconds=seconds)
+    )
 
 
 def require_running(cluster: Cluster) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from clusterctl_runtime.backoff import Backoff, wait_until
+
 from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.core.errors import Unreachable
@@ -88,9 +90,7 @@ def stop(cluster: Cluster) -> None:
     pid = int(document.get("pid") or 0)
     if _is_tunnel(pid, cluster.directory):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + END_SECONDS
-    while _is_tunnel(pid, cluster.directory) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not _is_tunnel(pid, cluster.directory), Backoff(0.01, 0.01, seconds=END_SECONDS))
 
 
 def _living(directory: Path) -> int:

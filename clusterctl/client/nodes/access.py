@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,8 +21,8 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.command_result import Ran
 from clusterctl.client.nodes.machines import head_machine
 from clusterctl.client.nodes.node_list import list_nodes
-from clusterctl.client.registry import Cluster, read_json
-from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.client.registry import Cluster
+from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
 from clusterctl.spec.providers.registry import KINDS
@@ -233,27 +234,20 @@ def _list(files: Any, directory: str) -> Any:
 
 def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:
     """Where a node that is a process of this machine lives. Raises NotFound."""
-    from clusterctl_providers.base import TAG_UID
-    from clusterctl_providers.local.nodes import nodes_on_disk
+    from clusterctl_providers.base import HasDirectory
 
-    state = cluster.provider_dir
-    if cluster.provider == "fake":
-        provider = (read_json(cluster.head_dir / "config.json").get("spec") or {}).get("provider")
-        settings = (provider.get("fake") if isinstance(provider, dict) else None) or {}
-        if settings.get("boot") != "local":
-            raise NotFound(
-                f"node {node['id']} is a row in the fake cloud's file: write `boot: local` under `provider: {{fake: ...}}` for "
-                "nodes that run here"
-            )
-        state = Path(settings.get("directory") or state) / "booted"
-    ours = [
-        found
-        for found in nodes_on_disk(state)
-        if found.papers["node_id"] == node["id"] and found.papers["tags"].get(TAG_UID) == cluster.uid
-    ]
-    if not ours:
+    from clusterctl.client.down.take_down import make_providers
+
+    spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
+    providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
+    try:
+        with closing(providers[cluster.provider]) as provider:
+            directory = provider.directory(node["id"]) if isinstance(provider, HasDirectory) else ""
+    except BadRequest as error:
+        raise NotFound(str(error)) from error
+    if not directory:
         raise NotFound(f"node {node['id']} has no directory yet, or has it no more: `clusterctl nodes` shows its state")
-    return max(ours, key=lambda found: float(found.papers["created"])).short_dir
+    return Path(directory)
 
 
 def _copy(source: Path, target: Path, what: str) -> None:

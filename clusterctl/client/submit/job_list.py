@@ -10,7 +10,7 @@ PAGE = 1000
 
 
 def list_jobs(api: Api, limit: int, **which: Any) -> dict[str, Any]:
-    """The document of `jobs --json`: the newest `limit` jobs. `which`: state, array."""
+    """The document of `jobs --json`: the newest `limit` jobs. `which`: state, array, match."""
     document = api.get("/api/v1/jobs", limit=min(limit, PAGE), **which)
     jobs: list[dict[str, Any]] = document["jobs"]
     page = document

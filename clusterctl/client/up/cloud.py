@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clusterctl_runtime.files.private import write_private
@@ -21,11 +22,13 @@ from clusterctl_runtime.files.private import write_private
 from clusterctl.client.down.take_down import make_providers, open_journal
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
+from clusterctl.client.head.config import config_there, keep_config
 from clusterctl.client.nodes.machines import open_hosts
 from clusterctl.client.registry import Cluster, Registry, read_json
 from clusterctl.client.up.cloud_launch import Launching
 from clusterctl.client.up.cloud_login import FirstLogin
-from clusterctl.client.up.install import HeadInstall, head_config
+from clusterctl.client.up.install import HeadInstall
+from clusterctl.client.up.way_in import WayIn
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Node
 from clusterctl.provision.bootstrap import JOIN_SECRET, JoinSecrets, bootstrap_document
@@ -37,13 +40,12 @@ from clusterctl.provision.ssh.inventory import Machine
 from clusterctl.spec.to_core import pool_requests
 
 if TYPE_CHECKING:
-    from clusterctl_providers.base import HeadDisk, PoolRequest
+    from clusterctl_providers.base import HeadDisk, HeadMachine, PoolRequest
 
     from clusterctl.client.specfile import SpecFile
 
 AGENT_PORT = 7420
 IN_PLACE = "cloud-head.json"  # {"digest"}: what the last `up` that came to its end has put there
-PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 _AUTHORITY = ("ca.pem", "ca.key", "head.pem", "head.key", JOIN_SECRET)
 
 
@@ -61,11 +63,8 @@ class CloudHead:
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self.new_head = False  # whether the head started from the spec that this `up` wrote
         spec = source.spec
-        self._settings: Mapping[str, Any] = spec.provider_settings
-        self._reach = str(self._settings.get("reach") or "public")
-        self._place: dict[str, Any] = {"public": self._reach == "public", "subnet": "", "private": ""}
-        assert spec.kind.cloud is not None and spec.kind.library is not None, "only a cloud's head runs on an instance"
-        self._way = spec.kind.cloud.reach[self._reach]
+        self._way = WayIn.of(spec)
+        assert spec.kind.library is not None, "its provider is called from the head, too"
         self._install = HeadInstall(cluster, registry.home / "cache", self.bundle, tell, (spec.kind.library.extra,))
         options: dict[str, Any] = {
             "config": "",
@@ -73,20 +72,16 @@ class CloudHead:
             "engine": spec.ray is not None,
             "engine_python": spec.ray.python if spec.ray else "",
         }
-        self._login = FirstLogin(cluster, spec.auth, self._reach, options, self._aws_options(), tell)
+        self._login = FirstLogin(cluster, spec.auth, self._way, options, tell)
         self._address = ""  # of the head, as its nodes reach it
-
-    def _aws_options(self) -> list[str]:
-        given = {name: str(self._settings.get(name) or "") for name in ("region", "profile")}
-        return [f"--{name}={value}" for name, value in given.items() if value]
 
     # ------------------------------------------------------------ is there anything to do?
 
     @property
     def digest(self) -> str:
         """Of all that decides what is on the head's machine, but for the spec, which the head itself takes."""
-        access = [self._ssh_from(), self._settings.get("worker_profile"), self._image_parameters()]
-        document = [self.bundle.digest, self._reach, self.source.spec.auth.model_dump(), access]
+        access = [self._way.settings, asdict(self._head_machine())]
+        document = [self.bundle.digest, self.source.spec.auth.model_dump(), access]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def is_in_place(self) -> bool:
@@ -99,7 +94,7 @@ class CloudHead:
 
     def bring_up(self) -> None:
         """Returns when the head listens and the tunnel to it is there. Raises ClusterctlError."""
-        self._check_way()
+        self._way.check()  # before anything costs money
         ours = self._login.keys.are_here()
         self._first_files()
         self._install.begin()
@@ -125,13 +120,6 @@ class CloudHead:
             launching.workers(node)
             node = launching.running()
         return node
-
-    def _check_way(self) -> None:
-        """Before anything costs money."""
-        missing = self._way.missing()
-        if missing:
-            told = "; ".join(f"{name!r} is not on PATH: {fix}" for name, fix in missing)
-            raise ClusterctlError(f"`reach: {self._reach}` cannot get to the head's machine: {told}")
 
     def _put_head(self, launching: Launching, node: Node, machine: Machine, disk: HeadDisk) -> None:
         hosts = open_hosts(self.cluster.directory, self.tell, [machine])
@@ -169,12 +157,13 @@ class CloudHead:
         directory = self.cluster.head_dir
         ensure_certificates(directory, self.cluster.uid)
         JoinSecrets(directory)
-        write_private(directory / "config.json", head_config(self.cluster, self.source, ""))
+        keep_config(self.cluster, self.source.spec, self.source.text)
 
     def _files(self, reached: Reached) -> dict[str, str]:
         engine = reached.facts.get("engine") or {}
         files = {f"head/{name}": (self.cluster.head_dir / name).read_text() for name in _AUTHORITY}
-        files["head/config.json"] = head_config(self.cluster, self.source, str(engine.get("executable") or ""))
+        python = str(engine.get("executable") or "")
+        files["head/config.json"] = config_there(self.cluster, self.source.spec, self.source.text, python)
         files["head/ports.json"] = json.dumps({"agents": AGENT_PORT})
         return files
 
@@ -184,12 +173,10 @@ class CloudHead:
     def _launching(self) -> Iterator[Launching]:
         spec = self.source.spec
         document = spec.model_dump(mode="json", by_alias=True)
-        settings = {**self._settings, "ssh_from": self._ssh_from(), "head_machine": self._place}
-        settings["image_parameters"] = self._image_parameters()
-        document["provider"] = {spec.provider_name: settings}
+        document["provider"] = {spec.provider_name: dict(self._way.settings)}
         document["auth"] = {**document.get("auth", {}), "key": self._login.keys.login_key()}
         cluster = self.cluster
-        providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), document)
+        providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), document, self._head_machine())
         with open_journal(cluster, self.tell) as journal:
             journal.acquire(f"clusterctl up (process {os.getpid()})")
             provisioner = Provisioner(
@@ -197,7 +184,7 @@ class CloudHead:
                 pools=self._pool_requests(),
             )  # fmt: skip
             try:
-                yield Launching(cluster, spec, journal, provisioner, self._place, self.tell, self._patience)
+                yield Launching(cluster, spec, journal, provisioner, self.tell, self._patience)
             finally:
                 provisioner.close()
 
@@ -207,19 +194,11 @@ class CloudHead:
         requests = pool_requests(self.source.spec).items()
         return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in requests]
 
-    def _ssh_from(self) -> list[str]:
-        given = list(self._settings.get("ssh_from") or [])
-        if given or self._reach == "ssm":
-            return given  # Session Manager needs no open port
-        if self._reach == "instance-connect":
-            return ["vpc"]  # its endpoint is there
-        return ["me"] if self._reach == "public" else list(PRIVATE_NETWORKS)
+    def _head_machine(self) -> HeadMachine:
+        from clusterctl_providers.base import HeadMachine
 
-    def _image_parameters(self) -> list[str]:
-        """The user's own SSM parameters that name images: the head's role has to read them."""
-        images = {str(spec.get("image") or "") for spec in pool_requests(self.source.spec).values()}
-        named = {image.rpartition("ssm:")[2] for image in images if "ssm:" in image or image.startswith("/")}
-        return sorted(name for name in named if not name.startswith("/aws/"))
+        images = {str(pool.get("image") or "") for pool in pool_requests(self.source.spec).values()}
+        return HeadMachine(self._way.reach.public, self._way.ssh_from, tuple(sorted(images - {""})))
 
     def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
         """The head's own agent dials its machine; its user data also has the host key for the first login."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.patience import PASSING, patiently
@@ -59,14 +60,12 @@ _NO_DEADLINES = (("booting", 1e12), ("joining", 1e12))  # how long it boots is j
 
 @dataclass
 class Launching:
-    """`place` is the very mapping that the provider has as its setting `head_machine`; `patience`: seconds for finding
-    capacity for the head, and for its booting as far as "running"."""
+    """`patience`: seconds for finding capacity for the head, and for its booting as far as "running"."""
 
     cluster: Cluster
     spec: ClusterSpec
     journal: Journal
     provisioner: Provisioner
-    place: dict[str, Any]
     tell: Callable[[str], None]
     patience: float
     _sightings: tuple[tuple[str, int], ...] = ()
@@ -95,7 +94,7 @@ class Launching:
         return self._until(lambda node, shown: shown == "running")
 
     def _until(self, good: Callable[[Node, str], bool]) -> Node:
-        deadline, pause = time.monotonic() + self.patience, FIRST_PAUSE
+        deadline, pauses = time.monotonic() + self.patience, Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5)
         while True:
             observed = self._observe()
             plan, outcomes = self._act(observed)
@@ -108,8 +107,7 @@ class Launching:
             if node is None and not any(isinstance(action, Launch) for action in plan.actions):
                 self._rest(plan, deadline)
             elif not any(outcome.ok for outcome in outcomes):
-                time.sleep(pause)
-                pause = min(pause * 1.5, LONGEST_PAUSE)
+                pauses.wait()
 
     def _rest(self, plan: Plan, deadline: float) -> None:
         """Until something is to be tried again; raises ClusterctlError where nothing is."""
@@ -242,34 +240,31 @@ class Launching:
     def keep_place(self, node: Node) -> None:
         """A successor takes over the address, so that the nodes find it."""
         where = self.whereabouts(node)
-        place = {
-            "zone": node.offer.zone,
-            "subnet": where.subnet,
-            "private": where.private,
-            "instance": node.instance_id,
-        }
+        place = {"zone": node.offer.zone, "instance": node.instance_id, **asdict(where.place)}
         write_private(self.cluster.directory / "head-place.json", json.dumps(place))
 
     def _wish_for_its_place(self, zone: str) -> None:
+        from clusterctl_providers.base import NetworkPlace
+
         former = read_json(self.cluster.directory / "head-place.json")
-        self.place.update(subnet="", private="")
+        self.provisioner.head_place = None
         if former.get("zone") != zone:
             return
-        subnet, private = str(former["subnet"]), str(former["private"])
+        place = NetworkPlace(str(former["subnet"]), str(former["private"]))
         deadline = time.monotonic() + FREE_SECONDS
-        while holder := patiently(lambda: self.provider.address_holder(subnet, private), self.tell):
+        while holder := patiently(lambda: self.provider.address_holder(place), self.tell):
             ours = holder.instance_id == former.get("instance")  # lists lag behind: it has ended
             if time.monotonic() > deadline or not (holder.ending or ours):
                 self.tell(
-                    f"{private}, the head's address, is taken by {holder.instance_id}: the head gets another one, and nodes, "
-                    "which would not find it there, are replaced by new ones"
+                    f"{place.private}, the head's address, is taken by {holder.instance_id}: the head gets another one, and "
+                    "nodes, which would not find it there, are replaced by new ones"
                 )
                 return
             if "address" not in self._told:
                 self._told.add("address")
-                self.tell(f"waiting until {private}, the head's address, is free")
+                self.tell(f"waiting until {place.private}, the head's address, is free")
             time.sleep(0.5)
-        self.place.update(subnet=subnet, private=private)
+        self.provisioner.head_place = place
 
     def whereabouts(self, node: Node) -> Whereabouts:
         return patiently(lambda: self.provider.whereabouts(node.instance_id), self.tell)
@@ -285,15 +280,13 @@ class Launching:
     def disk(self, node: Node) -> HeadDisk:
         """The head's disk, attached to its instance. Raises ClusterctlError."""
         disk = self._disk() or self._make_disk(node)
-        deadline, pause = time.monotonic() + DISK_SECONDS, FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, factor=1.5, seconds=DISK_SECONDS)
         while not patiently(lambda: self.provider.attach_head_disk(disk, node.instance_id), self.tell):
-            if time.monotonic() > deadline:
+            if not pauses.wait():
                 raise ClusterctlError(
                     f"the head's volume {disk.id} could not be attached to {node.instance_id} within {DISK_SECONDS:g} s"
                     + (f": {disk.attached_to} still has it, end that one" if disk.attached_to else "")
                 )
-            time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
         return disk
 
     def _make_disk(self, node: Node) -> HeadDisk:

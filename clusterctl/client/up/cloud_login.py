@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,11 @@ from clusterctl_runtime.files.private import make_private_dir, write_private
 from clusterctl.client.head import tunnels
 from clusterctl.client.nodes.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
 from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.up.way_in import WayIn
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.inventory import Login, Machine
-from clusterctl.provision.ssh.openssh import command_line
 
 if TYPE_CHECKING:
     from clusterctl_providers.base import HeadDisk, Whereabouts
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from clusterctl.core.model import Node
     from clusterctl.spec.parts import Auth
 
-USER = "ubuntu"  # of the default images
 STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster has on a host
 FIRST_LOGIN_SECONDS = 300.0
 DISK_SECONDS = 120.0
@@ -42,12 +41,6 @@ _LASTING = frozenset(
     {"login", "no_key", "no_name", "no_keys_taken", "second_factor", "no_algorithm"}
 )  # troubles that no waiting mends, once a machine has booted
 _LASTING_AFTER = 60.0
-
-# As AWS documents them.
-WAYS = {
-    "ssm": "aws ssm start-session --target {id} --document-name AWS-StartSSHSession --parameters portNumber={port}",
-    "instance-connect": "aws ec2-instance-connect open-tunnel --instance-id {id} --remote-port {port}",
-}
 
 
 @dataclass(frozen=True)
@@ -115,27 +108,14 @@ def fingerprint_of(public: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def way_command(reach: str, instance: str, port: int, options: Sequence[str]) -> str:
-    """The program whose stdin and stdout lead to the SSH server, as a shell or `shlex` reads it; "" where SSH gets there by
-    itself. `options` are words for the aws command."""
-    way = WAYS.get(reach, "")
-    return command_line([*(word.format(id=instance, port=port) for word in way.split()), *options]) if way else ""
-
-
 class FirstLogin:
-    """`reach`: "public", "private", "ssm" or "instance-connect"; `aws`: options of the aws command, such as its region."""
+    """`options`: see `keep_machines`."""
 
     def __init__(
-        self,
-        cluster: Cluster,
-        auth: Auth,
-        reach: str,
-        options: dict[str, Any],
-        aws: Sequence[str],
-        tell: Callable[[str], None],
+        self, cluster: Cluster, auth: Auth, way: WayIn, options: dict[str, Any], tell: Callable[[str], None]
     ) -> None:
-        self._cluster, self._auth, self._reach = cluster, auth, reach
-        self._options, self._aws, self._tell = options, aws, tell
+        self._cluster, self._auth, self._way = cluster, auth, way
+        self._options, self._tell = options, tell
         self._told = False
         self.keys = Keys(cluster, auth)
 
@@ -144,11 +124,10 @@ class FirstLogin:
         kept = self._pins(node)
         pin = kept.get("pin") or self.keys.host_key(node).fingerprint
         port = self._auth.port or 22
-        command = way_command(self._reach, node.instance_id, port, self._aws)
-        public = self._reach == "public"
+        command = self._way.command(node.instance_id, port)
         login = Login(
-            host=(where.public or where.private) if public else node.instance_id if command else where.private,
-            user=self._auth.user or USER,
+            host=self._way.host(node.instance_id, where),
+            user=self._auth.user or self._way.user,
             port=port,
             key=self.keys.login_key(),
             jump="" if command else self._auth.jump,
@@ -216,7 +195,7 @@ class FirstLogin:
             assert trouble is not None
             waited = time.monotonic() - began
             if waited > FIRST_LOGIN_SECONDS or (trouble.code in _LASTING and waited > _LASTING_AFTER):
-                raise Unreachable(_never_came(machine, trouble, waited, console()))
+                raise Unreachable(_never_came(machine, trouble, waited, console(), self._way.provider))
             if not self._told:
                 self._told = True
                 self._tell(f"waiting for SSH on {machine.id} ({machine.login.host})")
@@ -236,13 +215,14 @@ class FirstLogin:
         return bool(connection.ask_as_root(request, timeout=DISK_SECONDS + 330)["made"])
 
 
-def _never_came(machine: Machine, trouble: HostTrouble, waited: float, console: str) -> str:
+def _never_came(machine: Machine, trouble: HostTrouble, waited: float, console: str, provider: str) -> str:
     lines = [f"  {line}" for line in console.strip().splitlines()[-25:]]
     shown = ["The end of its console:", *lines] if lines else ["Its console is empty so far."]
     return "\n".join(
         [
             f"the head's machine {machine.id} could not be logged in to within {waited:.0f} s: {trouble}",
             *shown,
-            "`up` again goes on waiting, `down` ends it. `ssh_from` and `reach` of `provider: {aws: ...}` say how it is reached",
+            "`up` again goes on waiting, `down` ends it. `ssh_from` and `reach` of "
+            f"`provider: {{{provider}: ...}}` say how it is reached",
         ]
     )

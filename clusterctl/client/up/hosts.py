@@ -15,10 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.backoff import Backoff, wait_until
 from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.head import process, tunnels
 from clusterctl.client.head.api import Api
+from clusterctl.client.head.config import config_there
 from clusterctl.client.nodes.machines import (
     FILE,
     keep_machines,
@@ -28,7 +30,7 @@ from clusterctl.client.nodes.machines import (
     touched_machines,
 )
 from clusterctl.client.registry import Cluster, Registry, read_json
-from clusterctl.client.up.install import HeadInstall, head_config
+from clusterctl.client.up.install import HeadInstall
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.fitness import misfit
@@ -231,7 +233,7 @@ class Remote:
 
     def _head_files(self, addresses: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         """The files that a head starts from (those that it has already stay as they are), and those that each `up` writes."""
-        config = head_config(self.cluster, self.source, self._engine.get("executable", ""))
+        config = config_there(self.cluster, self.source.spec, self.source.text, self._engine.get("executable", ""))
         endpoint = {"hosts": addresses}
         return {"head/config.json": config}, {
             "head/endpoint.json": json.dumps(endpoint),
@@ -296,7 +298,7 @@ class Remote:
             missing.difference_update(here)
             return not missing
 
-        process.wait_until(all_here, JOIN_SECONDS)
+        wait_until(all_here, Backoff(0.02, 0.02, seconds=JOIN_SECONDS))
         assert self._place is not None
         for name in missing:
             log = ""

@@ -3,17 +3,11 @@ an instance of a cloud."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.head import tunnels
 from clusterctl.client.registry import Cluster
@@ -21,9 +15,6 @@ from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.ssh import distribution
 from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
-
-if TYPE_CHECKING:
-    from clusterctl.client.specfile import SpecFile
 
 HEAD_SECONDS = 60.0
 
@@ -116,22 +107,3 @@ class HeadInstall:
                 f"it has {what}, this machine Python {mine}, and {error}. Use the same Python on both, or "
                 "give this machine a way to the package index",
             ) from error
-
-
-def head_config(cluster: Cluster, source: SpecFile, engine_python: str, **more: Any) -> str:
-    """The head's `config.json`. Mints the cluster's token where there is none yet: it stays here, the head has its hash."""
-    client = cluster.read_client()
-    token = client.get("token") or secrets.token_urlsafe(32)
-    if not client.get("token"):
-        write_private(cluster.client_file, json.dumps({"url": "", "token": token}))
-    config = {
-        "name": cluster.name,
-        "uid": cluster.uid,
-        "spec_yaml": source.text,
-        "spec": source.spec.model_dump(mode="json", by_alias=True),
-        "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
-        "state_dir": "provider",
-        "engine_python": engine_python,
-        **more,
-    }
-    return json.dumps(config, indent=1)

@@ -5,19 +5,15 @@ Every step can be repeated: an `up` that was interrupted anywhere is finished by
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.head import process
 from clusterctl.client.head.api import Api
+from clusterctl.client.head.config import write_config_here
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.files import Mount, packed, upload
@@ -173,20 +169,8 @@ def _put_spec(
 
 
 def write_files(cluster: Cluster, source: SpecFile) -> None:
-    """The files a head starts from. The token stays as it is once minted; the head's own file holds only its hash."""
-    token = cluster.read_client().get("token") or secrets.token_urlsafe(32)
-    write_private(cluster.client_file, json.dumps({"url": "", "token": token}))
-    config: dict[str, Any] = {
-        "name": cluster.name,
-        "uid": cluster.uid,
-        "spec_yaml": source.text,
-        "spec": source.spec.model_dump(mode="json", by_alias=True),
-        "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
-        "state_dir": str(cluster.provider_dir),
-        "engine_python": (source.spec.ray.python if source.spec.ray else "") or sys.executable,
-        "engine_store": str(cluster.directory.parent.parent / "engines"),  # of all clusters known here
-    }
-    write_private(cluster.head_dir / "config.json", json.dumps(config, indent=1))
+    """The files that a head on this machine starts from. The token stays as it is once minted."""
+    write_config_here(cluster, source.spec, source.text)
     write_private(cluster.spec_file, source.text)
 
 

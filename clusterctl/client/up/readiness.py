@@ -27,7 +27,10 @@ class Readiness:
 
     def feed(self, status: dict[str, Any], nodes: list[dict[str, Any]]) -> bool:
         """True when the head node and every pool's min take work and the engine is up."""
-        for node in nodes:
+        for node in [
+            *status["nodes"],
+            *nodes,
+        ]:  # those in trouble come with every status, and may be gone by the next look
             self._note_failure(node)
         self.waiting = _missing_nodes(status, nodes) + _missing_engine(status.get("engine") or {})
         self.waiting += [f"pool {name}: {p['text']}" for name, p in _problems(status)]

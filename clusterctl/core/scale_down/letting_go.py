@@ -23,7 +23,7 @@ from clusterctl.core.model import (
     Undrain,
 )
 from clusterctl.core.offers import LEAVES_BEFORE
-from clusterctl.core.scale_down.stopping import Kept, stop
+from clusterctl.core.scale_down.stopping import WarmPools, stop
 
 CAPACITY_BLOCK = "capacity-block"  # the market of nodes that the provider takes away on a day known beforehand
 REVOCABLE = frozenset({"idle", "consolidation"})  # codes of drains that demand may call back
@@ -46,7 +46,7 @@ def may_return(view: NodeView) -> bool:
 
 
 @dataclass
-class Leaving:
+class ScaleDown:
     """The actions of letting go, and when to look again for its sake."""
 
     actions: list[Action] = field(default_factory=list[Action])
@@ -57,10 +57,10 @@ class Leaving:
         return {action.node_id for action in self.actions}
 
 
-def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], kept: Kept, now: float) -> Leaving:
+def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], warm: WarmPools, now: float) -> ScaleDown:
     """Ends (or stops, where the pool keeps it) nodes whose drain is acknowledged and empty, and spot nodes at their
     deadline."""
-    leaving = Leaving()
+    leaving = ScaleDown()
     for view in views:
         node = view.node
         if node.state in _OVER or not complete.get(node.id, False):
@@ -72,13 +72,13 @@ def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], kept: Kep
         elif node.state is NodeState.DRAINING and view.drain == "acked" and not view.work:
             reason = Reason(node.code or "drained", node.reason or "it is drained and empty")
             end = Terminate(node.id, node.instance_id, reason)
-            leaving.actions.append(stop(view) if kept.take(view) else end)
+            leaving.actions.append(stop(view) if warm.take(view) else end)
     return leaving
 
 
-def plan_notices(views: Sequence[NodeView], now: float) -> Leaving:
+def plan_notices(views: Sequence[NodeView], now: float) -> ScaleDown:
     """Drains spot nodes that the provider announced to take away; work that still runs at the deadline is killed."""
-    leaving = Leaving()
+    leaving = ScaleDown()
     for view in views:
         if view.preempt_at is None or view.preempt_at <= now:
             continue
@@ -108,9 +108,9 @@ def _with_ending(view: NodeView, now: float) -> NodeView:
     return replace(view, preempt_at=offer.ends if view.preempt_at is None else min(view.preempt_at, offer.ends))
 
 
-def plan_endings(views: Sequence[NodeView], now: float) -> Leaving:
+def plan_endings(views: Sequence[NodeView], now: float) -> ScaleDown:
     """Drains nodes whose reservation ends: they would cost from then on. What runs on them may end in peace."""
-    leaving = Leaving()
+    leaving = ScaleDown()
     for view in views:
         ends = view.node.offer.ends
         if not ends:
@@ -132,14 +132,14 @@ def plan_returns(views: Sequence[NodeView], wanted: Mapping[str, str]) -> list[A
 
 
 @dataclass
-class Surplus:
+class Headroom:
     """Counts of nodes that stay, per pool, so that letting go never cuts below min."""
 
     pools: dict[str, Pool]
     staying: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
-    def of(cls, state: State, views: Sequence[NodeView], leaving: Collection[str]) -> Surplus:
+    def of(cls, state: State, views: Sequence[NodeView], leaving: Collection[str]) -> Headroom:
         self = cls({pool.name: pool for pool in state.pools})
         for view in views:
             up = view.node.state in PENDING_STATES or view.node.state is NodeState.READY
@@ -147,11 +147,11 @@ class Surplus:
                 self.staying[view.node.pool] = self.staying.get(view.node.pool, 0) + 1
         return self
 
-    def floor(self, pool: str) -> int:
+    def least(self, pool: str) -> int:
         return self.pools[pool].min if pool in self.pools else 0
 
     def spare(self, pool: str) -> int:
-        return self.staying.get(pool, 0) - self.floor(pool)
+        return self.staying.get(pool, 0) - self.least(pool)
 
     def excess(self, pool: str) -> int:
         return self.staying.get(pool, 0) - (self.pools[pool].max if pool in self.pools else 0)
@@ -160,9 +160,9 @@ class Surplus:
         self.staying[pool] -= 1
 
 
-def plan_idle(views: Sequence[NodeView], used: Collection[str], surplus: Surplus, now: float) -> Leaving:
+def plan_idle(views: Sequence[NodeView], used: Collection[str], headroom: Headroom, now: float) -> ScaleDown:
     """Drains what has been idle for its pool's time-out and is not wanted; the dearest and longest idle first."""
-    leaving = Leaving()
+    leaving = ScaleDown()
     idle = [
         view
         for view in views
@@ -173,65 +173,65 @@ def plan_idle(views: Sequence[NodeView], used: Collection[str], surplus: Surplus
         and not draining(view)
         and view.preempt_at is None
         and view.node.id not in used
-        and view.node.pool in surplus.pools
+        and view.node.pool in headroom.pools
     ]
     idle.sort(key=lambda v: (-v.node.offer.price, v.idle_since or 0.0, v.node.id))
     for view in idle:
-        pool = surplus.pools[view.node.pool]
+        pool = headroom.pools[view.node.pool]
         since = view.idle_since if view.idle_since is not None else now
-        if surplus.spare(pool.name) <= 0:
+        if headroom.spare(pool.name) <= 0:
             continue
         ends = since + pool.idle_timeout
         if now < ends:  # the very sum that is waited for: now - since may round to another side
             leaving.wake.append(ends)
             continue
-        surplus.remove(pool.name)
+        headroom.remove(pool.name)
         text = f"idle for {now - since:.0f} s, the pool's idle_timeout is {pool.idle_timeout:.0f} s"
         leaving.actions.append(Drain(view.node.id, Reason("idle", text)))
     return leaving
 
 
-def plan_over_max(views: Sequence[NodeView], surplus: Surplus, complete: Mapping[str, bool]) -> Leaving:
+def plan_over_max(views: Sequence[NodeView], headroom: Headroom, complete: Mapping[str, bool]) -> ScaleDown:
     """Lets go of nodes above a pool's max, or of a pool that the spec no longer has: nodes that never came up first,
     then idle ones, then the least busy."""
-    leaving = Leaving()
-    for pool in sorted(surplus.staying):
-        excess = surplus.excess(pool)
+    leaving = ScaleDown()
+    for pool in sorted(headroom.staying):
+        excess = headroom.excess(pool)
         if excess <= 0:
             continue
-        known = pool in surplus.pools
+        known = pool in headroom.pools
         code = "over_max" if known else "pool_removed"
-        text = f"pool {pool} may have {surplus.pools[pool].max} nodes" if known else f"the spec has no pool {pool} now"
+        text = f"pool {pool} may have {headroom.pools[pool].max} nodes" if known else f"the spec has no pool {pool} now"
         candidates = [v for v in views if v.node.pool == pool and may_go(v, complete)]
         candidates.sort(key=lambda v: (effort(v), -v.node.created, v.node.id))
         for view in candidates[:excess]:
-            surplus.remove(pool)
+            headroom.remove(pool)
             leaving.actions.append(let_go(view, Reason(code, text)))
     return leaving
 
 
 def plan_spec_changes(
-    policy: Policy, views: Sequence[NodeView], surplus: Surplus, complete: Mapping[str, bool], disturbed: int
-) -> Leaving:
+    policy: Policy, views: Sequence[NodeView], headroom: Headroom, complete: Mapping[str, bool], disturbed: int
+) -> ScaleDown:
     """Drains nodes that were made from an older spec, as many at a time as the disruption budget has left; idle nodes
     above min are not counted, since nobody notices."""
-    leaving = Leaving()
+    leaving = ScaleDown()
     stale = [
         view
         for view in views
-        if view.node.pool in surplus.pools
+        if view.node.pool in headroom.pools
         and may_go(view, complete)
         and view.node.spec_hash
-        not in ("", surplus.pools[view.node.pool].spec_hash)  # "": nobody knows what it was made of
+        not in ("", headroom.pools[view.node.pool].spec_hash)  # "": nobody knows what it was made of
     ]
     stale.sort(key=lambda v: (effort(v), v.node.created, v.node.id))
     for view in stale:
-        unnoticed = not view.work and surplus.spare(view.node.pool) > 0
+        unnoticed = not view.work and headroom.spare(view.node.pool) > 0
         if not unnoticed:
             if disturbed >= policy.disruption_budget:
                 continue
             disturbed += 1
-        surplus.remove(view.node.pool)
+        headroom.remove(view.node.pool)
         reason = Reason("spec_changed", f"pool {view.node.pool} has changed since this node was made")
         leaving.actions.append(let_go(view, reason))
     return leaving

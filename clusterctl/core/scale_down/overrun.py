@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from clusterctl.core.limits import CENT, day_ends, month_ends
 from clusterctl.core.model import PENDING_STATES, Action, Drain, NodeState, NodeView, Reason, State, Terminate
-from clusterctl.core.scale_down.letting_go import Leaving, draining, effort, let_go, may_go
+from clusterctl.core.scale_down.letting_go import ScaleDown, draining, effort, let_go, may_go
 
 BUDGETS = frozenset({"budget_per_day", "budget_per_month"})
 OVERRUNS = BUDGETS | {"nodes_limit", "gpus_limit", "cost_limit", "pool_cost_limit"}
@@ -87,9 +87,9 @@ def _rates(state: State, staying: Sequence[NodeView]) -> list[Overrun]:
 
 def plan_overruns(
     views: Sequence[NodeView], state: State, complete: Mapping[str, bool], now: float, going: Collection[str] = ()
-) -> Leaving:
+) -> ScaleDown:
     """Lets go of what the limits no longer allow; `going` are nodes that have an action of letting go already."""
-    leaving = Leaving(wake=_spent_at(state, now))
+    leaving = ScaleDown(wake=_spent_at(state, now))
     left = sorted((v for v in views if may_go(v, complete)), key=lambda v: (effort(v), -v.node.price, v.node.id))
     counted = {v.node.id: v for v in state.nodes if v.node.state in _COUNTED and not draining(v)}
     away = set(going)
@@ -114,9 +114,9 @@ def _out(view: NodeView, overrun: Overrun, busy: bool, drain_after: float | None
     return let_go(view, Reason(overrun.code, f"{overrun.text}, and nothing runs on it", overrun.fix))
 
 
-def plan_overdue(views: Sequence[NodeView], state: State, complete: Mapping[str, bool], now: float) -> Leaving:
+def plan_overdue(views: Sequence[NodeView], state: State, complete: Mapping[str, bool], now: float) -> ScaleDown:
     """Ends what was drained for a limit when the time that the user gave it is over, whatever still runs there."""
-    leaving, after = Leaving(), state.limits.drain_after
+    leaving, after = ScaleDown(), state.limits.drain_after
     for view in views:
         node = view.node
         if after is None or node.state is not NodeState.DRAINING or node.code not in OVERRUNS:

@@ -1,4 +1,5 @@
-"""Pools that keep nodes stopped: which drained ones are stopped instead of ended, and which stopped ones are not kept.
+"""Warm pools: pools that keep nodes stopped. Which drained nodes are stopped instead of ended, and which stopped ones are
+too many.
 
 A stopped node costs its disk only, and is back sooner than a new one: what it fetched and set up is still there.
 """
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 from clusterctl.core.model import Action, NodeState, NodeView, Pool, Reason, Stop, Terminate
 
-_KEPT = frozenset({NodeState.STOPPING, NodeState.STOPPED})
+_WARM = frozenset({NodeState.STOPPING, NodeState.STOPPED})
 _STOPPABLE = "on-demand"  # spot instances end when they are stopped, and reserved ones give their place away
 
 
@@ -21,17 +22,17 @@ def is_current(view: NodeView, pools: Mapping[str, Pool]) -> bool:
 
 
 @dataclass
-class Kept:
+class WarmPools:
     """How many more nodes each pool keeps stopped; `take` uses it up."""
 
     pools: Mapping[str, Pool]
     count: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
-    def of(cls, pools: Sequence[Pool], views: Sequence[NodeView]) -> Kept:
+    def of(cls, pools: Sequence[Pool], views: Sequence[NodeView]) -> WarmPools:
         self = cls({pool.name: pool for pool in pools})
         for view in views:
-            if view.node.state in _KEPT:
+            if view.node.state in _WARM:
                 self.count[view.node.pool] = self.count.get(view.node.pool, 0) + 1
         return self
 
@@ -67,7 +68,7 @@ def plan_stopped(views: Sequence[NodeView], pools: Sequence[Pool], complete: Map
         key=lambda v: (v.node.since, v.node.id),
         reverse=True,
     )
-    kept = {name: sum(v.node.state is NodeState.STOPPING and v.node.pool == name for v in views) for name in by_name}
+    warm = {name: sum(v.node.state is NodeState.STOPPING and v.node.pool == name for v in views) for name in by_name}
     actions: list[Action] = []
     for view in stopped:
         node = view.node
@@ -76,10 +77,10 @@ def plan_stopped(views: Sequence[NodeView], pools: Sequence[Pool], complete: Map
             reason = Reason("pool_removed", f"the spec has no pool {node.pool} now")
         elif not is_current(view, by_name):
             reason = Reason("spec_changed", f"pool {node.pool} has changed since this node was made")
-        elif kept[pool.name] >= pool.keep_stopped:
+        elif warm[pool.name] >= pool.keep_stopped:
             reason = Reason("over_keep_stopped", f"pool {pool.name} keeps {pool.keep_stopped} nodes stopped")
         else:
-            kept[pool.name] += 1
+            warm[pool.name] += 1
             continue
         actions.append(Terminate(node.id, node.instance_id, reason))
     return actions

@@ -1,4 +1,4 @@
-"""The floor: nodes that are, or will be, free for work, grouped so that cost grows with distinct rooms, not with nodes.
+"""Free capacity: nodes that are, or will be, free for work, grouped so that cost grows with distinct rooms, not with nodes.
 
 Invariant: every node number is in exactly one lot, and a lot's key says what is free on each of its nodes.
 """
@@ -41,7 +41,7 @@ class Seat:
 
 
 @dataclass
-class Floor:
+class FreeCapacity:
     """Nodes by number in lots. `most` is the largest amount of each resource, to weigh one against another."""
 
     scale: Scale
@@ -56,7 +56,7 @@ class Floor:
         self.gpu = self.scale.gpu
 
     def add(self, numbers: Sequence[int], kind: Kind, room: Room, tier: Tier, has_gpu: bool) -> None:
-        """Puts equal nodes on the floor."""
+        """Adds equal nodes."""
         kind_number = self._kind_numbers.setdefault(kind, len(self.kinds))
         if kind_number == len(self.kinds):
             self.kinds.append(kind)

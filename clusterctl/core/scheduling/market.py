@@ -38,7 +38,7 @@ class Market:
     needs: list[Need] = field(default_factory=list[Need])
     opens: list[frozenset[int]] = field(default_factory=list[frozenset[int]])
     fits: list[list[int]] = field(default_factory=list[list[int]])
-    kept_off_gpus: set[int] = field(default_factory=set[int])
+    off_gpus: set[int] = field(default_factory=set[int])
     worth: list[float] = field(default_factory=list[float])
 
     @classmethod
@@ -63,7 +63,7 @@ class Market:
         if not waits_for_gpu(self.shapes[shape]):
             without = [c for c in able if not self.choices[c].has_gpu]
             if without:
-                self.kept_off_gpus.add(shape)
+                self.off_gpus.add(shape)
                 able = without
         first: dict[str, int] = {}
         for number in able:
@@ -89,7 +89,7 @@ class Market:
 
     def may_follow(self, shape: int, choice: Choice, room: Room) -> bool:
         """Whether the shape may use `room` left on a node of `choice`, its GPUs being kept for GPU work."""
-        return not (shape in self.kept_off_gpus and choice.has_gpu and _gpu_left(room, self.scale.gpu))
+        return not (shape in self.off_gpus and choice.has_gpu and _gpu_left(room, self.scale.gpu))
 
     def fill(self, number: int, left: Mapping[int, int], value: Sequence[float]) -> tuple[Contents, float]:
         """The best filling of one empty node with what is still wanted, and its worth. Densest worth first; work that

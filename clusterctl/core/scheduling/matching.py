@@ -16,7 +16,7 @@ from clusterctl.core.model import Demand, NodeState, NodeView, Offer, PassedOver
 from clusterctl.core.offers import Choice, choices_of, usable
 from clusterctl.core.order import Turn, levels, turn
 from clusterctl.core.scheduling.buying import buy, buy_apart
-from clusterctl.core.scheduling.candidates import Site
+from clusterctl.core.scheduling.candidates import Candidates
 from clusterctl.core.scheduling.demand import Ask, Gang, Single, asks_of, shapes_of
 from clusterctl.core.scheduling.free_capacity import Seat, Tier
 from clusterctl.core.scheduling.market import Market, Purchase
@@ -31,15 +31,15 @@ STRICT_PER_PLAN = 64  # gangs with a condition on nodes or zones that one plan s
 
 @dataclass
 class _Claim:
-    """What an ask got: seats on spots by number, and how many bundles of each shape (by number) are still open."""
+    """What an ask got: seats on nodes by number, and how many bundles of each shape (by number) are still open."""
 
     ask: Ask
     seats: list[Seat] = field(default_factory=list[Seat])
     left: Counter[int] = field(default_factory=Counter[int])
 
 
-class Serving:
-    """One plan's packing: `minimum.keep_minimum`, then serve(); then read site, waits and wake."""
+class Matching:
+    """One plan's packing: `minimum.keep_minimum`, then serve(); then read candidates, waits and wake."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Serving:
         live: Sequence[NodeView],
         offers: Sequence[Offer],
         now: float,
-        kept: Mapping[str, str],
+        reserved: Mapping[str, str],
     ) -> None:
-        """`staying` are the nodes that may serve; `live` are all that count against limits; `kept`: node id -> demand."""
+        """`staying` are the nodes that may serve; `live` are all that count against limits; `reserved`: node id -> demand."""
         self.state, self.now = state, now
         self.waits: list[Wait] = []
         self.wake: list[float] = []
@@ -59,7 +59,7 @@ class Serving:
         stopped = {view.node.offer.key for view in staying if view.node.state is NodeState.STOPPED}
         self.offers, self.refused = usable(offers, state.pools, state.blocks, now, stopped)
         self.allowance = Allowance.of(policy, state, [view.node for view in live], now)
-        self.site = Site(policy, state, staying, now, kept)
+        self.candidates = Candidates(policy, state, staying, now, reserved)
         self.scale, self.keys = Scale(()), frozenset[str]()
         self.market = Market([], self.scale, [], {})
         self.markets: dict[str, Market] = {}  # by zone, for the same shapes
@@ -78,7 +78,7 @@ class Serving:
         choices = choices_of(self.offers, self.state.pools, self.scale, self.keys, by_zone=False)
         self.market = Market.of(choices, shapes, self.scale)
         self.markets = {}
-        self.site.lay(self.scale, self.keys, self.offers, in_total=in_total)
+        self.candidates.measure(self.scale, self.keys, self.offers, in_total=in_total)
         size = {shape: self._size(shape) for shape in shapes}
 
         def size_and_turn(ask: Ask) -> tuple[float, Turn, Shape]:
@@ -92,7 +92,7 @@ class Serving:
     def _size(self, shape: Shape) -> float:
         """The largest part of any resource that a copy takes; GPU work is larger than any other."""
         need = self.scale.need(shape.resources)
-        part = max((amount / self.site.floor.most[index] for index, amount in need.takes), default=0.0)
+        part = max((amount / self.candidates.free.most[index] for index, amount in need.takes), default=0.0)
         return part + ("GPU" in shape.resources.units)
 
     def _serve_level(self, asks: Sequence[Ask]) -> None:
@@ -101,12 +101,12 @@ class Serving:
         singles = [ask for ask in asks if isinstance(ask, Single)]
         for gang in strict:
             self._serve_copies(gang)
-        mark = self.site.floor.mark()
+        mark = self.candidates.free.mark()
         claims = [self._seat(ask) for ask in (*gangs, *singles)]
         allowance = self.allowance.copy()
         bought, left = buy(self.market, _sum(claim.left for claim in claims), allowance)
         if gangs and any(self.market.numbers[shape] in left for shape in shapes_of(gangs)):
-            self.site.floor.undo(mark)
+            self.candidates.free.undo(mark)
             for gang in gangs:
                 self._serve_copies(gang)
             claims = [self._seat(ask) for ask in singles]
@@ -123,11 +123,11 @@ class Serving:
         bundles = [(ask.shape, ask.count)] if isinstance(ask, Single) else [(s, n * ask.count) for s, n in ask.bundles]
         for shape, count in bundles:
             number = self.market.numbers[shape]
-            spare = number in self.market.kept_off_gpus
+            spare = number in self.market.off_gpus
             spread = isinstance(ask, Gang) and ask.spread
-            seats = self.site.pack(ask.demand, shape, count, distinct=True, spare_gpus=spare) if spread else []
+            seats = self.candidates.pack(ask.demand, shape, count, distinct=True, spare_gpus=spare) if spread else []
             missing = count - sum(seat.total for seat in seats)
-            seats += self.site.pack(ask.demand, shape, missing, spare_gpus=spare) if missing else []
+            seats += self.candidates.pack(ask.demand, shape, missing, spare_gpus=spare) if missing else []
             claim.seats += seats
             missing = count - sum(seat.total for seat in seats)
             if missing:
@@ -142,8 +142,8 @@ class Serving:
                 waiting.setdefault(shape, []).append(claim)
         for purchase in bought:
             offer = purchase.choice.offer
-            numbers = [self.site.add_launch(offer, Reason("demand", "")) for _ in range(purchase.count)]
-            self.site.put(numbers, [(self.market.shapes[s], n) for s, n in purchase.contents])
+            numbers = [self.candidates.add_launch(offer, Reason("demand", "")) for _ in range(purchase.count)]
+            self.candidates.put(numbers, [(self.market.shapes[s], n) for s, n in purchase.contents])
             for number in numbers:
                 for shape, n in purchase.contents:
                     _hand_out(number, shape, n, waiting[shape])
@@ -186,9 +186,9 @@ class Serving:
 
     def _rate_obstacle(self, gang: Gang) -> Reason | None:
         """Set when the launches of this minute are all that stands in the gang's way: what is left of them is held for it."""
-        mark = self.site.floor.mark()
+        mark = self.candidates.free.mark()
         tried = self._try_one(replace(gang, count=1), self.allowance.for_whole(regardless=True), bargain=False)
-        self.site.floor.undo(mark)
+        self.candidates.free.undo(mark)
         most = self.state.limits.launches_per_minute
         if tried is None or not most:
             return None
@@ -207,11 +207,11 @@ class Serving:
         best: tuple[_Claim, list[Purchase], Allowance] | None = None
         while low < high:
             middle = (low + high + 1) // 2 if low else 1  # where one cannot be served, most often none can
-            mark = self.site.floor.mark()
+            mark = self.candidates.free.mark()
             if self._try_gang(replace(gang, count=middle), None, self._allowed(middle), bargain=False) is None:
                 high = middle - 1
             else:
-                self.site.floor.undo(mark)
+                self.candidates.free.undo(mark)
                 low = middle
         if low:
             best = self._try_gang(replace(gang, count=low), None, self._allowed(low))
@@ -224,12 +224,12 @@ class Serving:
 
     def _best_zone(self, gang: Gang, allowance: Allowance) -> str | None:
         """The zone in which the gang costs least, then needs the fewest nodes; None when it fits into none."""
-        zones = {spot.offer.zone for spot in self.site.spots} | {offer.zone for offer in self.offers}
+        zones = {candidate.offer.zone for candidate in self.candidates.nodes} | {offer.zone for offer in self.offers}
         rated: list[tuple[float, int, str]] = []
         for zone in sorted(zones):
-            mark = self.site.floor.mark()
+            mark = self.candidates.free.mark()
             tried = self._try_gang(gang, zone, allowance, bargain=False)
-            self.site.floor.undo(mark)
+            self.candidates.free.undo(mark)
             if tried is not None:
                 cost = sum(purchase.choice.offer.price * purchase.count for purchase in tried[1])
                 rated.append((round(cost, 9), sum(purchase.count for purchase in tried[1]), zone))
@@ -238,19 +238,19 @@ class Serving:
     def _try_gang(
         self, gang: Gang, zone: str | None, allowance: Allowance, *, bargain: bool = True
     ) -> tuple[_Claim, list[Purchase], Allowance] | None:
-        """Seats and purchases for all copies; None, and the floor as before, when they cannot all be whole."""
-        mark = self.site.floor.mark()
+        """Seats and purchases for all copies; None, and what is free as before, when they cannot all be whole."""
+        mark = self.candidates.free.mark()
         claim = _Claim(gang)
         used: set[int] = set()
         for shape, n in gang.bundles:
             count = n * gang.count
             apart = gang.distinct or gang.spread
             avoid = used if gang.distinct else ()
-            seats = self.site.pack(gang.demand, shape, count, distinct=apart, avoid=avoid, zone=zone)
+            seats = self.candidates.pack(gang.demand, shape, count, distinct=apart, avoid=avoid, zone=zone)
             used.update(number for seat in seats for number in seat.nodes)
             missing = count - sum(seat.total for seat in seats)
             if missing and gang.spread and not gang.distinct:
-                seats += self.site.pack(gang.demand, shape, missing, zone=zone)
+                seats += self.candidates.pack(gang.demand, shape, missing, zone=zone)
                 missing = count - sum(seat.total for seat in seats)
             claim.seats += seats
             if missing:
@@ -262,7 +262,7 @@ class Serving:
         else:
             bought, left = buy(market, claim.left, allowance, bargain=bargain)
         if left:
-            self.site.floor.undo(mark)
+            self.candidates.free.undo(mark)
             return None
         return claim, bought, allowance
 
@@ -320,14 +320,14 @@ class Serving:
         """Books what the claim got and says what of it waits."""
         ask = claim.ask
         demand = ask.demand
-        spots = self.site.spots
+        nodes = self.candidates.nodes
         by_tier: dict[Tier, list[int]] = {}
         amounts: Counter[Tier] = Counter()
         for seat in claim.seats:
             for number in seat.nodes:
-                spots[number].book(demand.id)
-                by_tier.setdefault(spots[number].tier, []).append(number)
-                amounts[spots[number].tier] += seat.copies
+                nodes[number].book(demand.id)
+                by_tier.setdefault(nodes[number].tier, []).append(number)
+                amounts[nodes[number].tier] += seat.copies
         size = 1 if isinstance(ask, Single) else sum(n for _, n in ask.bundles)
         late = sum(amounts[tier] for tier in _LATE)
         if isinstance(ask, Gang) and late:
@@ -342,15 +342,15 @@ class Serving:
                 self._refuse(demand, n, self._obstacle(ask.shape))
 
     def _say_late(self, demand: Demand, what: str, count: int, by_tier: dict[Tier, list[int]]) -> None:
-        spots = self.site.spots
-        new = [spots[n] for n in dict.fromkeys(by_tier.get(Tier.NEW, ()))]
-        back = [view for n in dict.fromkeys(by_tier.get(Tier.DRAINING, ())) if (view := spots[n].view) is not None]
-        coming = [view for n in dict.fromkeys(by_tier.get(Tier.PENDING, ())) if (view := spots[n].view) is not None]
+        nodes = self.candidates.nodes
+        new = [nodes[n] for n in dict.fromkeys(by_tier.get(Tier.NEW, ()))]
+        back = [view for n in dict.fromkeys(by_tier.get(Tier.DRAINING, ())) if (view := nodes[n].view) is not None]
+        coming = [view for n in dict.fromkeys(by_tier.get(Tier.PENDING, ())) if (view := nodes[n].view) is not None]
         if new:
-            for spot in new:
-                if spot.reason is not None and not spot.reason.text:
-                    spot.reason = Reason("demand", f"for {what} ({', '.join(demand.refs[:3]) or demand.id})")
-            launches = [(spot.node_id, spot.offer, bool(spot.stopped)) for spot in new]
+            for candidate in new:
+                if candidate.reason is not None and not candidate.reason.text:
+                    candidate.reason = Reason("demand", f"for {what} ({', '.join(demand.refs[:3]) or demand.id})")
+            launches = [(candidate.node_id, candidate.offer, bool(candidate.stopped)) for candidate in new]
             self.waits.append(wait_for_launch(demand, what, count, launches, self.now))
         elif coming:
             self.waits.append(wait_for_pending(demand, what, count, coming, self.now))
@@ -358,11 +358,11 @@ class Serving:
             self.waits.append(wait_for_return(demand, what, count, back, self.now))
 
     def _refuse(self, demand: Demand, count: int, reason: Reason) -> None:
-        kept = tuple(sorted(node_id for node_id, keeper in self.site.kept.items() if keeper == demand.id))
-        if kept:
-            names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
+        reserved = tuple(sorted(node_id for node_id, holder in self.candidates.reserved.items() if holder == demand.id))
+        if reserved:
+            names = ", ".join(reserved[:3]) + (f" and {len(reserved) - 3} more" if len(reserved) > 3 else "")
             reason = replace(reason, text=f"{reason.text}; it has waited for long, so nothing else starts on {names}")
-        self.waits.append(Wait(demand.id, count, reason, nodes=kept))
+        self.waits.append(Wait(demand.id, count, reason, nodes=reserved))
         self.wake_for(reason.code)
 
     def _obstacle(self, shape: Shape) -> Reason:
@@ -378,18 +378,18 @@ class Serving:
 
     def wanted_back(self) -> dict[str, str]:
         """Draining nodes that demand was packed onto: node id -> who wants it."""
-        spots = [spot for spot in self.site.spots if spot.tier is Tier.DRAINING and spot.used]
-        return {spot.node_id: spot.demand_ids[0] for spot in spots}
+        nodes = [candidate for candidate in self.candidates.nodes if candidate.tier is Tier.DRAINING and candidate.used]
+        return {candidate.node_id: candidate.demand_ids[0] for candidate in nodes}
 
     def used(self) -> set[str]:
-        return {spot.node_id for spot in self.site.spots if spot.used}
+        return {candidate.node_id for candidate in self.candidates.nodes if candidate.used}
 
     def passed_over(self) -> list[PassedOver]:
         return list(self.refused)
 
 
 def _hand_out(number: int, shape: int, n: int, queue: list[_Claim]) -> None:
-    """Gives `n` seats on spot `number` to the claims that wait for the shape, in order."""
+    """Gives `n` seats on candidate `number` to the claims that wait for the shape, in order."""
     while n > 0:
         claim = queue[0]
         got = min(n, claim.left[shape])

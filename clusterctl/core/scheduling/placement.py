@@ -1,10 +1,10 @@
 """Which queued work starts where, now: on ready nodes only, in the order of the queue.
 
 A request starts whole or not at all. One that does not fit does not hold up those behind it, until it has waited
-STARVE_AFTER seconds: from then on the nodes that it could use once they are empty are kept for it (the emptiest
-first, as many as it needs), and requests behind it go elsewhere. Of equal requests only the oldest keeps nodes, and only
+STARVE_AFTER seconds: from then on the nodes that it could use once they are empty are reserved for it (the emptiest
+first, as many as it needs), and requests behind it go elsewhere. Of equal requests only the oldest reserves nodes, and only
 the first few kinds that starve do, so that a long queue cannot freeze a cluster. A request that no set of present nodes
-could hold keeps nothing: buying is the planner's part.
+could hold reserves nothing: buying is the planner's part.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from clusterctl.core.model import NodeState, NodeView, Reason, Shape, Strategy
 from clusterctl.core.scheduling.rooms import UNBOUNDED, Need, Room, Scale, copies, take
 from clusterctl.core.scheduling.selectors import Kind, accepts, kind_of_node, selector_keys
 
-STARVE_AFTER = 600.0  # seconds of waiting from which on nodes are kept for a request
-KEEPERS = 4  # requests that nodes are kept for at the same time
+STARVE_AFTER = 600.0  # seconds of waiting from which on nodes are reserved for a request
+MOST_RESERVATIONS = 4  # requests that nodes are reserved for at the same time
 
 Bundles = tuple[tuple[Shape, int], ...]
 
@@ -40,12 +40,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Placement:
-    """`placed`: (request id, node ids by rank). `waiting`: (request id, why not now). `kept`: (request id, ids of the nodes
+    """`placed`: (request id, node ids by rank). `waiting`: (request id, why not now). `reserved`: (request id, ids of the nodes
     where nothing behind it starts). All in queue order."""
 
     placed: tuple[tuple[str, tuple[str, ...]], ...] = ()
     waiting: tuple[tuple[str, Reason], ...] = ()
-    kept: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    reserved: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass
@@ -59,7 +59,7 @@ class _Cursor:
 
 @dataclass
 class _Board:
-    """Nodes by number. `rooms` is what is free on each; `closed` are kept for a starving request.
+    """Nodes by number. `rooms` is what is free on each; `closed` are reserved for a starving request.
 
     `order` holds runs of equal nodes, in the order in which they fill up.
     """
@@ -91,7 +91,7 @@ class _Board:
 
 
 def starves_at(since: float) -> float:
-    """When what waits since `since` begins to keep nodes for itself."""
+    """When what waits since `since` begins to reserve nodes."""
     return since + STARVE_AFTER
 
 
@@ -110,7 +110,7 @@ def place(
     board = _board(usable, shapes)
     placed: list[tuple[str, tuple[str, ...]]] = []
     waiting: list[tuple[str, Reason]] = []
-    kept: dict[tuple[Bundles, Strategy, bool], tuple[str, tuple[str, ...]]] = {}
+    reserved: dict[tuple[Bundles, Strategy, bool], tuple[str, tuple[str, ...]]] = {}
     refused: dict[tuple[Bundles, Strategy, bool], Reason] = {}  # rooms only shrink: what failed once fails again
     ranks = 0
     for request in requests:
@@ -126,11 +126,16 @@ def place(
                 continue
             reason = refused[key] = _why_not(board, request)
         starves = now is not None and now >= starves_at(request.since)
-        if starves and key not in kept and len(kept) < KEEPERS and (nodes_kept := _keep_for(board, request)):
-            kept[key] = (request.id, tuple(sorted(board.ids[i] for i in nodes_kept)))
+        if (
+            starves
+            and key not in reserved
+            and len(reserved) < MOST_RESERVATIONS
+            and (held := _reserve_for(board, request))
+        ):
+            reserved[key] = (request.id, tuple(sorted(board.ids[i] for i in held)))
             reason = Reason("starving", f"{reason.text}; nodes are being kept free for it", reason.fix)
         waiting.append((request.id, reason))
-    return Placement(tuple(placed), tuple(waiting), tuple(kept.values()))
+    return Placement(tuple(placed), tuple(waiting), tuple(reserved.values()))
 
 
 def takes_work(view: NodeView, now: float | None, heartbeat_timeout: float = 30.0) -> bool:
@@ -264,7 +269,7 @@ def _place_on_one_node(board: _Board, bundles: Bundles, zone: str | None) -> lis
     return None
 
 
-def _keep_for(board: _Board, request: Request) -> set[int]:
+def _reserve_for(board: _Board, request: Request) -> set[int]:
     """Closes the nodes that `request` would use if they were empty; none when even all of them could not hold it."""
     numbers = [i for run in board.order for i in run if i not in board.closed]
     emptiest = sorted(numbers, key=lambda i: (-sum(board.rooms[i][0]), board.ids[i]))

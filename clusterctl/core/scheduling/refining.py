@@ -41,7 +41,7 @@ def _bin(market: Market, choice: Choice, contents: Counter[int]) -> _Bin | None:
     """A node of `choice` with exactly these contents; None if it cannot hold them, or must not."""
     room = choice.room
     gpu = market.scale.gpu
-    strangers = [shape for shape in contents if choice.has_gpu and shape in market.kept_off_gpus]
+    strangers = [shape for shape in contents if choice.has_gpu and shape in market.off_gpus]
     for shape in [s for s in contents if s not in strangers] + strangers:
         need = market.needs[shape]
         if not market.may_hold(choice, shape) or not market.may_follow(shape, choice, room):

@@ -19,7 +19,9 @@ class Kind:
     gpu_type: str
     zone: str
     labels: Labels
-    kept_for: str = ""  # the demand that a starving request's node is kept for; nothing else that queues goes there
+    reserved_for: str = (
+        ""  # the demand that a starving request's node is reserved for; nothing else that queues goes there
+    )
 
 
 def matches(selector: str, value: str | None) -> bool:

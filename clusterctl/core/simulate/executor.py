@@ -7,7 +7,7 @@ the record; a throttled call is made again later.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from clusterctl.core.errors import NoCapacity, ProviderError, Throttled, UnknownOutcome
 from clusterctl.core.model import (
@@ -26,29 +26,49 @@ from clusterctl.core.model import (
     Undrain,
 )
 from clusterctl.core.simulate.cloud import Machine
-
-if TYPE_CHECKING:
-    from clusterctl.core.simulate.engine import Simulation
+from clusterctl.core.simulate.state import State
 
 _FIRST_RETRY = 2.0
 _LONGEST_RETRY = 60.0
 _UNSETTLED = frozenset({NodeState.PLANNED, NodeState.REQUESTED})
 
 
+class Loop(Protocol):
+    """What follows of an action later, or for others."""
+
+    def changed(self) -> None:
+        """The policy is to look at it."""
+        ...
+
+    def capacity_grew(self, node_ids: tuple[str, ...]) -> None: ...
+    def evict(self, node_id: str) -> None: ...
+    def drain_until(self, deadline: float, node: Node) -> None: ...
+
+    def ask_cloud(self, nodes: tuple[Node, ...], delay: float) -> None:
+        """`create` is called with them so many seconds later."""
+        ...
+
+    def begin_bill(self, machine: Machine) -> None: ...
+    def rest_bill(self, machine: Machine) -> None: ...
+    def stop_bill(self, machine: Machine) -> None: ...
+    def watch(self, pool_name: str, state: NodeState) -> None: ...
+    def log_action(self, verb: str, subject: str, reason: Reason) -> None: ...
+
+
 class Executor:
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
+    def __init__(self, state: State, loop: Loop) -> None:
+        self._state, self._loop = state, loop
         self._tries: dict[str, int] = {}  # launch token -> unknown outcomes so far
 
     def apply(self, plan: Plan) -> None:
         """Every action, in order. Launches of one plan reach the cloud together, one call's time later."""
-        simulation = self._simulation
+        state = self._state
         launched: list[Node] = []
         for action in plan.actions:
             if isinstance(action, Launch):
-                node = simulation.books.intend(action, simulation.now)
-                simulation.record.launches += 1
-                simulation.record.log(simulation.now, "launch", node.id, node.offer.key, action.reason.code)
+                node = state.books.intend(action, state.now)
+                state.record.launches += 1
+                state.record.log(state.now, "launch", node.id, node.offer.key, action.reason.code)
                 launched.append(node)
             elif isinstance(action, Terminate):
                 self._terminate(action)
@@ -59,89 +79,89 @@ class Executor:
             elif isinstance(action, Drain):
                 self._drain(action)
             elif isinstance(action, Undrain):
-                simulation.books.move(action.node_id, "undrain", simulation.now, action.reason)
-                simulation.log_action(action.op, action.node_id, action.reason)
-                simulation.capacity_grew((action.node_id,))
+                state.books.move(action.node_id, "undrain", state.now, action.reason)
+                self._loop.log_action(action.op, action.node_id, action.reason)
+                self._loop.capacity_grew((action.node_id,))
             else:
                 self._mark(action)
         if launched:
-            simulation.ask_cloud(tuple(launched), simulation.world.call)
+            self._loop.ask_cloud(tuple(launched), state.world.call)
 
     def _mark(self, mark: Mark) -> None:
-        simulation = self._simulation
-        simulation.log_action(f"mark {mark.event}", mark.node_id, mark.reason)
+        state = self._state
+        self._loop.log_action(f"mark {mark.event}", mark.node_id, mark.reason)
         if mark.event in ("gone", "fail"):
-            simulation.evict(mark.node_id)
-            simulation.changed()
-        simulation.books.move(mark.node_id, mark.event, simulation.now, mark.reason, mark.instance_id, mark.address)
+            self._loop.evict(mark.node_id)
+            self._loop.changed()
+        state.books.move(mark.node_id, mark.event, state.now, mark.reason, mark.instance_id, mark.address)
 
     def _drain(self, drain: Drain) -> None:
-        simulation = self._simulation
-        simulation.log_action(drain.op, drain.node_id, drain.reason)
-        node = simulation.books.move(drain.node_id, "drain", simulation.now, drain.reason)
-        if not simulation.books.nodes[drain.node_id].work:
-            simulation.books.note(drain.node_id, drain="acked")
-            simulation.changed()
+        state = self._state
+        self._loop.log_action(drain.op, drain.node_id, drain.reason)
+        node = state.books.move(drain.node_id, "drain", state.now, drain.reason)
+        if not state.books.nodes[drain.node_id].work:
+            state.books.note(drain.node_id, drain="acked")
+            self._loop.changed()
         elif drain.deadline is not None:
-            simulation.drain_until(drain.deadline, node)
+            self._loop.drain_until(drain.deadline, node)
 
     def _terminate(self, end: Terminate) -> None:
-        simulation = self._simulation
-        simulation.log_action(end.op, end.node_id or end.instance_id, end.reason)
+        state = self._state
+        self._loop.log_action(end.op, end.node_id or end.instance_id, end.reason)
         instance_id = end.instance_id
         if end.node_id:
-            simulation.evict(end.node_id)
-            node = simulation.books.move(end.node_id, "terminate", simulation.now, end.reason, end.instance_id)
+            self._loop.evict(end.node_id)
+            node = state.books.move(end.node_id, "terminate", state.now, end.reason, end.instance_id)
             instance_id = instance_id or node.instance_id
-        machine = simulation.cloud.terminate(instance_id, simulation.now) if instance_id else None
+        machine = state.cloud.terminate(instance_id, state.now) if instance_id else None
         if machine is not None:
-            simulation.stop_bill(machine)
-        simulation.changed()
+            self._loop.stop_bill(machine)
+        self._loop.changed()
 
     def _stop(self, action: Stop) -> None:
-        simulation = self._simulation
-        simulation.log_action(action.op, action.node_id, action.reason)
-        simulation.books.move(action.node_id, "stop", simulation.now, action.reason)
-        machine = simulation.cloud.stop(action.instance_id, simulation.now)
+        state = self._state
+        self._loop.log_action(action.op, action.node_id, action.reason)
+        state.books.move(action.node_id, "stop", state.now, action.reason)
+        machine = state.cloud.stop(action.instance_id, state.now)
         if machine is not None:
-            simulation.rest_bill(machine)
+            self._loop.rest_bill(machine)
 
     def _start(self, action: Start) -> None:
-        simulation = self._simulation
-        simulation.log_action(action.op, action.node_id, action.reason)
-        simulation.books.move(action.node_id, "start", simulation.now, replace(action.reason, code=STARTING))
-        answer = simulation.cloud.start(action.instance_id, simulation.now)
+        state = self._state
+        self._loop.log_action(action.op, action.node_id, action.reason)
+        state.books.move(action.node_id, "start", state.now, replace(action.reason, code=STARTING))
+        answer = state.cloud.start(action.instance_id, state.now)
         if isinstance(answer, Machine):
-            simulation.begin_bill(answer)
-            simulation.watch(action.offer.pool, NodeState.REQUESTED)
+            self._loop.begin_bill(answer)
+            self._loop.watch(action.offer.pool, NodeState.REQUESTED)
             return
-        simulation.record.refused += 1
-        simulation.policy.refused(action.offer, answer, simulation.now)
+        state.record.refused += 1
+        state.policy.refused(action.offer, answer, state.now)
         event = "stopped" if isinstance(answer, NoCapacity) else "fail"
-        simulation.books.move(action.node_id, event, simulation.now, Reason(answer.code, str(answer)))
-        simulation.changed()
+        state.books.move(action.node_id, event, state.now, Reason(answer.code, str(answer)))
+        self._loop.changed()
 
     # ------------------------------------------------------------ what lists reveal
 
     def learn(self, observed: Observed) -> None:
         """Books the instances of launches whose answer was lost; ends those whose record is ending already."""
-        simulation = self._simulation
-        for node_id in [i for i, r in simulation.books.nodes.items() if not r.node.instance_id]:
-            node = simulation.books.nodes[node_id].node
+        state = self._state
+        for node_id in [i for i, r in state.books.nodes.items() if not r.node.instance_id]:
+            node = state.books.nodes[node_id].node
             for instance in observed.instances:
                 if (instance.node_id, instance.generation) == (node_id, node.generation):
-                    simulation.books.learn(node_id, instance.id)
+                    state.books.learn(node_id, instance.id)
                     if node.state is NodeState.TERMINATING:
-                        machine = simulation.cloud.terminate(instance.id, simulation.now)
+                        machine = state.cloud.terminate(instance.id, state.now)
                         if machine is not None:
-                            simulation.stop_bill(machine)
+                            self._loop.stop_bill(machine)
 
     def in_doubt(self) -> bool:
         """Whether another look at the list may change something that no event announces."""
-        simulation = self._simulation
-        listed = simulation.cloud.listed
+        state = self._state
+        listed = state.cloud.listed
         known: set[str] = set()
-        for record in simulation.books.nodes.values():
+        for record in state.books.nodes.values():
             node = record.node
             if node.state is NodeState.FAILED or (node.instance_id and node.instance_id not in listed):
                 return True
@@ -154,15 +174,15 @@ class Executor:
 
     def create(self, nodes: tuple[Node, ...]) -> None:
         """The call reaches the cloud: each node still wanted is made, refused, or its fate is unknown."""
-        simulation = self._simulation
+        state = self._state
         wanted: list[Node] = []
         for node in nodes:
-            record = simulation.books.nodes.get(node.id)
+            record = state.books.nodes.get(node.id)
             if record and record.node.token == node.token and record.node.state in _UNSETTLED:
                 wanted.append(record.node)
-        answers = simulation.cloud.create(wanted, simulation.now)
-        for machine in simulation.cloud.just_made():
-            simulation.begin_bill(machine)
+        answers = state.cloud.create(wanted, state.now)
+        for machine in state.cloud.just_made():
+            self._loop.begin_bill(machine)
         for node, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Machine):
                 self._granted(node, answer)
@@ -170,30 +190,30 @@ class Executor:
                 self._refused(node, answer)
 
     def _granted(self, node: Node, machine: Machine) -> None:
-        simulation = self._simulation
-        simulation.policy.granted(node.offer, simulation.now)
-        simulation.books.learn(node.id, machine.id)
+        state = self._state
+        state.policy.granted(node.offer, state.now)
+        state.books.learn(node.id, machine.id)
         if node.state is NodeState.PLANNED:
             reason = Reason("accepted", "the provider accepted the launch")
-            simulation.books.move(node.id, "requested", simulation.now, reason, machine.id)
-        simulation.watch(node.offer.pool, NodeState.REQUESTED)
+            state.books.move(node.id, "requested", state.now, reason, machine.id)
+        self._loop.watch(node.offer.pool, NodeState.REQUESTED)
 
     def _refused(self, node: Node, error: ProviderError) -> None:
-        simulation = self._simulation
-        now, books = simulation.now, simulation.books
-        simulation.record.log(now, "refused", node.id, error.code)
+        state = self._state
+        now, books = state.now, state.books
+        state.record.log(now, "refused", node.id, error.code)
         reason = Reason(error.code, str(error))
         if isinstance(error, Throttled):
-            simulation.policy.refused(node.offer, error, now)
-            simulation.ask_cloud((node,), error.retry_after)
+            state.policy.refused(node.offer, error, now)
+            self._loop.ask_cloud((node,), error.retry_after)
         elif isinstance(error, UnknownOutcome):
             tries = self._tries[node.token] = self._tries.get(node.token, 0) + 1
             if node.state is NodeState.PLANNED:
                 node = books.move(node.id, "requested", now, reason)
-            simulation.ask_cloud((node,), min(_FIRST_RETRY * 2 ** min(tries - 1, 10), _LONGEST_RETRY))
+            self._loop.ask_cloud((node,), min(_FIRST_RETRY * 2 ** min(tries - 1, 10), _LONGEST_RETRY))
         else:
-            simulation.record.refused += 1
-            simulation.policy.refused(node.offer, error, now)
+            state.record.refused += 1
+            state.policy.refused(node.offer, error, now)
             books.move(node.id, "fail", now, reason)
             books.move(node.id, "gone", now, reason)
-        simulation.changed()
+        self._loop.changed()

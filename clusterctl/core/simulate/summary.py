@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from clusterctl.core.model import Offer, Reason, Shape
 from clusterctl.core.scheduling.placement import describe
 from clusterctl.core.simulate.jobs import TraceJob, demand_id
 from clusterctl.core.simulate.record import Moment, Result, Unserved
+from clusterctl.core.simulate.state import State
 from clusterctl.core.simulate.world import HOUR
-
-if TYPE_CHECKING:
-    from clusterctl.core.simulate.engine import Simulation
 
 MOST_MOMENTS = 1500
 
 
-def summarise(simulation: Simulation) -> Result:
-    record, meter = simulation.record, simulation.record.meter
+def summarise(state: State) -> Result:
+    record, meter = state.record, state.record.meter
     return Result(
-        policy=simulation.policy.name,
-        trace=simulation.trace.name,
-        seed=simulation.seed,
-        jobs=len(simulation.trace.jobs),
+        policy=state.policy.name,
+        trace=state.trace.name,
+        seed=state.seed,
+        jobs=len(state.trace.jobs),
         finished=record.finished,
         waits=tuple(sorted(record.first_waits.values())),
         requeued=record.requeued,
@@ -39,12 +36,12 @@ def summarise(simulation: Simulation) -> Result:
         refused_launches=record.refused,
         interruptions=record.interruptions,
         most_nodes=record.most_nodes,
-        ended_at=simulation.now,
+        ended_at=state.now,
         events=record.events,
         plans=record.plans,
         timeline=thin(record.timeline, MOST_MOMENTS),
-        unserved=unserved_jobs(simulation),
-        by_pool=_by_pool(simulation),
+        unserved=unserved_jobs(state),
+        by_pool=_by_pool(state),
         digest=record.digest,
     )
 
@@ -55,27 +52,27 @@ def thin(moments: Sequence[Moment], most: int) -> tuple[Moment, ...]:
         return tuple(moments)
     begin, end = moments[0].at, moments[-1].at
     width = (end - begin) / (most / 2) or 1.0
-    kept: dict[int, list[Moment]] = {}
+    by_stretch: dict[int, list[Moment]] = {}
     for moment in moments:
-        kept.setdefault(int((moment.at - begin) / width), []).append(moment)
+        by_stretch.setdefault(int((moment.at - begin) / width), []).append(moment)
     chosen: list[Moment] = []
-    for stretch in kept.values():
+    for stretch in by_stretch.values():
         busiest = max(stretch, key=lambda m: m.nodes)
         chosen.extend([busiest, stretch[-1]] if busiest is not stretch[-1] else [busiest])
     return tuple(chosen)
 
 
-def unserved_jobs(simulation: Simulation) -> tuple[Unserved, ...]:
+def unserved_jobs(state: State) -> tuple[Unserved, ...]:
     """Jobs that still wait or run at the end, counted by reason."""
     counts: Counter[tuple[str, str, str]] = Counter()
     examples: dict[tuple[str, str, str], str] = {}
-    still = [ticket.job for ticket in simulation.waiting.tickets()]
+    still = [ticket.job for ticket in state.waiting.tickets()]
     for job in still:
-        reason = _reason(simulation, job)
+        reason = _reason(state, job)
         key = (reason.code, reason.text, reason.fix)
         counts[key] += 1
         examples.setdefault(key, job.id)
-    for running in simulation.books.running.values():
+    for running in state.books.running.values():
         key = ("horizon", "it still ran when the simulation reached its horizon", "")
         counts[key] += 1
         examples.setdefault(key, running.job.id)
@@ -83,13 +80,13 @@ def unserved_jobs(simulation: Simulation) -> tuple[Unserved, ...]:
     return tuple(sorted(found, key=lambda u: (-u.count, u.code, u.text)))
 
 
-def _reason(simulation: Simulation, job: TraceJob) -> Reason:
-    wait = simulation.waits.get(demand_id(job))
+def _reason(state: State, job: TraceJob) -> Reason:
+    wait = state.waits.get(demand_id(job))
     if wait is not None:
         return wait.reason
-    if not fits_some_offer(job.shape, simulation.setting.offers):
+    if not fits_some_offer(job.shape, state.setting.offers):
         return Reason("no_offer_fits", f"no offer can hold {describe(job.shape)}", "add a pool with larger nodes")
-    return Reason("not_served", f"policy {simulation.policy.name} did not serve it before the simulation ended")
+    return Reason("not_served", f"policy {state.policy.name} did not serve it before the simulation ended")
 
 
 def fits_some_offer(shape: Shape, offers: Sequence[Offer]) -> bool:
@@ -101,11 +98,11 @@ def fits_some_offer(shape: Shape, offers: Sequence[Offer]) -> bool:
     )
 
 
-def _by_pool(simulation: Simulation) -> tuple[tuple[str, float, float], ...]:
+def _by_pool(state: State) -> tuple[tuple[str, float, float], ...]:
     hours: dict[str, float] = {}
     dollars: dict[str, float] = {}
-    for machine in simulation.cloud.machines.values():
-        end = simulation.now if machine.ended is None else machine.ended
+    for machine in state.cloud.machines.values():
+        end = state.now if machine.ended is None else machine.ended
         life = max(0.0, end - machine.created) / HOUR
         pool = machine.offer.pool
         hours[pool] = hours.get(pool, 0.0) + life

@@ -10,21 +10,22 @@ from pathlib import Path
 from clusterctl_runtime.files.private import part_of, sync_directory
 
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.schema import Migration, NewerSchema, migrate, schema_version
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS numbers (pool TEXT PRIMARY KEY, next INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS nodes (
+_FIRST: Migration = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE numbers (pool TEXT PRIMARY KEY, next INTEGER NOT NULL)",
+    """CREATE TABLE nodes (
     id TEXT NOT NULL, generation INTEGER NOT NULL, record TEXT NOT NULL, checksum INTEGER NOT NULL,
-    PRIMARY KEY (id, generation));
-CREATE TABLE IF NOT EXISTS story (
+    PRIMARY KEY (id, generation))""",
+    """CREATE TABLE story (
     seq INTEGER PRIMARY KEY, node_id TEXT NOT NULL, generation INTEGER NOT NULL, at REAL NOT NULL,
-    state TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL, code TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS story_of_node ON story (node_id, seq);
-CREATE INDEX IF NOT EXISTS intents ON story (at) WHERE event = 'intend';
-CREATE TABLE IF NOT EXISTS failures (pool TEXT NOT NULL, at REAL NOT NULL, code TEXT NOT NULL);
-"""
-_VERSION = 1
+    state TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL, code TEXT NOT NULL)""",
+    "CREATE INDEX story_of_node ON story (node_id, seq)",
+    "CREATE INDEX intents ON story (at) WHERE event = 'intend'",
+    "CREATE TABLE failures (pool TEXT NOT NULL, at REAL NOT NULL, code TEXT NOT NULL)",
+)
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)  # a later one is appended; none is changed once it has been released
 # a new journal has this key until every scope was looked at once for nodes that an older, lost journal had launched
 TO_ADOPT = "to-adopt"
 
@@ -47,13 +48,13 @@ def open_journal_file(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=FULL")
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("its pages do not fit together")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
-            raise ClusterctlError(
-                f"{path} was written by a newer clusterctl (format {version}, this reads {_VERSION}): upgrade"
-            )
-        if version < 1:
+        if schema_version(db) < 1:  # a journal gets its name only when it has its first schema
             raise sqlite3.DatabaseError("it is not a journal of nodes")
+        migrate(db, path, MIGRATIONS)
+    except NewerSchema:
+        if db:
+            db.close()
+        raise
     except sqlite3.OperationalError:
         if db:
             db.close()
@@ -87,11 +88,9 @@ def _create(path: Path) -> None:
     """Makes an empty journal, private to this user. It gets its name only when it is whole, and replaces none."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with part_of(path) as part:
-        with contextlib.closing(sqlite3.connect(part)) as db:
-            db.executescript(_SCHEMA)
+        with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
+            migrate(db, path, MIGRATIONS)
             db.execute("INSERT INTO meta VALUES (?, ?)", (TO_ADOPT, "*"))
-            db.commit()
-            db.execute(f"PRAGMA user_version={_VERSION}")
         with contextlib.suppress(FileExistsError):
             os.link(part, path)
         sync_directory(path.parent)

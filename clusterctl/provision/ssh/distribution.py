@@ -25,11 +25,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from clusterctl.provision.ssh.requirements import Environment, closure, needed
+from clusterctl.spec.providers.registry import KINDS
 
 OURS = ("clusterctl", "clusterctl_providers", "clusterctl_runtime", "clusterctl_templates")
 CLIENT_ONLY = frozenset({"typer", "rich", "httpx"})  # what only the command line imports
-# botocore describes four hundred services, 25 MiB packed: only these are called
-AWS_SERVICES = frozenset({"ec2", "iam", "pricing", "service-quotas", "ssm", "sts"})
+# directory of site-packages -> the entries of it that travel
+CALLED = {name: called for kind in KINDS.values() if kind.library for name, called in kind.library.data.items()}
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -53,7 +54,7 @@ def build_ahead(cache: Path, extras: tuple[str, ...] = ()) -> None:
 
 
 def build(cache: Path, *, extras: tuple[str, ...] = (), others: Path | None = None) -> Distribution:
-    """`extras`: of ours, such as "aws"; `others`: a directory with the packages that we need, if not those installed here.
+    """`extras`: of ours, such as a cloud's; `others`: a directory with the packages that we need, if not those installed here.
     The archive is kept in `cache` by the digest of what is in it."""
     with _ONE_AT_A_TIME:
         return _build(cache, extras, others)
@@ -114,9 +115,12 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _is_called(name: str) -> bool:
-    """Of all that botocore describes only what we call goes there."""
-    parts = name.split("/")
-    return parts[:2] != ["botocore", "data"] or len(parts) <= 3 or parts[2] in AWS_SERVICES
+    """Of directories that describe more than is called only that goes there, and the files that lie in them directly."""
+    for directory, called in CALLED.items():
+        before, _, inside = name.partition(f"{directory}/")
+        if not before and "/" in inside and inside.split("/")[0] not in called:
+            return False
+    return True
 
 
 def _with_bytecode(name: str, path: Path) -> Iterator[tuple[str, Path]]:

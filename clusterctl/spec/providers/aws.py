@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from clusterctl.spec.providers import cloud
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import Account, Cloud, Kind, Library, Reach, Search
+from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Library, Reach, Search
 from clusterctl.spec.tags import TagRules
 
 _MARKS = "_.:/=+-@"  # beside letters, digits and spaces: what every service of AWS takes, IAM's roles included
@@ -124,5 +124,6 @@ KIND = Kind(
         catalogue="aws",
         reach=WAYS,
         here_only=cloud.HERE_ONLY | {"profile"},
+        reservation=IdForm(r"cr-[0-9a-f]{8,17}", "cr-0123456789abcdef0"),
     ),
 )

@@ -7,6 +7,7 @@ Who asks `if provider == ...` elsewhere lacks a member here. A setting that is w
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,10 +83,22 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class IdForm:
+    """How a cloud writes ids of one sort: a regular expression for all of such an id, and one to show."""
+
+    pattern: str
+    example: str
+
+    def fits(self, text: str) -> bool:
+        return re.fullmatch(self.pattern, text) is not None
+
+
+@dataclass(frozen=True)
 class Cloud:
     """What is bought by the hour. `region` is an example of one; `zone` how a zone is named, with "{region}" where its name
-    begins with the region's. `user` logs in to the default images. `catalogue` has its types and prices.
-    `here_only`: settings that speak of the client's machine, which a head elsewhere does not get."""
+    begins with the region's. `user` logs in to the default images. `catalogue` has its types and prices. `reservation`:
+    ids of its capacity reservations, None where pools cannot have them. `here_only`: settings that speak of the client's
+    machine, which a head elsewhere does not get."""
 
     region: str
     zone: str
@@ -93,6 +106,7 @@ class Cloud:
     catalogue: str
     reach: Mapping[str, Reach]
     here_only: frozenset[str]
+    reservation: IdForm | None = None
 
     def zone_in(self, region: str) -> str:
         """A zone of that region, for examples."""

@@ -9,4 +9,8 @@ from clusterctl.spec.providers.kind import Kind
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (local.KIND, docker.KIND, ssh.KIND, *CLOUDS, fake.KIND)
 }  # the order in which people are told of them
-EXAMPLE = CLOUDS[0].example  # for sentences that show where settings of a provider are written
+# for sentences and pages that show what is written where
+_CLOUD = next(kind.cloud for kind in CLOUDS if kind.works and kind.cloud is not None)
+EXAMPLE = CLOUDS[0].example
+A_ZONE = _CLOUD.zone_in(_CLOUD.region)
+A_RESERVATION = next(kind.cloud.reservation.example for kind in CLOUDS if kind.cloud and kind.cloud.reservation)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterctl.core.errors import AuthFailed, ProviderError, Throttled, UnknownOutcome
 from clusterctl_providers.aws.calls import Calls, permission
 from clusterctl_providers.aws.errors import code_behind
-from clusterctl_providers.aws.quotas import Quota, Quotas, quota_of
+from clusterctl_providers.aws.quotas import PAGE, quota_of
 from clusterctl_providers.aws.simulation import NOBODY, simulate
 from clusterctl_providers.base import TAG_UID
+from clusterctl_providers.cloud.doctor import Check, Rows, optional_row, permission_rows, tried_row
+from clusterctl_providers.cloud.doctor import examine as examine_all
+from clusterctl_providers.cloud.quotas import Quotas, quota_rows
 
-Check = tuple[str, bool, str]
 _NOWHERE = "i-00000000000000000"
 _RULE = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "127.0.0.1/32"}]}]
 
@@ -75,35 +76,38 @@ def examine(
     """(what was checked, ok, what to do). Stops at the credentials when AWS does not know them. `wanted`: (instance type,
     market, vCPUs of one) whose quotas are looked up. `roles`: whether clusterctl makes the roles of the cluster's
     machines."""
-    try:
-        me = calls.read("sts", "get_caller_identity", "asking AWS who we are")
-    except ProviderError as error:
-        return [("AWS accepts the credentials", False, str(error))]
-    checks: list[Check] = [(f"AWS knows us as {me['Arn']} in {calls.region}", True, "")]
-    checks += [_read(calls, service, operation, parameters) for service, operation, parameters in _READS]
-    simulated = simulate(calls, me, uid, settings, roles=roles)
-    if simulated is not None:
-        checks += [_simulated(action, ok, str(me["Arn"])) for action, ok in sorted(simulated.items())]
-    else:
-        checks += [_dry_run(calls, operation, parameters, uid) for operation, parameters in _CHANGES]
-        checks += [(f"permissions to make roles: not to be looked up ({SIMULATE})", True, "")] if roles else []
-    checks += [_optional(calls), *_quotas(calls, quotas, wanted)]
-    return checks
+    me: dict[str, Any] = {}
+
+    def who() -> str:
+        me.update(calls.read("sts", "get_caller_identity", "asking AWS who we are"))
+        return f"{me['Arn']} in {calls.region}"
+
+    def changes() -> Rows:
+        simulated = simulate(calls, me, uid, settings, roles=roles)
+        if simulated is not None:
+            return permission_rows(simulated, lambda action: _fix(action, str(me["Arn"])))
+        not_told: list[Check] = [(f"permissions to make roles: not to be looked up ({SIMULATE})", True, "")]
+        return [_dry_run(calls, operation, given, uid) for operation, given in _CHANGES] + (not_told if roles else [])
+
+    limits = [(quota_of(instance_type, market), instance_type, vcpus) for instance_type, market, vcpus in wanted]
+    return examine_all(
+        "AWS",
+        who,
+        lambda: [_tried(calls, service, operation, given) for service, operation, given in _READS],
+        changes,
+        lambda: [_prices(calls)],
+        lambda: quota_rows(quotas, limits, calls.region, "servicequotas:GetServiceQuota", PAGE),
+    )
 
 
-def _read(calls: Calls, service: str, operation: str, parameters: dict[str, Any]) -> Check:
-    return _verdict(calls, service, operation, parameters)
-
-
-def _simulated(action: str, ok: bool, arn: str) -> Check:
-    fix = (
+def _fix(action: str, arn: str) -> str:
+    for way, start in (("ssm", "ssm:"), ("instance-connect", "ec2-instance-connect:")):
+        if action.startswith(start):
+            return f"{arn} lacks the permission {action}, which `reach: {way}` needs: the policy `{way}` of docs/aws.md has it"
+    return (
         f"{arn} lacks the permission {action}: add it to its policy, or the whole policy that "
         "`python -m clusterctl_providers.aws.policies client` prints (docs/aws.md)"
     )
-    for way, start in (("ssm", "ssm:"), ("instance-connect", "ec2-instance-connect:")):
-        if action.startswith(start):
-            fix = f"{arn} lacks the permission {action}, which `reach: {way}` needs: the policy `{way}` of docs/aws.md has it"
-    return (f"permission {action}", ok, "" if ok else fix)
 
 
 def _dry_run(calls: Calls, operation: str, parameters: dict[str, Any], uid: str) -> Check:
@@ -113,48 +117,23 @@ def _dry_run(calls: Calls, operation: str, parameters: dict[str, Any], uid: str)
     tagged: dict[str, Any] = {"TagSpecifications": tags} if tags else {}
     if operation == "create_volume":
         tagged["AvailabilityZone"] = f"{calls.region}a"
-    return _verdict(calls, "ec2", operation, {**parameters, **tagged, "DryRun": True})
+    return _tried(calls, "ec2", operation, {**parameters, **tagged, "DryRun": True})
 
 
-def _verdict(calls: Calls, service: str, operation: str, parameters: dict[str, Any]) -> Check:
-    """Any answer but a refusal for want of permission means that we may: AWS checks that first."""
+def _tried(calls: Calls, service: str, operation: str, parameters: dict[str, Any]) -> Check:
     action = permission(service, operation)
-    try:
-        calls.call(service, operation, f"checking {action}", **parameters)
-    except (AuthFailed, Throttled, UnknownOutcome) as error:
-        if code_behind(error) != "DryRunOperation":
-            return (f"permission {action}", False, str(error))
-    except ProviderError:
-        return (f"permission {action}", True, "")
-    return (f"permission {action}", True, "")
+    return tried_row(
+        action,
+        lambda: calls.call(service, operation, f"checking {action}", **parameters),
+        lambda error: code_behind(error) == "DryRunOperation",
+    )
 
 
-def _optional(calls: Calls) -> Check:
-    """Without it the catalogue's prices are used: told, not held against the account."""
+def _prices(calls: Calls) -> Check:
     filters = [{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "t3.micro"}]
-    name = "prices of today (pricing:GetProducts)"
-    try:
-        calls.call(
-            "pricing", "get_products", "asking for a price", ServiceCode="AmazonEC2", Filters=filters, MaxResults=1
-        )
-    except ProviderError as error:
-        return (f"{name}: not to be had, those of the catalogue are used ({error})", True, "")
-    return (name, True, "")
-
-
-def _quotas(calls: Calls, quotas: Quotas, wanted: Sequence[tuple[str, str, int]]) -> list[Check]:
-    checks: list[Check] = []
-    least: dict[Quota, tuple[int, str]] = {}
-    for instance_type, market, vcpus in wanted:
-        least.setdefault(quota_of(instance_type, market), (vcpus, instance_type))
-    for quota, (vcpus, instance_type) in least.items():
-        value = quotas.vcpus(quota)
-        if value is None:
-            checks.append((f"quota {quota.name!r}: not to be looked up (servicequotas:GetServiceQuota)", True, ""))
-        else:
-            fix = (
-                f"one {instance_type} has {vcpus} vCPUs: ask for more of {quota.name!r} under Service Quotas > Amazon EC2 in "
-                f"{calls.region}"
-            )
-            checks.append((f"quota {quota.name!r} is {value:g} vCPUs", value >= vcpus, fix))
-    return checks
+    given = {"ServiceCode": "AmazonEC2", "Filters": filters, "MaxResults": 1}
+    return optional_row(
+        "prices of today (pricing:GetProducts)",
+        lambda: calls.call("pricing", "get_products", "asking for a price", **given),
+        "those of the catalogue are used",
+    )

@@ -10,7 +10,7 @@ from clusterctl.core.errors import BadRequest, NotYet
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.aws.network import Network
-from clusterctl_providers.base import TAG_DISK, TAG_UID, AddressHolder, HeadDisk, Whereabouts
+from clusterctl_providers.base import TAG_DISK, TAG_UID, AddressHolder, HeadDisk, HeadMachine, NetworkPlace, Whereabouts
 
 DEVICE = "/dev/sdh"  # what AttachVolume calls it; Nitro instances show it under the volume's id
 GIB = 1024**3
@@ -23,7 +23,7 @@ _NOT_YET = (
 )
 
 
-class HeadMachine:
+class HeadParts:
     """Implements `base.HasHeadMachine` for the provider."""
 
     def __init__(self, calls: Calls, network: Network, uid: str) -> None:
@@ -74,19 +74,16 @@ class HeadMachine:
         row: dict[str, Any] | None = next((i for r in answer["Reservations"] for i in r["Instances"]), None)
         if row is None:
             raise NotYet(f"{what}: AWS does not show it yet")
-        return Whereabouts(
-            str(row.get("PrivateIpAddress") or ""),
-            str(row.get("PublicIpAddress") or ""),
-            str(row.get("SubnetId") or ""),
-        )
+        place = NetworkPlace(str(row.get("SubnetId") or ""), str(row.get("PrivateIpAddress") or ""))
+        return Whereabouts(str(row.get("PublicIpAddress") or ""), place)
 
-    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
+    def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
         filters = [
-            {"Name": "subnet-id", "Values": [subnet]},
-            {"Name": "private-ip-address", "Values": [private]},
+            {"Name": "subnet-id", "Values": [place.subnet]},
+            {"Name": "private-ip-address", "Values": [place.private]},
             {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]},
         ]
-        what = f"asking who has {private} in {subnet}"
+        what = f"asking who has {place.private} in {place.subnet}"
         answer = self._calls.read("ec2", "describe_instances", what, Filters=filters)
         row: dict[str, Any] | None = next((i for r in answer["Reservations"] for i in r["Instances"]), None)
         if row is None:
@@ -94,17 +91,17 @@ class HeadMachine:
         return AddressHolder(str(row["InstanceId"]), str(row["State"]["Name"]) == "shutting-down")
 
 
-def head_interface(wanted: Mapping[str, Any], subnet: str, groups: list[str]) -> dict[str, Any]:
-    """The part of RunInstances that says where the head's machine goes: see `base.HasHeadMachine`."""
+def head_interface(head: HeadMachine, place: NetworkPlace | None, subnet: str, groups: list[str]) -> dict[str, Any]:
+    """The part of RunInstances that says where the head's machine goes; without a `place` into `subnet`."""
     interface: dict[str, Any] = {
         "DeviceIndex": 0,
-        "SubnetId": str(wanted.get("subnet") or subnet),
+        "SubnetId": place.subnet if place else subnet,
         "Groups": groups,
-        "AssociatePublicIpAddress": bool(wanted.get("public")),
+        "AssociatePublicIpAddress": head.public,
         "DeleteOnTermination": True,
     }
-    if wanted.get("private"):
-        interface["PrivateIpAddress"] = str(wanted["private"])
+    if place:
+        interface["PrivateIpAddress"] = place.private
     return {"NetworkInterfaces": [interface]}
 
 

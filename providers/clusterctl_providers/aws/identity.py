@@ -11,26 +11,33 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Throttled
+from clusterctl_runtime.backoff import Backoff
+
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers.aws.calls import PATIENCE, Calls
 from clusterctl_providers.aws.errors import code_behind
+from clusterctl_providers.aws.images import own_parameters
 from clusterctl_providers.aws.policies import render_policy
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
 from clusterctl_providers.cloud.calls import pages
+from clusterctl_providers.cloud.naming import made_name
+from clusterctl_providers.cloud.removal import removed
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"  # worker_profile: make one
-LONGEST_CLUSTER = 37  # of the 64 characters that IAM gives a role's name
+LONGEST_NAME = 64  # that IAM gives a role
+LONGEST_CLUSTER = 37  # of them
 _UNSEEN = re.compile(r"invalid iam instance profile", re.IGNORECASE)
 _FORBIDDEN = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
 
 class Identity:
-    """Instance profiles by name or ARN, "" for none. Thread-safe; asks IAM once per process."""
+    """Instance profiles by name or ARN, "" for none. `images`: those that the spec names. Thread-safe; asks IAM once per
+    process."""
 
     def __init__(
         self,
@@ -38,12 +45,14 @@ class Identity:
         settings: Mapping[str, Any],
         cluster: str,
         uid: str,
+        images: Sequence[str] = (),
         *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._calls, self._settings = calls, settings
         self._cluster, self._uid = cluster, uid
+        self._parameters = own_parameters(images)  # the head's role has to read them
         self._clock, self._pause = clock, pause
         self._made: dict[str, str] = {}  # kind -> profile
         self._lock = threading.RLock()
@@ -54,7 +63,7 @@ class Identity:
 
     def name_of(self, kind: str) -> str:
         """The role and the instance profile of "head" or "worker" that are ours."""
-        return f"clusterctl-{self._cluster[:LONGEST_CLUSTER]}-{self._uid[:8]}-{kind}"
+        return made_name(self._cluster[:LONGEST_CLUSTER], self._uid, kind, longest=LONGEST_NAME)
 
     def head_profile(self) -> str:
         """The setting `instance_profile`, else one of the cluster's own, made where it is missing."""
@@ -121,7 +130,7 @@ class Identity:
         who = self._calls.read("sts", "get_caller_identity", "asking AWS for the number of this account")
         partition = str(who["Arn"]).split(":")[1]
         facts: dict[str, Any] = {"region": self._calls.region, "account": str(who["Account"]), "partition": partition}
-        facts |= {"uid": self._uid, "parameters": list(self._settings.get("image_parameters") or ())}
+        facts |= {"uid": self._uid, "parameters": self._parameters}
         worker = str(self._settings.get("worker_profile") or "")
         if kind == "head" and worker and worker != AUTO:
             facts["worker_role"] = self._role_in(worker)
@@ -162,16 +171,14 @@ class Identity:
 
     def _seen(self, operation: str, thing: str, **parameters: Any) -> None:
         """A call on what was made a moment ago: waits until IAM shows it everywhere."""
-        until, wait = self._clock() + PATIENCE, 0.2
+        backoff = Backoff(0.2, 5.0, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 self._calls.read("iam", operation, f"setting {thing}", **parameters)
                 return
             except BadRequest as error:
-                if code_behind(error) not in ("NoSuchEntity", "ConcurrentModification") or self._clock() > until:
+                if code_behind(error) not in ("NoSuchEntity", "ConcurrentModification") or not backoff.wait():
                     raise
-            self._pause(wait)
-            wait = min(wait * 2, 5.0)
 
     def _labels(self) -> dict[str, Any]:
         pairs = {**dict(self._settings.get("tags") or {}), TAG_CLUSTER: self._cluster, TAG_UID: self._uid}
@@ -233,17 +240,11 @@ class Identity:
         return waiting or self._remove("delete_role", f"the role {name}", RoleName=name)
 
     def _remove(self, operation: str, thing: str, **parameters: Any) -> list[str]:
-        try:
-            self._calls.read("iam", operation, f"removing {thing}", **parameters)
-        except Throttled as error:
-            return [str(error)]
-        except BadRequest as error:
-            if code_behind(error) == "NoSuchEntity":
-                return []
-            if code_behind(error) in ("DeleteConflict", "ConcurrentModification"):
-                return [f"{thing} is still in use"]
-            raise
-        return []
+        return removed(
+            lambda: self._calls.read("iam", operation, f"removing {thing}", **parameters), thing,
+            lambda error: code_behind(error) == "NoSuchEntity",
+            lambda error: code_behind(error) in ("DeleteConflict", "ConcurrentModification"),
+        )  # fmt: skip
 
     def clusters(self) -> list[tuple[str, str]]:
         """(cluster, uid) of every role that was made for a cluster of this region; none where we may not look."""

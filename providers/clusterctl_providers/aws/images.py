@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
-from clusterctl_providers.aws.calls import PATIENCE, Calls
+from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.errors import code_behind
+from clusterctl_providers.cloud.lately import Lately
 
 GIB = 1024**3
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
@@ -34,7 +35,7 @@ class Images:
     def __init__(self, calls: Calls, clock: Callable[[], float] = time.monotonic) -> None:
         self._calls, self._clock = calls, clock
         self._found: dict[tuple[str, str, bool], Image] = {}
-        self._at: dict[tuple[str, str, bool], float] = {}  # when it was looked up
+        self._lately = Lately(lambda: self._clock())
         self._lock = threading.Lock()
 
     def find(self, wanted: str, arch: str, nvidia: bool) -> Image:
@@ -44,7 +45,7 @@ class Images:
             key = (wanted, arch, nvidia)
             if key not in self._found:
                 self._found[key] = self._look_up(wanted, arch, nvidia)
-                self._at[key] = self._clock()
+                self._lately.look(repr(key))
             return self._found[key]
 
     def forget(self, code: str, wanted: str) -> bool:
@@ -53,7 +54,7 @@ class Images:
         if code not in _GONE or wanted.startswith("ami-"):
             return False
         with self._lock:
-            old = [key for key in self._found if key[0] == wanted and self._clock() - self._at[key] > PATIENCE]
+            old = [key for key in self._found if key[0] == wanted and self._lately.is_worth_a_look(repr(key))]
             for key in old:
                 del self._found[key]
             return bool(old)
@@ -121,6 +122,12 @@ class Images:
                 f"{what}: only deprecated ones are there, the newest is {newest['ImageId']} (since {since}): name that one by "
                 "its id, or another image"
             )
+
+
+def own_parameters(images: Iterable[str]) -> list[str]:
+    """The SSM parameters of the account's own among images as specs name them; AWS's are for everybody to read."""
+    named = {image.rpartition("ssm:")[2] for image in images if "ssm:" in image or image.startswith("/")}
+    return sorted(name for name in named if not name.startswith("/aws/"))
 
 
 def _latest(images: list[Any]) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from clusterctl_runtime.backoff import Backoff
 
 from clusterctl.core.errors import BadRequest, NoCapacity, NotYet, ProviderError, QuotaExceeded
 from clusterctl.core.model import Instance
@@ -17,15 +19,8 @@ from clusterctl_providers.aws.identity import Identity, is_unseen
 from clusterctl_providers.aws.images import GIB, Image, Images
 from clusterctl_providers.aws.instances import InstanceRows
 from clusterctl_providers.aws.network import FULL, Network
-from clusterctl_providers.aws.quotas import Quotas, quota_of
-from clusterctl_providers.aws.reservations import (
-    CAPACITY_BLOCK,
-    MARKETS,
-    RESERVED,
-    Reservation,
-    Reservations,
-    reservation_parameters,
-)
+from clusterctl_providers.aws.quotas import PAGE, quota_of
+from clusterctl_providers.aws.reservations import CAPACITY_BLOCK, MARKETS, reservation_parameters
 from clusterctl_providers.base import (
     TAG_GENERATION,
     TAG_HEAD,
@@ -34,6 +29,7 @@ from clusterctl_providers.base import (
     TAG_TOKEN,
     CreateRequest,
     CreateResult,
+    HeadMachine,
     PoolRequest,
 )
 from clusterctl_providers.catalog import InstanceType, instance_types
@@ -41,6 +37,8 @@ from clusterctl_providers.cloud.batches import TAG_NODES, Batch, Member, names_o
 from clusterctl_providers.cloud.boot import user_data
 from clusterctl_providers.cloud.launch import AlreadyBegun, is_gang
 from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.quotas import Quotas
+from clusterctl_providers.cloud.reservations import RESERVED, Reservations
 from clusterctl_providers.this_machine import maker
 
 log = logging.getLogger(__name__)
@@ -67,10 +65,15 @@ class Ec2Launches:
         rows: InstanceRows,
         listing: Listing,
         reservations: Reservations,
+        head_machine: HeadMachine | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._clock, self._pause = clock, pause
         self._calls, self._settings = calls, settings
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._rows, self._listing, self._reservations = rows, listing, reservations
+        self._head_machine = head_machine
         self._types: dict[str, InstanceType] = {}
         self._cards: dict[str, dict[str, Any]] = {}  # type -> NetworkInfo
 
@@ -107,17 +110,17 @@ class Ec2Launches:
     def _run_instances(self, what: str, quota: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
         ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
-        until, wait = time.monotonic() + PATIENCE, 0.5
+        backoff = Backoff(0.5, 5.0, factor=1.5, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
             except BadRequest as error:
                 awaited = (ours and is_unseen(error)) or self._network.made_lately(code_behind(error))
-                if not awaited or time.monotonic() > until:
+                if not awaited:
                     raise
-                log.info("%s; again in %.1f s", error, wait)
-            time.sleep(wait)
-            wait = min(wait * 1.5, 5.0)
+                log.info("%s; it is waited for", error)
+                if not backoff.wait():
+                    raise
 
     def _looked_anew(self, error: ProviderError, wanted_image: str) -> ProviderError:
         """What was deleted behind our back is looked for, and made again, before the next try: no fault of the spec."""
@@ -130,43 +133,15 @@ class Ec2Launches:
     # ------------------------------------------------------------ what a call says
 
     def beyond(self, requests: Sequence[CreateRequest]) -> dict[str, ProviderError]:
-        """Refuses what is not free of the reservation: the last ones, or all of a gang. What is reserved is within the
-        quotas."""
-        if requests[0].offer.market not in MARKETS:
-            self._check_quota(requests)
-            return {}
-        found = self._reservation(requests[0], fresh=True)
-        free = 0 if found.closed(time.time()) else found.free
-        if len(requests) <= free:
-            return {}
-        text = f"{found.id} has {free} free {found.instance_type}, {len(requests)} are wanted"
-        kept = 0 if is_gang(requests) else free
-        refusal = NoCapacity(found.closed(time.time()) or text)
-        return {request.token: refusal for request in requests[kept:]}
-
-    def _reservation(self, request: CreateRequest, *, fresh: bool = False) -> Reservation:
-        name = str(request.pool.spec.get("reservation") or "")
-        found = self._reservations.find(name, fresh=fresh) if name else None
-        offer = request.offer
-        if found is None or (found.instance_type, found.zone) != (offer.instance_type, offer.zone):
-            raise NoCapacity(
-                f"pool {request.pool.name} has no reservation of {offer.instance_type} in {offer.zone} any more"
-            )
-        return found
-
-    def _check_quota(self, requests: Sequence[CreateRequest]) -> None:
-        """Refuses what cannot be launched even where nothing else runs: one node, or a gang."""
+        """What is not free of the reservation, or beyond the quotas; what is reserved is within them."""
+        if requests[0].offer.market in MARKETS:
+            return self._reservations.beyond(requests)
         offer, count = requests[0].offer, len(requests) if is_gang(requests) else 1
+        vcpus = self._type(offer.instance_type).vcpus
+        fix = f"ask for more under {PAGE} in the AWS console, or name other instance types"
         quota = quota_of(offer.instance_type, offer.market)
-        limit = self._quotas.vcpus(quota)
-        wanted = self._type(offer.instance_type).vcpus * count
-        if limit is not None and limit < wanted:
-            what = f"{offer.instance_type} has" if count == 1 else f"a gang of {count} {offer.instance_type} has"
-            raise QuotaExceeded(
-                f"{what} {wanted} vCPUs, the quota {quota.name!r} in {self._calls.region} is {limit:g}: ask "
-                "for more under Service Quotas > Amazon EC2 in the AWS console, or name other instance types",
-                quota=quota.name,
-            )
+        self._quotas.check(quota, offer.instance_type, vcpus, count, self._calls.region, fix)
+        return {}
 
     def _type(self, name: str) -> InstanceType:
         if not self._types:
@@ -202,7 +177,7 @@ class Ec2Launches:
             **self._place(request, machine, gang),
         }
         if offer.market in MARKETS:
-            found = self._reservation(request)
+            found = self._reservations.of(request)
             parameters |= reservation_parameters(found)
             if found.group:
                 parameters["Placement"] = {"GroupName": found.group}
@@ -231,8 +206,8 @@ class Ec2Launches:
         if zone not in subnets:
             raise NoCapacity(f"zone {zone} has no subnet of this cluster; it has {', '.join(subnets)}")
         groups = self._network.security_groups()
-        if request.pool.role == "head" and self._settings.get("head_machine"):
-            return head_interface(self._settings["head_machine"], subnets[zone], groups)
+        if request.pool.role == "head" and self._head_machine:
+            return head_interface(self._head_machine, request.place, subnets[zone], groups)
         placed: dict[str, Any] = {}
         if gang and request.offer.market != CAPACITY_BLOCK:  # a block's machines sit close together as they are
             placed["Placement"] = {"GroupName": self._network.placement_group(request.pool.name, zone)}
@@ -262,7 +237,7 @@ class Ec2Launches:
             for name in (TAG_NODE, TAG_GENERATION, TAG_TOKEN):
                 tags.pop(name, None)
             tags[TAG_NODES] = nodes_tag(batch.members)
-        if request.pool.role == "head" and self._settings.get("head_machine"):
+        if request.pool.role == "head" and self._head_machine:
             tags[TAG_HEAD] = "here"
         if self._settings.get("head_address"):
             tags[TAG_MAKER] = maker()

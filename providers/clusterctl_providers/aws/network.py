@@ -3,18 +3,21 @@ of its own, tagged with its uid and removed by `sweep`."""
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clusterctl.core.errors import BadRequest, ProviderError
-from clusterctl_providers.aws.calls import PATIENCE, Calls
+from clusterctl.core.errors import BadRequest
+from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID
+from clusterctl_providers.cloud import addresses
+from clusterctl_providers.cloud.keys import is_here, is_same, public_key
+from clusterctl_providers.cloud.lately import Lately
+from clusterctl_providers.cloud.naming import made_name
+from clusterctl_providers.cloud.removal import removed
 
 SUBNETS_LAST = 600.0  # seconds
 _UNKNOWN = {  # what AWS does not know, by its error code
@@ -25,6 +28,8 @@ _UNKNOWN = {  # what AWS does not know, by its error code
     "InvalidSubnetID.NotFound": "subnets",
 }
 FULL = "InsufficientFreeAddressesInSubnet"
+_IN_USE = ("DependencyViolation", "InvalidPlacementGroup.InUse", "VolumeInUse")
+LONGEST_NAME = 255  # of groups and keys
 WHO_AM_I = "https://checkip.amazonaws.com"
 
 
@@ -36,26 +41,27 @@ class Network:
         auth: Mapping[str, Any],
         cluster: str,
         uid: str,
+        ssh_from: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._calls, self._settings, self._auth = calls, settings, auth
         self._cluster, self._uid = cluster, uid
         self._clock, self._pause = clock, pause
+        self._ssh_from = ssh_from  # None: who may reach port 22 is not for us to say
         self._vpc = ""
         self._subnets: dict[str, str] = {}
         self._subnets_until = 0.0
         self._group = ""
         self._key: str | None = None
         self._placement: set[str] = set()
-        self._made: dict[str, float] = {}  # kind of thing -> when we made one, by the clock
-        self._looked: dict[str, float] = {}  # kind of thing -> when it was looked for
+        self._lately = Lately(lambda: self._clock())
         self._lock = threading.RLock()
 
     @property
     def name(self) -> str:
         """Names of what is made: the cluster's and enough of its uid to be the only one."""
-        return f"clusterctl-{self._cluster}-{self._uid[:8]}"
+        return made_name(self._cluster, self._uid, longest=LONGEST_NAME)
 
     def tags(self, kind: str, **more: str) -> list[dict[str, Any]]:
         """TagSpecifications for something new; the user's tags never replace ours."""
@@ -71,7 +77,7 @@ class Network:
         with self._lock:
             if self._clock() >= self._subnets_until:
                 self._subnets = self._read_subnets()
-                self._looked["subnets"] = self._clock()
+                self._lately.look("subnets")
                 self._subnets_until = self._clock() + SUBNETS_LAST
             return dict(self._subnets)
 
@@ -115,7 +121,7 @@ class Network:
         given = list(self._settings.get("security_groups") or [])
         with self._lock:
             if not given and not self._group:
-                self._looked["group"] = self._clock()
+                self._lately.look("group")
                 self._group = self._find_group() or self._make_group()
             return given or [self._group]
 
@@ -133,7 +139,7 @@ class Network:
                 GroupName=self.name, Description=f"nodes of the clusterctl cluster {self._cluster}", VpcId=self._vpc,
                 TagSpecifications=self.tags("security-group"),
             )  # fmt: skip
-            self._made["group"] = self._clock()
+            self._lately.make("group")
         except BadRequest as error:
             if code_behind(error) != "InvalidGroup.Duplicate":
                 raise
@@ -154,13 +160,13 @@ class Network:
             self._allow("authorize_security_group_ingress", group, [inside])
         if not _has_inside(outward, group):
             self._allow("authorize_security_group_egress", group, [inside])  # EFA wants it beside the rule for all
-        if self._settings.get("ssh_from") is not None:
-            self._open_ssh(group, _ssh_sources(inward))
+        if self._ssh_from is not None:
+            self._open_ssh(group, self._ssh_from, _ssh_sources(inward))
         return group
 
-    def _open_ssh(self, group: str, found: set[str]) -> None:
+    def _open_ssh(self, group: str, ssh_from: Sequence[str], found: set[str]) -> None:
         """Port 22 is open to `ssh_from` and to nobody else: not to where this machine was yesterday."""
-        wanted = {source for word in self._settings["ssh_from"] for source in self._sources(str(word))}
+        wanted = addresses.ssh_sources([str(word) for word in ssh_from], own_address, self._own_networks)
         for source in sorted(wanted - found):
             self._allow("authorize_security_group_ingress", group, [_ssh_rule(source)])
         closed = sorted(found - wanted)
@@ -175,17 +181,15 @@ class Network:
                 if code_behind(error) != "InvalidPermission.NotFound":
                     raise
 
-    def _sources(self, word: str) -> list[str]:
-        """A word of `ssh_from` as CIDRs: an address, a network, "me" for this machine as the internet sees it, "vpc"."""
-        if word == "vpc":
-            self.subnets()
-            what = f"looking for the networks of {self._vpc}"
-            (vpc,) = self._calls.read("ec2", "describe_vpcs", what, VpcIds=[self._vpc])["Vpcs"]
-            rows = [r for r in vpc.get("CidrBlockAssociationSet") or () if r["CidrBlockState"]["State"] == "associated"]
-            rows6 = vpc.get("Ipv6CidrBlockAssociationSet") or ()
-            own = [r["CidrBlock"] for r in rows] or [vpc["CidrBlock"]]
-            return [*own, *(r["Ipv6CidrBlock"] for r in rows6 if r["Ipv6CidrBlockState"]["State"] == "associated")]
-        return [_cidr(own_address() if word == "me" else word)]
+    def _own_networks(self) -> list[str]:
+        """CIDRs of the VPC."""
+        self.subnets()
+        what = f"looking for the networks of {self._vpc}"
+        (vpc,) = self._calls.read("ec2", "describe_vpcs", what, VpcIds=[self._vpc])["Vpcs"]
+        rows = [r for r in vpc.get("CidrBlockAssociationSet") or () if r["CidrBlockState"]["State"] == "associated"]
+        rows6 = vpc.get("Ipv6CidrBlockAssociationSet") or ()
+        own = [r["CidrBlock"] for r in rows] or [vpc["CidrBlock"]]
+        return [*own, *(r["Ipv6CidrBlock"] for r in rows6 if r["Ipv6CidrBlockState"]["State"] == "associated")]
 
     def _allow(self, operation: str, group: str, rules: list[dict[str, Any]]) -> None:
         what = f"opening the security group {group}"
@@ -206,17 +210,17 @@ class Network:
         with self._lock:
             if self._key is None:
                 path = str(self._auth.get("key") or "")
-                self._looked["key"] = self._clock()
+                self._lately.look("key")
                 self._key = self._import_key(Path(path).expanduser()) if path else ""
             return self._key
 
     def _import_key(self, path: Path) -> str:
         known = self._key_pairs()
-        if known and not _is_here(path):
+        if known and not is_here(path):
             return known[0]["KeyName"]  # on the head, which launches with it and has no key itself
-        public = public_key(path)
+        public = public_key(path, "EC2")
         for pair in known:
-            if _is_same(pair.get("PublicKey", ""), public):
+            if is_same(pair.get("PublicKey", ""), public):
                 return pair["KeyName"]
             self._remove("delete_key_pair", f"the key pair {pair['KeyName']} of a former key", KeyName=pair["KeyName"])
         what = f"importing the public key of {path} as {self.name}"
@@ -225,7 +229,7 @@ class Network:
                 "ec2", "import_key_pair", what,
                 KeyName=self.name, PublicKeyMaterial=public, TagSpecifications=self.tags("key-pair"),
             )  # fmt: skip
-            self._made["key"] = self._clock()
+            self._lately.make("key")
         except BadRequest as error:
             if code_behind(error) != "InvalidKeyPair.Duplicate":
                 raise
@@ -233,16 +237,16 @@ class Network:
 
     def placement_group(self, pool: str, zone: str) -> str:
         """Nodes of a pool with `one_zone` sit close together, for its gangs."""
-        name = f"{self.name}-{pool}-{zone}"
+        name = made_name(self._cluster, self._uid, pool, zone, longest=LONGEST_NAME)
         with self._lock:
             if name not in self._placement:
-                self._looked["placement"] = self._clock()
+                self._lately.look("placement")
                 try:
                     self._calls.call(
                         "ec2", "create_placement_group", f"making the placement group {name}",
                         GroupName=name, Strategy="cluster", TagSpecifications=self.tags("placement-group"),
                     )  # fmt: skip
-                    self._made["placement"] = self._clock()
+                    self._lately.make("placement")
                 except BadRequest as error:
                     if code_behind(error) != "InvalidPlacementGroup.Duplicate":
                         raise
@@ -253,15 +257,14 @@ class Network:
 
     def made_lately(self, code: str) -> bool:
         """Whether AWS, which answered `code`, just does not know yet what we made a moment ago."""
-        made = self._made.get(_UNKNOWN.get(code, ""))
-        return made is not None and self._clock() - made < PATIENCE
+        return self._lately.is_made(_UNKNOWN.get(code, ""))
 
     def forget(self, code: str) -> bool:
         """AWS no longer knows something that is remembered here (somebody deleted it), or a subnet is full: the next
         launch looks anew, and makes what is missing. False where that would not help: it was looked for a moment ago."""
         kind = "subnets" if code == FULL else _UNKNOWN.get(code, "")
         with self._lock:
-            if self._clock() - self._looked.get(kind, self._clock()) < PATIENCE:
+            if not self._lately.is_worth_a_look(kind):
                 return False
             if kind == "group":
                 self._group = ""
@@ -271,7 +274,7 @@ class Network:
                 self._placement.clear()
             elif kind == "subnets":
                 self._subnets_until = 0.0
-            return bool(kind)
+            return True
 
     # ------------------------------------------------------------ and removed
 
@@ -324,16 +327,10 @@ class Network:
         ]
 
     def _remove(self, operation: str, thing: str, **parameters: Any) -> list[str]:
-        try:
-            self._calls.call("ec2", operation, f"removing {thing}", **parameters)
-        except ProviderError as error:
-            code = code_behind(error)
-            if code.endswith(("NotFound", ".Unknown")):
-                return []
-            if code in ("DependencyViolation", "InvalidPlacementGroup.InUse", "VolumeInUse"):
-                return [f"{thing} is still in use"]
-            raise
-        return []
+        return removed(
+            lambda: self._calls.call("ec2", operation, f"removing {thing}", **parameters), thing,
+            lambda error: code_behind(error).endswith(("NotFound", ".Unknown")), lambda error: code_behind(error) in _IN_USE,
+        )  # fmt: skip
 
     def clusters(self) -> list[tuple[str, str]]:
         """(cluster, uid) of everything but instances in this region that carries a uid."""
@@ -386,57 +383,6 @@ def _ssh_rule(source: str) -> dict[str, Any]:
     return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}
 
 
-def _cidr(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text, strict=False))
-    except ValueError:
-        raise BadRequest(f"`ssh_from` has {text!r}, which is no address, no network, not `me` and not `vpc`") from None
-
-
 def own_address() -> str:
     """The public address from which this machine reaches AWS."""
-    try:
-        with urllib.request.urlopen(WHO_AM_I, timeout=10) as answer:
-            return answer.read(100).decode().strip()
-    except (OSError, ValueError) as error:
-        raise ProviderError(
-            f"the address of this machine could not be found out at {WHO_AM_I} ({error}); write it under "
-            "`provider: {aws: {ssh_from: [...]}}`"
-        ) from error
-
-
-def public_key(path: Path) -> bytes:
-    """The public half of a private key file: its .pub file, else taken from the key itself. `path` may be the .pub file, when
-    an agent has the other half. Raises BadRequest for a key that EC2 does not take."""
-    beside = _public_file(path)
-    try:
-        if beside.exists():
-            found = beside.read_bytes().strip()
-        else:
-            from cryptography.hazmat.primitives import serialization
-
-            key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-            found = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    except (OSError, ValueError, TypeError) as error:
-        raise BadRequest(
-            f"the public half of {path} is not to be had ({error}); write it to {beside}: ssh-keygen -y -f {path} > {beside}"
-        ) from error
-    if not found.startswith((b"ssh-ed25519 ", b"ssh-rsa ")):
-        kind = found.partition(b" ")[0].decode(errors="replace")[:40]
-        raise BadRequest(
-            f"EC2 takes ed25519 and RSA keys, {path} is {kind}: make one with `ssh-keygen -t ed25519`, or leave `auth.key` out"
-        )
-    return found
-
-
-def _public_file(path: Path) -> Path:
-    return path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
-
-
-def _is_here(path: Path) -> bool:
-    return path.exists() or _public_file(path).exists()
-
-
-def _is_same(known: str, public: bytes) -> bool:
-    """Whether two public keys are one, whatever their comments. EC2 does not show the keys of very old pairs."""
-    return not known or known.split()[:2] == public.decode(errors="replace").split()[:2]
+    return addresses.own_address(WHO_AM_I, "provider: {aws: {ssh_from: [...]}}")

@@ -1,32 +1,33 @@
 """The AWS provider: nodes are EC2 instances in one region, launched in batches and known again by their tags.
 
-Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. Its parts: aws_calls (one
-token bucket, typed errors), aws_batches and aws_launch (RunInstances), aws_power (stops, starts, ends), aws_instances
-(lists), aws_offers (types, zones, prices), aws_network (subnets, security group, key pair, sweep), aws_identity (IAM
-roles), aws_images, aws_quotas, aws_doctor.
+Settings (under `provider: {aws: ...}`) are those of `clusterctl.spec.providers.AwsSettings`. What any cloud needs is in
+`clusterctl_providers.cloud`; the modules beside this one give it EC2's calls, errors and nouns: calls, errors, region (how
+AWS is spoken to), launch, instances, power, offers, quotas, reservations, images, image_build and image_store (what the
+neutral modules ask for), network, identity and efa (what is around an instance), head, doctor, simulation and policies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.doctor import examine
-from clusterctl_providers.aws.head import HeadMachine
+from clusterctl_providers.aws.head import HeadParts
 from clusterctl_providers.aws.identity import Identity
-from clusterctl_providers.aws.image_build import ImageBuild
-from clusterctl_providers.aws.image_store import ImageStore
+from clusterctl_providers.aws.image_build import BUILDERS, Ec2Build
+from clusterctl_providers.aws.image_store import Ec2Images
 from clusterctl_providers.aws.images import Images
 from clusterctl_providers.aws.instances import InstanceRows
 from clusterctl_providers.aws.launch import DISK, GPU_DISK, Ec2Launches
 from clusterctl_providers.aws.network import Network
-from clusterctl_providers.aws.offers import PRICES_LAST, Offers
+from clusterctl_providers.aws.offers import Ec2Market
 from clusterctl_providers.aws.power import INSTANCE_ID, Ec2Power
-from clusterctl_providers.aws.quotas import Quotas
-from clusterctl_providers.aws.reservations import Reservations
+from clusterctl_providers.aws.quotas import ask
+from clusterctl_providers.aws.reservations import look_up
 from clusterctl_providers.base import (
     AddressHolder,
     CreateRequest,
@@ -34,6 +35,7 @@ from clusterctl_providers.base import (
     HeadDisk,
     ImageRecipe,
     MadeImage,
+    NetworkPlace,
     PoolRequest,
     ProviderContext,
     StoredImage,
@@ -41,9 +43,14 @@ from clusterctl_providers.base import (
 )
 from clusterctl_providers.catalog import instance_types
 from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.image_build import ImageBuild
+from clusterctl_providers.cloud.image_store import ImageStore
 from clusterctl_providers.cloud.launch import Launcher
 from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.offers import Offers
 from clusterctl_providers.cloud.power import Power
+from clusterctl_providers.cloud.quotas import Quotas
+from clusterctl_providers.cloud.reservations import Reservations
 
 
 class AwsProvider:
@@ -55,17 +62,19 @@ class AwsProvider:
         settings = self._settings = context.settings
         self._calls = Calls(settings)
         self.scopes: Sequence[str] = (self._calls.region,)
-        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid)
-        self.identity = Identity(self._calls, settings, context.cluster, context.uid)
-        self._head = HeadMachine(self._calls, self._network, context.uid)
+        head = context.head_machine
+        ssh_from = settings.get("ssh_from") if head is None else head.ssh_from
+        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid, ssh_from)
+        self.identity = Identity(self._calls, settings, context.cluster, context.uid, head.images if head else ())
+        self._head = HeadParts(self._calls, self._network, context.uid)
         self._uid = context.uid
         self._images = Images(self._calls)
-        self._quotas = Quotas(self._calls)
+        self._quotas = Quotas(partial(ask, self._calls))
         self._rows = InstanceRows(self._calls, context.uid)
         self._listing = Listing(self._rows)
         self._power = Power(Ec2Power(self._calls, self._listing), self._listing)
-        reservations = Reservations(self._calls)
-        self._offers = Offers(self._calls, self._network, reservations)
+        reservations = Reservations(partial(look_up, self._calls))
+        self._offers = Offers(Ec2Market(self._calls, self._network), reservations)
         launches = Ec2Launches(
             self._calls,
             settings,
@@ -76,13 +85,14 @@ class AwsProvider:
             self._rows,
             self._listing,
             reservations,
+            head,
         )
         self._launcher = Launcher(launches, BatchBook(Path(context.state_dir) / "aws-launches"))
 
     @property
     def offers_last(self) -> float:
         """Seconds; 0 where what is free of a reservation changes from one moment to the next."""
-        return 0.0 if self._offers.reserves else PRICES_LAST
+        return self._offers.last
 
     def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
         return self._launcher.launch(requests)
@@ -114,14 +124,16 @@ class AwsProvider:
         machine = next((m for m in instance_types("aws") if offers and m.name == offers[0].instance_type), None)
         nvidia = machine is not None and machine.gpu_vendor == "nvidia"
         disk = int(pool.spec.get("disk") or (GPU_DISK if nvidia else DISK))
-        build = ImageBuild(self._calls, self._network, self._images, self._uid, tell)
-        return build.make(pool, recipe, machine.arch if machine else "x86_64", nvidia, disk)
+        arch = machine.arch if machine else "x86_64"
+        base = self._images.find(str(pool.spec.get("image") or ""), arch, nvidia)
+        build = ImageBuild(Ec2Build(self._calls, self._network, base, self._uid), self._uid, tell)
+        return build.make(base.id, base.arch, BUILDERS[arch], recipe, disk)
 
     def images(self) -> list[StoredImage]:
-        return ImageStore(self._calls).list()
+        return ImageStore(Ec2Images(self._calls)).list()
 
     def remove_image(self, image: StoredImage) -> None:
-        ImageStore(self._calls).remove(image)
+        ImageStore(Ec2Images(self._calls)).remove(image)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""
@@ -140,8 +152,8 @@ class AwsProvider:
     def whereabouts(self, instance_id: str) -> Whereabouts:
         return self._head.whereabouts(instance_id)
 
-    def address_holder(self, subnet: str, private: str) -> AddressHolder | None:
-        return self._head.address_holder(subnet, private)
+    def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
+        return self._head.address_holder(place)
 
     def renew_access(self) -> None:
         self._network.security_groups()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-import time
-from dataclasses import dataclass
 
 from clusterctl.core.errors import ProviderError
 from clusterctl_providers.aws.calls import Calls
+from clusterctl_providers.cloud.quotas import Quota
 
 log = logging.getLogger(__name__)
-LAST = 3600.0  # seconds that an answer is believed
+PAGE = "Service Quotas > Amazon EC2"  # of the console
 
 # family letters -> (quota code, name) on demand and on spot; codes are the same in every account and region
 _STANDARD = ("L-1216C47A", "L-34B43A08", "Standard (A, C, D, H, I, M, R, T, Z)")
@@ -32,12 +30,6 @@ _FAMILIES: tuple[tuple[str, str, str, str], ...] = (
 _SPOT_NAMES = {"L-C4BD4855": "P5", "L-7212CCBC": "P4, P3 and P2"}
 
 
-@dataclass(frozen=True)
-class Quota:
-    code: str
-    name: str
-
-
 def quota_of(instance_type: str, market: str) -> Quota:
     """The quota that a launch counts against, with the name that the console shows."""
     demand, spot, family = next(
@@ -49,31 +41,12 @@ def quota_of(instance_type: str, market: str) -> Quota:
     return Quota(demand, f"Running On-Demand {family} instances")
 
 
-class Quotas:
-    """Looks quotas up where the account allows it; None where it does not."""
-
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
-        self._known: dict[str, tuple[float, float | None]] = {}
-        self._lock = threading.Lock()
-
-    def vcpus(self, quota: Quota) -> float | None:
-        if not quota.code:
-            return None
-        with self._lock:
-            until, value = self._known.get(quota.code, (0.0, None))
-            if time.monotonic() >= until:
-                value = self._ask(quota)
-                self._known[quota.code] = (time.monotonic() + LAST, value)
-            return value
-
-    def _ask(self, quota: Quota) -> float | None:
-        what = f"looking up the quota {quota.name!r} in {self._calls.region}"
-        try:
-            answer = self._calls.call(
-                "servicequotas", "get_service_quota", what, ServiceCode="ec2", QuotaCode=quota.code
-            )
-            return float(answer["Quota"]["Value"])
-        except (ProviderError, KeyError) as error:
-            log.info("%s; AWS will say when it is used up", error)
-            return None
+def ask(calls: Calls, quota: Quota) -> float | None:
+    """How high it is; None where the account does not tell."""
+    what = f"looking up the quota {quota.name!r} in {calls.region}"
+    try:
+        answer = calls.call("servicequotas", "get_service_quota", what, ServiceCode="ec2", QuotaCode=quota.code)
+        return float(answer["Quota"]["Value"])
+    except (ProviderError, KeyError) as error:
+        log.info("%s; AWS will say when it is used up", error)
+        return None

@@ -47,17 +47,14 @@ def call_once(bucket: Bucket, make: Callable[[], Answer], explain: Explain) -> A
 def read(call: Callable[[], Answer], pause: Callable[[float], None] = time.sleep) -> Answer:
     """A call that changes nothing, or nothing more when it is made twice: repeated a few times when the cloud is busy or the
     line breaks."""
-    tries = 1
-    while True:
+    for tries in range(1, READ_TRIES):
         try:
             return call()
         except (Throttled, UnknownOutcome) as error:
-            if tries == READ_TRIES:
-                raise
             wait = min(getattr(error, "retry_after", 0.2 * tries), LONGEST_PAUSE)
             log.info("%s; again in %.1f s", error, wait)
         pause(wait)
-        tries += 1
+    return call()
 
 
 def pages(page: Callable[[str], tuple[Answer, str]], what: str, cloud: str) -> Iterator[Answer]:

@@ -61,7 +61,7 @@ def creation(
         privileged=False,
         cap_drop=list(DROPPED),
         security_opt=None if settings.get("allow_sudo") else ["no-new-privileges"],
-        binds=binds(settings, engine.host) or None,
+        binds=binds(settings, engine.host, context.engine_shared) or None,
         device_requests=_devices(request, gpus),
         port_bindings=_published(request, settings),
         extra_hosts={"host.docker.internal": "host-gateway"} if engine.is_desktop else None,
@@ -74,7 +74,7 @@ def creation(
         "image": image.id,
         "name": container_name(context.cluster, request.node_id, request.token),
         "hostname": request.node_id,
-        "entrypoint": [*(settings.get("agent_argv") or ["python3", "-I", BUNDLE]), "--bootstrap", BOOTSTRAP],
+        "entrypoint": [*(context.agent_argv or ["python3", "-I", BUNDLE]), "--bootstrap", BOOTSTRAP],
         "working_dir": "/",
         "environment": {"CLUSTERCTL_NODE": request.node_id},
         "labels": labels,
@@ -84,11 +84,11 @@ def creation(
     }
 
 
-def seed(request: CreateRequest, settings: Mapping[str, Any], image: Image) -> bytes:
+def seed(request: CreateRequest, context: ProviderContext, image: Image) -> bytes:
     """A tar archive for "/": the agent and its bootstrap, readable by the image's user alone."""
-    bundle = str(settings.get("agent_bundle") or "")
+    bundle = context.agent_bundle
     try:
-        agent = b"" if settings.get("agent_argv") else Path(bundle).read_bytes()
+        agent = b"" if context.agent_argv else Path(bundle).read_bytes()
     except OSError as error:
         raise BadRequest(
             f"the agent bundle {bundle or '(not set)'} cannot be read ({error.strerror}): reinstall clusterctl and run `up` again"

@@ -22,12 +22,12 @@ _SOCKETS = (
 _PREFIXES = "import sys; print(sys.base_prefix); print(sys.base_exec_prefix)"
 
 
-def binds(settings: Mapping[str, Any], host: str) -> list[str]:
-    """Docker's "source:target:mode" of everything to mount. Raises BadRequest for what must not be, or is not there."""
+def binds(settings: Mapping[str, Any], host: str, shared: str) -> list[str]:
+    """Docker's "source:target:mode" of everything to mount. `shared`: a directory of engines, "" for none. Raises
+    BadRequest for what must not be, or is not there."""
     wanted = [_parsed(str(text), host) for text in settings.get("mounts") or ()]
     environment = str(settings.get("engine_env") or "")
     wanted += [(path, path, "ro") for path in environment_paths(environment)] if environment else []
-    shared = str(settings.get("engine_shared") or "")  # engines that the head installs once for all containers
     if shared and host.startswith("unix://"):
         wanted.append((shared, shared, "ro"))
     return [f"{source}:{target}:{mode}" for source, target, mode in dict.fromkeys(wanted)]

@@ -3,9 +3,7 @@
 No container gets the engine's socket, a privilege or a port that others can reach. The container's name follows from the
 launch token, so that a create which is made again finds what the first one made and finishes it.
 
-Settings (under `provider: {docker: ...}`): see `DockerSettings` of the spec. The head adds `agent_bundle` (the agent's
-zipapp) and `default_image`; `agent_argv` runs something else than the agent; `grace` is the seconds a node gets to end its
-work (default 5).
+Settings (under `provider: {docker: ...}`): see `DockerSettings` of the spec.
 """
 
 from __future__ import annotations
@@ -60,11 +58,11 @@ class DockerProvider:
     settle_seconds = 0.0  # a list shows the truth at once
     in_flight_seconds = 5.0  # so long the engine may take to make a container for a caller that is gone
     offers_last = OFFERS_LAST
+    grace = 5.0  # seconds that a node gets to end its work
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context
         self._state = Path(context.state_dir)
-        self._grace = float(context.settings.get("grace", 5.0))
         self._tokens = Tokens(self._state)
         self._gpus = threading.Lock()
         self._ends = Ends()
@@ -222,7 +220,7 @@ class DockerProvider:
         """Creates, fills and starts what of it is not done yet. Whatever fails on the way leaves no container behind."""
         api = self._engine.api
         image = self._images.get(self._image_name(request.pool))
-        archive = seed(request, self._context.settings, image)
+        archive = seed(request, self._context, image)
         container = self._created(request)
         if isinstance(container, Instance):
             return container
@@ -287,7 +285,7 @@ class DockerProvider:
 
     def _image_name(self, pool: PoolRequest) -> str:
         settings = self._context.settings
-        name = str(pool.spec.get("image") or settings.get("image") or settings.get("default_image") or "")
+        name = str(pool.spec.get("image") or settings.get("image") or self._context.default_image)
         if not name:
             raise BadRequest(
                 f"pool {pool.name} names no image: write `image:` in the pool or in `provider: {{docker: {{image: ...}}}}`, any "
@@ -307,7 +305,7 @@ class DockerProvider:
         try:
             if container["State"] in ("running", "restarting"):
                 with contextlib.suppress(NotFound):
-                    api.stop(container["Id"], timeout=max(1, round(self._grace)))
+                    api.stop(container["Id"], timeout=max(1, round(self.grace)))
             api.remove_container(container["Id"], force=True, v=True)
         except NotFound:
             return ""

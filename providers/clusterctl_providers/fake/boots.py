@@ -45,6 +45,9 @@ class Boots:
     def console_log(self, instance: FakeInstance) -> str:
         return self._local.console_log(self._local.instance_id(instance.token))
 
+    def directory(self, node_id: str) -> str:
+        return self._local.directory(node_id)
+
     def close(self) -> None:
         self._local.close()
 

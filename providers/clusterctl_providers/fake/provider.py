@@ -16,7 +16,6 @@ Equal calls at equal times give equal answers. Every call is on record (`calls`)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +56,7 @@ class FakeProvider:
         settings = context.settings
         self._context = context
         self._settings = settings
-        self._clock: Callable[[], float] = settings.get("clock", time.time)
+        self._clock = context.clock
         self._speed = float(settings.get("speed", 1.0))
         self._faults = parse_faults(settings.get("faults") or ())
         self._directory = Path(settings.get("directory") or context.state_dir)
@@ -175,6 +174,14 @@ class FakeProvider:
                     lines.append(self._boots.console_log(instance))
                 return "\n".join(line for line in lines if line) + "\n"
         return ""
+
+    def directory(self, node_id: str) -> str:
+        if self._boots is None:
+            raise BadRequest(
+                f"node {node_id} is a row in the fake cloud's file: write `boot: local` under `provider: {{fake: ...}}` for "
+                "nodes that run here"
+            )
+        return self._boots.directory(node_id)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         now = self._now()

@@ -10,10 +10,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import psutil
+from clusterctl_runtime.backoff import Backoff, wait_until
 
 MARK = "CLUSTERCTL_INSTANCE"
 _PROC = Path("/proc")
@@ -102,17 +103,15 @@ def end_processes(agents: Mapping[str, int], grace: float) -> set[int]:
     for pid in heads:
         with contextlib.suppress(psutil.Error):
             psutil.Process(pid).terminate()
-    _await(lambda: not any(is_alive(pid) for pid in heads), grace)
-    deadline, pause = time.monotonic() + KILL_LIMIT, FIRST_PAUSE
+    wait_until(lambda: not any(is_alive(pid) for pid in heads), Backoff(FIRST_PAUSE, LONGEST_PAUSE, seconds=grace))
+    pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, seconds=KILL_LIMIT)
     while rest := _alive(family | _family(_marked(agents))):
-        if time.monotonic() > deadline:
-            break
         family |= rest
         for process in rest:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        time.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        if not pauses.wait():
+            break
     return {process.pid for process in rest}
 
 
@@ -135,10 +134,3 @@ def _family(pids: set[int]) -> set[psutil.Process]:
             found.add(process)
             found.update(process.children(recursive=True))
     return found
-
-
-def _await(done: Callable[[], bool], limit: float) -> None:
-    deadline, pause = time.monotonic() + limit, FIRST_PAUSE
-    while not done() and time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)

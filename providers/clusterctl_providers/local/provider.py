@@ -152,6 +152,12 @@ class LocalProvider:
                 return node.log_tail()
         return ""
 
+    def directory(self, node_id: str) -> str:
+        """Of its newest generation."""
+        ours = [node for node in local_nodes.nodes_on_disk(self._state) if self._is_ours(node)]
+        found = [node for node in ours if node.papers["node_id"] == node_id]
+        return str(max(found, key=lambda node: float(node.papers["created"])).short_dir) if found else ""
+
     def doctor(self) -> list[tuple[str, bool, str]]:
         short = self._short_base()
         return [
@@ -212,15 +218,14 @@ class LocalProvider:
         return self._instance(node, {})
 
     def _argv(self) -> list[str]:
-        settings = self._context.settings
-        if settings.get("agent_argv"):
-            return [str(part) for part in settings["agent_argv"]]
-        bundle = settings.get("agent_bundle")
+        if self._context.agent_argv:
+            return list(self._context.agent_argv)
+        bundle = self._context.agent_bundle
         if not bundle or not Path(bundle).is_file():
             raise BadRequest(
                 f"the agent bundle {bundle or '(not set)'} is not there: reinstall clusterctl and run `up` again"
             )
-        return [sys.executable, "-I", str(bundle)]
+        return [sys.executable, "-I", bundle]
 
     def _papers(self, request: CreateRequest, instance_id: str) -> dict[str, Any]:
         return {

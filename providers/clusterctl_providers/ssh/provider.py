@@ -1,6 +1,6 @@
 """The SSH provider: instances are claims on machines that are there already, parked with a daemon that waits for its head.
 
-Nothing is dialled or installed here: `settings["reach"]` is who can speak to the hosts. In the head that is its books of
+Nothing is dialled or installed here: `ProviderContext.hosts` is who can speak to the hosts. In the head that is its books of
 connected hosts (`clusterctl_runtime.head.nodes.standby`), so that a launch is one message; on the client there is none, and
 whoever takes a cluster down there goes to the hosts by SSH.
 
@@ -12,79 +12,21 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, UnknownOutcome
 from clusterctl.core.model import Instance, Observed, Offer, labels_of
 from clusterctl.core.resources import Resources
 from clusterctl_providers.base import CreateRequest, CreateResult, PoolRequest, ProviderContext
 from clusterctl_providers.catalog.gpu_names import model_of
+from clusterctl_providers.hosts import ClaimView, HostBooks, HostView
 
 ZONE = "ssh"
 ANSWER_SECONDS = 10.0  # for which a claim's answer is waited for; then its outcome is unknown
 ACCEPT_WITHIN = 0.25  # seconds that `terminate` waits for the end itself
 SHOW_ENDED = 60.0  # for so long a list still shows what has ended, so that nobody looks for it elsewhere
 GIB = 1024**3
-
-ClaimState = Literal["pending", "running", "stopping", "terminated", "unknown"]
-
-
-@dataclass(frozen=True)
-class ClaimView:
-    """A claim as the head knows it. "unknown": its host is silent, and its lease has not run out. Times: unix seconds."""
-
-    instance: str
-    token: str
-    node_id: str
-    generation: int
-    role: str
-    state: ClaimState
-    created: float
-    instance_type: str = ""
-    zone: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    ended: float = 0.0
-
-
-@dataclass(frozen=True)
-class HostView:
-    """One host of the inventory. `why` says what is the matter where it is not connected; `facts` as in `hello`."""
-
-    id: str
-    address: str
-    pools: tuple[str, ...]
-    head: bool
-    connected: bool
-    why: str
-    labels: Mapping[str, str]
-    resources: Mapping[str, float]
-    facts: Mapping[str, Any]
-    claims: tuple[ClaimView, ...]
-
-    def is_free(self, role: str) -> bool:
-        held = (claim for claim in self.claims if claim.state != "terminated")
-        return self.connected and all(claim.role != role for claim in held)
-
-    def serves(self, pool: PoolRequest) -> bool:
-        return self.head if pool.role == "head" else pool.name in self.pools
-
-
-class Reach(Protocol):
-    """Who can speak to the hosts. Thread-safe."""
-
-    def exclusive(self) -> AbstractContextManager[None]: ...
-    def hosts(self) -> Sequence[HostView]: ...
-    def find(self, token: str) -> tuple[HostView, ClaimView] | None: ...
-    def claim(self, host_id: str, claim: Mapping[str, Any]) -> None: ...
-    def send(self) -> None: ...
-    def release(self, instances: Collection[str]) -> None: ...
-    def ended(self, token: str) -> bool: ...
-    def refusal(self, token: str) -> str: ...
-    def console(self, instance: str) -> str: ...
-    def wait(self, condition: Callable[[], bool], seconds: float) -> bool: ...
 
 
 class SshProvider:
@@ -95,7 +37,7 @@ class SshProvider:
 
     def __init__(self, context: ProviderContext) -> None:
         self._context = context
-        self._reach = cast("Reach | None", context.settings.get("reach"))
+        self._reach = context.hosts
 
     @property
     def scopes(self) -> Sequence[str]:
@@ -114,7 +56,7 @@ class SshProvider:
             for request, answer in zip(requests, asked, strict=True)
         ]
 
-    def _ask(self, reach: Reach, request: CreateRequest, free: _Free) -> CreateResult | None:
+    def _ask(self, reach: HostBooks, request: CreateRequest, free: _Free) -> CreateResult | None:
         """Claims a host; a result where there is nothing to wait for."""
         found = reach.find(request.token)
         host, claim = found or (None, None)
@@ -146,7 +88,7 @@ class SshProvider:
         host = free.take(request)
         if host is not None:
             return host
-        hosts = [host for host in self._hosts() if host.serves(request.pool)]
+        hosts = [host for host in self._hosts() if host.serves(request.pool.role, request.pool.name)]
         if not hosts:
             return BadRequest(f"pool {request.pool.name} has no host in the inventory: list some under `hosts`")
         silent = "; ".join(f"{host.id}: {host.why}" for host in hosts if not host.connected)
@@ -158,7 +100,11 @@ class SshProvider:
         """Hosts of the offer's kind that are free now, in the inventory's order."""
         wanted, pool = _wanted(request), request.pool
         for host in self._hosts():
-            if host.serves(pool) and host.is_free(pool.role) and _shape(self._resources(host, pool)) == wanted:
+            if (
+                host.serves(pool.role, pool.name)
+                and host.is_free(pool.role)
+                and _shape(self._resources(host, pool)) == wanted
+            ):
                 yield host
 
     def _claim(self, request: CreateRequest) -> dict[str, Any]:
@@ -217,7 +163,7 @@ class SshProvider:
         speak to hosts, what the spec says of them."""
         if self._reach is None:
             return [self._offer(_host_as_written(pool), pool)]
-        hosts = [host for host in self._hosts() if host.serves(pool) and host.connected]
+        hosts = [host for host in self._hosts() if host.serves(pool.role, pool.name) and host.connected]
         free = [host for host in hosts if host.is_free(pool.role)]
         made = {self._offer(host, pool) for host in free or hosts}
         return sorted(made)
@@ -226,7 +172,7 @@ class SshProvider:
         """How many nodes of the pool there can be: its hosts that are here, or hold a node that has not ended: a host whose
         daemon is away for a moment goes on with its node."""
         return sum(
-            host.serves(pool)
+            host.serves(pool.role, pool.name)
             and (host.connected or any(c.role == pool.role and c.state != "terminated" for c in host.claims))
             for host in self._hosts()
         )
@@ -284,7 +230,7 @@ class SshProvider:
     def _hosts(self) -> Sequence[HostView]:
         return self._reach.hosts() if self._reach else ()
 
-    def _need_reach(self) -> Reach:
+    def _need_reach(self) -> HostBooks:
         if self._reach is None:
             raise ProviderError("hosts are claimed and released by the head: `clusterctl up SPEC` starts it")
         return self._reach

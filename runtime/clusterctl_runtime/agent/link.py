@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import socket
 import ssl
 import time
@@ -12,6 +11,7 @@ from collections import deque
 from typing import Protocol
 
 from clusterctl_runtime.agent.repeats import Repeats
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.wire import Bootstrap, Message, WireError, client_context, encode, read_frame, server_name
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Link:
 
     async def run(self) -> None:
         """Never returns; raises Refused when the refusal is final."""
-        pause = FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, spread=0.5)  # all agents lose a head at once
         while True:
             for head in self._bootstrap.heads:
                 try:
@@ -87,9 +87,9 @@ class Link:
                 except Exception:  # a fault of ours must not leave the work without a head
                     log.exception("the connection to the head at %s", head)
                 if self._head_was_there:
-                    self._head_was_there, pause = False, FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
+                    self._head_was_there = False
+                    pauses.reset()
+            await asyncio.sleep(pauses.next())
 
     def _say(self, level: int, text: str) -> None:
         if line := self._repeats.line(text):

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from clusterctl_runtime.backoff import Backoff
+
 FIRST_SECONDS, LONGEST_SECONDS = 5.0, 3600.0  # between two lines of one text
 MOST_TEXTS = 16  # that are told apart; the rest shares one pause
 _OTHER = ""
@@ -15,7 +17,7 @@ _OTHER = ""
 @dataclass
 class _Said:
     due: float
-    pause: float = FIRST_SECONDS
+    pauses: Backoff
     unsaid: int = 0
 
 
@@ -31,14 +33,14 @@ class Repeats:
         key = text if text in self._said or len(self._said) < MOST_TEXTS else _OTHER
         now, said = self._clock(), self._said.get(key)
         if said is None:
-            self._said[key] = _Said(now + FIRST_SECONDS)
+            pauses = Backoff(FIRST_SECONDS, LONGEST_SECONDS)
+            self._said[key] = _Said(now + pauses.next(), pauses)
             return text
         if now < said.due:
             said.unsaid += 1
             return None
         more = f" ({said.unsaid} more times since this was last said)" if said.unsaid else ""
-        said.pause = min(said.pause * 2, LONGEST_SECONDS)
-        said.due, said.unsaid = now + said.pause, 0
+        said.due, said.unsaid = now + said.pauses.next(), 0
         return text + more
 
     def forget(self) -> None:

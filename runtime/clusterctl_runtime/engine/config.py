@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from clusterctl.core.model import Node
+from clusterctl.core.resources import Resources
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.providers.kind import Kind
 from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINNED_PORTS, PINNED_WORKERS, EngineConfig
-
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.config import HeadConfig
-    from clusterctl_runtime.head.nodes.ledger import NodeLedger
 
 BESIDE_HEAD = 20  # added to a raylet's pinned ports where it shares its machine with the head's
 BESIDE_HEAD_WORKERS = (20000, 29999)
@@ -25,12 +25,23 @@ _LABEL_KEY = re.compile(r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-
 _LABEL_VALUE = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
 
 
+class NodeBooks(Protocol):
+    """What is known of a node from its agent. `labels` are those of its own, beside its pool's."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def total(self) -> Resources: ...
+    @property
+    def labels(self) -> Iterable[tuple[str, str]]: ...
+
+
 def head_config(
-    config: HeadConfig, node: Node, books: NodeLedger, token_path: Path, python: str, environment: dict[str, Any]
+    spec: ClusterSpec, node: Node, books: NodeBooks, token_path: Path, python: str, environment: dict[str, Any]
 ) -> EngineConfig:
     """`python`, `environment`: what `EngineConfig` has them for. The head's raylet offers no CPUs or GPUs: Ray's tasks wait for
     workers, drivers run beside it under the queue's books."""
-    made = _node_config(config, node, books, token_path)
+    made = _node_config(spec, node, books, token_path)
     made.python, made.environment = python, environment
     made.role = "head"
     made.resources = {}
@@ -41,16 +52,16 @@ def head_config(
 
 
 def worker_config(
-    config: HeadConfig,
+    spec: ClusterSpec,
     node: Node,
-    books: NodeLedger,
+    books: NodeBooks,
     token_path: Path,
     address: str,
     python: str,
     environment: dict[str, Any],
 ) -> EngineConfig:
     """`address` is the GCS's, as the head's raylet told it."""
-    made = _node_config(config, node, books, token_path)
+    made = _node_config(spec, node, books, token_path)
     made.python, made.environment = python, environment
     made.gcs_address = address
     if not made.single_host and made.node_ip == address.rpartition(":")[0].strip("[]"):
@@ -59,12 +70,12 @@ def worker_config(
     return made
 
 
-def _node_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: Path) -> EngineConfig:
-    spec, ray = config.spec, config.spec.ray
+def _node_config(spec: ClusterSpec, node: Node, books: NodeBooks, token_path: Path) -> EngineConfig:
+    ray = spec.ray
     assert ray is not None, "a cluster without an engine configures none"
     pool = next((p for p in spec.pools if p.name == node.pool), None)
-    provider = (pool.provider if pool else "") or spec.provider_name
-    single_host = is_single_host(provider)
+    kind = spec.kind_of(pool)
+    single_host = kind.machine == "process"
     resources = dict(books.total.to_dict())
     if single_host and node.offer.gpu_type:
         resources[f"accelerator_type:{node.offer.gpu_type}"] = 1
@@ -80,26 +91,21 @@ def _node_config(config: HeadConfig, node: Node, books: NodeLedger, token_path: 
         region=node.offer.region,
         pool=node.pool,
         worker_ports=[] if single_host else list(PINNED_WORKERS),
-        object_store_memory=_store(config, provider, int(books.total.get("memory"))),
+        object_store_memory=_store(spec, kind, int(books.total.get("memory"))),
         env={**spec.env, **(pool.env if pool else {}), **ray.env},
         single_host=single_host,
     )
 
 
-def is_single_host(provider: str) -> bool:
-    """Whether several nodes share this machine's addresses and ports."""
-    return provider in ("local", "fake")
-
-
-def given_python(config: HeadConfig, provider: str) -> str:
+def given_python(spec: ClusterSpec, kind: Kind) -> str:
     """The interpreter that the spec names for that provider's nodes: nothing is installed there. "" where it names none."""
-    ray = config.spec.ray
-    return (ray.python if ray else "") or mounted_python(config, provider)
+    ray = spec.ray
+    return (ray.python if ray else "") or mounted_python(spec, kind)
 
 
-def mounted_python(config: HeadConfig, provider: str) -> str:
+def mounted_python(spec: ClusterSpec, kind: Kind) -> str:
     """An environment of this machine that containers see under the same path."""
-    environment = config.spec.provider_settings.get("engine_env") if provider == "docker" else ""
+    environment = spec.provider_settings.get("engine_env") if kind.machine == "container" else ""
     return f"{environment}/bin/python" if environment else ""
 
 
@@ -110,13 +116,13 @@ def engine_labels(labels: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _store(config: HeadConfig, provider: str, memory: int) -> int:
+def _store(spec: ClusterSpec, kind: Kind, memory: int) -> int:
     """Bytes for the object store, 0 = Ray's default. A container's must fit in its /dev/shm, which is half of its memory
     where the spec says nothing (`docker_container`)."""
-    if provider == "docker":
-        shared = int(config.spec.provider_settings.get("shm_size") or memory)
+    if kind.machine == "container":
+        shared = int(spec.provider_settings.get("shm_size") or memory)
         return int(min(memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
-    return _local_store() if is_single_host(provider) else 0
+    return _local_store() if kind.machine == "process" else 0
 
 
 def _local_store() -> int:

@@ -24,11 +24,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.lock import LockHeld, take
 from clusterctl_runtime.files.private import replacing
 
 AT_ONCE = 4  # wheels that are fetched at the same time
-TRIES, FIRST_PAUSE = 6, 0.5  # of fetching one wheel; the pause doubles
+TRIES, FIRST_PAUSE, LONGEST_PAUSE = 6, 0.5, 8.0  # of fetching one wheel; the pause doubles
 DAMAGED_TRIES = 3
 UNPACKED = 3.5  # bytes on disk for each byte of the wheels: 2.6 measured for ray[default], 3.1 once it has run
 LOCK_LOOK = 0.1
@@ -172,7 +173,7 @@ class Installation:
         return False
 
     async def _download(self, wheel: dict[str, Any]) -> None:
-        trouble, pause, damaged = "it is not on this machine", FIRST_PAUSE, 0
+        trouble, pauses, damaged = "it is not on this machine", Backoff(FIRST_PAUSE, LONGEST_PAUSE), 0
         for left in reversed(range(TRIES if self._fetch else 0)):
             try:
                 await self._continue(wheel)
@@ -187,8 +188,7 @@ class Installation:
                     raise  # of the disk
                 trouble = str(error)
             if left:
-                await asyncio.sleep(pause)
-                pause *= 2
+                await asyncio.sleep(pauses.next())
         raise InstallFailed(
             f"{self._name} was not installed: {wheel['file']} could not be fetched from the head ({trouble})"
         )

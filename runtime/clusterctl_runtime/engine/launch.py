@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import pkgutil
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl_runtime.engine.command import EngineConfig, RayCommand
 from clusterctl_runtime.engine.ports import claim_block
 from clusterctl_runtime.engine.processes import end_marked
+from clusterctl_runtime.files.private import write_private
 
 if TYPE_CHECKING:
     from clusterctl_runtime.wire import TaskSpec
@@ -125,12 +125,7 @@ class Raylet:
         path.mkdir(exist_ok=True)
 
     def _write_files(self) -> None:
-        token = self._command.token_path
-        token.unlink(missing_ok=True)
-        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(self._config.token)
+        write_private(self._command.token_path, self._config.token)
         source = pkgutil.get_data("clusterctl_runtime.engine", "start.py")
         assert source is not None
         (self._directory / "start.py").write_bytes(source)

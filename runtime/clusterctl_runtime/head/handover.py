@@ -26,7 +26,6 @@ from clusterctl.provision.moved_head import give_up
 log = logging.getLogger(__name__)
 
 FILE = "handover.json"
-NOT_HERE = frozenset({"profile", "ssh_from"})  # settings that speak of the client's machine
 
 
 @dataclass(frozen=True)

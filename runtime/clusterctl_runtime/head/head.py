@@ -24,6 +24,7 @@ from clusterctl.provision.provisioner import Provisioner
 from clusterctl.spec.hash import spec_hash
 from clusterctl.spec.load import parse_spec
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
@@ -34,7 +35,7 @@ from clusterctl_runtime.head.clock import start_ticks, steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.engine.supply import shared_engines
 from clusterctl_runtime.head.garbage import Garbage
-from clusterctl_runtime.head.handover import NOT_HERE, Handover, OwnMachine
+from clusterctl_runtime.head.handover import Handover, OwnMachine
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.charges import charges_document
@@ -117,7 +118,7 @@ class Head:
     def _make_standby(self) -> Standby | None:
         """The books of an inventory's hosts, where the cluster has one."""
         spec = self.config.spec
-        if "ssh" not in (spec.provider_name, *(pool.provider for pool in spec.pools)):
+        if not any(spec.kind_of(pool).machine == "host" for pool in (None, *spec.pools)):
             return None
         return Standby(self.config.directory, self.config.uid, self._hosts_changed, self._node_heard)
 
@@ -202,7 +203,7 @@ class Head:
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
         """What runs a program on a node, where its provider has a way; () where not."""
         pool = next((pool for pool in self.config.spec.pools if pool.name == node.pool), None)
-        provider = self.provisioner.providers.get((pool.provider if pool else "") or self.config.spec.provider_name)
+        provider = self.provisioner.providers.get(self.config.spec.kind_of(pool).name)
         return provider.inside(node.instance_id, argv, environment) if isinstance(provider, HasInside) else ()
 
     def _packages_of_the_spec(self) -> set[str]:
@@ -216,7 +217,7 @@ class Head:
 
     def _make_provisioner(self) -> Provisioner:
         spec = self.config.spec
-        names = dict.fromkeys([spec.provider_name, *(p.provider for p in spec.pools if p.provider)])
+        names = dict.fromkeys(spec.kind_of(pool).name for pool in (None, *spec.pools))
         return Provisioner(
             self.journal,
             {name: self._make_provider(name, spec) for name in names},
@@ -229,20 +230,18 @@ class Head:
 
     def _make_provider(self, name: str, spec: ClusterSpec) -> Provider:
         settings = dict(spec.provider_settings) if name == spec.provider_name else {}
-        if self.handover:
-            settings = {key: value for key, value in settings.items() if key not in NOT_HERE}
+        if self.handover and spec.kind.cloud is not None:
+            settings = {key: value for key, value in settings.items() if key not in spec.kind.cloud.here_only}
         context = ProviderContext(
             cluster=self.config.name,
             uid=self.config.uid,
             state_dir=str(self.config.state_dir),
-            settings={
-                **settings,
-                "agent_bundle": str(self._bundle),
-                "default_image": default_image(spec.ray),
-                "engine_shared": shared_engines(self.config, name),
-                "reach": self.standby,
-            },
+            settings=settings,
             auth=spec.auth.model_dump(),
+            hosts=self.standby,
+            agent_bundle=str(self._bundle),
+            default_image=default_image(spec.ray),
+            engine_shared=shared_engines(self.config, KINDS[name]),
         )
         try:
             provider = make_provider(name, context)

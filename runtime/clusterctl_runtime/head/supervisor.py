@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.lock import LockHeld, take
 from clusterctl_runtime.files.private import write_private
 
@@ -31,7 +32,7 @@ class Supervisor:
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        pause = FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while not self._stopping:
             started = time.monotonic()
             self._head = subprocess.Popen(
@@ -44,10 +45,10 @@ class Supervisor:
             if code == 0 or self._stopping:
                 return 0
             if time.monotonic() - started > STEADY_SECONDS:
-                pause = FIRST_PAUSE
+                pauses.reset()
+            pause = pauses.next()
             print(f"the head ended with code {code}; starting it again in {pause:.1f} s", file=sys.stderr, flush=True)
             time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
         return 0
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -643,6 +643,14 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(descriptor)
     part.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the name, too
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a network file system that knows no such thing
+            raise
+    finally:
+        os.close(directory)
 
 
 def text_of(path: Path) -> str:

@@ -96,7 +96,10 @@ def keep_in_fstab(uuid: str, place: Path) -> None:
     """Mounted again after a reboot; a machine without the disk boots all the same."""
     lines = [line for line in FSTAB.read_text().splitlines() if f" {place} " not in line] if FSTAB.exists() else []
     part = FSTAB.with_name(".fstab.clusterctl")
-    part.write_text("\n".join([*lines, f"UUID={uuid} {place} ext4 defaults,nofail 0 2"]) + "\n")
+    with part.open("w") as file:
+        file.write("\n".join([*lines, f"UUID={uuid} {place} ext4 defaults,nofail 0 2"]) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # half a table after a power cut, and the machine does not boot
     part.replace(FSTAB)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from clusterctl_runtime.agent.tasks.environ import kept_of
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.lock import LockHeld, take
 from clusterctl_runtime.files.private import write_private
 
@@ -41,7 +42,7 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
-    pause: float = FIRST_PAUSE
+    pauses: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, LONGEST_PAUSE))
     done: bool = field(default=False)
 
 
@@ -89,7 +90,8 @@ class Keep:
         }
         for program in self._programs.values():
             if program.process is None:
-                program.done, program.due, program.pause = False, 0.0, FIRST_PAUSE
+                program.done, program.due = False, 0.0
+                program.pauses.reset()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -107,9 +109,8 @@ class Keep:
         if program.done:
             return
         if now - program.started > STEADY_SECONDS:
-            program.pause = FIRST_PAUSE
-        program.due = now + program.pause
-        program.pause = min(program.pause * 2, LONGEST_PAUSE)
+            program.pauses.reset()
+        program.due = now + program.pauses.next()
         print(f"{name} ended with code {code}; starting it again", file=sys.stderr, flush=True)
 
     def _start(self, name: str, program: Program, now: float) -> None:

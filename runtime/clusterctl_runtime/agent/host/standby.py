@@ -27,6 +27,7 @@ from clusterctl_runtime.agent.host.claims import Claims
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.repeats import Repeats
 from clusterctl_runtime.agent.tasks.processes import list_family
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.lock import LockHeld, take
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message
@@ -200,14 +201,13 @@ class Host:
 
     async def _watch(self, instance: str, process: subprocess.Popen[bytes] | None) -> None:
         """Until the claim has ended: its agent is started again when it crashes."""
-        pause = _RESTART_FIRST
+        pauses = Backoff(_RESTART_FIRST, _RESTART_LONGEST)
         while True:
             code = await self._end_of(instance, process)
             if self._claims.held[instance]["state"] == "stopping" or code in _FINAL_CODES:
                 break
             log.warning("the agent of %s ended with %s: starting it again", instance, code)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _RESTART_LONGEST)
+            await asyncio.sleep(pauses.next())
             if self._claims.held[instance]["state"] == "stopping":
                 break
             process = self._start(instance)

@@ -1,80 +1,27 @@
-// The table of jobs, newest first, with a filter and a state.
+// The table of jobs.
 
-import { get } from "./api.js";
 import { h } from "./dom.js";
 import { age, chip, jobLink, reason, resources } from "./format.js";
-import { paced } from "./live.js";
+import { ListView } from "./list.js";
 import { Table } from "./table.js";
 
 const STATES = ["queued", "running", "succeeded", "failed", "cancelled"];
-const LIMIT = 1000;
 
-export class JobsView {
+/** The page of all jobs, newest first. */
+export class JobsView extends ListView {
+  none = "No jobs. Submit one: clusterctl submit job.py";
+
   constructor(_id, query) {
-    this.jobs = [];
-    this.table = jobsTable();
-    this.filter = h("input", { type: "search", id: "filter", placeholder: "id, name, user, command …", autocomplete: "off", oninput: () => this.draw() });
-    this.state = h("select", { id: "state", onchange: () => this.choose() }, h("option", { value: "" }, "all"));
-    for (const state of STATES) this.state.append(h("option", { value: state, selected: query.get("state") === state }, state));
-    this.note = h("p.sub");
-    this.element = h(
-      "section.card",
-      { "aria-labelledby": "jobs-title" },
-      h(
-        "div.bar-of-tools",
-        null,
-        h("h1", { id: "jobs-title" }, "Jobs"),
-        h("label", { for: "state" }, "State"),
-        this.state,
-        h("label", { for: "filter" }, "Filter"),
-        this.filter,
-      ),
-      this.table.element,
-      this.note,
-    );
-    this.reload = paced(() => this.load(), 700);
-    this.timer = setInterval(() => this.reload(), 5000);
-  }
-
-  /** The state goes into the address, so that a reload and the back button keep it. */
-  choose() {
-    const state = this.state.value;
-    history.replaceState(null, "", state ? `#/jobs?state=${state}` : "#/jobs");
-    this.table.update([], "Asking the head…");
-    this.reload();
-  }
-
-  async load() {
-    const state = this.state.value;
-    try {
-      const { jobs } = await get(`jobs?limit=${LIMIT}${state ? `&state=${state}` : ""}`);
-      if (state !== this.state.value) return;
-      this.jobs = jobs;
-      this.draw();
-    } catch (error) {
-      if (error.status) this.table.update([], error.message);
-    }
-  }
-
-  draw() {
-    const wanted = this.filter.value.trim().toLowerCase();
-    const found = this.jobs.filter((job) => !wanted || words(job).includes(wanted));
-    this.table.update(found, this.jobs.length ? "No job matches this filter." : "No jobs. Submit one: clusterctl submit job.py");
-    this.note.textContent = this.jobs.length >= LIMIT ? `The newest ${LIMIT} jobs are shown; clusterctl jobs lists all.` : "";
+    super({ name: "jobs", cursor: "before", title: "Jobs", hint: "id, name, user, command …", table: jobsTable(), selects: { state: STATES }, query });
   }
 
   update() {
-    this.reload();
+    if (!this.filter.value.trim()) this.reload(); // to look for words in a long queue at every change would be too much
   }
 
-  close() {
-    this.reload.stop();
-    clearInterval(this.timer);
+  place() {
+    return `Page ${this.pager.number}, newest first`;
   }
-}
-
-function words(job) {
-  return [job.id, job.name, job.user, job.state, job.pool, command(job), reason(job.reason).text].join(" ").toLowerCase();
 }
 
 /** The command as one could type it into a shell. */

@@ -1,12 +1,12 @@
 // Nodes: the table, and one node's page with its story.
 
 import { get, post } from "./api.js";
-import { fill, h, say } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { Explain } from "./explain.js";
 import { age, bytes, chip, clock, count, jobLink, money, nodeLink, reason, resources, text } from "./format.js";
+import { ListView } from "./list.js";
 import { paced } from "./live.js";
 import { attempt, confirm } from "./notice.js";
-import { Pager } from "./pager.js";
 import { Table } from "./table.js";
 
 export function nodesTable() {
@@ -33,110 +33,22 @@ function instance(node) {
 }
 
 const STATES = ["planned", "requested", "booting", "joining", "ready", "draining", "stopping", "stopped", "terminating", "failed", "quarantined"];
-const ON_PAGE = 100;
-const LOOK = 3000; // ms between two looks at what is shown, where nothing else tells of a change
 
-/** The page of all nodes: the head finds those that are asked for, and only those that are shown are read, and read again. */
-export class NodesView {
+/** The page of all nodes. */
+export class NodesView extends ListView {
+  none = "No nodes yet.";
+
   constructor(_id, query) {
-    this.table = nodesTable();
-    this.pager = new Pager("Pages of nodes", () => this.turn());
-    this.pool = h("select", { id: "pool", onchange: () => this.choose() }, h("option", { value: "" }, "all"));
-    this.state = h("select", { id: "state", onchange: () => this.choose() }, h("option", { value: "" }, "all"));
-    for (const state of STATES) this.state.append(h("option", { value: state, selected: query.get("state") === state }, state));
-    this.filter = h("input", { type: "search", id: "filter", placeholder: "id, zone, reason …", value: query.get("match"), autocomplete: "off", oninput: () => this.type() });
-    this.addPool(query.get("pool"));
-    this.pool.value = query.get("pool") ?? "";
-    this.element = h(
-      "section.card",
-      { "aria-labelledby": "nodes-title" },
-      h(
-        "div.bar-of-tools",
-        null,
-        h("h1", { id: "nodes-title" }, "Nodes"),
-        h("label", { for: "pool" }, "Pool"),
-        this.pool,
-        h("label", { for: "state" }, "State"),
-        this.state,
-        h("label", { for: "filter" }, "Filter"),
-        this.filter,
-      ),
-      this.table.element,
-      this.pager.element,
-    );
-    this.table.update([], "Asking the head…");
-    this.reload = paced(() => this.load(), 700);
-    this.timer = setInterval(() => this.reload(), LOOK);
-  }
-
-  addPool(name) {
-    if (name && ![...this.pool.options].some((option) => option.value === name)) this.pool.append(h("option", { value: name }, name));
+    super({ name: "nodes", cursor: "after", title: "Nodes", hint: "id, zone, reason …", table: nodesTable(), selects: { pool: ["head"], state: STATES }, query });
   }
 
   update(status) {
-    for (const pool of ["head", ...(status.pools ?? []).map(({ name }) => name)]) this.addPool(pool);
+    for (const { name } of status.pools ?? []) this.offer("pool", name);
     this.reload();
   }
 
-  /** Once the person has stopped typing. */
-  type() {
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => this.choose(), 200);
-  }
-
-  /** What is asked for goes into the address, so that a reload and the back button keep it. */
-  choose() {
-    const address = this.wanted().toString();
-    history.replaceState(null, "", address ? `#/nodes?${address}` : "#/nodes");
-    this.pager.rewind();
-    this.load();
-  }
-
-  turn() {
-    scrollTo(0, 0);
-    this.load();
-  }
-
-  wanted() {
-    const asked = { pool: this.pool.value, state: this.state.value, match: this.filter.value.trim() };
-    return new URLSearchParams(Object.entries(asked).filter(([, value]) => value));
-  }
-
-  question() {
-    const query = this.wanted();
-    query.set("limit", ON_PAGE);
-    if (this.pager.after) query.set("after", this.pager.after);
-    return query.toString();
-  }
-
-  async load() {
-    const question = this.question();
-    try {
-      const page = await get(`nodes?${question}`);
-      if (question === this.question()) this.draw(page); // else the person asks for something else by now
-    } catch (error) {
-      if (error.status && question === this.question()) this.table.update([], `${error.message} ${error.fix ?? ""}`);
-    }
-  }
-
-  draw(page) {
-    const { nodes, counts, total } = page;
-    if (!nodes.length && !this.pager.isFirst) {
-      this.pager.back(); // all of this page are gone
-      return;
-    }
-    this.table.update(nodes, this.wanted().size ? "No node matches this filter." : "No nodes yet.", total === nodes.length);
-    this.pager.show(page, nodes.length);
-    for (const option of this.state.options) {
-      const number = option.value ? (counts[option.value] ?? 0) : Object.values(counts).reduce((sum, some) => sum + some, 0);
-      say(option, `${option.value || "all"} (${count(number)})`);
-    }
-  }
-
-  close() {
-    this.reload.stop();
-    clearInterval(this.timer);
-    clearTimeout(this.typing);
+  place({ before, nodes, total }) {
+    return `${count(before + 1)}–${count(before + nodes.length)} of ${count(total)}`;
   }
 }
 

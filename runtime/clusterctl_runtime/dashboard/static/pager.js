@@ -1,7 +1,6 @@
 // Where one is in a list that the head gives in pages: each begins behind the last item of the one before it.
 
 import { h, say } from "./dom.js";
-import { count } from "./format.js";
 
 export class Pager {
   /** `turned` is called when the person goes to another page. */
@@ -15,8 +14,12 @@ export class Pager {
     this.element = h("div.pager", { role: "group", "aria-label": label, hidden: true }, this.previous, this.note, this.next);
   }
 
-  get after() {
+  get start() {
     return this.starts.at(-1);
+  }
+
+  get number() {
+    return this.starts.length;
   }
 
   get isFirst() {
@@ -31,20 +34,26 @@ export class Pager {
 
   back() {
     this.starts.pop();
-    this.turned();
+    this.turn();
   }
 
   forth() {
     this.starts.push(this.behind);
+    this.turn();
+  }
+
+  /** Where the next page begins is not known before this one is there. */
+  turn() {
+    this.previous.disabled = this.next.disabled = true;
     this.turned();
   }
 
-  /** What the head says of this page, which has `shown` items. */
-  show({ before, total, next }, shown) {
-    this.behind = next;
-    this.element.hidden = total <= shown;
-    say(this.note, shown ? `${count(before + 1)}–${count(before + shown)} of ${count(total)}` : `none of ${count(total)}`);
+  /** `note` says where this page is; `behind` is its last item where another page follows, else null. */
+  show(behind, note) {
+    this.behind = behind;
+    this.element.hidden = this.isFirst && behind === null;
+    say(this.note, note);
     this.previous.disabled = this.isFirst;
-    this.next.disabled = next === null;
+    this.next.disabled = behind === null;
   }
 }

@@ -86,7 +86,7 @@ def pool_documents(head: Head, census: Census) -> list[Document]:
         documents.append(
             {
                 "name": pool.name,
-                "provider": pool.provider or head.config.spec.provider_name,
+                "provider": head.config.spec.kind_of(pool).name,
                 "min": pool.min,
                 "max": pool.max,
                 "ready": found.states[NodeState.READY],

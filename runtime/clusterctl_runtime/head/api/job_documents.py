@@ -50,6 +50,14 @@ def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]
     }
 
 
+def shown_text(job: Job, wait: dict[str, Any] | None) -> str:
+    """What a person can look for in a list of jobs."""
+    request = job.request
+    command = (request.get("script", ""), *(request.get("argv") or ()))
+    told = (job.state, (wait or {}).get("text", "") or job.reason, request.get("user", ""), job.shape.pool)
+    return " ".join((job.id, job.name, *command, *told)).lower()
+
+
 def array_document(array: Array) -> dict[str, Any]:
     """`counts`: its members by state, those that were forgotten among them."""
     return {"id": array.id, "counts": {state: count for state, count in sorted(array.counts.items()) if count}}

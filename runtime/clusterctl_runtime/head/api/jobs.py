@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from clusterctl.core.errors import UsageError
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.api.explaining import plan_job
-from clusterctl_runtime.head.api.job_documents import array_document, job_document
+from clusterctl_runtime.head.api.job_documents import array_document, job_document, shown_text
 from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, SignOfLife, first_of, ndjson
 from clusterctl_runtime.head.jobs.arrays import Array
 from clusterctl_runtime.head.jobs.job import Job
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 MOST_ON_PAGE = 1000
-LOOKED_AT_ONCE = 2000  # jobs that one turn of the loop looks at for a page
+LOOKED_AT_ONCE = 1000  # jobs that one turn of the loop looks at for a page
+STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 COUNTS_INTERVAL = 0.25  # who follows an array is told at most so often
 
 
@@ -69,24 +72,32 @@ async def list_jobs(
     limit: int = Query(default=100, ge=1, le=MOST_ON_PAGE),
     array: str = "",
     before: int | None = Query(default=None, ge=0),
+    match: str = "",
 ) -> dict[str, Any]:
-    """A page, the newest jobs first. `next` is the `before` of the page behind it, null when there is none. `counts` are of
-    all jobs that there ever were, or of all of the array."""
+    """A page, the newest jobs first, of those in `state` and with all words of `match` in what is shown of them. `next` is the
+    `before` of the page behind it, null when there is none. `counts` are of all jobs that there ever were, or of all of the
+    array."""
+    if state and state not in STATES:
+        raise UsageError(f"no job has the state {state!r}: they are {', '.join(STATES)}")
     members = head.book.array(array) if array else None
-    chosen: list[dict[str, Any]] = []
-    look = limit if not state else LOOKED_AT_ONCE
-    while jobs := head.book.newest(before, look, members):
-        for job in jobs:
-            before = job.seq
-            if (not state or job.state == state) and (not array or job.array_id == array):
-                chosen.append(job_document(job, head.book.wait_of(job)))
-                if len(chosen) == limit:
-                    break
-        if len(chosen) == limit:
-            break
+    words = match.lower().split()
+
+    def is_wanted(job: Job) -> bool:
+        if (state and job.state != state) or (array and job.array_id != array):
+            return False
+        text = shown_text(job, head.book.wait_of(job)) if words else ""
+        return all(word in text for word in words)
+
+    chosen: list[Job] = []
+    look = LOOKED_AT_ONCE if state or words else limit + 1
+    while len(chosen) <= limit and (jobs := head.book.newest(before, look, members)):
+        chosen += islice(filter(is_wanted, jobs), limit + 1 - len(chosen))
+        before = jobs[-1].seq
         await asyncio.sleep(0)
+    page = chosen[:limit]
     counts = members.counts if members else head.book.counts
-    return {"jobs": chosen, "counts": dict(counts), "next": before if len(chosen) == limit else None}
+    documents = [job_document(job, head.book.wait_of(job)) for job in page]
+    return {"jobs": documents, "counts": dict(counts), "next": page[-1].seq if len(chosen) > limit else None}
 
 
 @router.get("/arrays/{array_id}")

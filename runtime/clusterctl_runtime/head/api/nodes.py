@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Query
 
 from clusterctl.core.errors import NotFound, Refused, UsageError
-from clusterctl.core.model import NodeState, NodeView
+from clusterctl.core.model import LIVE_STATES, NodeState, NodeView
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.api.node_documents import Wanted, node_detail, node_page
 from clusterctl_runtime.head.clock import steady_time
@@ -47,11 +47,12 @@ async def list_nodes(
 
 
 def _states(text: str) -> list[NodeState]:
-    try:
-        return [NodeState(name) for name in text.split(",") if name]
-    except ValueError:
-        names = ", ".join(state.value for state in NodeState)
-        raise UsageError(f"state {text!r}: a node is {names}") from None
+    states = {state.value: state for state in NodeState if state in LIVE_STATES}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in states:
+            raise UsageError(f"no node that is listed has the state {name!r}: they are {', '.join(states)}")
+    return [states[name] for name in names]
 
 
 def _known_pool(head: Head, name: str) -> str:

@@ -144,7 +144,7 @@ class EngineControl:
             return
         config = await asyncio.to_thread(
             head_config,
-            self._config(),
+            self._config().spec,
             node,
             books,
             self._token_path,
@@ -171,7 +171,7 @@ class EngineControl:
         if supplied is None:
             return
         config = worker_config(
-            self._config(),
+            self._config().spec,
             node,
             books,
             self._token_path,
@@ -190,10 +190,9 @@ class EngineControl:
         """Where the node's Ray comes from; None when it cannot have one, which is told, or is not to be started any more."""
         spec = self._config().spec
         pool = next((pool for pool in spec.pools if pool.name == node.pool), None)
-        provider = (pool.provider if pool else "") or spec.provider_name
         books.engine.state = "supplying"
         try:
-            supplied = await self.supply.for_node(provider, node.role, books.facts)
+            supplied = await self.supply.for_node(spec.kind_of(pool), node.role, books.facts)
         except NoEngine as error:
             books.engine.detail = str(error)
             self._failed(books, node, str(error), error.code, final=error.final)
@@ -271,7 +270,7 @@ class EngineControl:
         """The interpreter on the head's machine that speaks to the engine: its Ray must be that of the nodes. `beside`: that of
         the head node, which often is this machine."""
         config = self._config()
-        candidates = [python for python in (mounted_python(config, config.spec.provider_name), beside) if python]
+        candidates = [python for python in (mounted_python(config.spec, config.spec.kind), beside) if python]
         try:
             return await self.supply.here(self.version, candidates, extras=False)
         except ClusterctlError as error:

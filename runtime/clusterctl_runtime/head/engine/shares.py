@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clusterctl.core.resources import Resources
+from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.engine.client import EngineClient, EngineRefused, Hold
 from clusterctl_runtime.head.jobs.shares import ShareRefused
 from clusterctl_runtime.head.nodes.fleet import Fleet
@@ -129,11 +130,11 @@ class EngineShares:
             self.settle(books.node_id)
 
     async def _settle(self, books: NodeLedger, raylet: _Raylet) -> None:
-        pause = FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         try:
             while not await self._agrees(books, raylet):
+                pause = pauses.next()
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
         finally:
             raylet.settling = False
 
@@ -171,14 +172,13 @@ class EngineShares:
             self._spawn(self._match())
 
     async def _match(self) -> None:
-        pause = FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         try:
             while self._look_again and (client := self.client) is not None:
                 self._look_again = False
                 if not await self._match_once(client):
-                    await asyncio.sleep(pause)
+                    await asyncio.sleep(pauses.next())
                     self._look_again = True
-                    pause = min(2 * pause, LONGEST_PAUSE)
         finally:
             self._matching = False
 

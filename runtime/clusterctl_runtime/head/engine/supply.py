@@ -16,7 +16,8 @@ from typing import Any
 
 from clusterctl.core.errors import BadRequest, ClusterctlError
 from clusterctl.spec.parts import Ray
-from clusterctl_runtime.engine.config import given_python, is_single_host
+from clusterctl.spec.providers.kind import Kind
+from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.engine.environment import (
     TESTED_VERSION,
     EngineEnvironment,
@@ -52,9 +53,9 @@ class Supplied:
     environment: dict[str, Any] = field(default_factory=dict)
 
 
-def shared_engines(config: HeadConfig, provider: str) -> str:
+def shared_engines(config: HeadConfig, kind: Kind) -> str:
     """The directory of the head's machine that nodes of that provider see under the same path, if they see one."""
-    if provider != "docker" or config.spec.ray is None or given_python(config, provider):
+    if kind.machine != "container" or config.spec.ray is None or given_python(config.spec, kind):
         return ""
     place = config.engine_store / "shared"
     place.mkdir(parents=True, exist_ok=True)
@@ -93,9 +94,9 @@ class EngineSupply:
 
     # ------------------------------------------------------------ what nodes get
 
-    async def _shared(self, provider: str, wanted: Wanted, environment: dict[str, Any]) -> dict[str, str]:
+    async def _shared(self, kind: Kind, wanted: Wanted, environment: dict[str, Any]) -> dict[str, str]:
         """Containers see a directory of this machine: what is installed there once is not unpacked in each of them."""
-        place = shared_engines(self._config(), provider)
+        place = shared_engines(self._config(), kind)
         own = await asyncio.to_thread(read_engine_facts)
         if not place or (wanted.python, wanted.platform) != (own["python"], platform_of(own)):
             return {}
@@ -105,11 +106,11 @@ class EngineSupply:
         """The head node's Python is everyone's."""
         self._minor = str((facts.get("engine") or {}).get("python") or "")
 
-    async def for_node(self, provider: str, role: str, facts: dict[str, Any]) -> Supplied:
+    async def for_node(self, kind: Kind, role: str, facts: dict[str, Any]) -> Supplied:
         """`facts`: what the node's agent says of its machine. Waits for the wheels where some are needed. Raises NoEngine."""
         self._loop = asyncio.get_running_loop()
         config = self._config()
-        given = given_python(config, provider)
+        given = given_python(config.spec, kind)
         if given:
             return Supplied(python=given)
         found = dict(facts.get("engine") or {})
@@ -118,14 +119,14 @@ class EngineSupply:
         if role != "head":
             self._judge_python(found)
         try:
-            if is_single_host(provider):
+            if kind.machine == "process":
                 return Supplied(python=await self.here(await self._version(found)))
             version = await self._version(found)
             if self._fits(found, version):
                 return Supplied()
             wanted = Wanted(version, self._extras(), found["python"], platform_of(found))
             environment = environment_of(wanted, await self._wheels(wanted))
-            return Supplied(environment=environment | await self._shared(provider, wanted, environment))
+            return Supplied(environment=environment | await self._shared(kind, wanted, environment))
         except (NoWheels, EngineUnavailable) as error:
             raise NoEngine("no_engine", str(error)) from error
         except InstallFailed as error:

@@ -10,7 +10,7 @@ from itertools import islice
 from clusterctl.core.model import NodeView
 from clusterctl.core.resources import Resources
 from clusterctl.core.scheduling.placement import Request, place, starves_at, takes_work
-from clusterctl_runtime.engine.config import given_python, is_single_host
+from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.jobs.asked import GroupKey
@@ -86,17 +86,17 @@ class Dispatcher:
                 self.starts.shares.settle(node_id)
 
     async def _pass(self) -> None:
-        chosen, kept = self._choose()
+        chosen, reserved = self._choose()
         enough = sum(len(nodes) for _, nodes in chosen) >= MOST_STARTS
         if enough:  # the rest in the next pass: the loop does other things in between
             self.wake()
         await self._start([start for job, nodes in chosen if (start := self.starts.book(job, nodes))])
-        if not enough:  # else it is not known what is kept for the jobs behind them
-            await self._send_ahead(kept)
+        if not enough:  # else it is not known what is reserved for the jobs behind them
+            await self._send_ahead(reserved)
 
-    async def _send_ahead(self, kept: Collection[str]) -> None:
+    async def _send_ahead(self, reserved: Collection[str]) -> None:
         starts = []
-        for job, node_id, after in self._ahead.room(kept, MOST_STARTS):
+        for job, node_id, after in self._ahead.room(reserved, MOST_STARTS):
             attempt = self._work.assign(job, [node_id])
             self._ahead.started(job, task_id(attempt.id, 0), node_id, after)
             starts.append((job, attempt, self._spec_builder(job, attempt, after)))
@@ -117,8 +117,8 @@ class Dispatcher:
             self._recall_later()
 
     def _choose(self) -> tuple[list[tuple[Job, tuple[str, ...]]], frozenset[str]]:
-        """What starts where, and the nodes that are kept for starving jobs: these may be full now, so then such are looked at
-        as well. Nothing is kept where all jobs that wait are alike: none of them could overtake another."""
+        """What starts where, and the nodes that are reserved for starving jobs: these may be full now, so then such are looked at
+        as well. Nothing is reserved where all jobs that wait are alike: none of them could overtake another."""
         now, groups = steady_time(), self._book.groups
         starving = len(groups) > 1 and any(starves_at(line.first.queued_since) <= now for line in groups.values())
         most = {group: min(len(line), max(1, (MOST_STARTS + 1) // group.nodes)) for group, line in groups.items()}
@@ -129,8 +129,8 @@ class Dispatcher:
         requests = [request_of(job, one_zone) for job in self._candidates(alike, most)]
         views = [view for _, views in alike for view in views]
         placement = place(requests, views, now=now, enough=MOST_STARTS)
-        kept = frozenset(node_id for _, nodes in placement.kept for node_id in nodes)
-        return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], kept
+        reserved = frozenset(node_id for _, nodes in placement.reserved for node_id in nodes)
+        return [(self._book.jobs[job_id], nodes) for job_id, nodes in placement.placed], reserved
 
     def _usable(self, wanted: Collection[Resources] | None, most: dict[GroupKey, int], now: float) -> list[Alike]:
         """Nodes that take work (and have room for one of `wanted`, if given). Of those that are alike no more than have ranks
@@ -146,7 +146,7 @@ class Dispatcher:
 
     def _candidates(self, alike: Iterable[Alike], most: dict[GroupKey, int]) -> Iterable[Job]:
         """Of each kind of job the first ones, at most `most`: as many as could start at the very most, and one for which room
-        may be kept."""
+        may be reserved."""
         able = {}
         for group, count in most.items():
             room = sum(min(group.shape.resources.count_in(free), count * group.nodes) * len(v) for free, v in alike)
@@ -233,9 +233,11 @@ class Dispatcher:
         """The interpreter of scripts on that node: the engine's, else the one that its agent runs on."""
         config, node = self._config(), self._fleet.journal.get(node_id)
         pool = next((pool for pool in config.spec.pools if node and pool.name == node.pool), None)
-        provider = (pool.provider if pool else "") or config.spec.provider_name
+        kind = config.spec.kind_of(pool)
         python = str(books.engine.info.get("python") or "") if books else ""
-        python = python or given_python(config, provider) or (config.engine_python if is_single_host(provider) else "")
+        python = (
+            python or given_python(config.spec, kind) or (config.engine_python if kind.machine == "process" else "")
+        )
         return python or str((books.facts if books else {}).get("executable") or "python3")
 
 

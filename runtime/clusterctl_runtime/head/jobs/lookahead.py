@@ -87,10 +87,10 @@ class Lookahead:
         if not lanes:
             self._hungry.pop(lane.kind, None)
 
-    def room(self, kept: Collection[str], most: int) -> Iterator[tuple[Job, str, str]]:
+    def room(self, reserved: Collection[str], most: int) -> Iterator[tuple[Job, str, str]]:
         """(job, node, the task to follow) for what should be sent ahead now, `most` at most, in the order of the queue. The
         caller assigns each job before it asks for the next. A lane is filled again when it is half empty, so that several jobs
-        share one commit. Nothing is sent ahead to nodes that are kept for starving jobs, or that more urgent jobs of another
+        share one commit. Nothing is sent ahead to nodes that are reserved for starving jobs, or that more urgent jobs of another
         kind could use: these would never get room there."""
         urgent = self._urgent()
         for kind in list(self._hungry):
@@ -101,7 +101,7 @@ class Lookahead:
                 if len(lane.tasks) - 1 > depth // 2:
                     self._full(lane)
                     continue
-                if lane.node_id not in kept and self._may_follow(lane):
+                if lane.node_id not in reserved and self._may_follow(lane):
                     while most and len(lane.tasks) <= depth and (job := self._next(lane, urgent)):
                         most -= 1
                         yield job, lane.node_id, lane.tasks[-1]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clusterctl.core.model import NodeState
+from clusterctl_runtime.backoff import pause_after
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.attempts import next_attempt_id
 from clusterctl_runtime.head.jobs.book import JobBook
@@ -130,7 +131,7 @@ class Starts:
         """What Ray uses is known a moment later; where it cannot be asked, that takes longer. Jobs look at other nodes
         meanwhile."""
         times = self._refusals[node_id] = self._refusals.get(node_id, 0) + 1
-        pause = min(FIRST_PAUSE * 2 ** min(times - 1, 10), LONGEST_PAUSE)
+        pause = pause_after(times, FIRST_PAUSE, LONGEST_PAUSE)
         if node_id in self._resting:
             self._resting.pop(node_id).cancel()
         self._resting[node_id] = asyncio.get_running_loop().call_later(pause, self._rested, node_id)

@@ -6,7 +6,6 @@ import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from clusterctl.core.model import Node, NodeState, NodeView, by_number
@@ -97,9 +96,15 @@ def _urgency(head: Head, node: Node) -> int:
 def first_nodes(views: Sequence[NodeView], census: Census) -> list[NodeView]:
     """At most NAMED: all of so few, by pool and number; else those in trouble first, then those on their way, then any."""
     if len(views) <= NAMED:
-        return sorted(views, key=lambda view: by_number(view.node.id))
-    pressing = heapq.nsmallest(NAMED, census.pressing, key=lambda found: (found[0], by_number(found[1].node.id)))
+        return sorted(views, key=_by_number)
+    pressing = heapq.nsmallest(NAMED, census.pressing, key=lambda found: (found[0], _by_number(found[1])))
     chosen = [view for _, view in pressing]
-    known = {view.node.id for view in chosen}
-    others = islice((view for view in views if view.node.id not in known), NAMED - len(chosen))
-    return chosen + sorted(others, key=lambda view: by_number(view.node.id))
+    if len(chosen) < NAMED:
+        known = {view.node.id for view in chosen}
+        others = (view for view in views if view.node.id not in known)
+        chosen += heapq.nsmallest(NAMED - len(chosen), others, key=_by_number)
+    return chosen
+
+
+def _by_number(view: NodeView) -> tuple[str, int, str]:
+    return by_number(view.node.id)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.core.errors import UsageError
 from clusterctl.core.model import Node, NodeState
 from clusterctl.spec.model import ClusterSpec
+from clusterctl_runtime.backoff import pause_after
 from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.storage.blobs import BlobStore
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RETRIES = 2
-RETRY_PAUSE = 1.0  # seconds before the first retry; doubles
+RETRY_PAUSE, LONGEST_RETRY_PAUSE = 1.0, 60.0  # seconds before the first retry; doubles
 COMMAND_TIMEOUT = 1800.0
 REASON_LINES = 3  # of the output's end in a node's reason
 TAIL_BYTES = 4096  # of the output in the documents of a node
@@ -69,7 +70,7 @@ def content_of(config: HeadConfig, pool_name: str) -> Content:
     files = [_told(mount.source, mount.to, config.files) for mount in spec.files]
     content = [[(f["to"], f["digest"], f["kind"]) for f in files], setup]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] if files or setup else ""
-    python = given_python(config, (pool.provider if pool else "") or spec.provider_name)
+    python = given_python(spec, spec.kind_of(pool))
     return Content(digest, files, setup, {**spec.env, **(pool.env if pool else {})}, python)
 
 
@@ -250,7 +251,7 @@ class Preparing:
         tail = f": {' | '.join(lines[-REASON_LINES:])}" if lines else ""
         if progress.tries <= RETRIES:
             self._set(node, progress, "running", f"{error}{tail}; it is tried again")
-            pause = RETRY_PAUSE * 2 ** (progress.tries - 1)
+            pause = pause_after(progress.tries, RETRY_PAUSE, LONGEST_RETRY_PAUSE)
             asyncio.get_running_loop().call_later(pause, self._again, node.id, progress)
             return
         text = f"{error}, tried {progress.tries} times{tail}"

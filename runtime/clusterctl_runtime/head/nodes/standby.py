@@ -23,7 +23,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from clusterctl_providers.ssh.provider import ClaimView, HostView
+from clusterctl_providers.hosts import ClaimView, HostView
 
 from clusterctl.core.model import dead_after
 from clusterctl_runtime import wire

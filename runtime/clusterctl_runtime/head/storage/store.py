@@ -17,20 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.schema import Migration, migrate
 
 log = logging.getLogger(__name__)
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS requests (digest TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS forgotten (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS attempts (id TEXT PRIMARY KEY, job TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
-    code TEXT NOT NULL, text TEXT NOT NULL, details TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS events_of_subject ON events (subject, seq);
-CREATE TABLE IF NOT EXISTS credentials (node TEXT PRIMARY KEY, boot_id TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
-"""
+# Files from before there were versions have some of these tables, or all.
+_FIRST: Migration = (
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS requests (digest TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS forgotten (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS attempts (id TEXT PRIMARY KEY, job TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+    code TEXT NOT NULL, text TEXT NOT NULL, details TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS events_of_subject ON events (subject, seq)",
+    """CREATE TABLE IF NOT EXISTS credentials (
+    node TEXT PRIMARY KEY, boot_id TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",
+)
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)  # a later one is appended; none is changed once it has been released
 
 AT_ONCE = 50  # who waited for a commit and go on in one turn of the loop
 Statement = tuple[str, Sequence[Any]]
@@ -41,14 +45,19 @@ class StoreUnavailable(ClusterctlError):
 
 
 class Store:
-    """One SQLite file. `write`/`flush` are for the event loop's thread; reads happen at start (`rows`) or in a thread."""
+    """One SQLite file. `write`/`flush` are for the event loop's thread; reads happen at start (`rows`) or in a thread.
+    Raises NewerSchema where a later version of clusterctl has written the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.executescript(SCHEMA)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            migrate(self._connection, path, MIGRATIONS)
+        except BaseException:
+            self._connection.close()
+            raise
         self._reads = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # which waits for no commit
         self._reading = threading.Lock()
         self._queued: list[Statement] = []

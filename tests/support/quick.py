@@ -1,0 +1,31 @@
+"""Which tests are for the inner loop: those that start no cluster, no machine, no Docker, no sshd, no Ray and no browser."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.second_try import folder_of
+
+FOLDERS = frozenset({"browser", "docker", "e2e", "engine", "setup", "ssh"})
+FIXTURES = frozenset({"cluster", "docker_engine", "make_cluster"})
+CLASSES = frozenset({"AwsMachines", "LocalCluster", "SshHosts"})  # a file that imports one starts some
+
+
+class Quick:
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.addinivalue_line("markers", "quick: needs no machine (tests/support/quick.py); `make test-quick`")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            if not needs_machines(item):
+                item.add_marker("quick")
+
+
+def needs_machines(item: pytest.Item) -> bool:
+    module = getattr(item, "module", None)
+    return (
+        folder_of(item.nodeid) in FOLDERS
+        or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        or not CLASSES.isdisjoint(vars(module) if module else ())
+        or "docker" in getattr(getattr(item, "callspec", None), "params", {}).values()
+    )
