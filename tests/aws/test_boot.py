@@ -122,7 +122,15 @@ class Machine:
 
 def boot_of(port: BundlePort, **more: Any) -> dict[str, Any]:
     heads = [f"127.0.0.1:{port.port}"]
-    return {"uid": UID, "heads": heads, "ca_pem": port.ca, "bundle_digest": port.digest, "orphan_timeout": 0.3, **more}
+    return {
+        "uid": UID,
+        "heads": heads,
+        "ca_pem": port.ca,
+        "bundle_digest": port.digest,
+        "orphan_timeout": 0.3,
+        "metadata": "aws",
+        **more,
+    }
 
 
 def test_the_agent_is_fetched_checked_and_started_with_this_nodes_papers(port: BundlePort, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from clusterctl_runtime.agent import imds
-from clusterctl_runtime.agent.imds import REBALANCE_SECONDS, Metadata, Notice, watch_notices
+from clusterctl_runtime.agent.notices import source
+from clusterctl_runtime.agent.notices.aws import REBALANCE_SECONDS, AwsMetadata
+from clusterctl_runtime.agent.notices.source import Notice
+from clusterctl_runtime.agent.notices.watch import watch_notices
 
 from tests.cloud.aws_metadata import Imds
 from tests.cloud.metadata import Facts, MetadataServer
@@ -32,8 +34,8 @@ def server(facts: Facts) -> Iterator[MetadataServer]:
     place.close()
 
 
-def reader(server: MetadataServer) -> Metadata:
-    return Metadata(f"http://127.0.0.1:{server.port}/latest")
+def reader(server: MetadataServer) -> AwsMetadata:
+    return AwsMetadata(f"http://127.0.0.1:{server.port}/latest")
 
 
 def test_nothing_announced_is_no_notice(server: MetadataServer) -> None:
@@ -60,8 +62,8 @@ def test_a_machine_whose_clock_is_wrong_knows_how_much_time_is_left(
     facts[ACTION] = json.dumps({
         "action": "terminate", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(in_two_minutes))
     })  # fmt: skip
-    clock = SimpleNamespace(time=lambda: time.time() + wrong, strptime=time.strptime)
-    monkeypatch.setattr(imds, "time", clock)
+    clock = SimpleNamespace(time=lambda: time.time() + wrong)
+    monkeypatch.setattr(source, "time", clock)
     metadata = reader(server)
     notice = metadata.notice()
     assert notice and notice[1] - clock.time() == pytest.approx(120, abs=10)
@@ -77,11 +79,11 @@ def test_a_token_that_has_run_out_is_replaced(server: MetadataServer, facts: Fac
 
 def test_a_service_that_does_not_answer_is_an_error_and_no_notice() -> None:
     with pytest.raises(OSError):
-        Metadata("http://127.0.0.1:1/latest").notice()
+        AwsMetadata("http://127.0.0.1:1/latest").notice()
 
 
 def test_each_notice_is_told_once(server: MetadataServer, facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl_runtime.agent.imds.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(AwsMetadata, "every", 0.01)
     told: list[Notice] = []
 
     async def live() -> None:

@@ -25,7 +25,6 @@ from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
-from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
@@ -63,12 +62,11 @@ def nodes_of(cluster: Cluster, names: Sequence[str] = (), *, pool: str = "") -> 
 
 def access(cluster: Cluster, node: dict[str, Any]) -> Access:
     """The way to a node. Raises ClusterctlError where its provider has none."""
-    machine = KINDS[cluster.provider].machine
-    if machine == "host":
+    if cluster.on_hosts:
         return SshAccess(cluster, node)
-    if machine == "process":
+    if cluster.machine == "process":
         return LocalAccess(cluster, node)
-    if machine == "container":
+    if cluster.machine == "container":
         from clusterctl.client.nodes.containers import ContainerAccess
 
         return ContainerAccess(cluster, node)

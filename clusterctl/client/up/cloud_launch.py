@@ -293,7 +293,8 @@ class Launching:
         return disk
 
     def _make_disk(self, node: Node) -> HeadDisk:
-        size, token = int(self.spec.provider_settings.get("head_volume") or 20 * 1024**3), f"{node.token}-disk"[:64]
+        assert self.spec.cloud is not None, "only a cloud's head runs on an instance"
+        size, token = self.spec.cloud.head_volume, f"{node.token}-disk"[:64]
         return patiently(lambda: self.provider.make_head_disk(node.offer.zone, size, token), self.tell)
 
     # ------------------------------------------------------------ the first workers

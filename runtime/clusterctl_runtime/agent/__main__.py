@@ -82,7 +82,7 @@ def _serve(bootstrap_file: Path, boot_id: str, watchdog: object, version: str) -
         print(f"{bootstrap_file} is not a bootstrap document: {error}", file=sys.stderr)
         return 2
     try:
-        state_environment(os.environ, of_image=bootstrap.provider == "docker")
+        state_environment(os.environ, of_image=bootstrap.of_image)
         directory = NodeDirectory(node_path(bootstrap))
     except (OSError, DirectoryInUse) as error:
         print(f"the node's directory cannot be used: {error}", file=sys.stderr)

@@ -16,9 +16,10 @@ from typing import Any
 from clusterctl_runtime.agent.directory import NodeDirectory
 from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.hardware import Hardware
-from clusterctl_runtime.agent.imds import Notice, metadata_of, watch_notices
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs.unsent import LogBudget
+from clusterctl_runtime.agent.notices.source import Notice
+from clusterctl_runtime.agent.notices.watch import source_of, watch_notices
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.preparing.blobs import fetch_blob, fetch_wheel
 from clusterctl_runtime.agent.preparing.packages import Packages
@@ -128,8 +129,8 @@ class Node:
         self._hardware_changed()
         linking = asyncio.ensure_future(self._stay_linked())
         keeping = asyncio.ensure_future(self._keep_lease())
-        metadata = metadata_of(self._bootstrap.provider, self._directory.path)
-        noticing = asyncio.ensure_future(watch_notices(self._take_notice, metadata)) if metadata else None
+        source = source_of(self._bootstrap.metadata, self._directory.path)
+        noticing = asyncio.ensure_future(watch_notices(self._take_notice, source)) if source else None
         code, reason = await self._ending
         keeping.cancel()
         self._hardware.close()

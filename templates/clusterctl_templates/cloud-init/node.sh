@@ -8,7 +8,6 @@ for python in /opt/clusterctl/bin/python3 python3 python3.14 python3.13 python3.
 import glob, hashlib, http.client, json, os, shlex, socket, ssl, subprocess, sys, time, urllib.request
 
 STATE = "/var/lib/clusterctl"
-METADATA = "http://169.254.169.254/latest"
 STARTER = "/var/lib/cloud/scripts/per-boot/clusterctl"
 # Under systemd where it is in charge (the agent then outlives the unit that started it), else in a session of its own.
 START = """#!/bin/sh
@@ -38,19 +37,26 @@ def read_document(path):
         return json.loads(file.read().rpartition("\n#clusterctl-document\n")[2])
 
 
-def metadata(path):
-    ask = urllib.request.Request(METADATA + "/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "300"})
+def ask(url, headers, method="GET"):
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    token = direct.open(ask, timeout=5).read().decode()
-    get = urllib.request.Request(METADATA + "/meta-data/" + path, headers={"X-aws-ec2-metadata-token": token})
-    return direct.open(get, timeout=5).read().decode()
+    return direct.open(urllib.request.Request(url, method=method, headers=headers), timeout=5).read().decode()
 
 
-def who_am_i(nodes, until):
+def aws(fact):
+    base, path = "http://169.254.169.254/latest", {"address": "local-ipv4", "index": "ami-launch-index"}[fact]
+    token = ask(base + "/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"}, "PUT")
+    return ask(base + "/meta-data/" + path, {"X-aws-ec2-metadata-token": token})
+
+
+# By the name in the document: this machine's private "address", and its "index" in the launch.
+METADATA = {"aws": aws}
+
+
+def who_am_i(nodes, metadata, until):
     """Our entry among the nodes of this launch: the launch index says which."""
     while len(nodes) > 1:
         try:
-            return nodes[int(metadata("ami-launch-index"))]
+            return nodes[int(metadata("index"))]
         except (OSError, ValueError) as error:
             if time.monotonic() > until:
                 raise
@@ -136,15 +142,15 @@ def power_off(reason):
 def main():
     os.makedirs(STATE, mode=0o700, exist_ok=True)
     document = read_document(sys.argv[1])
-    boot = document["boot"]
+    boot, metadata = document["boot"], METADATA[document["boot"]["metadata"]]
     until = time.monotonic() + float(boot.get("orphan_timeout", 900))
     head = boot.pop("head", None)
     if head:
         take_host_key(head["host_key"])
     try:
         if head:  # it dials itself, and tells the others by which address they reach it
-            boot["address"] = metadata("local-ipv4")
-        node_id, generation, secret = who_am_i(document["nodes"], until)
+            boot["address"] = metadata("address")
+        node_id, generation, secret = who_am_i(document["nodes"], metadata, until)
         boot.update(node_id=node_id, generation=generation, join_token=secret)
         write(STATE + "/agent.pyz", fetch(boot, until), 0o755)
     except (OSError, ValueError, LookupError) as error:
