@@ -43,14 +43,17 @@ class Cluster:
 
     @property
     def head_dir(self) -> Path:
+        """What the head has on disk, where it runs on this machine."""
         return self.directory / "head"
 
     @property
     def provider_dir(self) -> Path:
+        """What its provider has on disk."""
         return self.directory / "provider"
 
     @property
     def spec_file(self) -> Path:
+        """The spec that was last put in force from here."""
         return self.directory / "spec.yaml"
 
     @property
@@ -59,6 +62,7 @@ class Cluster:
 
     @property
     def client_file(self) -> Path:
+        """The head's address and the token, for its owner only."""
         return self.directory / "client.json"
 
     @property
@@ -94,9 +98,11 @@ class Registry:
 
     @property
     def root(self) -> Path:
+        """The directory with one directory for each cluster."""
         return self.home / "clusters"
 
     def names(self) -> list[str]:
+        """Of the clusters known here, sorted."""
         if not self.root.is_dir():
             return []
         return sorted(path.name for path in self.root.iterdir() if (path / "cluster.json").is_file())
@@ -141,6 +147,7 @@ class Registry:
         )
 
     def all(self) -> list[Cluster]:
+        """The clusters known here, by name."""
         return [self.load(name) for name in self.names()]
 
     def resolve(self, name: str = "") -> Cluster:

@@ -64,6 +64,7 @@ class ClusterSpec(SpecModel):
 
     @property
     def provider_name(self) -> str:
+        """Of the cluster's own provider; pools may name others."""
         return self.provider if isinstance(self.provider, str) else self.provider.names()[0]
 
     @property

@@ -91,6 +91,7 @@ class Launching:
         return self._until(lambda node, shown: bool(node.address) and (bool(shown) or node.state in _UNSURE))
 
     def running(self) -> Node:
+        """The head's node once its instance runs. Raises ClusterctlError when that takes too long or is refused."""
         return self._until(lambda node, shown: shown == "running")
 
     def _until(self, good: Callable[[Node, str], bool]) -> Node:
@@ -267,9 +268,11 @@ class Launching:
         self.provisioner.head_place = place
 
     def whereabouts(self, node: Node) -> Whereabouts:
+        """Where its instance is in the network; asked again while the cloud fails for a moment."""
         return patiently(lambda: self.provider.whereabouts(node.instance_id), self.tell)
 
     def renew_access(self) -> None:
+        """Makes who may log in, and what the machines may do at the provider, what the settings say now."""
         patiently(self.provider.renew_access, self.tell)
 
     # ------------------------------------------------------------ its disk
@@ -346,6 +349,7 @@ class Launching:
             )
 
     def is_handed_over(self) -> bool:
+        """Whether the head launches the workers by now: then nothing but the head is launched from here."""
         return bool(self.journal.meta_get(HANDED_OVER))
 
     def console(self, node: Node) -> str:
