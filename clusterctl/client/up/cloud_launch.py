@@ -38,6 +38,7 @@ from clusterctl.core.model import (
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.moved_head import give_up
+from clusterctl.spec.providers.cloud import CloudSettings
 from clusterctl.spec.to_core import core_limits, core_pools
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Launching:
         if node is None or not node.instance_id or time.time() - node.since < UNSEEN_SECONDS:
             return
         key = f"{node.instance_id} {node.state.value}"
-        provider, ending = self.spec.provider_name, node.state in _ENDING
+        provider, ending = self.spec.kind.title, node.state in _ENDING
         if key in self._told or not (ending or (node.state in _UNSURE and not _shown(node, observed))):
             return
         self._told.add(key)
@@ -211,7 +212,7 @@ class Launching:
         if node and node.state not in _ENDING:
             why = f"{node.id} ({node.instance_id or 'not accepted yet'}) is {node.state.value}: {node.reason}"
         elif not self._offers:
-            why = f"{self.spec.provider_name} offers none of the instance types of `head` there"
+            why = f"{self.spec.kind.title} offers none of the instance types of `head` there"
         lines = [f"no machine for the head of cluster {self.cluster.name!r} is to be had{where}: {why}"]
         if what:
             lines.append(f"  {what}; `up` again tries at once")
@@ -290,8 +291,10 @@ class Launching:
         return disk
 
     def _make_disk(self, node: Node) -> HeadDisk:
-        size, token = int(self.spec.provider_settings.get("head_volume") or 20 * 1024**3), f"{node.token}-disk"[:64]
-        return patiently(lambda: self.provider.make_head_disk(node.offer.zone, size, token), self.tell)
+        settings = self.spec.kind.settings.model_validate(self.spec.provider_settings)
+        assert isinstance(settings, CloudSettings), "only a cloud's head runs on an instance"
+        token = f"{node.token}-disk"[:64]
+        return patiently(lambda: self.provider.make_head_disk(node.offer.zone, settings.head_volume, token), self.tell)
 
     # ------------------------------------------------------------ the first workers
 
