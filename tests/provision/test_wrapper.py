@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -16,6 +18,9 @@ from clusterctl.core.model import Offer
 EVERY: tuple[type, ...] = tuple(
     value for value in vars(base).values() if Protocol in getattr(value, "__bases__", ()) and isinstance(value, type)
 )
+
+
+ROOT = Path(__file__).parents[2]
 
 
 class Plain(Wrapper):
@@ -80,3 +85,17 @@ def test_a_wrapper_does_otherwise_what_it_says_and_the_rest_as_before() -> None:
     assert isinstance(guard, HasStop) and not isinstance(guard, HasConsole)
     assert guard.start(["i-1"]) == [None] and guard.stop(["i-1"]) == "stop"
     assert not isinstance(Guard.around(stand_in()), HasStop), "what it changes of an ability gives it none"
+
+
+def test_nobody_reads_a_member_of_the_contract_by_a_name_that_might_be_missing() -> None:
+    """`getattr` with a default is how a member was lost that only some providers had."""
+    names = frozenset().union(*(members(contract) for contract in EVERY))
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for folder in ("clusterctl", "providers", "runtime")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr"
+        if isinstance(node.args[1], ast.Constant) and node.args[1].value in names
+    ]
+    assert found == []

@@ -128,7 +128,7 @@ class Launching:
         if node is None or not node.instance_id or time.time() - node.since < UNSEEN_SECONDS:
             return
         key = f"{node.instance_id} {node.state.value}"
-        provider, ending = self.spec.provider_name, node.state in _ENDING
+        provider, ending = self.spec.kind.title, node.state in _ENDING
         if key in self._told or not (ending or (node.state in _UNSURE and not _shown(node, observed))):
             return
         self._told.add(key)
@@ -212,7 +212,7 @@ class Launching:
         if node and node.state not in _ENDING:
             why = f"{node.id} ({node.instance_id or 'not accepted yet'}) is {node.state.value}: {node.reason}"
         elif not self._offers:
-            why = f"{self.spec.provider_name} offers none of the instance types of `head` there"
+            why = f"{self.spec.kind.title} offers none of the instance types of `head` there"
         lines = [f"no machine for the head of cluster {self.cluster.name!r} is to be had{where}: {why}"]
         if what:
             lines.append(f"  {what}; `up` again tries at once")
