@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import string
 from importlib import metadata, resources
+from pathlib import Path
 from typing import get_args
 
+import botocore
 import pytest
 from clusterctl_providers import catalog
 from pydantic import ValidationError
 
+from clusterctl.provision.ssh import distribution
 from clusterctl.spec.load import parse_spec
 from clusterctl.spec.model import ClusterSpec, Head, Pool
 from clusterctl.spec.providers.cloud import CloudSettings
@@ -109,3 +112,18 @@ def test_a_spec_chooses_one_of_them_by_its_name() -> None:
     for kind in KINDS.values():
         pool = {"name": "x", **({"hosts": ["h"]} if kind.machine == "host" else {"resources": {"CPU": 1.0}})}
         assert ClusterSpec.model_validate({"cluster": "a", "provider": kind.example, "pools": [pool]}).kind is kind
+
+
+def test_what_travels_of_a_library_to_a_head_is_there_and_the_rest_of_its_data_stays() -> None:
+    site = Path(botocore.__file__).parent.parent
+    directories = {
+        name: called for kind in KINDS.values() if kind.library for name, called in kind.library.data.items()
+    }
+    assert directories
+    for directory, called in directories.items():
+        assert called < {path.name for path in (site / directory).iterdir() if path.is_dir()}
+        assert distribution.is_called(f"{directory}/{min(called)}/x.json") and distribution.is_called(
+            f"{directory}/x.json"
+        )
+        assert not distribution.is_called(f"{directory}/nothing-that-is-called/x.json")
+    assert distribution.is_called("botocore/session.py")

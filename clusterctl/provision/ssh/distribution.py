@@ -67,7 +67,7 @@ def _build(cache: Path, extras: tuple[str, ...], others: Path | None) -> Distrib
     else:
         for name in sorted(head_packages(extras)):
             files.update(_files_of(name))
-    files = {name: path for name, path in files.items() if _is_called(name)}
+    files = {name: path for name, path in files.items() if is_called(name)}
     digest = _digest(files)
     path = cache / f"dist-{digest}.tar.gz"
     if not path.exists():
@@ -114,7 +114,7 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
             yield from _with_bytecode(str(entry), path)
 
 
-def _is_called(name: str) -> bool:
+def is_called(name: str) -> bool:
     """Of directories that describe more than is called only that goes there, and the files that lie in them directly."""
     for directory, called in CALLED.items():
         before, _, inside = name.partition(f"{directory}/")
