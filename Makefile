@@ -3,8 +3,8 @@
 PY ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
-# Processes that test at the same time. Half of the tests' time is waiting for programs, machines and Ray: two for each processor.
-JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? 2 * cores : 8)))
+# Processes that test at the same time. Half of the tests' time is waiting for programs, machines and Ray: three for two processors.
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 6 ? (3 * cores + 1) / 2 : 8)))
 STAMP := $(VENV)/.stamp
 # What the tests need beyond Python: a browser, and hosts to log in to.
 DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev

@@ -30,7 +30,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 @dataclass(frozen=True)
 class Cluster:
     """A cluster known here. `engine`: "ray" or "none"; `created`: unix seconds; `spec_path`: the user's file at the last `up`.
-    `on_hosts`: its machines are those of an inventory, the head's among them."""
+    `machine`: what its nodes are, "process", "container", "host" or "instance" (see `Kind`), "" where that is not known."""
 
     name: str
     uid: str
@@ -39,18 +39,21 @@ class Cluster:
     created: float
     spec_path: str
     directory: Path
-    on_hosts: bool = False
+    machine: str = ""
 
     @property
     def head_dir(self) -> Path:
+        """What the head has on disk, where it runs on this machine."""
         return self.directory / "head"
 
     @property
     def provider_dir(self) -> Path:
+        """What its provider has on disk."""
         return self.directory / "provider"
 
     @property
     def spec_file(self) -> Path:
+        """The spec that was last put in force from here."""
         return self.directory / "spec.yaml"
 
     @property
@@ -59,7 +62,13 @@ class Cluster:
 
     @property
     def client_file(self) -> Path:
+        """The head's address and the token, for its owner only."""
         return self.directory / "client.json"
+
+    @property
+    def on_hosts(self) -> bool:
+        """Whether its machines are those of an inventory, the head's among them."""
+        return self.machine == "host"
 
     @property
     def head_is_remote(self) -> bool:
@@ -89,9 +98,11 @@ class Registry:
 
     @property
     def root(self) -> Path:
+        """The directory with one directory for each cluster."""
         return self.home / "clusters"
 
     def names(self) -> list[str]:
+        """Of the clusters known here, sorted."""
         if not self.root.is_dir():
             return []
         return sorted(path.name for path in self.root.iterdir() if (path / "cluster.json").is_file())
@@ -105,7 +116,7 @@ class Registry:
             "name": name,
             "uid": known.get("uid") or uid or str(uuid.uuid4()),
             "provider": provider,
-            "on_hosts": is_on_hosts({"provider": provider}),
+            "machine": machine_of({"provider": provider}),
             "engine": engine,
             "created": known.get("created") or time.time(),
             "spec_path": spec_path,
@@ -132,10 +143,11 @@ class Registry:
             created=float(body.get("created") or 0.0),
             spec_path=body.get("spec_path", ""),
             directory=directory,
-            on_hosts=is_on_hosts(body),
+            machine=machine_of(body),
         )
 
     def all(self) -> list[Cluster]:
+        """The clusters known here, by name."""
         return [self.load(name) for name in self.names()]
 
     def resolve(self, name: str = "") -> Cluster:
@@ -169,14 +181,14 @@ class Registry:
         return f"known: {', '.join(names)}" if names else f"none is, in {self.root}"
 
 
-def is_on_hosts(note: Mapping[str, Any]) -> bool:
-    """Whether the machines of the cluster with this `cluster.json` are those of an inventory. It is noted there, since a
-    command that reads no spec need not load what providers are."""
-    if "on_hosts" in note:
-        return bool(note["on_hosts"])
+def machine_of(note: Mapping[str, Any]) -> str:
+    """What the nodes of the cluster with this `cluster.json` are. It is noted there, since a command that reads no spec need
+    not load what providers are."""
+    if "machine" in note:
+        return str(note["machine"])
     from clusterctl.spec.providers.registry import KINDS
 
-    return note.get("provider") in KINDS and KINDS[note["provider"]].head == "host"
+    return KINDS[note["provider"]].machine if note.get("provider") in KINDS else ""
 
 
 def checked_name(name: str) -> str:

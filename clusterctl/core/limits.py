@@ -98,6 +98,7 @@ class Allowance:
         self.pool_nodes, self.pool_price = other.pool_nodes, other.pool_price
 
     def take(self, offer: Offer, n: int) -> None:
+        """Counts `n` nodes of `offer` against every limit, as launches of this minute too."""
         self._count(offer, n)
         self.launches += n
 

@@ -18,6 +18,7 @@ Labels = tuple[tuple[str, str], ...]  # sorted pairs
 
 
 def labels_of(mapping: dict[str, str] | None) -> Labels:
+    """Sorted pairs, so that equal labels compare equal."""
     return tuple(sorted((mapping or {}).items()))
 
 
@@ -148,6 +149,7 @@ class Node:
 
     @property
     def pool(self) -> str:
+        """Name of its pool."""
         return self.offer.pool
 
     @property

@@ -16,6 +16,7 @@ def render_plan(plan: Plan) -> str:
 
 
 def render_action(action: Action) -> str:
+    """One line: a sign (+ launch or start, - stop or end, ! mark, ~ drain), the node, and why."""
     why = f"[{action.reason.code}] {action.reason.text}"
     if isinstance(action, Launch):
         return f"+ {action.node_id} {action.offer.key} {action.offer.price:.4f} $/h {why}"
@@ -34,6 +35,7 @@ def render_action(action: Action) -> str:
 
 
 def render_wait(wait: Wait) -> str:
+    """One line: the demand, how much of it waits, when it is served (seconds, if known), and why it waits."""
     eta = f" eta {wait.eta:g}" if wait.eta is not None else ""
     fix = f" ({wait.reason.fix})" if wait.reason.fix else ""
     return f"? {wait.demand_id} x{wait.count}{eta} [{wait.reason.code}] {wait.reason.text}{fix}"

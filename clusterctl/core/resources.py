@@ -32,16 +32,20 @@ class Resources:
 
     @classmethod
     def from_units(cls, units: Mapping[str, int]) -> Resources:
+        """Amounts are in ten-thousandths; what is not above 0 is left out."""
         return cls(tuple(sorted((k, v) for k, v in units.items() if v > 0)))
 
     @cached_property
     def units(self) -> Mapping[str, int]:
+        """Amounts by name, in ten-thousandths."""
         return dict(self.items)
 
     def get(self, name: str) -> float:
+        """The amount as users write it (memory in bytes); 0 where there is none."""
         return self.units.get(name, 0) / UNIT
 
     def fits_in(self, other: Resources) -> bool:
+        """Whether `other` has at least as much of everything that is named here."""
         have = other.units
         return all(have.get(name, 0) >= amount for name, amount in self.items)
 
@@ -51,6 +55,7 @@ class Resources:
         return min((have.get(name, 0) // amount for name, amount in self.items), default=1 << 30)
 
     def times(self, n: int) -> Resources:
+        """`n` times as much of everything; nothing for `n` below 1."""
         return Resources(tuple((k, v * n) for k, v in self.items)) if n > 0 else Resources()
 
     def __add__(self, other: Resources) -> Resources:

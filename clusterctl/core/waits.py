@@ -21,10 +21,12 @@ def expected_ready(view: NodeView, now: float) -> float:
 
 
 def where(offer: Offer) -> str:
+    """The instance type and its zone, in words."""
     return f"{offer.instance_type} in {offer.zone}" if offer.zone else offer.instance_type
 
 
 def soon(seconds: float) -> str:
+    """How long it takes until a node is ready, in words."""
     return f"ready in about {seconds:.0f} s"
 
 
@@ -59,6 +61,7 @@ def wait_for_return(demand: Demand, what: str, count: int, views: Sequence[NodeV
 
 
 def copies_of(shape: Shape, count: int) -> str:
+    """So many copies of a shape, in words."""
     return describe(shape) if count == 1 else f"{count} times {describe(shape)}"
 
 

@@ -31,6 +31,7 @@ class Blocks:
         return json.dumps({"blocks": [asdict(b) for b in self._blocks.values()], "refusals": self._refusals})
 
     def in_force(self, now: float) -> tuple[Block, ...]:
+        """Those that have not run out at `now`, by offer key; the others are forgotten."""
         self._blocks = {key: block for key, block in self._blocks.items() if block.until > now}
         return tuple(self._blocks[key] for key in sorted(self._blocks))
 

@@ -13,7 +13,7 @@ AT_ONCE = 5  # consoles read in one turn: each is a call, and nodes that fail to
 _LINES, _LENGTH = 3, 240
 
 
-def last_words(provider: Provider, instance_id: str) -> str:
+def console_tail(provider: Provider, instance_id: str) -> str:
     """`; its console ends: "..."`, "" where the provider has no console or does not answer."""
     if not instance_id or not isinstance(provider, HasConsole):
         return ""

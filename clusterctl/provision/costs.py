@@ -40,6 +40,7 @@ class Ledger:
         self.add_sum(pool, day, seconds / 3600, seconds / 3600 * price)
 
     def add_sum(self, pool: str, day: int, hours: float, dollars: float) -> None:
+        """`day` counts from 1970, UTC."""
         key = (day, pool)
         self.hours[key] = self.hours.get(key, 0.0) + hours
         self.dollars[key] = self.dollars.get(key, 0.0) + dollars
@@ -47,9 +48,11 @@ class Ledger:
         self.total += dollars
 
     def copy(self) -> Ledger:
+        """Another that shares nothing with this one."""
         return Ledger(dict(self.hours), dict(self.dollars), dict(self.by_day), self.total)
 
     def rows(self) -> list[CostRow]:
+        """One for each day and pool, in this order."""
         return [
             CostRow(_date(day), pool, self.hours[day, pool], self.dollars[day, pool])
             for day, pool in sorted(self.hours)
@@ -109,6 +112,7 @@ class Meter:
         self._booked.add(pool, price, begun, at)
 
     def runs(self, node_id: str) -> bool:
+        """Whether the node costs now."""
         return node_id in self._stays
 
     def add_part(self, pool: str, price: float, day: int, seconds: float) -> None:
@@ -116,12 +120,14 @@ class Meter:
         self._booked.add_part(pool, price, day, seconds)
 
     def spend(self, now: float) -> Spend:
+        """Dollars of the day, the month (both UTC) and in all, with what runs up to `now`."""
         now = self._come_to(now)
         running = sum(sums.until(now - self._midnight)[1] for sums in self._running.values())
         today = self._booked.by_day.get(int(now // DAY), 0.0)
         return Spend(today + running, self._booked.month(now) + running, self._booked.total + running)
 
     def rows(self, now: float) -> list[CostRow]:
+        """As the ledger's, with what runs up to `now`."""
         now = self._come_to(now)
         ledger = self._booked.copy()
         for pool, sums in self._running.items():

@@ -47,6 +47,7 @@ class Stray:
 
     @property
     def place(self) -> str:
+        """Provider and where there, in words."""
         return f"{self.provider} ({self.where})" if self.where else self.provider
 
 

@@ -20,6 +20,7 @@ class PoolBook:
         self._good_until: dict[str, float] = {}  # when the offers for a pool are asked for again
 
     def use(self, pools: Iterable[PoolRequest]) -> None:
+        """From now on these are the pools; where they differ from before, offers are asked for again."""
         wanted = {pool.name: pool for pool in pools}
         if wanted != self._pools:
             self._pools = wanted
@@ -45,9 +46,11 @@ class PoolBook:
         return provider.most(request) if request and isinstance(provider, HasMost) else None
 
     def known_offers(self, pools: Iterable[str]) -> tuple[Offer, ...]:
+        """The last answer for these pools; nobody is asked."""
         return tuple(offer for pool in pools for offer in self._offers.get(pool, ()))
 
     def request(self, node: Node) -> PoolRequest:
+        """What its provider is told of the node's pool; nothing but the name where the spec has no such pool any more."""
         return self._pools.get(node.pool) or PoolRequest(node.pool, {}, node.role)
 
     def provider_name(self, pool: str) -> str:

@@ -46,7 +46,7 @@ from clusterctl.core.model import (
 )
 from clusterctl.provision.adopt import adopt_for_new_journal
 from clusterctl.provision.blocks import Blocks
-from clusterctl.provision.console_tail import AT_ONCE, OVERDUE, last_words
+from clusterctl.provision.console_tail import AT_ONCE, OVERDUE, console_tail
 from clusterctl.provision.ending import end_everything
 from clusterctl.provision.journal.book import Journal, StaleFence, planned_node
 from clusterctl.provision.outcome import Outcome as Outcome
@@ -150,6 +150,7 @@ class Provisioner:
         return self._pools.most(pool)
 
     def blocks(self, now: float) -> tuple[Block, ...]:
+        """Offers that are not tried for a while, sorted by key."""
         if self._capacity_returned:
             self._capacity_returned = False
             self._blocks.capacity_returned()
@@ -210,6 +211,7 @@ class Provisioner:
         )
 
     def close(self) -> None:
+        """Closes the providers, and not the journal."""
         for provider in self.providers.values():
             provider.close()
 
@@ -423,7 +425,7 @@ class Provisioner:
         if event == "fail" and code in OVERDUE and self._consoles_left > 0:
             self._consoles_left -= 1
             known = self.journal.get(node_id)
-            text += last_words(self.providers[self._provider_of(known)], known.instance_id) if known else ""
+            text += console_tail(self.providers[self._provider_of(known)], known.instance_id) if known else ""
         return self.journal.move(node_id, event, self._clock(), text, code, instance_id, address)
 
     def _provider_of(self, node: Node) -> str:

@@ -27,10 +27,12 @@ class Retries:
         self._at[key] = at
 
     def wait_longer(self, key: str, now: float) -> None:
+        """The next try comes after a pause that doubles with each."""
         tries = self._tries[key] = self._tries.get(key, 0) + 1
         pause = pause_after(tries, FIRST_RETRY, LONGEST_RETRY)
         self._at[key] = now + pause * (1.0 + SPREAD * zlib.crc32(key.encode()) / 2**32)
 
     def settled(self, key: str) -> None:
+        """It worked, or nobody wants it any more: the pauses begin anew."""
         self._at.pop(key, None)
         self._tries.pop(key, None)

@@ -34,10 +34,12 @@ class Stopper:
         self._retries = Retries()
 
     def stop(self, actions: Sequence[Stop]) -> list[Outcome]:
+        """Journals the stops, then makes those that are due; one outcome for each node that something was decided of."""
         outcomes, due = self._journalled(actions)
         return outcomes + self._stop(due)
 
     def start(self, actions: Sequence[Start]) -> list[Outcome]:
+        """As `stop`, for nodes that are to run again."""
         outcomes, due = self._journalled(actions)
         return outcomes + self._start(due)
 
@@ -48,6 +50,7 @@ class Stopper:
         return self._stop(stops) + self._start(starts)
 
     def wake_at(self) -> list[float]:
+        """When each stop or start that is not done is tried again."""
         return [self._retries.at(node.instance_id) for node in [*self._unstopped(), *self._unstarted()]]
 
     def _unstopped(self) -> list[Node]:

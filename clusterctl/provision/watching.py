@@ -70,6 +70,7 @@ class Watcher:
         return self._where[instance_id][0] if instance_id in self._where else self.provider_of_pool(pool)
 
     def provider_of_pool(self, pool: str) -> str:
+        """Also of a pool that left the spec: it is noted in the journal. The cluster's own where nothing is known."""
         if pool not in self._provider_names:
             self._provider_names[pool] = self._journal.meta_get(f"provider-of-pool:{pool}") or next(
                 iter(self._providers)

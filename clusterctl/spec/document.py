@@ -45,6 +45,7 @@ class Node:
         return resolve(self.value) if self.plain else self.value
 
     def children(self) -> list[tuple[str | int, Node]]:
+        """(key or index, node) of what is directly inside; none for a scalar."""
         if isinstance(self.value, dict):
             return [(key, entry.node) for key, entry in self.value.items()]
         return list(enumerate(self.value)) if isinstance(self.value, list) else []
@@ -116,6 +117,7 @@ class Document:
         return node.line, node.column
 
     def fault(self, path: Path, message: str, suggestion: str = "", at_key: bool = False) -> Fault:
+        """A fault at the place that `path` has in the text; `at_key`: at the key instead of its value."""
         return Fault(self.name, *self.place(path, at_key), message, suggestion)
 
 

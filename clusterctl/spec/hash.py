@@ -67,22 +67,22 @@ def spec_hash(spec: ClusterSpec) -> str:
 
 def pool_hash(spec: ClusterSpec, pool: Pool) -> str:
     """Changes when a node of `pool` made before has to be replaced."""
-    return _digest([_kept(spec, CLUSTER_EFFECTS), _kept(pool, POOL_EFFECTS)])
+    return _digest([_hashed(spec, CLUSTER_EFFECTS), _hashed(pool, POOL_EFFECTS)])
 
 
 def head_hash(spec: ClusterSpec) -> str:
     """Changes when the head node has to be replaced."""
-    return _digest([_kept(spec, CLUSTER_EFFECTS), _kept(spec.head, HEAD_EFFECTS)])
+    return _digest([_hashed(spec, CLUSTER_EFFECTS), _hashed(spec.head, HEAD_EFFECTS)])
 
 
-def _kept(model: ClusterSpec | Pool | Head, effects: dict[str, Effect]) -> dict[str, Any]:
+def _hashed(model: ClusterSpec | Pool | Head, effects: dict[str, Effect]) -> dict[str, Any]:
     names = {name for name, effect in effects.items() if effect == "replace"}
-    kept = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=names)
+    fields = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=names)
     if isinstance(model, ClusterSpec):  # `local` and `{local: {}}` are one provider
         changes = model.kind.changes
         settings = {key: value for key, value in model.provider_settings.items() if changes.get(key) != "in-place"}
-        kept["provider"] = {model.provider_name: settings}
-    return kept
+        fields["provider"] = {model.provider_name: settings}
+    return fields
 
 
 def _digest(data: Any) -> str:

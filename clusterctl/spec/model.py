@@ -18,6 +18,7 @@ from clusterctl.spec.fields import Env, Name
 from clusterctl.spec.parts import Auth, Engine, EngineChoice, FileMount, Head, Limits, Queue, Ray
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.choice import Provider, ProviderSettings
+from clusterctl.spec.providers.cloud import CloudSettings
 from clusterctl.spec.providers.kind import Kind
 from clusterctl.spec.providers.registry import EXAMPLE, KINDS
 
@@ -63,6 +64,7 @@ class ClusterSpec(SpecModel):
 
     @property
     def provider_name(self) -> str:
+        """Of the cluster's own provider; pools may name others."""
         return self.provider if isinstance(self.provider, str) else self.provider.names()[0]
 
     @property
@@ -73,6 +75,12 @@ class ClusterSpec(SpecModel):
     def kind_of(self, pool: Pool | None) -> Kind:
         """What the provider of that pool's nodes is; of the head's for None."""
         return KINDS[(pool.provider if pool else "") or self.provider_name]
+
+    @property
+    def cloud(self) -> CloudSettings | None:
+        """The settings of its cloud, defaults and all; None for other providers."""
+        settings = self.provider.model if isinstance(self.provider, ProviderSettings) else None
+        return settings if isinstance(settings, CloudSettings) else None
 
     @property
     def provider_settings(self) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def _without_null(schema: Any) -> Any:
 
 
 def main(arguments: list[str]) -> int:
+    """Prints the JSON schema or the reference, or writes the reference into a page. Returns the exit code."""
     if not arguments:
         print(json.dumps(json_schema(), indent=2))
         return 0

@@ -56,6 +56,7 @@ def _deadlines(spec: ClusterSpec, commands: int) -> tuple[tuple[str, float], ...
 
 
 def core_limits(spec: ClusterSpec) -> core.Limits:
+    """The spec's limits as the planner takes them."""
     limits: Limits = spec.limits
     per_user = {user: given.model_dump(exclude_none=True) for user, given in limits.per_user.items()}
     return core.Limits(

@@ -97,6 +97,7 @@ def _name(path: Path) -> str:
 
 
 def path_in_text(location: tuple[str | int, ...], document: Document) -> Path:
+    """The part of pydantic's location that the text has: union tags and the like are left out."""
     path: Path = ()
     for step in location:
         if document.node((*path, step)) is not None:

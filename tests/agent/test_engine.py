@@ -81,7 +81,7 @@ def test_ray_is_stopped_when_the_head_says_so(head, start_agent, short) -> None:
     head.send("engine_start", config=config())
     head.until(lambda: [m for m in engine_states(head) if m["state"] == "ready"], 60)
     head.send("engine_stop")
-    head.until(lambda: engine_states(head)[-1]["state"] == "stopped", 20)
+    head.until(lambda: engine_states(head)[-1]["state"] == "stopped", 60)
     wait_until(lambda: len(agent.alive()) == 2)  # the agent and its watchdog
     assert not Path(short, "n/engine/ray").exists()
     head.send("stop", reason="done")

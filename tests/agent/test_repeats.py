@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from clusterctl_runtime.agent import link
 from clusterctl_runtime.agent.host import keeper as keep
-from clusterctl_runtime.agent.host.keeper import Keep
+from clusterctl_runtime.agent.host.keeper import Keeper
 from clusterctl_runtime.agent.link import Link
 from clusterctl_runtime.agent.repeats import LONGEST_SECONDS, MOST_TEXTS, Repeats
 from clusterctl_runtime.wire import Bootstrap
@@ -89,7 +89,7 @@ def test_hundreds_of_dials_in_vain_are_a_few_lines(
 def test_the_files_of_programs_that_run_for_months_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keep, "LOG_BYTES", 1000)
     (tmp_path / "keep.json").write_text(json.dumps({"run": {"standby": ["true"]}}))
-    keeper = Keep(tmp_path)
+    keeper = Keeper(tmp_path)
     keeper._load()
     for name in ("standby", "keep"):
         path = tmp_path / f"{name}.log"

@@ -142,7 +142,7 @@ def test_the_environment_is_what_is_stated_plus_the_heads_words(head, start_agen
 
 
 def test_in_a_container_the_images_variables_are_part_of_the_node(head, start_agent) -> None:
-    start_agent(env={"CUDA_HOME": "/opt/cuda", "LANG": "de_DE.UTF-8", "RANK": "7"}, provider="docker")
+    start_agent(env={"CUDA_HOME": "/opt/cuda", "LANG": "de_DE.UTF-8", "RANK": "7"}, of_image=True)
     head.until_joined()
     head.run(sh('echo "$CUDA_HOME $LANG [$RANK]"'))
     head.until_exited(T)

@@ -18,7 +18,7 @@ from clusterctl_runtime.agent.preparing.setup_shell import Output
 DEADLINE = 60.0
 
 
-class Leash:
+class Watchdog:
     """Notes the groups that are to die with the agent."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Room:
     """A node's directory and its user's home. `states`: what the head was told."""
 
     def __init__(self, directory: Path) -> None:
-        self.home, self.files, self.leash = directory / "home", directory / "files", Leash()
+        self.home, self.files, self.watchdog = directory / "home", directory / "files", Watchdog()
         self.home.mkdir()
         self.env = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
         self.directory = directory
@@ -62,7 +62,7 @@ class Room:
                 self.files,
                 self.directory / "prepared.json",
                 None,
-                self.leash,
+                self.watchdog,
                 self.env,
                 changed,  # type: ignore[arg-type]
             )
@@ -106,7 +106,7 @@ def test_login_files_that_never_come_back_are_given_up(room: Room, monkeypatch: 
     state = room.run("touch ran")
     assert (room.files / "ran").exists() and state["state"] == "done"
     assert "did not end within 0.3 s: the command is run without them" in state["output"]
-    assert not room.leash.groups
+    assert not room.watchdog.groups
 
 
 def test_how_a_command_failed_is_its_own_word(room: Room) -> None:

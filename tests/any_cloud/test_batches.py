@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
-from clusterctl_providers.base import PoolRequest
+from clusterctl_providers.base import TAG_HEAD, TAG_MAKER, TAG_UID, NetworkPlace, PoolRequest
 from clusterctl_providers.cloud.batches import (
     MOST_NAMED,
+    TAG_NODES,
     Member,
     batch_of,
     make_batches,
@@ -16,6 +18,7 @@ from clusterctl_providers.cloud.batches import (
     nodes_tag,
     shared_bootstrap,
 )
+from clusterctl_providers.cloud.tags import launch_tags
 
 from tests.any_cloud.requests import offer, request, requests
 
@@ -56,11 +59,12 @@ def test_like_requests_go_together_in_the_order_of_their_numbers_and_others_apar
     assert found == [["cpu-2", "cpu-4", "cpu-9", "cpu-10"], ["cpu-3"]], "one pool has one spec"
 
 
-def test_other_bootstraps_and_tags_are_other_calls() -> None:
-    one, two, three = requests(1, 2, 3)
-    other = type(one)(**{**vars(two), "bootstrap": {**two.bootstrap, "heads": ["other"]}})
-    tagged = type(one)(**{**vars(three), "tags": {**three.tags, "team": "vision"}})
-    assert [len(batch) for batch in make_batches([one, other, tagged], any_number)] == [1, 1, 1]
+def test_other_bootstraps_tags_and_places_are_other_calls() -> None:
+    one, two, three, four = requests(1, 2, 3, 4)
+    other = replace(two, bootstrap={**two.bootstrap, "heads": ["other"]})
+    tagged = replace(three, tags={**three.tags, "team": "vision"})
+    placed = replace(four, place=NetworkPlace("subnet-1", "10.0.0.4"))
+    assert [len(batch) for batch in make_batches([one, other, tagged, placed], any_number)] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (50, [7])])
@@ -86,3 +90,21 @@ def test_what_the_nodes_of_a_call_share_is_no_secret() -> None:
     assert names_of(batch_of([one])) == "cpu-1"
     assert names_of(batch_of(requests(1, 2, 3))) == "3 nodes (cpu-:1-3@1)"
     assert isinstance(one.pool, PoolRequest)
+
+
+# ---------------------------------------------------------------- tags
+
+
+def test_a_single_node_carries_its_own_tags_and_a_batch_one_that_names_all() -> None:
+    (one,), two = requests(1), requests(1, 2)
+    alone = launch_tags({"team": "vision", TAG_UID: "not yours"}, batch_of([one]), one)
+    assert alone == {"team": "vision", **one.tags}, "the user's never replace ours"
+    together = launch_tags({}, batch_of(two), two[0])
+    assert together == {TAG_UID: two[0].tags[TAG_UID], TAG_NODES: "cpu-:1-2@1"}
+
+
+def test_whose_head_looks_after_an_instance_is_written_on_it() -> None:
+    (one,) = requests(1)
+    here = launch_tags({}, batch_of([one]), one, head_here=True)
+    assert here[TAG_HEAD] == "here" and TAG_MAKER not in here
+    assert launch_tags({}, batch_of([one]), one, maker="me@laptop")[TAG_MAKER] == "me@laptop"

@@ -1,7 +1,8 @@
 """One head under the load of a fleet: agents simulated in other processes, tasks that run nowhere.
 
 `make bench ONLY=headload`; CROWD_AGENTS and CROWD_TASKS choose another size. What is to be seen is that nothing in the head's
-event loop grows with the fleet: the peer of each figure is a fleet a tenth as large, on the same machine.
+event loop grows with the fleet: the peer of each figure is a fleet a tenth as large, on the same machine. The crowd and whatever
+else runs here compete with the head for processors: "loop busy" is the part of "loop late" which the head computed itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Figures = dict[str, float]
 
 def run() -> list[Row]:
     ours, tenth = measure(AGENTS, TASKS), measure(max(1, AGENTS // 10), max(1, TASKS // 10))
-    goals = {"memory": "<= 400", "restart": "<= 3", "all back": "<= 20", "loop late": "<= 0.1", "beats": "<= 1"}
+    goals = {"memory": "<= 400", "restart": "<= 3", "all back": "<= 20", "loop": "<= 0.1", "beats": "<= 1"}
     peer = f"{max(1, AGENTS // 10)} agents"
     return [
         row(f"{name} ({AGENTS} agents)", value, tenth[name], peer, _unit(name), _goal(name, goals))
@@ -83,14 +84,16 @@ class _Load:
 
     def _phase(self, name: str, act: Callable[[], None]) -> None:
         self.head.ask("reset")
-        before, used, started = lateness(self.head), self.head.cpu(), time.monotonic()
+        before, used, started = delays(self.head), self.head.cpu(), time.monotonic()
         act()
         self.figures[name] = time.monotonic() - started
         self.figures[f"head's CPU, {name}"] = self.head.cpu() - used
         told = self.head.ask("reset")
         self._started = told["started"]
         assert not told["again"], "no task may be sent twice"
-        self.figures[f"loop late at p99.9, {name}"] = quantile(lateness(self.head), before, 0.999)
+        after = delays(self.head)
+        for kind in after:
+            self.figures[f"loop {kind} at p99.9, {name}"] = quantile(after[kind], before[kind], 0.999)
         if told["beats"]:
             self.figures[f"beats answered at p99, {name}"] = percentile(told["beats"], 0.99)
 
@@ -119,10 +122,13 @@ class _Load:
         wait_until(lambda: self.head.ask()["running"] == 0, 600, "nothing runs any more")
 
 
-def lateness(head: CrowdedHead) -> dict[float, float]:
-    """The head's own histogram of its loop's delays: upper bound in seconds -> how many were at most so long."""
-    found = re.findall(r'clusterctl_loop_late_seconds_bucket\{le="([^"]+)"\} (\S+)', head.call("GET", "/metrics"))
-    return {float(bound): float(count) for bound, count in found}
+def delays(head: CrowdedHead) -> dict[str, dict[float, float]]:
+    """The head's own histograms of its loop's delays, "late" and "busy": upper bound in seconds -> how many were at most so
+    long."""
+    found = re.findall(
+        r'clusterctl_loop_(late|busy)_seconds_bucket\{le="([^"]+)"\} (\S+)', head.call("GET", "/metrics")
+    )
+    return {kind: {float(bound): float(count) for of, bound, count in found if of == kind} for kind in ("late", "busy")}
 
 
 def quantile(after: dict[float, float], before: dict[float, float], q: float) -> float:

@@ -25,7 +25,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Cluster
 
 CLUSTERCTL = [sys.executable, "-m", "clusterctl"]
-DEADLINE = 30.0  # seconds that anything on the page may take, on a slow and busy machine
+DEADLINE = 60.0  # seconds that anything on the page may take, on a slow and busy machine
 CHROMIUM_FLAGS = (
     "--headless=new",
     "--no-sandbox",

@@ -88,7 +88,7 @@ def test_an_up_that_was_killed_is_finished_by_the_next_or_undone_by_down(cluster
     }[moment]
     for _ in range(2):
         process = cluster.start("up", str(cluster.spec))
-        wait_until(wanted.exists, 30, moment)
+        wait_until(wanted.exists, 60, moment)
         process.kill()
         process.communicate()
         cluster.cli("up", str(cluster.spec))
@@ -96,7 +96,7 @@ def test_an_up_that_was_killed_is_finished_by_the_next_or_undone_by_down(cluster
         cluster.cli("down")
         assert nothing_is_left(cluster)
     process = cluster.start("up", str(cluster.spec))
-    wait_until(wanted.exists, 30, moment)
+    wait_until(wanted.exists, 60, moment)
     process.kill()
     process.communicate()
     cluster.cli("down")

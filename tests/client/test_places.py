@@ -11,6 +11,7 @@ import pytest
 from clusterctl.client.down.places import is_place_of, places
 from clusterctl.client.registry import Registry
 from clusterctl.client.specfile import read_spec
+from clusterctl.spec.providers.registry import KINDS
 
 
 def know(registry: Registry, name: str, provider: str, spec: dict[str, Any]) -> None:
@@ -27,8 +28,9 @@ def labels(registry: Registry, source: Any = None) -> list[str]:
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A user without any account."""
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
+    for kind in KINDS.values():
+        for name in kind.search.account.variables if kind.search and kind.search.account else ():
+            monkeypatch.delenv(name, raising=False)
 
 
 def test_a_new_home_searches_this_machine_and_docker_where_it_answers(registry: Registry) -> None:

@@ -165,11 +165,13 @@ def test_a_killed_command_lets_the_lock_go(registry: Registry) -> None:
     assert body == {"pid": os.getpid(), "verb": "down"}
 
 
-def test_a_cluster_of_an_earlier_version_says_as_well_whether_it_is_on_hosts(registry: Registry) -> None:
-    for provider, on_hosts in (("ssh", True), ("docker", False)):
+def test_a_cluster_of_an_earlier_version_says_as_well_what_its_nodes_are(registry: Registry) -> None:
+    for provider, machine in (("ssh", "host"), ("docker", "container")):
         cluster = registry.create("demo", provider=provider, engine="none", spec_path="")
         note = json.loads((cluster.directory / "cluster.json").read_text())
-        assert note.pop("on_hosts") is on_hosts
+        assert note.pop("machine") == machine
         (cluster.directory / "cluster.json").write_text(json.dumps(note))
-        assert registry.load("demo").on_hosts is registry.load("demo").head_is_remote is on_hosts
+        again = registry.load("demo")
+        assert again.machine == machine
+        assert again.on_hosts is again.head_is_remote is (provider == "ssh")
         registry.forget(cluster)

@@ -29,7 +29,7 @@ def test_a_head_killed_while_jobs_run_goes_on_and_no_job_runs_twice(cluster):
     cluster.kill(old)
     wait_until(
         lambda: cluster.head_pid() != old and psutil.pid_exists(cluster.head_pid()),
-        30,
+        60,
         "the head is started again by itself",
     )
     wait_until(lambda: cluster.cli("status", code=None).returncode == 0, what="the head answers")

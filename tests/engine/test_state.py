@@ -216,7 +216,7 @@ def test_holds_are_found_again_by_the_next_head_and_go_when_it_lets_go_of_them(c
         wait_until(lambda: following.state.healthy and following.state.nodes, what="its state")
         (stray,) = run(following.strays())
         assert (stray.id, stray.ray_node_id, stray.gpus, list(stray.ids)) == (hold, node, 1, ids)
-        following.keep(stray)
+        following.adopt(stray)
         assert run(following.strays()) == [] and following.knows(hold)
         run(following.release_gpus(hold))
     finally:

@@ -10,6 +10,7 @@ import pytest
 from clusterctl_runtime.head.autoscaler import job_demand
 from clusterctl_runtime.head.jobs.book import SubmissionConflict
 from clusterctl_runtime.head.jobs.lines import in_order
+from clusterctl_runtime.head.jobs.queue import Names
 from clusterctl_runtime.head.jobs.requests import MAX_ARRAY, MAX_BYTES, Batch, JobRequest
 from clusterctl_runtime.head.storage.store import Store, StoreUnavailable
 from fastapi.exceptions import RequestValidationError
@@ -304,3 +305,17 @@ def test_an_array_waits_for_a_job_on_its_way_that_has_a_members_name(desk: Any) 
 
     asyncio.run(scenario())
     assert list(desk.book.jobs) == ["a.1"]
+
+
+def test_the_names_of_a_batch_are_its_jobs_its_arrays_and_their_members() -> None:
+    batch = Names(
+        [
+            wanted(submission_id="a", array=[1, 20]),
+            wanted(submission_id="a", array=[3]),
+            wanted(submission_id="b.2"),
+            wanted(),
+        ]
+    )
+    known = {name: batch.owner(name) for name in ("a", "a.1", "a.20", "a.3", "b.2")}
+    assert known == {"a": "a", "a.1": "a", "a.20": "a", "a.3": "a", "b.2": "b.2"}
+    assert not any(name in batch for name in ("", "b", "a.2", "a.01", "a.\u0661", "a.1.1", "a.", "b.2.1"))

@@ -15,7 +15,7 @@ import pytest
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.storage.blobs import BlobStore
-from clusterctl_runtime.head.storage.retention import Keep, Retention
+from clusterctl_runtime.head.storage.retention import Retention, RetentionLimits
 from clusterctl_runtime.head.storage.store import Store
 from clusterctl_runtime.head.turns import AT_ONCE
 
@@ -26,7 +26,7 @@ DAY = 24 * 3600.0
 
 def retention(desk: Any, in_use: Iterable[str] = (), **keep: Any) -> Retention:
     blobs = BlobStore(desk.directory / "blobs")
-    return Retention(desk.book, desk.events, desk.logs, blobs, lambda: in_use, desk.store, Keep(**keep))
+    return Retention(desk.book, desk.events, desk.logs, blobs, lambda: in_use, desk.store, RetentionLimits(**keep))
 
 
 def tidy(desk: Any, *arguments: Any, **keep: Any) -> None:

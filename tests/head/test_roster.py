@@ -19,6 +19,7 @@ from clusterctl_runtime.head.nodes.roster import Roster, likeness_of
 from clusterctl.core.model import Drain, Launch, Node, NodeState, NodeView, Plan, Policy, Reason, State
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal.book import Journal
+from tests.head.test_long_queue import most_at_once
 from tests.provision.stage import START, launch, offer
 
 CPU = Resources.of(CPU=1)
@@ -175,3 +176,21 @@ def test_what_becomes_of_a_node_while_the_plan_is_made_leaves_it_to_the_next_pla
     kept = asyncio.run(planning.plan()).actions
     assert [action.node_id for action in kept] == ["cpu-2", "cpu-7"] and planning.woken == 1
     assert isinstance(kept[1], Launch)
+
+
+def test_views_of_many_nodes_that_have_changed_are_made_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, made = Nodes(tmp_path, 40), 0
+    view = NodeLedger.view
+
+    def counted(books: NodeLedger, node: Node, now: float) -> NodeView:
+        nonlocal made
+        made += 1
+        return view(books, node, now)
+
+    monkeypatch.setattr("clusterctl_runtime.head.nodes.roster.AT_ONCE", 8)
+    monkeypatch.setattr(NodeLedger, "view", counted)
+    assert asyncio.run(most_at_once(nodes.roster.refreshed(START), lambda: made)) <= 8
+    assert made >= 32 and [v.node.id for v in nodes.roster.all(START)] == [v.node.id for v in nodes.fresh(START)]
+    nodes.journal.close()

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from clusterctl_runtime.head.engine.control import EngineControl
+from clusterctl_runtime.head.jobs import dispatch
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.dispatch import Dispatcher
 from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.queue import Queue
 from clusterctl_runtime.head.jobs.requests import JobRequest
+from clusterctl_runtime.head.nodes import inbox
 from clusterctl_runtime.head.nodes.draining import Draining
 from clusterctl_runtime.head.nodes.fleet import Fleet
 from clusterctl_runtime.head.nodes.ledger import Ledger
@@ -115,6 +117,8 @@ class World:
         self.chance = random.Random(seed)
         self.directory = directory
         self.with_engine = self.chance.random() < 0.8
+        # Turns of the loop are as full as a thousand nodes make them, or hold one thing each.
+        dispatch.MOST_STARTS, inbox.AT_ONCE = self.chance.choice([(100, 50), (2, 2), (1, 1)])
         self.ray = Ray(self.chance)
         self.agents: dict[str, Agent] = {}
         self.log: list[str] = []

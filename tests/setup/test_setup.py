@@ -104,7 +104,7 @@ def test_a_setup_under_way_survives_the_death_of_the_head_and_is_not_run_twice(
     with cluster.start("up", str(cluster.spec), "-y") as up:
         wait_until((tmp_path / "tally").exists, what="a setup began")
         wait_until(lambda: any(n["code"] == "preparing" and n["pool"] == "cpu" and "setup 3" in n["reason"]
-                               for n in cluster.status()["nodes"]), 30, "the worker is in its setup")  # fmt: skip
+                               for n in cluster.status()["nodes"]), 60, "the worker is in its setup")  # fmt: skip
         first = cluster.head_pid()
         cluster.kill(first)
         wait_until(lambda: cluster.head_pid() != first, what="another head runs")

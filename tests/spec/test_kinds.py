@@ -62,6 +62,9 @@ def test_what_brings_its_library_is_an_extra_of_ours_with_its_name(kind: Kind) -
 def test_a_cloud_has_the_settings_of_every_cloud(kind: Kind) -> None:
     assert kind.cloud is not None
     assert issubclass(kind.settings, CloudSettings)
+    assert kind.search is not None and kind.search.account is not None and "region" in kind.search.where
+    assert (kind.cloud.reservation is None) == ("reservation" in kind.foreign)
+    assert kind.cloud.reservation is None or kind.cloud.reservation.fits(kind.cloud.reservation.example)
     assert kind.machine == kind.head == "instance"
     assert kind.cloud.here_only <= kind.settings.model_fields.keys()
     assert kind.head_place({"head_address": "10.0.0.5"}) == "here" and kind.head_place({}) == "instance"
@@ -88,12 +91,18 @@ def test_the_example_of_a_region_is_in_the_catalogue_with_its_zone(kind: Kind) -
     assert parse_spec(text).kind is kind
 
 
-def test_a_setting_of_tags_is_checked_by_the_rules_of_its_cloud() -> None:
-    wrong = {"aws": "aws:x", "gcp": "Team", "azure": "a?b"}
-    for kind in KINDS_OF_CLOUDS:
-        kind.settings.model_validate({"tags": {"team": "vision"}})
+@pytest.mark.parametrize("kind", KINDS_OF_CLOUDS, ids=names)
+def test_a_cloud_checks_tags_by_rules_of_its_own(kind: Kind) -> None:
+    kind.settings.model_validate({"tags": {"team": "vision"}})
+    for wrong in ({"clusterctl-uid": "x"}, {"k" * 1000: "x"}, {f"k{number}": "x" for number in range(1000)}):
         with pytest.raises(ValidationError, match="tag"):
-            kind.settings.model_validate({"tags": {wrong[kind.name]: "x"}})
+            kind.settings.model_validate({"tags": wrong})
+
+
+def test_the_rules_of_tags_are_those_of_the_clouds() -> None:
+    for name, wrong in {"aws": "aws:x", "gcp": "Team", "azure": "a?b"}.items():
+        with pytest.raises(ValidationError, match="tag"):
+            KINDS[name].settings.model_validate({"tags": {wrong: "x"}})
 
 
 def test_a_spec_chooses_one_of_them_by_its_name() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.client.nodes.machines import keep_machines, kept_machines, note_touched, touched_machines
+from clusterctl.client.nodes.machines import note_touched, save_machines, saved_machines, touched_machines
 from clusterctl.provision.ssh.inventory import Login, Machine
 from tests.support.cluster import LocalCluster
 
@@ -32,14 +32,14 @@ def test_a_cluster_that_never_got_in_anywhere_is_down_at_once(tmp_path: Path) ->
 
 def test_whoever_wrote_the_file_before_touched_every_host(tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text("{}")
-    keep_machines(tmp_path, MACHINES, {})
+    save_machines(tmp_path, MACHINES, {})
     assert touched_machines(tmp_path) == {"a", "b"}
 
 
 @pytest.mark.parametrize("touched", [set(), {"b"}])
 def test_what_was_touched_outlives_a_change_of_the_inventory(tmp_path: Path, touched: set[str]) -> None:
     (tmp_path / "cluster.json").write_text("{}")
-    keep_machines(tmp_path, MACHINES, {"config": "c"}, touched)
+    save_machines(tmp_path, MACHINES, {"config": "c"}, touched)
     assert touched_machines(tmp_path) == touched
     note_touched(tmp_path, {*touched, "a"})
-    assert touched_machines(tmp_path) == {*touched, "a"} and kept_machines(tmp_path) == MACHINES
+    assert touched_machines(tmp_path) == {*touched, "a"} and saved_machines(tmp_path) == MACHINES

@@ -1,6 +1,9 @@
-"""Which tests are for the inner loop: those that start no cluster, no machine, no Docker, no sshd, no Ray and no browser."""
+"""Which tests are for the inner loop: those that start no cluster, no machine, no Docker, no sshd, no Ray and no browser, and
+whose file is none of the longest stories of a pretended cloud."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +11,10 @@ from tests.support.second_try import folder_of
 
 FOLDERS = frozenset({"browser", "docker", "e2e", "engine", "setup", "ssh"})
 FIXTURES = frozenset({"cluster", "docker_engine", "make_cluster"})
+LONG = frozenset(
+    f"tests/aws/test_{story}.py"
+    for story in ("crash", "crash_parts", "doctor", "head_parts", "leftovers", "made_images", "weather")
+)
 CLASSES = frozenset({"AwsMachines", "LocalCluster", "SshHosts"})  # a file that imports one starts some
 
 
@@ -15,9 +22,14 @@ class Quick:
     def pytest_configure(self, config: pytest.Config) -> None:
         config.addinivalue_line("markers", "quick: needs no machine (tests/support/quick.py); `make test-quick`")
 
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        """What all needs machines is not even imported."""
+        skipped = config.getoption("markexpr") == "quick" and collection_path.name in FOLDERS
+        return True if skipped and collection_path.parent.name == "tests" else None
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            if not needs_machines(item):
+            if item.nodeid.partition("::")[0] not in LONG and not needs_machines(item):
                 item.add_marker("quick")
 
 

@@ -93,7 +93,7 @@ class SshHost:
         directory, _, name = path.rpartition("/")
         self.container.put_archive(directory or "/", _archive({name: (data, mode, USERS.get(user, 0))}))
 
-    def client(self, user: str = "admin", timeout: float = 10.0) -> paramiko.SSHClient:
+    def client(self, user: str = "admin", timeout: float = 60.0) -> paramiko.SSHClient:
         """A connection to it, for tests that look at the host themselves."""
         client = paramiko.SSHClient()
         kind, text = self.host_key.split()
@@ -101,7 +101,8 @@ class SshHost:
         try:
             client.connect(
                 self.address, self.port, user,
-                key_filename=str(self.key_path), timeout=timeout, allow_agent=False, look_for_keys=False,
+                key_filename=str(self.key_path), timeout=timeout, banner_timeout=timeout, auth_timeout=timeout,
+                allow_agent=False, look_for_keys=False,
             )  # fmt: skip
         except BaseException:
             client.close()

@@ -15,7 +15,7 @@ from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.escape import escaped
 from clusterctl.client.nodes.access import access, nodes_of, shell_code
-from clusterctl.client.nodes.command_result import Ran
+from clusterctl.client.nodes.command_result import CommandResult
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
@@ -96,17 +96,17 @@ def execute(
     return next((ran.code for ran in done if ran.code), 0)
 
 
-def run_on(cluster: Cluster, node: dict[str, Any], command: list[str], *, alone: bool) -> Ran:
+def run_on(cluster: Cluster, node: dict[str, Any], command: list[str], *, alone: bool) -> CommandResult:
     """A node of several that cannot be got at is an answer among others, with what is wrong: they are all shown."""
     try:
         return access(cluster, node).run(command)
     except ClusterctlError as error:
         if alone:
             raise
-        return Ran(str(node["id"]), error.exit_code, b"", f"{error}\n".encode(errors="backslashreplace"))
+        return CommandResult(str(node["id"]), error.exit_code, b"", f"{error}\n".encode(errors="backslashreplace"))
 
 
-def _by_node(done: list[Ran]) -> bytes:
+def _by_node(done: list[CommandResult]) -> bytes:
     """What several nodes said, each line with its node."""
     lines: list[bytes] = []
     for ran in done:

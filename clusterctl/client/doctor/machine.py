@@ -26,6 +26,8 @@ RAY_FLOOR = (2, 56)  # older ones answer without a token
 
 
 def diagnose(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]:
+    """What was looked at, each with what to do: this machine, the clouds that `spec` or a cluster known here uses, and the heads
+    and hosts of those clusters."""
     return [
         _python(),
         _home(registry.home),

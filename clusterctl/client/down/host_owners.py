@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.head.config import digest_of, keep_token, new_token
-from clusterctl.client.nodes.machines import keep_machines
+from clusterctl.client.nodes.machines import save_machines
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import UsageError
 from clusterctl.provision.gc import Stray
@@ -37,6 +37,7 @@ class Held:
 
     @property
     def alive(self) -> bool:
+        """Whether a head runs there, or any of the hosts hears one."""
         return any(answer["head"] or answer["linked"] for _, answer in self.hosts)
 
     @property
@@ -111,7 +112,7 @@ def adopt_hosts(registry: Registry, source: SpecFile, held: Held, tell: Tell) ->
         spec_path=str(source.path.absolute()),
         uid=held.uid,
     )
-    keep_machines(cluster.directory, held.machines, options)
+    save_machines(cluster.directory, held.machines, options)
     heads = [machine for machine in held.machines if machine.head]
     if not heads:
         return ["none of the hosts has its head: `down` cleans them, `up` starts another head, without jobs of before"]

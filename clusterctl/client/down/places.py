@@ -42,6 +42,7 @@ class Place:
 
     @property
     def where(self) -> tuple[tuple[str, str], ...]:
+        """The settings that say where its instances are, as (key, value)."""
         settings = _settings(self.spec, self.provider)
         return tuple((key, str(settings[key])) for key in self.search.where if settings.get(key))
 
@@ -52,9 +53,11 @@ class Place:
 
     @property
     def label(self) -> str:
+        """Provider and where there, in words."""
         return f"{self.provider} ({self.told})" if self.told else self.provider
 
     def open(self, cluster: str, uid: str, scratch: str) -> Any:
+        """The provider there, to be closed by the caller. `scratch`: a directory for what it notes."""
         return next(iter(make_providers(cluster, uid, scratch, self.spec).values()))
 
 

@@ -20,7 +20,6 @@ from clusterctl.client.head.api import Api, with_patience
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
-from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from clusterctl_providers.base import HeadMachine
@@ -126,6 +125,8 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
 
 def _never_found(cluster: Cluster, provider: str) -> bool:
     """Whether the provider would have noted the place where it makes anything, and has not: no engine ever answered."""
+    from clusterctl.spec.providers.registry import KINDS
+
     search = KINDS[provider].search
     return search is not None and bool(search.note) and not (cluster.provider_dir / search.note).exists()
 

@@ -58,12 +58,15 @@ class Api:
 
     @classmethod
     def of(cls, cluster: Cluster) -> Api:
+        """Of the cluster's head, wherever it is; it is looked for at the first call."""
         return cls(lambda: locate(cluster), cluster.name)
 
     def clone(self) -> Api:
+        """Another connection to the same head, for another thread."""
         return Api(self._find, self.name)
 
     def close(self) -> None:
+        """Ends the connection; the next call makes another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -77,6 +80,7 @@ class Api:
     # ---- one request, one answer
 
     def get(self, path: str, **query: Any) -> Json:
+        """The answer's document. Raises what the head's error means, or Unreachable."""
         return self._again_if_stale("GET", path, query=query)
 
     def post(self, path: str, body: Json | None = None, *, timeout: float | None = ANSWER_SECONDS) -> Json:
@@ -89,6 +93,7 @@ class Api:
         return with_patience(lambda: self.post(path, body), patience)
 
     def put(self, path: str, body: Json) -> Json:
+        """As `get`: the call may be repeated."""
         return self._again_if_stale("PUT", path, data=_encoded(body))
 
     def upload(self, path: str, file: IO[bytes], size: int) -> None:

@@ -131,4 +131,5 @@ def _proof_in(body: bytes) -> str:
 
 
 def why_text(error: Exception) -> str:
+    """What an error says of itself, at least its kind."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -46,6 +46,7 @@ class Tunnel:
         self._used = time.monotonic()
 
     def serve(self) -> None:
+        """Forwards until the cluster's directory is gone, or nobody has used it for a while."""
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -141,6 +142,7 @@ def _pipe(client: socket.socket, channel: Any) -> None:
 
 
 def main() -> int:
+    """The process' main function; returns its exit code."""
     directory = Path(sys.argv[1])
     os.umask(0o077)
     tunnel = Tunnel(directory)

@@ -18,14 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterctl.client.head.api import Api
-from clusterctl.client.nodes.command_result import Ran
+from clusterctl.client.nodes.command_result import CommandResult
 from clusterctl.client.nodes.machines import head_machine
 from clusterctl.client.nodes.node_list import list_nodes
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
-from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
     from clusterctl.provision.ssh.hosts import Hosts
@@ -40,11 +39,17 @@ class Access(Protocol):
         """What to run here to have a shell there."""
         ...
 
-    def run(self, argv: Sequence[str]) -> Ran: ...
+    def run(self, argv: Sequence[str]) -> CommandResult:
+        """Runs one command to its end. Raises ClusterctlError where it could not be begun."""
+        ...
 
-    def put(self, source: Path, target: str) -> None: ...
+    def put(self, source: Path, target: str) -> None:
+        """Copies a file or directory to the node."""
+        ...
 
-    def get(self, source: str, target: Path) -> None: ...
+    def get(self, source: str, target: Path) -> None:
+        """Copies a file or directory from the node."""
+        ...
 
 
 def nodes_of(cluster: Cluster, names: Sequence[str] = (), *, pool: str = "") -> list[dict[str, Any]]:
@@ -57,12 +62,11 @@ def nodes_of(cluster: Cluster, names: Sequence[str] = (), *, pool: str = "") -> 
 
 def access(cluster: Cluster, node: dict[str, Any]) -> Access:
     """The way to a node. Raises ClusterctlError where its provider has none."""
-    machine = KINDS[cluster.provider].machine
-    if machine == "host":
+    if cluster.on_hosts:
         return SshAccess(cluster, node)
-    if machine == "process":
+    if cluster.machine == "process":
         return LocalAccess(cluster, node)
-    if machine == "container":
+    if cluster.machine == "container":
         from clusterctl.client.nodes.containers import ContainerAccess
 
         return ContainerAccess(cluster, node)
@@ -93,12 +97,12 @@ class LocalAccess:
         shell = os.environ.get("SHELL") or "/bin/sh"
         return ["env", "-C", str(self._directory), *(f"{k}={v}" for k, v in self._named.items()), shell]
 
-    def run(self, argv: Sequence[str]) -> Ran:
+    def run(self, argv: Sequence[str]) -> CommandResult:
         try:
             done = subprocess.run(list(argv), cwd=self._directory, env=self._env, capture_output=True)
         except OSError as error:
-            return Ran(self._node, 127, b"", os.fsencode(f"{argv[0]}: {error.strerror}\n"))
-        return Ran(self._node, shell_code(done.returncode), done.stdout, done.stderr)
+            return CommandResult(self._node, 127, b"", os.fsencode(f"{argv[0]}: {error.strerror}\n"))
+        return CommandResult(self._node, shell_code(done.returncode), done.stdout, done.stderr)
 
     def put(self, source: Path, target: str) -> None:
         _copy(source, self._directory / target, f"copying {source} to {self._node}")
@@ -126,13 +130,13 @@ class SshAccess:
     def _known(self, target: Target) -> str:
         return " ".join(as_word(str(path)) for path in (*target.known_hosts, self._known_hosts))
 
-    def run(self, argv: Sequence[str]) -> Ran:
+    def run(self, argv: Sequence[str]) -> CommandResult:
         connection = self._hosts.connect(self._machine)
         try:
             done = connection.run(shlex.join(argv))
         finally:
             connection.close()
-        return Ran(self._node, done.code, done.stdout, done.stderr)
+        return CommandResult(self._node, done.code, done.stdout, done.stderr)
 
     def put(self, source: Path, target: str) -> None:
         self._with_files(lambda files: _put(files, source, target))

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     """`stdout` and `stderr` are the bytes that it wrote."""
 
     node: str

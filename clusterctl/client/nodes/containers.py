@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from clusterctl.client.nodes.command_result import Ran
+from clusterctl.client.nodes.command_result import CommandResult
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
@@ -50,13 +50,13 @@ class ContainerAccess:
         shell = ["sh", "-c", "exec $(command -v bash || command -v sh)"]
         return ["docker", *where, "exec", "-it", *named, self._container, *shell]
 
-    def run(self, argv: Sequence[str]) -> Ran:
+    def run(self, argv: Sequence[str]) -> CommandResult:
         api = self._open()
         try:
             code, stdout, stderr = self._run(api, argv)
         finally:
             api.close()
-        return Ran(self._node, code, stdout, stderr)
+        return CommandResult(self._node, code, stdout, stderr)
 
     def put(self, source: Path, target: str) -> None:
         """As cp does: into a directory that exists, else under the target's own name. It belongs to the image's user."""

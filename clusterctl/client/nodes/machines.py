@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl_runtime.files.private import write_private
 
-from clusterctl.client.registry import is_on_hosts, read_json
+from clusterctl.client.registry import machine_of, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.inventory import Login, Machine
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FILE = "inventory.json"
 
 
-def keep_machines(
+def save_machines(
     directory: Path, machines: Iterable[Machine], options: dict[str, Any], touched: Iterable[str] | None = None
 ) -> None:
     """`options`: the SSH configuration and the policy for host keys. Machines that left the spec stay until they are clean.
@@ -38,7 +38,8 @@ def keep_machines(
         write_private(path, text)
 
 
-def kept_machines(directory: Path) -> list[Machine]:
+def saved_machines(directory: Path) -> list[Machine]:
+    """As `save_machines` wrote them; none where it never did."""
     return [
         Machine(
             item["id"], Login(**item["login"]), tuple(item["pools"]), item["head"], item["labels"], item["resources"]
@@ -49,18 +50,19 @@ def kept_machines(directory: Path) -> list[Machine]:
 
 def touched_machines(directory: Path) -> set[str]:
     """Ids of the machines that may hold something of the cluster."""
-    kept = read_json(directory / FILE)
-    known = {str(item["id"]) for item in kept.get("machines", [])}
-    return known & set(kept["touched"]) if "touched" in kept else known
+    saved = read_json(directory / FILE)
+    known = {str(item["id"]) for item in saved.get("machines", [])}
+    return known & set(saved["touched"]) if "touched" in saved else known
 
 
 def note_touched(directory: Path, touched: Iterable[str]) -> None:
     """The same machines, of which these may hold something now."""
-    keep_machines(directory, kept_machines(directory), read_json(directory / FILE).get("options", {}), touched)
+    save_machines(directory, saved_machines(directory), read_json(directory / FILE).get("options", {}), touched)
 
 
 def head_machine(directory: Path) -> Machine:
-    for machine in kept_machines(directory):
+    """Raises Unreachable where it is not known which it is."""
+    for machine in saved_machines(directory):
         if machine.head:
             return machine
     raise Unreachable("it is not known here which machine is the head: `clusterctl up SPEC` finds out")
@@ -70,18 +72,18 @@ def open_hosts(directory: Path, tell: Callable[[str], None], machines: Iterable[
     """The hosts of a cluster that is known here, ready to be connected to."""
     from clusterctl.provision.ssh.hosts import Hosts
 
-    cluster, kept = read_json(directory / "cluster.json"), read_json(directory / FILE)
+    cluster, saved = read_json(directory / "cluster.json"), read_json(directory / FILE)
     return Hosts(
         cluster["name"],
         cluster["uid"],
-        kept_machines(directory) if machines is None else machines,
+        saved_machines(directory) if machines is None else machines,
         known_hosts(directory),
         tell,
-        **kept.get("options", {}),
+        **saved.get("options", {}),
     )
 
 
 def known_hosts(directory: Path) -> Path:
     """Where host keys are remembered, for OpenSSH too: those of instances, which come and go with the cluster, beside it."""
-    on_hosts = is_on_hosts(read_json(directory / "cluster.json"))
+    on_hosts = machine_of(read_json(directory / "cluster.json")) == "host"
     return (directory.parent.parent if on_hosts else directory) / "known_hosts"

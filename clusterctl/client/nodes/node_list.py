@@ -39,6 +39,7 @@ def left_out(status: Mapping[str, Any]) -> int:
 
 
 def total(status: Mapping[str, Any]) -> int:
+    """How many nodes the cluster has, shown or not. Raises ClusterctlError for a head of another version, which does not say."""
     if "node_counts" not in status:
         version = (status.get("head") or {}).get("version") or "an unknown version"
         raise ClusterctlError(
@@ -65,6 +66,7 @@ class Lookout:
         self._nodes: list[Node] = []
 
     def look(self, status: Mapping[str, Any]) -> Sight:
+        """The nodes beside this status. Many are listed anew at most a fifth of the time that passes."""
         if not left_out(status):
             return Sight(status["nodes"])
         began = self._clock()

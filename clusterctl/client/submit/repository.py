@@ -30,6 +30,7 @@ class Repository:
     shown_directories: frozenset[str]  # with something in them that is shown, or with nothing that git would keep
 
     def tracks(self, path: str, *, is_dir: bool) -> bool:
+        """Whether git tracks it, or anything inside it."""
         return path in self.tracked or (is_dir and path in self.tracked_directories)
 
     def shows(self, path: str, *, is_dir: bool) -> bool:

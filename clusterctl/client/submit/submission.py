@@ -53,7 +53,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Place:
+class ScriptLocation:
     """Where a script lies inside its package: `root` is packed whole, or only the file when `root` is None."""
 
     root: Path | None
@@ -61,10 +61,11 @@ class Place:
 
 
 def mint_id() -> str:
+    """A new job id, which nobody can guess."""
     return "j-" + base64.b32encode(secrets.token_bytes(5)).decode().lower()
 
 
-def place_script(script: Path, working_dir: Path | None) -> Place:
+def place_script(script: Path, working_dir: Path | None) -> ScriptLocation:
     """What to pack for `script`: the working directory if one is named, else the current one when the script is in it.
     A home or the root of the file system is never packed unasked: then the script goes alone."""
     script = script.resolve()
@@ -73,10 +74,10 @@ def place_script(script: Path, working_dir: Path | None) -> Place:
     root = (working_dir or Path.cwd()).resolve()
     if script.is_relative_to(root):
         whole = working_dir is not None or root not in (Path.home(), Path(root.anchor), Path(tempfile.gettempdir()))
-        return Place(root, script.relative_to(root).as_posix()) if whole else Place(None, script.name)
+        return ScriptLocation(root, script.relative_to(root).as_posix()) if whole else ScriptLocation(None, script.name)
     if working_dir is not None:
         raise UsageError(f"{script} is not inside the working directory {root}: name a directory that holds it")
-    return Place(None, script.name)
+    return ScriptLocation(None, script.name)
 
 
 def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def submit(
         place = place_script(wanted.script, wanted.working_dir)
         package, script = _upload(api, place, wanted.script, home, say), place.script
     elif wanted.working_dir is not None:
-        package = _upload(api, Place(wanted.working_dir, ""), None, home, say)
+        package = _upload(api, ScriptLocation(wanted.working_dir, ""), None, home, say)
     return api.post_once("/api/v1/jobs", job_request(wanted, package, script))
 
 
@@ -148,7 +149,7 @@ def check_text(wanted: Wanted) -> None:
             ) from error
 
 
-def _upload(api: Api, place: Place, file: Path | None, home: Path | None, say: Callable[[str], object]) -> str:
+def _upload(api: Api, place: ScriptLocation, file: Path | None, home: Path | None, say: Callable[[str], object]) -> str:
     """Packs the place's root, or else `file` alone; returns the digest."""
     from clusterctl.client.submit.packing import pack, pack_file
     from clusterctl.client.submit.tree import say_notes, why_left_out

@@ -2,8 +2,8 @@
 
     launch the head -> launch the pools' min -> its disk -> SSH -> packages and files -> the daemon listens -> the tunnel
 
-The workers' machines boot while the head's does: their papers are made here and go to the head with its first files. Every
-step finds out what is there before it does anything, so that an `up` that died anywhere is finished by the next one.
+The workers' machines boot while the head's does: their bootstrap documents are made here and go to the head with its first
+files. Every step finds out what is there before it does anything, so that an `up` that died anywhere is finished by the next one.
 """
 
 from __future__ import annotations

@@ -38,7 +38,6 @@ from clusterctl.core.model import (
 from clusterctl.core.planner import plan as make_plan
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.moved_head import give_up
-from clusterctl.spec.providers.cloud import CloudSettings
 from clusterctl.spec.to_core import core_limits, core_pools
 
 if TYPE_CHECKING:
@@ -92,6 +91,7 @@ class Launching:
         return self._until(lambda node, shown: bool(node.address) and (bool(shown) or node.state in _UNSURE))
 
     def running(self) -> Node:
+        """The head's node once its instance runs. Raises ClusterctlError when that takes too long or is refused."""
         return self._until(lambda node, shown: shown == "running")
 
     def _until(self, good: Callable[[Node, str], bool]) -> Node:
@@ -268,9 +268,11 @@ class Launching:
         self.provisioner.head_place = place
 
     def whereabouts(self, node: Node) -> Whereabouts:
+        """Where its instance is in the network; asked again while the cloud fails for a moment."""
         return patiently(lambda: self.provider.whereabouts(node.instance_id), self.tell)
 
     def renew_access(self) -> None:
+        """Makes who may log in, and what the machines may do at the provider, what the settings say now."""
         patiently(self.provider.renew_access, self.tell)
 
     # ------------------------------------------------------------ its disk
@@ -291,10 +293,9 @@ class Launching:
         return disk
 
     def _make_disk(self, node: Node) -> HeadDisk:
-        settings = self.spec.kind.settings.model_validate(self.spec.provider_settings)
-        assert isinstance(settings, CloudSettings), "only a cloud's head runs on an instance"
-        token = f"{node.token}-disk"[:64]
-        return patiently(lambda: self.provider.make_head_disk(node.offer.zone, settings.head_volume, token), self.tell)
+        assert self.spec.cloud is not None, "only a cloud's head runs on an instance"
+        size, token = self.spec.cloud.head_volume, f"{node.token}-disk"[:64]
+        return patiently(lambda: self.provider.make_head_disk(node.offer.zone, size, token), self.tell)
 
     # ------------------------------------------------------------ the first workers
 
@@ -348,6 +349,7 @@ class Launching:
             )
 
     def is_handed_over(self) -> bool:
+        """Whether the head launches the workers by now: then nothing but the head is launched from here."""
         return bool(self.journal.meta_get(HANDED_OVER))
 
     def console(self, node: Node) -> str:

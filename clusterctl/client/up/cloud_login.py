@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl_runtime.files.private import make_private_dir, write_private
 
 from clusterctl.client.head import tunnels
-from clusterctl.client.nodes.machines import head_machine, keep_machines, kept_machines, known_hosts, open_hosts
+from clusterctl.client.nodes.machines import head_machine, known_hosts, open_hosts, save_machines, saved_machines
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.client.up.way_in import WayIn
 from clusterctl.core.errors import Unreachable
@@ -80,6 +80,7 @@ class Keys:
         return HostKey(text, fingerprint_of(_public(text)))
 
     def forget_host_keys(self) -> None:
+        """The next machine gets others."""
         for path in self._directory.glob("host-*"):
             path.unlink()
 
@@ -109,7 +110,7 @@ def fingerprint_of(public: str) -> str:
 
 
 class FirstLogin:
-    """`options`: see `keep_machines`."""
+    """`options`: see `save_machines`."""
 
     def __init__(
         self, cluster: Cluster, auth: Auth, way: WayIn, options: dict[str, Any], tell: Callable[[str], None]
@@ -135,9 +136,9 @@ class FirstLogin:
             command=command,
         )
         machine = Machine(node.id, login, head=True)
-        if kept_machines(self._cluster.directory) != [machine]:
+        if saved_machines(self._cluster.directory) != [machine]:
             tunnels.stop(self._cluster)  # it may lead to a machine that is gone
-        keep_machines(self._cluster.directory, [machine], self._options)
+        save_machines(self._cluster.directory, [machine], self._options)
         return machine
 
     # ------------------------------------------------------------ the host key
@@ -155,7 +156,7 @@ class FirstLogin:
         )  # the key of before is believed no more, by ssh neither
         machine = head_machine(self._cluster.directory)
         machine = replace(machine, login=replace(machine.login, host_key=pin))
-        keep_machines(self._cluster.directory, [machine], self._options)
+        save_machines(self._cluster.directory, [machine], self._options)
         return machine
 
     def wait(self, node: Node, machine: Machine, console: Callable[[], str]) -> Machine:

@@ -20,6 +20,7 @@ class Search:
     refusals: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
 
     def refused(self, key: str, code: str, sentence: str) -> None:
+        """The last reason for each `key` counts."""
         self.refusals[key] = (code, sentence)
 
     def why(self) -> str:

@@ -23,10 +23,10 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.head.config import config_there
 from clusterctl.client.nodes.machines import (
     FILE,
-    keep_machines,
-    kept_machines,
     note_touched,
     open_hosts,
+    save_machines,
+    saved_machines,
     touched_machines,
 )
 from clusterctl.client.registry import Cluster, Registry, read_json
@@ -34,7 +34,7 @@ from clusterctl.client.up.install import HeadInstall
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 from clusterctl.provision.ssh.fitness import misfit
-from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadPlace, Hosts, Reached
+from clusterctl.provision.ssh.hosts import Bundle, GroupWriter, HeadEndpoint, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine, read_inventory
 from clusterctl.provision.ssh.twins import Twins
 from clusterctl.provision.waiting import StillWaiting, listed
@@ -65,7 +65,7 @@ class Remote:
         self._looked_at: set[str] = set()
         self._twins = Twins(self.machines)
         self._entries: dict[str, dict[str, Any]] = {}
-        self._place: HeadPlace | None = None
+        self._endpoint: HeadEndpoint | None = None
         self._placed = threading.Event()  # set too when there will be no head
         self._head_connection: Connection | None = None
         self._writer = GroupWriter(self._write_entries)
@@ -125,8 +125,8 @@ class Remote:
     def bring_up(self) -> list[Reached]:
         """Makes everything be in place; every host with its trouble, if it has one. Raises ClusterctlError without a head."""
         wanted = {machine.id for machine in self.machines}
-        before = [machine for machine in kept_machines(self.cluster.directory) if machine.id not in wanted]
-        keep_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
+        before = [machine for machine in saved_machines(self.cluster.directory) if machine.id not in wanted]
+        save_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
         hosts = open_hosts(self.cluster.directory, self.tell, self.machines)
         waiting = StillWaiting(self.tell, first=SLOW_SECONDS)
         reached: list[Reached] = hosts.each(
@@ -134,7 +134,7 @@ class Remote:
         )
         try:
             head = next(one for one in reached if one.machine.head)
-            if self._place is None:
+            if self._endpoint is None:
                 raise ClusterctlError(f"the head cannot run on {head.id}: {head.trouble or 'no reason given'}")
             left_out = {o.id: _left_out(o) for o in reached if o.trouble}
             if left_out:
@@ -160,7 +160,7 @@ class Remote:
         silent = [machine for machine in unfinished if machine.id not in self._looked_at]
         if silent:
             return f"{_hosts(silent)} to answer"
-        if self._place is None:
+        if self._endpoint is None:
             return f"the head to listen on {next(machine.id for machine in self.machines if machine.head)}"
         return f"{_hosts(unfinished)} to be installed"
 
@@ -182,10 +182,10 @@ class Remote:
                 self._engine = reached.facts.get("engine") or {"python": reached.facts["python"]}
                 self._start_head(hosts, reached)
             self._placed.wait()
-            if self._place is not None:
+            if self._endpoint is not None:
                 self._twins.check(reached)
                 hosts.judge_engine(reached, self._engine)
-                self._install(hosts, reached, self._place)
+                self._install(hosts, reached, self._endpoint)
         except HostTrouble as error:
             reached.trouble = error
         finally:
@@ -193,11 +193,11 @@ class Remote:
                 self._placed.set()
         return reached
 
-    def _install(self, hosts: Hosts, reached: Reached, place: HeadPlace) -> None:
+    def _install(self, hosts: Hosts, reached: Reached, endpoint: HeadEndpoint) -> None:
         if not reached.machine.pools and not reached.machine.head:
             return
         reached.entry.update(_entry(reached))
-        todo = hosts.plan_install(reached, self.bundle, place, self._known.get(reached.id, {}))
+        todo = hosts.plan_install(reached, self.bundle, endpoint, self._known.get(reached.id, {}))
         with self._lock:
             self._entries[reached.id] = reached.entry
         self._writer.flush()
@@ -222,7 +222,7 @@ class Remote:
         self._tell_port(reached, installed.agent_port)
         self.new_head, self._tunnel = installed.new, installed.tunnel
         self._head_connection = reached.connection
-        self._place = HeadPlace(addresses, installed.agent_port, installed.ca_pem)
+        self._endpoint = HeadEndpoint(addresses, installed.agent_port, installed.ca_pem)
         self._placed.set()
 
     def _addresses(self, reached: Reached) -> list[str]:
@@ -299,7 +299,7 @@ class Remote:
             return not missing
 
         wait_until(all_here, Backoff(0.02, 0.02, seconds=JOIN_SECONDS))
-        assert self._place is not None
+        assert self._endpoint is not None
         for name in missing:
             log = ""
             connection = good[name].connection
@@ -308,7 +308,7 @@ class Remote:
                 log = f" It says: {lines[-1]}" if lines else ""
             good[name].trouble = HostTrouble(
                 "no_way_to_head",
-                f"its agent does not get through to the head at {', '.join(self._place.heads)}: open that port in the "
+                f"its agent does not get through to the head at {', '.join(self._endpoint.heads)}: open that port in the "
                 f"firewall, or set `provider: {{ssh: {{address: ...}}}}`.{log}",
             )
 
@@ -323,7 +323,7 @@ class Remote:
             else:
                 left.append(machine)
                 self.tell(f"host {machine.id} left the inventory and could not be cleaned: {trouble or answer}")
-        keep_machines(self.cluster.directory, [*self.machines, *left], self._options(), self._touched)
+        save_machines(self.cluster.directory, [*self.machines, *left], self._options(), self._touched)
 
 
 def _entry(reached: Reached) -> dict[str, Any]:
@@ -349,7 +349,7 @@ def _left_out(reached: Reached) -> dict[str, Any]:
 def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
     """`down`: the head ends its nodes in order if it can, then every host is cleaned, whatever state it is in. One that is
     abandoned is cleaned if it can be, and forgotten anyway."""
-    names = {machine.id for machine in kept_machines(cluster.directory)}
+    names = {machine.id for machine in saved_machines(cluster.directory)}
     if strange := sorted(set(abandon) - names):
         raise UsageError(
             f"{', '.join(strange)}: no such host of cluster {cluster.name!r}; it has {', '.join(sorted(names))}"
@@ -368,7 +368,7 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
     """Ends and removes everything of the cluster on all hosts that were ever written to. Raises ClusterctlError naming what is
     left where."""
     touched = touched_machines(cluster.directory)
-    machines = [machine for machine in kept_machines(cluster.directory) if machine.id in touched]
+    machines = [machine for machine in saved_machines(cluster.directory) if machine.id in touched]
     if not machines:
         return
     hosts = open_hosts(cluster.directory, tell)

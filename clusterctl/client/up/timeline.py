@@ -29,15 +29,18 @@ class Stopwatch:
     nodes: dict[str, None] = field(default_factory=dict[str, None])
 
     def begin(self, detail: str) -> None:
+        """A phase begins, and the one before it ends."""
         now = time.time() if self.spans else self.began
         self.stop(now)
         self.spans.append({"stage": "up", "detail": detail, "start": now, "end": now})
 
     def stop(self, now: float) -> None:
+        """The last phase ends; `now` in unix seconds."""
         if self.spans:
             self.spans[-1]["end"] = now
 
     def saw(self, nodes: Iterable[dict[str, Any]]) -> None:
+        """These nodes are part of the timeline, also when they are gone at its end."""
         self.nodes.update(dict.fromkeys(str(node["id"]) for node in nodes))
 
 

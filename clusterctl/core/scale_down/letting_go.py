@@ -32,6 +32,7 @@ _NEVER_UP = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING
 
 
 def draining(view: NodeView) -> bool:
+    """Whether a drain was asked for, is acknowledged, or is on record."""
     return view.drain != "" or view.node.state is NodeState.DRAINING
 
 
@@ -54,6 +55,7 @@ class ScaleDown:
 
     @property
     def ids(self) -> set[str]:
+        """Ids of the nodes that have an action."""
         return {action.node_id for action in self.actions}
 
 
@@ -140,6 +142,7 @@ class Headroom:
 
     @classmethod
     def of(cls, state: State, views: Sequence[NodeView], leaving: Collection[str]) -> Headroom:
+        """`leaving` are ids of nodes that go already; those that drain, fail or are taken away do not count either."""
         self = cls({pool.name: pool for pool in state.pools})
         for view in views:
             up = view.node.state in PENDING_STATES or view.node.state is NodeState.READY
@@ -148,15 +151,19 @@ class Headroom:
         return self
 
     def least(self, pool: str) -> int:
+        """The pool's min; 0 for a pool that the spec no longer has."""
         return self.pools[pool].min if pool in self.pools else 0
 
     def spare(self, pool: str) -> int:
+        """How many nodes above min stay; below 0 where min is not reached."""
         return self.staying.get(pool, 0) - self.least(pool)
 
     def excess(self, pool: str) -> int:
+        """How many nodes above max stay; all of a pool that the spec no longer has."""
         return self.staying.get(pool, 0) - (self.pools[pool].max if pool in self.pools else 0)
 
     def remove(self, pool: str) -> None:
+        """One node fewer stays."""
         self.staying[pool] -= 1
 
 

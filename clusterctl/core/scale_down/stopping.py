@@ -30,6 +30,7 @@ class WarmPools:
 
     @classmethod
     def of(cls, pools: Sequence[Pool], views: Sequence[NodeView]) -> WarmPools:
+        """Counts nodes that are stopped, or about to be."""
         self = cls({pool.name: pool for pool in pools})
         for view in views:
             if view.node.state in _WARM:
@@ -56,6 +57,7 @@ class WarmPools:
 
 
 def stop(view: NodeView) -> Stop:
+    """The action, with the reason for which the node was drained."""
     return Stop(view.node.id, view.node.instance_id, Reason("idle", view.node.reason or "nothing wants it now"))
 
 

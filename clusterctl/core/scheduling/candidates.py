@@ -44,6 +44,7 @@ class Candidate:
     stopped: str = ""
 
     def book(self, demand_id: str) -> None:
+        """Notes for which demand it is used; each is named once."""
         self.used = True
         if demand_id not in self.demand_ids:
             self.demand_ids.append(demand_id)

@@ -75,6 +75,7 @@ def merge(bundles: Sequence[tuple[Shape, int]]) -> Shape:
 
 
 def shapes_of(asks: Sequence[Ask]) -> set[Shape]:
+    """Every shape that any of them asks for."""
     found: set[Shape] = set()
     for ask in asks:
         if isinstance(ask, Single):

@@ -37,6 +37,7 @@ class Seat:
 
     @property
     def total(self) -> int:
+        """Copies on all its nodes together."""
         return len(self.nodes) * self.copies
 
 
@@ -109,6 +110,7 @@ class FreeCapacity:
         return len(self.log)
 
     def undo(self, mark: int) -> None:
+        """Gives back what was taken since `mark`."""
         while len(self.log) > mark:
             old, new, nodes = self.log.pop()
             self._take_out(new, nodes)

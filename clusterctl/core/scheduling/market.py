@@ -43,6 +43,7 @@ class Market:
 
     @classmethod
     def of(cls, choices: Sequence[Choice], shapes: Sequence[Shape], scale: Scale) -> Market:
+        """`shapes` get numbers in this order; `choices` keep theirs."""
         numbers = {shape: number for number, shape in enumerate(shapes)}
         self = cls(list(choices), scale, list(shapes), numbers, fits=[[] for _ in choices])
         for number, shape in enumerate(shapes):

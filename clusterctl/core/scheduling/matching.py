@@ -382,9 +382,11 @@ class Matching:
         return {candidate.node_id: candidate.demand_ids[0] for candidate in nodes}
 
     def used(self) -> set[str]:
+        """Ids of the nodes that some demand was packed onto."""
         return {candidate.node_id for candidate in self.candidates.nodes if candidate.used}
 
     def passed_over(self) -> list[PassedOver]:
+        """Offers that may not be used now, each with its reason."""
         return list(self.refused)
 
 

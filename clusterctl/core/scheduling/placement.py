@@ -139,6 +139,8 @@ def place(
 
 
 def takes_work(view: NodeView, now: float | None, heartbeat_timeout: float = 30.0) -> bool:
+    """Whether work may start there: ready, not draining, not announced to go, and heard of within `heartbeat_timeout` seconds.
+    Without `now` silence is not looked at."""
     silent = now is not None and view.heartbeat is not None and now - view.heartbeat > heartbeat_timeout
     return view.node.state is NodeState.READY and view.drain == "" and view.preempt_at is None and not silent
 

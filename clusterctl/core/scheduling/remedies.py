@@ -34,6 +34,7 @@ class Situation:
     now: float
 
     def plan(self) -> Plan:
+        """What the planner decides here."""
         return plan(self.policy, self.observed, self.state, self.demand, self.offers, self.now)
 
     def obstacle(self, demand_id: str) -> Reason | None:
@@ -42,6 +43,7 @@ class Situation:
 
 
 def obstacle_in(result: Plan, demand_id: str) -> Reason | None:
+    """Why the demand waits in this plan; None when it is served, or what it waits for is coming."""
     waits = [w for w in result.waits if w.demand_id == demand_id and w.reason.code not in COMING]
     return waits[0].reason if waits else None
 

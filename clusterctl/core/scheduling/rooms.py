@@ -36,10 +36,12 @@ class Scale:
 
     @classmethod
     def of(cls, shapes: Iterable[Shape]) -> Scale:
+        """The resources that any of `shapes` asks for, sorted by name."""
         return cls(tuple(sorted({name for shape in shapes for name in shape.resources})))
 
     @property
     def gpu(self) -> int:
+        """The place of GPU on the scale; -1 when nothing asks for one."""
         return self.names.index(GPU) if GPU in self.names else -1
 
     def need(self, resources: Resources) -> Need:

@@ -67,10 +67,12 @@ def kind_of_offer(offer: Offer, pool: Pool, keys: frozenset[str]) -> Kind:
 
 
 def kind_of_node(view: NodeView, keys: frozenset[str]) -> Kind:
+    """What selectors can see of a node; of its labels only those named in `keys`."""
     node = view.node
     labels = _named(node.offer, view.labels, keys)
     return Kind(node.pool, node.role == "head", node.offer.gpu_type, node.offer.zone, labels)
 
 
 def selector_keys(shapes: frozenset[Shape] | set[Shape]) -> frozenset[str]:
+    """Names of the labels that any of `shapes` selects by."""
     return frozenset(key for shape in shapes for key, _ in shape.selectors)

@@ -49,6 +49,7 @@ class NodeRecord:
     _view: NodeView | None = None
 
     def view(self) -> NodeView:
+        """As the planner sees it; the same object until `changed`."""
         if self._view is None:
             self._view = NodeView(
                 node=self.node,
@@ -62,6 +63,7 @@ class NodeRecord:
         return self._view
 
     def changed(self) -> None:
+        """The next view is made anew."""
         self._view = None
 
 
@@ -79,26 +81,31 @@ class Books:
     # ------------------------------------------------------------ what policies see
 
     def views(self) -> tuple[NodeView, ...]:
+        """All nodes as the planner sees them, in order of their making."""
         if self._views is None:
             self._views = tuple(record.view() for record in self.nodes.values())
         return self._views
 
     def launches(self, now: float) -> tuple[float, ...]:
+        """When each launch of the last minute was made."""
         while self._launches and self._launches[0] <= now - 60.0:
             self._launches.popleft()
         return tuple(self._launches)
 
     def failures(self, now: float) -> tuple[tuple[str, float], ...]:
+        """(pool, when) of the failed launches that are still remembered."""
         while self._failures and self._failures[0][1] <= now - _REMEMBERED:
             self._failures.popleft()
         return tuple(self._failures)
 
     def next_numbers(self) -> tuple[tuple[str, int], ...]:
+        """(pool, number of its next node); no number comes twice."""
         return tuple(sorted(self.numbers.items()))
 
     # ------------------------------------------------------------ life of a node
 
     def intend(self, launch: Launch, now: float) -> Node:
+        """Books a node before the cloud is asked for it."""
         node = Node(
             id=launch.node_id,
             generation=launch.generation,
@@ -161,6 +168,7 @@ class Books:
         self._views = None
 
     def note(self, node_id: str, *, drain: str | None = None, preempt_at: float | None = None) -> None:
+        """Sets how far a node's drain is, or when the cloud takes it away; what is None stays."""
         record = self.nodes[node_id]
         if drain is not None:
             record.drain = drain
@@ -203,5 +211,6 @@ class Books:
         return running
 
     def jobs_on(self, node_id: str) -> list[str]:
+        """Ids of the jobs with a rank there, sorted."""
         record = self.nodes.get(node_id)
         return sorted({work_id.split("/", 1)[0] for work_id in record.work}) if record else []

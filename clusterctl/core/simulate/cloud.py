@@ -163,6 +163,7 @@ class SimulatedCloud:
         return machine
 
     def vanish(self, machine_id: str) -> None:
+        """The list stops showing a machine."""
         if self.listed.pop(machine_id, None) is not None:
             self._cached = None
 

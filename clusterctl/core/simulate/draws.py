@@ -33,4 +33,5 @@ def lognormal(median: float, sigma: float, seed: int, *name: object) -> float:
 
 
 def chance(probability: float, seed: int, *name: object) -> bool:
+    """Whether it happens, at this probability (0 to 1); the same for the same seed and name."""
     return probability > 0 and uniform(seed, *name) < probability

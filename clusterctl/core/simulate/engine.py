@@ -83,10 +83,12 @@ class Simulation:
     # ------------------------------------------------------------ the clock
 
     def at(self, time: float, event: Event, payload: object = None) -> None:
+        """`event` happens at `time`, or now where that has passed."""
         self._number += 1
         heappush(self._events, (max(time, self.state.now), int(event), self._number, payload))
 
     def run(self) -> Result:
+        """Plays to the end: until nothing is left to happen, or nothing has moved for too long."""
         if self.state.trace.jobs:
             self.at(self.state.trace.jobs[0].submit, Event.SUBMIT, 0)
         self.changed()
@@ -323,6 +325,7 @@ class Simulation:
     # ------------------------------------------------------------ machines
 
     def ask_cloud(self, nodes: tuple[Node, ...], delay: float) -> None:
+        """The call for `nodes` reaches the cloud `delay` seconds from now."""
         self.at(self.state.now + delay, Event.CALL, nodes)
 
     def begin_bill(self, machine: Machine) -> None:
@@ -340,6 +343,7 @@ class Simulation:
         self.at(machine.stops or self.state.now, Event.STOPPED, machine)
 
     def stop_bill(self, machine: Machine) -> None:
+        """A machine ends: it costs nothing any more, and leaves the list a little later."""
         if machine.stops is None:
             self.state.record.meter.add(machine.offer.resources, machine.offer.price, -1)
         self.at(machine.vanishes or self.state.now, Event.VANISH, machine.id)
@@ -352,6 +356,7 @@ class Simulation:
             self._decide_no_later(self.state.now + limit + 0.001)
 
     def log_action(self, verb: str, subject: str, reason: Reason) -> None:
+        """Writes a line with the reason's code."""
         self.state.record.log(self.state.now, verb, subject, reason.code)
 
     # ------------------------------------------------------------ what is bought
@@ -373,6 +378,7 @@ class Simulation:
             self._decide_no_later(self.state.now + LOOK_AGAIN)
 
     def situation(self, observed: Observed, doubt: bool) -> Situation:
+        """What the policy is told. `doubt`: the list is partial, or disagrees with the records."""
         books, meter = self.state.books, self.state.record.meter
         return Situation(
             now=self.state.now,

@@ -25,6 +25,7 @@ class FixedCluster(QuietPolicy):
         self._refused_until[offer.key] = now + _RETRY
 
     def decide(self, situation: Situation) -> Plan:
+        """Launches what is missing of each pool's size; idle nodes stay."""
         actions = settle(situation, _BOOT_DEADLINE)
         have = counted(situation, actions)
         names = Names(situation)

@@ -65,6 +65,7 @@ class Karpenter(QuietPolicy):
         self._unavailable[offer.key] = now + _UNAVAILABLE
 
     def decide(self, situation: Situation) -> Plan:
+        """Packs what waits onto nodes and new claims, and ends empty nodes."""
         self._first = None
         now = situation.now
         actions = settle(situation, _REGISTRATION)

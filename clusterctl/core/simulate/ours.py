@@ -30,6 +30,7 @@ class PlannerPolicy:
         return now + idle_timeout
 
     def decide(self, situation: Situation) -> Plan:
+        """The very planner that the head runs."""
         state = State(
             cluster=situation.cluster,
             uid=situation.uid,

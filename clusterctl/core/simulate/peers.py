@@ -33,6 +33,7 @@ class Names:
     _next: dict[str, int] = field(default_factory=dict[str, int])
 
     def launch(self, offer: Offer, reason: Reason) -> Launch:
+        """A launch under the pool's next number."""
         numbers = dict(self.situation.next_number)
         number = self._next.get(offer.pool, numbers.get(offer.pool, 1))
         self._next[offer.pool] = number + 1

@@ -45,13 +45,17 @@ class Policy(Protocol):
 
     name: str
 
-    def due(self, now: float) -> float: ...
+    def due(self, now: float) -> float:
+        """When to decide, at the latest, after something happened at `now`."""
+        ...
 
     def due_idle(self, idle_timeout: float, now: float) -> float:
         """When to decide at the latest after a node got idle at `now`."""
         ...
 
-    def decide(self, situation: Situation) -> Plan: ...
+    def decide(self, situation: Situation) -> Plan:
+        """What to launch, drain and end now."""
+        ...
 
     def refused(self, offer: Offer, error: ProviderError, now: float) -> None:
         """A launch of `offer` was turned down."""
@@ -65,10 +69,16 @@ class Policy(Protocol):
 class BlockBook(Protocol):
     """Remembers which offers were refused and for how long they are not tried: the head's own rules, passed in."""
 
-    def in_force(self, now: float) -> tuple[Block, ...]: ...
+    def in_force(self, now: float) -> tuple[Block, ...]:
+        """The blocks that have not run out."""
+        ...
 
     def refuse(
         self, error: ProviderError, offer: Offer, known: tuple[Offer, ...], pools: tuple[str, ...], now: float
-    ) -> None: ...
+    ) -> None:
+        """Blocks what `error` says of `offer`; `known` are the offers that it may cover as well."""
+        ...
 
-    def granted(self, offer: Offer) -> None: ...
+    def granted(self, offer: Offer) -> None:
+        """A launch went through: the next refusal blocks for a short time again."""
+        ...

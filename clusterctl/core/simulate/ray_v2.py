@@ -74,6 +74,7 @@ class Bin:
     needed: bool = False
 
     def key(self) -> tuple[object, ...]:
+        """Equal for bins that hold the same."""
         return (self.type.name, tuple(sorted(self.free.items())), self.asked)
 
 
@@ -101,6 +102,7 @@ class RayV2(QuietPolicy):
         self._zone[name] = self._zone.get(name, 0) + 1
 
     def decide(self, situation: Situation) -> Plan:
+        """One round of Ray's autoscaler: requests into present and new nodes, then what is idle."""
         types = node_types(situation)
         actions = settle(situation, _ALLOCATED_TIMEOUT)
         views = usable_nodes(situation, actions)

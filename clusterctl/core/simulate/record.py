@@ -71,10 +71,12 @@ class Result:
 
     @property
     def gpu_utilisation(self) -> float:
+        """Used of the paid GPU hours, 0 to 1."""
         return self.gpu_hours_used / self.gpu_hours_paid if self.gpu_hours_paid else 0.0
 
     @property
     def cpu_utilisation(self) -> float:
+        """Used of the paid CPU hours, 0 to 1."""
         return self.cpu_hours_used / self.cpu_hours_paid if self.cpu_hours_paid else 0.0
 
     def wait_quantile(self, share: float) -> float:
@@ -101,6 +103,7 @@ class Meter:
     at: float = 0.0
 
     def advance(self, now: float) -> None:
+        """Adds what was spent until `now`; a day or month that begins starts its own sum at 0."""
         while self.at < now:
             midnight = (self.at // DAY + 1) * DAY
             until = min(now, midnight)
@@ -154,6 +157,7 @@ class Recorder:
         self._hash = hashlib.blake2b(digest_size=16)
 
     def log(self, now: float, *parts: object) -> None:
+        """One line of the log, which is always part of the digest and stored only with `keep_log`."""
         line = f"{now:.3f} " + " ".join(map(str, parts))
         self._hash.update(line.encode())
         self._hash.update(b"\n")
@@ -162,6 +166,7 @@ class Recorder:
 
     @property
     def digest(self) -> str:
+        """SHA-256 of all lines, in hexadecimal: equal runs have equal ones."""
         return self._hash.hexdigest()
 
     def started(self, job: TraceJob, since: float, now: float) -> None:
@@ -172,10 +177,12 @@ class Recorder:
             self.first_waits[job.id] = now - job.submit
 
     def ended(self, now: float) -> None:
+        """A job has finished."""
         self.finished += 1
         self.last_end = now
 
     def used(self, job: TraceJob, seconds: float) -> None:
+        """All ranks of a job computed for so many seconds."""
         units = job.shape.resources.units
         self.gpu_seconds_used += seconds * job.nodes * units.get("GPU", 0) / UNIT
         self.cpu_seconds_used += seconds * job.nodes * units.get("CPU", 0) / UNIT

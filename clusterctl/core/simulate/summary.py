@@ -16,6 +16,7 @@ MOST_MOMENTS = 1500
 
 
 def summarise(state: State) -> Result:
+    """The result of a simulation that has ended."""
     record, meter = state.record, state.record.meter
     return Result(
         policy=state.policy.name,
@@ -90,6 +91,7 @@ def _reason(state: State, job: TraceJob) -> Reason:
 
 
 def fits_some_offer(shape: Shape, offers: Sequence[Offer]) -> bool:
+    """Whether an empty node of any offer could hold the shape."""
     return any(
         shape.resources.fits_in(offer.resources)
         and (not shape.gpu_type or shape.gpu_type.lower() == offer.gpu_type.lower())

@@ -27,9 +27,11 @@ class Ticket:
 
     @property
     def turn(self) -> Turn:
+        """Its place in the order of the queue."""
         return turn(self.job.priority, self.job.submit, self.number)
 
     def request(self) -> Request:
+        """As `place` is asked."""
         job = self.job
         return Request(job.id, ((job.shape, job.nodes),), gang=job.nodes > 1, since=self.since)
 
@@ -48,6 +50,7 @@ class WaitingJobs:
         self.count = 0
 
     def add(self, ticket: Ticket) -> None:
+        """Puts it at its place in the order, also one that comes back."""
         key = group_key(ticket.job)
         group = self._groups.get(key)
         if group is None:
@@ -72,6 +75,7 @@ class WaitingJobs:
             yield key, ticket
 
     def first(self, key: Key) -> Ticket | None:
+        """The next of a group; None when none of it waits."""
         group = self._groups.get(key)
         return group.tickets[0][1] if group else None
 
@@ -87,6 +91,7 @@ class WaitingJobs:
         return tuple(found)
 
     def tickets(self) -> list[Ticket]:
+        """All of them, in the order of the queue."""
         return [ticket for _, ticket in self.in_order(set())]
 
 

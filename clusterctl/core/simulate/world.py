@@ -56,6 +56,7 @@ class Shortages:
         self._ends: dict[tuple[str, str, str], list[float]] = {}  # ends of periods; the first one is free when even
 
     def is_short(self, offer: Offer, now: float) -> bool:
+        """Whether the cloud has none of this hardware at `now`; times of plenty and shortage alternate."""
         spot = offer.market == "spot"
         free = self._world.spot_free_hours if spot else self._world.on_demand_free_hours
         short = self._world.spot_short_hours if spot else self._world.on_demand_short_hours

@@ -110,6 +110,7 @@ class Journal:
             return self._meter.rows(now)
 
     def spend(self, now: float) -> Spend:
+        """Dollars of the day, the month and in all, up to `now`."""
         with self._lock:
             return self._meter.spend(now)
 
@@ -130,6 +131,7 @@ class Journal:
             self._disk.write("DELETE FROM failures", ())
 
     def meta_get(self, key: str, default: str = "") -> str:
+        """A note of the cluster's; `default` where there is none."""
         rows = self._disk.read("SELECT value FROM meta WHERE key = ?", (key,))
         return rows[0][0] if rows else default
 
@@ -186,6 +188,7 @@ class Journal:
                     pass
 
     def meta_set(self, key: str, value: str) -> None:
+        """Writes a note of the cluster's; it is on disk when this returns."""
         with self.together():
             self._put_meta(key, value)
 

@@ -67,6 +67,7 @@ def open_journal_file(path: Path) -> sqlite3.Connection:
 
 
 def damaged(path: Path, error: Exception) -> JournalDamaged:
+    """The error to raise: it names the file, and says that nothing was touched."""
     return JournalDamaged(f"the journal of nodes {path} is damaged ({error}): no node was touched")
 
 

@@ -178,6 +178,7 @@ class Connection:
         return client
 
     def close(self) -> None:
+        """Can be repeated; jump hosts that nobody else uses are left, too."""
         if self._closed.acquire(blocking=False):
             self.transport.close()
             self._gateways.leave(self.target.jumps)

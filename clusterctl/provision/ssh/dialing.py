@@ -93,6 +93,7 @@ def _dial_by_openssh(
 
 
 def place_of(hop: Target) -> str:
+    """ "host:port", an IPv6 address in brackets."""
     return f"[{hop.host}]:{hop.port}" if ":" in hop.host else f"{hop.host}:{hop.port}"
 
 
@@ -153,14 +154,14 @@ def _start(transport: Greeted, sock: Any, patience: Patience, where: str, dials:
             ) from error
         if isinstance(sock, Proxy):
             raise _proxy_trouble(sock, where) from error
-        if words := getattr(sock, "last_words", str)():
+        if words := getattr(sock, "stderr_tail", str)():
             raise HostTrouble("unreachable", f"its jump host got no connection to {where}: {words}") from error
         raise transport.hung_up(where, dials, error) from error
 
 
 def _proxy_trouble(proxy: Proxy, where: str) -> HostTrouble:
     """What a ProxyCommand said, which is not of the host but of the way to it."""
-    return HostTrouble("unreachable", f"the ProxyCommand to {where} ({proxy.words[0]}) ended: {proxy.last_words()}")
+    return HostTrouble("unreachable", f"the ProxyCommand to {where} ({proxy.words[0]}) ended: {proxy.stderr_tail()}")
 
 
 def _socket(hop: Target, through: Login | None, patience: Patience, where: str, before: str) -> Any:

@@ -81,6 +81,7 @@ class Gateways:
             raise
 
     def leave(self, hops: Sequence[Target]) -> None:
+        """Gives back what `enter` gave for these hops."""
         if hops:
             self._release(_key(hops))
 

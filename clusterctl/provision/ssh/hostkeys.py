@@ -83,6 +83,7 @@ class Trust:
             return [line for line in self._lines(target) if self._counts(target, line)]
 
     def knows(self, target: Target) -> bool:
+        """Whether any key of the target is known; revoked ones do not count."""
         return any(line.marker != "@revoked" for line in self.lines(target))
 
     def refuse_unseen(self, target: Target) -> None:

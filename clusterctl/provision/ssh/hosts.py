@@ -40,6 +40,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """Its file name on a host."""
         return f"agent-{self.digest}.pyz"
 
     def facts_source(self) -> bytes:
@@ -49,7 +50,7 @@ class Bundle:
 
 
 @dataclass
-class HeadPlace:
+class HeadEndpoint:
     """Where the head listens for agents, and what they pin."""
 
     addresses: list[str]
@@ -58,6 +59,7 @@ class HeadPlace:
 
     @property
     def heads(self) -> list[str]:
+        """ "host:port" of each address, as agents dial them in turn."""
         return [f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.addresses]
 
 
@@ -74,6 +76,7 @@ class Reached:
 
     @property
     def id(self) -> str:
+        """The host's id in the inventory."""
         return self.machine.id
 
 
@@ -102,6 +105,7 @@ class Hosts:
         self._engine, self._engine_python = engine, engine_python
 
     def target(self, machine: Machine) -> Target:
+        """Where to dial, by the user's SSH configuration."""
         return self._config.target(machine.login)
 
     def connect(self, machine: Machine, patience: Patience | None = None) -> Connection:
@@ -232,11 +236,11 @@ class Hosts:
     # ------------------------------------------------------------ installing
 
     def plan_install(
-        self, reached: Reached, bundle: Bundle, place: HeadPlace, known: dict[str, Any]
+        self, reached: Reached, bundle: Bundle, endpoint: HeadEndpoint, known: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes] | None:
         """What would make the host's daemon run and dial the head: a request and its blob, None where all is in place.
         `known` is the host's row of the last time. The row of this time says by which token it will be known."""
-        reached.entry.update(bundle=bundle.digest, heads=place.heads, ca_sha256=_digest(place.ca_pem))
+        reached.entry.update(bundle=bundle.digest, heads=endpoint.heads, ca_sha256=_digest(endpoint.ca_pem))
         if self._is_installed(reached, known):
             reached.entry.update({key: known[key] for key in ("token_sha256", "settings_sha256")})
             return None
@@ -245,8 +249,8 @@ class Hosts:
             "uid": self.uid,
             "cluster": self.cluster,
             "host": reached.id,
-            "heads": place.heads,
-            "ca_pem": place.ca_pem,
+            "heads": endpoint.heads,
+            "ca_pem": endpoint.ca_pem,
             "token": token,
         }
         reached.entry["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()
@@ -272,6 +276,7 @@ class Hosts:
 
     @property
     def owner(self) -> dict[str, str]:
+        """What is written on a host that this cluster takes."""
         return {"uid": self.uid, "cluster": self.cluster}
 
     # ------------------------------------------------------------ removing
@@ -316,6 +321,7 @@ class GroupWriter:
         self._version = self._written = 0
 
     def flush(self) -> None:
+        """Returns when the document, as it was when this was called, is written."""
         with self._wanted:
             self._version += 1
             mine = self._version

@@ -41,6 +41,7 @@ class Agent(AgentSSH):
             self.why = f"ssh-agent at {path} does not answer ({getattr(error, 'strerror', None) or error})"
 
     def find(self, public: bytes) -> AgentKey | None:
+        """The agent's key with this public part; None where it has none."""
         return next((key for key in self.get_keys() if public and key.blob == public), None)
 
     def close(self) -> None:

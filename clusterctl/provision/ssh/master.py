@@ -87,7 +87,7 @@ class Master:
         while not self._socket.exists():
             if self._process.poll() is not None:
                 raise HostTrouble(
-                    "openssh", f"OpenSSH's client did not get into {where} either. It says: {self._last_words()}"
+                    "openssh", f"OpenSSH's client did not get into {where} either. It says: {self._stderr_tail()}"
                 )
             if time.monotonic() > deadline:
                 raise HostTrouble("slow_login", f"OpenSSH's client did not get into {where} within {seconds:g} s")
@@ -109,7 +109,7 @@ class Master:
             return
         raise Distrusted("OpenSSH's client did not say which host key it accepted")
 
-    def _last_words(self) -> str:
+    def _stderr_tail(self) -> str:
         return said((self._place / "log").read_bytes()) or "nothing"
 
     @property
@@ -122,8 +122,9 @@ class Master:
         return self._process is not None and self._process.poll() is None
 
     def open_session(self, timeout: float | None = None) -> Channel:
+        """Raises EOFError when OpenSSH's client has ended."""
         if not self.is_active():
-            raise EOFError(f"OpenSSH's client ended: {self._last_words()}")
+            raise EOFError(f"OpenSSH's client ended: {self._stderr_tail()}")
         return Channel(self)
 
     def open_channel(
@@ -173,6 +174,7 @@ class Channel:
         self._unread = ""
 
     def begin(self, options: list[str], arguments: list[str]) -> None:
+        """Starts OpenSSH's client in the shared login, with the channel as its standard input and output."""
         theirs = self._theirs.fileno()
         argv = [*self._master.argv(options), *arguments]
         self._process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=_environment())
@@ -227,7 +229,7 @@ class Channel:
         code = self._process.wait()
         return -1 if code < 0 or (code == 255 and not self._master.is_active()) else code
 
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         """What was said to nobody before it ended."""
         self.close()
         return self._unread
@@ -251,12 +253,14 @@ class Beyond:
         self._path = trust.remembered.with_name("openssh_hosts")
 
     def is_noted(self, hop: Target) -> bool:
+        """Whether the hop is one of them, and OpenSSH's client is installed here."""
         try:
             return _noted(hop) in self._path.read_text().splitlines() and shutil.which("ssh") is not None
         except FileNotFoundError:
             return False
 
     def note(self, hop: Target) -> None:
+        """From now on OpenSSH's client is used for it at once."""
         with self._path.open("a") as file:
             file.write(f"{_noted(hop)}\n")
 

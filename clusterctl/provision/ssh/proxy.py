@@ -37,9 +37,9 @@ class Proxy(socket.socket):
 
     def close(self) -> None:
         super().close()
-        self.last_words()
+        self.stderr_tail()
 
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         """What it said on stderr. It has ended by then."""
         with self._ending:
             if self._said is None:

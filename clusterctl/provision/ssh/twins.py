@@ -20,6 +20,7 @@ class Twins:
         self._lock = threading.Lock()
 
     def note(self, reached: Reached) -> None:
+        """A host was looked at; it has told which system it is."""
         system = str(reached.facts["system"])
         if system and not self._installed_as(reached):
             with self._lock:

@@ -22,7 +22,6 @@ from clusterctl_providers.cloud.bucket import shared_bucket
 from clusterctl_providers.cloud.calls import call_once, pages, read
 
 CALLS_PER_SECOND = 5.0
-PATIENCE = 60.0  # seconds; what was just made may take some to be seen everywhere, says AWS
 _GLOBAL = {"pricing": "us-east-1"}  # services that answer in one region for all
 _PREFIX = {"servicequotas": "service-quotas"}
 

@@ -17,12 +17,13 @@ from typing import Any
 from clusterctl_runtime.backoff import Backoff
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
-from clusterctl_providers.aws.calls import PATIENCE, Calls
+from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.aws.images import own_parameters
 from clusterctl_providers.aws.policies import render_policy
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
 from clusterctl_providers.cloud.calls import pages
+from clusterctl_providers.cloud.listing import SETTLES
 from clusterctl_providers.cloud.naming import made_name
 from clusterctl_providers.cloud.removal import removed
 
@@ -171,7 +172,7 @@ class Identity:
 
     def _seen(self, operation: str, thing: str, **parameters: Any) -> None:
         """A call on what was made a moment ago: waits until IAM shows it everywhere."""
-        backoff = Backoff(0.2, 5.0, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
+        backoff = Backoff(0.2, 5.0, seconds=SETTLES, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 self._calls.read("iam", operation, f"setting {thing}", **parameters)

@@ -11,7 +11,7 @@ from clusterctl_runtime.backoff import Backoff
 
 from clusterctl.core.errors import BadRequest, NoCapacity, NotYet, ProviderError, QuotaExceeded
 from clusterctl.core.model import Instance
-from clusterctl_providers.aws.calls import PATIENCE, Calls
+from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.efa import efa_interfaces
 from clusterctl_providers.aws.errors import code_behind
 from clusterctl_providers.aws.head import head_interface
@@ -22,23 +22,19 @@ from clusterctl_providers.aws.network import FULL, Network
 from clusterctl_providers.aws.quotas import PAGE, quota_of
 from clusterctl_providers.aws.reservations import CAPACITY_BLOCK, MARKETS, reservation_parameters
 from clusterctl_providers.base import (
-    TAG_GENERATION,
-    TAG_HEAD,
-    TAG_MAKER,
-    TAG_NODE,
-    TAG_TOKEN,
     CreateRequest,
     CreateResult,
     HeadMachine,
     PoolRequest,
 )
 from clusterctl_providers.catalog import InstanceType, instance_types
-from clusterctl_providers.cloud.batches import TAG_NODES, Batch, Member, names_of, nodes_tag, shared_bootstrap
+from clusterctl_providers.cloud.batches import Batch, Member, names_of, nodes_tag, shared_bootstrap
 from clusterctl_providers.cloud.boot import user_data
 from clusterctl_providers.cloud.launch import AlreadyBegun, is_gang
-from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.listing import SETTLES, Listing
 from clusterctl_providers.cloud.quotas import Quotas
 from clusterctl_providers.cloud.reservations import RESERVED, Reservations
+from clusterctl_providers.cloud.tags import launch_tags
 from clusterctl_providers.this_machine import maker
 
 log = logging.getLogger(__name__)
@@ -110,7 +106,7 @@ class Ec2Launches:
     def _run_instances(self, what: str, quota: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """EC2 learns of what was just made, here or in IAM, some seconds later than its maker says so: waited for."""
         ours = self._identity.is_ours(str(parameters.get("IamInstanceProfile", {}).get("Name", "")))
-        backoff = Backoff(0.5, 5.0, factor=1.5, seconds=PATIENCE, clock=self._clock, sleep=self._pause)
+        backoff = Backoff(0.5, 5.0, factor=1.5, seconds=SETTLES, clock=self._clock, sleep=self._pause)
         while True:
             try:
                 return self._calls.call("ec2", "run_instances", what, quota=quota, **parameters)
@@ -232,15 +228,10 @@ class Ec2Launches:
         return user_data(boot, nodes, MOST_USER_DATA)
 
     def _tags(self, batch: Batch, request: CreateRequest) -> list[dict[str, Any]]:
-        tags = {**dict(self._settings.get("tags") or {}), **request.tags}
-        if len(batch.members) > 1:
-            for name in (TAG_NODE, TAG_GENERATION, TAG_TOKEN):
-                tags.pop(name, None)
-            tags[TAG_NODES] = nodes_tag(batch.members)
-        if request.pool.role == "head" and self._head_machine:
-            tags[TAG_HEAD] = "here"
-        if self._settings.get("head_address"):
-            tags[TAG_MAKER] = maker()
+        head_here = request.pool.role == "head" and self._head_machine is not None
+        who = maker() if self._settings.get("head_address") else ""
+        users = dict(self._settings.get("tags") or {})
+        tags = launch_tags(users, batch, request, head_here=head_here, maker=who)
         kinds = ["instance", "volume", "network-interface"]
         if request.offer.market == "spot":
             kinds.append("spot-instances-request")

@@ -118,9 +118,15 @@ def _member(request: CreateRequest) -> Member:
 def _kind(request: CreateRequest) -> str:
     """Equal for requests that one call can serve."""
     tags = {k: v for k, v in request.tags.items() if k not in (TAG_NODE, TAG_GENERATION, TAG_TOKEN)}
-    return json.dumps(
-        [request.pool.name, request.pool.role, request.offer.key, tags, shared_bootstrap(request)], sort_keys=True
-    )
+    same = [
+        request.pool.name,
+        request.pool.role,
+        request.offer.key,
+        repr(request.place),
+        tags,
+        shared_bootstrap(request),
+    ]
+    return json.dumps(same, sort_keys=True)
 
 
 def _split(node_id: str) -> tuple[str, int]:

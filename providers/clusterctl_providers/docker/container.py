@@ -93,7 +93,7 @@ def seed(request: CreateRequest, context: ProviderContext, image: Image) -> byte
         raise BadRequest(
             f"the agent bundle {bundle or '(not set)'} cannot be read ({error.strerror}): reinstall clusterctl and run `up` again"
         ) from error
-    document = json.dumps({**request.bootstrap, "provider": "docker", "directory": f"{ROOM}/node"}).encode()
+    document = json.dumps({**request.bootstrap, "of_image": True, "directory": f"{ROOM}/node"}).encode()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, mode, data in ((ROOM, 0o700, None), (BUNDLE, 0o500, agent), (BOOTSTRAP, 0o600, document)):

@@ -24,7 +24,7 @@ class Stream:
         self._file: Any = started._response.raw._fp.fp
         self._socket: Any = self._file.raw._sock
         self._socket.settimeout(0.0)  # it may be silent for as long as it likes: `select` waits
-        self._kept = b""
+        self._buffer = b""
 
     def frames(
         self, stdin: int | None = None, at_end: Callable[[], None] = lambda: None
@@ -32,7 +32,7 @@ class Stream:
         """(stream, bytes) until the program has ended. What `stdin` has is sent there; at its end `at_end` is called."""
         data = self._first()
         while data is not None:
-            self._kept += data
+            self._buffer += data
             yield from self._whole()
             if not data:
                 stdin = self._wait(stdin, at_end)
@@ -55,12 +55,12 @@ class Stream:
             return None
 
     def _whole(self) -> Iterator[tuple[int, bytes]]:
-        while len(self._kept) >= _HEAD:
-            size = int.from_bytes(self._kept[4:_HEAD], "big")
-            if len(self._kept) < _HEAD + size:
+        while len(self._buffer) >= _HEAD:
+            size = int.from_bytes(self._buffer[4:_HEAD], "big")
+            if len(self._buffer) < _HEAD + size:
                 return
-            number, frame = self._kept[0], self._kept[_HEAD : _HEAD + size]
-            self._kept = self._kept[_HEAD + size :]
+            number, frame = self._buffer[0], self._buffer[_HEAD : _HEAD + size]
+            self._buffer = self._buffer[_HEAD + size :]
             yield number, frame
 
     def _wait(self, stdin: int | None, at_end: Callable[[], None]) -> int | None:

@@ -1,4 +1,4 @@
-"""A local node on disk: its directory, its papers, its agent's process.
+"""A local node on disk: its directory, its record, its agent's process.
 
 STATE/nodes/TOKEN/        0700; made first, so that a crash at any later point is found and finished by the same
 token instance.json         who it is: id, tags, offer, short directory
@@ -37,18 +37,18 @@ LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
 
 @dataclass(frozen=True)
 class LocalNode:
-    """The paths of one node; `papers` is instance.json."""
+    """The paths of one node; `record` is instance.json."""
 
     path: Path
-    papers: Mapping[str, Any]
+    record: Mapping[str, Any]
 
     @property
     def id(self) -> str:
-        return str(self.papers["id"])
+        return str(self.record["id"])
 
     @property
     def short_dir(self) -> Path:
-        return Path(self.papers["short_dir"])
+        return Path(self.record["short_dir"])
 
     def pid(self) -> int:
         """The agent's process id, 0 before it was started."""
@@ -88,7 +88,7 @@ def locked(state: Path) -> Iterator[None]:
 
 
 def nodes_on_disk(state: Path) -> list[LocalNode]:
-    """Every node whose papers are written, by directory name. One without papers was never started: it is nothing
+    """Every node whose record is written, by directory name. One without a record was never started: it is nothing
     yet."""
     try:
         paths = sorted((state / "nodes").iterdir())
@@ -112,15 +112,15 @@ def mark_ended(state: Path, token: str) -> None:
     sync_directory(state / "ended")
 
 
-def write_node(state: Path, token: str, papers: Mapping[str, Any], bootstrap: Mapping[str, Any]) -> LocalNode:
-    """Makes what is missing of a node's papers and directories. The papers come first: from then on the node is listed,
+def write_node(state: Path, token: str, record: Mapping[str, Any], bootstrap: Mapping[str, Any]) -> LocalNode:
+    """Makes what is missing of a node's record and directories. The record comes first: from then on the node is listed,
     and all that it leaves behind is known."""
     path = state / "nodes" / token
     path.parent.mkdir(exist_ok=True, mode=0o700)
     path.mkdir(exist_ok=True, mode=0o700)
     known = path / "instance.json"
     if not known.exists():
-        write_private(known, json.dumps(papers))
+        write_private(known, json.dumps(record))
     node = LocalNode(path, json.loads(known.read_text()))
     if not node.pid():
         _make_short_dir(node.short_dir)
@@ -189,7 +189,7 @@ def remove_short_dir(path: Path) -> None:
 
 
 def remove_node(node: LocalNode) -> None:
-    """Removes what the node left on disk, its papers last so that a crash half-way is seen and finished."""
+    """Removes what the node left on disk, its record last so that a crash half-way is seen and finished."""
     remove_short_dir(node.short_dir)
     with contextlib.suppress(FileNotFoundError):  # another process may be ending it as well
         for item in sorted(node.path.iterdir(), key=lambda p: p.name == "instance.json"):

@@ -1,6 +1,6 @@
 """The local provider: nodes are processes of this machine, each in a session and a directory of its own.
 
-No root, no Docker, no cloud. A node outlives the client and the head that made it and is known again by its papers on
+No root, no Docker, no cloud. A node outlives the client and the head that made it and is known again by its record on
 disk and by the mark in the environment of its processes (see local_nodes, local_processes).
 
 Settings (under `provider: {local: ...}`): `agent_bundle` (the agent's zipapp; the head sets it), `agent_argv` (what
@@ -63,7 +63,7 @@ class LocalProvider:
             return [self._create(request) for request in requests]
 
     def list(self) -> list[Observed]:
-        """All nodes with papers, and any process that bears our uid though its papers are lost."""
+        """All nodes with a record, and any process that bears our uid though its record is lost."""
         local_nodes.reap()
         now = time.time()
         try:
@@ -155,8 +155,8 @@ class LocalProvider:
     def directory(self, node_id: str) -> str:
         """Of its newest generation."""
         ours = [node for node in local_nodes.nodes_on_disk(self._state) if self._is_ours(node)]
-        found = [node for node in ours if node.papers["node_id"] == node_id]
-        return str(max(found, key=lambda node: float(node.papers["created"])).short_dir) if found else ""
+        found = [node for node in ours if node.record["node_id"] == node_id]
+        return str(max(found, key=lambda node: float(node.record["created"])).short_dir) if found else ""
 
     def doctor(self) -> list[tuple[str, bool, str]]:
         short = self._short_base()
@@ -173,7 +173,7 @@ class LocalProvider:
         """Clusters with nodes below our state directory or with marked processes anywhere on this machine."""
         found: dict[str, tuple[str, set[str]]] = {}
         for node in local_nodes.nodes_on_disk(self._state):
-            tags = dict(node.papers["tags"])
+            tags = dict(node.record["tags"])
             found.setdefault(tags.get(TAG_UID, ""), (tags.get(TAG_CLUSTER, ""), set()))[1].add(node.id)
         for instance, pids in local_processes.marked_processes().items():
             if uid := _uid_of(instance):
@@ -189,7 +189,7 @@ class LocalProvider:
     def put_file(self, token: str, name: str, data: Mapping[str, Any]) -> None:
         """A JSON file into the directory of the node that this token made; nothing where it is gone."""
         for node in local_nodes.nodes_on_disk(self._state):
-            if node.papers["token"] == token:
+            if node.record["token"] == token:
                 with contextlib.suppress(FileNotFoundError):
                     write_private(node.short_dir / name, json.dumps(data))
 
@@ -208,8 +208,8 @@ class LocalProvider:
             )  # fmt: skip
         try:
             argv = self._argv()
-            papers = self._papers(request, instance_id)
-            node = local_nodes.write_node(self._state, request.token, papers, request.bootstrap)
+            record = self._record(request, instance_id)
+            node = local_nodes.write_node(self._state, request.token, record, request.bootstrap)
             local_nodes.start_agent(node, argv, {_CLUSTER_VARIABLE: self._context.cluster})
         except OSError as error:
             return ProviderError(f"could not start a local node for {request.node_id} below {self._state}: {error}")
@@ -227,7 +227,7 @@ class LocalProvider:
             )
         return [sys.executable, "-I", bundle]
 
-    def _papers(self, request: CreateRequest, instance_id: str) -> dict[str, Any]:
+    def _record(self, request: CreateRequest, instance_id: str) -> dict[str, Any]:
         return {
             "id": instance_id,
             "token": request.token,
@@ -245,14 +245,14 @@ class LocalProvider:
         return Path(self._context.settings.get("short_dir") or "/tmp")  # noqa: S108  a private directory is made in it
 
     def _short_dir(self, instance_id: str) -> Path:
-        """Follows from the id, so that it is found and removed even when the papers are lost."""
+        """Follows from the id, so that it is found and removed even when the record is lost."""
         return self._short_base() / f"cctl-{hashlib.sha256(instance_id.encode()).hexdigest()[:10]}"
 
     def _is_ours(self, node: LocalNode) -> bool:
-        return dict(node.papers["tags"]).get(TAG_UID) == self._context.uid
+        return dict(node.record["tags"]).get(TAG_UID) == self._context.uid
 
     def _instance(self, node: LocalNode, marked: Mapping[str, set[int]]) -> Instance:
-        papers = node.papers
+        record = node.record
         state: Literal["pending", "running", "stopping", "stopped", "terminated"] = "terminated"
         if node.id in self._ends.stopping():
             state = "stopping"
@@ -265,17 +265,17 @@ class LocalProvider:
         return Instance(
             id=node.id,
             uid=self._context.uid,
-            node_id=papers["node_id"],
-            generation=papers["generation"],
+            node_id=record["node_id"],
+            generation=record["generation"],
             state=state,
             address=ADDRESS,
-            zone=papers["zone"],
-            instance_type=papers["instance_type"],
-            market=papers["market"],
-            created=papers["created"],
-            token=papers["token"],
+            zone=record["zone"],
+            instance_type=record["instance_type"],
+            market=record["market"],
+            created=record["created"],
+            token=record["token"],
             detail="its agent has ended" if state == "terminated" else "",
-            tags=labels_of(papers["tags"]),
+            tags=labels_of(record["tags"]),
         )
 
     def _paperless(self, instance_id: str) -> Instance:

@@ -27,9 +27,9 @@ def run(version: str = "source") -> None:
         )
         raise SystemExit(2)
     if arguments[0] == "--keep":
-        from clusterctl_runtime.agent.host.keeper import keep
+        from clusterctl_runtime.agent.host.keeper import run_keeper
 
-        raise SystemExit(keep(Path(arguments[1])))
+        raise SystemExit(run_keeper(Path(arguments[1])))
     if arguments[0] == "--host":
         from clusterctl_runtime.agent.host import standby
 
@@ -37,15 +37,15 @@ def run(version: str = "source") -> None:
     # Before anything heavy is imported: what the watchdog's copy of this process holds is what it costs.
     from clusterctl_runtime.agent.init import stand_in_for_init
     from clusterctl_runtime.agent.tasks.inherited import state_what_is_inherited
-    from clusterctl_runtime.agent.tasks.watchdog import Leash, put_on_leash
+    from clusterctl_runtime.agent.tasks.watchdog import Watchdog, mark_children
 
     stand_in_for_init()
     state_what_is_inherited()
     boot_id = os.urandom(16).hex()
-    put_on_leash(boot_id)
-    leash = Leash(boot_id)
+    mark_children(boot_id)
+    watchdog = Watchdog(boot_id)
     bootstrap_file = Path(arguments[1]) if arguments[0] == "--bootstrap" else _wait_as_spare()
-    raise SystemExit(_serve(bootstrap_file, boot_id, leash, version))
+    raise SystemExit(_serve(bootstrap_file, boot_id, watchdog, version))
 
 
 def _wait_as_spare() -> Path:
@@ -66,7 +66,7 @@ def _wait_as_spare() -> Path:
     return Path(order["bootstrap"])
 
 
-def _serve(bootstrap_file: Path, boot_id: str, leash: object, version: str) -> int:
+def _serve(bootstrap_file: Path, boot_id: str, watchdog: object, version: str) -> int:
     import asyncio
     import logging
 
@@ -82,14 +82,14 @@ def _serve(bootstrap_file: Path, boot_id: str, leash: object, version: str) -> i
         print(f"{bootstrap_file} is not a bootstrap document: {error}", file=sys.stderr)
         return 2
     try:
-        state_environment(os.environ, of_image=bootstrap.provider == "docker")
+        state_environment(os.environ, of_image=bootstrap.of_image)
         directory = NodeDirectory(node_path(bootstrap))
     except (OSError, DirectoryInUse) as error:
         print(f"the node's directory cannot be used: {error}", file=sys.stderr)
         return 5
 
     async def live() -> int:
-        return await Node(bootstrap, directory, boot_id, leash, version).run()  # type: ignore[arg-type]
+        return await Node(bootstrap, directory, boot_id, watchdog, version).run()  # type: ignore[arg-type]
 
     return asyncio.run(live())
 

@@ -38,8 +38,8 @@ class NodeDirectory:
         """What the join token was exchanged for; empty before the first join. `owner`: uid, node id and generation; the
         credential of an earlier node on this machine is not ours."""
         try:
-            kept = json.loads(self._credential.read_text())
-            return kept["credential"] if kept["owner"] == owner else ""
+            saved = json.loads(self._credential.read_text())
+            return saved["credential"] if saved["owner"] == owner else ""
         except (FileNotFoundError, ValueError, KeyError):
             return ""
 

@@ -36,12 +36,29 @@ class Refused(Exception):
 class Session(Protocol):
     """Who the link works for."""
 
-    def hello(self) -> Message: ...
-    def welcome(self, message: Message) -> None: ...
-    def parted(self) -> None: ...
-    def receive(self, message: Message) -> None: ...
-    def outgoing(self) -> list[Message]: ...
-    def next_log(self) -> tuple[Message, bytes] | None: ...
+    def hello(self) -> Message:
+        """The first message of a connection."""
+        ...
+
+    def welcome(self, message: Message) -> None:
+        """The head let us in."""
+        ...
+
+    def parted(self) -> None:
+        """The connection has ended; the next one begins with `hello`."""
+        ...
+
+    def receive(self, message: Message) -> None:
+        """A message of the head."""
+        ...
+
+    def outgoing(self) -> list[Message]:
+        """What is to be said now; it is not given again."""
+        ...
+
+    def next_log(self) -> tuple[Message, bytes] | None:
+        """The next piece of a log, with its bytes; None where there is nothing."""
+        ...
 
 
 class Link:
@@ -66,9 +83,11 @@ class Link:
 
     @property
     def welcomed(self) -> bool:
+        """Whether the head has let us in, and the connection stands."""
         return self._welcomed.is_set()
 
     async def connected(self) -> None:
+        """Returns when the head has let us in."""
         await self._welcomed.wait()
 
     async def run(self) -> None:

@@ -32,7 +32,7 @@ from clusterctl_runtime.agent.tasks.gpus import Gpus
 from clusterctl_runtime.agent.tasks.journal import Journal
 from clusterctl_runtime.agent.tasks.leftovers import Leftovers
 from clusterctl_runtime.agent.tasks.runner import Runner
-from clusterctl_runtime.agent.tasks.watchdog import Leash, sweep
+from clusterctl_runtime.agent.tasks.watchdog import Watchdog, sweep
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 
@@ -47,9 +47,9 @@ class Node:
     """One agent. `run` returns the process' exit code."""
 
     def __init__(
-        self, bootstrap: Bootstrap, directory: NodeDirectory, boot_id: str, leash: Leash, version: str
+        self, bootstrap: Bootstrap, directory: NodeDirectory, boot_id: str, watchdog: Watchdog, version: str
     ) -> None:
-        self._bootstrap, self._directory, self._boot_id, self._leash = bootstrap, directory, boot_id, leash
+        self._bootstrap, self._directory, self._boot_id, self._watchdog = bootstrap, directory, boot_id, watchdog
         self._version = version
         self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
         self._credential = directory.credential(self._owner)
@@ -77,14 +77,14 @@ class Node:
             functools.partial(fetch_wheel, self._link, self._blob_hello),
         )
         self._exits = watch_exits(asyncio.get_running_loop())
-        self._watch_leash()
-        self._outbox = Outbox(self._journal, leash, self._link.wake)
+        self._notice_its_death()
+        self._outbox = Outbox(self._journal, watchdog, self._link.wake)
         self._packages = Packages(directory.packages, functools.partial(fetch_blob, self._link, self._blob_hello))
         self._preparation = Preparation(
-            directory.files, directory.prepared, self._packages, leash, self._environment, self._link.wake
+            directory.files, directory.prepared, self._packages, watchdog, self._environment, self._link.wake
         )
         groups = make_groups(boot_id)
-        leash.watch_group(str(groups.path) if groups else "")
+        watchdog.watch_group(str(groups.path) if groups else "")
         self._leftovers = Leftovers(boot_id, groups, lambda: self._preparation.state["state"] == "running")
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         self._gpus = Gpus(int(bootstrap.resources.get("GPU", 0)), given)
@@ -99,21 +99,21 @@ class Node:
             packages=self._packages,
             gpus=self._gpus,
             budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
-            leash=self._leash,
+            watchdog=self._watchdog,
             leftovers=self._leftovers,
             exits=self._exits,
             environment=self._task_environment,
             outbox=self._outbox,
         )
 
-    def _watch_leash(self) -> None:
-        self._exits.watch(self._leash.watchdog, self._leash_broke)
+    def _notice_its_death(self) -> None:
+        self._exits.watch(self._watchdog.pid, self._watchdog_died)
 
-    def _leash_broke(self) -> None:
+    def _watchdog_died(self) -> None:
         log.warning("the watchdog was killed: starting another")
-        self._exits.reap(self._leash.watchdog)
-        self._leash.start()
-        self._watch_leash()
+        self._exits.reap(self._watchdog.pid)
+        self._watchdog.start()
+        self._notice_its_death()
 
     def _clear_scratch(self) -> None:
         for path in (self._directory.work, self._directory.spool):

@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from clusterctl_runtime.agent.tasks.journal import Journal
 from clusterctl_runtime.agent.tasks.task import Task
-from clusterctl_runtime.agent.tasks.watchdog import Leash
+from clusterctl_runtime.agent.tasks.watchdog import Watchdog
 from clusterctl_runtime.wire import Message
 
 
 class Outbox:
     """`wake` tells the link that there is something. A report that changed twice before it was sent is sent once."""
 
-    def __init__(self, journal: Journal, leash: Leash, wake: Callable[[], None]) -> None:
-        self._journal, self._leash, self._wake = journal, leash, wake
+    def __init__(self, journal: Journal, watchdog: Watchdog, wake: Callable[[], None]) -> None:
+        self._journal, self._watchdog, self._wake = journal, watchdog, wake
         self._changed: dict[str, Task] = {}
         self._answers: dict[str, Message] = {}  # about tasks that are not here any more
         self._to_send: deque[Task] = deque()  # each has log bytes to send
@@ -46,7 +46,7 @@ class Outbox:
     def _note(self) -> None:
         self._noting = False
         self._journal.write()
-        self._leash.write()
+        self._watchdog.write()
         self._wake()
 
     def clear_reports(self) -> None:

@@ -72,6 +72,7 @@ class Hold:
 
 
 def helper_environment(gcs_address: str, token_path: str) -> dict[str, str]:
+    """What the helper is started with, beside the engine's own environment."""
     return {
         "CLUSTERCTL_GCS": gcs_address,
         "RAY_AUTH_MODE": "token",
@@ -190,11 +191,12 @@ class EngineClient:
         """What Ray holds for us there, or still may."""
         return [hold for hold in self._holds.values() if hold.ray_node_id == ray_node_id]
 
-    def keeps(self, hold: Hold) -> bool:
+    def is_granted(self, hold: Hold) -> bool:
         """Whether Ray has named its GPUs and is not to let go of them."""
         return bool(hold.ids) and hold.id in self._holds and hold.id not in self._unwanted
 
     def knows(self, hold_id: str) -> bool:
+        """Whether it is one of ours, granted or asked for."""
         return hold_id in self._holds
 
     async def strays(self) -> list[Hold]:
@@ -208,7 +210,7 @@ class EngineClient:
         found = [Hold(row["hold"], row["node"], row["gpus"], tuple(row["gpu_ids"])) for row in rows]
         return [hold for hold in found if hold.id not in self._holds]
 
-    def keep(self, hold: Hold) -> None:
+    def adopt(self, hold: Hold) -> None:
         """A stray becomes one of ours."""
         self._holds[hold.id] = hold
         self._publish_again()

@@ -64,10 +64,12 @@ class EngineConfig:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EngineConfig:
+        """What a head of another version says besides is passed over."""
         names = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in data.items() if k in names})
 
     def to_json(self) -> dict[str, Any]:
+        """As it travels to the agent."""
         return asdict(self)
 
     def __repr__(self) -> str:
@@ -76,17 +78,18 @@ class EngineConfig:
 
 @dataclass
 class RayCommand:
-    """`ray start` for one node. `keeps`: the GCS stores its state in `store`, for a head that is started anew."""
+    """`ray start` for one node. `persistent`: the GCS stores its state in `store`, for a head that is started anew."""
 
     config: EngineConfig
     directory: Path
     temp_dir: Path
     mark: str
-    keeps: bool = False
+    persistent: bool = False
     block: PortBlock | None = None
 
     @property
     def store(self) -> Path:
+        """Where a head's GCS keeps its state."""
         return self.directory / "gcs"
 
     @property
@@ -135,6 +138,7 @@ class RayCommand:
         return table
 
     def taken_port(self) -> tuple[str, int] | None:
+        """(what for, port) of one that somebody else listens on; None when all are free."""
         return next(((name, port) for name, port in self.ports().items() if not is_free(port)), None)
 
     def remember_gcs_port(self, address: str) -> None:
@@ -170,7 +174,7 @@ class RayCommand:
         if config.role == "head":
             ours["RAY_enable_autoscaler_v2"] = "1"
             ours["DASHBOARD_METRIC_PORT"] = str(self.ports()["dashboard_metrics"])
-        if self.keeps:
+        if self.persistent:
             ours.update(RAY_gcs_storage="rocksdb", RAY_gcs_storage_path=str(self.store))
         if not config.node_ip:
             ours["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own children keep 127.0.0.1 as it is

@@ -60,6 +60,7 @@ def _short(error: Exception) -> str:
 
 
 def is_new_enough(version: str) -> bool:
+    """Whether this Ray checks tokens everywhere; False for ""."""
     numbers = tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:2])
     return bool(version) and numbers >= MIN_VERSION
 

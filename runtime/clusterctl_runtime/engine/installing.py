@@ -74,6 +74,7 @@ class Installation:
 
     @property
     def is_done(self) -> bool:
+        """Whether it came to its end, and is still there."""
         return (self._place / MARKER).exists() and self.python.exists()
 
     async def share(self) -> str:

@@ -63,12 +63,12 @@ class Raylet:
         """Returns when Ray says that this node is up; raises EngineFailed otherwise, with nothing left running."""
         self._ending = False
         self._set(state="starting", detail="", ray_node_id="", address="", dashboard="", version="", session="")
-        keeps, detail = self._config.role == "head" and sys.platform.startswith("linux"), ""
-        failure = await self._attempt(keeps)
-        if failure and keeps and (self._died or {}).get("process") == "gcs_server":
+        persistent, detail = self._config.role == "head" and sys.platform.startswith("linux"), ""
+        failure = await self._attempt(persistent)
+        if failure and persistent and (self._died or {}).get("process") == "gcs_server":
             shutil.rmtree(self._command.store, ignore_errors=True)
             detail = f"Ray begins anew and will keep nothing over a restart: {failure}"
-            failure = await self._attempt(keeps=False)
+            failure = await self._attempt(persistent=False)
         if failure:
             self._set(state="failed", detail=failure)
             raise EngineFailed(failure)
@@ -84,9 +84,9 @@ class Raylet:
 
     # ------------------------------------------------------------ starting
 
-    async def _attempt(self, keeps: bool) -> str:
+    async def _attempt(self, persistent: bool) -> str:
         """ "" when Ray is up; else why not, in a sentence, and nothing of it is left."""
-        self._died, self._command.keeps = None, keeps
+        self._died, self._command.persistent = None, persistent
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             await end_marked(self._mark)  # an agent that was killed leaves its raylet a moment to end: not beside ours

@@ -161,6 +161,7 @@ class Autoscaler:
     # ------------------------------------------------------------ one tick
 
     async def tick(self) -> None:
+        await self._fleet.roster.refreshed(steady_time())
         await self._observe()
         await self._refresh_offers()
         groups, demand = job_demand(self._book)

@@ -12,8 +12,8 @@ import asyncio
 import gc
 import time
 
-EVERY = 0.1  # seconds between looks at whether a search is due
-DUE = 2  # searches among new objects, some 7,000 each, after which there is one among those that outlived them
+EVERY = 0.05  # seconds between looks at whether a search is due
+DUE = 1  # searches among some 7,000 new objects, after which there is one among those that outlived them
 SELDOM = 60.0  # or after so many seconds
 LONG = 0.005  # seconds of a search, after which what it has found alive is left out of the next
 WHOLE = 6 * 3600.0  # seconds between searches through everything

@@ -31,9 +31,15 @@ class Pulse:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            due, used = loop.time() + EVERY, time.thread_time()
-            await asyncio.sleep(EVERY)
-            late = max(0.0, loop.time() - due)
-            self.late.add(late)
-            self.busy.add(min(late, time.thread_time() - used))
+        self._look(loop, loop.time(), 0.0)
+        try:
+            await loop.create_future()  # for ever: a timer looks, so that no task has to be woken for it
+        finally:
+            self._next.cancel()
+
+    def _look(self, loop: asyncio.AbstractEventLoop, due: float, used: float) -> None:
+        late = max(0.0, loop.time() - due)
+        self.late.add(late)
+        self.busy.add(min(late, time.thread_time() - used))
+        due = loop.time() + EVERY
+        self._next = loop.call_at(due, self._look, loop, due, time.thread_time())

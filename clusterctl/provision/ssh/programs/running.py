@@ -83,6 +83,7 @@ class NotBegun(Exception):
         return b"Session open refused by peer" in self.answered.stderr
 
     def trouble(self) -> HostTrouble:
+        """What is wrong with the host, as far as it shows, and what to do."""
         if self.is_refused:
             return HostTrouble("no_session", NO_SESSION)
         lines = self.answered.stdout.split(b"\n")
@@ -144,6 +145,7 @@ class Program:
         return Answered(-1, bytes(self._out), bytes(self._errors))
 
     def send(self, data: bytes) -> None:
+        """Sends in a thread of its own: the program may answer before it has read all."""
         threading.Thread(target=_send, args=(self.channel, data), daemon=True).start()
 
     def answer(self, timeout: float | None = None) -> Answered:

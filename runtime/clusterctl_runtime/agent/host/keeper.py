@@ -1,4 +1,4 @@
-"""`agent.pyz --keep ROOT`: keeps the programs of `ROOT/keep.json` running on a machine that nobody else looks after.
+"""`agent.pyz --run_keeper ROOT`: keeps the programs of `ROOT/run_keeper.json` running on a machine that nobody else looks after.
 
 `{"run": {"NAME": [argv...]}}`, each in a session of its own with its output in `ROOT/NAME.log`. A program that ends with 0
 wanted to end and stays ended; any other is started again, at first soon, then with pauses. SIGHUP reads the file again, and
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from clusterctl_runtime.agent.tasks.environ import kept_of
+from clusterctl_runtime.agent.tasks.environ import machine_environment
 from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.lock import LockHeld, take
 from clusterctl_runtime.files.private import write_private
@@ -46,7 +46,7 @@ class Program:
     done: bool = field(default=False)
 
 
-class Keep:
+class Keeper:
     """The loop. A signal writes into a pipe, so that nothing is done inside a handler."""
 
     def __init__(self, root: Path) -> None:
@@ -165,16 +165,16 @@ def _take_environment(record: Path) -> None:
     """What a login of the user's had for its programs, when `up` started this from one, counts after a reboot as well: cron has
     another PATH, and nobody's proxies."""
     if "SSH_CONNECTION" in os.environ:
-        write_private(record, json.dumps(kept_of(os.environ)))
+        write_private(record, json.dumps(machine_environment(os.environ)))
         return
     with contextlib.suppress(OSError, ValueError):
         recorded: dict[str, str] = json.loads(record.read_text())
-        for name in kept_of(os.environ).keys() - recorded.keys():
+        for name in machine_environment(os.environ).keys() - recorded.keys():
             del os.environ[name]
         os.environ.update(recorded)
 
 
-def keep(root: Path) -> int:
+def run_keeper(root: Path) -> int:
     """The process' main function; returns its exit code."""
     os.umask(0o077)
     try:
@@ -185,6 +185,6 @@ def keep(root: Path) -> int:
     pid_file = root / "keep.pid"
     write_private(pid_file, str(os.getpid()))
     try:
-        return Keep(root).run()
+        return Keeper(root).run()
     finally:
         pid_file.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from clusterctl_runtime.agent.preparing.placing import (
     target_path,
 )
 from clusterctl_runtime.agent.preparing.setup_shell import CommandFailed, Output, SetupFailed, SetupShell
-from clusterctl_runtime.agent.tasks.watchdog import Leash
+from clusterctl_runtime.agent.tasks.watchdog import Watchdog
 from clusterctl_runtime.engine.found import installed_ray
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.wire import Message
@@ -45,12 +45,12 @@ class Preparation:
         files: Path,
         record: Path,
         packages: Packages,
-        leash: Leash,
+        watchdog: Watchdog,
         environment: Mapping[str, str],
         changed: Callable[[], None],
     ) -> None:
         self._files, self._record, self._packages = files, record, packages
-        self._leash, self._environment, self._changed = leash, environment, changed
+        self._watchdog, self._environment, self._changed = watchdog, environment, changed
         self._done: dict[str, Any] = _read(record)
         self._next: Message | None = None
         self._task: asyncio.Task[None] | None = None
@@ -168,7 +168,7 @@ class Preparation:
         mark, limit = self._record.with_name("setup-began"), float(plan.get("timeout") or COMMAND_SECONDS)
         python = engine_python(plan)
         programs = Path(python).parent if python else None
-        shell = SetupShell(self._files, mark, self._leash, self._output, programs=programs, limit=limit)
+        shell = SetupShell(self._files, mark, self._watchdog, self._output, programs=programs, limit=limit)
         patience = time.monotonic() + WAIT_SECONDS
         while True:
             try:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from clusterctl_runtime.agent.tasks.inherited import JOB_UMASK
-from clusterctl_runtime.agent.tasks.watchdog import Leash
+from clusterctl_runtime.agent.tasks.watchdog import Watchdog
 
 HEAD_BYTES, TAIL_BYTES = 64 * 1024, 192 * 1024  # of a setup's output: how much is kept of its beginning and its end
 LOGIN_SECONDS = 120.0  # for the login files
@@ -72,9 +72,9 @@ class SetupShell:
     """Runs commands in `directory`; `programs` come first on their PATH."""
 
     def __init__(
-        self, directory: Path, mark: Path, leash: Leash, output: Output, *, programs: Path | None, limit: float
+        self, directory: Path, mark: Path, watchdog: Watchdog, output: Output, *, programs: Path | None, limit: float
     ) -> None:
-        self._directory, self._mark, self._leash = directory, mark, leash
+        self._directory, self._mark, self._watchdog = directory, mark, watchdog
         self._output, self._programs, self._limit = output, programs, limit
 
     async def run(self, command: str, name: str, env: Mapping[str, str]) -> None:
@@ -116,14 +116,14 @@ class SetupShell:
         finally:
             os.close(write)
         pipe = _Pipe(read, self._output)
-        self._leash.add(process.pid)
-        self._leash.write()
+        self._watchdog.add(process.pid)
+        self._watchdog.write()
         try:
             return await self._end_of(process, name)
         finally:
             await pipe.settle()
-            self._leash.remove(process.pid)
-            self._leash.write()
+            self._watchdog.remove(process.pid)
+            self._watchdog.write()
 
     async def _end_of(self, process: asyncio.subprocess.Process, name: str) -> int | None:
         ending = asyncio.ensure_future(process.wait())
@@ -150,7 +150,7 @@ class _Pipe:
         self._fd, self._output = fd, output
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
-        self._kept = True
+        self._recording = True
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._readable)
 
@@ -163,14 +163,14 @@ class _Pipe:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._ended.set()
-        elif self._kept:
+        elif self._recording:
             self._output.add(data)
 
     async def settle(self) -> None:
         """The command has ended."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ended.wait(), LINGER_SECONDS)
-        self._kept = False
+        self._recording = False
         if not self._ended.is_set():
             self._output.say("what this started in the background goes on; what it prints from now on is not kept")
 

@@ -127,6 +127,7 @@ def end_groups(boot_id: str) -> None:
 
 
 def end_group(path: str) -> None:
+    """Kills all in a control group and removes it, if it is there."""
     group = ControlGroup(Path(path))
     if group.path.is_dir():
         group.kill()

@@ -16,7 +16,7 @@ STATED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STATED_LANG = "C.UTF-8"  # there is no other that every machine has
 
 # How this machine is and how it reaches others. No secret of the user's shell, no Python's, no other cluster's.
-_KEPT = re.compile(
+_MACHINE = re.compile(
     r"^(PATH|HOME|SHELL|TMPDIR|LD_LIBRARY_PATH|(?:https?|ftp|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|REQUESTS_CA_BUNDLE"
     r"|CURL_CA_BUNDLE|PIP_.*|UV_.*)$",
     re.IGNORECASE,
@@ -37,7 +37,7 @@ def state_environment(environment: MutableMapping[str, str], of_image: bool) -> 
     """Makes an agent's own environment be what is stated, so that all that it starts inherits just that. `of_image`: it came
     with the node."""
     if not of_image:
-        for name in [name for name in environment if not _KEPT.match(name) and not _OURS.match(name)]:
+        for name in [name for name in environment if not _MACHINE.match(name) and not _OURS.match(name)]:
             del environment[name]
         environment["LANG"] = STATED_LANG
     user, home, shell = _user()
@@ -51,9 +51,9 @@ def base_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not _WITHHELD.match(name)}
 
 
-def kept_of(environment: Mapping[str, str]) -> dict[str, str]:
+def machine_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What is kept of the environment that an agent was started with."""
-    return {name: value for name, value in environment.items() if _KEPT.match(name)}
+    return {name: value for name, value in environment.items() if _MACHINE.match(name)}
 
 
 def _user() -> tuple[str, str, str]:

@@ -63,6 +63,7 @@ class SignalExits:
 
 
 def exit_code(status: int) -> int:
+    """As a shell gives it: 128 and the signal's number for a program that died of one."""
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
 

@@ -58,6 +58,7 @@ class Gpus:
         return self._take(free[:count], 1.0)
 
     def free(self, share: Share) -> None:
+        """Gives back what a task had."""
         for i in share.ids:
             left = self._used[i] - share.each
             self._used[i] = left if left > 1e-9 else 0.0

@@ -48,10 +48,12 @@ class Journal:
         self._fd, self._size = fd, len(data)
 
     def ran(self, task: str) -> None:
+        """Notes that the task was started here."""
         self._live[task] = None
         self._lines.append(_line("run", task))
 
     def ended(self, report: Message) -> None:
+        """Notes how it ended."""
         self._live[report["task"]] = report
         self._lines.append(_line("end", report["task"], report))
 

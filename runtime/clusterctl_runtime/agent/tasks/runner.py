@@ -28,7 +28,7 @@ from clusterctl_runtime.agent.tasks.leftovers import Leftovers
 from clusterctl_runtime.agent.tasks.memory import LOOK_SECONDS, MemoryKills
 from clusterctl_runtime.agent.tasks.spawn import CannotStart, spawn
 from clusterctl_runtime.agent.tasks.task import DYING, ENDED, LINGERING, RUNNING, WAITING, Task
-from clusterctl_runtime.agent.tasks.watchdog import Leash
+from clusterctl_runtime.agent.tasks.watchdog import Watchdog
 from clusterctl_runtime.engine.ports import claim_port
 from clusterctl_runtime.wire import Message, TaskReport, TaskSpec
 
@@ -55,7 +55,7 @@ class Runner:
         packages: Packages,
         gpus: Gpus,
         budget: LogBudget,
-        leash: Leash,
+        watchdog: Watchdog,
         leftovers: Leftovers,
         exits: Exits,
         environment: Callable[[TaskSpec], dict[str, str]],
@@ -63,7 +63,7 @@ class Runner:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._work, self._journal, self._packages, self._gpus = work, journal, packages, gpus
-        self._budget, self._leash, self._exits = budget, leash, exits
+        self._budget, self._watchdog, self._exits = budget, watchdog, exits
         self._environment, self._outbox, self._leftovers = environment, outbox, leftovers
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._tasks: dict[str, Task] = {}
@@ -259,7 +259,7 @@ class Runner:
             directory = task.directory or self._make_directory(task)
             self._leftovers.about_to_begin()
             spawned = spawn(spec.argv, env, str(directory), self._null)
-            self._leash.add(spawned.pid)
+            self._watchdog.add(spawned.pid)
         except CannotStart as error:
             self._never_started(task, error.exit_code, str(error))
             return
@@ -270,7 +270,7 @@ class Runner:
             self._exits.watch(spawned.pid, lambda: self._program_ended(task))
         except OSError as error:
             os.killpg(spawned.pid, signal.SIGKILL)
-            self._leash.remove(spawned.pid)
+            self._watchdog.remove(spawned.pid)
             self._exits.reap(spawned.pid)
             os.close(spawned.pipe)
             self._never_started(task, None, f"the program was started but cannot be watched: {error}", lost=True)
@@ -377,7 +377,7 @@ class Runner:
         self._leftovers.kill(task)  # daemons, too, which have closed the pipe
         task.stage = DYING
         task.cancel_timers()
-        self._leash.remove(task.report.pid)
+        self._watchdog.remove(task.report.pid)
         code, peak = self._exits.reap(task.report.pid)
         if not task.report.stopped:
             task.report.error = self._memory.verdict(task.memory_kills, code, peak)

@@ -15,17 +15,17 @@ import time
 from clusterctl_runtime.agent.tasks.cgroups import end_group
 from clusterctl_runtime.agent.tasks.processes import list_family
 
-MARK = "CLUSTERCTL_LEASH"
+MARK = "CLUSTERCTL_LEASH"  # the name that agents of all versions look for
 
 
-def put_on_leash(boot_id: str) -> None:
+def mark_children(boot_id: str) -> None:
     """Marks this process' future children. A node that is itself someone's task keeps that mark too."""
     outer = os.environ.get(MARK)
     os.environ[MARK] = f"{outer}:{boot_id}" if outer else boot_id
 
 
-class Leash:
-    """The agent's end of the pipe."""
+class Watchdog:
+    """The agent's end of the pipe. `pid` is the process that watches."""
 
     def __init__(self, boot_id: str) -> None:
         self._boot_id = boot_id
@@ -33,7 +33,7 @@ class Leash:
         self._records: list[str] = []
         self._groups: set[int] = set()
         self._control_group = ""
-        self.watchdog = 0
+        self.pid = 0
         self.start()
 
     def start(self) -> None:
@@ -49,7 +49,7 @@ class Leash:
         if self._pipe >= 0:
             os.close(self._pipe)
         os.set_blocking(write, False)
-        self._pipe, self.watchdog = write, pid
+        self._pipe, self.pid = write, pid
         self._records = [f"={self._control_group}\n", *(f"+{group}\n" for group in self._groups)]
         self.write()
 

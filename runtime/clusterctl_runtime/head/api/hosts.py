@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl_providers.ssh.provider import HostView
+from clusterctl_providers.hosts import HostView
 from fastapi import APIRouter
 
 from clusterctl_runtime.head.api.context import HeadDep

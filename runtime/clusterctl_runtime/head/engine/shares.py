@@ -76,7 +76,7 @@ class EngineShares:
     async def _hold(self, books: NodeLedger, holding: Holding, gpus: float) -> None:
         async with self._raylet(books).holding:
             client = self._client_of(books)
-            spare = next((h for h in self._unclaimed(books) if h.gpus == gpus and client.keeps(h)), None)
+            spare = next((h for h in self._unclaimed(books) if h.gpus == gpus and client.is_granted(h)), None)
             if spare is not None:  # of a job that has just ended: it need not go through Ray
                 holding.hold_id, holding.gpu_ids = spare.id, list(spare.ids)
                 return
@@ -192,7 +192,7 @@ class EngineShares:
             known = {books.engine.ray_node_id for books in self._known()}
             for hold in strays.values():
                 if hold.ray_node_id in known or not hold.ids:
-                    client.keep(hold)
+                    client.adopt(hold)
                     await client.release_gpus(hold.id)
             return await client.let_go() and all_held
         except EngineRefused as error:
@@ -216,7 +216,7 @@ class EngineShares:
         """Its own hold among the strays, which it then is no longer, or a new one."""
         own = strays.get(holding.hold_id) or next((s for s in strays.values() if _is_of(s, books, holding)), None)
         if own is not None:
-            client.keep(strays.pop(own.id))
+            client.adopt(strays.pop(own.id))
             holding.hold_id = own.id
             return True
         holding.hold_id, ids = "", []

@@ -68,7 +68,7 @@ class EngineSupply:
 
     def __init__(self, config: Callable[[], HeadConfig], changed: Callable[[], None]) -> None:
         self._config, self._changed = config, changed
-        self._kept = config().directory / "engine.json"
+        self._note = config().directory / "engine.json"
         self._tasks: dict[str, asyncio.Task[list[Wheel]]] = {}
         self._brought = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -159,14 +159,14 @@ class EngineSupply:
         if ray and ray.version:
             return ray.version
         try:
-            return str(json.loads(self._kept.read_text())["version"])
+            return str(json.loads(self._note.read_text())["version"])
         except (FileNotFoundError, ValueError, KeyError):
             pass
         version = str(found.get("ray") or "")
         if not self._usable(found):
             own = await asyncio.to_thread(_look, self._config().engine_python)
             version = own.version if own else TESTED_VERSION
-        write_private(self._kept, json.dumps({"version": version}))
+        write_private(self._note, json.dumps({"version": version}))
         return version
 
     def _usable(self, found: dict[str, Any]) -> bool:

@@ -36,10 +36,12 @@ class Tally:
     )  # user -> (hours, dollars), of the cluster only
 
     def charge(self, user: str, hours: float, dollars: float) -> None:
+        """Adds to what the user's jobs took: node hours by share, and dollars."""
         before = self.charges.get(user, (0.0, 0.0))
         self.charges[user] = (before[0] + hours, before[1] + dollars)
 
     def add(self, job: Job) -> None:
+        """A job is forgotten: its state is counted, and one that did not end well is remembered by name."""
         self.counts[job.state] += 1
         if job.state != "succeeded":
             self.failure = Failure(job.id, job.name, job.state, forgotten=True)
@@ -63,6 +65,7 @@ class Array:
     ending: str = ""  # why all of it is being cancelled
 
     def join(self, job: Job) -> None:
+        """A member came; any number, in any order."""
         self.first = min(self.first, job.seq) if self.known else job.seq
         self.last = max(self.last, job.seq)
         self.known += 1
@@ -81,6 +84,7 @@ class Array:
             self.failed[job.id] = job
 
     def forget(self, job: Job) -> None:
+        """A member is dropped from memory; no figure of the array changes."""
         self.known -= 1
         self.forgotten.add(job)
         self.failed.pop(job.id, None)
@@ -92,6 +96,7 @@ class Array:
 
     @property
     def failure(self) -> Failure | None:
+        """A member that did not end well, known or forgotten; None where there is none."""
         job = next(iter(self.failed.values()), None)
         return failure_of(job) if job else self.forgotten.failure
 
@@ -101,6 +106,7 @@ class Array:
         return 0 if most is None else most - len(self.inside)
 
     def has_room(self, job: Job) -> bool:
+        """Whether its limit lets this member run."""
         return job.asked.array_limit is None or job.id in self.inside or self.room(job) > 0
 
 

@@ -29,6 +29,7 @@ class GroupKey:
 
     @property
     def kind(self) -> tuple[Shape, int]:
+        """What one rank takes, and how many ranks."""
         return self.shape, self.nodes
 
     @cached_property

@@ -325,6 +325,7 @@ class Work:
 
 
 def next_attempt_id(job: Job) -> str:
+    """ "JOB/N", with numbers from 1."""
     return f"{job.id}/{number_of(job.attempts[-1].id) + 1 if job.attempts else 1}"
 
 

@@ -116,6 +116,7 @@ class JobBook:
         asked.uses += 1
 
     def let_go(self, asked: Asked) -> None:
+        """A job that asked for it is gone; the last one's request is dropped from memory."""
         asked.uses -= 1
         if not asked.uses:
             del self._asked[asked.digest]
@@ -147,6 +148,7 @@ class JobBook:
             self._lines.put(job)
 
     def get(self, job_id: str) -> Job:
+        """Raises NotFound."""
         job = self.jobs.get(job_id)
         if job is None:
             raise NotFound(f"no job {job_id!r} on this cluster: `clusterctl jobs` lists them")
@@ -173,10 +175,12 @@ class JobBook:
         return [statement("DELETE FROM requests WHERE digest = ?", (digest,)) for digest in unused]
 
     def save(self, job: Job) -> None:
+        """Writes the job down (durable after the store's next flush), and tells who watches it."""
         self._store.write_together([record_of(job)])
         self._touch(job)
 
     def save_attempt(self, job: Job, attempt: Attempt) -> None:
+        """As `save`, for one of its attempts."""
         body = json.dumps({"job": job.id, **vars(attempt)})  # not `asdict`, which copies all that is inside
         self._store.write("INSERT OR REPLACE INTO attempts VALUES (?,?,?)", (attempt.id, job.id, body))
         self._touch(job)
@@ -251,6 +255,7 @@ class JobBook:
         self._lines.drop_array(array.id, {asked.group for asked in array.asked})
 
     def reopen(self, array: Array) -> None:
+        """Members may start again, after `withdraw`."""
         array.ending = ""
 
     # ------------------------------------------------------------ starts that are not made yet
@@ -288,6 +293,7 @@ class JobBook:
             yield from (job for job in jobs if job.array_id == array.id)
 
     def array(self, array_id: str) -> Array:
+        """Raises NotFound."""
         array = self.gate.arrays.get(array_id)
         if array is None:
             raise NotFound(
@@ -310,6 +316,7 @@ class JobBook:
         return self._lines.before(job)
 
     def first_alike(self, shape: Shape, nodes: int) -> Job | None:
+        """The next job in line of those that take this; None when none waits."""
         return self._lines.first_alike(shape, nodes)
 
     def packages(self) -> set[str]:
@@ -363,4 +370,5 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def asked_record(asked: Asked) -> Statement:
+    """Writes a request down, once for all jobs that ask for it."""
     return statement("INSERT OR REPLACE INTO requests VALUES (?,?)", (asked.digest, asked.text))

@@ -57,6 +57,7 @@ def charges_document(
 
 
 def user_of(job: Job) -> str:
+    """The user that a job is charged to; "-" where none was named."""
     return str(job.request.get("user") or "-")
 
 

@@ -50,6 +50,7 @@ class Dispatcher:
         self._recall: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
+        """Something changed: it looks soon at what may start."""
         self._wanted.set()
 
     def freed(self, node_id: str) -> None:

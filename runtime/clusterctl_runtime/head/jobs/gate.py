@@ -51,9 +51,11 @@ class Gate:
         return array
 
     def knows(self, name: str) -> bool:
+        """Whether a job or an array has this name."""
         return name in self._jobs or name in self.arrays
 
     def holds(self, job: Job) -> bool:
+        """Whether the job waits for others, or for room in its array."""
         return job.id in self._held
 
     # ------------------------------------------------------------ in and out

@@ -34,6 +34,7 @@ class Arrival(NamedTuple):
 
     @property
     def array_id(self) -> str:
+        """The id of the array; "" for a single job."""
         return self.name if self.indices is not None else ""
 
     def members(self) -> Iterator[tuple[Arrival, str, int | None]]:
@@ -196,6 +197,7 @@ class Intake:
 
 
 def member_id(array_id: str, index: int) -> str:
+    """ "ARRAY.INDEX"."""
     return f"{array_id}.{index}"
 
 

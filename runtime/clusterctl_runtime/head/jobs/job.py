@@ -61,20 +61,24 @@ class Job:
 
     @property
     def attempts(self) -> list[Attempt]:
+        """In order of their making; to look only, `tried` is cheaper."""
         if self.tried is None:
             self.tried = []
         return self.tried
 
     @property
     def request(self) -> dict[str, Any]:
+        """As it was submitted, with defaults filled in; shared by all jobs that ask for the same."""
         return self.asked.request
 
     @property
     def shape(self) -> Shape:
+        """What one rank takes of one node."""
         return self.asked.shape
 
     @property
     def nodes(self) -> int:
+        """How many ranks it has."""
         return self.asked.group.nodes
 
     @property
@@ -88,6 +92,7 @@ class Job:
 
     @property
     def final(self) -> bool:
+        """Whether it has ended for good; only `retry` brings it back."""
         return self.state in FINAL
 
     @property
@@ -98,6 +103,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """What its user called it, else its id."""
         return self.request.get("name") or self.id
 
 
@@ -118,6 +124,7 @@ WRITTEN = {
 
 
 def new_job_id() -> str:
+    """Nobody can guess it."""
     return "j-" + base64.b32encode(secrets.token_bytes(5)).decode().lower()
 
 
@@ -129,10 +136,12 @@ def record_of(job: Job, **changed: Any) -> Statement:
 
 
 def number_of(attempt_id: str) -> int:
+    """N of "JOB/N"."""
     return int(attempt_id.rsplit("/", 1)[1])
 
 
 def task_id(attempt_id: str, rank: int) -> str:
+    """ "JOB/N/RANK"."""
     return f"{attempt_id}/{rank}"
 
 

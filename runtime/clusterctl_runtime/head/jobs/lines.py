@@ -25,6 +25,7 @@ class Line:
         self._jobs[job.seq] = job
 
     def take(self, job: Job) -> bool:
+        """Takes it out wherever it stands; whether it stood here."""
         return self._jobs.pop(job.seq, None) is not None
 
     def drop_array(self, array_id: str) -> None:
@@ -37,6 +38,7 @@ class Line:
 
     @property
     def first(self) -> Job:
+        """The next one; the line must not be empty."""
         return self._jobs.peekitem(0)[1]
 
     def __iter__(self) -> Iterator[Job]:
@@ -57,6 +59,7 @@ class Lines:
         self._alike: dict[tuple[Shape, int], set[GroupKey]] = {}  # the groups of a kind in which jobs wait
 
     def put(self, job: Job) -> None:
+        """Into the line of its group, at its old place if it had one."""
         line = self.groups.get(job.group)
         if line is None:
             line = self.groups[job.group] = Line()
@@ -64,11 +67,13 @@ class Lines:
         line.put(job)
 
     def take(self, job: Job) -> None:
+        """Takes it out, if it stands anywhere."""
         line = self.groups.get(job.group)
         if line is not None and line.take(job) and not line:
             self._close(job.group)
 
     def drop_array(self, array_id: str, groups: Iterable[GroupKey]) -> None:
+        """All members of an array, out of the lines of these groups."""
         for group in groups:
             line = self.groups.get(group)
             if line is not None:

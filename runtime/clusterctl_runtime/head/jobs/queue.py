@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 
 from clusterctl.core.errors import BadRequest, Refused
 from clusterctl_runtime.head.config import HeadConfig
@@ -52,18 +53,18 @@ class Queue:
         await self._intake.settled(*named_by(requests))
         if self.closed:
             raise Refused(f"this cluster takes no jobs any more: {self.closed}")
-        batch = set(arrivals(requests)) if any(request.after for request in requests) else ()
+        batch = Names(requests)
         for request in requests:
             self.check(request, batch)
         self._check_packages({request.package for request in requests})
-        refuse_circles(requests)
+        refuse_circles(requests, batch)
         # Once it is on disk all of it must come into the queue, whatever becomes of the connection that asked for it.
         jobs, created = await asyncio.shield(self._intake.take(requests))
         if created:
             self._arrived()
         return jobs, created
 
-    def check(self, request: JobRequest, batch: Collection[str] = ()) -> None:
+    def check(self, request: JobRequest, batch: Container[str] = ()) -> None:
         """Raises BadRequest for what this cluster could never run. `batch`: the names that come with it, which it may wait
         for."""
         spec = self._config().spec
@@ -86,7 +87,7 @@ class Queue:
             if digest and not self._blobs.has(digest):
                 raise BadRequest(f"the package {digest} is not on this head: PUT /api/v1/blobs/{digest} first")
 
-    def _check_conditions(self, request: JobRequest, batch: Collection[str]) -> None:
+    def _check_conditions(self, request: JobRequest, batch: Container[str]) -> None:
         gate = self._book.gate
         for text in request.after:
             condition = parse_condition(text)
@@ -163,21 +164,36 @@ def named_by(requests: Iterable[JobRequest]) -> tuple[set[str], set[str]]:
     return names, {request.submission_id for request in requests if request.submission_id and request.array is not None}
 
 
-def arrivals(requests: Iterable[JobRequest]) -> Iterator[str]:
-    """The names that come with these requests."""
-    for request in requests:
-        if request.submission_id:
-            yield request.submission_id
-            yield from (member_id(request.submission_id, index) for index in request.array or ())
+class Names:
+    """The names that come with these requests: of jobs, of arrays and of their members. Nobody lists 100,000 members to find
+    out whether one of them is meant."""
+
+    def __init__(self, requests: Iterable[JobRequest]) -> None:
+        self._given: dict[str, list[Sequence[int]]] = {}
+        for request in requests:
+            if request.submission_id:
+                self._given.setdefault(request.submission_id, []).append(request.array or ())
+        self._indices: dict[str, frozenset[int]] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return self.owner(str(name)) is not None
+
+    def owner(self, name: str) -> str | None:
+        """The submission id of the request that brings a job or an array of that name."""
+        if name in self._given:
+            return name
+        array, _, index = name.rpartition(".")
+        if array not in self._given or not index.isdecimal() or member_id(array, int(index)) != name:
+            return None
+        if array not in self._indices:
+            self._indices[array] = frozenset(chain.from_iterable(self._given[array]))
+        return array if int(index) in self._indices[array] else None
 
 
-def refuse_circles(requests: Sequence[JobRequest]) -> None:
+def refuse_circles(requests: Sequence[JobRequest], batch: Names) -> None:
     """Raises BadRequest for jobs of one batch that wait for each other. What came before can wait for none of them."""
-    if not any(request.after for request in requests):
-        return
-    owner = {name: request.submission_id for request in requests for name in arrivals([request])}
     graph = {
-        request.submission_id: [owner[c.job] for text in request.after if (c := parse_condition(text)).job in owner]
+        request.submission_id: [owner for text in request.after if (owner := batch.owner(parse_condition(text).job))]
         for request in requests
         if request.submission_id and request.after
     }

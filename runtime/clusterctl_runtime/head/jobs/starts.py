@@ -39,10 +39,12 @@ class Start:
 
     @property
     def nodes(self) -> tuple[str, ...]:
+        """Node ids by rank."""
         return tuple(books.node_id for books in self.books)
 
     @property
     def gpu_ids(self) -> dict[int, list[int]]:
+        """Rank -> numbers of its GPUs, of ranks for which they are known."""
         return {rank: h.gpu_ids for rank, h in enumerate(self.holdings) if h.gpu_ids is not None}
 
 

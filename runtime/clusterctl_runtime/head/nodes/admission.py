@@ -36,6 +36,7 @@ class Admission:
         }
 
     def join_token(self, node_id: str, generation: int) -> str:
+        """Made of the cluster's secret: the same for the same node and generation."""
         return self._secrets.join_token(node_id, generation)
 
     def admit(self, node_id: str, generation: int, secret: str, boot_id: str) -> Verdict:
@@ -65,6 +66,7 @@ class Admission:
 
 
 def token_digest(token: str) -> str:
+    """SHA-256 in hexadecimal: what is stored instead of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -75,6 +77,7 @@ class Tokens:
         self._admin = admin_sha256
 
     def principal(self, token: str) -> str | None:
+        """Whom the token speaks for; None when it is unknown. Compared in constant time."""
         return "admin" if hmac.compare_digest(token_digest(token), self._admin) else None
 
 

@@ -56,6 +56,7 @@ class Session:
             self._writer.transport.abort()
 
     def close(self) -> None:
+        """Ends the connection; the agent dials again."""
         self._writer.close()
 
 
@@ -67,15 +68,25 @@ def beat_seconds(nodes: int) -> float:
 class Receiver(Protocol):
     """What the head does with sessions (see `fleet.Fleet`)."""
 
-    def node_status(self, node_id: str) -> tuple[int, NodeState] | None: ...
+    def node_status(self, node_id: str) -> tuple[int, NodeState] | None:
+        """(generation, state) of a node on record; None for others."""
+        ...
 
-    def node_count(self) -> int: ...
+    def node_count(self) -> int:
+        """How many nodes there are: it decides how often each agent is to speak."""
+        ...
 
-    async def joined(self, session: Session, hello: wire.Message) -> None: ...
+    async def joined(self, session: Session, hello: wire.Message) -> None:
+        """An agent was let in."""
+        ...
 
-    def received(self, session: Session, message: wire.Message, payload: bytes) -> None: ...
+    def received(self, session: Session, message: wire.Message, payload: bytes) -> None:
+        """A message of an agent that was let in; `payload` is what came with it."""
+        ...
 
-    def left(self, session: Session) -> None: ...
+    def left(self, session: Session) -> None:
+        """The connection has ended, however."""
+        ...
 
 
 class AgentServer:
@@ -110,9 +121,11 @@ class AgentServer:
 
     @property
     def port(self) -> int:
+        """The one that nodes to come dial; nodes of before may know others."""
         return self.ports[0]
 
     async def stop(self) -> None:
+        """Ends all connections and waits for them."""
         for server in self._servers:
             server.close()
         for task in list(self._connections):

@@ -34,12 +34,15 @@ class ClaimBook:
             self.put(claim)
 
     def get(self, instance: str) -> Claim | None:
+        """The claim of an instance; None where there is none."""
         return self._claims.get(instance)
 
     def of_host(self, host_id: str) -> Collection[Claim]:
+        """All claims of a host, also those that have ended and are remembered."""
         return self._of_host.get(host_id, {}).values()
 
     def of_token(self, token: str) -> Claim | None:
+        """The claim that this launch token made; None where there is none."""
         return self._of_token.get(token)
 
     def put(self, claim: Claim) -> Claim:

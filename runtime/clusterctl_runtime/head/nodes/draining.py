@@ -55,6 +55,8 @@ class Draining:
         self._fleet.takes_work_again()
 
     def check(self) -> None:
+        """Looks at every node that drains. One that the engine has let go of is acknowledged; of one that is empty, or has a
+        deadline, the engine is asked."""
         for books in list(self._fleet.ledger):
             if books.drain != "requested" or books.node_id in self._asking:
                 continue

@@ -32,13 +32,21 @@ log = logging.getLogger(__name__)
 class EngineHooks(Protocol):
     """What the engine's control is told about nodes; `NoEngine` where the cluster has none."""
 
-    def node_joined(self, books: NodeLedger, node: Node) -> None: ...
+    def node_joined(self, books: NodeLedger, node: Node) -> None:
+        """Its agent dialled in, for the first time or again."""
+        ...
 
-    def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None: ...
+    def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None:
+        """What its agent says of the engine there."""
+        ...
 
-    def node_left(self, books: NodeLedger) -> None: ...
+    def node_left(self, books: NodeLedger) -> None:
+        """Its record has ended."""
+        ...
 
-    def is_ready(self, books: NodeLedger) -> bool: ...
+    def is_ready(self, books: NodeLedger) -> bool:
+        """Whether the engine is no reason for the node not to be ready."""
+        ...
 
 
 class NoEngine:
@@ -58,13 +66,21 @@ class NoEngine:
 class Preparations(Protocol):
     """What `preparing.Preparing` is to the fleet; `NothingToPrepare` until the head has set it."""
 
-    def node_joined(self, node: Node, told: dict[str, Any]) -> None: ...
+    def node_joined(self, node: Node, told: dict[str, Any]) -> None:
+        """`told`: what its agent says of the preparation that it has."""
+        ...
 
-    def reported(self, node: Node, message: dict[str, Any]) -> None: ...
+    def reported(self, node: Node, message: dict[str, Any]) -> None:
+        """What its agent says of a preparation that goes on."""
+        ...
 
-    def is_prepared(self, node_id: str) -> bool: ...
+    def is_prepared(self, node_id: str) -> bool:
+        """Whether the node has the files and setup of the spec in force."""
+        ...
 
-    def forget(self, node_id: str) -> None: ...
+    def forget(self, node_id: str) -> None:
+        """Its record has ended."""
+        ...
 
 
 class NothingToPrepare:
@@ -120,12 +136,14 @@ class Fleet:
     # ------------------------------------------------------------ books
 
     def books(self, node: Node) -> NodeLedger:
+        """The node's books, opened where it has none."""
         total = node.offer.resources
         if node.role == "head":
             total = total + Resources.of({DRIVER_RESOURCE: self._driver_slots})
         return self.ledger.open(node, total, node.offer.labels, steady_time())
 
     def send(self, node_id: str, message: dict[str, Any]) -> bool:
+        """Whether the node's agent is connected, and was sent the message."""
         session = self.sessions.get(node_id)
         if session is None:
             return False
@@ -277,6 +295,7 @@ class Fleet:
         self._dispatch()
 
     def fail(self, node_id: str, reason: str, code: str) -> None:
+        """Moves the node to failed, where its state allows that, and says why."""
         node = self.journal.get(node_id)
         if node and node.state in EVENTS["fail"][0] and node.state is not NodeState.FAILED:
             self.move(node_id, "fail", reason, code)
@@ -313,6 +332,7 @@ class Fleet:
         self.work.lose_unknown({node.id: node.generation for node in self.journal.nodes().values()})
 
     def with_address(self, node: Node) -> Node:
+        """The node with the address that its agent told, where it did."""
         books = self.ledger.get(node.id)
         return replace(node, address=books.address) if books and books.address else node
 

@@ -97,11 +97,13 @@ class NodeLedger(Watched):
         self.changed = self.engine.changed = changed
 
     def hold(self, task: str, holding: Holding) -> None:
+        """Books what the task takes, in place of what it took before."""
         self.release(task)
         self.holdings[task] = holding
         self.held = self.held + holding.resources
 
     def release(self, task: str) -> Holding | None:
+        """Gives it back; None where the task held nothing."""
         holding = self.holdings.pop(task, None)
         if holding is not None:
             self.held = self.held - holding.resources
@@ -122,6 +124,7 @@ class NodeLedger(Watched):
         return self.total - self.held
 
     def idle_since(self, now: float) -> float | None:
+        """When it got idle; None while anything runs on it, or it is not connected."""
         if self.holdings or not self.connected:
             return None
         if self.engine.state == "ready" and not (self.engine.known and self.engine.idle):
@@ -129,6 +132,7 @@ class NodeLedger(Watched):
         return min(self.busy, now)
 
     def view(self, node: Node, now: float) -> NodeView:
+        """As the planner sees it at `now`."""
         work = tuple(Work(task, holding.resources, holding.since) for task, holding in sorted(self.holdings.items()))
         if self.engine.used:
             work += (Work("engine", self.engine.used, self.busy),)
@@ -170,6 +174,7 @@ class Ledger:
         return books
 
     def get(self, node_id: str) -> NodeLedger | None:
+        """The node's books; None where it has none."""
         return self._nodes.get(node_id)
 
     def all_of(self, node_ids: Sequence[str]) -> list[NodeLedger] | None:

@@ -64,6 +64,7 @@ class Content:
 
 
 def content_of(config: HeadConfig, pool_name: str) -> Content:
+    """What the spec wants on the nodes of a pool. Its digest is "" where that is nothing."""
     spec = config.spec
     pool = next((p for p in spec.pools if p.name == pool_name), None)
     setup = [*spec.setup, *(pool.setup if pool else ())]
@@ -210,6 +211,7 @@ class Preparing:
             self._ask(node)
 
     def forget(self, node_id: str) -> None:
+        """The node's record has ended."""
         self._nodes.pop(node_id, None)
 
     # ------------------------------------------------------------ inside

@@ -5,6 +5,7 @@ A pass of the dispatcher and a tick of the autoscaler then cost by what has chan
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from clusterctl.core.resources import Resources
 from clusterctl.provision.journal.book import Journal
 from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
 
+AT_ONCE = 250  # views that are made anew in one turn, at some thirty microseconds each
 _RESTING = frozenset({NodeState.STOPPED, NodeState.QUARANTINED})  # no agent is expected to be connected
 
 
@@ -33,6 +35,7 @@ class Likeness(NamedTuple):
 
 
 def likeness_of(view: NodeView) -> Likeness:
+    """Equal for nodes that no job can tell apart."""
     node, offer = view.node, view.node.offer
     gpus = tuple(sorted(w.resources.units.get("GPU", 0) for w in view.work)) if view.total.get("GPU") else ()
     place = (offer.region, offer.zone)
@@ -74,6 +77,7 @@ class Roster:
         return self._all
 
     def get(self, node_id: str, now: float) -> NodeView | None:
+        """As the planner sees it at `now`; None for a node that is gone."""
         self._refresh(now)
         return self._views.get(node_id)
 
@@ -87,10 +91,17 @@ class Roster:
         self._refresh(now)
         return not self._restless
 
+    async def refreshed(self, now: float) -> None:
+        """Makes most views anew that have to be, in turns: for who is going to look at all of them, and can wait."""
+        while len(self._stale) > AT_ONCE:
+            self._refresh(now, AT_ONCE)
+            await asyncio.sleep(0)
+
     # ------------------------------------------------------------ inside
 
-    def _refresh(self, now: float) -> None:
-        while self._stale:
+    def _refresh(self, now: float, most: int | None = None) -> None:
+        while self._stale and most != 0:
+            most = None if most is None else most - 1
             node_id = self._stale.pop()
             node = self._journal.live(node_id)
             before = self._views.get(node_id)

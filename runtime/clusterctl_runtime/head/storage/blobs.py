@@ -28,11 +28,13 @@ class BlobStore:
             leftover.unlink()
 
     def path(self, digest: str) -> Path:
+        """Where it lies, or would. Raises BadRequest for what is no SHA-256."""
         if not _DIGEST.match(digest):
             raise BadRequest(f"{digest!r} is not a SHA-256 in lower-case hex")
         return self._root / digest
 
     def has(self, digest: str) -> bool:
+        """Whether it is there, whole."""
         return self.path(digest).exists()
 
     def renew(self, digest: str) -> bool:
@@ -44,6 +46,7 @@ class BlobStore:
         return True
 
     def existing(self, digest: str) -> Path:
+        """Where it lies. Raises NotFound for one that is not there."""
         path = self.path(digest)
         if not path.exists():
             raise NotFound(f"no blob {digest} on this head: upload it with PUT /api/v1/blobs/{digest} first")

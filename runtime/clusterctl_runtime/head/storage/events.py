@@ -70,6 +70,7 @@ class EventLog:
 
     @property
     def last(self) -> int:
+        """The number of the newest event; 0 before the first."""
         return self._next - 1
 
     async def since(self, seq: int, limit: int = 1000, subject: str = "") -> list[Event]:

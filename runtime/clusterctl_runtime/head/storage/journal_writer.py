@@ -24,6 +24,7 @@ class JournalWriter:
         self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
+        """What was changed is written soon, together with what others change until then."""
         self._wanted = True
         if self._task is None:
             with contextlib.suppress(RuntimeError):  # without a loop nobody is kept waiting: `close` writes it

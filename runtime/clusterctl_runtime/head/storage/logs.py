@@ -46,6 +46,7 @@ class LogWatch:
     _grown: set[str] = field(default_factory=set)
 
     def note(self, task: str) -> None:
+        """A log of the job has grown."""
         self._grown.add(task)
         self.event.set()
 
@@ -74,6 +75,7 @@ class LogStore:
         return self._root / job_id
 
     def path(self, task: str) -> Path:
+        """Where a task's log lies, or would."""
         job, attempt, rank = split_task(task)
         return self.directory(job) / f"{int(attempt.rsplit('/', 1)[1])}.{int(rank)}.log"
 
@@ -146,6 +148,7 @@ class LogStore:
         self._notify(task)
 
     def complete(self, task: str) -> bool:
+        """Whether all that the task printed is here, as far as its agent has said how much that is."""
         stream = self._streams.get(task)
         return stream is None or stream.expected is None or stream.received >= stream.expected
 
@@ -159,6 +162,7 @@ class LogStore:
         self._notify(task)
 
     def read(self, task: str, position: int, limit: int = _BLOCK) -> bytes:
+        """At most `limit` bytes from `position` on; b"" where there is nothing."""
         path = self.path(task)
         try:
             with path.open("rb") as file:
@@ -168,6 +172,7 @@ class LogStore:
             return b""
 
     def size(self, task: str) -> int:
+        """Bytes of the stored log; 0 where there is none."""
         try:
             return self.path(task).stat().st_size
         except FileNotFoundError:

@@ -29,7 +29,7 @@ EVENTS_AT_ONCE = 5000  # dropped in one commit, so that nobody waits long for th
 
 
 @dataclass(frozen=True)
-class Keep:
+class RetentionLimits:
     """`jobs`: that have ended, the newest; `events`: the newest; `blob_seconds`: age below which a package stays though no
     job names it, since its client is about to."""
 
@@ -49,10 +49,10 @@ class Retention:
         blobs: BlobStore,
         in_use: Callable[[], Iterable[str]],
         store: Store,
-        keep: Keep = Keep(),
+        limits: RetentionLimits = RetentionLimits(),
     ) -> None:
         self._book, self._events, self._logs, self._blobs = book, events, logs, blobs
-        self._in_use, self._store, self._keep = in_use, store, keep
+        self._in_use, self._store, self._limits = in_use, store, limits
 
     async def run(self) -> None:
         """Housekeeping is nobody's event: it looks now and then. A look that finds nothing to do costs nothing."""
@@ -75,18 +75,19 @@ class Retention:
             self._book.erase(jobs)  # last: after a crash they are forgotten once more, with what is left of their logs
             await self._store.flush()
             log.info("forgot %d jobs that ended long ago", len(jobs))
-        until = self._events.last - self._keep.events + 1
+        until = self._events.last - self._limits.events + 1
         while (first := self._events.first) < until:
             self._events.forget_before(min(until, first + EVENTS_AT_ONCE))
             await self._store.flush()
 
     async def tidy_blobs(self) -> None:
+        """Drops packages that nothing names and that are old enough."""
         needed = self._book.packages() | set(self._in_use())
-        await asyncio.to_thread(self._blobs.remove_unused, needed, time.time() - self._keep.blob_seconds)
+        await asyncio.to_thread(self._blobs.remove_unused, needed, time.time() - self._limits.blob_seconds)
 
     def _too_old(self) -> list[Job]:
         """Of those that ended, the first."""
-        surplus = min(len(self._book.ended) - self._keep.jobs, AT_ONCE)
+        surplus = min(len(self._book.ended) - self._limits.jobs, AT_ONCE)
         return list(islice(self._book.ended.values(), surplus)) if surplus > 0 else []
 
     def _remove_logs(self, job_ids: Iterable[str]) -> None:

@@ -142,6 +142,7 @@ class Store:
 
 
 def statement(sql: str, parameters: Sequence[Any] = ()) -> Statement:
+    """SQL with its values, each text made such that SQLite can store it."""
     return sql, tuple([storable(value) if isinstance(value, str) else value for value in parameters])
 
 

@@ -172,3 +172,17 @@ def test_a_run_whose_failures_pass_at_the_second_try_passes_and_says_who_was_in_
     last = tree.run()
     assert last.status == 0 and "flaky: 0" in last.said
     assert tree.listed() == ""
+
+
+def test_the_quick_run_leaves_out_what_starts_machines_and_does_not_even_import_their_folders(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.write("core/test_it.py", "def test_logic():\n    pass\n")
+    tree.write("ssh/test_it.py", "raise AssertionError('imported')\n")
+    tree.write("aws/test_it.py", "AwsMachines = object\n\ndef test_machine():\n    assert False\n")
+    tree.write(
+        "cli/test_it.py",
+        "@pytest.fixture\ndef cluster():\n    assert False\n\ndef test_up(cluster):\n    pass\n\ndef test_text():\n    pass\n",
+    )
+    done = tree.run("-m", "quick")
+    assert done.status == 0, done.said
+    assert "2 passed, 2 deselected" in done.said
