@@ -127,7 +127,6 @@ class Bootstrap(_Record):
     engines: str = ""
     of_image: bool = False  # the agent's environment came with the node, and is what its work is to have
     shutdown: str = "exit"
-    provider: str = ""  # "docker": the environment is the image's
     metadata: str = ""  # whose metadata service the machine has, where notices are read: see agent/notices/watch
     resources: dict[str, float] = field(default_factory=dict)
 

@@ -171,7 +171,7 @@ def test_the_join_tokens_are_the_only_secrets_in_user_data(stage: Stage, cloud: 
     stage.provider.create([stage.request("cpu-1", of), stage.request("cpu-2", of)])
     (call,) = launches(cloud)
     boot = document(call)["boot"]
-    assert "join_token" not in boot and boot["provider"] == "aws" and boot["shutdown"] == "poweroff"
+    assert "join_token" not in boot and boot["metadata"] == "aws" and boot["shutdown"] == "poweroff"
     assert [node[2] for node in document(call)["nodes"]] == ["s" * 64, "s" * 64]
 
 

@@ -223,7 +223,7 @@ class Ec2Launches:
         return self._cards[machine.name]
 
     def _user_data(self, requests: Sequence[CreateRequest]) -> str:
-        boot = {**shared_bootstrap(requests[0]), "provider": "aws", "metadata": "aws", "shutdown": "poweroff"}
+        boot = {**shared_bootstrap(requests[0]), "metadata": "aws", "shutdown": "poweroff"}
         nodes = [(r.node_id, r.generation, str(r.bootstrap.get("join_token", ""))) for r in requests]
         return user_data(boot, nodes, MOST_USER_DATA)
 

@@ -85,5 +85,5 @@ def _request(instance: FakeInstance) -> CreateRequest:
     offer = Offer(pool, instance_type, market, zone, 0.0, Resources())
     return CreateRequest(
         instance.token, instance.node_id, instance.generation, offer, instance.tags,
-        {**instance.bootstrap, "provider": "fake", "metadata": "script"}, PoolRequest(pool, {}),
+        {**instance.bootstrap, "metadata": "script"}, PoolRequest(pool, {}),
     )  # fmt: skip

@@ -48,7 +48,7 @@ class Journal:
         self._fd, self._size = fd, len(data)
 
     def ran(self, task: str) -> None:
-        """Notes that the task was started here."""
+        """Notes, before it starts, that the task is run here."""
         self._live[task] = None
         self._lines.append(_line("run", task))
 
