@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
+from clusterctl_runtime.backoff import pause_after
+
 from clusterctl.core.errors import Throttled
 
 BURST = 20
@@ -61,7 +63,7 @@ class Bucket:
         with self._lock:
             self._refusals += 1
             self._rate = max(self._full_rate / SLOWEST, self._rate / 2)
-            wait = max(asked, min(0.5 * 2 ** min(self._refusals, 16), LONGEST))
+            wait = max(asked, pause_after(self._refusals, 1.0, LONGEST))
             self._level = 0.0
             self._closed_until = self._clock() + wait
             return wait

@@ -22,7 +22,7 @@ def status_document(head: Head) -> Document:
     """The same size whatever the number of nodes: counts of all, and the documents of a few (see `first_nodes`)."""
     now = steady_time()
     views = head.fleet.roster.all(now)
-    census = take_census(head, views)
+    census = take_census(head.ledger, head.preparing, views)
     spend = head.journal.spend(now)
     pools, problem = pool_documents(head, census), problem_document(head, "head")
     demand = demand_documents(head)

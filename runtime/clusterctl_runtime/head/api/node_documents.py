@@ -36,7 +36,7 @@ class Wanted:
         """Whether this is one, but for its pool."""
         if self.states and view.node.state not in self.states:
             return False
-        if self.in_service is not None and is_in_service(head, view) is not self.in_service:
+        if self.in_service is not None and is_in_service(head.ledger, head.preparing, view) is not self.in_service:
             return False
         if not self.words:
             return True

@@ -6,13 +6,11 @@ import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from clusterctl.core.model import Node, NodeState, NodeView, by_number
 from clusterctl.core.upkeep import JOINED_STATES
-
-if TYPE_CHECKING:
-    from clusterctl_runtime.head.head import Head
+from clusterctl_runtime.head.nodes.ledger import Ledger
+from clusterctl_runtime.head.nodes.preparing import Preparing
 
 NAMED = 30  # nodes that a summary of the cluster names: of more, those that need a look first
 _TROUBLE = frozenset({NodeState.FAILED, NodeState.QUARANTINED})
@@ -52,7 +50,8 @@ def named(states: Counter[NodeState]) -> dict[str, int]:
     return {state.value: states[state] for state in NodeState if states[state]}
 
 
-def take_census(head: Head, views: Sequence[NodeView]) -> Census:
+def take_census(ledger: Ledger, preparing: Preparing, views: Sequence[NodeView]) -> Census:
+    """`views` are of all nodes there are, the head's among them."""
     census = Census()
     for view in views:
         node = view.node
@@ -62,35 +61,35 @@ def take_census(head: Head, views: Sequence[NodeView]) -> Census:
         pool.price += price
         if state not in _NOT_PAID:
             census.per_hour += price
-        if state is NodeState.READY and head.preparing.is_taking(node):
+        if state is NodeState.READY and preparing.is_taking(node):
             pool.preparing += 1
-        elif state is NodeState.READY and _is_connected(head, node):
+        elif state is NodeState.READY and _is_connected(ledger, node):
             pool.in_service += 1
             continue
         if state is not NodeState.STOPPED:
-            census.pressing.append((_urgency(head, node), view))
+            census.pressing.append((_urgency(ledger, node), view))
     for pool in census._pools.values():
         census.states.update(pool.states)
     return census
 
 
-def is_in_service(head: Head, view: NodeView) -> bool:
+def is_in_service(ledger: Ledger, preparing: Preparing, view: NodeView) -> bool:
     """Whether it takes work now: it is ready, its agent is connected (after a restart of the head, again), and it has the
     spec's files and setup as they are now."""
     node = view.node
-    return node.state is NodeState.READY and _is_connected(head, node) and not head.preparing.is_taking(node)
+    return node.state is NodeState.READY and _is_connected(ledger, node) and not preparing.is_taking(node)
 
 
-def _is_connected(head: Head, node: Node) -> bool:
-    books = head.ledger.get(node.id)
+def _is_connected(ledger: Ledger, node: Node) -> bool:
+    books = ledger.get(node.id)
     return books is not None and books.connected
 
 
-def _urgency(head: Head, node: Node) -> int:
+def _urgency(ledger: Ledger, node: Node) -> int:
     """0 in trouble, 1 not heard of, 2 on its way somewhere."""
     if node.state in _TROUBLE:
         return 0
-    return 1 if node.state in JOINED_STATES and not _is_connected(head, node) else 2
+    return 1 if node.state in JOINED_STATES and not _is_connected(ledger, node) else 2
 
 
 def first_nodes(views: Sequence[NodeView], census: Census) -> list[NodeView]:
