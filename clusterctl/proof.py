@@ -18,10 +18,12 @@ _PURPOSE = "clusterctl head proof 1"  # the digest of the token proves nothing e
 
 
 def new_challenge() -> str:
+    """128 random bits in hex, for one question."""
     return secrets.token_hex(16)
 
 
 def is_challenge(text: str) -> bool:
+    """Whether it has the form of one."""
     return _CHALLENGE.fullmatch(text) is not None
 
 

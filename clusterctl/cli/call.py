@@ -43,16 +43,20 @@ class Call:
     context: typer.Context | None = None
 
     def cluster(self) -> Cluster:
+        """The one that the options, the environment or the registry name. Raises NotFound."""
         return Registry().resolve(self.cluster_name)
 
     def api(self) -> Api:
+        """To be closed by a `with`; the head is looked for at the first call."""
         return Api.of(self.cluster())
 
     def say(self, text: str) -> None:
+        """On stderr; nothing with `--quiet`."""
         if not self.quiet:
             output.say(text)
 
     def detail(self, text: str) -> None:
+        """On stderr, with `--verbose` only."""
         if self.verbose:
             output.say(text)
 

@@ -92,9 +92,11 @@ class Verbs(TyperGroup):
     """A group that knows its verbs by name and imports one only to run it or to print its own help."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the help's sections."""
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Imports that verb's module; for a name that is none, fails with the nearest one."""
         verb = VERBS.get(cmd_name)
         if verb is not None:
             return load(cmd_name, verb)
@@ -102,6 +104,7 @@ class Verbs(TyperGroup):
         return ctx.fail(f"No such command {cmd_name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """By section, with the lines that are written here: no verb is imported."""
         for title, verbs in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, verb.line) for name, verb in verbs.items()])

@@ -53,6 +53,7 @@ def _block(words: str, command: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Rewrites the page in place. Returns the exit code, 2 for a wrong command line."""
     if len(arguments) != 1:
         print("usage: python -m clusterctl.cli.reference PAGE", file=sys.stderr)
         return 2

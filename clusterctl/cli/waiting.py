@@ -114,6 +114,7 @@ class Reasons(threading.Thread):
         self._over = threading.Event()
 
     def stop(self) -> None:
+        """Nothing more is said. The thread itself may go on until its stream says something."""
         self._over.set()
 
     def run(self) -> None:

@@ -111,6 +111,7 @@ class _Context:
 
     @classmethod
     def of(cls, situation: Situation, wanted: Demand) -> _Context:
+        """What the answers for all offers share, found out once for the demand."""
         state, now = situation.state, situation.now
         shapes = tuple(sorted({shape for shape, _ in wanted.bundles}))
         scale, keys = Scale.of(shapes), selector_keys(set(shapes))
@@ -120,6 +121,7 @@ class _Context:
         return cls(situation, shapes, scale, keys, Market.of(choices, shapes, scale), allowance)
 
     def why_not(self, offer: Offer, taken: Sequence[Offer]) -> Reason:
+        """The first thing that speaks against the offer, `taken` being those that are bought instead."""
         state = self.situation.state
         pools = {pool.name: pool for pool in state.pools}
         found = refusal(offer, pools, state.blocks, self.situation.now)

@@ -113,9 +113,11 @@ class _Scene:
     leaving: list[ScaleDown] = field(default_factory=list[ScaleDown])
 
     def untouched(self) -> list[NodeView]:
+        """Nodes that a later step may still do something about."""
         return [view for view in self.rest if view.node.id not in self.touched]
 
     def let_go(self, part: ScaleDown) -> None:
+        """Its nodes are touched from then on."""
         self.leaving.append(part)
         self.touched |= part.ids
 

@@ -75,6 +75,7 @@ class _Running:
     rate_begun: float = 0.0  # the sum of price x beginning
 
     def count(self, price: float, begun: float, sign: int) -> None:
+        """`sign` is 1 for a stay that begins, and -1, with the same price and beginning, for one that has ended."""
         self.stays += sign
         self.begun += sign * begun
         self.rate += sign * price

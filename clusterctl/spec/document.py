@@ -144,6 +144,7 @@ class _Composer:
         self.aliased = 0
 
     def compose(self) -> Document:
+        """The whole text. Raises SpecError with all that was found."""
         try:
             for event in _events(self.text):
                 self.take(event)
@@ -158,6 +159,7 @@ class _Composer:
         return Document(self.name, self.root)
 
     def take(self, event: yaml.Event) -> None:
+        """One event after the other. Raises SpecError where the rest could only be misread."""
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
@@ -180,6 +182,7 @@ class _Composer:
             self.add(self.anchored(done.node, done.anchor))
 
     def add(self, node: Node) -> None:
+        """A node is read to its end: it goes into what is open around it, as an item, a key or a key's value."""
         if not self.open:
             self.root = self.root or node
             return
@@ -194,6 +197,7 @@ class _Composer:
             parent.key = None
 
     def add_entry(self, parent: _Open, key: Node, node: Node) -> None:
+        """A fault where the key is no text, or was there before: the first value stays then."""
         entries = parent.node.value
         assert isinstance(entries, dict)
         if not isinstance(key.value, str):
@@ -219,11 +223,13 @@ class _Composer:
                     done.node.value.setdefault(key, entry)
 
     def anchored(self, node: Node, anchor: str | None) -> Node:
+        """The node itself. Of anchors with one name, the last before an alias counts."""
         if anchor:
             self.anchors[anchor] = node
         return node
 
     def aliased_node(self, event: yaml.AliasEvent) -> Node:
+        """The node that the alias stands for. Raises SpecError where there is none, or too many are stood for."""
         node = self.anchors.get(event.anchor)
         if any(part.anchor == event.anchor for part in self.open):
             self.give_up(event, f"alias '*{event.anchor}' stands inside what it refers to")
@@ -239,6 +245,7 @@ class _Composer:
         return node
 
     def refuse_tag(self, event: Any) -> None:
+        """A tag is a fault; what it is on is read all the same."""
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             what = f"tag {shorten(tag)} is not allowed"
@@ -248,6 +255,7 @@ class _Composer:
         self.faults.append(Fault(self.name, node.line, node.column, message, suggestion))
 
     def give_up(self, event: yaml.Event, message: str, suggestion: str = "") -> NoReturn:
+        """Raises SpecError with this fault behind those before it."""
         raise SpecError([*self.faults, Fault(self.name, *_place(event), message, suggestion)])
 
 

@@ -43,10 +43,12 @@ class HostView:
     claims: tuple[ClaimView, ...]
 
     def is_free(self, role: str) -> bool:
+        """Connected, and without a node of that role: one host may hold a head and a worker."""
         held = (claim for claim in self.claims if claim.state != "terminated")
         return self.connected and all(claim.role != role for claim in held)
 
     def serves(self, role: str, pool: str) -> bool:
+        """The name of the pool says nothing for a head."""
         return self.head if role == "head" else pool in self.pools
 
 

@@ -67,10 +67,12 @@ class Ends:
             raise end.error
 
     def stopping(self) -> set[str]:
+        """The instances of ends that are still under way."""
         self._under_way = [end for end in self._under_way if end.is_alive()]
         return set[str]().union(*(end.instances for end in self._under_way))
 
     def wait(self) -> None:
+        """Returns when none is under way; an end's error that `begin` did not wait for is not told."""
         for end in self._under_way:
             end.join()
 
@@ -83,6 +85,7 @@ class _End(threading.Thread):
         self._work = work
 
     def run(self) -> None:
+        """Never raises: `error` has what went wrong."""
         try:
             self._work()
         except Exception as error:

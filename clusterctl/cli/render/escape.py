@@ -45,6 +45,7 @@ class Escaper:
         self._held = ""
 
     def feed(self, text: str) -> str:
+        """What is certain of the text so far; an end that the next piece may change is held back."""
         text = self._held + text
         match = re.search(r"(?:\r|\x1b(?:\[[0-9;:]{0,32})?)$", text)
         cut = match.start() if match else len(text)
@@ -52,5 +53,6 @@ class Escaper:
         return escaped(text[:cut])
 
     def rest(self) -> str:
+        """What was held back: nothing more comes."""
         held, self._held = self._held, ""
         return escaped(held)

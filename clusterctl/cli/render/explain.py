@@ -11,6 +11,7 @@ from clusterctl.cli.render.text import amounts, columns, duration, money, plural
 
 
 def render_explain(document: dict[str, Any], now: float) -> str:
+    """The document of `explain`; `now` in unix seconds, for how long it may still take."""
     reason = document.get("reason") or {}
     lines = [f"{document.get('kind', '')} {document['id']}: {state(document.get('state', ''))}"]
     if reason.get("text"):
@@ -62,6 +63,7 @@ def failed_setup(document: dict[str, Any], lines: int = 20) -> str:
 
 
 def render_story(story: list[dict[str, Any]]) -> str:
+    """One event in a row, in the order given."""
     rows = [
         [clock(item.get("at")), item.get("event") or "", item.get("state") or "", item.get("reason") or ""]
         for item in story
@@ -70,4 +72,5 @@ def render_story(story: list[dict[str, Any]]) -> str:
 
 
 def render_event(event: dict[str, Any]) -> str:
+    """One line of the document of `events`."""
     return f"{clock(event['at'])}  {event['kind']:8}  {one_line(event['subject'])}  {event['code']}  {one_line(event['text'])}"

@@ -12,6 +12,7 @@ from clusterctl.cli.render.text import amounts, columns, duration
 
 
 def render_jobs(document: dict[str, Any], now: float) -> str:
+    """The document of `jobs`; `now` in unix seconds, for ages and for how long they have run."""
     jobs = document.get("jobs") or []
     if not jobs:
         return "no jobs"
@@ -40,6 +41,7 @@ def _ran(job: dict[str, Any], now: float) -> float | None:
 
 
 def render_job(job: dict[str, Any], now: float) -> str:
+    """One job with its attempts; `now` as above."""
     runs = " ".join(filter(None, [job.get("script"), shlex.join(job.get("entrypoint") or [])]))
     lines = [
         f"job {job['id']} ({one_line(job.get('name') or '')}): {state(job['state'])}",

@@ -30,6 +30,7 @@ class LogPrinter:
             threading.Thread(target=self._show_overdue, daemon=True, name="lines without an end").start()
 
     def show(self, piece: Piece) -> None:
+        """Prints it; on a terminal, and with ranks, an end that the next piece may go on with is held back."""
         if piece.cut:
             output.say(
                 f"rank {piece.rank}'s lines are longer than what a tail shows: this begins inside one. Without --tail all of "

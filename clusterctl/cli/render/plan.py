@@ -15,6 +15,7 @@ _TAKES_NODES = frozenset({"drain", "replace"})
 
 
 def sign_of(action: dict[str, Any]) -> str:
+    """ "+", "~" or "-"; "~" for an operation that is not known here."""
     op = str(action.get("op", ""))
     return _SIGNS.get(op, "-" if op in _REMOVALS else "~")
 
@@ -26,6 +27,7 @@ def destructive(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def render_plan(document: dict[str, Any]) -> str:
+    """The document of `plan`, what it warns of last."""
     cost = document.get("cost") or {}
     lines = [f"cluster {document.get('cluster', '')}"]
     for action in document.get("actions") or []:

@@ -19,6 +19,7 @@ SINGLE_LINES = 3  # so many nodes that do the same at the same time have a line 
 
 
 def make_progress(quiet: bool) -> Progress:
+    """A live table on a terminal, lines elsewhere; one that shows nothing if `quiet`."""
     if quiet:
         return Progress()
     return LiveTable() if wants_colour(sys.stderr) else Lines()
@@ -28,6 +29,7 @@ class Progress:
     """Shows nothing: for `--quiet`."""
 
     def show(self, status: dict[str, Any], sight: Sight, waiting: list[str]) -> None:
+        """Called with each look at the cluster; `waiting` has a sentence for each thing that is not ready."""
         return
 
     def __enter__(self) -> Progress:
@@ -77,6 +79,7 @@ class LiveTable(Progress):
         self._live.update(self.render(status, sight, waiting, self._live.console.height))
 
     def render(self, status: dict[str, Any], sight: Sight, waiting: list[str], height: int) -> RenderableType:
+        """What `show` draws on a terminal of `height` lines."""
         from rich.console import Group
         from rich.text import Text
 

@@ -25,10 +25,12 @@ COLOURS = {
 
 
 def state(text: str) -> str:
+    """The word, with its colour."""
     return paint(text, COLOURS.get(text, ""))
 
 
 def render_status(document: dict[str, Any], now: float) -> str:
+    """The document of `status`; `now` in unix seconds, for how long nodes have been in their states."""
     more = left_out(document)
     nodes = render_nodes(document["nodes"], now)
     if more:
@@ -94,6 +96,7 @@ def render_node_list(document: dict[str, Any], now: float) -> str:
 
 
 def render_nodes(nodes: list[dict[str, Any]], now: float) -> str:
+    """A row for each node; `now` as above."""
     rows = [
         [
             node["id"],

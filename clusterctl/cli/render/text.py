@@ -70,4 +70,5 @@ def counts_text(counts: dict[str, int]) -> str:
 
 
 def plural(count: int, noun: str) -> str:
+    """ "1 node", "2 nodes": for nouns that take an s."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

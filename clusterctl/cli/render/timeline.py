@@ -79,6 +79,7 @@ def trace_events(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def render_page(document: dict[str, Any]) -> str:
+    """The document as one HTML page that needs no script and no other file."""
     began, total = document["began"], max(document["ended"] - document["began"], 0.001)
     title = f"up {escape(document['cluster'])}: {total:.1f} s"
     lanes = "\n".join(_lane(lane, began, total) for lane in document["lanes"])

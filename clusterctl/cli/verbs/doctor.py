@@ -38,6 +38,7 @@ def doctor(
 
 
 def render(document: dict[str, Any]) -> str:
+    """The document of `doctor`; what is not there is MISSING only where it is needed."""
     rows = [
         [
             paint("ok", "green")

@@ -46,6 +46,7 @@ def gc(
 
 
 def render(document: dict[str, Any]) -> str:
+    """The document of `gc`: each stray, and what became of it or would."""
     rows = [
         [
             f"{stray['provider']} ({stray['where']})" if stray["where"] else stray["provider"],

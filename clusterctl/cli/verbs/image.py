@@ -126,6 +126,7 @@ def render(document: dict[str, Any]) -> str:
 
 
 def render_list(document: dict[str, Any]) -> str:
+    """The document of `image list`; sizes in GiB, days in UTC."""
     rows = [
         [
             image["image"] or "-",

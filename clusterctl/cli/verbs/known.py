@@ -78,6 +78,7 @@ def _describe(cluster: Cluster) -> dict[str, Any]:
 
 
 def render(document: dict[str, Any], now: float) -> str:
+    """The document of `list`; what was found or went wrong while looking comes before the table."""
     rows = [
         [
             item["name"],

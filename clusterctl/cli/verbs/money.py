@@ -57,6 +57,7 @@ def _show_catalogue(call: Call, gpu: str, provider: str, region: str) -> None:
 
 
 def parse_gpu(text: str) -> tuple[str, float]:
+    """(name, count) of NAME or NAME:COUNT; the count is 1 where none is written. Raises UsageError."""
     name, _, count = text.partition(":")
     try:
         return name, float(count or 1)
@@ -71,6 +72,7 @@ def _fits(offer: dict[str, Any], name: str, count: float) -> bool:
 
 
 def render_offers(document: dict[str, Any]) -> str:
+    """The document of `offers` for a cluster; what kept some of them from being listed comes last."""
     rows = [
         [
             offer["pool"],
@@ -121,6 +123,7 @@ def summed(document: dict[str, Any], by: str) -> dict[str, Any]:
 
 
 def render_cost(document: dict[str, Any]) -> str:
+    """Node hours and dollars in each row; with what no job held, where the document tells."""
     by = document["by"]
     rows = [[_label(row, by), f"{row['hours']:.2f}", money(row["dollars"])] for row in document["rows"]]
     if "unused" in document:

@@ -72,6 +72,7 @@ def show(call: Call, node: NodeId) -> None:
 
 
 def render_node(document: dict[str, Any], now: float) -> str:
+    """One node, what runs on it, its story, and the end of a setup that failed; `now` in unix seconds."""
     running = ", ".join(document.get("running") or []) or "nothing"
     parts = [render_nodes([document], now), f"runs: {running}", render_story(document.get("story") or [])]
     if output := failed_setup(document):

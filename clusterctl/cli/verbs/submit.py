@@ -190,6 +190,7 @@ def parse_env(items: list[str]) -> dict[str, str]:
 
 
 def parse_resources(items: list[str]) -> dict[str, float]:
+    """{"NAME": amount} of `NAME=AMOUNT`; where a name comes twice, the last counts. Raises UsageError."""
     resources: dict[str, float] = {}
     for item in items:
         name, _, value = item.partition("=")
@@ -207,6 +208,7 @@ _AFTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:(ok|any))?")
 
 
 def parse_after(items: list[str]) -> list[str]:
+    """The items as they are. Raises UsageError for one that is not ID, ID:ok or ID:any."""
     for item in items:
         if not _AFTER.fullmatch(item):
             raise UsageError(

@@ -101,6 +101,7 @@ def up(
 
 
 def read_plan(path: Path) -> dict[str, Any]:
+    """Of a file of `plan --json`, the parts that have to be the same when it is carried out. Raises UsageError."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return {"cluster": document["cluster"], "actions": document["actions"], "cost": document["cost"]}

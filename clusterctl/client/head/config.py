@@ -52,6 +52,7 @@ def keep_token(cluster: Cluster, token: str) -> None:
 
 
 def new_token() -> str:
+    """256 random bits, in characters that a URL and a header take."""
     return secrets.token_urlsafe(32)
 
 

@@ -83,6 +83,7 @@ class _Note:
         self.path, self.uid = path, uid
 
     def done(self) -> None:
+        """Nothing is left to go on with: the next build of the same gets another uid."""
         self.path.unlink(missing_ok=True)
 
 

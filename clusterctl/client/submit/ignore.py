@@ -63,6 +63,8 @@ class _File:
     patterns: tuple[_Patterns, ...] = ()
 
     def entering(self, directory: Path, base: str) -> _File:
+        """With the file of that name in `directory`, for paths below `base`, if there is one that says anything. Raises
+        UsageError."""
         file = directory / self.name
         if not file.is_file():
             return self
@@ -82,6 +84,7 @@ class _File:
         return replace(self, patterns=(*self.patterns, _Patterns(base, spec, takes_back)))
 
     def verdict(self, path: str) -> bool | None:
+        """As of patterns: the innermost file that says anything counts."""
         for patterns in reversed(self.patterns):
             verdict = patterns.verdict(path)
             if verdict is not None:

@@ -78,6 +78,7 @@ class _Board:
     order: list[list[int]] = field(default_factory=list[list[int]])
 
     def cursor(self, shape: Shape, zone: str | None) -> _Cursor:
+        """One for each shape and zone, None for any zone; it is kept, and goes on where it got to."""
         found = self.cursors.get((shape, zone))
         if found is None:
             need = self.scale.need(shape.resources)

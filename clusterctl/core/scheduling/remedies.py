@@ -58,10 +58,12 @@ class _Budget:
 
     @classmethod
     def of(cls, situation: Situation) -> _Budget:
+        """The more nodes there are, the longer a plan takes, and the fewer are made."""
         affordable = _NODES_PLANNED // (len(situation.state.nodes) + 1)
         return cls(max(_FEWEST, min(affordable, _MOST_PLANS)))
 
     def plan(self, situation: Situation) -> Plan:
+        """One plan less is left. Raises _Spent when there was none."""
         if self.left <= 0:
             raise _Spent
         self.left -= 1

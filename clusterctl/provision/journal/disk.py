@@ -104,6 +104,7 @@ class Disk:
         return rows[0][0] if rows else ""
 
     def close(self) -> None:
+        """What waits is not written."""
         self._reads.close()
         self._db.close()
 

@@ -192,6 +192,7 @@ class _Carried:
         self._closed = threading.Lock()
 
     def close(self) -> None:
+        """Can be repeated, and called by several threads."""
         if self._closed.acquire(blocking=False):
             self._give_back(self._channel)
 

@@ -71,6 +71,7 @@ class _Login:
         return f". It says: {words}" if words else ""
 
     def second_factor(self) -> HostTrouble:
+        """For a server that took a key and wants something that nobody is there to give."""
         return HostTrouble(
             "second_factor",
             f"{self.where} takes the key {self.taken[-1]} of {self.hop.user!r} and wants a second factor: "
@@ -80,6 +81,7 @@ class _Login:
         )
 
     def no_keys(self) -> HostTrouble:
+        """For a server that takes no keys (any more) from this user."""
         if self.taken:
             return self.second_factor()
         return HostTrouble(
@@ -89,6 +91,7 @@ class _Login:
         )
 
     def too_slow(self) -> HostTrouble:
+        """For a server that said neither yes nor no in time."""
         return HostTrouble(
             "slow_login",
             f"{self.where} did not decide on the login of {self.hop.user!r} within {self.seconds:g} s (tried {self.keys}). It "
@@ -97,6 +100,7 @@ class _Login:
         )
 
     def cut_off(self, error: Exception) -> HostTrouble:
+        """For a connection that ended in the middle; how many keys were tried tells the likely reason."""
         why = (
             "after so many keys sshd hangs up (MaxAuthTries): name the right one in `key`; or it is shutting down"
             if self.offered >= _MANY
@@ -109,6 +113,7 @@ class _Login:
         )
 
     def refused(self) -> HostTrouble:
+        """For the end, when all keys were tried."""
         if self.taken:
             return HostTrouble(
                 "second_factor",

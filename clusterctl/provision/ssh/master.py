@@ -119,6 +119,7 @@ class Master:
     # ------------------------------------------------------------ what a transport has
 
     def is_active(self) -> bool:
+        """Whether OpenSSH's client, which holds the login, still runs."""
         return self._process is not None and self._process.poll() is None
 
     def open_session(self, timeout: float | None = None) -> Channel:
@@ -136,6 +137,7 @@ class Master:
         return channel
 
     def open_subsystem(self, name: str) -> Channel:
+        """Raises EOFError when OpenSSH's client has ended."""
         channel = self.open_session()
         channel.begin(["-s"], [name])
         return channel
@@ -150,6 +152,7 @@ class Master:
         return ["ssh", *self.hop.options, "-S", str(self._socket), *lone, *options, "--", self.hop.given]
 
     def close(self) -> None:
+        """Ends OpenSSH's client, by force after END_SECONDS, and removes its directory. Can be repeated."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
@@ -181,18 +184,21 @@ class Channel:
         self._theirs.close()
 
     def exec_command(self, command: str) -> None:
+        """Once in the life of a channel."""
         self.begin([], [command])
 
     def settimeout(self, seconds: float | None) -> None:
         self.sock.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
+        """b"" at the end, also where the other side was reset."""
         try:
             return self.sock.recv(size)
         except ConnectionResetError:  # it ended before it had read all that was sent to it
             return b""
 
     def recv_stderr(self, size: int) -> bytes:
+        """b"" at the end, and once it is closed."""
         assert self._process is not None and self._process.stderr is not None
         try:
             return os.read(self._process.stderr.fileno(), size)
@@ -206,6 +212,7 @@ class Channel:
         self.sock.sendall(data)
 
     def shutdown_write(self) -> None:
+        """The program sees the end of its input; what it says still comes."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def fileno(self) -> int:
@@ -235,6 +242,7 @@ class Channel:
         return self._unread
 
     def close(self) -> None:
+        """Ends the program and waits for it; the rest of its stderr is kept. Can be repeated."""
         self.sock.close()
         self._theirs.close()
         if self._process is not None:

@@ -36,6 +36,7 @@ class Proxy(socket.socket):
                 raise
 
     def close(self) -> None:
+        """Waits for the program, which is killed where it does not end when it is told to. Can be repeated."""
         super().close()
         self.stderr_tail()
 

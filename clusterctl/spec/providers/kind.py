@@ -42,6 +42,7 @@ class Account:
     paths: tuple[str, ...]
 
     def is_here(self) -> bool:
+        """Files are only looked for: no credential is read."""
         return any(map(os.environ.get, self.variables)) or any(Path(path).expanduser().exists() for path in self.paths)
 
 
@@ -90,6 +91,7 @@ class IdForm:
     example: str
 
     def fits(self, text: str) -> bool:
+        """The whole text has to be such an id."""
         return re.fullmatch(self.pattern, text) is not None
 
 

@@ -41,6 +41,7 @@ class HeadParts:
         return _disk(min(rows, key=lambda row: (str(row.get("CreateTime")), row["VolumeId"]))) if rows else None
 
     def make_disk(self, zone: str, size: int, token: str) -> HeadDisk:
+        """A gp3 volume, encrypted; `size` in bytes is rounded up to whole GiB. The same token is the same volume."""
         return _disk(
             self._calls.read(  # repeated when the answer is lost: the token makes it one volume
                 "ec2", "create_volume", f"making the head's volume in {zone}",
@@ -50,6 +51,7 @@ class HeadParts:
         )  # fmt: skip
 
     def attach(self, disk: HeadDisk, instance_id: str) -> bool:
+        """False, too, while another instance still has it, or EC2 does not know one of them everywhere yet."""
         try:
             found = self._read(disk.id)
             if found.attached_to:
@@ -69,6 +71,7 @@ class HeadParts:
         return _disk(self._calls.read("ec2", "describe_volumes", what, VolumeIds=[volume_id])["Volumes"][0])
 
     def whereabouts(self, instance_id: str) -> Whereabouts:
+        """Raises NotYet while AWS does not show the instance."""
         what = f"asking for the addresses of {instance_id}"
         answer = self._calls.read("ec2", "describe_instances", what, InstanceIds=[instance_id])
         row: dict[str, Any] | None = next((i for r in answer["Reservations"] for i in r["Instances"]), None)
@@ -78,6 +81,7 @@ class HeadParts:
         return Whereabouts(str(row.get("PublicIpAddress") or ""), place)
 
     def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
+        """A stopped instance keeps its address, and holds it."""
         filters = [
             {"Name": "subnet-id", "Values": [place.subnet]},
             {"Name": "private-ip-address", "Values": [place.private]},

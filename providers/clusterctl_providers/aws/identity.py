@@ -77,6 +77,7 @@ class Identity:
         return self._own("worker") if given == AUTO else given
 
     def is_ours(self, profile: str) -> bool:
+        """By its name alone: AWS is not asked."""
         return profile in (self.name_of("head"), self.name_of("worker"))
 
     def renew(self) -> None:

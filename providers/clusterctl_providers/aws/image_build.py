@@ -85,6 +85,7 @@ class Ec2Build:
         return str(rows[0]["State"]["Name"]) if rows else "pending"
 
     def console(self, machine: str) -> str:
+        """ "" while EC2 has none of it."""
         what = f"reading the console of {machine}"
         return str(self._calls.read("ec2", "get_console_output", what, InstanceId=machine).get("Output") or "")
 
@@ -111,6 +112,7 @@ class Ec2Build:
         return "pending" if state == "transient" else state
 
     def end(self, machine: str) -> None:
+        """Its disk goes along with it."""
         self._calls.call("ec2", "terminate_instances", f"ending {machine}", InstanceIds=[machine])
 
     def sweep(self) -> list[str]:

@@ -33,6 +33,7 @@ class Ec2Images:
             )
 
     def pieces(self) -> Iterator[Made]:
+        """The snapshots; `size` is that of the volume that one was made of, and not of what it takes up."""
         for row in self._rows("snapshots"):
             tags = _tags(row)
             size = int(row["VolumeSize"]) * GIB

@@ -62,6 +62,7 @@ class Ec2Market:
         return found
 
     def on_demand(self, instance_type: str) -> Quote | None:
+        """For Linux on shared hardware, as of today; None where the Pricing API has no such price. Raises ProviderError."""
         what = f"asking for the price of {instance_type} in {self.region}"
         fields = {
             "instanceType": instance_type,

@@ -76,6 +76,7 @@ def _filled(data: Any, values: dict[str, str]) -> Any:
 
 
 def main() -> None:
+    """Prints the policy that the command line asks for, as JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m clusterctl_providers.aws.policies", description="Prints an IAM policy."
     )

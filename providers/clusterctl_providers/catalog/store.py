@@ -38,6 +38,7 @@ class Catalog:
     refused: tuple[str, ...] = ()
 
     def regions(self, provider: str) -> list[str]:
+        """Those of the provider that have prices, in alphabetical order."""
         return sorted(region for name, region in self.prices if name == provider)
 
 

@@ -27,6 +27,7 @@ def ssh_sources(words: Iterable[str], me: Callable[[], str], vpc: Callable[[], I
 
 
 def cidr(text: str) -> str:
+    """An address, or a network whose host bits may be set, as a CIDR. Raises BadRequest for anything else."""
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:

@@ -22,6 +22,7 @@ class TooLarge(BadRequest):
 
 @lru_cache(maxsize=1)
 def boot_script() -> str:
+    """The text of node.sh as it ships; read once in a process."""
     return (
         resources.files("clusterctl_templates").joinpath("cloud-init").joinpath("node.sh").read_text(encoding="utf-8")
     )

@@ -69,6 +69,7 @@ class Bucket:
             return wait
 
     def served(self) -> None:
+        """The cloud answered: the row of refusals is over, and the rate goes up by a tenth, to the full one at most."""
         with self._lock:
             self._refusals = 0
             self._rate = min(self._full_rate, self._rate * 1.1)

@@ -19,6 +19,7 @@ def content_of(base: str, arch: str, recipe: ImageRecipe, disk: int) -> str:
 
 
 def script() -> str:
+    """The text of image.sh as it ships; it is part of what `content_of` digests."""
     return (
         resources.files("clusterctl_templates").joinpath("cloud-init").joinpath("image.sh").read_text(encoding="utf-8")
     )

@@ -18,9 +18,11 @@ class Lately:
         self._looked: dict[str, float] = {}
 
     def make(self, kind: str) -> None:
+        """To be called once one was made."""
         self._made[kind] = self._clock()
 
     def look(self, kind: str) -> None:
+        """To be called when one is looked for, found or not."""
         self._looked[kind] = self._clock()
 
     def is_made(self, kind: str) -> bool:

@@ -61,11 +61,13 @@ class Power:
             raise failed[0]
 
     def stop(self, instance_ids: Sequence[str]) -> None:
+        """What the cloud does not know (any more) is passed over. Raises the first error, after all were tried."""
         failed = [error for error in self._each("stop", self._ours(instance_ids)).values() if error]
         if failed:
             raise failed[0]
 
     def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        """An answer for each, in order; BadRequest for what is not ours, or not known any more."""
         gone = BadRequest(f"{self._calls.cloud} does not know the stopped instance any more: another is launched")
         answers = self._each("start", self._ours(instance_ids))
         return [answers.get(instance_id, gone) for instance_id in instance_ids]

@@ -17,6 +17,7 @@ _PROXY_KEYS = ("httpProxy", "httpsProxy", "ftpProxy", "noProxy")
 
 
 def way_of(endpoint: Endpoint) -> SshAdapter | None:
+    """An adapter for addresses that begin with ssh://; None for others, which docker-py itself gets to."""
     return SshAdapter(endpoint.host, TIMEOUT, CONNECTIONS) if endpoint.host.startswith(SCHEME) else None
 
 
@@ -51,6 +52,7 @@ class Api(docker.APIClient):
 
 
 def usable(read: Any) -> dict[str, Any]:
+    """Proxies and HTTP headers of `read`, the parsed config.json, as far as they are of the right types."""
     config = _mapping(read)
     proxies = {
         host: {key: value for key, value in _mapping(proxy).items() if key in _PROXY_KEYS and isinstance(value, str)}

@@ -15,6 +15,7 @@ Finding = tuple[str, bool, str]  # what was checked, whether it is so, what to d
 
 
 def check_engine(engine: Engine, head_address: str) -> list[Finding]:
+    """`head_address` is the setting, "" for none. Disk and GPUs are checked only where that can be done from here."""
     info = engine.info
     findings = [
         (f"the Docker engine {info.get('ServerVersion')} at {engine.host} answers", True, ""),

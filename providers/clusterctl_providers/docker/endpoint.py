@@ -39,6 +39,7 @@ class Tls:
         return TLSConfig(client_cert=pair, ca_cert=self.ca or None, verify=self.verify)
 
     def options(self) -> list[str]:
+        """For the docker command: paths of files, which are not looked at."""
         named = {"--tlscacert": self.ca, "--tlscert": self.cert, "--tlskey": self.key}
         return ["--tlsverify" if self.verify else "--tls", *(f"{name}={path}" for name, path in named.items() if path)]
 
@@ -53,10 +54,12 @@ class Endpoint:
         return ["--host", self.host, *(self.tls.options() if self.tls else [])]
 
     def note(self) -> dict[str, Any]:
+        """JSON data that `noted` reads."""
         return {"host": self.host, "tls": asdict(self.tls) if self.tls else None}
 
     @classmethod
     def noted(cls, note: Mapping[str, Any]) -> Endpoint:
+        """The endpoint of which `note` made this."""
         tls = note.get("tls")
         return cls(str(note.get("host") or ""), Tls(**tls) if tls else None)
 

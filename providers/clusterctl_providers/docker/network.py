@@ -28,6 +28,7 @@ class Network:
 
 
 def network_name(context: ProviderContext) -> str:
+    """Unique by its part of the uid: clusters of several people may have one name."""
     return f"clusterctl-{context.cluster}-{context.uid[:8]}"
 
 

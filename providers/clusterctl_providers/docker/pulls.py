@@ -53,6 +53,7 @@ class _Pull(threading.Thread):
         self._sizes: dict[str, int] = {}  # layer -> bytes to download
 
     def run(self) -> None:
+        """Pulls to the end. Raises nothing of the engine's: `error` has it then."""
         repository, tag = split_name(self._name)
         login = login_for(repository)
         try:

@@ -71,6 +71,7 @@ def _ended(container: Mapping[str, Any]) -> str:
 def described(
     name: str, labels: Mapping[str, str], state: InstanceState, address: str, created: float, detail: str
 ) -> Instance:
+    """Node and generation are what our labels say; of no node where they are missing. `created` in unix seconds."""
     generation = labels.get(TAG_GENERATION, "")
     return Instance(
         id=name,

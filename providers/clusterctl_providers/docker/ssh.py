@@ -46,9 +46,11 @@ class SshAdapter(BaseHTTPAdapter):
         return self._pool.said()
 
     def get_connection(self, url: Any, proxies: Any = None) -> HTTPConnectionPool:
+        """One pool for every url: all of its connections lead to the same engine."""
         return self._pool
 
     def request_url(self, request: Any, proxies: Any) -> str:
+        """The path alone, as to a server: no proxy of the environment's is asked."""
         return str(request.path_url)
 
     def close(self) -> None:
@@ -68,6 +70,7 @@ class _Pool(HTTPConnectionPool):
         return _Connection(self._argv, self._seconds, errors)
 
     def said(self) -> str:
+        """The last line that the newest ssh with something to say has printed, 300 characters at most; else ""."""
         for errors in reversed(self._errors):
             size = errors.seek(0, os.SEEK_END)
             errors.seek(max(0, size - 4096))
@@ -86,6 +89,7 @@ class _Connection(HTTPConnection):
         self._argv, self._seconds, self._errors = argv, seconds, errors
 
     def connect(self) -> None:
+        """Starts ssh; whether it gets through shows with the first answer. Raises OSError where there is no ssh."""
         ours, theirs = socket.socketpair()
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_SSH}
         with theirs:

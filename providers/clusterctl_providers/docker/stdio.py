@@ -18,6 +18,7 @@ from clusterctl_providers.docker.stream import STDERR, Stream
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Returns the program's exit code, 125 where it could not be run or its end is not known."""
     state, container, environment, *argv = arguments
     try:
         api = open_engine("", Path(state)).api

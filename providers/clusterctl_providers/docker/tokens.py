@@ -27,6 +27,7 @@ class Tokens:
             sync_directory(self._directory)
 
     def has_ended(self, token: str) -> bool:
+        """Whether it is marked; while the token is held that stays so."""
         try:
             return (self._directory / token).stat().st_size > 0
         except FileNotFoundError:

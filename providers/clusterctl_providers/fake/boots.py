@@ -43,6 +43,7 @@ class Boots:
                     self._cloud.end(self._fresh(instance), now, "its agent has ended")
 
     def console_log(self, instance: FakeInstance) -> str:
+        """What its agent printed last."""
         return self._local.console_log(self._local.instance_id(instance.token))
 
     def directory(self, node_id: str) -> str:

@@ -62,12 +62,15 @@ class FakeInstance:
         return f"i-fake-{self.number:06d}"
 
     def end(self) -> float:
+        """When it ends or has ended, in the cloud's seconds; NEVER where that is not decided."""
         return min(self.ended_at, self.taken_at)
 
     def lives(self, now: float) -> bool:
+        """Stopped ones live, too."""
         return now < self.end()
 
     def state(self, now: float) -> Literal["pending", "running", "stopped", "terminated"]:
+        """The truth at that moment, behind which a list may lag."""
         if not self.lives(now):
             return "terminated"
         if self.stopped_at <= now:
@@ -89,6 +92,7 @@ class FakeCloud:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
+        """One transaction: it waits for those of other processes, and is undone when the block raises. Not to be nested."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -104,32 +108,40 @@ class FakeCloud:
         return now - self._db.execute("SELECT value FROM facts WHERE name = 'started'").fetchone()[0]
 
     def instances(self) -> list[FakeInstance]:
+        """All of them, by number: of every cluster that shares the file, and ended ones."""
         return [_read(text) for (text,) in self._db.execute("SELECT data FROM instances ORDER BY number")]
 
     def by_token(self, token: str) -> FakeInstance | None:
+        """Ended ones, too."""
         row = self._db.execute("SELECT data FROM instances WHERE token = ?", (token,)).fetchone()
         return _read(row[0]) if row else None
 
     def next_number(self) -> int:
+        """The highest in use and one; free until the end of this `change`."""
         return self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM instances").fetchone()[0]
 
     def put(self, instance: FakeInstance) -> FakeInstance:
+        """Writes a new instance, or all of one that is there; returns it."""
         data = json.dumps(asdict(instance))
         row = (instance.number, instance.token, data)
         self._db.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?)", row)
         return instance
 
     def end(self, instance: FakeInstance, now: float, by: str) -> FakeInstance:
+        """An end that came before stays, and so does who brought it about. Returns what was written."""
         return self.put(replace(instance, ended_at=min(instance.ended_at, now), ended_by=instance.ended_by or by))
 
     def strikes(self, fault: int) -> int:
+        """How often this fault of the script has struck, by its number."""
         row = self._db.execute("SELECT used FROM strikes WHERE fault = ?", (fault,)).fetchone()
         return row[0] if row else 0
 
     def strike(self, fault: int) -> None:
+        """Counts one more."""
         self._db.execute("INSERT OR REPLACE INTO strikes VALUES (?, ?)", (fault, self.strikes(fault) + 1))
 
     def note_call(self, now: float, call: str, data: Mapping[str, Any]) -> None:
+        """`data`, as JSON data, is what the call was about; see `calls`."""
         self._db.execute("INSERT INTO calls (at, call, data) VALUES (?, ?, ?)", (now, call, json.dumps(data)))
 
     def calls(self) -> list[dict[str, Any]]:

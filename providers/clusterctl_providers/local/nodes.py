@@ -58,13 +58,16 @@ class LocalNode:
             return 0
 
     def runs(self) -> bool:
+        """Whether the process of its pid bears its mark: a pid may be another's by now."""
         pid = self.pid()
         return bool(pid) and belongs_to(pid, self.id)
 
     def is_stopped(self) -> bool:
+        """Whether it was told to stop, until it is started again; its agent may still run for a moment."""
         return (self.path / "stopped").exists()
 
     def log_tail(self) -> str:
+        """The last LOG_TAIL bytes of its agent's log, "" before there is one."""
         try:
             with (self.path / "agent.log").open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL))
@@ -102,6 +105,7 @@ def nodes_on_disk(state: Path) -> list[LocalNode]:
 
 
 def has_ended(state: Path, token: str) -> bool:
+    """Whether the token is used up, by `mark_ended`."""
     return (state / "ended" / token).exists()
 
 
@@ -182,6 +186,7 @@ def _note_running_agent(node: LocalNode) -> None:
 
 
 def remove_short_dir(path: Path) -> None:
+    """Only a private directory of this user's. What of it cannot be removed stays, without an error."""
     if _is_ours(path):
         # Not rmtree, which gives up on what jobs may leave: trees deeper than Python's stack, directories without rights.
         for argv in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):

@@ -402,6 +402,7 @@ def at_boot(start: list[str], uid: str) -> str:
 
 
 def has_systemd() -> bool:
+    """Whether it runs here, and this user may give it orders."""
     return Path("/run/systemd/system").is_dir() and sudo("true")
 
 
@@ -438,6 +439,7 @@ def place_unit(start: list[str], uid: str) -> bool:
 
 
 def start_keeper(start: list[str], boot: str, uid: str) -> None:
+    """By systemd where that starts it at boot; else, or where it fails, as a process of its own session."""
     if boot == "systemd" and sudo("systemctl", "start", unit(uid)):
         return
     log = os.open(ROOT / "keep.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -467,11 +469,13 @@ def keeper() -> int:
 
 
 def crontab() -> list[str]:
+    """Lines of this user's, [] for none."""
     done = subprocess.run(["crontab", "-l"], capture_output=True, text=True)
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def set_crontab(lines: list[str]) -> bool:
+    """Whether it was done. Without lines there is no crontab any more."""
     if lines:
         text = "\n".join(lines) + "\n"
         return subprocess.run(["crontab", "-"], input=text, text=True, capture_output=True).returncode == 0
@@ -541,6 +545,7 @@ def end_processes(uid: str) -> bool:
 
 
 def end(pids: list[int], grace: float) -> bool:
+    """SIGTERM, and after `grace` seconds SIGKILL. Returns whether there was anything to end."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)
@@ -561,15 +566,18 @@ def of_cluster(uid: str) -> list[int]:
 
 
 def in_root_head(argv: list[bytes], env: list[bytes]) -> bool:
+    """For `processes`: a head that runs from here."""
     return b"clusterctl_runtime.head" in argv and os.fsencode(ROOT / "head") in argv
 
 
 def in_root(argv: list[bytes]) -> bool:
+    """Whether a word of the command line is ROOT, or below it."""
     root = os.fsencode(ROOT)
     return any(part == root or part.startswith(root + b"/") for part in argv)
 
 
 def named_by_a_process(name: str) -> bool:
+    """Whether the command line of another process of this user has the name in it."""
     return bool(processes(lambda argv, env: any(os.fsencode(name) in part for part in argv)))
 
 
@@ -611,10 +619,12 @@ def running_head() -> Json:
 
 
 def alive(pid: int) -> bool:
+    """Zombies are not."""
     return lives(status_of(pid))
 
 
 def lives(fields: list[bytes]) -> bool:
+    """By what `status_of` told."""
     return bool(fields) and fields[0] not in (b"Z", b"X")
 
 
@@ -627,6 +637,7 @@ def status_of(pid: int) -> list[bytes]:
 
 
 def read(path: Path) -> Any:
+    """JSON data; None where the file cannot be read, or is no JSON."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -634,6 +645,7 @@ def read(path: Path) -> Any:
 
 
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Whoever reads it finds all of the old or all of the new, also after a power cut."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -670,6 +682,7 @@ def modified(path: Path) -> float:
 
 
 def tail(path: Path, size: int = 1500) -> str:
+    """The last `size` bytes; "" where it cannot be read."""
     try:
         return path.read_bytes()[-size:].decode(errors="replace")
     except OSError:
@@ -677,6 +690,7 @@ def tail(path: Path, size: int = 1500) -> str:
 
 
 def quote(text: str) -> str:
+    """One word of a shell in a line of a crontab, where % means something, too."""
     return "'" + text.replace("'", "'\\''").replace("%", "\\%") + "'"
 
 
@@ -688,6 +702,7 @@ def unit_quote(text: str) -> str:
 
 
 def sha256(text: str) -> str:
+    """In hex, of its UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -710,6 +725,7 @@ def in_words(error: OSError) -> str:
 
 
 def serve() -> None:
+    """Answers the one request that is on stdin; a refusal, or an error of the system, is an answer, too."""
     global ROOT
     source = sys.stdin.buffer
     request = json.loads(source.read(int(source.readline())))

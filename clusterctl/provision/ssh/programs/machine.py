@@ -30,6 +30,7 @@ class Refused(Exception):
 
 
 def next_host_key(request: Json) -> Json:
+    """One that waits already is the answer again."""
     if not public(NEXT).exists():
         NEXT.unlink(missing_ok=True)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(NEXT))
@@ -51,6 +52,7 @@ def use_next_host_key(request: Json) -> Json:
 
 
 def public(path: Path) -> Path:
+    """Where ssh-keygen puts the public half of a key."""
     return path.with_name(f"{path.name}.pub")
 
 
@@ -74,6 +76,7 @@ def mount_disk(request: Json) -> Json:
 
 
 def wait_for_device(paths: list[str], seconds: float) -> str:
+    """The device behind the first of `paths` to show. Raises Refused after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         for path in paths:
@@ -104,10 +107,12 @@ def keep_in_fstab(uuid: str, place: Path) -> None:
 
 
 def mounted_at(place: Path) -> bool:
+    """Whether something is mounted at the place itself."""
     return any(line.split()[1:2] == [str(place)] for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
 def run(*argv: str) -> str:
+    """Its stdout. Raises Refused where it fails, or takes five minutes."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
@@ -121,6 +126,7 @@ ACTIONS = {action.__name__: action for action in (next_host_key, use_next_host_k
 
 
 def serve() -> None:
+    """Answers the one request that is on stdin; a failure is an answer, too."""
     source = sys.stdin.buffer
     request = json.loads(source.read(int(source.readline())))
     os.umask(0o077)

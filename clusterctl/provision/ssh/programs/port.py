@@ -10,6 +10,7 @@ PIECE = 1 << 16
 
 
 def back(there: socket.socket) -> None:
+    """Returns when the port has said all it had to say, after which stdout is closed."""
     while data := there.recv(PIECE):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -17,6 +18,7 @@ def back(there: socket.socket) -> None:
 
 
 def main() -> None:
+    """Returns when both sides have ended."""
     source = sys.stdin.buffer
     assert isinstance(source, io.BufferedReader)
     with socket.create_connection(("127.0.0.1", int(source.readline()))) as there:
