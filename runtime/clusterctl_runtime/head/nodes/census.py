@@ -41,6 +41,7 @@ class Census:
     _pools: dict[str, PoolCensus] = field(default_factory=dict[str, PoolCensus])
 
     def pool(self, name: str) -> PoolCensus:
+        """All zero where no node of that pool was counted."""
         found = self._pools.get(name)
         if found is None:
             found = self._pools[name] = PoolCensus()
@@ -53,6 +54,7 @@ def named(states: Counter[NodeState]) -> dict[str, int]:
 
 
 def take_census(head: Head, views: Sequence[NodeView]) -> Census:
+    """Of `views` as they are given; who is connected and who is still preparing is asked of `head` now."""
     census = Census()
     for view in views:
         node = view.node
