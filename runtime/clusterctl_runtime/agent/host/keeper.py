@@ -58,6 +58,7 @@ class Keeper:
         os.set_blocking(self._read, False)
 
     def run(self) -> int:
+        """Returns 0 when SIGTERM or SIGINT has come and the programs have ended; raises where the file cannot be read."""
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._note)
