@@ -67,6 +67,7 @@ class WireError(Exception):
 
 
 def encode(message: Message, payload: bytes = b"") -> bytes:
+    """A whole frame. Raises WireError where header or payload is over its limit, and TypeError for what JSON cannot hold."""
     header = json.dumps(message, separators=(",", ":")).encode()
     if len(header) > MAX_HEADER or len(payload) > MAX_PAYLOAD:
         raise WireError(f"message {message.get('t')!r} is too large ({len(header)} + {len(payload)} bytes)")

@@ -48,6 +48,7 @@ class EngineHost:
         self._then(self._replace(config))
 
     def stop(self, grace: float) -> asyncio.Future[None]:
+        """An installation under way is given up, a raylet has `grace` seconds. The future is done after that, and never fails."""
         self._wanted = None
         self._give_up_installing()
         return self._then(self._end(grace))

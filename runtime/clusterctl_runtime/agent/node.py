@@ -121,6 +121,8 @@ class Node:
             path.mkdir(mode=0o700)
 
     async def run(self) -> int:
+        """Until the head stops this node, refuses it for good or is silent for too long, or a signal comes. Its work is
+        ended by then, and after one of the first three the machine is turned off where the bootstrap document says so."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, EXIT_STOPPED, "this node's agent was asked to end", False)
@@ -216,6 +218,7 @@ class Node:
         self._link.wake()
 
     def welcome(self, message: Message) -> None:
+        """Keeps the credential, which comes with the first welcome only, on disk; what is unacknowledged is sent again."""
         credential = message.get("credential")
         if credential:
             self._directory.keep_credential(self._owner, credential)
@@ -251,6 +254,7 @@ class Node:
             self._end(EXIT_STOPPED, message.get("reason") or "the head stopped this node")
 
     def outgoing(self) -> list[Message]:
+        """What has changed since it was last asked; a notice once per connection."""
         messages: list[Message] = []
         if self._farewell:  # first: what is tried again must not come back here
             messages.append(self._farewell)

@@ -23,10 +23,12 @@ class Outbox:
         self._noting = False
 
     def report(self, task: Task) -> None:
+        """Its report has changed: it is sent as it is then, after journal and watchdog know of it."""
         self._changed[task.id] = task
         self.note_soon()
 
     def answer(self, report: Message) -> None:
+        """A report of a task that is not here, to be sent once."""
         self._answers[report["task"]] = report
         self._wake()
 

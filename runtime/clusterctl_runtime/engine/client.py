@@ -112,6 +112,7 @@ class EngineClient:
         self.state = EngineState(message="the engine's helper is starting")
 
     async def start(self) -> None:
+        """Returns at once; the helper is kept running until `stop`. Idempotent."""
         if self._task is None:
             self._task = asyncio.create_task(self._keep_running())
 

@@ -97,9 +97,11 @@ class RayCommand:
         return self.directory / "token"
 
     def argv(self) -> list[str]:
+        """The whole command line. `start.py` must lie in `directory`."""
         return [self.config.python or sys.executable, "-I", str(self.directory / "start.py"), *self.arguments()]
 
     def arguments(self) -> list[str]:
+        """Those of `ray start`, which takes whole CPUs, GPUs and bytes; of `resources` all others are custom."""
         config, ports = self.config, self.ports()
         resources = dict(config.resources)
         arguments = ["--block", "--disable-usage-stats", f"--temp-dir={self.temp_dir}"]
@@ -142,6 +144,7 @@ class RayCommand:
         return next(((name, port) for name, port in self.ports().items() if not is_free(port)), None)
 
     def remember_gcs_port(self, address: str) -> None:
+        """Keeps the port of "host:port" for a head that is started again in this directory."""
         (self.directory / "gcs.port").write_text(address.rpartition(":")[2])
 
     def _last_gcs_port(self) -> int:
@@ -153,6 +156,7 @@ class RayCommand:
         return 0
 
     def environment(self) -> dict[str, str]:
+        """All of it: this process' own without RAY_... and PYTHON..., then the config's `env`, then ours, which wins."""
         config = self.config
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PYTHON"))}
         placed = {

@@ -41,6 +41,7 @@ class Refused(Exception):
 
 
 def say(message):
+    """One line of the protocol, from any thread."""
     with _OUT_LOCK:
         _OUT.write(json.dumps(message, separators=(",", ":")) + "\n")
         _OUT.flush()
@@ -65,6 +66,7 @@ class Gcs:
             raise Unsupported(f"Ray {self.version} has no {', '.join(missing)}")
 
     def state(self):
+        """Sorted, so that what has not changed looks the same. Raises Unsupported, or Ray's own error where the GCS is silent."""
         reply = self._pb.GetClusterResourceStateReply()
         reply.ParseFromString(self._client.get_cluster_resource_state(timeout_s=CALL_SECONDS))
         try:
@@ -81,6 +83,7 @@ class Gcs:
         }
 
     def drain(self, node_id, reason, message, deadline_ms):
+        """(accepted, why not). `deadline_ms` in unix milliseconds, 0 for none. A node that Ray does not know is accepted, too."""
         return self._client.drain_node(node_id, reason, message, deadline_ms, timeout=CALL_SECONDS)
 
     def resize(self, node_id, resources):
@@ -105,6 +108,7 @@ class Gcs:
         self._client.report_autoscaling_state(state.SerializeToString(), timeout_s=CALL_SECONDS)
 
     def clear_requests(self):
+        """Forgets what drivers asked for with `request_resources`."""
         self._client.request_cluster_resource_constraint([], [], [], timeout_s=CALL_SECONDS)
 
 
@@ -195,6 +199,7 @@ class Holds:
             raise Refused(f"Ray did not let go of {count:g} GPUs of node {node_id}: {_first_line(error)}") from error
 
     def release(self, hold_id):
+        """Whether there was such a hold."""
         ray = self._driver()
         try:
             ray.kill(ray.get_actor(HOLD + hold_id))
@@ -260,6 +265,7 @@ class Helper:
             time.sleep(max(0.0, POLL_SECONDS - (time.monotonic() - started)))
 
     def answer(self, command):
+        """Carries one command out and replies; whatever goes wrong is the reply's "error"."""
         try:
             reply = getattr(self, f"do_{command['do']}")(command)
         except Exception as error:
@@ -267,6 +273,7 @@ class Helper:
         say({"t": "reply", "id": command["id"], **reply})
 
     def do_resize(self, command):
+        """The "totals" that are in force afterwards, and how many "seconds" Ray took."""
         started = time.perf_counter()
         totals = self._gcs.resize(command["node"], {k: float(v) for k, v in command["resources"].items()})
         return {"totals": totals, "seconds": time.perf_counter() - started}
@@ -314,6 +321,7 @@ class Helper:
         return {}
 
     def serve(self):
+        """Carries out commands, several at a time, and returns at the end of stdin without waiting for the last ones."""
         threading.Thread(target=self.poll, daemon=True).start()
         for line in sys.stdin:
             self._commands.submit(self.answer, json.loads(line))
@@ -330,11 +338,13 @@ def _first_line(error):
 
 
 def end_unsupported(error) -> NoReturn:
+    """Says so and ends the process with code 3, in whichever thread it is called."""
     say({"t": "unsupported", "message": str(error)})
     os._exit(3)
 
 
 def main():
+    """Never returns: the process ends with 0 after its stdin, and with 3 where this Ray lacks what is needed."""
     try:
         helper = Helper(os.environ["CLUSTERCTL_GCS"])
     except Unsupported as error:

@@ -197,6 +197,7 @@ def without_client_server(ray_params: Any, head: bool) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """`ray start` with these arguments, changed as the module says; ends as it does, in SystemExit."""
     announcer = Announcer()
     end_with_stdin()
     for name in NOT_NEEDED:

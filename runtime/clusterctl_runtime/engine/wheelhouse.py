@@ -110,6 +110,7 @@ class Wheelhouse:
         (store / "wheels").mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
+        """Where this wheel is, once it is here."""
         return self._store / "wheels" / sha256
 
     def known(self, wanted: Wanted) -> list[Wheel] | None:

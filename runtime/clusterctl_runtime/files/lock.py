@@ -32,6 +32,7 @@ class Lock:
         return self._descriptor
 
     def release(self) -> None:
+        """Children that hold it as well keep it. Idempotent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -60,6 +60,7 @@ async def _serve(directory: Path) -> int:
 
 
 def main() -> int:
+    """The process' exit code: 0 after `down`, STOPPED_BY_SIGNAL, or 1 where the head cannot run, with why in `head.error`."""
     directory = Path(sys.argv[1])
     private_umask()
     _allow_files()

@@ -103,6 +103,7 @@ class Autoscaler:
         self._idle = asyncio.Event()
 
     def wake(self, observe: bool = False) -> None:
+        """Asks for a tick soon. With `observe` it lists the providers anew, however fresh the last list is."""
         self._observe_now = self._observe_now or observe
         self._wanted.set()
 
@@ -115,6 +116,7 @@ class Autoscaler:
         self.wake()
 
     async def run(self) -> None:
+        """Ticks until `stop`. A tick that fails is logged, and an event: the next one is tried all the same."""
         while not self.stopped:
             self._wanted.clear()
             try:
@@ -161,6 +163,7 @@ class Autoscaler:
     # ------------------------------------------------------------ one tick
 
     async def tick(self) -> None:
+        """Looks, plans and acts once, and keeps all three for those who ask; returns when the providers have answered."""
         await self._fleet.roster.refreshed(steady_time())
         await self._observe()
         await self._refresh_offers()

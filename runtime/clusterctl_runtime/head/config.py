@@ -32,6 +32,7 @@ class HeadConfig:
 
     @classmethod
     def load(cls, directory: Path) -> HeadConfig:
+        """From `config.json` in `directory`. Raises UsageError where it is missing or makes no sense."""
         path = directory / "config.json"
         try:
             raw = json.loads(path.read_text())

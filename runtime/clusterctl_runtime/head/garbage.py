@@ -27,6 +27,7 @@ class Garbage:
         self._searched = self._whole = time.monotonic()
 
     async def run(self) -> None:
+        """Until it is cancelled. Changes how this whole process collects garbage, and leaves it changed."""
         first, second, _ = gc.get_threshold()
         gc.set_threshold(first or 700, second, _NEVER)
         gc.enable()
@@ -36,6 +37,7 @@ class Garbage:
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
+        """One search, if one is due at `now` (seconds, monotonic)."""
         if now - self._whole >= WHOLE:
             gc.unfreeze()
             self._whole = now

@@ -90,15 +90,18 @@ class OwnMachine(Wrapper):
         return [results.get(request.token, refusal) for request in requests]
 
     def list(self) -> list[Observed]:
+        """While `leaving`, without the own instance: the head waits for the end of the others only."""
         scopes = self.inner.list()
         if not self.leaving:
             return scopes
         return [replace(s, instances=tuple(i for i in s.instances if i.id != self.own)) for s in scopes]
 
     def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """As `list`: the own instance is not there while `leaving`."""
         return self.inner.look_up([i for i in instance_ids if not (self.leaving and i == self.own)])
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
+        """Ends the others, and then raises BadRequest where the own instance was among them, but not while `leaving`."""
         others = self._others(instance_ids)
         if others:
             self.inner.terminate(others)
@@ -109,6 +112,7 @@ class OwnMachine(Wrapper):
             )
 
     def stop(self, instance_ids: Sequence[str]) -> None:
+        """Passes over the own instance."""
         cast("HasStop", self.inner).stop(self._others(instance_ids))
 
     def sweep(self) -> builtins.list[str]:

@@ -373,6 +373,7 @@ class Head:
         return {} if same else {name: self._make_provider(name, spec)}
 
     def costs(self, by: str) -> dict[str, Any]:
+        """In dollars and node hours up to now, by "job" or "user" (the dearest first); anything else is by day and pool."""
         now = steady_time()
         if by in ("job", "user"):
             return charges_document(

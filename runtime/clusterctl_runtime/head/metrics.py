@@ -71,6 +71,7 @@ def _gauge(
 
 
 def metrics_text(head: Head) -> bytes:
+    """In Prometheus' text format, of this moment."""
     registry = CollectorRegistry()
     registry.register(_Collector(head))
     return generate_latest(registry)

@@ -30,6 +30,7 @@ class Pulse:
         self.late, self.busy = Histogram(), Histogram()
 
     async def run(self) -> None:
+        """Looks every EVERY seconds, until it is cancelled."""
         loop = asyncio.get_running_loop()
         self._look(loop, loop.time(), 0.0)
         try:

@@ -30,6 +30,7 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> int:
+        """Starts the head again each time that it fails, after a pause; 0 once it has ended well, or a signal has come."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
@@ -62,6 +63,7 @@ class Supervisor:
 
 
 def main() -> int:
+    """The process' exit code: 1 where another supervisor keeps this head."""
     directory = Path(sys.argv[1])
     os.umask(0o077)
     try:

@@ -32,6 +32,7 @@ class Claims:
         self.held: dict[str, Message] = {claim["instance"]: claim for claim in found if claim}
 
     def is_used(self, token: str) -> bool:
+        """Whether a claim with this token has ended here; known of the last REMEMBERED."""
         return token in self._used
 
     def take(self, claim: Message) -> Message:
@@ -76,15 +77,18 @@ class Claims:
             return ""
 
     def bootstrap_file(self, instance: str) -> Path:
+        """What the claim's agent is started with. It holds a secret."""
         return self._nodes / f"{instance}.bootstrap.json"
 
     def log_file(self, instance: str) -> Path:
         return self._nodes / f"{instance}.log"
 
     def pid_file(self, instance: str) -> Path:
+        """The agent's pid, and what its command line must have for that to be believed."""
         return self._nodes / f"{instance}.pid"
 
     def node_directory(self, claim: Message) -> Path:
+        """Where the node of this claim keeps all that it has; it goes with the claim."""
         # Short: sockets of the engine live below it, and their paths may have 107 characters.
         return self._nodes / f"{claim['node_id']}.{claim['generation']}"
 

@@ -1,4 +1,4 @@
-"""`agent.pyz --run_keeper ROOT`: keeps the programs of `ROOT/run_keeper.json` running on a machine that nobody else looks after.
+"""`agent.pyz --keep ROOT`: keeps the programs of `ROOT/keep.json` running on a machine that nobody else looks after.
 
 `{"run": {"NAME": [argv...]}}`, each in a session of its own with its output in `ROOT/NAME.log`. A program that ends with 0
 wanted to end and stays ended; any other is started again, at first soon, then with pauses. SIGHUP reads the file again, and
@@ -58,6 +58,7 @@ class Keeper:
         os.set_blocking(self._read, False)
 
     def run(self) -> int:
+        """Returns 0 when SIGTERM or SIGINT has come and the programs have ended; raises where the file cannot be read."""
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._note)

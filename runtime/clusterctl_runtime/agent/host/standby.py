@@ -74,6 +74,7 @@ class Host:
         self._repeats = Repeats()
 
     async def run(self) -> int:
+        """Returns 0 when SIGTERM or SIGINT has come. Agents of claims go on; the spare one does not."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -127,10 +128,12 @@ class Host:
         (self._root / SILENT_FILE).unlink(missing_ok=True)
 
     def parted(self) -> None:
+        """SILENT_FILE tells from now on since when no head is here."""
         with contextlib.suppress(OSError):  # `down` may have removed the directory
             (self._root / SILENT_FILE).touch(mode=0o600)
 
     def outgoing(self) -> list[Message]:
+        """All claims, whenever something has changed; refusals and ends are said once."""
         if not self._changed:
             return []
         self._changed = False
@@ -149,6 +152,7 @@ class Host:
         return None
 
     def receive(self, message: Message) -> None:
+        """A claim or a release, either of which may come twice. All claims are told afterwards."""
         kind = message["t"]
         if kind == "claim":
             self._claim(message["claim"])

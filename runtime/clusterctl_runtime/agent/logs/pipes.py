@@ -22,6 +22,7 @@ class Pipes:
         self._paused: set[Task] = set()
 
     def open(self, task: Task) -> None:
+        """What the task prints is read from now on, or again."""
         self._loop.add_reader(task.pipe, self._readable, task)
         task.reading = True
 
@@ -44,6 +45,7 @@ class Pipes:
         return at_end
 
     def close(self, task: Task) -> None:
+        """What is in the pipe and was not read is lost. Idempotent."""
         if task.pipe >= 0:
             if task.reading:
                 self._loop.remove_reader(task.pipe)

@@ -32,6 +32,7 @@ class Queue:
         self._written += len(data)
 
     def take(self, limit: int) -> bytes:
+        """The oldest bytes, at most `limit` of them; none where it is empty."""
         data = os.pread(self._fd, min(limit, len(self)), self._read)
         self._read += len(data)
         return data
@@ -49,6 +50,7 @@ class Ring:
         self._written = 0
 
     def append(self, data: bytes) -> None:
+        """Raises OSError when the disk is full; some of `data` may count as taken then."""
         self._written += max(0, len(data) - self._size)
         view = memoryview(data)[-self._size :]
         while view:

@@ -41,6 +41,7 @@ class LogBudget:
         return self._window if self.memory < self.memory_limit else min(self._window, 64 * 1024)
 
     def file(self) -> Path:
+        """Another path with each call, where no file is yet."""
         self._files += 1
         return self.directory / str(self._files)
 

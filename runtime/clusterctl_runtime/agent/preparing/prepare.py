@@ -81,6 +81,7 @@ class Preparation:
         self._unsent = self.state["state"] == "running"
 
     async def stop(self) -> None:
+        """Cancels what is under way and returns when it has ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

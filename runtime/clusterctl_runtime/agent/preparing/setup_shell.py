@@ -60,6 +60,7 @@ class Output:
         self.add(f"[clusterctl: {text}]\n".encode())
 
     def end(self, size: int) -> bytes:
+        """The last `size` bytes, or fewer where not so many are kept."""
         return (self._head + self._tail)[-size:] if len(self._tail) < size else self._tail[-size:]
 
     def text(self) -> str:

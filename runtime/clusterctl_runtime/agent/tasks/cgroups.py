@@ -48,6 +48,7 @@ class ControlGroup:
         return found
 
     def signal(self, number: int) -> None:
+        """To each of its processes as it is found; one that has ended meanwhile, or is not ours, is passed over."""
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
@@ -101,6 +102,7 @@ class ControlGroups:
         return group
 
     def close(self) -> None:
+        """Removes the agent's own group where nothing lives in it any more."""
         ControlGroup(self.path).remove()
 
 

@@ -58,6 +58,7 @@ class Journal:
         self._lines.append(_line("end", report["task"], report))
 
     def acknowledged(self, task: str) -> None:
+        """Notes that the head has its end, so that the task is forgotten. Idempotent."""
         if task in self._live:
             del self._live[task]
             self._lines.append(_line("ack", task))

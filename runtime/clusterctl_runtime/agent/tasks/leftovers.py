@@ -102,6 +102,7 @@ class Leftovers:
             del self._past[next(iter(self._past))]
 
     def close(self) -> None:
+        """Ends the tidying, and removes the agent's control group where it is empty."""
         self._tidying.cancel()
         if self._groups:
             self._groups.close()

@@ -96,6 +96,7 @@ class Runner:
             self._tasks[task_id] = task
 
     def run(self, specs: list[TaskSpec]) -> None:
+        """Starts them in turn, once they are in the journal. Of one that came before only the report is sent again."""
         for spec in specs:
             known = self._tasks.get(spec.task)
             if known is not None:
@@ -136,6 +137,7 @@ class Runner:
                 self._end(task, None, "it was called back before it started")
 
     def kill(self, ids: list[str], grace: float, reason: str) -> None:
+        """SIGTERM now and SIGKILL after `grace` seconds. One that is not here (any more) is answered at once."""
         for task_id in ids:
             task = self._tasks.get(task_id)
             if task is not None:
@@ -166,6 +168,7 @@ class Runner:
             await self._settled.wait()
 
     def acknowledge(self, ids: list[str], logs: dict[str, int]) -> None:
+        """The head has the ends of `ids` on disk, and logs up to these offsets. What it has all of is forgotten here."""
         touched: list[Task] = []
         for task_id, offset in logs.items():
             task = self._tasks.get(task_id)

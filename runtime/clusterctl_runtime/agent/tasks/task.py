@@ -77,6 +77,7 @@ class Task:
         return dict(vars(self.report))
 
     def cancel_timers(self) -> None:
+        """Neither its timeout nor a harsher signal comes any more. Idempotent."""
         for handle in (self.deadline, self.timer):
             if handle:
                 handle.cancel()

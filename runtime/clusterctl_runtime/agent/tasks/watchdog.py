@@ -54,6 +54,7 @@ class Watchdog:
         self.write()
 
     def add(self, group: int) -> None:
+        """Notes a process group that is to go with the agent; the watchdog knows with the next `write`."""
         self._groups.add(group)
         self._records.append(f"+{group}\n")
 

@@ -43,11 +43,13 @@ class Json(JSONResponse):
     """JSON of any text: half a character (a lone surrogate) is written as its escape instead of ending in an error."""
 
     def render(self, content: Any) -> bytes:
+        """Raises ValueError for NaN and infinities, which JSON does not have."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace")
 
 
 def error_response(status: int, code: str, message: str, fix: str = "") -> JSONResponse:
+    """Every error of the API looks like this: `code` is for programs, `message` a sentence, `fix` what to do or nothing."""
     return Json({"error": {"code": code, "message": message, "fix": fix}}, status_code=status)
 
 

@@ -89,6 +89,7 @@ class PunctualProtocol(H11Protocol):
     _overdue: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """One above MOST_CONNECTIONS is aborted."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             log.warning("%d connections to the API at one time: another one is refused", MOST_CONNECTIONS)

@@ -66,6 +66,7 @@ def _messages(head: Head, problem: Document | None, pools: list[Document]) -> li
 
 
 def engine_document(head: Head) -> Document:
+    """What status says of Ray. A cluster without an engine has the same keys."""
     control = head.engine
     if control is None:
         return {"name": "none", "version": "", "state": "none", "address": "", "message": "", "wheels_wanted": False}
@@ -80,6 +81,7 @@ def engine_document(head: Head) -> Document:
 
 
 def pool_documents(head: Head, census: Census) -> list[Document]:
+    """One per pool of the spec, in its order, by the `census`; the price is $/h of all its nodes together."""
     documents = []
     for pool in head.config.spec.pools:
         found = census.pool(pool.name)
@@ -117,6 +119,7 @@ def problem_document(head: Head, pool: str) -> Document | None:
 
 
 def demand_documents(head: Head) -> list[Document]:
+    """What waited at the autoscaler's last tick, less the jobs that have started since, and why: its plan's reasons."""
     reasons = {wait.demand_id: wait.reason for wait in head.autoscaler.last_plan.waits}
     documents = []
     for demand in head.autoscaler.demand:
@@ -150,6 +153,7 @@ def _still_wanted(head: Head, demand: Demand) -> int:
 
 
 def shape_text(demand: Demand) -> str:
+    """For people, what one unit of the demand takes and insists on, as in "2 x [1 x GPU (type A100)]"."""
     parts = []
     for shape, count in demand.bundles:
         extras = [f"type {shape.gpu_type}"] if shape.gpu_type else []
@@ -161,6 +165,7 @@ def shape_text(demand: Demand) -> str:
 
 
 def offer_documents(head: Head) -> list[Document]:
+    """The offers of the autoscaler's last tick; `blocked` says why one cannot be had now, None where it can. Prices are $/h."""
     now = steady_time()
     blocks = head.provisioner.blocks(now)
     documents = []

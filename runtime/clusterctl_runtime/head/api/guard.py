@@ -57,6 +57,7 @@ class Refusal:
     fix: str
 
     def body(self) -> bytes:
+        """In JSON, like every error of the API."""
         return json.dumps({"error": {"code": self.code, "message": self.message, "fix": self.fix}}).encode()
 
 

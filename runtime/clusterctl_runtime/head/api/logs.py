@@ -64,6 +64,8 @@ class LogReader:
         self._tail = (lines, most)
 
     async def lines(self, follow: bool) -> AsyncIterator[Any]:
+        """Objects as `read_logs` describes them, None for a sign of life. With `follow` it goes on until the job, or the
+        attempt that was asked for, has ended and its logs are whole, LATE_LOG_SECONDS after that end at the latest."""
         life = SignOfLife()
         behind: set[str] = set()  # logs that had something when they were last looked at, so that they may have more
         with self._head.logs.watching(self._job.id) as watch:

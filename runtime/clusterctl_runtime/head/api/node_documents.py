@@ -85,6 +85,7 @@ def shown_text(head: Head, view: NodeView) -> str:
 
 
 def node_document(head: Head, view: NodeView) -> Document:
+    """One node as lists show it. Times are unix seconds (`steady_time`), the price is $/h."""
     node, books = view.node, head.ledger.get(view.node.id)
     connected = _is_connected(books)
     return {
@@ -115,6 +116,7 @@ def node_document(head: Head, view: NodeView) -> Document:
 
 
 def node_detail(head: Head, view: NodeView) -> Document:
+    """What lists show of it, its story, its facts, the tasks on it, and what its setup printed."""
     books = head.ledger.get(view.node.id)
     return {
         **node_document(head, view),

@@ -14,6 +14,7 @@ KEEP_ALIVE_SECONDS = 15.0
 
 
 def line_of(item: Any) -> bytes:
+    """With its newline; None is a sign of life, an empty line."""
     return b"\n" if item is None else json.dumps(item, separators=(",", ":")).encode() + b"\n"
 
 
@@ -34,6 +35,7 @@ class SignOfLife:
         self._said_at = time.monotonic()
 
     def said(self) -> None:
+        """Something went out just now: silence is counted from here."""
         self._said_at = time.monotonic()
 
     @property

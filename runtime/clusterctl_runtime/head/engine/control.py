@@ -89,6 +89,7 @@ class EngineControl:
         return self._address
 
     def demand(self) -> tuple[Demand, ...]:
+        """What Ray wants, as it told last; nothing while its GCS does not answer."""
         return self.state.demand if self.state and self.state.healthy else ()
 
     # ------------------------------------------------------------ EngineHooks
@@ -97,6 +98,7 @@ class EngineControl:
         return books.engine.state == "ready"
 
     def node_joined(self, books: NodeLedger, node: Node) -> None:
+        """Starts Ray there, unless it runs or is about to; a worker's turn comes when it is known where Ray's head listens."""
         if node.role == "head":
             self.supply.note_head(books.facts)
             self._spawn(self._start_head(books, node))
@@ -104,6 +106,7 @@ class EngineControl:
             self._spawn(self._start_worker(books, node))
 
     def node_reported(self, books: NodeLedger, node: Node, message: dict[str, Any]) -> None:
+        """Keeps what is told and acts on a new state: a worker whose raylet failed has failed, the head's is started again."""
         engine, before, told = books.engine, books.engine.state, books.engine.detail
         engine.state = str(message.get("state", "off"))
         engine.ray_node_id = str(message.get("ray_node_id") or engine.ray_node_id)
@@ -359,6 +362,7 @@ class EngineControl:
     # ------------------------------------------------------------ draining and the end
 
     async def drain(self, books: NodeLedger, deadline: float | None) -> bool:
+        """True where there is no Ray to ask. False at once where Ray uses the node and no `deadline` (unix seconds) is given."""
         if self._client is None:
             return True
         if deadline is None and not books.engine.idle:
@@ -366,6 +370,7 @@ class EngineControl:
         return await self._client.drain(books.engine.ray_node_id, "clusterctl removes this node", deadline)
 
     async def stop(self) -> None:
+        """Ends what is under way here, and the helper; on the nodes Ray goes on."""
         if self._telling is not None:
             self._telling.cancel()
         for task in list(self._tasks):

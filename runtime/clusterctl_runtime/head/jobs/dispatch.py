@@ -60,6 +60,7 @@ class Dispatcher:
         self._wanted.set()
 
     async def run(self) -> None:
+        """Makes a pass after each `wake`, until it is cancelled. A pass that fails is logged; the next `wake` tries again."""
         try:
             while True:
                 await self._wanted.wait()
@@ -78,6 +79,7 @@ class Dispatcher:
         self.starts.close()
 
     async def dispatch(self) -> None:
+        """One pass. What was `freed` before it, and nobody took, goes back to the engines, also when it is paused or fails."""
         freed, self._freed = self._freed, set()
         try:
             if self._book.groups and not self.paused:

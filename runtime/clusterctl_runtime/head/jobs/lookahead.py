@@ -62,6 +62,7 @@ class Lookahead:
             self._followed[id(lane)] = lane
 
     def ended(self, task: str, job: Job, report: TaskReport) -> None:
+        """A rank has ended, or will never start. Where its report has both times, the average of its kind takes them in."""
         if report.started and report.ended:
             lasted = max(0.0, report.ended - report.started)
             known = self._seconds.get(job.group.kind, lasted)

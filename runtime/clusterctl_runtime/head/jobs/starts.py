@@ -111,6 +111,7 @@ class Starts:
         return False
 
     def undo(self, start: Start, wait: dict[str, Any] | None = None) -> None:
+        """Its shares leave the books and its job is queued again, unless it was cancelled; `wait` is the reason shown for it."""
         for books, holding in zip(start.books, start.holdings, strict=True):
             for task in [task for task, held in books.holdings.items() if held is holding]:
                 books.release(task)
@@ -144,6 +145,7 @@ class Starts:
         self._wake()
 
     def close(self) -> None:
+        """Nodes that refused a share rest no longer, and no timer of theirs is left."""
         for handle in self._resting.values():
             handle.cancel()
         self._resting.clear()

@@ -85,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
     # ------------------------------------------------------------ from the network
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Whoever has not shaken hands after `timeout` seconds is cut off."""
         assert isinstance(transport, asyncio.Transport)
         self._raw = transport
         self._timer = asyncio.get_running_loop().call_later(self._timeout, transport.abort)
@@ -159,6 +160,7 @@ class Connection(asyncio.BufferedProtocol):
     # ------------------------------------------------------------ to the network
 
     def encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends all of it without waiting; what is left when the connection is closing is dropped."""
         view = memoryview(data)
         while view and not self._raw.is_closing():
             view = view[self._tls.write(view[:PIECE]) :]
@@ -168,6 +170,7 @@ class Connection(asyncio.BufferedProtocol):
         self._raw.abort()
 
     def say_goodbye(self) -> None:
+        """Tells the other side that no more comes, and does not wait for its answer."""
         with contextlib.suppress(ssl.SSLError):  # the other side's goodbye is not waited for
             self._tls.unwrap()
         self._send()

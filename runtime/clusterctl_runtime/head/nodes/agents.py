@@ -48,6 +48,7 @@ class Session:
         self._writer = writer
 
     def send(self, message: wire.Message, payload: bytes = b"") -> None:
+        """Does nothing once the connection is closing. Raises WireError for a message that is too large for a frame."""
         if self._writer.is_closing():
             return
         self._writer.write(wire.encode(message, payload))

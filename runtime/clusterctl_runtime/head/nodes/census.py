@@ -39,6 +39,7 @@ class Census:
     _pools: dict[str, PoolCensus] = field(default_factory=dict[str, PoolCensus])
 
     def pool(self, name: str) -> PoolCensus:
+        """All zero where no node of that pool was counted."""
         found = self._pools.get(name)
         if found is None:
             found = self._pools[name] = PoolCensus()

@@ -37,6 +37,7 @@ class Draining:
         self._let_go: set[str] = set()  # the engine is out, queue work is still ending
 
     def begin(self, node_id: str, deadline: float | None) -> None:
+        """No new work from now on. Said again it only sets another `deadline`: unix seconds, None to wait for the work."""
         books = self._fleet.ledger.get(node_id)
         if books and books.drain == "":
             books.drain = "requested"

@@ -160,6 +160,8 @@ class Fleet:
         return len(self.ledger)
 
     async def joined(self, session: Session, hello: wire.Message) -> None:
+        """Its node's older session is closed. Tasks that the agent was given and does not know are lost; the ends that it
+        tells are booked and acknowledged. The engine is started there once the node is prepared."""
         node = self.journal.get(session.node_id)
         assert node is not None  # admission looked it up
         old = self.sessions.get(node.id)
@@ -188,6 +190,8 @@ class Fleet:
         self._dispatch()
 
     def received(self, session: Session, message: wire.Message, payload: bytes) -> None:
+        """Passes over kinds that it does not know, and whatever a session says that another one has replaced. Raises where
+        a message makes no sense, which ends its connection."""
         books = self.ledger.get(session.node_id)
         if books is None or self.sessions.get(session.node_id) is not session:
             return
@@ -216,6 +220,8 @@ class Fleet:
             self._events.add("node", books.node_id, "agent_ending", text)
 
     def left(self, session: Session) -> None:
+        """No work is lost by it: the node keeps its books until its agent dials again or its record ends. Nothing happens
+        for a session that another one has replaced."""
         if self.sessions.get(session.node_id) is not session:
             return
         del self.sessions[session.node_id]

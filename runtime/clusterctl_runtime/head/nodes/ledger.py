@@ -183,6 +183,7 @@ class Ledger:
         return found if len(found) == len(node_ids) else None
 
     def close(self, node_id: str) -> None:
+        """The node's books go, with all that is held in them. Idempotent."""
         if self._nodes.pop(node_id, None) is not None:
             self.changed(node_id)
 

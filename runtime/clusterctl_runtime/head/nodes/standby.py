@@ -271,6 +271,7 @@ class Standby:
             return (view, found) if view and found else None
 
     def ended(self, token: str) -> bool:
+        """Whether the claim of this token has ended; false, too, where no host was ever asked for it."""
         with self._condition:
             claim = self._claims.of_token(token)
             return bool(claim and claim.get("ended"))
@@ -281,6 +282,7 @@ class Standby:
             return self._refusals.get(token, "")
 
     def console(self, instance: str) -> str:
+        """What the agent of an ended claim wrote last, as its host told it; empty before that, and for all but the newest 100."""
         with self._condition:
             return self._consoles.get(instance, "")
 

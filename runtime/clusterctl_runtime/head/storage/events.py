@@ -34,6 +34,7 @@ class EventLog:
         self.add("node", node.id, code, f"{node.id} is {node.state.value}: {reason}", state=node.state.value)
 
     def add(self, kind: str, subject: str, code: str, text: str, **details: Any) -> Event:
+        """Notes an event of this moment and wakes all who `wait`; it has the next number. `details` must be fit for JSON."""
         subject, text = storable(subject), storable(text)
         event: Event = {
             "seq": self._next,
