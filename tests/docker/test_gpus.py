@@ -37,7 +37,7 @@ def test_ray_holds_gpus_of_a_container_for_us_and_gives_them_back(
     cluster.up()
     (head,) = cluster.containers("head-1")
     started = [" ".join(child.cmdline()) for child in psutil.Process(cluster.head_pid()).children()]
-    assert any("docker_stdio" in command for command in started), "the head's own helper runs beside Ray's head as well"
+    assert any("docker.stdio" in command for command in started), "the head's own helper runs beside Ray's head as well"
     address = f"{next(iter(head.attrs['NetworkSettings']['Networks'].values()))['IPAddress']}:6379"
     cluster.cli("exec", "cpu-1", "--", "sh", "-c", RAYLET.replace("PYTHON", PYTHON).replace("GCS", address))
     token = cluster.cli("exec", "head-1", "--", "find", "/clusterctl/node", "-name", "token").stdout.split()[0]

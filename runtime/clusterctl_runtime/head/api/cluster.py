@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from clusterctl.proof import is_challenge, proof_of
 from clusterctl.version import __version__
-from clusterctl_runtime.head.api.context import BoardDep, HeadDep
+from clusterctl_runtime.head.api.context import LARGEST, BoardDep, HeadDep
 from clusterctl_runtime.head.api.documents import offer_documents, status_document
 from clusterctl_runtime.head.api.explaining import explain_document
 from clusterctl_runtime.head.api.streams import SignOfLife, ndjson
@@ -38,7 +38,7 @@ async def status(head: HeadDep, board: BoardDep, watch: bool = False) -> dict[st
 @router.get("/api/v1/events", response_model=None)
 async def events(
     head: HeadDep,
-    since: int = 0,
+    since: int = Query(default=0, ge=-LARGEST, le=LARGEST),
     follow: bool = False,
     limit: int = Query(default=1000, ge=1, le=10_000),
     subject: str = "",

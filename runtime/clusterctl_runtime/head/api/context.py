@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 from clusterctl_runtime.head.api.status_board import StatusBoard
 from clusterctl_runtime.head.api.tickets import Tickets
 
+LARGEST = 2**63 - 1  # of a number that a caller may send: what SQLite and files can count to
+
 
 def _head(request: Request) -> Any:
     return request.app.state.head

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from clusterctl.core.errors import UsageError
-from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.context import LARGEST, HeadDep
 from clusterctl_runtime.head.api.explaining import plan_job
 from clusterctl_runtime.head.api.job_documents import array_document, job_document, shown_text
 from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, SignOfLife, first_of, ndjson
@@ -71,7 +71,7 @@ async def list_jobs(
     state: str = "",
     limit: int = Query(default=100, ge=1, le=MOST_ON_PAGE),
     array: str = "",
-    before: int | None = Query(default=None, ge=0),
+    before: int | None = Query(default=None, ge=0, le=LARGEST),
     match: str = "",
 ) -> dict[str, Any]:
     """A page, the newest jobs first, of those in `state` and with all words of `match` in what is shown of them. `next` is the

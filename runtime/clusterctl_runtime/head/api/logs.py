@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query, Response
 
-from clusterctl_runtime.head.api.context import HeadDep
+from clusterctl_runtime.head.api.context import LARGEST, HeadDep
 from clusterctl_runtime.head.api.streams import SignOfLife, first_of, ndjson
 from clusterctl_runtime.head.jobs.job import Attempt, Job, number_of, task_id
 
@@ -33,9 +33,9 @@ async def read_logs(
     rank: int | None = None,
     attempt: int | None = None,
     follow: bool = False,
-    tail: int | None = Query(default=None, ge=0),
-    tail_bytes: int = Query(default=TAIL_BYTES, ge=1),
-    offset: int = Query(default=0, ge=0),
+    tail: int | None = Query(default=None, ge=0, le=LARGEST),
+    tail_bytes: int = Query(default=TAIL_BYTES, ge=1, le=LARGEST),
+    offset: int = Query(default=0, ge=0, le=LARGEST),
 ) -> Response:
     """Lines of {"rank","attempt","offset","next","data"[,"base64"][,"cut"]}; `offset` and `next` count bytes of the stored log.
     `tail`: from the last so many lines of each log, and at most `tail_bytes` of it; `cut` says that this is inside a line.

@@ -132,6 +132,8 @@ class EngineControl:
                 self._take_state(self.state)
         elif engine.state == "failed":
             self._raylet_failed(books, node)
+        elif engine.state == "stopped":
+            self.called_off(books)
 
     def node_left(self, books: NodeLedger) -> None:
         books.engine.state = "off"
@@ -166,7 +168,10 @@ class EngineControl:
                 self._spawn(self._start_worker(books, node))
 
     async def _start_worker(self, books: NodeLedger, node: Node) -> None:
-        if not (self._address or self._expected) or books.engine.state in _BUSY or node.state is NodeState.DRAINING:
+        now = self._fleet.journal.get(node.id)
+        if now is None or now.state is NodeState.DRAINING:
+            return
+        if not (self._address or self._expected) or books.engine.state in _BUSY:
             return
         if not self._fleet.preparing.is_prepared(node.id):
             return
@@ -368,6 +373,16 @@ class EngineControl:
         if deadline is None and not books.engine.idle:
             return False
         return await self._client.drain(books.engine.ray_node_id, "clusterctl removes this node", deadline)
+
+    def called_off(self, books: NodeLedger) -> None:
+        """Starts Ray again on a worker that takes work and where it has ended in good order: it was drained, and the drain was
+        called off while Ray was being asked or after it had agreed. It knows no way back."""
+        node = self._fleet.journal.get(books.node_id)
+        if node is None or node.role == "head" or node.state is not NodeState.READY or books.drain:
+            return
+        if books.engine.state == "stopped" and books.connected:
+            self._events.add("engine", node.id, "restarted", f"{node.id}: Ray left it for a drain that was called off")
+            self._spawn(self._start_worker(books, node))
 
     async def stop(self) -> None:
         """Ends what is under way here, and the helper; on the nodes Ray goes on."""

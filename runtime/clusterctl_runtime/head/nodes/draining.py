@@ -19,10 +19,17 @@ class EngineDrain(Protocol):
         """True once the engine runs nothing on the node and takes nothing new there; False when it refused."""
         ...
 
+    def called_off(self, books: NodeLedger) -> None:
+        """The node takes work again: the engine is to run there, also where it let go of the node meanwhile."""
+        ...
+
 
 class NoEngineDrain:
     async def drain(self, books: NodeLedger, deadline: float | None) -> bool:
         return True
+
+    def called_off(self, books: NodeLedger) -> None:
+        pass
 
 
 class Draining:
@@ -44,7 +51,7 @@ class Draining:
         self._deadlines[node_id] = deadline
 
     def end(self, node_id: str) -> None:
-        """The drain was called off: the node takes work again."""
+        """The drain was called off: the node takes work again. What the engine was asked for meanwhile it may still do."""
         books = self._fleet.ledger.get(node_id)
         if books:
             books.drain = ""
@@ -53,6 +60,8 @@ class Draining:
         task = self._asking.pop(node_id, None)
         if task:
             task.cancel()
+        if books:
+            self.engine.called_off(books)
         self._fleet.takes_work_again()
 
     def check(self) -> None:
