@@ -73,6 +73,8 @@ class _Load:
         self._phase("first wave", lambda: self._wait_for_starts(min(slots, self.tasks)))
         self.figures["memory, queued"] = head.memory()
         if self.tasks > slots:  # the next ones start as those of the first wave end
+            wait_until(lambda: head.ask()["running"] >= slots, 600, "the first wave is complete")
+            head.ask("reset")
             wait_until(lambda: head.ask()["started"] > 0, 600, "the second wave begins")
         self._phase("starts", lambda: time.sleep(self.seconds))
         self.figures["starts/s"] = self._started / self.seconds
