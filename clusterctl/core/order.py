@@ -12,9 +12,8 @@ from itertools import groupby
 from typing import TypeVar
 
 T = TypeVar("T")
-Turn = tuple[
-    int, float, int | str
-]  # sorts as the queue stands; all turns of one queue end alike, in numbers or in names
+# Sorts as the queue stands. All turns of one queue end alike, in numbers or in names.
+Turn = tuple[int, float, int | str]
 
 
 def turn(priority: int, arrival: float, number: int | str = 0) -> Turn:

@@ -17,7 +17,7 @@ from clusterctl_runtime.backoff import Backoff, wait_until
 from clusterctl.client.head.api import Api
 from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster
-from clusterctl.core.errors import ClusterctlError, Unreachable
+from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision import isolated
 
 SUPERVISOR = "clusterctl_runtime.head.supervisor"
@@ -118,12 +118,6 @@ def wait_for_end(cluster: Cluster, seconds: float = END_SECONDS) -> bool:
     return wait_until(
         lambda: not supervisor_pid(cluster) and not head_pid(cluster), Backoff(_LOOK, _LOOK, seconds=seconds)
     )
-
-
-def require_running(cluster: Cluster) -> None:
-    """Raises Unreachable when there is no head and none is being started."""
-    if not supervisor_pid(cluster) and not head_pid(cluster):
-        raise Unreachable(f"no head of cluster {cluster.name!r} is running: `clusterctl up SPEC` starts it")
 
 
 def _signal(pid: int, number: int) -> None:

@@ -22,7 +22,6 @@ from clusterctl.client.head import process, tunnels
 from clusterctl.client.head.api import Api
 from clusterctl.client.head.config import config_there
 from clusterctl.client.nodes.machines import (
-    FILE,
     note_touched,
     open_hosts,
     save_machines,
@@ -412,8 +411,3 @@ def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequ
 
 def _hosts(machines: Sequence[Machine]) -> str:
     return f"{'host' if len(machines) == 1 else 'hosts'} {listed([machine.id for machine in machines])}"
-
-
-def is_remote(cluster: Cluster) -> bool:
-    """Whether the head of this cluster runs on a machine reached by SSH."""
-    return (cluster.directory / FILE).exists()

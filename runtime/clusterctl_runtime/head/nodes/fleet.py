@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from clusterctl.core.lifecycle import EVENTS
@@ -336,11 +335,6 @@ class Fleet:
     def lose_unknown(self) -> None:
         """Once after a start: a head that died right after it had noted the end of a node has not told its work."""
         self.work.lose_unknown({node.id: node.generation for node in self.journal.nodes().values()})
-
-    def with_address(self, node: Node) -> Node:
-        """The node with the address that its agent told, where it did."""
-        books = self.ledger.get(node.id)
-        return replace(node, address=books.address) if books and books.address else node
 
 
 def _report(item: dict[str, Any]) -> wire.TaskReport:
