@@ -22,14 +22,15 @@ MEMORY = "/dev/shm"
 STEPS = 40
 
 
-def run(seed: int) -> None:
-    """One world. The seed is all that is needed to see it again."""
+def run(seed: int) -> float:
+    """One world. The seed is all that is needed to see it again: what chance would say next tells one course from another."""
     place = Path(tempfile.mkdtemp(prefix="model-", dir=MEMORY if Path(MEMORY).is_dir() else None))
     loop = VirtualLoop()
     try:
         world = World(place, seed)
         try:
             loop.run_until_complete(world.run(STEPS))
+            return world.chance.random()
         except BaseException as error:
             jobs = "\n".join(describe(job) for job in world.head.book.jobs.values())
             raise AssertionError(f"seed {seed}: {error}\n{' '.join(world.log)}\n{jobs}") from error

@@ -99,7 +99,8 @@ class HeadOfParts:
     async def stop(self, *, killed: bool) -> None:
         """`killed`: what was not flushed is gone."""
         while tasks := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
-            for task in tasks:  # what it starts while it ends is not to outlive it either
+            # What they start while they end is not to outlive them either.
+            for task in sorted(tasks, key=lambda task: int(task.get_name().split("-")[-1])):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self.dispatcher.close()

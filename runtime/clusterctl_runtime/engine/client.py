@@ -104,8 +104,8 @@ class EngineClient:
         self._ids = itertools.count(1)
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._holds: dict[str, Hold] = {}
-        self._unwanted: set[str] = set()  # of these: to be let go, also when the helper is away at that moment
-        self._unsure: set[str] = set()  # of these: the helper died, and Ray may have with it
+        self._unwanted: dict[str, None] = {}  # of these: to be let go, also when the helper is away at that moment
+        self._unsure: list[str] = []  # of these: the helper died, and Ray may have with it
         self._retaking: asyncio.Task[None] | None = None
         self._since: dict[str, float] = {}  # demand id -> when it was first seen, unix seconds
         self._raw: dict[str, Any] = {}
@@ -159,7 +159,7 @@ class EngineClient:
             if isinstance(error, EngineRefused) and not isinstance(error, EngineUnsure):
                 self._holds.pop(hold_id, None)
             else:  # Ray may hold them all the same
-                self._unwanted.add(hold_id)
+                self._unwanted[hold_id] = None
             self._publish_again()
             raise
         ids = [int(i) for i in reply["gpu_ids"]]
@@ -170,20 +170,20 @@ class EngineClient:
     async def release_gpus(self, hold_id: str) -> None:
         """Idempotent. Where it could not be done now, it is with the next `let_go`, and when the helper is back."""
         if hold_id in self._holds:
-            self._unwanted.add(hold_id)
+            self._unwanted[hold_id] = None
             if self._retaking is not None:
                 await asyncio.wait([self._retaking])
             await self.let_go()
 
     async def let_go(self) -> bool:
         """Releases what is not wanted any more; whether nothing of that is left."""
-        for hold_id in sorted(self._unwanted):
+        for hold_id in list(self._unwanted):
             try:
                 await self._ask("release", hold=hold_id)
             except EngineRefused as error:
                 self._log.warning("GPUs go back to Ray later: %s", error)
                 continue
-            self._unwanted.discard(hold_id)
+            self._unwanted.pop(hold_id, None)
             self._holds.pop(hold_id, None)
             self._publish_again()
         return not self._unwanted
@@ -216,11 +216,13 @@ class EngineClient:
         self._holds[hold.id] = hold
         self._publish_again()
 
-    async def _hold_again(self, hold_ids: set[str]) -> None:
+    async def _hold_again(self, hold_ids: Sequence[str]) -> None:
         """Holds outlive the helper, but not a Ray that lost its state: it may have given the GPUs away since, which is logged."""
         await self.let_go()
-        for hold_id in sorted(hold_ids & self._holds.keys()):
-            hold = self._holds[hold_id]
+        for hold_id in hold_ids:
+            hold = self._holds.get(hold_id)
+            if hold is None:
+                continue
             try:
                 reply = await self._ask("hold_gpus", node=hold.ray_node_id, count=hold.gpus, hold=hold_id)
             except EngineRefused as error:
@@ -302,7 +304,7 @@ class EngineClient:
         finally:
             await self._end_process()
             await asyncio.wait([listener])
-        self._unsure = set(self._holds)
+        self._unsure = list(self._holds)
         for future in self._replies.values():
             if not future.done():
                 future.set_result({"ended": True})
@@ -345,7 +347,7 @@ class EngineClient:
             self._raw = message
             self._publish(self._state_of(message))
             if self._unsure:
-                unsure, self._unsure = self._unsure, set()
+                unsure, self._unsure = self._unsure, []
                 self._retaking = asyncio.create_task(self._hold_again(unsure))
         elif kind == "lost":
             self._publish(EngineState(self.state.nodes, version=self.state.version, message=message["message"]))

@@ -42,7 +42,7 @@ class Dispatcher:
         self._store = store
         self.paused = False
         self._wanted = asyncio.Event()
-        self._freed: set[str] = set()
+        self._freed: dict[str, None] = {}  # in the order in which they were
         self.starts = Starts(book, fleet, self.wake)
         self._asking: set[asyncio.Task[None]] = set()
         self._ahead = Lookahead(book, fleet.ledger, fleet.send)
@@ -56,7 +56,7 @@ class Dispatcher:
     def freed(self, node_id: str) -> None:
         """A node has room again: after the next pass what nobody took goes back to its engine."""
         if node_id:
-            self._freed.add(node_id)
+            self._freed[node_id] = None
         self._wanted.set()
 
     async def run(self) -> None:
@@ -80,7 +80,7 @@ class Dispatcher:
 
     async def dispatch(self) -> None:
         """One pass. What was `freed` before it, and nobody took, goes back to the engines, also when it is paused or fails."""
-        freed, self._freed = self._freed, set()
+        freed, self._freed = self._freed, {}
         try:
             if self._book.groups and not self.paused:
                 await self._pass()

@@ -107,11 +107,11 @@ class Starts:
         if self._book.starting.get(start.job.id) is start and all(self._may_run(books) for books in start.books):
             return True
         self.undo(start)
-        self._wake()
         return False
 
     def undo(self, start: Start, wait: dict[str, Any] | None = None) -> None:
-        """Its shares leave the books and its job is queued again, unless it was cancelled; `wait` is the reason shown for it."""
+        """Its shares leave the books and its job is queued again, unless it was cancelled; `wait` is the reason shown for it.
+        Only then is another pass asked for: one that ran before would not see the job, and none need ever follow it."""
         for books, holding in zip(start.books, start.holdings, strict=True):
             for task in [task for task, held in books.holdings.items() if held is holding]:
                 books.release(task)
@@ -119,6 +119,7 @@ class Starts:
         self._book.put_back(start.job, start, wait)
         for node_id in dict.fromkeys(start.nodes if start.asked else ()):
             self.shares.settle(node_id)
+        self._wake()
 
     def _may_run(self, books: NodeLedger) -> bool:
         node = self._fleet.journal.get(books.node_id)
@@ -138,7 +139,6 @@ class Starts:
         if node_id in self._resting:
             self._resting.pop(node_id).cancel()
         self._resting[node_id] = asyncio.get_running_loop().call_later(pause, self._rested, node_id)
-        self._wake()
 
     def _rested(self, node_id: str) -> None:
         self._resting.pop(node_id, None)

@@ -59,7 +59,7 @@ class Roster:
 
     def __init__(self, journal: Journal, ledger: Ledger, open_books: Callable[[Node], NodeLedger]) -> None:
         self._journal, self._open_books = journal, open_books
-        self._stale = set(journal.nodes())  # added to by other threads as well
+        self._stale = dict.fromkeys(journal.nodes())  # added to by other threads as well
         self._views: dict[str, NodeView] = {}
         self._order: list[str] = []  # ids, sorted
         self._all: tuple[NodeView, ...] | None = ()
@@ -67,7 +67,7 @@ class Roster:
         self._likeness: dict[str, Likeness] = {}  # of the nodes in `_ready`
         self._restless: set[str] = set()
         self.version = 0  # counts what has become another view
-        journal.changed = ledger.changed = self._stale.add
+        journal.changed = ledger.changed = self._mark
 
     def all(self, now: float) -> tuple[NodeView, ...]:
         """Every live node, by id."""
@@ -99,10 +99,13 @@ class Roster:
 
     # ------------------------------------------------------------ inside
 
+    def _mark(self, node_id: str) -> None:
+        self._stale[node_id] = None
+
     def _refresh(self, now: float, most: int | None = None) -> None:
         while self._stale and most != 0:
             most = None if most is None else most - 1
-            node_id = self._stale.pop()
+            node_id = self._stale.popitem()[0]
             node = self._journal.live(node_id)
             before = self._views.get(node_id)
             if node is None:
