@@ -52,7 +52,7 @@ KIND = Kind(
         "service_account": "refused",
     },
     foreign=frozenset({"hosts", "host", "reservation", "keep_stopped"}),
-    starters={"gcp": "tasks"},
+    starters={"gcp": "tasks", "gcp-gpu": "gpu", "gcp-train": "train", "gcp-serve": "serve"},
     other_names=("google", "gce"),
     boot_seconds=60.0,
     search=Search(
