@@ -57,8 +57,8 @@ class HeadParts:
         return _disk(min(rows, key=lambda row: (str(row.get("creationTimestamp")), row["selfLink"]))) if rows else None
 
     def make_disk(self, zone: str, size: int, token: str) -> HeadDisk:
-        """Encrypted, as Google does with all disks, or with the key of the settings; `size` in bytes is rounded up to whole GiB. Its
-        name makes it one disk."""
+        """Encrypted, as Google does with all disks, or with the key of the settings; `size` in bytes is rounded up to whole GiB.
+        Its name makes it one disk."""
         name, what = self._network.part("head"), f"making the head's disk in {zone}"
         key = str(self._settings.get("kms_key") or "")
         body = {
@@ -135,15 +135,10 @@ class HeadParts:
 
 
 def head_interface(calls: Calls, network: Network, head: HeadMachine, place: NetworkPlace | None) -> dict[str, Any]:
-    """The part of an instance that says where the head's machine goes: in its reserved address, and with the tags that port 22
-    is open for. May make what that takes."""
+    """The network card of the head's machine, in its reserved address, which is made where it is missing. Its network tags are
+    `network.tags(head=True)`."""
     address = HeadAddress(calls, network).reserve(place)
-    card: dict[str, Any] = {"subnetwork": network.subnet().url}
-    if address:
-        card["networkIP"] = address
-    if head.public:
-        card["accessConfigs"] = [{"name": "External NAT", "type": "ONE_TO_ONE_NAT"}]
-    return {"networkInterfaces": [card], "tags": {"items": network.tags(head=True)}}
+    return {**network.interface(public=head.public), **({"networkIP": address} if address else {})}
 
 
 def login_metadata(auth: Mapping[str, Any], user: str) -> dict[str, str]:
@@ -153,7 +148,7 @@ def login_metadata(auth: Mapping[str, Any], user: str) -> dict[str, str]:
     found = {"block-project-ssh-keys": "TRUE", "enable-oslogin": "FALSE"}
     if key:
         public = public_key(Path(key).expanduser(), "Google Cloud").decode()
-        found["ssh-keys"] = f"{name}:{' '.join(public.split()[:2])} {name}"
+        found["ssh-keys"] = f"{name}:{' '.join(public.split()[:2])}"
     return found
 
 

@@ -211,8 +211,13 @@ class Network:
         if not self._settings.get("network_tags"):
             self._firewall.ensure(fresh=True)
 
+    def interface(self, *, public: bool) -> dict[str, Any]:
+        """A network card in the cluster's subnetwork. `public`: with a public address, which Google chooses."""
+        outward = {"accessConfigs": [{"name": "External NAT", "type": "ONE_TO_ONE_NAT"}]} if public else {}
+        return {"subnetwork": self.subnet().url, **outward}
+
     def placement_policy(self, pool: str, zone: str) -> str:
-        """A link to the policy by which the gangs of a pool with `one_zone` sit close together."""
+        """The name of the policy by which the gangs of a pool with `one_zone` sit close together."""
         self._lately.look("placement")
         return self._placement.policy(pool, zone)
 

@@ -22,13 +22,13 @@ class Placement:
         self._lock = threading.Lock()
 
     def policy(self, pool: str, zone: str) -> str:
-        """A link to the policy for nodes of that pool in that zone, made where it is missing."""
+        """The name of the policy for nodes of that pool in that zone, made where it is missing."""
         name = self._part(pool, zone)
         with self._lock:
             if name not in self._known:
                 self._make(name)
                 self._known.add(name)
-        return f"projects/{self._calls.project}/{self._path(name)}"
+        return name
 
     def _make(self, name: str) -> None:
         body = {
