@@ -41,6 +41,10 @@ _CONSTRAINT = re.compile(r"[Cc]onstraint\s+`?(constraints/[\w.]+)")
 _PERMISSION = re.compile(r"[Rr]equired '([\w.]+)' permission|[Pp]ermission '?([a-z]\w*\.[\w.]+)'? ")
 _QUOTA_NAME = re.compile(r"[Qq]uota '([\w-]+)'")
 _LIMIT = re.compile(r"[Ll]imit:? ([\d.]+)")
+_NO_BILLING = re.compile(
+    r"billing (is |has been )?(disabled|not (active|enabled|found))|inactive billing", re.IGNORECASE
+)
+_NO_PROJECT = re.compile(r"[Pp]roject \S+ is not found and cannot be used|The resource 'projects/[^/']+' was not found")
 _LOG_IN = "`gcloud auth application-default login`"
 
 
@@ -144,10 +148,20 @@ def _about_us(error: ApiError | OperationError, what: str, project: str) -> Prov
             f"{what}: the organisation's policy {constraint.group(1)} forbids it ({text}); ask who sets it, or write the spec so "
             "that it holds (docs/gcp.md)"
         )
-    if reason in _BILLING or (error.status == 403 and "billing" in text.lower() and "disabled" in text.lower()):
+    if reason in _BILLING or (error.status in (400, 403) and _NO_BILLING.search(text)):
         return AuthFailed(
             f"{what}: the project {project} has no active billing account ({text}); link one: "
             f"{CONSOLE}/billing/linkedaccount?project={project}"
+        )
+    if _NO_PROJECT.search(text):
+        return BadRequest(
+            f"{what}: Google Cloud has no project {project!r}, or these credentials may not know of it ({text}); write its id "
+            "(not its name or number) under `project` of the provider; `gcloud projects list` shows yours"
+        )
+    if "requires a quota project" in text:
+        return AuthFailed(
+            f"{what}: your own login has no project to count calls against ({text}); set one: "
+            f"`gcloud auth application-default set-quota-project {project}`"
         )
     if reason in _DISABLED or "has not been used in project" in text:
         return _disabled(error, what, project)
