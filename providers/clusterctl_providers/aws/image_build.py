@@ -89,6 +89,9 @@ class Ec2Build:
         what = f"reading the console of {machine}"
         return str(self._calls.read("ec2", "get_console_output", what, InstanceId=machine).get("Output") or "")
 
+    def image_name(self, wanted: str) -> str:
+        return wanted
+
     def create(self, machine: str, name: str, content: str) -> str:
         pairs = [{"Key": TAG_IMAGE, "Value": content}, {"Key": "Name", "Value": name}]
         tags = [{"ResourceType": kind, "Tags": pairs} for kind in ("image", "snapshot")]
