@@ -119,4 +119,3 @@ def _type(properties: Mapping[str, Any]) -> str:
 
 def _seconds(at: Any) -> float:
     return datetime.fromisoformat(str(at).replace("Z", "+00:00")).timestamp() if at else 0.0
-
