@@ -19,6 +19,8 @@ BUILDERS = {"x86_64": "m6i.large", "arm64": "m6g.large"}  # no GPU is needed: it
 class Ec2Build:
     """`base` is the image that the machine starts from."""
 
+    linger = 0.0  # the console outlives the machine
+
     def __init__(self, calls: Calls, network: Network, base: Image, uid: str) -> None:
         self._calls, self._network, self._base, self._uid = calls, network, base, uid
 

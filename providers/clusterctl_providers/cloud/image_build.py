@@ -52,6 +52,8 @@ class BuildMachine:
 class BuildCalls(Protocol):
     """Raises ProviderError. Everything that is made carries the build's uid; each may be called again after a crash."""
 
+    linger: float  # seconds that the machine stays on after its last word, where its console is gone with it
+
     @property
     def region(self) -> str: ...
 
@@ -120,7 +122,9 @@ class ImageBuild:
         found = self._calls.image(content)
         fresh = not found
         if fresh:
-            wanted = BuildMachine(machine_type, base, disk, user_data(recipe, content), name, content)
+            wanted = BuildMachine(
+                machine_type, base, disk, user_data(recipe, content, self._calls.linger), name, content
+            )
             machine = self._begun() or self._launch(wanted)
             self._wait_until_off(machine, content)
             found = self._calls.create(machine, name, content)
