@@ -7,12 +7,13 @@ n1-standard-8+nvidia-tesla-t4x2     machine type n1-standard-8, guestAccelerator
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 _ATTACHED = re.compile(r"(?P<machine>[a-z0-9-]+)\+(?P<device>[a-z0-9-]+?)x(?P<count>[1-9]\d*)")
 
 
-class Machine(NamedTuple):
+@dataclass(frozen=True)
+class Machine:
     """`device` is attached `count` times; "" and 0 where nothing is."""
 
     machine_type: str

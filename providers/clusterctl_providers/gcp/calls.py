@@ -18,9 +18,9 @@ from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Unknow
 from clusterctl_providers.cloud.bucket import shared_bucket
 from clusterctl_providers.cloud.calls import call_once, pages, read
 from clusterctl_providers.gcp.errors import ApiError, OperationError, typed
+from clusterctl_providers.gcp.login import find_login, name_of
 
 CALLS_PER_SECOND = 5.0
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TIMEOUT = (5.0, 60.0)  # seconds: to connect, and for each part of an answer
 WAIT_TIMEOUT = (5.0, 150.0)  # `wait` answers after two minutes at most
 LONGEST_WAIT = 600.0  # seconds; machines take one or two minutes, images several
@@ -39,7 +39,7 @@ class Calls:
         self._endpoint = str(settings.get("endpoint_url") or "").rstrip("/")
         self._wanted_project = str(settings.get("project") or "")
         self._wanted_region = str(settings.get("region") or "")
-        self._impersonate = str(settings.get("impersonate") or "")
+        self._settings = dict(settings)
         rate = float(settings.get("calls_per_second") or CALLS_PER_SECOND)
         self._pause = pause
         self.bucket = shared_bucket("Google Cloud", rate, self._wanted_project, self._endpoint)
@@ -67,6 +67,11 @@ class Calls:
                 "no Google Cloud region is known: write `provider: {gcp: {region: us-central1}}`, or set CLOUDSDK_COMPUTE_REGION"
             )
         return region
+
+    @property
+    def caller(self) -> str:
+        """Who these credentials are, as far as they know it themselves."""
+        return name_of(self._open_session().credentials)
 
     # ------------------------------------------------------------ what changes nothing
 
@@ -196,19 +201,12 @@ class Calls:
         return f"{base}{root}{path}"
 
     def _open_session(self) -> Any:
-        from google.auth import default, impersonated_credentials
         from google.auth.transport.requests import AuthorizedSession
         from requests.adapters import HTTPAdapter
 
         with self._lock:
             if self._session is None:
-                try:
-                    credentials, project = default(scopes=[SCOPE])
-                except Exception as error:
-                    raise typed(error, "finding Google Cloud credentials", self._context) from error
-                if self._impersonate:
-                    credentials = impersonated_credentials.Credentials(credentials, self._impersonate, [SCOPE])
-                self._found_project = str(project or "")
+                credentials, self._found_project = find_login(self._settings)
                 session = AuthorizedSession(credentials)
                 session.headers["User-Agent"] = "clusterctl"
                 for scheme in ("http://", "https://"):
