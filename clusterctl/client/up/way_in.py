@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.isolated import module
 from clusterctl.provision.ssh.openssh import command_line
 from clusterctl.spec.providers.kind import Reach
 
@@ -53,6 +54,8 @@ class WayIn:
         if not self.reach.command:
             return ""
         words = [word.format(id=instance, port=port) for word in self.reach.command.split()]
+        if words[0] == "-m":
+            words = [*module(words[1]), *words[2:]]
         given = {name: str(self.settings.get(name) or "") for name in self.reach.options}
         return command_line([*words, *(f"--{name}={value}" for name, value in given.items() if value)])
 
@@ -60,4 +63,5 @@ class WayIn:
         """What is logged in to, by its address, or by its id where a program leads there."""
         if self.reach.public:
             return where.public or where.place.private
-        return instance if self.reach.command else where.place.private
+        name = instance.rpartition("/")[2]  # an id may have its zone before it
+        return name if self.reach.command else where.place.private

@@ -68,8 +68,9 @@ class Reach:
     """A way from this machine to the head's instance, one value of the setting `reach`.
 
     `public`: it goes to a public address, which the instance has to get. `command` leads to the SSH server of instance {id}
-    at {port}, "" where SSH gets there itself; the settings named in `options` are options of it, too. `programs`: name ->
-    how to get it. `opens`: what may reach port 22 where `ssh_from` does not say.
+    at {port}, "" where SSH gets there itself; where it begins with "-m", it is a module of ours, for this very Python. The
+    settings named in `options` are options of it, too. `programs`: name -> how to get it. `opens`: what may reach port 22
+    where `ssh_from` does not say.
     """
 
     public: bool

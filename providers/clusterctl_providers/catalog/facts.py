@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from sys import intern
 
 GIB = 1024**3
 GPU_VENDORS = frozenset({"nvidia", "amd"})  # other accelerators are custom resources named for the device
@@ -40,7 +41,7 @@ class InstanceType:
         return 0 < self.gpu_count < 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are tens of thousands
 class Price:
     """$/h of one machine type in one region; `spot` is None where nobody publishes it. `as_of` is an ISO date."""
 
@@ -79,13 +80,13 @@ def read_prices(rows: Iterable[Mapping[str, str]]) -> Iterator[Price]:
     for row in rows:
         try:
             yield Price(
-                provider=row["provider"],
-                region=row["region"],
-                instance_type=row["instance_type"],
+                provider=intern(row["provider"]),
+                region=intern(row["region"]),
+                instance_type=intern(row["instance_type"]),
                 on_demand=float(row["on_demand_usd_per_hour"]),
                 spot=float(row["spot_usd_per_hour"]) if row["spot_usd_per_hour"] else None,
-                source=row["source"],
-                as_of=row["as_of"],
+                source=intern(row["source"]),
+                as_of=intern(row["as_of"]),
             )
         except (KeyError, ValueError) as error:
             raise BadRow(f"price row {dict(row)!r}: {error}") from error

@@ -186,12 +186,12 @@ class EngineShares:
         """Whether everything on nodes that are known is held by whom it should be, and by nobody else."""
         try:
             strays = {hold.id: hold for hold in await client.strays()}
-            all_held = True
+            all_held, looked_at = True, set[str]()
             for books in self._known():
+                looked_at.add(books.engine.ray_node_id)
                 all_held = await self._hold_all(client, books, strays) and all_held
-            known = {books.engine.ray_node_id for books in self._known()}
-            for hold in strays.values():
-                if hold.ray_node_id in known or not hold.ids:
+            for hold in strays.values():  # not of a node that has become known meanwhile: its turn is next
+                if hold.ray_node_id in looked_at or not hold.ids:
                     client.adopt(hold)
                     await client.release_gpus(hold.id)
             return await client.let_go() and all_held

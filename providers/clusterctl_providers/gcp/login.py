@@ -1,0 +1,64 @@
+"""As whom Google Cloud is called: what google-auth finds on this machine (the environment, a key file, workload-identity
+federation, gcloud's own login, the metadata server of an instance), and the service account that the settings say to act as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clusterctl_providers.gcp.errors import typed
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+def find_login(settings: Mapping[str, Any]) -> tuple[Any, str]:
+    """(google-auth's credentials, the project that goes with them or ""). Raises ProviderError, with what to do."""
+    from google.auth import default, impersonated_credentials
+
+    project = str(settings.get("project") or "")
+    try:
+        credentials, found = default(scopes=[SCOPE])
+    except Exception as error:
+        raise typed(error, "finding Google Cloud credentials", project) from error
+    email = str(settings.get("impersonate") or "")
+    if email:
+        credentials = impersonated_credentials.Credentials(
+            credentials, email, [SCOPE], iam_endpoint_override=_token_maker(settings, email)
+        )
+    return credentials, str(found or "")
+
+
+def access_token(settings: Mapping[str, Any], what: str) -> tuple[str, str]:
+    """(a token that is good for some minutes at least, the project); for who speaks another protocol than REST. Raises
+    ProviderError."""
+    from google.auth.transport.requests import Request
+
+    credentials, found = find_login(settings)
+    project = str(settings.get("project") or "") or found
+    try:
+        credentials.refresh(Request())
+    except Exception as error:
+        raise typed(error, what, project) from error
+    return str(credentials.token), project
+
+
+def name_of(credentials: Any) -> str:
+    """Who that is: the e-mail address where google-auth knows it, else what sort of login it is."""
+    for attribute in ("service_account_email", "signer_email", "account"):
+        value = getattr(credentials, attribute, None)
+        if isinstance(value, str) and "@" in value:
+            return value
+    kind = type(credentials).__module__.rpartition(".")[2]
+    return {
+        "credentials": "whoever is logged in with `gcloud auth application-default login`",
+        "compute_engine": "this instance's service account",
+    }.get(kind, "an identity of another provider (workload-identity federation)")
+
+
+def _token_maker(settings: Mapping[str, Any], email: str) -> str | None:
+    """Where tokens of that account are made, with another endpoint than Google's own."""
+    endpoint = str(settings.get("endpoint_url") or "").rstrip("/")
+    if not endpoint:
+        return None
+    return f"{endpoint}/iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:generateAccessToken"
