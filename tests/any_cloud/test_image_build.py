@@ -26,11 +26,13 @@ class Foundry:
     """Builds in memory. A machine is pending, then running, then as `end_state` says; an image is pending once."""
 
     region = "north"
+    linger = 0.0
 
     def __init__(self) -> None:
         self.full: set[str] = set()  # zones without capacity
         self.word = "done {content}"
         self.end_state = "stopped"
+        self.console_is_gone = False
         self.console_after = 0  # looks at the console that show nothing
         self.image_states = ["pending", "available"]
         self.machines: dict[str, tuple[BuildMachine, list[str]]] = {}  # token -> machine, states to come
@@ -69,11 +71,16 @@ class Foundry:
         self._done()
         return states.pop(0) if len(states) > 1 else states[0]
 
-    def console(self, machine: str) -> str:
+    def console(self, machine: str) -> str | None:
         self._done()
+        if self.console_is_gone:
+            return None
         self.console_after -= 1
         word = self.word.format(content=self.machines[machine.removeprefix("vm-")][0].content)
         return f"booting\nclusterctl-image: {word}\n" if self.console_after < 0 else "booting\n"
+
+    def image_name(self, wanted: str) -> str:
+        return wanted
 
     def create(self, machine: str, name: str, content: str) -> str:
         self.made.setdefault(content, list(self.image_states))
@@ -164,6 +171,19 @@ def test_a_console_that_comes_late_is_waited_for() -> None:
     assert build(foundry).fresh
 
 
+def test_a_machine_whose_console_is_gone_with_it_stays_on_after_its_last_word_and_unheard_is_not_believed() -> None:
+    foundry = Foundry()
+    foundry.linger = 45.0
+    build(foundry)
+    ((machine, _),) = foundry.machines.values()
+    assert json.loads(machine.user_data.rpartition("#clusterctl-document\n")[2])["linger"] == 45
+    foundry = Foundry()
+    foundry.console_is_gone = True
+    with pytest.raises(BuildEnded, match="its console cannot be read any more: whether it was done is not known"):
+        build(foundry)
+    assert foundry.made == {} and foundry.left() == []
+
+
 @pytest.mark.parametrize("states", [["pending", "failed"], ["invalid"], ["pending"]])
 def test_an_image_that_does_not_come_is_told_with_the_clouds_word_and_what_removes_it(states: list[str]) -> None:
     foundry = Foundry()
@@ -218,4 +238,5 @@ def test_the_content_is_all_that_makes_an_image_what_it_is() -> None:
     ]
     assert len({plain, *others}) == 7
     document = json.loads(user_data(RECIPE, plain).rpartition("#clusterctl-document\n")[2])
+    assert document.pop("linger") == 0
     assert document == {"requirement": "ray[data,default]==2.60.0", "ray": "2.60.0", "content": plain, "env": {}}

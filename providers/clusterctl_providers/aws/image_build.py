@@ -19,6 +19,8 @@ BUILDERS = {"x86_64": "m6i.large", "arm64": "m6g.large"}  # no GPU is needed: it
 class Ec2Build:
     """`base` is the image that the machine starts from."""
 
+    linger = 0.0  # the console outlives the machine
+
     def __init__(self, calls: Calls, network: Network, base: Image, uid: str) -> None:
         self._calls, self._network, self._base, self._uid = calls, network, base, uid
 
@@ -88,6 +90,9 @@ class Ec2Build:
         """ "" while EC2 has none of it."""
         what = f"reading the console of {machine}"
         return str(self._calls.read("ec2", "get_console_output", what, InstanceId=machine).get("Output") or "")
+
+    def image_name(self, wanted: str) -> str:
+        return wanted
 
     def create(self, machine: str, name: str, content: str) -> str:
         pairs = [{"Key": TAG_IMAGE, "Value": content}, {"Key": "Name", "Value": name}]

@@ -7,7 +7,8 @@ is swept.
 A cloud brings `BuildCalls`:
 
     AWS           an instance whose own shutdown stops it, CreateImage; the console comes some minutes late
-    Google Cloud  an instance (TERMINATED means stopped there), images.insert of its boot disk; serial port 1
+    Google Cloud  an instance (TERMINATED means stopped there), images.insert of its boot disk; serial port 1, which can be read
+                  of running machines only
     Azure         a VM, deallocated and generalized by `create`, then a version in a gallery; boot diagnostics
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from clusterctl_runtime.backoff import Backoff, wait_until
+from clusterctl_runtime.backoff import Backoff
 
 from clusterctl.core.errors import NoCapacity, ProviderError
 from clusterctl_providers.base import BuildEnded, ImageRecipe, MadeImage
@@ -51,6 +52,8 @@ class BuildMachine:
 class BuildCalls(Protocol):
     """Raises ProviderError. Everything that is made carries the build's uid; each may be called again after a crash."""
 
+    linger: float  # seconds that the machine stays on after its last word, where its console is gone with it
+
     @property
     def region(self) -> str: ...
 
@@ -75,7 +78,13 @@ class BuildCalls(Protocol):
         terminated, or the cloud's word for another end."""
         ...
 
-    def console(self, machine: str) -> str: ...
+    def console(self, machine: str) -> str | None:
+        """None where there is none, and none will come."""
+        ...
+
+    def image_name(self, wanted: str) -> str:
+        """How this cloud writes such a name."""
+        ...
 
     def create(self, machine: str, name: str, content: str) -> str:
         """Makes an image of a machine that is off; its id. One of that content that another was faster with will do."""
@@ -109,11 +118,13 @@ class ImageBuild:
     def make(self, base: str, arch: str, machine_type: str, recipe: ImageRecipe, disk: int) -> MadeImage:
         """`base` is the image's id, `disk` in bytes. Raises BuildEnded where nothing is left to go on with."""
         content = content_of(base, arch, recipe, disk)
-        name = f"clusterctl-ray-{recipe.ray}-{arch}-{content[:12]}"
+        name = self._calls.image_name(f"clusterctl-ray-{recipe.ray}-{arch}-{content[:12]}")
         found = self._calls.image(content)
         fresh = not found
         if fresh:
-            wanted = BuildMachine(machine_type, base, disk, user_data(recipe, content), name, content)
+            wanted = BuildMachine(
+                machine_type, base, disk, user_data(recipe, content, self._calls.linger), name, content
+            )
             machine = self._begun() or self._launch(wanted)
             self._wait_until_off(machine, content)
             found = self._calls.create(machine, name, content)
@@ -158,9 +169,20 @@ class ImageBuild:
             raise BuildEnded(f"the image was not made, the machine {machine} says: {said or 'nothing'}")
 
     def _last_word(self, machine: str) -> str:
+        """Raises BuildEnded where nobody heard it while it could be heard."""
         backoff = self._backoff(0.5, 15.0, CONSOLE_PATIENCE)
-        said = wait_until(lambda: SAID.findall(self._calls.console(machine)), backoff)
-        return str(said[-1]).strip() if said else ""
+        while True:
+            console = self._calls.console(machine)
+            if console is None:
+                self.clean_up()
+                raise BuildEnded(
+                    f"the machine {machine} is off, and its console cannot be read any more: whether it was done is not known, "
+                    "and nothing of it is left; build again"
+                )
+            if said := SAID.findall(console):
+                return str(said[-1]).strip()
+            if not backoff.wait():
+                return ""
 
     def _wait_until_there(self, image: str) -> str:
         backoff = self._backoff(0.5, 15.0, IMAGE_PATIENCE)

@@ -25,6 +25,7 @@ from clusterctl.core.errors import (
 CONSOLE = "https://console.cloud.google.com"
 CLOCK_MARGIN = 240.0  # seconds; a login is refused beyond 300, and the answer took a while
 _NO_CAPACITY = ("ZONE_RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED", "STOCKOUT", "VM_MIN_COUNT_NOT_REACHED")
+_SAYS_LITTLE = frozenset({"VM_MIN_COUNT_NOT_REACHED"})
 _THROTTLED = frozenset({
     "rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED", "concurrentLimitExceeded",
     "RESOURCE_OPERATION_RATE_EXCEEDED", "operationRateExceeded",
@@ -67,16 +68,22 @@ class ApiError(Exception):
 
 
 class OperationError(Exception):
-    """An operation that was accepted and failed. `info`: the details of its first error, by name."""
+    """An operation that was accepted and failed. `info`: the details of the error that tells most, by name."""
 
     def __init__(self, operation: Mapping[str, Any]) -> None:
         errors = [dict(e) for e in operation.get("error", {}).get("errors") or ()] or [{}]
-        first = errors[0]
+        first = next((e for e in errors if e.get("code") not in _SAYS_LITTLE), errors[0])
+        self.operation = operation
         self.status = int(operation.get("httpErrorStatusCode") or 0)
         self.reason = str(first.get("code") or "")
         self.text = " ".join(str(first.get("message") or operation.get("httpErrorMessage") or "").split()).rstrip(".")
         self.info: Mapping[str, Any] = _details(first)
         super().__init__(f"{self.reason}: {self.text}")
+
+    @property
+    def says_little(self) -> bool:
+        """It only says that too few were made: why, the operations of the single ones tell."""
+        return self.reason in _SAYS_LITTLE
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -93,6 +93,7 @@ def main():
         say("done " + document["content"])
     except (OSError, ValueError, KeyError) as error:
         say("failed: %s" % error)
+    time.sleep(document.get("linger", 0))  # where the console is gone with the machine
     power_off()
 
 
@@ -101,6 +102,7 @@ CLUSTERCTL_PYTHON
   fi
 done
 echo "clusterctl-image: failed: no Python >= 3.10 on this image: choose another base image" | tee /dev/console
+sleep 60
 poweroff
 exit 1
 #clusterctl-document

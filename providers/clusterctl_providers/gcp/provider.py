@@ -1,0 +1,156 @@
+"""The Google Cloud provider: nodes are Compute Engine instances in one region, launched in batches and known by name and labels.
+
+Settings (under `provider: {gcp: ...}`) are those of `clusterctl.spec.providers.GcpSettings`. What any cloud needs is in
+`clusterctl_providers.cloud`; the modules beside this one give it Google's calls, errors and nouns: calls, errors, login (how
+Google is spoken to), names, instance_body, series, accelerators (what an instance is), launch, instances, ends, power, market,
+prices, quotas, reservations, images, image_build and image_store (what the neutral modules ask for), network, firewall,
+placement, address, owner and identity (what is around an instance), head, iap, doctor, roles and policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clusterctl.core.errors import ProviderError
+from clusterctl.core.model import Instance, Observed, Offer
+from clusterctl_providers.base import (
+    AddressHolder,
+    CreateRequest,
+    CreateResult,
+    HeadDisk,
+    NetworkPlace,
+    PoolRequest,
+    ProviderContext,
+    Whereabouts,
+)
+from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.launch import Launcher
+from clusterctl_providers.cloud.listing import Listing
+from clusterctl_providers.cloud.offers import Offers
+from clusterctl_providers.cloud.power import Power
+from clusterctl_providers.cloud.quotas import Quotas
+from clusterctl_providers.cloud.reservations import Reservations
+from clusterctl_providers.gcp.calls import Calls
+from clusterctl_providers.gcp.head import HeadParts, console_log
+from clusterctl_providers.gcp.identity import Identity
+from clusterctl_providers.gcp.images import Images
+from clusterctl_providers.gcp.instances import InstanceRows
+from clusterctl_providers.gcp.launch import GceLaunches
+from clusterctl_providers.gcp.market import GceMarket
+from clusterctl_providers.gcp.names import is_id
+from clusterctl_providers.gcp.network import Network
+from clusterctl_providers.gcp.power import GcePower
+from clusterctl_providers.gcp.prices import PriceList
+from clusterctl_providers.gcp.quotas import Limits
+from clusterctl_providers.gcp.reservations import Lookup
+
+
+class GcpProvider:
+    name = "gcp"
+    settle_seconds = 2.0  # so long a list may lag behind
+    in_flight_seconds = 10.0  # so long an insert may take to show for a caller that is gone
+
+    def __init__(self, context: ProviderContext) -> None:
+        settings = self._settings = context.settings
+        self._calls = Calls(settings)
+        self.scopes: Sequence[str] = (self._calls.region,)
+        head = context.head_machine
+        ssh_from = settings.get("ssh_from") if head is None else head.ssh_from
+        self._network = Network(self._calls, settings, context.cluster, context.uid, ssh_from)
+        self.identity = Identity(self._calls, settings, context.cluster, context.uid)
+        self._head = HeadParts(self._calls, settings, self._network, context.uid)
+        self._uid = context.uid
+        self._images = Images(self._calls)
+        self._quotas = Quotas(Limits(self._calls))
+        self._rows = InstanceRows(self._calls, context.cluster, context.uid, self._network.zones)
+        self._listing = Listing(self._rows)
+        self._power = Power(GcePower(self._calls, self._rows, self._listing), self._listing)
+        reservations = Reservations(Lookup(self._calls, self._network.zones))
+        prices = PriceList(self._calls, str(settings.get("endpoint_url") or ""), Path(context.state_dir))
+        self._offers = Offers(GceMarket(self._calls, prices), reservations)
+        launches = GceLaunches(
+            self._calls,
+            settings,
+            context.auth,
+            context.cluster,
+            context.uid,
+            self._network,
+            self.identity,
+            self._images,
+            self._quotas,
+            self._rows,
+            self._listing,
+            reservations,
+            head,
+        )
+        self._launcher = Launcher(launches, BatchBook(Path(context.state_dir) / "gcp-launches"))
+
+    @property
+    def offers_last(self) -> float:
+        """Seconds; 0 where what is free of a reservation changes from one moment to the next."""
+        return self._offers.last
+
+    def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        return self._launcher.launch(requests)
+
+    def list(self) -> list[Observed]:
+        return [self._listing.observe(self.scopes[0])]
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        return self._listing.look_up([i for i in instance_ids if is_id(i)])
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        self._power.terminate(instance_ids)
+
+    def stop(self, instance_ids: Sequence[str]) -> None:
+        self._power.stop(instance_ids)
+
+    def start(self, instance_ids: Sequence[str]) -> list[ProviderError | None]:
+        return self._power.start(instance_ids)
+
+    def offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._offers.of(pool)
+
+    def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._offers.shipped(pool)
+
+    def agent_endpoint(self) -> tuple[str, str]:
+        """The head runs on this machine: nodes reach it at the address that the user wrote down."""
+        address = str(self._settings.get("head_address") or "127.0.0.1")
+        return address, address
+
+    def head_disk(self) -> HeadDisk | None:
+        return self._head.disk()
+
+    def make_head_disk(self, zone: str, size: int, token: str) -> HeadDisk:
+        return self._head.make_disk(zone, size, token)
+
+    def attach_head_disk(self, disk: HeadDisk, instance_id: str) -> bool:
+        return self._head.attach(disk, instance_id)
+
+    def whereabouts(self, instance_id: str) -> Whereabouts:
+        return self._head.whereabouts(instance_id)
+
+    def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
+        return self._head.address_holder(place)
+
+    def renew_access(self) -> None:
+        self._network.renew_access()
+        self.identity.renew()
+
+    def sweep(self) -> list[str]:
+        return [*self._network.sweep(), *self.identity.sweep()]
+
+    def console_log(self, instance_id: str) -> str:
+        return console_log(self._calls, instance_id) if is_id(instance_id) else ""
+
+    def find_clusters(self) -> list[tuple[str, str, int]]:
+        """Clusters with instances in this region, and those of which only a disk, a firewall rule or an account is left."""
+        found = {uid: (name, count) for name, uid, count in self._rows.clusters()}
+        for name, uid in [*self._network.clusters(), *self.identity.clusters()]:
+            found.setdefault(uid, (name, 0))
+        return sorted((name, uid, count) for uid, (name, count) in found.items())
+
+    def close(self) -> None:
+        self._calls.close()
