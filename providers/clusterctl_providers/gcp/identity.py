@@ -153,14 +153,8 @@ class Identity:
             self._policy(self._path(worker)).grant(Grant(USER, f"serviceAccount:{head}"))
 
     def _create(self, kind: str, email: str) -> None:
-        described = f"{TAG_CLUSTER}={self._cluster} {TAG_UID}={self._uid} {_REGION}={self._calls.region}"
-        body = {
-            "accountId": self.name_of(kind),
-            "serviceAccount": {
-                "displayName": f"{kind} of {self._cluster} (clusterctl)"[:100],
-                "description": described,
-            },
-        }
+        shown = {"displayName": f"{kind} of {self._cluster} (clusterctl)"[:100], "description": self._owner.note}
+        body = {"accountId": self.name_of(kind), "serviceAccount": shown}
         what = f"making the service account {email}"
         try:
             self._calls.ask("POST", f"v1/projects/{self._calls.project}/serviceAccounts", what, body, "iam")
