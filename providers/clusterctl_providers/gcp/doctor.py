@@ -16,6 +16,11 @@ from clusterctl_providers.gcp.identity import AUTO
 from clusterctl_providers.gcp.roles import permissions_of, role_id
 
 ACT_AS = "iam.serviceAccounts.actAs"
+USUAL = (
+    ("e2-standard-2", "on-demand"),
+    ("g2-standard-4", "on-demand"),
+    ("g2-standard-4", "spot"),
+)  # whose quotas are looked up
 MOST_ASKED = 100  # permissions in one question
 OPTIONAL = frozenset(
     {"orgpolicy.policy.get", "serviceusage.services.get", "resourcemanager.projects.get"}
