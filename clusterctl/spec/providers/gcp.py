@@ -149,7 +149,7 @@ KIND = Kind(
         "impersonate": "in-place",  # of the client
     },
     foreign=frozenset({"hosts", "host"}),
-    starters={"gcp": "tasks"},
+    starters={"gcp": "tasks", "gcp-gpu": "gpu", "gcp-train": "train", "gcp-serve": "serve"},
     other_names=("google", "gce"),
     boot_seconds=60.0,
     search=Search(

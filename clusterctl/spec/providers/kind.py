@@ -103,8 +103,8 @@ class IdForm:
 class Cloud:
     """What is bought by the hour. `region` is an example of one; `zone` how a zone is named, with "{region}" where its name
     begins with the region's. `user` logs in to the default images. `catalogue` has its types and prices. `reservation`:
-    ids of its capacity reservations, None where pools cannot have them. `markets`: those that a pool may name. `here_only`: settings that speak of the client's
-    machine, which a head elsewhere does not get."""
+    ids of its capacity reservations, None where pools cannot have them. `markets`: those that a pool may name. `here_only`:
+    settings that speak of the client's machine, which a head elsewhere does not get."""
 
     region: str
     zone: str

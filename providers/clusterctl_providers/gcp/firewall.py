@@ -60,15 +60,16 @@ class Firewall:
         with self._lock:
             if self._clock() < self._until and not fresh:
                 return
+            words = None if self._ssh_from is None else [str(word) for word in self._ssh_from]
+            sources = None if words is None else addresses.ssh_sources(words, own_address, self._ranges)
             everything = {"allowed": [{"IPProtocol": "all"}]}
             self._rule("inside", {**everything, "sourceTags": [self.tag], "targetTags": [self.tag]})
-            if self._ssh_from is not None:
-                self._open_ssh(self._ssh_from)
+            if sources is not None:
+                self._open_ssh(sources)
             self._until = self._clock() + LAST
 
-    def _open_ssh(self, ssh_from: Sequence[str]) -> None:
-        """Port 22 is open to `ssh_from` and to nobody else: not to where this machine was yesterday."""
-        wanted = addresses.ssh_sources([str(word) for word in ssh_from], own_address, self._ranges)
+    def _open_ssh(self, wanted: set[str]) -> None:
+        """Port 22 is open to `wanted` and to nobody else: not to where this machine was yesterday."""
         for kind, sources in (
             ("ssh", [source for source in wanted if ":" not in source]),
             ("ssh6", [source for source in wanted if ":" in source]),
