@@ -371,6 +371,8 @@ _TOKEN = "iamcredentials.projects.serviceAccounts.generateAccessToken"
 
 
 def _member(email: str) -> str:
+    if email.startswith("principal://"):
+        return email
     return f"{'serviceAccount' if email.endswith('.gserviceaccount.com') else 'user'}:{email}"
 
 

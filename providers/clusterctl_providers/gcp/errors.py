@@ -246,7 +246,7 @@ def _never_got_there(error: BaseException, what: str) -> ProviderError:
             f"{what}: this machine has no Google Cloud credentials that are whole ({text}); log in ({_LOG_IN}), or name a key "
             "file in GOOGLE_APPLICATION_CREDENTIALS; then `clusterctl doctor`"
         )
-    if isinstance(error, auth.RefreshError):
+    if isinstance(error, auth.RefreshError | auth.OAuthError):
         return _no_token(error, text, what)
     if isinstance(error, requests.exceptions.ProxyError):
         return UnknownOutcome(f"{what}: the proxy could not be reached ({text}); see HTTPS_PROXY and NO_PROXY")
