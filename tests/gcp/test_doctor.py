@@ -24,6 +24,8 @@ def provider(cloud: GcpCloud, tmp_path: Any, **settings: Any) -> GcpProvider:
 
 
 def rows(cloud: GcpCloud, tmp_path: Any, **settings: Any) -> list[tuple[str, bool, str]]:
+    """Of a project that may have GPUs: a new one may have none."""
+    cloud.world.quotas["GPUS_ALL_REGIONS"] = 8.0
     return provider(cloud, tmp_path, **settings).doctor()
 
 
