@@ -151,6 +151,33 @@ def test_a_policy_of_the_organisation_is_told_where_it_stands_in_the_way(
     assert said in "".join(found.values())
 
 
+@pytest.mark.parametrize(
+    ("rule", "is_open"),
+    [
+        ({"allowed": [{"IPProtocol": "tcp", "ports": ["22"]}]}, True),
+        ({"allowed": [{"IPProtocol": "tcp", "ports": ["20-30"]}]}, True),
+        ({"allowed": [{"IPProtocol": "all"}]}, True),
+        ({"allowed": [{"IPProtocol": "tcp", "ports": ["443"]}]}, False),
+        ({"allowed": [{"IPProtocol": "icmp"}]}, False),
+        ({"allowed": [{"IPProtocol": "all"}], "disabled": True}, False),
+        ({"allowed": [{"IPProtocol": "all"}], "targetTags": ["others"]}, False),
+        ({"allowed": [{"IPProtocol": "all"}], "targetTags": ["mine"]}, True),
+        ({"allowed": [{"IPProtocol": "all"}], "sourceRanges": ["10.0.0.0/8"]}, False),
+    ],
+)
+def test_a_network_whose_own_rules_open_port_22_to_the_world_is_told(
+    cloud: GcpCloud, tmp_path: Any, rule: dict[str, Any], is_open: bool
+) -> None:
+    """A cluster's own rules close it; with the user's in their place it is the user's to mend."""
+    body = {"name": "default-allow-ssh", "network": "global/networks/default", "direction": "INGRESS", "priority": 65534,
+            "sourceRanges": ["0.0.0.0/0"], **rule}  # fmt: skip
+    provider(cloud, tmp_path)._calls.run("POST", "global/firewalls", "making Google's rule", body)
+    assert failed(rows(cloud, tmp_path)) == {}
+    found = failed(rows(cloud, tmp_path, network_tags=["mine"]))
+    assert list(found) == (["port 22 in the network default closed to the world"] if is_open else [])
+    assert not is_open or "gcloud compute firewall-rules delete default-allow-ssh" in "".join(found.values())
+
+
 def test_quotas_are_compared_with_what_the_pools_would_launch(cloud: GcpCloud, tmp_path: Any) -> None:
     cloud.world.quotas["N2_CPUS"] = 1.0
     pool = PoolRequest("cpu", {"instances": ["n2-standard-4"], "market": ["on-demand"]})

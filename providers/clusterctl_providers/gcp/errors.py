@@ -288,7 +288,10 @@ def _no_token(error: BaseException, text: str, what: str) -> ProviderError:
     elif "invalid_grant" in low or "reauth" in low or "expired" in low:
         said, mend = text, f"the login has expired or was withdrawn: {_LOG_IN}"
     elif "file" in low and "was not found" in low:
-        said, mend = text, "what writes that file has not run, or GOOGLE_APPLICATION_CREDENTIALS names the wrong configuration"
+        said, mend = (
+            text,
+            "what writes that file has not run, or GOOGLE_APPLICATION_CREDENTIALS names the wrong configuration",
+        )
     else:
         said, mend = text, f"renew them ({_LOG_IN}, or a new key)"
     return AuthFailed(f"{what}: the credentials give no access ({said}); {mend}; then `clusterctl doctor`")
