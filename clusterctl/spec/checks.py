@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from clusterctl.spec.faults import Finding, did_you_mean, flow, shorten
 from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
 from clusterctl.spec.pool import Pool
-from clusterctl.spec.providers.kind import Kind
+from clusterctl.spec.providers.kind import MARKETS, Kind
 from clusterctl.spec.providers.registry import KINDS
 
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?([a-z0-9.]*)")
@@ -54,6 +54,7 @@ def check_cluster(spec: Parts) -> list[Finding]:
         *_check_auth(spec),
         *_check_machines(spec),
         *_check_reservations(spec),
+        *_check_markets(spec),
         *_check_limits(spec),
         *_check_ray(spec),
         *_check_files(spec),
@@ -168,6 +169,16 @@ def _check_reservations(spec: Parts) -> Iterator[Finding]:
         if form is not None and pool.reservation and not form.fits(pool.reservation):
             what = f"{shorten(pool.reservation)} is not the id of a capacity reservation of {spec.kind_of(pool).title}"
             yield Finding(("pools", index, "reservation"), what, f"as in {form.example}")
+
+
+def _check_markets(spec: Parts) -> Iterator[Finding]:
+    for index, pool in enumerate(spec.pools):
+        kind = spec.kind_of(pool)
+        known = kind.cloud.markets if kind.cloud is not None else MARKETS
+        for number, market in enumerate(pool.market):
+            if market not in known:
+                what = f"{kind.title} has no market {market!r}"
+                yield Finding(("pools", index, "market", number), what, f"it has {' and '.join(known)}")
 
 
 def _check_limits(spec: Parts) -> Iterator[Finding]:

@@ -67,9 +67,10 @@ class Pool(SpecModel):
         description="What a node has: CPU, GPU, memory and resources of your own, such as TPU.",
         examples=[{"CPU": 4, "memory": "8GiB"}],
     )
-    market: list[Literal["spot", "on-demand"]] = Field(
+    market: list[Literal["spot", "on-demand", "flex-start"]] = Field(
         default=["on-demand"],
-        description="Markets, in the order in which they are tried.",
+        description="Markets, in the order in which they are tried. `flex-start`, which not every cloud has, is a place in its "
+        "line for machines that are scarce.",
         examples=[["spot", "on-demand"]],
     )
     reservation: str = Field(

@@ -27,5 +27,6 @@ def test_devices_that_come_with_a_machine_type_are_not_written() -> None:
 
 def test_every_name_of_the_catalogue_survives_both_ways() -> None:
     for machine in instance_types("gcp"):
-        assert type_of(*machine_of(machine.name)) == machine.name
-        assert (machine_of(machine.name).count > 0) == (machine.name.startswith("n1-") and machine.gpu_count > 0)
+        parts = machine_of(machine.name)
+        assert type_of(parts.machine_type, parts.device, parts.count) == machine.name
+        assert (parts.count > 0) == (machine.name.startswith("n1-") and machine.gpu_count > 0)

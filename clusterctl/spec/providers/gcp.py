@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from clusterctl.spec.providers import cloud
+from clusterctl.spec.faults import Finding, refuse
+from clusterctl.spec.fields import Duration
+from clusterctl.spec.providers import cloud, gcp_names
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import Account, Cloud, Kind, Library, Reach, Search
+from clusterctl.spec.providers.kind import MARKETS, Account, Cloud, IdForm, Kind, Library, Reach, Search
 from clusterctl.spec.tags import TagRules
 
 # Google calls them labels.
@@ -23,24 +25,64 @@ TAGS = TagRules(
     alike="in lower case, which is all that it has",
 )
 
+SHORTEST_RUN, LONGEST_RUN = 600.0, 7 * 86_400.0  # seconds that Google lets a machine of flex-start run
+
 
 class GcpSettings(CloudSettings):
     """Nodes are Compute Engine instances."""
 
-    region: str = Field(default="", description="Region, such as us-central1.")
-    project: str = Field(default="", description="Project id.")
-    network: str = Field(default="default", description="VPC network.")
-    subnet: str = Field(default="", description="Subnetwork; default: that of the network in the region.")
-    service_account: str = Field(
+    region: Annotated[str, BeforeValidator(gcp_names.REGION.read)] = Field(
+        default="", description="Region, such as us-central1."
+    )
+    project: Annotated[str, BeforeValidator(gcp_names.PROJECT.read)] = Field(
+        default="", description="Project id; default: that of the environment or of the credentials."
+    )
+    network: Annotated[str, BeforeValidator(gcp_names.NETWORK.read)] = Field(
+        default="default",
+        description="VPC network, by its name, or as projects/PROJECT/global/networks/NAME where it is another project's.",
+    )
+    subnet: Annotated[str, BeforeValidator(gcp_names.SUBNET.read)] = Field(
+        default="",
+        description="Subnetwork, by its name, or as projects/PROJECT/regions/REGION/subnetworks/NAME; default: that of the "
+        "network in the region.",
+    )
+    public_addresses: bool = Field(
+        default=True,
+        description="Workers get a public address, as their way to the internet; nothing gets in by it. Without, they need "
+        "Cloud NAT for what your jobs fetch.",
+    )
+    network_tags: Annotated[list[str], BeforeValidator(gcp_names.NETWORK_TAG.read_all)] = Field(
+        default=[],
+        description="Network tags of the instances, whose firewall rules are yours; default: one of the cluster's own, with "
+        "rules that are made for it.",
+    )
+    disk_type: Literal[
+        "", "pd-standard", "pd-balanced", "pd-ssd", "pd-extreme", "hyperdisk-balanced", "hyperdisk-extreme"
+    ] = Field(
+        default="",
+        description="Type of the instances' disks; default: hyperdisk-balanced where an instance type takes no other, else "
+        "pd-balanced.",
+    )
+    kms_key: Annotated[str, BeforeValidator(gcp_names.KMS_KEY.read)] = Field(
+        default="",
+        description="Key of Cloud KMS that encrypts the disks; default: Google's own.",
+        examples=["projects/my-project/locations/us-central1/keyRings/ring/cryptoKeys/key"],
+    )
+    flex_start_for: Duration = Field(
+        default=LONGEST_RUN,
+        description="How long a machine of the market flex-start runs, 10m to 7d; then Google deletes it. Shorter ones are had "
+        "sooner.",
+    )
+    service_account: Annotated[str, BeforeValidator(gcp_names.SERVICE_ACCOUNT.read)] = Field(
         default="",
         description="Service account of the head, its e-mail address or name; default: one of the cluster's own.",
     )
-    worker_service_account: str = Field(
+    worker_service_account: Annotated[str, BeforeValidator(gcp_names.WORKER_ACCOUNT.read)] = Field(
         default="",
         description="Service account of the workers, or `auto` for one of the cluster's own to which you add what your jobs "
         "need; default: none.",
     )
-    impersonate: str = Field(
+    impersonate: Annotated[str, BeforeValidator(gcp_names.SERVICE_ACCOUNT.read)] = Field(
         default="",
         description="Service account to act as, instead of whoever is logged in here; that one needs "
         "roles/iam.serviceAccountTokenCreator on it. Default: none.",
@@ -61,6 +103,18 @@ class GcpSettings(CloudSettings):
         default={}, description="Tags (Google's labels) for everything that is created, besides ours."
     )
 
+    @model_validator(mode="after")
+    def _settings_agree(self) -> GcpSettings:
+        findings: list[Finding] = []
+        other = gcp_names.region_in(self.subnet)
+        if self.region and other and other != self.region:
+            what = f"the subnetwork is in {other}, the cluster in {self.region}"
+            findings.append(Finding(("subnet",), what, "name one of its region, or the region of this one"))
+        if not SHORTEST_RUN <= self.flex_start_for <= LONGEST_RUN:
+            what = "a machine of flex-start runs for 10 minutes to 7 days"
+            findings.append(Finding(("flex_start_for",), what, "as in 12h"))
+        return refuse(findings) if findings else self
+
 
 RELAY = "35.235.240.0/20"  # from which the Identity-Aware Proxy comes to a machine
 WAYS = {
@@ -77,7 +131,7 @@ KIND = Kind(
     name="gcp",
     title="Google Cloud",
     settings=GcpSettings,
-    works=False,
+    works=True,
     machine="instance",
     head="instance",
     changes={
@@ -85,12 +139,17 @@ KIND = Kind(
         "project": "refused",
         "network": "refused",
         "subnet": "replace",
+        "public_addresses": "replace",
+        "network_tags": "replace",
+        "disk_type": "replace",
+        "kms_key": "replace",
+        "flex_start_for": "in-place",  # of machines to come
         "service_account": "refused",
         "worker_service_account": "replace",
         "impersonate": "in-place",  # of the client
     },
-    foreign=frozenset({"hosts", "host", "reservation", "keep_stopped"}),
-    starters={"gcp": "tasks"},
+    foreign=frozenset({"hosts", "host"}),
+    starters={"gcp": "tasks", "gcp-gpu": "gpu", "gcp-train": "train", "gcp-serve": "serve"},
     other_names=("google", "gce"),
     boot_seconds=60.0,
     search=Search(
@@ -106,5 +165,7 @@ KIND = Kind(
         catalogue="gcp",
         reach=WAYS,
         here_only=cloud.HERE_ONLY | {"impersonate"},
+        markets=(*MARKETS, "flex-start"),
+        reservation=IdForm(gcp_names.RESERVATION, "my-reservation"),
     ),
 )

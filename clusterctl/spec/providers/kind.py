@@ -24,6 +24,9 @@ Place = Literal["here", "host", "instance"]
 Looked = Literal["always", "tried", "account", "named"]
 
 
+MARKETS = ("spot", "on-demand")  # that every cloud has
+
+
 @dataclass(frozen=True)
 class Library:
     """What a provider needs that clusterctl itself does not: `extra` of our package, which has the provider's name, brings
@@ -100,8 +103,8 @@ class IdForm:
 class Cloud:
     """What is bought by the hour. `region` is an example of one; `zone` how a zone is named, with "{region}" where its name
     begins with the region's. `user` logs in to the default images. `catalogue` has its types and prices. `reservation`:
-    ids of its capacity reservations, None where pools cannot have them. `here_only`: settings that speak of the client's
-    machine, which a head elsewhere does not get."""
+    ids of its capacity reservations, None where pools cannot have them. `markets`: those that a pool may name. `here_only`:
+    settings that speak of the client's machine, which a head elsewhere does not get."""
 
     region: str
     zone: str
@@ -110,6 +113,7 @@ class Cloud:
     reach: Mapping[str, Reach]
     here_only: frozenset[str]
     reservation: IdForm | None = None
+    markets: tuple[str, ...] = MARKETS
 
     def zone_in(self, region: str) -> str:
         """A zone of that region, for examples."""

@@ -38,7 +38,7 @@ _FOR_NOW = frozenset({
 })  # fmt: skip
 _DISABLED = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
 _BILLING = frozenset({"BILLING_DISABLED", "billingNotActive", "billingNotEnabled"})
-_CONSTRAINT = re.compile(r"[Cc]onstraint\s+`?(constraints/[\w.]+)")
+_CONSTRAINT = re.compile(r"(constraints/\w[\w.]*\w)")
 _PERMISSION = re.compile(r"[Rr]equired '([\w.]+)' permission|[Pp]ermission '?([a-z]\w*\.[\w.]+)'? ")
 _QUOTA_NAME = re.compile(r"[Qq]uota '([\w-]+)'")
 _LIMIT = re.compile(r"[Ll]imit:? ([\d.]+)")
@@ -58,6 +58,8 @@ class ApiError(Exception):
         self.text = " ".join(str(error.get("message") or content[:200].decode("utf-8", "replace")).split()).rstrip(".")
         details = [d for d in error.get("details") or () if isinstance(d, dict)]
         infos = [d for d in details if str(d.get("@type", "")).endswith("google.rpc.ErrorInfo")]
+        unmet = [str(v.get("type")) for d in details for v in d.get("violations") or () if v.get("type")]
+        self.text += "".join(f" ({name})" for name in unmet if name not in self.text)
         self.info: Mapping[str, Any] = dict(infos[0].get("metadata") or {}) if infos else {}
         reasons = [str(e.get("reason") or "") for e in error.get("errors") or () if isinstance(e, dict)]
         self.reason = str(infos[0].get("reason") or "") if infos else ""

@@ -112,8 +112,7 @@ class InstanceRows:
         failed: ProviderError | None = None
         for zone in self._zones():
             try:
-                for instance in map(self.instance, self._rows(zone, wanted)):
-                    yield instance
+                yield from map(self.instance, self._rows(zone, wanted))
             except ProviderError as error:
                 failed = failed or error
         if failed is not None:

@@ -20,8 +20,6 @@ TAG_LAUNCH = "clusterctl-launch"  # of the instances of one call: the token of i
 LONGEST = 63
 _DIGEST = 8
 _ID = re.compile(r"[a-z][a-z0-9-]*-[a-z]/[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _ESCAPED = re.compile(r"_([0-9a-f]{2})")
 
 
@@ -85,7 +83,7 @@ def labels_and_metadata(tags: Mapping[str, str]) -> tuple[dict[str, str], dict[s
         if key == TAG_TOKEN:
             continue
         written = _written(value) if key.startswith(OURS) and key != TAG_NODES else value
-        if _KEY.fullmatch(key) and _VALUE.fullmatch(written):
+        if key[:1].isalpha() and _is_label(key) and _is_label(written):
             labels[key] = written
         else:
             metadata[key] = value
@@ -103,6 +101,11 @@ def member_of(name: str, tags: Mapping[str, str]) -> Member:
         generation = tags.get(TAG_GENERATION, "")
         return tags[TAG_NODE], int(generation) if generation.isdecimal() else 0
     return member_in(name, tags.get(TAG_CLUSTER, ""), tags.get(TAG_UID, ""))
+
+
+def _is_label(text: str) -> bool:
+    """Google takes letters of any script that have no capital form, or are not in it."""
+    return len(text) <= LONGEST and all(c in "_-" or (c.isalnum() and c == c.lower()) for c in text)
 
 
 def _written(text: str) -> str:

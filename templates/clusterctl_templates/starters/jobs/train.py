@@ -1,6 +1,6 @@
 """Data-parallel training on eight GPUs, resumed from its last checkpoint when a machine is lost.
 
-Run it with `clusterctl submit job.py`. Set STORAGE to a bucket: checkpoints must outlive the machines.
+Run it with `clusterctl submit job.py`. Set STORAGE to a bucket (s3://..., gs://...): checkpoints must outlive the machines.
 """
 
 import os

@@ -1,0 +1,293 @@
+"""Instances of the pretended Compute Engine: what becomes of an accepted one, and what they are asked for.
+
+A launch is accepted at once and may come to nothing later: the instance is seen PROVISIONING for a moment, and is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cloud.gcp_compute import Compute
+from tests.cloud.gcp_disks import Disks
+from tests.cloud.gcp_facts import ZONES, machine_type, region_of
+from tests.cloud.gcp_launch import Launch, Launches
+from tests.cloud.gcp_lists import aggregated, list_of, scopes_in
+from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_operations import key_of_call
+from tests.cloud.gcp_quotas import Quotas, market_of
+from tests.cloud.gcp_services import Call, Handler
+from tests.cloud.gcp_store import Resource, key_of_link, name_of
+from tests.cloud.gcp_world import PROJECT, Failure, Refusal, World, already_exists, not_found
+from tests.cloud.world import Timetable
+
+COSTING = ("PROVISIONING", "STAGING", "RUNNING", "STOPPING", "SUSPENDING", "SUSPENDED", "TERMINATED", "REPAIRING")
+
+
+@dataclass(eq=False)
+class Instance:
+    """`body`: as the API shows it. `id` names its machine."""
+
+    key: str
+    body: Resource
+    since: float  # by the world's clock
+    holds: bool = True  # its capacity is taken
+
+    @property
+    def id(self) -> str:
+        return str(self.body["id"])
+
+    @property
+    def name(self) -> str:
+        return str(self.body["name"])
+
+    @property
+    def zone(self) -> str:
+        return name_of(self.body["zone"])
+
+    @property
+    def handle(self) -> str:
+        """ZONE/NAME."""
+        return f"{self.zone}/{self.name}"
+
+    @property
+    def status(self) -> str:
+        return str(self.body["status"])
+
+    @property
+    def type(self) -> str:
+        return name_of(self.body["machineType"])
+
+    @property
+    def market(self) -> str:
+        return market_of(self.body)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return dict(self.body.get("labels", {}))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {item["key"]: item.get("value", "") for item in self.body.get("metadata", {}).get("items", [])}
+
+    @property
+    def address(self) -> str:
+        return str(self.body["networkInterfaces"][0].get("networkIP", ""))
+
+
+class Instances:
+    def __init__(self, compute: Compute, launches: Launches, disks: Disks, networks: Networks, quotas: Quotas) -> None:
+        self._compute, self._launches, self._disks, self._networks = compute, launches, disks, networks
+        self._world: World = compute.world
+        self._store, self._operations, self._quotas = compute.store, compute.operations, quotas
+        self.by_key: dict[str, Instance] = {}
+        self.next = Timetable()  # key -> what becomes of it
+        compute.clocks.append(self.advance)
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "compute.instances.insert": self._insert,
+            "compute.instances.get": lambda call: dict(self.named(call).body),
+            "compute.instances.list": self._list,
+            "compute.instances.aggregatedList": self._aggregated,
+            "compute.instances.delete": self._delete,
+            "compute.instances.getSerialPortOutput": self._console,
+        }
+
+    # ------------------------------------------------------------ states
+
+    def become(self, instance: Instance, status: str) -> None:
+        instance.body["status"] = status
+        for listener in list(self._world.listeners):
+            listener(status, instance)
+
+    def later(self, instance: Instance, seconds: float, step: Callable[[], None]) -> None:
+        """Instead of whatever was to become of it."""
+        self.next.put(instance.key, self._world.clock() + seconds, step)
+
+    def advance(self) -> None:
+        for _, step in self.next.take(self._world.clock()):
+            step()
+
+    def running(self, instance: Instance) -> None:
+        instance.body["lastStartTimestamp"] = self._store.now()
+        self.become(instance, "RUNNING")
+
+    def give_back(self, instance: Instance) -> None:
+        """Its capacity."""
+        if instance.holds:
+            instance.holds = False
+            found = machine_type(instance.type)
+            self._world.give_back(instance.type, instance.zone, instance.market, found.vcpus if found else 0)
+
+    def take(self, instance: Instance) -> None:
+        """Its capacity, again; raises Failure."""
+        found = machine_type(instance.type)
+        self._world.take(instance.type, instance.zone, instance.market, found.vcpus if found else 0, 1, 1)
+        instance.holds = True
+
+    def vanish(self, instance: Instance) -> None:
+        """Nothing of it stays but the disks that are to outlive it."""
+        self.give_back(instance)
+        self.become(instance, "DEPROVISIONING")
+        for disk in instance.body["disks"]:
+            if "source" not in disk:
+                continue
+            key = key_of_link(disk["source"])
+            self._disks.release(key, instance.key)
+            if disk["autoDelete"]:
+                self._disks.forget(key)
+        for interface in instance.body["networkInterfaces"]:
+            self._networks.free_address(interface)
+        self._store.remove(instance.key)
+        self.by_key.pop(instance.key, None)
+
+    # ------------------------------------------------------------ launches
+
+    def launch(
+        self,
+        call: Call | None,
+        launch: Launch,
+        kind: str = "insert",
+        group: str = "",
+        refusal: Failure | None = None,
+        user: str = "",
+    ) -> tuple[Instance, Resource]:
+        """(the instance, its operation). It comes to nothing for `refusal`."""
+        body = self._store.add(launch.key, "instance", launch.body)
+        body["status"] = "PROVISIONING"
+        instance = Instance(launch.key, body, self._world.clock(), holds=refusal is None)
+        self.by_key[launch.key] = instance
+        failure = refusal or self._settle(instance, launch)
+        world = self._world
+
+        def finish() -> None:
+            if failure:
+                raise failure
+
+        if failure or (call and call.failure):
+            seconds = world.operation_seconds
+        else:
+            seconds = max(world.operation_seconds, world.boot_seconds)
+            self.later(instance, world.boot_seconds / 2, lambda: self._staged(instance, world.boot_seconds / 2))
+        return instance, self._operations.begin(
+            call, kind, launch.key, finish, seconds, undo=lambda: self._undone(instance), user=user, group=group
+        )
+
+    def _settle(self, instance: Instance, launch: Launch) -> Failure | None:
+        """Disks and addresses, where that can fail."""
+        try:
+            for number, wanted in enumerate(launch.disks):
+                self._disks.hold(wanted, instance.key)
+                instance.body["disks"][number].setdefault("source", self._store.get(wanted)["selfLink"])
+            for interface in instance.body["networkInterfaces"]:
+                self._networks.give_address(interface, instance.key)
+        except Failure as failure:
+            self.give_back(instance)
+            return failure
+        return None
+
+    def _staged(self, instance: Instance, seconds: float) -> None:
+        self.become(instance, "STAGING")
+        if seconds:
+            self.later(instance, seconds, lambda: self.running(instance))
+        else:
+            self.running(instance)
+
+    def _undone(self, instance: Instance) -> None:
+        if instance.key in self.by_key and self.by_key[instance.key] is instance:
+            for disk in instance.body["disks"]:
+                disk["autoDelete"] = disk["autoDelete"] or "initializeParams" in disk
+            self.vanish(instance)
+
+    def refusal(self, launch: Launch, count: int = 1) -> Failure | None:
+        """Takes capacity for one, or says why there is none."""
+        try:
+            self.reserve(launch, count, count)
+        except Failure as failure:
+            return failure
+        return None
+
+    def reserve(self, launch: Launch, least: int, most: int) -> int:
+        """Capacity for so many; raises Failure."""
+        over = self._quotas.refusal(launch.type.name, launch.zone, launch.market, launch.accelerators, most)
+        if over:
+            raise over
+        try:
+            return self._world.take(launch.type.name, launch.zone, launch.market, launch.type.vcpus, least, most)
+        except Failure as failure:
+            if failure.http != 503:
+                raise
+            region = region_of(launch.zone)
+            elsewhere = tuple(
+                zone
+                for zone in ZONES
+                if zone != launch.zone and region_of(zone) == region and self._world.sells(launch.type.name, zone)
+                and self._world.free(launch.type.name, zone, launch.market) >= least
+            )  # fmt: skip
+            raise self._world.exhausted(launch.type.name, launch.zone, launch.attachment, PROJECT, elsewhere) from None
+
+    # ------------------------------------------------------------ methods
+
+    def named(self, call: Call) -> Instance:
+        key = key_of_call(call, "instances", "resource" if "resource" in call.path else "instance")
+        found = self.by_key.get(key) or self._by_number(key)
+        if found is None:
+            raise not_found(key)
+        return found
+
+    def _by_number(self, key: str) -> Instance | None:
+        number = key.rpartition("/")[2]
+        return next((i for i in self.by_key.values() if i.id == number), None) if number.isdigit() else None
+
+    def _insert(self, call: Call) -> dict[str, Any]:
+        key = f"projects/{PROJECT}/zones/{call.path['zone']}/instances/{call.body.get('name', '')}"
+        if key in self.by_key:
+            raise already_exists(key)
+        launch = self._launches.read(call, key, call.body, "resource")
+        refusal = self.refusal(launch)
+        return self.launch(call, self._launches.with_disks(call, launch), refusal=refusal)[1]
+
+    def _shown(self, body: Resource) -> bool:
+        if not self._world.visible_after:
+            return True
+        found = self.by_key.get(key_of_link(body["selfLink"]))
+        return found is not None and self._world.clock() >= found.since + self._world.visible_after
+
+    def _list(self, call: Call) -> dict[str, Any]:
+        key = f"projects/{PROJECT}/zones/{call.path['zone']}/instances"
+        return list_of(call, "instance", key, [item for item in self._store.collection(key) if self._shown(item)])
+
+    def _aggregated(self, call: Call) -> dict[str, Any]:
+        scopes = scopes_in(self._store, PROJECT, "instances", self._shown)
+        return aggregated(call, "instance", "instances", scopes, [f"zones/{zone}" for zone in ZONES])
+
+    def _delete(self, call: Call) -> dict[str, Any]:
+        instance = self.named(call)
+        if instance.body.get("deletionProtection"):
+            message = f"Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion. {instance.key}'."
+            raise Refusal(400, "invalid", message)
+        return self.delete(call, instance)
+
+    def delete(self, call: Call | None, instance: Instance, kind: str = "delete", user: str = "") -> Resource:
+        if instance.status != "TERMINATED":
+            self.become(instance, "STOPPING")
+        self.next.put(instance.key, float("inf"))  # nothing else becomes of it
+        seconds = max(self._world.operation_seconds, self._world.end_seconds)
+        return self._operations.begin(
+            call, kind, instance.key, lambda: self._deleted(instance), seconds, user=user, target_id=instance.id
+        )
+
+    def _deleted(self, instance: Instance) -> None:
+        if self.by_key.get(instance.key) is instance:
+            self.vanish(instance)
+
+    def _console(self, call: Call) -> dict[str, Any]:
+        instance = self.named(call)
+        text = self._world.consoles(instance.id) if self._world.consoles else ""
+        start = int(call.query.get("start", 0))
+        return {
+            "kind": "compute#serialPortOutput", "selfLink": f"{instance.body['selfLink']}/serialPort",
+            "contents": text[start:], "start": str(start), "next": str(len(text)),
+        }  # fmt: skip
