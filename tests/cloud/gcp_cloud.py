@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from googleapiclient import discovery
 from tests.cloud import gcp_permissions, gcp_tokens
 from tests.cloud.gcp_bulk import Bulk
 from tests.cloud.gcp_catalog import Catalog
+from tests.cloud.gcp_changes import Changes
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
 from tests.cloud.gcp_front import Front
@@ -31,6 +32,7 @@ from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_instances import COSTING, Instance, Instances
 from tests.cloud.gcp_launch import Launches
 from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_power import Power
 from tests.cloud.gcp_quotas import Quotas
 from tests.cloud.gcp_services import Services
 from tests.cloud.gcp_store import key_of_link
@@ -64,8 +66,11 @@ class GcpCloud:
         self.disks = Disks(compute, self.images)
         launches = Launches(compute, self.disks, self.images, self.networks)
         self._instances = Instances(compute, launches, self.disks, self.networks, self.quotas)
-        bulk = Bulk(compute, self._instances, launches)
-        for part in (Catalog(self.world, self.quotas), self.networks, self.images, self.disks, self._instances, bulk):
+        self.power = Power(compute, self._instances)
+        for part in (
+            Catalog(self.world, self.quotas), self.networks, self.images, self.disks, self._instances, self.power,
+            Bulk(compute, self._instances, launches), Changes(compute, self._instances, self.disks),
+        ):  # fmt: skip
             compute.add(part)
         self.services.add(compute.service(gcp_permissions.needs))
         self.services.add_plain(gcp_tokens.HOST, self.tokens.answer)
@@ -138,6 +143,27 @@ class GcpCloud:
         fault = Fault(action, effect, **{"code": "backendError", **more})
         self.world.faults.append(fault)
         return fault
+
+    def preempt(self, id_: str) -> None:
+        """Google takes a spot machine back: ZONE/NAME, or its number."""
+        self._happens(self.power.preempt, id_)
+
+    def maintain(self, id_: str) -> None:
+        """Its host is taken out of service."""
+        self._happens(self.power.maintain, id_)
+
+    def host_error(self, id_: str) -> None:
+        self._happens(self.power.host_error, id_)
+
+    def shut_down(self, id_: str) -> None:
+        """Its machine has turned itself off."""
+        self._happens(self.power.shut_down, id_)
+
+    def _happens(self, what: Callable[[Instance], None], id_: str) -> None:
+        with self.world.lock:
+            self.compute.advance()
+            what(self.instance(id_))
+            self.compute.advance()
 
     # ------------------------------------------------------------ the truth, which no delay hides
 
