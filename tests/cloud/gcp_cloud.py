@@ -22,6 +22,7 @@ from google.oauth2 import service_account
 from googleapiclient import discovery
 
 from tests.cloud import gcp_permissions, gcp_tokens
+from tests.cloud.gcp_billing import Billing
 from tests.cloud.gcp_bulk import Bulk
 from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_compute import Compute
@@ -68,6 +69,8 @@ class GcpCloud:
         for part in (Catalog(self.world, self.quotas), self.networks, self.images, self.disks, self._instances, bulk):
             compute.add(part)
         self.services.add(compute.service(gcp_permissions.needs))
+        self.billing = Billing()
+        self.services.add(self.billing.service())
         self.services.add_plain(gcp_tokens.HOST, self.tokens.answer)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())

@@ -13,12 +13,11 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tests.cloud import gcp_conditions
 from tests.cloud.gcp_schema import document
 from tests.cloud.gcp_services import Call, Service, Services
 from tests.cloud.gcp_tokens import Account, Tokens
 from tests.cloud.gcp_world import PROJECT, PROJECT_NUMBER, Principal, Refusal, World
-
-from tests.cloud import gcp_conditions
 
 Policy = dict[str, Any]
 MOST_ACCOUNTS = 100  # of a project, unless more are asked for

@@ -11,7 +11,7 @@ from typing import Any
 
 from clusterctl_providers.cloud.offers import LAST, Quote
 from clusterctl_providers.gcp.accelerators import machine_of
-from clusterctl_providers.gcp.calls import PAGE, Calls, last_part
+from clusterctl_providers.gcp.calls import PAGE, Calls
 from clusterctl_providers.gcp.prices import ON_DEMAND, SOURCE, SPOT, PriceList, Shape, price_of
 
 LOCAL_SSD_GIB = 375  # of each that comes with a machine type
@@ -41,9 +41,16 @@ class GceMarket:
     provider = "gcp"
     head_type = "e2-standard-2"
 
-    def __init__(self, calls: Calls, prices: PriceList, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        prices: PriceList,
+        zones: Callable[[], list[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`zones`: those of the region; its subnetwork is in all of them."""
         self._calls, self._prices, self._clock = calls, prices, clock
-        self._zones: list[str] = []
+        self.zones = zones
         self._sold: dict[str, Zone] = {}
         self._until = float("-inf")
         self._lock = threading.RLock()
@@ -51,15 +58,6 @@ class GceMarket:
     @property
     def region(self) -> str:
         return self._calls.region
-
-    def zones(self) -> list[str]:
-        """Those of the region: its subnetwork is in all of them. Raises ProviderError where there is no such region."""
-        with self._lock:
-            if not self._zones:
-                what = f"asking which zones region {self.region} has"
-                found = self._calls.get(f"regions/{self.region}", what)
-                self._zones = sorted(last_part(url) for url in found.get("zones") or ())
-            return list(self._zones)
 
     def sellers(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
         sold = self._look()
