@@ -16,7 +16,7 @@ from clusterctl_providers.gcp.provider import GcpProvider
 
 from clusterctl.core.errors import AuthFailed, ProviderError, UnknownOutcome
 from clusterctl.core.model import Offer
-from tests.cloud.gcp_billing import SPOT_SHARE
+from tests.cloud.gcp_billing import FLEX_SHARE, SPOT_SHARE
 from tests.cloud.gcp_cloud import GcpCloud
 from tests.cloud.gcp_world import PROJECT, REGION
 from tests.gcp.parts import Parts
@@ -69,6 +69,12 @@ def test_devices_that_are_attached_are_paid_for(provider: GcpProvider, cloud: Gc
         offers[bare].price + 2 * cloud.billing.rates["Nvidia Tesla T4 GPU"], abs=1e-5
     )
     assert offers[two].gpu_type == "T4" and offers[two].price_source == SOURCE
+
+
+def test_machines_of_flex_start_have_prices_of_their_own(provider: GcpProvider) -> None:
+    offers = provider.offers(pool("g2-standard-4", market=["flex-start", "on-demand"]))
+    flex, plain = by_market(offers, "flex-start")["g2-standard-4"], by_market(offers, "on-demand")["g2-standard-4"]
+    assert flex.price == pytest.approx(FLEX_SHARE * plain.price, rel=1e-4) and flex.price_source == SOURCE
 
 
 def test_another_region_has_its_own_prices(cloud: GcpCloud, tmp_path: Path) -> None:

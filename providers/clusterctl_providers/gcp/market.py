@@ -12,7 +12,7 @@ from typing import Any
 from clusterctl_providers.cloud.offers import LAST, Quote
 from clusterctl_providers.gcp.accelerators import machine_of
 from clusterctl_providers.gcp.calls import PAGE, Calls
-from clusterctl_providers.gcp.prices import ON_DEMAND, SOURCE, SPOT, PriceList, Shape, price_of
+from clusterctl_providers.gcp.prices import SOURCE, SPOT, PriceList, Shape, price_of
 
 LOCAL_SSD_GIB = 375  # of each that comes with a machine type
 _TYPE_FIELDS = (
@@ -63,19 +63,16 @@ class GceMarket:
         sold = self._look()
         return {name: frozenset(zone for zone, has in sold.items() if has.sells(name)) for name in types}
 
-    def on_demand(self, instance_type: str) -> Quote | None:
-        return self._quote(instance_type, ON_DEMAND)
-
-    def spot(self, types: Sequence[str]) -> dict[str, dict[str, Quote]]:
-        quotes = {name: quote for name in types if (quote := self._quote(name, SPOT))}
-        return {name: dict.fromkeys(self.zones(), quote) for name, quote in quotes.items()}
-
-    def _quote(self, instance_type: str, market: str) -> Quote | None:
+    def quote(self, instance_type: str, market: str) -> Quote | None:
         """None where Google has no such type here, or does not say what a part of it costs."""
         shape = self._shape(instance_type)
         rates, day = self._prices.rates(self.region)
         price = price_of(shape, rates, market) if shape else None
         return Quote(round(price, 6), SOURCE, day) if price else None
+
+    def spot(self, types: Sequence[str]) -> dict[str, dict[str, Quote]]:
+        quotes = {name: quote for name in types if (quote := self.quote(name, SPOT))}
+        return {name: dict.fromkeys(self.zones(), quote) for name, quote in quotes.items()}
 
     def _shape(self, instance_type: str) -> Shape | None:
         machine = machine_of(instance_type)
