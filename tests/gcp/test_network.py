@@ -12,9 +12,9 @@ import pytest
 from clusterctl_providers.gcp import firewall
 from clusterctl_providers.gcp.head import login_metadata
 from clusterctl_providers.gcp.network import Network
-from tests.cloud.gcp_cloud import GcpCloud
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
+from tests.cloud.gcp_cloud import GcpCloud
 from tests.gcp.parts import Parts
 
 
