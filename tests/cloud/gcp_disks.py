@@ -106,7 +106,7 @@ class Disks:
             found["lastDetachTimestamp"] = self._store.now()
 
     def forget(self, key: str) -> None:
-        """It is gone, and what was on it."""
+        """It is gone, and what was on it; raises NotYet while a machine still has it."""
         found = self._store.find(key)
         self._store.remove(key)
         if found and self._world.disks:

@@ -15,7 +15,7 @@ from tests.cloud.gcp_facts import ZONES, machine_type, region_of
 from tests.cloud.gcp_launch import Launch, Launches
 from tests.cloud.gcp_lists import aggregated, list_of, scopes_in
 from tests.cloud.gcp_networks import Networks
-from tests.cloud.gcp_operations import key_of_call
+from tests.cloud.gcp_operations import RETRY_SECONDS, NotYet, key_of_call
 from tests.cloud.gcp_quotas import Quotas, market_of
 from tests.cloud.gcp_services import Call, Handler
 from tests.cloud.gcp_store import Resource, key_of_link, name_of
@@ -99,6 +99,10 @@ class Instances:
 
     def become(self, instance: Instance, status: str) -> None:
         instance.body["status"] = status
+        self.tell(status, instance)
+
+    def tell(self, status: str, instance: Instance) -> None:
+        """Whoever gives machines to instances: DEPROVISIONING where nothing of it is to stay, whatever the API shows."""
         for listener in list(self._world.listeners):
             listener(status, instance)
 
@@ -107,12 +111,44 @@ class Instances:
         self.next.put(instance.key, self._world.clock() + seconds, step)
 
     def advance(self) -> None:
-        for _, step in self.next.take(self._world.clock()):
-            step()
+        for key, step in self.next.take(self._world.clock()):
+            try:
+                step()
+            except NotYet:
+                self.next.put(key, self._world.clock() + RETRY_SECONDS, step)
 
     def running(self, instance: Instance) -> None:
         instance.body["lastStartTimestamp"] = self._store.now()
         self.become(instance, "RUNNING")
+        self._plug_in(instance)
+        if seconds := int(instance.body["scheduling"].get("maxRunDuration", {}).get("seconds", 0)):
+            at = self._world.clock() + seconds
+            self.next.put(f"{instance.key} ends", at, lambda: self.time_is_up(instance))
+
+    def time_is_up(self, instance: Instance) -> None:
+        """Replaced by what stops instances too."""
+        self.delete(None, instance, user="system")
+
+    def _plug_in(self, instance: Instance) -> None:
+        """Its machine sees the disks that it does not boot from."""
+        if self._world.disks is None:
+            return
+        for disk in instance.body["disks"]:
+            if not disk["boot"] and "source" in disk:
+                self._world.disks.attach(instance.id, self.disk_id(disk), int(disk["diskSizeGb"]))
+
+    def disk_id(self, disk: Resource) -> str:
+        """Of an attached disk."""
+        return str(self._store.get(key_of_link(disk["source"]))["id"])
+
+    def pull_out(self, instance: Instance, disks: list[Resource] | None = None) -> None:
+        """Its machine loses disks (all but the boot disk); raises NotYet while that is under way."""
+        if self._world.disks is None:
+            return
+        for disk in instance.body["disks"] if disks is None else disks:
+            attached = not disk["boot"] and "source" in disk and self._store.find(key_of_link(disk["source"]))
+            if attached and not self._world.disks.release(self.disk_id(disk), True):
+                raise NotYet
 
     def give_back(self, instance: Instance) -> None:
         """Its capacity."""
@@ -129,8 +165,8 @@ class Instances:
 
     def vanish(self, instance: Instance) -> None:
         """Nothing of it stays but the disks that are to outlive it."""
+        self.pull_out(instance)
         self.give_back(instance)
-        self.become(instance, "DEPROVISIONING")
         for disk in instance.body["disks"]:
             if "source" not in disk:
                 continue
@@ -142,6 +178,8 @@ class Instances:
             self._networks.free_address(interface)
         self._store.remove(instance.key)
         self.by_key.pop(instance.key, None)
+        self.next.put(f"{instance.key} ends", float("inf"))
+        self.tell("DEPROVISIONING", instance)
 
     # ------------------------------------------------------------ launches
 
@@ -170,7 +208,7 @@ class Instances:
             seconds = world.operation_seconds
         else:
             seconds = max(world.operation_seconds, world.boot_seconds)
-            self.later(instance, world.boot_seconds / 2, lambda: self._staged(instance, world.boot_seconds / 2))
+            self.later(instance, world.boot_seconds / 2, lambda: self.staged(instance, world.boot_seconds / 2))
         return instance, self._operations.begin(
             call, kind, launch.key, finish, seconds, undo=lambda: self._undone(instance), user=user, group=group
         )
@@ -188,7 +226,11 @@ class Instances:
             return failure
         return None
 
-    def _staged(self, instance: Instance, seconds: float) -> None:
+    def give_public(self, interface: Resource) -> None:
+        """A public address for an access config that lost its own."""
+        self._networks.give_public(interface)
+
+    def staged(self, instance: Instance, seconds: float) -> None:
         self.become(instance, "STAGING")
         if seconds:
             self.later(instance, seconds, lambda: self.running(instance))
@@ -272,8 +314,9 @@ class Instances:
 
     def delete(self, call: Call | None, instance: Instance, kind: str = "delete", user: str = "") -> Resource:
         if instance.status != "TERMINATED":
-            self.become(instance, "STOPPING")
+            instance.body["status"] = "STOPPING"
         self.next.put(instance.key, float("inf"))  # nothing else becomes of it
+        self.tell("DEPROVISIONING", instance)
         seconds = max(self._world.operation_seconds, self._world.end_seconds)
         return self._operations.begin(
             call, kind, instance.key, lambda: self._deleted(instance), seconds, user=user, target_id=instance.id

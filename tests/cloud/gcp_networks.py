@@ -93,6 +93,9 @@ class Networks:
         address = self._wanted(wanted, key, network, owner) if wanted else self._free(key, network)
         taken[address] = owner
         interface["networkIP"] = str(address)
+        self.give_public(interface)
+
+    def give_public(self, interface: Resource) -> None:
         for config in interface.get("accessConfigs", []):
             config.setdefault("type", "ONE_TO_ONE_NAT")
             config.setdefault("name", "External NAT")

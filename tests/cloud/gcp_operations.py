@@ -14,7 +14,14 @@ from tests.cloud.gcp_store import BASE, Resource, Store, place_of
 from tests.cloud.gcp_world import Failure, Refusal, World, not_found
 from tests.cloud.world import Timetable
 
-Finish = Callable[[], None]  # may raise Failure
+Finish = Callable[[], None]  # may raise Failure or NotYet
+
+
+RETRY_SECONDS = 0.02
+
+
+class NotYet(Exception):
+    """What was due waits for something outside: it is tried again in a moment."""
 
 
 @dataclass
@@ -76,6 +83,10 @@ class Operations:
             undo, body = self._undo.pop(key), pending.body
             try:
                 pending.finish()
+            except NotYet:
+                self._undo[key] = undo
+                self._due.put(key, self._world.clock() + RETRY_SECONDS, pending)
+                continue
             except Failure as failure:
                 undo()
                 error: dict[str, Any] = {"code": failure.code, "message": failure.message}

@@ -27,8 +27,7 @@ class Project:
             Service(document("orgpolicy.v2"), {"orgpolicy.projects.policies.getEffectivePolicy": self._effective})
         )
         billing: Handlers = {"cloudbilling.projects.getBillingInfo": self._billing}
-        known = services.by_host.get("cloudbilling.googleapis.com")
-        services.add(Service(document("cloudbilling.v1"), {**(known.handlers if known else {}), **billing}))
+        services.add(Service(document("cloudbilling.v1"), billing))
 
     # ------------------------------------------------------------ APIs
 

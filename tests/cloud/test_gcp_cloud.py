@@ -15,41 +15,14 @@ from googleapiclient.errors import HttpError
 from tests.cloud.gcp_cloud import GcpCloud
 from tests.cloud.gcp_fields import select
 from tests.cloud.gcp_filter import compile_filter
+from tests.cloud.gcp_requests import HERE, ZONE, done, instance, like, reason
 from tests.cloud.gcp_world import PROJECT, Violation
-
-ZONE = "us-central1-a"
-HERE = {"project": PROJECT, "zone": ZONE}
-UBUNTU = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"
 
 
 @pytest.fixture
 def cloud() -> Iterator[GcpCloud]:
     with GcpCloud() as place:
         yield place
-
-
-def instance(name: str = "n1", zone: str = ZONE, **more: Any) -> dict[str, Any]:
-    boot = {"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": UBUNTU, "diskSizeGb": "20"}}
-    return {
-        "name": name, "machineType": f"zones/{zone}/machineTypes/n2-standard-4", "disks": [boot],
-        "networkInterfaces": [{"network": "global/networks/default"}], **more,
-    }  # fmt: skip
-
-
-def like(**more: Any) -> dict[str, Any]:
-    """The instanceProperties of a bulkInsert."""
-    properties = instance(**more)
-    del properties["name"]
-    return {**properties, "machineType": "n2-standard-4"}
-
-
-def done(client: Any, operation: dict[str, Any]) -> dict[str, Any]:
-    assert operation["status"] == "RUNNING"
-    return client.zoneOperations().wait(**HERE, operation=operation["name"]).execute()
-
-
-def reason(error: Any) -> str:
-    return error.value.error_details[0]["reason"]
 
 
 def test_an_instance_is_launched_by_an_operation_and_ends_with_its_disk(cloud: GcpCloud) -> None:
