@@ -9,7 +9,7 @@ placement, address, owner and identity (what is around an instance), head, iap, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clusterctl.core.errors import ProviderError
@@ -19,14 +19,19 @@ from clusterctl_providers.base import (
     CreateRequest,
     CreateResult,
     HeadDisk,
+    ImageRecipe,
+    MadeImage,
     NetworkPlace,
     Objection,
     PoolRequest,
     ProviderContext,
+    StoredImage,
     Whereabouts,
 )
-from clusterctl_providers.catalog import user_directory
+from clusterctl_providers.catalog import instance_types, user_directory
 from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.image_build import ImageBuild
+from clusterctl_providers.cloud.image_store import ImageStore
 from clusterctl_providers.cloud.launch import Launcher
 from clusterctl_providers.cloud.listing import Listing
 from clusterctl_providers.cloud.offers import Offers
@@ -36,7 +41,10 @@ from clusterctl_providers.cloud.reservations import Reservations
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.head import HeadParts, console_log
 from clusterctl_providers.gcp.identity import Identity
+from clusterctl_providers.gcp.image_build import BUILDERS, GceBuild
+from clusterctl_providers.gcp.image_store import GceImages
 from clusterctl_providers.gcp.images import Images
+from clusterctl_providers.gcp.instance_body import DISK, GPU_DISK
 from clusterctl_providers.gcp.instances import InstanceRows
 from clusterctl_providers.gcp.launch import GceLaunches
 from clusterctl_providers.gcp.market import GceMarket
@@ -122,6 +130,25 @@ class GcpProvider:
 
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.shipped(pool)
+
+    def build_image(self, pool: PoolRequest, recipe: ImageRecipe, tell: Callable[[str], None]) -> MadeImage:
+        """For the architecture of the pool's cheapest type, x86-64 where it names none."""
+        offers = self._offers.shipped(pool)
+        machine = next((m for m in instance_types("gcp") if offers and m.name == offers[0].instance_type), None)
+        nvidia = machine is not None and machine.gpu_vendor == "nvidia"
+        arch = machine.arch if machine else "x86_64"
+        base = self._images.find(str(pool.spec.get("image") or ""), arch, nvidia)
+        disk = int(pool.spec.get("disk") or max(base.size, GPU_DISK if nvidia else DISK))
+        public = bool(self._settings.get("public_addresses", True))
+        calls = GceBuild(self._calls, self._network, base, self._uid, public=public)
+        build = ImageBuild(calls, self._uid, tell)
+        return build.make(base.id, base.arch, BUILDERS[arch], recipe, disk)
+
+    def images(self) -> list[StoredImage]:
+        return ImageStore(GceImages(self._calls)).list()
+
+    def remove_image(self, image: StoredImage) -> None:
+        ImageStore(GceImages(self._calls)).remove(image)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""
