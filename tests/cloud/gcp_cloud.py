@@ -22,11 +22,14 @@ from google.oauth2 import service_account
 from googleapiclient import discovery
 
 from tests.cloud import gcp_permissions, gcp_tokens
+from tests.cloud.gcp_addresses import Addresses
+from tests.cloud.gcp_billing import Billing
 from tests.cloud.gcp_bulk import Bulk
 from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_changes import Changes
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
+from tests.cloud.gcp_firewalls import Firewalls
 from tests.cloud.gcp_front import Front
 from tests.cloud.gcp_iap import Iap
 from tests.cloud.gcp_identity import OWNER, Rights
@@ -34,9 +37,11 @@ from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_instances import COSTING, Instance, Instances
 from tests.cloud.gcp_launch import Launches
 from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_policies import Policies
 from tests.cloud.gcp_power import Power
 from tests.cloud.gcp_project import Project
 from tests.cloud.gcp_quotas import Quotas
+from tests.cloud.gcp_reservations import Reservations
 from tests.cloud.gcp_services import Services
 from tests.cloud.gcp_store import key_of_link
 from tests.cloud.gcp_tokens import Account, Tokens
@@ -67,15 +72,19 @@ class GcpCloud:
         self.networks = Networks(compute, cidr)
         self.images = Images(compute)
         self.disks = Disks(compute, self.images)
-        launches = Launches(compute, self.disks, self.images, self.networks)
-        self._instances = Instances(compute, launches, self.disks, self.networks, self.quotas)
+        reservations = Reservations(compute)
+        launches = Launches(compute, self.disks, self.images, self.networks, reservations)
+        self._instances = Instances(compute, launches, self.disks, self.networks, self.quotas, reservations)
         self.power = Power(compute, self._instances)
         for part in (
             Catalog(self.world, self.quotas), self.networks, self.images, self.disks, self._instances, self.power,
             Bulk(compute, self._instances, launches), Changes(compute, self._instances, self.disks),
+            Firewalls(compute), Addresses(compute, self.networks), Policies(compute), reservations,
         ):  # fmt: skip
             compute.add(part)
         self.services.add(compute.service(gcp_permissions.needs))
+        self.billing = Billing()
+        self.services.add(self.billing.service())
         self.services.add_plain(gcp_tokens.HOST, self.tokens.answer)
         self.rights = Rights(self.world, self.tokens)
         self.rights.grant(ADMIN, OWNER)
