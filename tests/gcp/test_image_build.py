@@ -58,11 +58,11 @@ class Machine:
             assert document["linger"] > 30, "it stays on until its word was heard"
             self.said[instance.id] = f"booting\nclusterctl-image: {self.word.format(content=document['content'])}\n"
             if self.silent:
-                self.cloud.powered_off(instance.id)
+                self.cloud.shut_down(instance.id)
 
     def console(self, instance_id: str) -> str:
         if self.said.get(instance_id) and not self.silent:
-            self.cloud.powered_off(instance_id)
+            self.cloud.shut_down(instance_id)
         return self.said.get(instance_id, "")
 
 

@@ -158,7 +158,12 @@ def test_the_users_own_network_tags_stand_in_place_of_rules_of_ours(parts: Parts
     network = parts.network(["192.0.2.7"], network_tags=["corp-ray", "corp-ssh"])
     assert network.tags() == network.tags(head=True) == ["corp-ray", "corp-ssh"]
     network.renew_access()
-    assert network.sweep() == [] and parts.methods("firewalls") == []
+    assert parts.methods("firewalls") == []
+    parts.network(["192.0.2.7"]).renew_access()
+    parts.cloud.world.denied = {"compute.firewalls.get", "compute.firewalls.list"}
+    assert network.sweep() == [] and network.clusters() == [], "a shared network's are not for everybody to see"
+    parts.cloud.world.denied = set()
+    assert network.sweep() == [] and parts.rules() == {}, "those from before it named its own"
 
 
 def test_names_that_grow_too_long_are_cut_and_stay_apart(cloud: GcpCloud) -> None:
