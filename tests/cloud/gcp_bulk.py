@@ -121,5 +121,5 @@ class Bulk:
         made["name"] = own.get("name") or key.rpartition("/")[2]
         if own.get("hostname"):
             made["hostname"] = own["hostname"]
-        launch = Launch(key, model.zone, model.type, made, model.accelerators)
+        launch = Launch(key, model.zone, model.type, made, model.accelerators, reservation=model.reservation)
         return self._launches.with_disks(call, launch)

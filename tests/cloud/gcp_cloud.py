@@ -22,18 +22,25 @@ from google.oauth2 import service_account
 from googleapiclient import discovery
 
 from tests.cloud import gcp_permissions, gcp_tokens
+from tests.cloud.gcp_addresses import Addresses
 from tests.cloud.gcp_bulk import Bulk
 from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_changes import Changes
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
+from tests.cloud.gcp_firewalls import Firewalls
 from tests.cloud.gcp_front import Front
+from tests.cloud.gcp_iap import Iap
+from tests.cloud.gcp_identity import OWNER, Rights
 from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_instances import COSTING, Instance, Instances
 from tests.cloud.gcp_launch import Launches
 from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_policies import Policies
 from tests.cloud.gcp_power import Power
+from tests.cloud.gcp_project import Project
 from tests.cloud.gcp_quotas import Quotas
+from tests.cloud.gcp_reservations import Reservations
 from tests.cloud.gcp_services import Services
 from tests.cloud.gcp_store import key_of_link
 from tests.cloud.gcp_tokens import Account, Tokens
@@ -64,16 +71,23 @@ class GcpCloud:
         self.networks = Networks(compute, cidr)
         self.images = Images(compute)
         self.disks = Disks(compute, self.images)
-        launches = Launches(compute, self.disks, self.images, self.networks)
-        self._instances = Instances(compute, launches, self.disks, self.networks, self.quotas)
+        reservations = Reservations(compute)
+        launches = Launches(compute, self.disks, self.images, self.networks, reservations)
+        self._instances = Instances(compute, launches, self.disks, self.networks, self.quotas, reservations)
         self.power = Power(compute, self._instances)
         for part in (
             Catalog(self.world, self.quotas), self.networks, self.images, self.disks, self._instances, self.power,
             Bulk(compute, self._instances, launches), Changes(compute, self._instances, self.disks),
+            Firewalls(compute), Addresses(compute, self.networks), Policies(compute), reservations,
         ):  # fmt: skip
             compute.add(part)
         self.services.add(compute.service(gcp_permissions.needs))
         self.services.add_plain(gcp_tokens.HOST, self.tokens.answer)
+        self.rights = Rights(self.world, self.tokens)
+        self.rights.grant(ADMIN, OWNER)
+        self.iap = Iap(self.world, self.tokens, self._machine, lambda: compute.store.every("firewalls"))
+        for service in (self.rights, Project(self.world, self.rights), self.iap):
+            service.install(self.services)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())
         self.url = self.listen("127.0.0.1")
@@ -97,10 +111,16 @@ class GcpCloud:
 
     # ------------------------------------------------------------ who calls
 
-    def add_account(self, name: str) -> dict[str, str]:
-        """A service account, and the JSON file of its key."""
+    def add_account(self, name: str, *permissions: str) -> dict[str, str]:
+        """A service account that may do these (without any: everything), and the JSON file of its key."""
         email = f"{name}@{PROJECT}.iam.gserviceaccount.com"
-        account = self.world.accounts.setdefault(email, Account(email, self.compute.store.number()))
+        account = self.world.accounts.get(email)
+        if account is None:
+            account = self.world.accounts[email] = Account(email, self.compute.store.number())
+            if permissions:
+                self.rights.allow(email, permissions)
+            else:
+                self.rights.grant(email, OWNER)
         return gcp_tokens.make_key(account, self.url)
 
     @contextlib.contextmanager
@@ -181,11 +201,16 @@ class GcpCloud:
         """Paths of all that someone made here and did not remove."""
         with self.world.lock:
             self.compute.advance()
-            return sorted(set(self._keys()) - self._built_in)
+            return sorted({*self._keys(), *self.rights.leftovers()} - self._built_in)
 
     def labels(self, path: str) -> dict[str, str]:
         """`path`: such as zones/us-central1-a/disks/d."""
         return dict(self.compute.store.get(f"projects/{PROJECT}/{path}").get("labels", {}))
+
+    def _machine(self, zone: str, name: str) -> tuple[str, dict[str, Any]] | None:
+        """Where a running instance is, and what it looks like."""
+        found = [i for i in self.instances("RUNNING") if (i.zone, i.name) == (zone, name)]
+        return (found[0].address, found[0].body) if found else None
 
     def _keys(self) -> list[str]:
         return [

@@ -13,12 +13,11 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tests.cloud import gcp_conditions
 from tests.cloud.gcp_schema import document
 from tests.cloud.gcp_services import Call, Service, Services
 from tests.cloud.gcp_tokens import Account, Tokens
 from tests.cloud.gcp_world import PROJECT, PROJECT_NUMBER, Principal, Refusal, World
-
-from tests.cloud import gcp_conditions
 
 Policy = dict[str, Any]
 MOST_ACCOUNTS = 100  # of a project, unless more are asked for
@@ -62,6 +61,7 @@ class Rights:
         self.roles: dict[str, dict[str, Any]] = {}
         self.descriptions: dict[str, str] = {}  # e-mail address -> of the account
         self.policies: dict[str, Policy] = {}
+        self.made: set[str] = set()  # e-mail addresses of accounts that somebody made by a call
         self.organisation: dict[str, list[dict[str, Any]]] = {}  # constraint -> the rules in force: see gcp_project
         self._modified = threading.local()
         self._numbers = itertools.count(1)
@@ -85,6 +85,12 @@ class Rights:
         name = f"projects/{PROJECT}/roles/test_{next(self._numbers)}"
         self.roles[name] = {"name": name, "title": "a test's", "includedPermissions": sorted(permissions)}
         self.grant(email, name, condition=condition)
+
+    def leftovers(self) -> list[str]:
+        """Accounts that somebody made, and bindings of such accounts that are gone."""
+        alive = [f"serviceAccounts/{email}" for email in self.made & self.world.accounts.keys()]
+        bound = {m for policy in self.policies.values() for b in policy["bindings"] for m in b["members"]}
+        return [*alive, *(m for m in bound if m.startswith("deleted:"))]
 
     def members(self, role: str, resource: str = f"projects/{PROJECT}") -> list[str]:
         return [one for b in self.policy(resource)["bindings"] if b["role"] == role for one in b["members"]]
@@ -268,6 +274,7 @@ class Rights:
         number = str(10**20 + zlib.crc32(f"{email}{next(self._numbers)}".encode()))
         self.world.accounts[email] = Account(email, number, PROJECT, wanted.get("displayName", ""))
         self.descriptions[email] = wanted.get("description", "")
+        self.made.add(email)
         return self._shown(self.world.accounts[email])
 
     def _account(self, call: Call, verb: str) -> Account:

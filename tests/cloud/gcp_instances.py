@@ -17,6 +17,7 @@ from tests.cloud.gcp_lists import aggregated, list_of, scopes_in
 from tests.cloud.gcp_networks import Networks
 from tests.cloud.gcp_operations import RETRY_SECONDS, NotYet, key_of_call
 from tests.cloud.gcp_quotas import Quotas, market_of
+from tests.cloud.gcp_reservations import Reservations
 from tests.cloud.gcp_services import Call, Handler
 from tests.cloud.gcp_store import Resource, key_of_link, name_of
 from tests.cloud.gcp_world import PROJECT, Failure, Refusal, World, already_exists, not_found
@@ -33,6 +34,7 @@ class Instance:
     body: Resource
     since: float  # by the world's clock
     holds: bool = True  # its capacity is taken
+    reservation: Resource | None = None  # that its capacity is part of
 
     @property
     def id(self) -> str:
@@ -77,7 +79,16 @@ class Instance:
 
 
 class Instances:
-    def __init__(self, compute: Compute, launches: Launches, disks: Disks, networks: Networks, quotas: Quotas) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        launches: Launches,
+        disks: Disks,
+        networks: Networks,
+        quotas: Quotas,
+        reservations: Reservations,
+    ) -> None:
+        self._reservations = reservations
         self._compute, self._launches, self._disks, self._networks = compute, launches, disks, networks
         self._world: World = compute.world
         self._store, self._operations, self._quotas = compute.store, compute.operations, quotas
@@ -152,13 +163,22 @@ class Instances:
 
     def give_back(self, instance: Instance) -> None:
         """Its capacity."""
-        if instance.holds:
-            instance.holds = False
+        if not instance.holds:
+            return
+        instance.holds = False
+        if instance.reservation:
+            self._reservations.use(instance.reservation, -1)
+        else:
             found = machine_type(instance.type)
             self._world.give_back(instance.type, instance.zone, instance.market, found.vcpus if found else 0)
 
     def take(self, instance: Instance) -> None:
         """Its capacity, again; raises Failure."""
+        instance.reservation = self._reservations.consumed(instance.body, instance.zone, instance.market, 1)
+        if instance.reservation:
+            self._reservations.use(instance.reservation, 1)
+            instance.holds = True
+            return
         found = machine_type(instance.type)
         self._world.take(instance.type, instance.zone, instance.market, found.vcpus if found else 0, 1, 1)
         instance.holds = True
@@ -175,7 +195,7 @@ class Instances:
             if disk["autoDelete"]:
                 self._disks.forget(key)
         for interface in instance.body["networkInterfaces"]:
-            self._networks.free_address(interface)
+            self._networks.free_address(interface, instance.key)
         self._store.remove(instance.key)
         self.by_key.pop(instance.key, None)
         self.next.put(f"{instance.key} ends", float("inf"))
@@ -195,7 +215,7 @@ class Instances:
         """(the instance, its operation). It comes to nothing for `refusal`."""
         body = self._store.add(launch.key, "instance", launch.body)
         body["status"] = "PROVISIONING"
-        instance = Instance(launch.key, body, self._world.clock(), holds=refusal is None)
+        instance = Instance(launch.key, body, self._world.clock(), refusal is None, launch.reservation)
         self.by_key[launch.key] = instance
         failure = refusal or self._settle(instance, launch)
         world = self._world
@@ -253,6 +273,10 @@ class Instances:
 
     def reserve(self, launch: Launch, least: int, most: int) -> int:
         """Capacity for so many; raises Failure."""
+        launch.reservation = self._reservations.consumed(launch.body, launch.zone, launch.market, most)
+        if launch.reservation:
+            self._reservations.use(launch.reservation, most)
+            return most
         over = self._quotas.refusal(launch.type.name, launch.zone, launch.market, launch.accelerators, most)
         if over:
             raise over

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
-from tests.cloud.gcp_facts import MachineType, machine_type
+from tests.cloud.gcp_facts import MachineType, machine_type, region_of
 from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_policies import placed
 from tests.cloud.gcp_quotas import market_of
+from tests.cloud.gcp_reservations import Reservations
 from tests.cloud.gcp_rules import check_devices, check_labels, check_metadata, check_policies, check_scheduling
 from tests.cloud.gcp_services import Call
 from tests.cloud.gcp_store import BASE, Resource, fingerprint, key_of, name_of
@@ -27,6 +29,7 @@ class Launch:
     body: Resource
     accelerators: dict[str, int] = field(default_factory=dict)
     disks: list[str] = field(default_factory=list)
+    reservation: Resource | None = None  # that its capacity is part of
 
     @property
     def market(self) -> str:
@@ -38,8 +41,10 @@ class Launch:
 
 
 class Launches:
-    def __init__(self, compute: Compute, disks: Disks, images: Images, networks: Networks) -> None:
-        self._world, self._store = compute.world, compute.store
+    def __init__(
+        self, compute: Compute, disks: Disks, images: Images, networks: Networks, reservations: Reservations
+    ) -> None:
+        self._world, self._store, self._reservations = compute.world, compute.store, reservations
         self._disks, self._images, self._networks = disks, images, networks
 
     def read(self, call: Call, key: str, wanted: Resource, where: str, bare: bool = False) -> Launch:
@@ -52,6 +57,16 @@ class Launches:
         accelerators = self._accelerators(body.get("guestAccelerators", []), zone, f"{where}.guestAccelerators", bare)
         body["scheduling"] = check_scheduling(body.get("scheduling", {}), found, accelerators, where)
         check_devices(found, accelerators, body, where)
+        if body.get("resourcePolicies"):
+            body["resourcePolicies"] = placed(
+                self._store, body["resourcePolicies"], region_of(zone), found, bare, f"{where}.resourcePolicies"
+            )
+            for link in body["resourcePolicies"]:
+                call.need("compute.resourcePolicies.use", link.removeprefix(BASE))
+        if "reservationAffinity" in body:
+            body["reservationAffinity"] = self._reservations.checked(
+                body["reservationAffinity"], zone, f"{where}.reservationAffinity"
+            )
         check_labels(body.get("labels", {}), f"{where}.labels")
         check_metadata(body.get("metadata", {}), f"{where}.metadata")
         body["disks"] = [
@@ -139,8 +154,6 @@ class Launches:
                                    ("serviceAccounts", "setServiceAccount")):  # fmt: skip
             if body.get(member):
                 call.need(f"compute.instances.{permission}", key)
-        for policy in body.get("resourcePolicies", []):
-            call.need("compute.resourcePolicies.use", key_of(policy, PROJECT, "resourcePolicies"))
 
     def _accelerators(self, wanted: list[Resource], zone: str, where: str, bare: bool) -> dict[str, int]:
         found: dict[str, int] = {}

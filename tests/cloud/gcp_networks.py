@@ -79,20 +79,41 @@ class Networks:
         call.need("compute.subnetworks.use", key)
         if wanted.get("accessConfigs"):
             call.need("compute.subnetworks.useExternalIp", key)
+        self._check_addresses(call, wanted, key, where)
         return {
             **wanted, "kind": "compute#networkInterface", "name": f"nic{number}", "network": BASE + network_key,
             "subnetwork": BASE + key, "stackType": wanted.get("stackType", "IPV4_ONLY"), "fingerprint": "bm90aGluZw==",
         }  # fmt: skip
 
+    def _check_addresses(self, call: Call, wanted: dict[str, Any], key: str, where: str) -> None:
+        """Those that are asked for by number."""
+        if text := wanted.get("networkIP"):
+            try:
+                address = IPv4Address(text)
+            except ValueError:
+                raise invalid(f"{where}.networkIP", text, "Must be a valid IPv4 address.") from None
+            if reservation := self.reserved(key, address):
+                call.need("compute.addresses.useInternal", reservation)
+        for number, config in enumerate(wanted.get("accessConfigs", [])):
+            if text := config.get("natIP"):
+                region = key.split("/")[3]
+                found = [
+                    a
+                    for a in self._store.collection(f"projects/{PROJECT}/regions/{region}/addresses")
+                    if a["address"] == text
+                ]
+                if not found:
+                    message = f"The specified external IP address '{text}' was not found in region '{region}'."
+                    raise invalid(f"{where}.accessConfigs[{number}].natIP", text, message)
+                call.need("compute.addresses.use", key_of_link(found[0]["selfLink"]))
+
     def give_address(self, interface: Resource, owner: str) -> None:
         """An address of its subnetwork (the one that it wants), and a public one for an access config. Raises Failure."""
         key = key_of_link(interface["subnetwork"])
-        taken = self._taken.setdefault(key, {})
-        wanted = interface.get("networkIP")
-        network = ip_network(self._store.get(key)["ipCidrRange"])
-        address = self._wanted(wanted, key, network, owner) if wanted else self._free(key, network)
-        taken[address] = owner
+        address = self.reserve(key, interface.get("networkIP", ""), owner)
         interface["networkIP"] = str(address)
+        if reservation := self.reserved(key, address):
+            self._store.get(reservation).update(status="IN_USE", users=[BASE + owner])
         self.give_public(interface)
 
     def give_public(self, interface: Resource) -> None:
@@ -102,8 +123,31 @@ class Networks:
             config.setdefault("networkTier", "PREMIUM")
             config["kind"] = "compute#accessConfig"
             if "natIP" not in config:
-                self._next_public += 1
-                config["natIP"] = str(self._next_public)
+                config["natIP"] = self.public()
+
+    def public(self) -> str:
+        """One more public address."""
+        self._next_public += 1
+        return str(self._next_public)
+
+    def reserve(self, key: str, text: str, owner: str) -> IPv4Address:
+        """An address of the subnetwork, the one that is named if one is; raises Failure."""
+        self._taken.setdefault(key, {})
+        network = ip_network(self._store.get(key)["ipCidrRange"])
+        address = self._wanted(text, key, network, owner) if text else self._free(key, network)
+        self._taken[key][address] = owner
+        return address
+
+    def unreserve(self, key: str, address: IPv4Address) -> None:
+        self._taken.get(key, {}).pop(address, None)
+        self._lowest[key] = min(self._lowest.get(key, int(address)), int(address))
+
+    def reserved(self, key: str, address: IPv4Address) -> str:
+        """The path of the reservation of an address of a subnetwork, or ""."""
+        for found in self._store.collection(f"{key.partition('/subnetworks/')[0]}/addresses"):
+            if found.get("subnetwork") == BASE + key and found["address"] == str(address):
+                return key_of_link(found["selfLink"])
+        return ""
 
     def _free(self, key: str, network: Any) -> IPv4Address:
         """The first that nobody has: Google keeps the first two and the last two for itself."""
@@ -121,7 +165,7 @@ class Networks:
                 "INVALID_USAGE", f"IP address {text} is not in the range of subnetwork '{key}'.", 400, "BAD REQUEST"
             )
         held = self._taken.get(key, {}).get(address)
-        if held is not None and not (held.endswith(owner) or ("/addresses/" in held and not self.user_of(held))):
+        if held is not None and ("/addresses/" not in held or self.user_of(held) or "/addresses/" in owner):
             message = f"IP '{text}' is already being used by another resource."
             raise Failure("IP_IN_USE_BY_ANOTHER_RESOURCE", message, 400, "BAD REQUEST")
         return address
@@ -130,12 +174,16 @@ class Networks:
         users = (self._store.find(address_key) or {}).get("users", [])
         return str(users[0]) if users else ""
 
-    def free_address(self, interface: Resource) -> None:
+    def free_address(self, interface: Resource, owner: str) -> None:
         key = key_of_link(interface["subnetwork"])
-        if text := interface.get("networkIP"):
-            address = IPv4Address(text)
-            self._taken.get(key, {}).pop(address, None)
-            self._lowest[key] = min(self._lowest.get(key, int(address)), int(address))
+        text = interface.get("networkIP", "")
+        if not text or self._taken.get(key, {}).get(IPv4Address(text)) != owner:
+            return
+        if reservation := self.reserved(key, IPv4Address(text)):
+            self._taken[key][IPv4Address(text)] = reservation
+            self._store.get(reservation).update(status="RESERVED", users=[])
+        else:
+            self.unreserve(key, IPv4Address(text))
 
     # ------------------------------------------------------------ methods
 

@@ -35,13 +35,14 @@ _WHOLE = {  # those that follow no rule
     "compute.instances.simulateMaintenanceEvent": "compute.instances.setScheduling",
     "compute.disks.createSnapshot": "compute.disks.createSnapshot",
 }
-_FREE = frozenset({"compute.instances.testIamPermissions"})  # anybody may ask what he may
+# Which it is depends on what the address is: the handlers ask.
+_ASKED_LATER = frozenset({"compute.addresses.insert", "compute.addresses.delete"})
 
 
 def permission_of(method: str) -> str:
     """`compute.instances.insert` -> `compute.instances.create`; "" where none is needed."""
-    if method.endswith(".testIamPermissions"):
-        return ""
+    if method.endswith(".testIamPermissions") or method in _ASKED_LATER:
+        return ""  # anybody may ask what he may do
     if method in _WHOLE:
         return _WHOLE[method]
     service, collection, verb = method.split(".")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.cloud.gcp_identity import Rights, no_right
 from tests.cloud.gcp_schema import document
 from tests.cloud.gcp_services import Call, Service, Services
 from tests.cloud.gcp_world import PROJECT, PROJECT_NUMBER, Refusal, World
-
-from tests.cloud.gcp_identity import Rights, no_right
 
 Handlers = dict[str, Callable[[Call], dict[str, Any]]]
 MOST_AT_ONCE = 30  # services in one batchGet
@@ -28,8 +27,7 @@ class Project:
             Service(document("orgpolicy.v2"), {"orgpolicy.projects.policies.getEffectivePolicy": self._effective})
         )
         billing: Handlers = {"cloudbilling.projects.getBillingInfo": self._billing}
-        known = services.by_host.get("cloudbilling.googleapis.com")
-        services.add(Service(document("cloudbilling.v1"), {**(known.handlers if known else {}), **billing}))
+        services.add(Service(document("cloudbilling.v1"), billing))
 
     # ------------------------------------------------------------ APIs
 

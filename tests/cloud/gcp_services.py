@@ -71,6 +71,9 @@ class Services:
     plain: dict[str, Callable[[WireRequest, str], Response]] = field(default_factory=dict)
 
     def add(self, service: Service) -> None:
+        """What is there of the same one already stays."""
+        known = self.by_host.get(service.name)
+        service.handlers = {**(known.handlers if known else {}), **service.handlers}
         self.by_host[service.name] = service
 
     def add_plain(self, host: str, answer: Callable[[WireRequest, str], Response]) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 from clusterctl_runtime.backoff import Backoff
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
-from clusterctl_providers.base import TAG_CLUSTER, TAG_UID
 from clusterctl_providers.cloud.listing import SETTLES
 from clusterctl_providers.cloud.naming import OURS, UID_PART
 from clusterctl_providers.cloud.removal import removed
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.errors import is_missing, is_taken, status_behind
+from clusterctl_providers.gcp.owner import Owner, owner_of
 from clusterctl_providers.gcp.policies import Grant, Policy
 from clusterctl_providers.gcp.roles import bound_to, permissions_of, render_role, role_id
 
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 AUTO = "auto"  # worker_service_account: make one
 PAGE = 100  # the most that IAM puts on one
 USER = "roles/iam.serviceAccountUser"  # whoever has it on an account may start machines with it
-_REGION = "region"
-_DESCRIBED = re.compile(rf"{TAG_CLUSTER}=(\S+) {TAG_UID}=(\S+) {_REGION}=(\S+)")
 _UNSEEN = re.compile(r"service ?account.*(does not exist|was not found|not found)", re.IGNORECASE | re.DOTALL)
 # What a token of an instance is good for at all; its roles say what it may. The head asks for machines and prices.
 HEAD_SCOPES = (
@@ -60,6 +58,10 @@ class Identity:
         self._clock, self._pause = clock, pause
         self._made: dict[str, str] = {}  # kind -> e-mail address
         self._lock = threading.RLock()
+
+    @property
+    def _owner(self) -> Owner:
+        return Owner(self._cluster, self._uid, self._calls.region)
 
     def name_of(self, kind: str) -> str:
         """The account of "head" or "worker" that is ours; Google gives it 30 characters."""
@@ -151,14 +153,8 @@ class Identity:
             self._policy(self._path(worker)).grant(Grant(USER, f"serviceAccount:{head}"))
 
     def _create(self, kind: str, email: str) -> None:
-        described = f"{TAG_CLUSTER}={self._cluster} {TAG_UID}={self._uid} {_REGION}={self._calls.region}"
-        body = {
-            "accountId": self.name_of(kind),
-            "serviceAccount": {
-                "displayName": f"{kind} of {self._cluster} (clusterctl)"[:100],
-                "description": described,
-            },
-        }
+        shown = {"displayName": f"{kind} of {self._cluster} (clusterctl)"[:100], "description": self._owner.note}
+        body = {"accountId": self.name_of(kind), "serviceAccount": shown}
         what = f"making the service account {email}"
         try:
             self._calls.ask("POST", f"v1/projects/{self._calls.project}/serviceAccounts", what, body, "iam")
@@ -175,19 +171,14 @@ class Identity:
                 raise ProviderError(f"{what}: IAM does not show it after {SETTLES:g} s; run it again")
 
     def _find(self, email: str) -> dict[str, Any] | None:
-        """The account if it is ours; None when there is none. Raises BadRequest when it is someone else's."""
+        """The account if it is ours; None when there is none. Raises NotOurs when it is someone else's."""
         try:
             found = self._calls.get(self._v1(email), f"looking for the service account {email}", "iam")
         except BadRequest as error:
             if is_missing(error):
                 return None
             raise
-        described = _DESCRIBED.search(str(found.get("description") or ""))
-        if described is None or described.group(2) != self._uid:
-            raise BadRequest(
-                f"there is a service account {email} that does not carry the uid of cluster {self._cluster}: remove it, or name "
-                "another one under `provider: {gcp: {service_account: ...}}`"
-            )
+        self._owner.check(found, f"a service account {email}")
         return found
 
     def _ensure_role(self) -> str:
@@ -261,9 +252,9 @@ class Identity:
         found: set[tuple[str, str]] = set()
         try:
             for account in self._list():
-                described = _DESCRIBED.search(str(account.get("description") or ""))
-                if described and described.group(3) == self._calls.region:
-                    found.add((described.group(1), described.group(2)))
+                owner = owner_of(account)
+                if owner is not None and owner.region == self._calls.region:
+                    found.add((owner.cluster, owner.uid))
         except AuthFailed as error:
             log.info("%s; clusters of which only a service account is left are not seen", error)
         return sorted(found)

@@ -12,7 +12,7 @@ from typing import Any
 
 from clusterctl_runtime.backoff import Backoff
 
-from clusterctl.core.errors import BadRequest, ProviderError, Throttled, UnknownOutcome
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Throttled, UnknownOutcome
 from clusterctl_providers.cloud.listing import SETTLES
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.errors import status_behind
@@ -94,8 +94,15 @@ class Policy:
         return self._calls.ask("POST", f"v1/{self._resource}:getIamPolicy", what, service="iam", **query)
 
     def _write(self, policy: Mapping[str, Any], what: str) -> None:
+        """Google does not name what is lacking for it."""
         version, service = ("v3", "cloudresourcemanager") if self._is_project else ("v1", "iam")
-        self._calls.change("POST", f"{version}/{self._resource}:setIamPolicy", what, {"policy": policy}, service)
+        try:
+            self._calls.change("POST", f"{version}/{self._resource}:setIamPolicy", what, {"policy": policy}, service)
+        except AuthFailed as error:
+            if status_behind(error) != 403:
+                raise
+            lacking = "resourcemanager.projects" if self._is_project else "iam.serviceAccounts"
+            raise AuthFailed(f"{error}; it takes {lacking}.setIamPolicy") from error.__cause__
 
     @property
     def _is_project(self) -> bool:
