@@ -23,6 +23,7 @@ from googleapiclient import discovery
 
 from tests.cloud import gcp_permissions, gcp_tokens
 from tests.cloud.gcp_addresses import Addresses
+from tests.cloud.gcp_billing import Billing
 from tests.cloud.gcp_bulk import Bulk
 from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_changes import Changes
@@ -83,6 +84,8 @@ class GcpCloud:
         ):  # fmt: skip
             compute.add(part)
         self.services.add(compute.service(gcp_permissions.needs))
+        self.billing = Billing()
+        self.services.add(self.billing.service())
         self.services.add_plain(gcp_tokens.HOST, self.tokens.answer)
         self.rights = Rights(self.world, self.tokens)
         self.rights.grant(ADMIN, OWNER)

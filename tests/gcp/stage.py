@@ -108,7 +108,7 @@ class Stage:
         state = State(
             cluster="demo",
             uid=self.uid,
-            pools=(Pool("cpu", "aws", min=0, max=200),),
+            pools=(Pool("cpu", "gcp", min=0, max=200),),
             nodes=nodes,
             blocks=self.provisioner.blocks(self.now),
             failures=self.provisioner.failures(self.now),

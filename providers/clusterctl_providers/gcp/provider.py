@@ -22,12 +22,13 @@ from clusterctl_providers.base import (
     ImageRecipe,
     MadeImage,
     NetworkPlace,
+    Objection,
     PoolRequest,
     ProviderContext,
     StoredImage,
     Whereabouts,
 )
-from clusterctl_providers.catalog import instance_types
+from clusterctl_providers.catalog import instance_types, user_directory
 from clusterctl_providers.cloud.book import BatchBook
 from clusterctl_providers.cloud.image_build import ImageBuild
 from clusterctl_providers.cloud.image_store import ImageStore
@@ -54,6 +55,7 @@ from clusterctl_providers.gcp.power import GcePower
 from clusterctl_providers.gcp.prices import PriceList
 from clusterctl_providers.gcp.quotas import Limits, limit_rows
 from clusterctl_providers.gcp.reservations import Lookup
+from clusterctl_providers.gcp.review import Review
 
 
 class GcpProvider:
@@ -77,8 +79,10 @@ class GcpProvider:
         self._listing = Listing(self._rows)
         self._power = Power(GcePower(self._calls, self._rows, self._listing), self._listing)
         reservations = Reservations(Lookup(self._calls, self._network.zones))
-        prices = PriceList(self._calls, str(settings.get("endpoint_url") or ""), Path(context.state_dir))
-        self._offers = Offers(GceMarket(self._calls, prices), reservations)
+        prices = PriceList(self._calls, None if settings.get("endpoint_url") else user_directory())
+        market = GceMarket(self._calls, prices, self._network.zones)
+        self._offers = Offers(market, reservations)
+        self._review = Review(self._calls, settings, self._network, market, self._images)
         launches = GceLaunches(
             self._calls,
             settings,
@@ -121,6 +125,9 @@ class GcpProvider:
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.of(pool)
+
+    def review(self, pools: Sequence[PoolRequest]) -> list[Objection]:
+        return self._review.of(pools)
 
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.shipped(pool)
