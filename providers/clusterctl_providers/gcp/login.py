@@ -4,6 +4,7 @@ federation, gcloud's own login, the metadata server of an instance), and the ser
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 def find_login(settings: Mapping[str, Any]) -> tuple[Any, str]:
     """(google-auth's credentials, the project that goes with them or ""). Raises ProviderError, with what to do."""
+    # Read when google.auth is imported. Whoever has no credentials, and no metadata server, would wait for three tries each time.
+    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     from google.auth import default, impersonated_credentials
     from google.auth.credentials import with_scopes_if_required
 
