@@ -61,6 +61,7 @@ def test_a_head_of_one_cluster_can_neither_end_nor_make_machines_of_another(
     (made,) = stage.provider.create([stage.request("cpu-1")])
     assert isinstance(made, Instance), made
     request = stage.request("cpu-2")
+    other.open(ssh_from=["192.0.2.7"]).renew_access()  # its `up` has made what is around its machines
     with cloud.credentials(key_of(cloud, other.provider.identity.head_account())):
         theirs = stage.open()
         with pytest.raises(AuthFailed, match=r"compute\.instances\.(get|delete)"):
