@@ -194,6 +194,26 @@ class HasDoctorFor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Objection:
+    """Something that a spec names and the provider does not have. `pool`: whose `key` it is, "head" for the head's, "" for the
+    settings of the provider. `value`: which item is meant where `key` has a list. `fix`: what to write instead, or ""."""
+
+    pool: str
+    key: str
+    value: str
+    text: str
+    fix: str = ""
+
+
+@runtime_checkable
+class HasReview(Protocol):
+    def review(self, pools: Sequence[PoolRequest]) -> list[Objection]:
+        """What the spec names that is not there, looked up before anything is made. Raises ProviderError where that could not
+        be told."""
+        ...
+
+
 @runtime_checkable
 class HasCatalogue(Protocol):
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:

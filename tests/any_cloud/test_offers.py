@@ -31,6 +31,7 @@ class Bazaar:
         self.sold: dict[str, frozenset[str]] = {}
         self.spots: dict[str, dict[str, Quote]] = {}
         self.demand: dict[str, Quote] = {}
+        self.own: dict[str, Quote] = {}  # in a market that this cloud alone has
         self.trouble: dict[str, ProviderError] = {}
         self.asked: list[str] = []
 
@@ -50,9 +51,9 @@ class Bazaar:
         self._ask(f"spot {','.join(types)}")
         return self.spots
 
-    def on_demand(self, instance_type: str) -> Quote | None:
-        self._ask(f"demand {instance_type}")
-        return self.demand.get(instance_type)
+    def quote(self, instance_type: str, market: str) -> Quote | None:
+        self._ask(f"demand {instance_type}" if market == "on-demand" else f"{market} {instance_type}")
+        return self.demand.get(instance_type) if market == "on-demand" else self.own.get(instance_type)
 
 
 def nothing(name: str) -> Reservation:
@@ -89,6 +90,20 @@ def test_only_zones_with_a_network_that_sell_the_type_and_that_the_pool_wants() 
     assert keys(found) == [("spot", "t3.micro", "b"), ("on-demand", "t3.micro", "b")]
     market.places = []
     assert offers_of(market, Clock()).of(pool()) == []
+
+
+def test_a_market_that_one_cloud_alone_has_has_prices_of_its_own() -> None:
+    market = Bazaar()
+    market.demand = {"t3.micro": Quote(0.01, "list", "2026-01-01")}
+    market.own = {"t3.micro": Quote(0.005, "list", "2026-01-01")}
+    found = offers_of(market, Clock()).of(pool(instances=["t3.micro"], market=["flex-start", "on-demand"]))
+    assert {(o.market, o.price) for o in found} == {("flex-start", 0.005), ("on-demand", 0.01)}
+
+
+def test_nobody_is_asked_for_prices_of_markets_that_no_pool_wants() -> None:
+    market = Bazaar()
+    offers_of(market, Clock()).of(pool(market=["spot"]))
+    assert not [asked for asked in market.asked if asked.startswith("demand")]
 
 
 @pytest.mark.parametrize("what", ["sellers", "spot", "demand"])

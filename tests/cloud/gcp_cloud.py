@@ -23,11 +23,13 @@ from googleapiclient import discovery
 
 from tests.cloud import gcp_permissions, gcp_tokens
 from tests.cloud.gcp_addresses import Addresses
+from tests.cloud.gcp_billing import Billing
 from tests.cloud.gcp_bulk import Bulk
 from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_changes import Changes
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
+from tests.cloud.gcp_federation import Federation
 from tests.cloud.gcp_firewalls import Firewalls
 from tests.cloud.gcp_front import Front
 from tests.cloud.gcp_iap import Iap
@@ -82,11 +84,14 @@ class GcpCloud:
         ):  # fmt: skip
             compute.add(part)
         self.services.add(compute.service(gcp_permissions.needs))
+        self.billing = Billing()
+        self.services.add(self.billing.service())
         self.services.add_plain(gcp_tokens.HOST, self.tokens.answer)
         self.rights = Rights(self.world, self.tokens)
         self.rights.grant(ADMIN, OWNER)
         self.iap = Iap(self.world, self.tokens, self._machine, lambda: compute.store.every("firewalls"))
-        for service in (self.rights, Project(self.world, self.rights), self.iap):
+        self.federation = Federation(self.tokens)
+        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation):
             service.install(self.services)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())

@@ -81,6 +81,8 @@ class MachineType:
 def machine_types() -> dict[str, MachineType]:
     found = {name: MachineType(name, n, int(gib * 1024), shared=True) for name, (n, gib) in _SMALL.items()}
     for row in catalog.instance_types("gcp"):
+        if "+" in row.name:
+            continue  # a machine type and what is attached to it
         accelerator, count = BUNDLED.get("-".join(row.name.split("-")[:2]), ("", ""))[0], int(row.gpu_count)
         if not accelerator:
             count = 0

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.cloud.gcp_cloud import GcpCloud
 
 from clusterctl.client.down import adopt as adopting
 from clusterctl.client.down import gc as cleaning
 from clusterctl.client.down.places import places
+from tests.cloud.gcp_cloud import GcpCloud
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.network import Network
+
 from tests.cloud.gcp_cloud import GcpCloud
 from tests.cloud.gcp_world import PROJECT, REGION
 

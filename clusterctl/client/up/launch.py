@@ -17,6 +17,7 @@ from clusterctl.client.head.config import write_config_here
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.files import Mount, packed, upload
+from clusterctl.client.up.review import review_spec
 from clusterctl.core.errors import Refused
 
 HEAD_SECONDS = 1200.0
@@ -54,6 +55,8 @@ def _bring_up(
     confirm: Callable[[Api], None],
     patience: float,
 ) -> Started:
+    if source.name not in registry.names() or _text_of(registry.load(source.name).spec_file) != source.text:
+        review_spec(source)
     cluster = _registered(registry, source)
     place = source.spec.kind.head_place(source.spec.provider_settings)
     if place == "host":

@@ -8,6 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.down.take_down import make_providers
+from clusterctl.client.up.review import review_with
 
 if TYPE_CHECKING:
     from clusterctl_providers.base import PoolRequest, Provider
@@ -33,7 +34,8 @@ def plan_new(source: SpecFile) -> dict[str, Any]:
 
 
 def _offers(source: SpecFile) -> tuple[tuple[Offer, ...], list[str]]:
-    """What the providers offer now, and a note for each that could not be asked: its offers are the catalogue's."""
+    """What the providers offer now, and a note for each that could not be asked: its offers are the catalogue's. Raises SpecError
+    with what the spec names and they do not have."""
     from clusterctl_providers.base import PoolRequest
 
     from clusterctl.spec.to_core import core_pools, pool_requests
@@ -44,6 +46,7 @@ def _offers(source: SpecFile) -> tuple[tuple[Offer, ...], list[str]]:
     with tempfile.TemporaryDirectory(prefix="clusterctl-plan-") as scratch:
         providers = make_providers(spec.cluster, "", scratch, spec.model_dump(mode="json", by_alias=True))
         try:
+            review_with(providers, source)
             for pool in core_pools(spec):
                 request = PoolRequest(pool.name, requests[pool.name], pool.role)
                 found, note = _ask(providers[pool.provider], request)

@@ -61,8 +61,11 @@ class Ec2Market:
                 found.setdefault(name, {})[zone] = Quote(price, SPOT_HISTORY, row["Timestamp"].date().isoformat())
         return found
 
-    def on_demand(self, instance_type: str) -> Quote | None:
-        """For Linux on shared hardware, as of today; None where the Pricing API has no such price. Raises ProviderError."""
+    def quote(self, instance_type: str, market: str) -> Quote | None:
+        """On demand, for Linux on shared hardware, as of today; None where the Pricing API has no such price, and in any other
+        market. Raises ProviderError."""
+        if market != "on-demand":
+            return None
         what = f"asking for the price of {instance_type} in {self.region}"
         fields = {
             "instanceType": instance_type,

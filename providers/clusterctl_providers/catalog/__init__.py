@@ -19,7 +19,7 @@ from clusterctl_providers.catalog.choice import SPOT_ESTIMATE, SPOT_ESTIMATE_SOU
 from clusterctl_providers.catalog.choice import choose as _choose
 from clusterctl_providers.catalog.choice import offer_without_price as _offer_without_price
 from clusterctl_providers.catalog.facts import InstanceType, Price
-from clusterctl_providers.catalog.store import Catalog, Fetch, Refresh, load, refresh
+from clusterctl_providers.catalog.store import Catalog, Fetch, Refresh, load, refresh, user_directory
 
 __all__ = [
     "SPOT_ESTIMATE",
@@ -38,6 +38,7 @@ __all__ = [
     "offers_for",
     "prices",
     "refresh",
+    "user_directory",
 ]
 
 

@@ -8,12 +8,15 @@ Azure         osProfile.customData, 64 KiB, read by cloud-init
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
 from clusterctl.core.errors import BadRequest
+
+_FOR_READERS = re.compile(r'^ *(?:# .*|"""[^"\n]*""")\n', re.MULTILINE)  # comments and docstrings of one line
 
 
 class TooLarge(BadRequest):
@@ -22,10 +25,9 @@ class TooLarge(BadRequest):
 
 @lru_cache(maxsize=1)
 def boot_script() -> str:
-    """The text of node.sh as it ships; read once in a process."""
-    return (
-        resources.files("clusterctl_templates").joinpath("cloud-init").joinpath("node.sh").read_text(encoding="utf-8")
-    )
+    """The text of node.sh without what only a reader needs: user data is short on some clouds. Read once in a process."""
+    file = resources.files("clusterctl_templates").joinpath("cloud-init").joinpath("node.sh")
+    return _FOR_READERS.sub("", file.read_text(encoding="utf-8"))
 
 
 def user_data(boot: Mapping[str, Any], nodes: Sequence[tuple[str, int, str]], most: int) -> str:

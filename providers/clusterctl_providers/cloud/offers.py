@@ -63,7 +63,9 @@ class Market(Protocol):
         """Instance type -> zone -> quote, as far as there are any."""
         ...
 
-    def on_demand(self, instance_type: str) -> Quote | None: ...
+    def quote(self, instance_type: str, market: str) -> Quote | None:
+        """In a market with one price for all zones: "on-demand", and what the cloud alone has, as Google's "flex-start"."""
+        ...
 
 
 class Offers:
@@ -79,7 +81,7 @@ class Offers:
         self._market, self._reservations = market, reservations
         self._clock, self._now = clock, now
         self.reserves = False  # whether a pool has a reservation: what is free of it changes from moment to moment
-        self._on_demand: dict[str, tuple[float, Quote | None]] = {}  # type -> (until, quote)
+        self._quotes: dict[tuple[str, str], tuple[float, Quote | None]] = {}  # type, market -> (until, quote)
         self._spot: dict[str, tuple[float, Mapping[str, Quote]]] = {}  # type -> (until, zone -> quote)
         self._sellers: dict[str, frozenset[str]] = {}  # type -> zones
         self._refused_until = float("-inf")
@@ -138,13 +140,14 @@ class Offers:
         with self._lock:
             sellers = self._zones_that_sell(types)
             spot = self._spot_quotes(sorted({o.instance_type for o in offers if o.market == "spot"}))
-            on_demand = {name: self._on_demand_quote(name) for name in types}
+            others = sorted({(o.instance_type, o.market) for o in offers if o.market != "spot"})
+            quotes = {each: self._quote(*each) for each in others}
         priced: list[Offer] = []
         for offer in offers:
             if offer.zone not in sellers.get(offer.instance_type, {offer.zone}):
                 continue
             is_spot = offer.market == "spot"
-            quote = spot[offer.instance_type].get(offer.zone) if is_spot else on_demand[offer.instance_type]
+            quote = spot[offer.instance_type].get(offer.zone) if is_spot else quotes[offer.instance_type, offer.market]
             priced.append(_priced(offer, quote))
         return sorted(priced, key=lambda o: (o.rank, o.price, o.key))
 
@@ -176,18 +179,18 @@ class Offers:
             self._spot |= {name: (now + LAST, found.get(name, {})) for name in stale}
         return {name: self._spot[name][1] for name in types}
 
-    def _on_demand_quote(self, name: str) -> Quote | None:
+    def _quote(self, name: str, market: str) -> Quote | None:
         now = self._clock()
-        until, quote = self._on_demand.get(name, (float("-inf"), None))
+        until, quote = self._quotes.get((name, market), (float("-inf"), None))
         if until > now or now < self._refused_until:
             return quote
         try:
-            quote = self._market.on_demand(name)
+            quote = self._market.quote(name, market)
         except ProviderError as error:
             self._refused_until = now + REFUSED_FOR
             log.info("%s; prices are those of the catalogue", error)
         else:
-            self._on_demand[name] = (now + LAST, quote)
+            self._quotes[name, market] = (now + LAST, quote)
         return quote
 
 

@@ -24,6 +24,7 @@ from clusterctl_providers.gcp.address import HeadAddress
 from clusterctl_providers.gcp.calls import Calls, last_part, relative
 from clusterctl_providers.gcp.errors import is_missing, is_taken, reason_behind
 from clusterctl_providers.gcp.network import Network
+from clusterctl_providers.gcp.series import disk_type
 
 GIB = 1024**3
 LEAST = 10  # GiB that a persistent disk has
@@ -166,15 +167,6 @@ def console_log(calls: Calls, instance_id: str) -> str:
     except BadRequest:
         return ""
     return str(answer.get("contents") or "")[-CONSOLE_END:]
-
-
-# Machine series that take no persistent disk, only Hyperdisk.
-_HYPERDISK = ("a3-ultragpu", "a4-", "a4x-", "c4-", "c4a-", "c4d-", "g4-", "h4d-", "m4-", "n4-", "n4a-", "n4d-", "x4-")
-
-
-def disk_type(machine_type: str) -> str:
-    """The kind of disk for the head's state that a machine of that type takes."""
-    return "hyperdisk-balanced" if machine_type.startswith(_HYPERDISK) else "pd-balanced"
 
 
 def _disk(row: Mapping[str, Any]) -> HeadDisk:

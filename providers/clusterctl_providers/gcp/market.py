@@ -11,8 +11,8 @@ from typing import Any
 
 from clusterctl_providers.cloud.offers import LAST, Quote
 from clusterctl_providers.gcp.accelerators import machine_of
-from clusterctl_providers.gcp.calls import PAGE, Calls, last_part
-from clusterctl_providers.gcp.prices import ON_DEMAND, SOURCE, SPOT, PriceList, Shape, price_of
+from clusterctl_providers.gcp.calls import PAGE, Calls
+from clusterctl_providers.gcp.prices import SOURCE, SPOT, PriceList, Shape, price_of
 
 LOCAL_SSD_GIB = 375  # of each that comes with a machine type
 _TYPE_FIELDS = (
@@ -41,9 +41,16 @@ class GceMarket:
     provider = "gcp"
     head_type = "e2-standard-2"
 
-    def __init__(self, calls: Calls, prices: PriceList, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        prices: PriceList,
+        zones: Callable[[], list[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`zones`: those of the region; its subnetwork is in all of them."""
         self._calls, self._prices, self._clock = calls, prices, clock
-        self._zones: list[str] = []
+        self.zones = zones
         self._sold: dict[str, Zone] = {}
         self._until = float("-inf")
         self._lock = threading.RLock()
@@ -52,32 +59,20 @@ class GceMarket:
     def region(self) -> str:
         return self._calls.region
 
-    def zones(self) -> list[str]:
-        """Those of the region: its subnetwork is in all of them. Raises ProviderError where there is no such region."""
-        with self._lock:
-            if not self._zones:
-                what = f"asking which zones region {self.region} has"
-                found = self._calls.get(f"regions/{self.region}", what)
-                self._zones = sorted(last_part(url) for url in found.get("zones") or ())
-            return list(self._zones)
-
     def sellers(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
         sold = self._look()
         return {name: frozenset(zone for zone, has in sold.items() if has.sells(name)) for name in types}
 
-    def on_demand(self, instance_type: str) -> Quote | None:
-        return self._quote(instance_type, ON_DEMAND)
-
-    def spot(self, types: Sequence[str]) -> dict[str, dict[str, Quote]]:
-        quotes = {name: quote for name in types if (quote := self._quote(name, SPOT))}
-        return {name: dict.fromkeys(self.zones(), quote) for name, quote in quotes.items()}
-
-    def _quote(self, instance_type: str, market: str) -> Quote | None:
+    def quote(self, instance_type: str, market: str) -> Quote | None:
         """None where Google has no such type here, or does not say what a part of it costs."""
         shape = self._shape(instance_type)
         rates, day = self._prices.rates(self.region)
         price = price_of(shape, rates, market) if shape else None
         return Quote(round(price, 6), SOURCE, day) if price else None
+
+    def spot(self, types: Sequence[str]) -> dict[str, dict[str, Quote]]:
+        quotes = {name: quote for name in types if (quote := self.quote(name, SPOT))}
+        return {name: dict.fromkeys(self.zones(), quote) for name, quote in quotes.items()}
 
     def _shape(self, instance_type: str) -> Shape | None:
         machine = machine_of(instance_type)

@@ -3,14 +3,15 @@ its own, which carry its uid and are removed by `sweep`."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, TypeVar
 
-from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID
 from clusterctl_providers.cloud.lately import Lately
 from clusterctl_providers.cloud.naming import made_name
@@ -21,6 +22,9 @@ from clusterctl_providers.gcp.firewall import Firewall
 from clusterctl_providers.gcp.owner import Owner, owner_of
 from clusterctl_providers.gcp.placement import Placement, is_gone
 
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 LAST = 600.0  # seconds that the region's zones and the subnetwork are believed
 LONGEST_NAME = 63  # of everything
 FOR_MACHINES = (
@@ -248,9 +252,8 @@ class Network:
             waiting += self._remove(path, f"the address {name}")
         for path, name in self._placement.mine():
             waiting += self._remove(path, f"the placement policy {name}")
-        if not self._settings.get("network_tags"):
-            for path, name in self._firewall.mine():
-                waiting += self._remove(path, f"the firewall rule {name}")
+        for path, name in self._unless_forbidden(self._firewall.mine):
+            waiting += self._remove(path, f"the firewall rule {name}")
         self._placement.forget()
         self._firewall.forget()
         return waiting
@@ -285,12 +288,21 @@ class Network:
             lambda error: reason_behind(error) in _IN_USE,
         )
 
+    def _unless_forbidden(self, look: Callable[[], list[Found]]) -> list[Found]:
+        """What was found; nothing where the rules of the network are not for us to see, and none of them is ours."""
+        try:
+            return look()
+        except AuthFailed as error:
+            if not self._settings.get("network_tags"):
+                raise
+            log.info("%s; this cluster makes no firewall rule", error)
+            return []
+
     def clusters(self) -> list[tuple[str, str]]:
         """(cluster, uid) of everything but instances in this region that carries a uid."""
         labelled = [*self._labelled("disks", "*"), *self._labelled("addresses", "*")]
         owners = [*map(owner_of, labelled), *self._placement.owners()]
-        if not self._settings.get("network_tags"):
-            owners += self._firewall.owners(self._calls.region)
+        owners += self._unless_forbidden(lambda: list(self._firewall.owners(self._calls.region)))
         return sorted({(owner.cluster, owner.uid) for owner in owners if owner is not None})
 
 

@@ -94,11 +94,11 @@ class Shape:
 
 
 class PriceList:
-    """Thread-safe. `directory`: where the rates are kept."""
+    """Thread-safe. `directory`: where the rates are kept, None where they are not, as those of a stand-in."""
 
-    def __init__(self, calls: Calls, endpoint: str, directory: Path, now: Callable[[], float] = time.time) -> None:
-        self._calls, self._endpoint, self._now = calls, endpoint, now
-        self._file = directory / "gcp-rates.json"
+    def __init__(self, calls: Calls, directory: Path | None, now: Callable[[], float] = time.time) -> None:
+        self._calls, self._now = calls, now
+        self._file = directory / "gcp-rates.json" if directory else None
         self._rates: dict[str, dict[str, dict[str, float]]] = {}  # region -> Rates
         self._read_at = 0.0
         self._refused: tuple[float, ProviderError] | None = None  # until, and what was answered
@@ -118,11 +118,13 @@ class PriceList:
         return 0 <= self._now() - read_at < FRESH
 
     def _load(self) -> None:
-        """What is kept, if it can be read and is of the same place."""
+        """What is kept, if it can be read."""
+        if self._file is None:
+            return
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             kept = json.loads(self._file.read_text(encoding="utf-8"))
             read_at = float(kept["read_at"])
-            if kept["endpoint"] == self._endpoint and self._is_fresh(read_at):
+            if self._is_fresh(read_at):
                 self._rates = {str(region): dict(rates) for region, rates in kept["rates"].items()}
                 self._read_at = read_at
 
@@ -136,10 +138,14 @@ class PriceList:
             self._refused = (now + REFUSED_FOR, error)
             raise
         self._read_at, self._refused = now, None
-        kept = {"endpoint": self._endpoint, "read_at": now, "rates": self._rates}
+        self._keep()
+
+    def _keep(self) -> None:
+        if self._file is None:
+            return
         with contextlib.suppress(OSError):  # then they are read again
             make_private_dir(self._file.parent)
-            write_private(self._file, json.dumps(kept))
+            write_private(self._file, json.dumps({"read_at": self._read_at, "rates": self._rates}))
 
     def _read(self) -> dict[str, dict[str, dict[str, float]]]:
         what = "asking for the prices of Compute Engine"

@@ -9,7 +9,7 @@ placement, address, owner and identity (what is around an instance), head, iap, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clusterctl.core.errors import ProviderError
@@ -19,12 +19,19 @@ from clusterctl_providers.base import (
     CreateRequest,
     CreateResult,
     HeadDisk,
+    ImageRecipe,
+    MadeImage,
     NetworkPlace,
+    Objection,
     PoolRequest,
     ProviderContext,
+    StoredImage,
     Whereabouts,
 )
+from clusterctl_providers.catalog import instance_types, user_directory
 from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.image_build import ImageBuild
+from clusterctl_providers.cloud.image_store import ImageStore
 from clusterctl_providers.cloud.launch import Launcher
 from clusterctl_providers.cloud.listing import Listing
 from clusterctl_providers.cloud.offers import Offers
@@ -32,9 +39,13 @@ from clusterctl_providers.cloud.power import Power
 from clusterctl_providers.cloud.quotas import Quotas
 from clusterctl_providers.cloud.reservations import Reservations
 from clusterctl_providers.gcp.calls import Calls
+from clusterctl_providers.gcp.doctor import USUAL, examine
 from clusterctl_providers.gcp.head import HeadParts, console_log
 from clusterctl_providers.gcp.identity import Identity
+from clusterctl_providers.gcp.image_build import BUILDERS, GceBuild
+from clusterctl_providers.gcp.image_store import GceImages
 from clusterctl_providers.gcp.images import Images
+from clusterctl_providers.gcp.instance_body import DISK, GPU_DISK
 from clusterctl_providers.gcp.instances import InstanceRows
 from clusterctl_providers.gcp.launch import GceLaunches
 from clusterctl_providers.gcp.market import GceMarket
@@ -42,8 +53,9 @@ from clusterctl_providers.gcp.names import is_id
 from clusterctl_providers.gcp.network import Network
 from clusterctl_providers.gcp.power import GcePower
 from clusterctl_providers.gcp.prices import PriceList
-from clusterctl_providers.gcp.quotas import Limits
+from clusterctl_providers.gcp.quotas import Limits, limit_rows
 from clusterctl_providers.gcp.reservations import Lookup
+from clusterctl_providers.gcp.review import Review
 
 
 class GcpProvider:
@@ -67,8 +79,10 @@ class GcpProvider:
         self._listing = Listing(self._rows)
         self._power = Power(GcePower(self._calls, self._rows, self._listing), self._listing)
         reservations = Reservations(Lookup(self._calls, self._network.zones))
-        prices = PriceList(self._calls, str(settings.get("endpoint_url") or ""), Path(context.state_dir))
-        self._offers = Offers(GceMarket(self._calls, prices), reservations)
+        prices = PriceList(self._calls, None if settings.get("endpoint_url") else user_directory())
+        market = GceMarket(self._calls, prices, self._network.zones)
+        self._offers = Offers(market, reservations)
+        self._review = Review(self._calls, settings, self._network, market, self._images)
         launches = GceLaunches(
             self._calls,
             settings,
@@ -112,8 +126,30 @@ class GcpProvider:
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.of(pool)
 
+    def review(self, pools: Sequence[PoolRequest]) -> list[Objection]:
+        return self._review.of(pools)
+
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.shipped(pool)
+
+    def build_image(self, pool: PoolRequest, recipe: ImageRecipe, tell: Callable[[str], None]) -> MadeImage:
+        """For the architecture of the pool's cheapest type, x86-64 where it names none."""
+        offers = self._offers.shipped(pool)
+        machine = next((m for m in instance_types("gcp") if offers and m.name == offers[0].instance_type), None)
+        nvidia = machine is not None and machine.gpu_vendor == "nvidia"
+        arch = machine.arch if machine else "x86_64"
+        base = self._images.find(str(pool.spec.get("image") or ""), arch, nvidia)
+        disk = int(pool.spec.get("disk") or max(base.size, GPU_DISK if nvidia else DISK))
+        public = bool(self._settings.get("public_addresses", True))
+        calls = GceBuild(self._calls, self._network, base, self._uid, public=public)
+        build = ImageBuild(calls, self._uid, tell)
+        return build.make(base.id, base.arch, BUILDERS[arch], recipe, disk)
+
+    def images(self) -> list[StoredImage]:
+        return ImageStore(GceImages(self._calls)).list()
+
+    def remove_image(self, image: StoredImage) -> None:
+        ImageStore(GceImages(self._calls)).remove(image)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""
@@ -144,6 +180,23 @@ class GcpProvider:
 
     def console_log(self, instance_id: str) -> str:
         return console_log(self._calls, instance_id) if is_id(instance_id) else ""
+
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        return self._examine(USUAL)
+
+    def doctor_for(self, pools: Sequence[PoolRequest]) -> list[tuple[str, bool, str]]:
+        """With the quotas for the cheapest type of each of these pools' markets."""
+        cheapest: dict[tuple[str, str], Offer] = {}
+        for pool in pools:
+            for offer in self._offers.shipped(pool):
+                cheapest.setdefault((pool.name, offer.market), offer)
+        return self._examine([(offer.instance_type, offer.market) for offer in cheapest.values()])
+
+    def _examine(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, bool, str]]:
+        def quotas() -> list[tuple[str, bool, str]]:
+            return limit_rows(self._quotas, wanted, self._calls)
+
+        return examine(self._calls, self._settings, quotas, accounts=self.identity.makes_some)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Clusters with instances in this region, and those of which only a disk, a firewall rule or an account is left."""

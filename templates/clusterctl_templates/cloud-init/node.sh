@@ -1,18 +1,21 @@
 #!/bin/sh
-# The first thing a new cloud machine runs, as root, at its first boot. It is the same for every node: what differs is the JSON
-# document after the last line, which python reads as data. It finds a Python >= 3.10, fetches the agent from a head of
-# the cluster (TLS, pinned to the cluster's own CA), checks its digest, and starts it.
+# The first thing a new cloud machine runs, as root, at its first boot; on Google Cloud also at later ones. It is the same for
+# every node: what differs is the JSON document after the last line, which python reads as data. It finds a Python >= 3.10,
+# fetches the agent from a head of the cluster (TLS, pinned to the cluster's own CA), checks its digest, and starts it.
 for python in /opt/clusterctl/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/local/bin/python3; do
   if command -v "$python" >/dev/null 2>&1 && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
     exec "$python" -I - "$0" <<'CLUSTERCTL_PYTHON'
 import glob, hashlib, http.client, json, os, shlex, socket, ssl, subprocess, sys, time, urllib.request
 
 STATE = "/var/lib/clusterctl"
-STARTER = "/var/lib/cloud/scripts/per-boot/clusterctl"
+PER_BOOT = "/var/lib/cloud/scripts/per-boot/clusterctl"  # cloud-init runs what is there at each boot
 # Under systemd where it is in charge (the agent then outlives the unit that started it), else in a session of its own.
 START = """#!/bin/sh
 cd %(state)s || exit
 set -- %(python)s -I %(state)s/agent.pyz --bootstrap %(state)s/bootstrap.json
+if [ -d /run/systemd/system ] && systemctl -q is-active clusterctl-agent
+then exit
+fi
 if [ -d /run/systemd/system ] && systemd-run --unit=clusterctl-agent --collect --setenv=HOME=/root \\
   --property=KillMode=mixed --property=LimitNOFILE=1048576 --property=Restart=on-failure \\
   --property='RestartPreventExitStatus=0 2 3 4 5' "$@"
@@ -48,15 +51,21 @@ def aws(fact):
     return ask(base + "/meta-data/" + path, {"X-aws-ec2-metadata-token": token})
 
 
-# By the name in the document: this machine's private "address", and its "index" in the launch.
-METADATA = {"aws": aws}
+def gcp(fact):
+    path = {"address": "network-interfaces/0/ip", "name": "name"}[fact]
+    return ask("http://169.254.169.254/computeMetadata/v1/instance/" + path, {"Metadata-Flavor": "Google"})
 
 
-def who_am_i(nodes, metadata, until):
-    """Our entry among the nodes of this launch: the launch index says which."""
+# By the name in the document: this machine's private "address", and its "name" or its "index" in the launch; and what starts
+# the agent at later boots, where this script does not.
+CLOUDS = {"aws": (aws, PER_BOOT), "gcp": (gcp, STATE + "/start")}
+
+
+def who_am_i(names, nodes, metadata, until):
+    """Our entry among the nodes of this launch: our own name says which, or the launch index."""
     while len(nodes) > 1:
         try:
-            return nodes[int(metadata("index"))]
+            return nodes[names.index(metadata("name").strip()) if names else int(metadata("index"))]
         except (OSError, ValueError) as error:
             if time.monotonic() > until:
                 raise
@@ -111,11 +120,20 @@ def write(path, data, mode):
     os.replace(path + ".part", path)
 
 
-def start():
-    """At once, and at each later boot: cloud-init then runs what is in that directory, and not this script."""
-    os.makedirs(os.path.dirname(STARTER), exist_ok=True)
-    write(STARTER, (START % {"state": STATE, "python": shlex.quote(sys.executable)}).encode(), 0o700)
-    subprocess.run([STARTER], check=True)
+def start(starter):
+    """At once, and by `starter` at each later boot."""
+    os.makedirs(os.path.dirname(starter), exist_ok=True)
+    write(starter, (START % {"state": STATE, "python": shlex.quote(sys.executable)}).encode(), 0o700)
+    subprocess.run([starter], check=True)
+
+
+def is_done(digest):
+    """Whether this very script did its work here: the disk may be a copy of another node's."""
+    try:
+        with open(STATE + "/script.sha256", encoding="utf-8") as file:
+            return file.read() == digest
+    except OSError:
+        return False
 
 
 def take_host_key(text):
@@ -141,23 +159,28 @@ def power_off(reason):
 
 def main():
     os.makedirs(STATE, mode=0o700, exist_ok=True)
+    with open(sys.argv[1], "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
     document = read_document(sys.argv[1])
-    boot, metadata = document["boot"], METADATA[document["boot"]["metadata"]]
+    boot, (metadata, starter) = document["boot"], CLOUDS[document["boot"]["metadata"]]
+    if is_done(digest):
+        return start(starter)
     until = time.monotonic() + float(boot.get("orphan_timeout", 900))
-    head = boot.pop("head", None)
+    head, names = boot.pop("head", None), boot.pop("names", None)
     if head:
         take_host_key(head["host_key"])
     try:
         if head:  # it dials itself, and tells the others by which address they reach it
             boot["address"] = metadata("address")
-        node_id, generation, secret = who_am_i(document["nodes"], metadata, until)
+        node_id, generation, secret = who_am_i(names, document["nodes"], metadata, until)
         boot.update(node_id=node_id, generation=generation, join_token=secret)
         write(STATE + "/agent.pyz", fetch(boot, until), 0o755)
     except (OSError, ValueError, LookupError) as error:
         return power_off("this node cannot join its cluster: %s" % error)
     write(STATE + "/bootstrap.json", json.dumps(boot).encode(), 0o600)
+    write(STATE + "/script.sha256", digest.encode(), 0o600)
     say("starting the agent of %s" % node_id)
-    start()
+    start(starter)
 
 
 main()

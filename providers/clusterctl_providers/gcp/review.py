@@ -1,0 +1,121 @@
+"""What a spec names and Google Cloud does not have (`base.HasReview`): project, region, network, service accounts, zones, machine
+types with their devices, images. Each is looked up by the part that will need it, whose sentence is told with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from clusterctl.core.errors import AuthFailed, BadRequest
+from clusterctl_providers import catalog
+from clusterctl_providers.base import Objection, PoolRequest
+from clusterctl_providers.gcp.accelerators import machine_of
+from clusterctl_providers.gcp.calls import Calls
+from clusterctl_providers.gcp.errors import is_missing
+from clusterctl_providers.gcp.images import Images
+from clusterctl_providers.gcp.market import GceMarket
+from clusterctl_providers.gcp.network import Network
+
+ACCOUNTS = ("service_account", "worker_service_account")
+_MADE = ("", "auto")  # no account of the user's
+
+
+class Review:
+    def __init__(
+        self, calls: Calls, settings: Mapping[str, Any], network: Network, market: GceMarket, images: Images
+    ) -> None:
+        self._calls, self._settings = calls, settings
+        self._network, self._market, self._images = network, market, images
+
+    def of(self, pools: Sequence[PoolRequest]) -> list[Objection]:
+        """Where the project or the region is wrong, nothing else can be looked up there, and is not."""
+        project = f"looking up the project {self._calls.project}"
+        for key, look in (("project", lambda: self._calls.get("", project)), ("region", self._network.zones)):
+            if found := _tried(key, look):
+                return [found]
+        wrong = [_tried("subnet" if self._settings.get("subnet") else "network", self._network.subnet)]
+        wrong += [self._account(key) for key in ACCOUNTS]
+        found = [one for one in wrong if one is not None]
+        for pool in pools:
+            found += [*self._zones(pool), *self._types(pool), *self._image(pool)]
+        return found
+
+    def _account(self, key: str) -> Objection | None:
+        """Who may not look at service accounts is not told of one."""
+        name = str(self._settings.get(key) or "")
+        if name in _MADE:
+            return None
+        email = name if "@" in name else f"{name}@{self._calls.project}.iam.gserviceaccount.com"
+        what = f"looking for the service account {email}"
+        try:
+            self._calls.get(f"v1/projects/-/serviceAccounts/{email}", what, "iam")
+        except AuthFailed:
+            return None
+        except BadRequest as error:
+            fix = "make it (`gcloud iam service-accounts create`), or leave the setting out"
+            return Objection(
+                "", key, name, f"there is no service account {email}" if is_missing(error) else str(error), fix
+            )
+        return None
+
+    def _zones(self, pool: PoolRequest) -> Iterator[Objection]:
+        known = self._network.zones()
+        for zone in pool.spec.get("zones") or ():
+            if zone not in known:
+                fix = f"{self._calls.region} has {', '.join(known)}"
+                yield Objection(pool.name, "zones", zone, f"Google Cloud has no zone {zone!r}", fix)
+
+    def _types(self, pool: PoolRequest) -> Iterator[Objection]:
+        names = [str(name) for name in pool.spec.get("instances") or ()]
+        if not names:
+            return
+        sold, catalogued = self._market.sellers(names), {machine.name for machine in catalog.instance_types("gcp")}
+        wanted = [zone for zone in pool.spec.get("zones") or () if zone in self._network.zones()]
+        for name in names:
+            here = sold[name]
+            if not here:
+                fix = _nearest(name, catalogued)
+                yield Objection(pool.name, "instances", name, f"{self._calls.region} has no {_described(name)}", fix)
+            elif name not in catalogued:
+                text = f"{self._calls.region} sells {name}, but the catalogue of this version does not know what it has"
+                yield Objection(pool.name, "instances", name, text, _nearest(name, catalogued))
+            elif wanted and not here & set(wanted):
+                text = f"the pool's zones ({', '.join(wanted)}) have no {_described(name)}"
+                yield Objection(pool.name, "instances", name, text, f"it is sold in {', '.join(sorted(here))}")
+
+    def _image(self, pool: PoolRequest) -> Iterator[Objection]:
+        """For the types that the pool may get: an image is made for one architecture."""
+        wanted = str(pool.spec.get("image") or "")
+        if not wanted:
+            return
+        spec = {**pool.spec, "name": pool.name}
+        offers = catalog.offers_for("gcp", self._calls.region, [], spec)
+        machines = {machine.name: machine for machine in catalog.instance_types("gcp")}
+        kinds = {(machines[o.instance_type].arch, machines[o.instance_type].gpu_vendor == "nvidia") for o in offers}
+        for arch, nvidia in sorted(kinds or {("x86_64", False)}):
+            try:
+                self._images.find(wanted, arch, nvidia)
+            except BadRequest as error:
+                yield Objection(pool.name, "image", wanted, str(error))
+                return
+
+
+def _tried(key: str, look: Callable[[], Any]) -> Objection | None:
+    try:
+        look()
+    except BadRequest as error:
+        return Objection("", key, "", str(error))
+    return None
+
+
+def _described(name: str) -> str:
+    machine = machine_of(name)
+    if not machine.count:
+        return f"machine type {name!r}"
+    return f"machine type {machine.machine_type!r} to which {machine.count} {machine.device} can be attached"
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    near = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else "`clusterctl offers --provider gcp` lists those that are known"

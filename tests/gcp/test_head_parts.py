@@ -1,0 +1,239 @@
+"""The parts of a head on an instance, each by itself: what is handed over, what is spared, what is said."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from clusterctl_providers.base import TAG_NODE, AddressHolder, CreateRequest, HeadMachine, PoolRequest, ProviderContext
+from clusterctl_providers.gcp.provider import GcpProvider
+
+from clusterctl.client import patience
+from clusterctl.client.down.take_down import take_down
+from clusterctl.client.registry import Registry
+from clusterctl.client.specfile import SpecFile, read_spec
+from clusterctl.client.up import cloud_login
+from clusterctl.client.up.launch import bring_up
+from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.model import Instance
+from clusterctl.provision import blocks
+from clusterctl.provision.gc import collect
+from clusterctl.spec.providers.cloud import PRIVATE_NETWORKS
+from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp_world import PROJECT, REGION
+from tests.gcp.stage import Stage, pool
+from tests.support.cluster import wait_until
+
+UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
+HEAD = PoolRequest("head", {"instances": ["e2-standard-2"], "market": ["on-demand"]}, "head")
+
+
+@pytest.fixture
+def stage(cloud: GcpCloud, tmp_path: Path) -> Iterator[Stage]:
+    place = Stage(tmp_path, cloud, [pool(), HEAD])
+    yield place
+    place.close()
+
+
+def launch_head(stage: Stage) -> tuple[GcpProvider, Instance]:
+    provider = stage.open(head_machine=HeadMachine(public=False))
+    (made,) = provider.create([stage.request("head-1", wanted=HEAD)])
+    assert isinstance(made, Instance), made
+    return provider, made
+
+
+def test_a_successor_gets_its_predecessors_address_once_that_is_free(stage: Stage, cloud: GcpCloud) -> None:
+    hours = [0.0]
+    cloud.world.clock = lambda: time.monotonic() + 3600 * hours[0]
+    cloud.world.end_seconds = 3600.0
+    provider, first = launch_head(stage)
+    place = provider.whereabouts(first.id).place
+    assert provider.address_holder(place) == AddressHolder(first.id, ending=False)
+    heir = stage.open(head_machine=HeadMachine(public=False))
+    request = replace(stage.request("head-2", wanted=HEAD), place=place)
+    (answer,) = heir.create([request])
+    assert getattr(answer, "code", "") == "not_yet" and "IP_IN_USE" in str(answer), answer
+    provider.terminate([first.id])
+    assert provider.address_holder(place) == AddressHolder(first.id, ending=True)
+    hours[0] = 2.0
+    wait_until(lambda: provider.address_holder(place) is None, what="the address free")
+    (second,) = heir.create([request])
+    assert isinstance(second, Instance) and second.address == first.address and second.id != first.id
+
+
+def test_gc_leaves_a_cluster_alone_whose_head_runs(stage: Stage) -> None:
+    provider, own = launch_head(stage)
+    (worker,) = provider.create([stage.request("cpu-1")])
+    assert isinstance(worker, Instance)
+
+    def gc() -> list[str]:
+        found = collect({("gcp", ""): lambda *_: stage.open()}, lambda uid: False, time.time(), dry_run=False)
+        return [instance_id for stray in found for instance_id in stray.instance_ids]
+
+    assert gc() == []
+    provider.terminate([own.id])
+    wait_until(lambda: own.id not in {i.id for i in provider.list()[0].instances}, what="the head gone")
+    assert gc() == [worker.id]
+    assert stage.cloud.leftovers() == []
+
+
+# ---------------------------------------------------------------- what is said
+
+
+SPEC = """\
+cluster: demo
+provider: {{gcp: {{project: {project}, region: {region}, endpoint_url: "{url}", reach: private, calls_per_second: 500}}}}
+engine: none
+auth: {{port: 9}}
+head: {{instance: e2-standard-2}}
+pools: [{{name: cpu, instances: [e2-medium], max: 1}}]
+"""
+
+
+class Home:
+    """A cluster in a home of its own whose machines never come up."""
+
+    def __init__(self, directory: Path, cloud: GcpCloud) -> None:
+        self.registry, self.said = Registry(directory / "home"), list[str]()
+        directory.mkdir(exist_ok=True)
+        path = directory / "cluster.yaml"
+        path.write_text(SPEC.format(project=PROJECT, region=REGION, url=cloud.url))
+        self.source: SpecFile = read_spec(path)
+
+    def up(self, patience: float = 60.0) -> None:
+        bring_up(self.registry, self.source, self.said.append, lambda _: None, patience)
+
+    def down(self) -> None:
+        take_down(self.registry, self.registry.load("demo"), self.said.append)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, GcpCloud]]:
+    monkeypatch.setattr(cloud_login, "FIRST_LOGIN_SECONDS", 0.5)
+    with GcpCloud("127.77.0.0/16") as cloud, cloud.credentials():
+        cloud.world.consoles = lambda instance_id: "Kernel panic - not syncing"
+        yield Home(tmp_path, cloud), cloud
+        assert cloud.leftovers() == []
+
+
+def test_a_provider_is_given_what_the_user_wrote_and_beside_it_what_the_head_needs(
+    alone: tuple[Home, GcpCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, _ = alone
+    given: list[ProviderContext] = []
+    made = GcpProvider.__init__
+    monkeypatch.setattr(GcpProvider, "__init__", lambda self, context: (given.append(context), made(self, context))[1])
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    home.down()
+    launched, ended = given[0], given[-1]
+    assert launched.settings == home.source.spec.provider_settings
+    assert launched.head_machine == HeadMachine(public=False, ssh_from=PRIVATE_NETWORKS)
+    assert ended.head_machine is None, "who takes it down launches none"
+
+
+def test_a_head_that_never_answers_is_told_with_its_console_and_taken_down(alone: tuple[Home, GcpCloud]) -> None:
+    home, cloud = alone
+    with pytest.raises(ClusterctlError, match=r"could not be logged in to(.|\n)*Kernel panic") as caught:
+        home.up()
+    assert "`down` ends it" in str(caught.value)
+    assert any("launching the head: e2-standard-2" in line for line in home.said)
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    (head,) = cloud.instances()
+    assert head.labels[TAG_NODE] == "head-1", "it is the same one: nothing is replaced for being silent"
+    home.down()
+
+
+def test_without_capacity_for_a_head_up_says_what_was_tried(alone: tuple[Home, GcpCloud]) -> None:
+    home, cloud = alone
+    cloud.world.capacity["e2-standard-2/*/*"] = 0
+    for _ in range(2):
+        home.said.clear()
+        with pytest.raises(ClusterctlError, match=r"the head of cluster 'demo' is to be had: .*no capacity") as caught:
+            home.up()
+        refused = [line for line in home.said if "no capacity" in line]
+        assert len(refused) == 4, "one zone after the other, and those who ask again want it tried at once"
+        then = r"e2-standard-2 \(on-demand\) in us-central1-\w would be tried in 1\d\d s, which is after the 60 s of this `up`"
+        assert re.search(then, str(caught.value))
+        assert not any("tried again" in line for line in home.said), "nothing is"
+    home.down()
+
+
+def test_up_waits_for_capacity_for_a_head_as_long_as_it_may_and_says_what_it_tries_when(
+    alone: tuple[Home, GcpCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, cloud = alone
+    monkeypatch.setattr(blocks, "FIRST_NO_CAPACITY", 1.5)
+    cloud.world.capacity["e2-standard-2/*/*"] = 0
+
+    def hear(line: str) -> None:
+        home.said.append(line)
+        if "is tried again in" in line:
+            cloud.world.capacity.clear()
+
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        bring_up(home.registry, home.source, hear, lambda _: None, 60.0)
+    assert [instance.type for instance in cloud.instances()] == ["e2-standard-2"]
+    (line,) = [line for line in home.said if "is tried again in" in line]
+    assert line.startswith("no machine for the head at this moment: e2-standard-2 (on-demand) in us-central1-")
+    home.down()
+
+
+def test_a_head_that_google_accepts_and_does_not_make_is_told_with_googles_reason(alone: tuple[Home, GcpCloud]) -> None:
+    """It shows for a moment, and is gone: only its operation says why."""
+    home, cloud = alone
+    cloud.fault(
+        "compute.instances.insert",
+        "operation",
+        code="KMS_KEY_DISABLED",
+        message="The key is disabled",
+        status=400,
+        times=None,
+    )
+    with pytest.raises(ClusterctlError, match=r"is to be had: .*KMS_KEY_DISABLED: The key is disabled") as caught:
+        home.up()
+    assert "again" not in str(caught.value)
+    cloud.world.faults.clear()
+    home.down()
+
+
+def test_what_a_busy_google_does_not_answer_is_asked_again(
+    alone: tuple[Home, GcpCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, cloud = alone
+    cloud.fault("compute.instances.list", status=503, times=8)
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    assert any("cannot be told" in line and line.endswith("asking again for 60 s") for line in home.said)
+    monkeypatch.setattr(patience, "BUSY_SECONDS", 0.0)
+    fault = cloud.fault("compute.instances.list", status=503, times=None)
+    with pytest.raises(ClusterctlError, match="cannot be told") as caught:
+        home.up()
+    assert "again" not in str(caught.value)
+    cloud.world.faults.remove(fault)
+    home.down()
+
+
+def test_a_cluster_of_another_home_is_not_started_over(alone: tuple[Home, GcpCloud], tmp_path: Path) -> None:
+    home, cloud = alone
+    with pytest.raises(ClusterctlError, match="could not be logged in to"):
+        home.up()
+    other = Home(tmp_path / "other", cloud)
+    uid = home.registry.load("demo").uid
+    other.registry.create("demo", provider="gcp", engine="none", spec_path="", uid=uid)
+    with pytest.raises(ClusterctlError, match="was started from another home"):
+        other.up()
+    assert len(cloud.instances()) == 1
+    other.down()
+
+
+def test_requests_of_heads_and_workers_share_no_launch(stage: Stage) -> None:
+    requests: list[CreateRequest] = [stage.request("head-1", wanted=HEAD), stage.request("cpu-1")]
+    provider = stage.open(head_machine=HeadMachine(public=True))
+    assert all(isinstance(result, Instance) for result in provider.create(requests))
+    assert stage.cloud.world.actions().count("compute.instances.insert") == 2
