@@ -9,7 +9,6 @@ from clusterctl_providers.gcp.series import disk_type
 
 from clusterctl.core.errors import BadRequest, NotYet, ProviderError
 from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_cloud import GcpCloud
 from tests.gcp.parts import Parts
 
 ZONE = "us-central1-a"
