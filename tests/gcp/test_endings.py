@@ -75,6 +75,8 @@ def test_a_launch_that_vanishes_after_it_was_seen_is_a_refusal_with_googles_reas
     stage: Stage, cloud: GcpCloud
 ) -> None:
     """The process dies while it waits for the operation; the instance shows PROVISIONING, and is gone a moment later."""
+    create(stage, "cpu-0")  # so that what is around it is there
+    stage.provider.terminate([cloud.instances()[0].handle])
     cloud.world.operation_seconds = 3600.0
     request = stage.request("cpu-1")
     cloud.world.capacity["*/*/spot"] = 0

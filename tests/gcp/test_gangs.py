@@ -86,7 +86,7 @@ def test_a_gang_beyond_a_quota_that_is_known_is_refused_without_a_call(stage: St
 
 
 def test_a_gang_of_flex_start_is_refused_with_what_to_do(stage: Stage, cloud: GcpCloud) -> None:
-    cloud.world.quotas["GPUS_ALL_REGIONS"] = 8.0
+    cloud.world.quotas |= {"GPUS_ALL_REGIONS": 8.0, "PREEMPTIBLE_NVIDIA_L4_GPUS": 8.0}
     gang = pool("gang", instances=["g2-standard-4"], one_zone=True, market=["flex-start"])
     of = stage.provider.offers(gang)[0]
     answers = stage.provider.create([stage.request(f"gang-{n}", of, gang) for n in range(2)])
