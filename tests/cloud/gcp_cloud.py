@@ -29,6 +29,7 @@ from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_changes import Changes
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
+from tests.cloud.gcp_federation import Federation
 from tests.cloud.gcp_firewalls import Firewalls
 from tests.cloud.gcp_front import Front
 from tests.cloud.gcp_iap import Iap
@@ -89,7 +90,8 @@ class GcpCloud:
         self.rights = Rights(self.world, self.tokens)
         self.rights.grant(ADMIN, OWNER)
         self.iap = Iap(self.world, self.tokens, self._machine, lambda: compute.store.every("firewalls"))
-        for service in (self.rights, Project(self.world, self.rights), self.iap):
+        self.federation = Federation(self.tokens)
+        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation):
             service.install(self.services)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())

@@ -201,12 +201,12 @@ class Calls:
         return f"{base}{root}{path}"
 
     def _open_session(self) -> Any:
-        from google.auth.transport.requests import AuthorizedSession
-        from requests.adapters import HTTPAdapter
-
         with self._lock:
             if self._session is None:
                 credentials, self._found_project = find_login(self._settings)
+                from google.auth.transport.requests import AuthorizedSession
+                from requests.adapters import HTTPAdapter
+
                 session = AuthorizedSession(credentials)
                 session.headers["User-Agent"] = "clusterctl"
                 for scheme in ("http://", "https://"):

@@ -4,6 +4,7 @@ federation, gcloud's own login, the metadata server of an instance), and the ser
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,16 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 def find_login(settings: Mapping[str, Any]) -> tuple[Any, str]:
     """(google-auth's credentials, the project that goes with them or ""). Raises ProviderError, with what to do."""
+    # Read when google.auth is imported. Whoever has no credentials, and no metadata server, would wait for three tries each time.
+    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     from google.auth import default, impersonated_credentials
+    from google.auth.credentials import with_scopes_if_required
 
     project = str(settings.get("project") or "")
     try:
-        credentials, found = default(scopes=[SCOPE])
+        # with scopes, a federated login asks Google for its project, whether anybody wants to know it or not
+        credentials, found = default(scopes=None if project else [SCOPE])
+        credentials = with_scopes_if_required(credentials, [SCOPE])
     except Exception as error:
         raise typed(error, "finding Google Cloud credentials", project) from error
     email = str(settings.get("impersonate") or "")
