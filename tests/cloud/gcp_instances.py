@@ -35,6 +35,8 @@ class Instance:
     since: float  # by the world's clock
     holds: bool = True  # its capacity is taken
     reservation: Resource | None = None  # that its capacity is part of
+    preempted: bool = False  # it has been told that it will be
+    maintenance: str = "NONE"  # what it has been told of its host
 
     @property
     def id(self) -> str:
@@ -94,6 +96,7 @@ class Instances:
         self._store, self._operations, self._quotas = compute.store, compute.operations, quotas
         self.by_key: dict[str, Instance] = {}
         self.next = Timetable()  # key -> what becomes of it
+        self.device_names: dict[str, str] = {}  # id of a disk -> as its machine sees it
         compute.clocks.append(self.advance)
 
     def handlers(self) -> dict[str, Handler]:
@@ -146,7 +149,12 @@ class Instances:
             return
         for disk in instance.body["disks"]:
             if not disk["boot"] and "source" in disk:
-                self._world.disks.attach(instance.id, self.disk_id(disk), int(disk["diskSizeGb"]))
+                self.plug_in(instance, disk)
+
+    def plug_in(self, instance: Instance, disk: Resource) -> None:
+        number = self.disk_id(disk)
+        self.device_names[number] = disk["deviceName"]
+        self._world.disks.attach(instance.id, number, int(disk["diskSizeGb"]))
 
     def disk_id(self, disk: Resource) -> str:
         """Of an attached disk."""
@@ -354,6 +362,8 @@ class Instances:
         instance = self.named(call)
         text = self._world.consoles(instance.id) if self._world.consoles else ""
         start = int(call.query.get("start", 0))
+        if start < 0:
+            start = max(0, len(text) + start)  # that many of the last
         return {
             "kind": "compute#serialPortOutput", "selfLink": f"{instance.body['selfLink']}/serialPort",
             "contents": text[start:], "start": str(start), "next": str(len(text)),
