@@ -184,6 +184,10 @@ class GcpCloud:
     def host_error(self, id_: str) -> None:
         self._happens(self.power.host_error, id_)
 
+    def vanish(self, id_: str) -> None:
+        """It is gone without a trace, as if somebody had deleted it long ago."""
+        self._happens(self._instances.vanish, id_)
+
     def shut_down(self, id_: str) -> None:
         """Its machine has turned itself off."""
         self._happens(self.power.shut_down, id_)
