@@ -69,7 +69,7 @@ def check_scheduling(wanted: Resource, machine: MachineType, accelerators: dict[
     if (machine.accelerator or accelerators) and found["onHostMaintenance"] != "TERMINATE":
         raise Refusal(400, "badRequest", "Instances with guest accelerators do not support live migration.")
     action, lasts = found.get("instanceTerminationAction"), found.get("maxRunDuration") or found.get("terminationTime")
-    if action and not (model in ("SPOT", "FLEX_START") or lasts):
+    if action and not (model in ("SPOT", "FLEX_START", "RESERVATION_BOUND") or lasts):
         message = "instanceTerminationAction is only supported for Spot VMs and VMs with a limited run time."
         raise invalid(f"{where}.instanceTerminationAction", action, message)
     if lasts and not action:
