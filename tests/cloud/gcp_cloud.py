@@ -173,12 +173,20 @@ class GcpCloud:
         """Google takes a spot machine back: ZONE/NAME, or its number."""
         self._happens(self.power.preempt, id_)
 
+    def warn(self, id_: str) -> None:
+        """Its machine is told that its host will be taken out of service."""
+        self._happens(self.power.warn, id_)
+
     def maintain(self, id_: str) -> None:
         """Its host is taken out of service."""
         self._happens(self.power.maintain, id_)
 
     def host_error(self, id_: str) -> None:
         self._happens(self.power.host_error, id_)
+
+    def vanish(self, id_: str) -> None:
+        """It is gone without a trace, as if somebody had deleted it long ago."""
+        self._happens(self._instances.vanish, id_)
 
     def shut_down(self, id_: str) -> None:
         """Its machine has turned itself off."""
@@ -207,6 +215,11 @@ class GcpCloud:
         with self.world.lock:
             self.compute.advance()
             return sorted({*self._keys(), *self.rights.leftovers()} - self._built_in)
+
+    @property
+    def device_names(self) -> dict[str, str]:
+        """Id of an attached disk -> the name by which its machine sees it."""
+        return self._instances.device_names
 
     def labels(self, path: str) -> dict[str, str]:
         """`path`: such as zones/us-central1-a/disks/d."""

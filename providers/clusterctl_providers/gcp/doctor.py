@@ -192,7 +192,7 @@ class _Asked:
         except ProviderError as error:
             yield f"firewall rules of the network {network}: not to be looked up ({error})", True, ""
             return
-        own = set(self._settings.get("network_tags") or ())
+        own = {str(tag) for tag in self._settings.get("network_tags") or ()}
         wide = [
             str(r["name"]) for r in rows if last_part(str(r.get("network") or "")) == network and _opens_ssh(r, own)
         ]
