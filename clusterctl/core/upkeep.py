@@ -137,7 +137,8 @@ def _node_upkeep(
         return Mark(node.id, "gone", Reason("instance_gone", f"the provider no longer lists it ({node.state.value})"))
     if node.state is NodeState.FAILED:
         return _end_failed(view, instance, found)
-    overdue = _overdue(view, pool, now)
+    queued = instance is not None and instance.queued  # the provider says when its turn has come
+    overdue = None if queued and node.state is NodeState.REQUESTED else _overdue(view, pool, now)
     if node.state is NodeState.TERMINATING:
         if overdue is not None and found.complete[node.id]:
             return Terminate(node.id, node.instance_id or (instance.id if instance else ""), overdue)
@@ -243,7 +244,7 @@ def _progress(view: NodeView, instance: Instance | None) -> Action | None:
         reason = Reason("instance_running", f"the provider shows {instance.id} running")
         return Mark(node.id, "running", reason, instance.id, instance.address)
     if instance.state == "pending" and node.state in _UNSURE and (not known or node.state is NodeState.PLANNED):
-        reason = Reason("instance_pending", f"the provider shows {instance.id} starting")
+        reason = Reason("instance_pending", f"the provider shows {instance.id} starting{_words(instance)}")
         return Mark(node.id, "requested", reason, instance.id, instance.address)
     return None
 

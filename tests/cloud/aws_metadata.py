@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from tests.cloud.metadata import Facts
+from tests.cloud.metadata import Answer, Facts
 
 
 class Imds:
@@ -14,14 +14,14 @@ class Imds:
     def __init__(self) -> None:
         self._tokens: set[str] = set()
 
-    def __call__(self, method: str, path: str, headers: Mapping[str, str], facts: Facts) -> tuple[int, str]:
+    def __call__(self, method: str, path: str, headers: Mapping[str, str], facts: Facts) -> Answer:
         if method == "PUT":
             if path != "/latest/api/token" or not headers.get("X-aws-ec2-metadata-token-ttl-seconds"):
-                return 400, ""
+                return Answer(400)
             self._tokens.add(token := secrets.token_urlsafe(16))
-            return 200, token
+            return Answer(200, token)
         if headers.get("X-aws-ec2-metadata-token") not in self._tokens:
-            return 401, ""
+            return Answer(401)
         name = path.removeprefix("/latest/").removeprefix("meta-data/")
         text = facts.get(name, "")
-        return (200, text) if text else (404, "")
+        return Answer(200, text) if text else Answer(404)

@@ -59,11 +59,18 @@ class Bulk:
             self._instances.launch(call, self._one(call, model, f"{where}/instances/{name}", body), "insert", group)[0]
             for name in names[:made]
         ]
-        return self._parent(call, where, group, children, count, failure)
+        return self._parent(call, where, group, children, (least, count), failure)
 
     def _parent(
-        self, call: Call, where: str, group: str, children: list[Instance], count: int, failure: Failure | None
+        self,
+        call: Call,
+        where: str,
+        group: str,
+        children: list[Instance],
+        counts: tuple[int, int],
+        failure: Failure | None,
     ) -> Resource:
+        least, count = counts
         location = "/".join(where.split("/")[2:])
         status: Resource = {
             "targetVmCount": count,
@@ -77,6 +84,10 @@ class Bulk:
             status.update(createdVmCount=alive, failedToCreateVmCount=count - alive, status="DONE")
             if failure:
                 raise failure
+            if alive < least:
+                self._roll_back(children)
+                status.update(createdVmCount=0, failedToCreateVmCount=count)
+                raise next(child.failure for child in children if child.failure)
 
         world = self._world
         seconds = world.operation_seconds if failure else max(world.operation_seconds, world.boot_seconds)
@@ -86,6 +97,11 @@ class Bulk:
         for operation in (stored, answer):
             operation["instancesBulkInsertOperationMetadata"] = {"perLocationStatus": {location: status}}
         return copy.deepcopy(answer)
+
+    def _roll_back(self, children: list[Instance]) -> None:
+        for child in children:
+            if self._instances.by_key.get(child.key) is child:
+                self._instances.delete(None, child, user="system")
 
     def _names(self, body: Resource, where: str, count: int) -> list[str]:
         own, pattern = body.get("perInstanceProperties", {}), body.get("namePattern")

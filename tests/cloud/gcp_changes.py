@@ -112,7 +112,7 @@ class Changes:
 
         def finish() -> None:
             if self._world.disks and instance.status == "RUNNING":
-                self._world.disks.attach(instance.id, disk["id"], int(disk["sizeGb"]))
+                self._instances.plug_in(instance, made)
 
         def undo() -> None:
             disks.remove(made)

@@ -29,6 +29,7 @@ from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_changes import Changes
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
+from tests.cloud.gcp_federation import Federation
 from tests.cloud.gcp_firewalls import Firewalls
 from tests.cloud.gcp_front import Front
 from tests.cloud.gcp_iap import Iap
@@ -89,7 +90,8 @@ class GcpCloud:
         self.rights = Rights(self.world, self.tokens)
         self.rights.grant(ADMIN, OWNER)
         self.iap = Iap(self.world, self.tokens, self._machine, lambda: compute.store.every("firewalls"))
-        for service in (self.rights, Project(self.world, self.rights), self.iap):
+        self.federation = Federation(self.tokens)
+        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation):
             service.install(self.services)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())
@@ -171,12 +173,20 @@ class GcpCloud:
         """Google takes a spot machine back: ZONE/NAME, or its number."""
         self._happens(self.power.preempt, id_)
 
+    def warn(self, id_: str) -> None:
+        """Its machine is told that its host will be taken out of service."""
+        self._happens(self.power.warn, id_)
+
     def maintain(self, id_: str) -> None:
         """Its host is taken out of service."""
         self._happens(self.power.maintain, id_)
 
     def host_error(self, id_: str) -> None:
         self._happens(self.power.host_error, id_)
+
+    def vanish(self, id_: str) -> None:
+        """It is gone without a trace, as if somebody had deleted it long ago."""
+        self._happens(self._instances.vanish, id_)
 
     def shut_down(self, id_: str) -> None:
         """Its machine has turned itself off."""
@@ -205,6 +215,11 @@ class GcpCloud:
         with self.world.lock:
             self.compute.advance()
             return sorted({*self._keys(), *self.rights.leftovers()} - self._built_in)
+
+    @property
+    def device_names(self) -> dict[str, str]:
+        """Id of an attached disk -> the name by which its machine sees it."""
+        return self._instances.device_names
 
     def labels(self, path: str) -> dict[str, str]:
         """`path`: such as zones/us-central1-a/disks/d."""

@@ -44,13 +44,7 @@ class Disks:
         machine: MachineType | None,
     ) -> Resource:
         """`wanted`: members of a Disk. Raises Refusal."""
-        kind = self.kind_of(wanted.get("type"), key.split("/")[3], f"{where}.diskType" if machine else f"{where}.type")
-        if machine and machine.hyperdisk_only and not kind.startswith("hyperdisk"):
-            message = f"{kind} disk type cannot be used by {machine.name} machine type."
-            raise Refusal(
-                400, "invalid", f"[{machine.name}, {kind}] features are not compatible for creating instance. {message}"
-            )
-        size = self._size(wanted.get("sizeGb"), kind, source, where)
+        kind, size = self.planned(wanted, key.split("/")[3], source, where, machine)
         labels = wanted.get("labels", {})
         body = {
             **wanted, "type": f"{BASE}projects/{PROJECT}/zones/{key.split('/')[3]}/diskTypes/{kind}", "sizeGb": str(size),
@@ -65,10 +59,20 @@ class Disks:
                      "guestOsFeatures": source.get("guestOsFeatures", [])}  # fmt: skip
         return self._store.add(key, "disk", {k: v for k, v in body.items() if v not in (None, {})})
 
-    def kind_of(self, text: str | None, zone: str, where: str) -> str:
+    def planned(
+        self, wanted: dict[str, Any], zone: str, source: Resource | None, where: str, machine: MachineType | None
+    ) -> tuple[str, int]:
+        """(disk type, GiB) of a disk that may be made; raises Refusal."""
+        kind = self.kind_of(wanted.get("type"), zone, f"{where}.diskType" if machine else f"{where}.type", machine)
+        if machine and machine.hyperdisk_only and not kind.startswith("hyperdisk"):
+            message = f"[{machine.name}, {kind}] features are not compatible for creating instance."
+            raise Refusal(400, "badRequest", message)
+        return kind, self._size(wanted.get("sizeGb"), kind, source, where)
+
+    def kind_of(self, text: str | None, zone: str, where: str, machine: MachineType | None = None) -> str:
         """`pd-ssd` of a disk type's URL."""
         if not text:
-            return "pd-standard"
+            return machine.disk_type if machine else "pd-standard"
         key = key_of(text, PROJECT, where)
         name = name_of(key)
         if f"/zones/{zone}/diskTypes/" not in key or name not in DISK_TYPES:

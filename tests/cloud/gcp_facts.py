@@ -67,6 +67,13 @@ class MachineType:
         return self.name.partition("-")[0]
 
     @property
+    def disk_type(self) -> str:
+        """That of a boot disk of which nothing is said."""
+        if self.hyperdisk_only or self.family in ("a3", "h3", "z3"):
+            return "hyperdisk-balanced"
+        return "pd-balanced" if self.family in ("c3", "c3d", "m3") else "pd-standard"
+
+    @property
     def hyperdisk_only(self) -> bool:
         return self.family in HYPERDISK_ONLY or self.name.rpartition("-")[0] in HYPERDISK_ONLY
 
@@ -81,6 +88,8 @@ class MachineType:
 def machine_types() -> dict[str, MachineType]:
     found = {name: MachineType(name, n, int(gib * 1024), shared=True) for name, (n, gib) in _SMALL.items()}
     for row in catalog.instance_types("gcp"):
+        if "+" in row.name:
+            continue  # one with devices attached to it is no machine type of Google's
         if "+" in row.name:
             continue  # a machine type and what is attached to it
         accelerator, count = BUNDLED.get("-".join(row.name.split("-")[:2]), ("", ""))[0], int(row.gpu_count)

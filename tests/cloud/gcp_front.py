@@ -59,7 +59,7 @@ class Front:
         try:
             checked = self._check(service, request, path, text)
             call = self._admit(service, request, checked)
-            return self._respond(service, call, text)
+            return self._respond(service, call, f"{request.full_path}\n{text}")
         except Refusal as refusal:
             if isinstance(refusal, Violation):
                 self._record(f"{request.method} {path}: {refusal.message}")

@@ -44,7 +44,7 @@ class Iap:
         machine: Callable[[str, str], Machine | None],
         rules: Callable[[], Iterable[dict[str, Any]]],
     ) -> None:
-        self._world, self._tokens, self._machine, self._rules = world, tokens, machine, rules
+        self._world, self._tokens, self.machine, self.rules = world, tokens, machine, rules
         self.acknowledged: list[int] = []
         self.cut_after: int | None = None  # bytes to the client after which the next line breaks
 
@@ -78,7 +78,7 @@ class Iap:
             allowed = given["project"] == PROJECT and self._world.permitted(principal, PERMISSION, name)
         if not allowed:
             return line.close(FORBIDDEN, "not authorized")
-        found = self._machine(given["zone"], given["instance"])
+        found = self.machine(given["zone"], given["instance"])
         if found is None:
             return line.close(UNKNOWN, "Failed to lookup instance")
         address, instance = found
@@ -100,7 +100,7 @@ class Iap:
         network = str(instance["networkInterfaces"][0].get("network", "")).rpartition("/")[2]
         found = [
             (int(rule.get("priority", 1000)), "denied" in rule)
-            for rule in self._rules()
+            for rule in self.rules()
             if _lets(rule, port, network, tags)
         ]
         return bool(found) and not min(found, key=lambda one: (one[0], not one[1]))[1]

@@ -70,7 +70,8 @@ class Rights:
     def install(self, services: Services) -> None:
         services.add(Service(document("iam.v1"), self._iam()))
         services.add(Service(document("cloudresourcemanager.v3"), self._resource_manager()))
-        services.add(Service(document("iamcredentials.v1"), {_TOKEN: self._access_token}))
+        scopes = (*_PLATFORM, "https://www.googleapis.com/auth/iam")  # the latter is what google-auth asks for
+        services.add(Service(document("iamcredentials.v1"), {_TOKEN: self._access_token}, scopes=scopes))
 
     # ------------------------------------------------------------ for tests
 
@@ -370,6 +371,8 @@ _TOKEN = "iamcredentials.projects.serviceAccounts.generateAccessToken"
 
 
 def _member(email: str) -> str:
+    if email.startswith("principal://"):
+        return email
     return f"{'serviceAccount' if email.endswith('.gserviceaccount.com') else 'user'}:{email}"
 
 

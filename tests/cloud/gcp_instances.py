@@ -16,14 +16,24 @@ from tests.cloud.gcp_launch import Launch, Launches
 from tests.cloud.gcp_lists import aggregated, list_of, scopes_in
 from tests.cloud.gcp_networks import Networks
 from tests.cloud.gcp_operations import RETRY_SECONDS, NotYet, key_of_call
-from tests.cloud.gcp_quotas import Quotas, market_of
+from tests.cloud.gcp_quotas import Quotas, market_of, sold_as
 from tests.cloud.gcp_reservations import Reservations
 from tests.cloud.gcp_services import Call, Handler
 from tests.cloud.gcp_store import Resource, key_of_link, name_of
 from tests.cloud.gcp_world import PROJECT, Failure, Refusal, World, already_exists, not_found
 from tests.cloud.world import Timetable
 
-COSTING = ("PROVISIONING", "STAGING", "RUNNING", "STOPPING", "SUSPENDING", "SUSPENDED", "TERMINATED", "REPAIRING")
+COSTING = (
+    "PENDING",
+    "PROVISIONING",
+    "STAGING",
+    "RUNNING",
+    "STOPPING",
+    "SUSPENDING",
+    "SUSPENDED",
+    "TERMINATED",
+    "REPAIRING",
+)
 
 
 @dataclass(eq=False)
@@ -35,6 +45,9 @@ class Instance:
     since: float  # by the world's clock
     holds: bool = True  # its capacity is taken
     reservation: Resource | None = None  # that its capacity is part of
+    failure: Failure | None = None  # for which it came to nothing
+    preempted: bool = False  # it has been told that it will be
+    maintenance: str = "NONE"  # what it has been told of its host
 
     @property
     def id(self) -> str:
@@ -94,6 +107,7 @@ class Instances:
         self._store, self._operations, self._quotas = compute.store, compute.operations, quotas
         self.by_key: dict[str, Instance] = {}
         self.next = Timetable()  # key -> what becomes of it
+        self.device_names: dict[str, str] = {}  # id of a disk -> as its machine sees it
         compute.clocks.append(self.advance)
 
     def handlers(self) -> dict[str, Handler]:
@@ -122,11 +136,12 @@ class Instances:
         self.next.put(instance.key, self._world.clock() + seconds, step)
 
     def advance(self) -> None:
-        for key, step in self.next.take(self._world.clock()):
-            try:
-                step()
-            except NotYet:
-                self.next.put(key, self._world.clock() + RETRY_SECONDS, step)
+        while due := self.next.take(self._world.clock()):  # one step may be followed by the next at once
+            for key, step in due:
+                try:
+                    step()
+                except NotYet:
+                    self.next.put(key, self._world.clock() + RETRY_SECONDS, step)
 
     def running(self, instance: Instance) -> None:
         instance.body["lastStartTimestamp"] = self._store.now()
@@ -146,7 +161,12 @@ class Instances:
             return
         for disk in instance.body["disks"]:
             if not disk["boot"] and "source" in disk:
-                self._world.disks.attach(instance.id, self.disk_id(disk), int(disk["diskSizeGb"]))
+                self.plug_in(instance, disk)
+
+    def plug_in(self, instance: Instance, disk: Resource) -> None:
+        number = self.disk_id(disk)
+        self.device_names[number] = disk["deviceName"]
+        self._world.disks.attach(instance.id, number, int(disk["diskSizeGb"]))
 
     def disk_id(self, disk: Resource) -> str:
         """Of an attached disk."""
@@ -170,7 +190,7 @@ class Instances:
             self._reservations.use(instance.reservation, -1)
         else:
             found = machine_type(instance.type)
-            self._world.give_back(instance.type, instance.zone, instance.market, found.vcpus if found else 0)
+            self._world.give_back(sold_as(instance.body), instance.zone, instance.market, found.vcpus if found else 0)
 
     def take(self, instance: Instance) -> None:
         """Its capacity, again; raises Failure."""
@@ -180,7 +200,7 @@ class Instances:
             instance.holds = True
             return
         found = machine_type(instance.type)
-        self._world.take(instance.type, instance.zone, instance.market, found.vcpus if found else 0, 1, 1)
+        self._world.take(sold_as(instance.body), instance.zone, instance.market, found.vcpus if found else 0, 1, 1)
         instance.holds = True
 
     def vanish(self, instance: Instance) -> None:
@@ -213,12 +233,12 @@ class Instances:
         user: str = "",
     ) -> tuple[Instance, Resource]:
         """(the instance, its operation). It comes to nothing for `refusal`."""
-        body = self._store.add(launch.key, "instance", launch.body)
-        body["status"] = "PROVISIONING"
-        instance = Instance(launch.key, body, self._world.clock(), refusal is None, launch.reservation)
-        self.by_key[launch.key] = instance
-        failure = refusal or self._settle(instance, launch)
         world = self._world
+        instance = self._add(launch, holds=refusal is None)
+        failure = refusal or self._settle(instance, launch)
+        if world.stillborn and not failure:
+            failure = world.stillborn(instance.name)
+        instance.failure = failure or (call.failure if call else None)
 
         def finish() -> None:
             if failure:
@@ -228,15 +248,29 @@ class Instances:
             seconds = world.operation_seconds
         else:
             seconds = max(world.operation_seconds, world.boot_seconds)
-            self.later(instance, world.boot_seconds / 2, lambda: self.staged(instance, world.boot_seconds / 2))
+            self._provision(instance)
         return instance, self._operations.begin(
             call, kind, launch.key, finish, seconds, undo=lambda: self._undone(instance), user=user, group=group
         )
+
+    def _add(self, launch: Launch, holds: bool) -> Instance:
+        body = self._store.add(launch.key, "instance", launch.body)
+        body["status"] = "PROVISIONING"
+        instance = Instance(launch.key, body, self._world.clock(), holds, launch.reservation)
+        self.by_key[launch.key] = instance
+        return instance
+
+    def _provision(self, instance: Instance) -> None:
+        half = self._world.boot_seconds / 2
+        instance.body["status"] = "PROVISIONING"
+        self.later(instance, half, lambda: self.staged(instance, half))
 
     def _settle(self, instance: Instance, launch: Launch) -> Failure | None:
         """Disks and addresses, where that can fail."""
         try:
             for number, wanted in enumerate(launch.disks):
+                if not wanted:
+                    continue
                 self._disks.hold(wanted, instance.key)
                 instance.body["disks"][number].setdefault("source", self._store.get(wanted)["selfLink"])
             for interface in instance.body["networkInterfaces"]:
@@ -281,7 +315,7 @@ class Instances:
         if over:
             raise over
         try:
-            return self._world.take(launch.type.name, launch.zone, launch.market, launch.type.vcpus, least, most)
+            return self._world.take(launch.sold_as, launch.zone, launch.market, launch.type.vcpus, least, most)
         except Failure as failure:
             if failure.http != 503:
                 raise
@@ -290,7 +324,7 @@ class Instances:
                 zone
                 for zone in ZONES
                 if zone != launch.zone and region_of(zone) == region and self._world.sells(launch.type.name, zone)
-                and self._world.free(launch.type.name, zone, launch.market) >= least
+                and self._world.free(launch.sold_as, zone, launch.market) >= least
             )  # fmt: skip
             raise self._world.exhausted(launch.type.name, launch.zone, launch.attachment, PROJECT, elsewhere) from None
 
@@ -312,8 +346,30 @@ class Instances:
         if key in self.by_key:
             raise already_exists(key)
         launch = self._launches.read(call, key, call.body, "resource")
-        refusal = self.refusal(launch)
-        return self.launch(call, self._launches.with_disks(call, launch), refusal=refusal)[1]
+        self._launches.with_disks(call, launch)
+        if launch.waits:
+            return self._wait_for_capacity(call, launch)
+        return self.launch(call, launch, refusal=self.refusal(launch))[1]
+
+    def _wait_for_capacity(self, call: Call, launch: Launch) -> Resource:
+        """A flex-start instance is PENDING until there is room for it, or its patience has run out."""
+        instance = self._add(launch, holds=False)
+        instance.body["status"] = "PENDING"
+        failure = self._settle(instance, launch)
+        until = self._world.clock() + launch.waits
+
+        def finish() -> None:
+            if self.by_key.get(instance.key) is not instance:
+                raise Failure("RESOURCE_NOT_FOUND", f"The resource '{instance.key}' was not found", 404, "NOT FOUND")
+            refusal = failure or self.refusal(launch)
+            if refusal and not failure and self._world.clock() < until:
+                raise NotYet
+            if refusal:
+                raise refusal
+            instance.holds, instance.reservation = True, launch.reservation
+            self._provision(instance)
+
+        return self._operations.begin(call, "insert", launch.key, finish, undo=lambda: self._undone(instance))
 
     def _shown(self, body: Resource) -> bool:
         if not self._world.visible_after:
@@ -354,6 +410,8 @@ class Instances:
         instance = self.named(call)
         text = self._world.consoles(instance.id) if self._world.consoles else ""
         start = int(call.query.get("start", 0))
+        if start < 0:
+            start = max(0, len(text) + start)  # that many of the last
         return {
             "kind": "compute#serialPortOutput", "selfLink": f"{instance.body['selfLink']}/serialPort",
             "contents": text[start:], "start": str(start), "next": str(len(text)),

@@ -11,9 +11,16 @@ from tests.cloud.gcp_facts import MachineType, machine_type, region_of
 from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_networks import Networks
 from tests.cloud.gcp_policies import placed
-from tests.cloud.gcp_quotas import market_of
+from tests.cloud.gcp_quotas import market_of, sold_as
 from tests.cloud.gcp_reservations import Reservations
-from tests.cloud.gcp_rules import check_devices, check_labels, check_metadata, check_policies, check_scheduling
+from tests.cloud.gcp_rules import (
+    check_devices,
+    check_labels,
+    check_metadata,
+    check_policies,
+    check_scheduling,
+    patience,
+)
 from tests.cloud.gcp_services import Call
 from tests.cloud.gcp_store import BASE, Resource, fingerprint, key_of, name_of
 from tests.cloud.gcp_world import PROJECT, Refusal, already_exists, in_use, invalid, not_found
@@ -30,10 +37,16 @@ class Launch:
     accelerators: dict[str, int] = field(default_factory=dict)
     disks: list[str] = field(default_factory=list)
     reservation: Resource | None = None  # that its capacity is part of
+    waits: float = 0.0  # seconds for which it waits for capacity
 
     @property
     def market(self) -> str:
         return market_of(self.body)
+
+    @property
+    def sold_as(self) -> str:
+        """The name by which the world sells it."""
+        return sold_as(self.body)
 
     @property
     def attachment(self) -> str:
@@ -99,7 +112,8 @@ class Launches:
                 for name, count in accelerators.items()
             ]
         check_policies(self._world, body)
-        return Launch(key, zone, found, body, accelerators)
+        waits = patience(body.pop("params", {}), body["scheduling"]["provisioningModel"], f"{where}.params")
+        return Launch(key, zone, found, body, accelerators, waits=waits)
 
     def with_disks(self, call: Call, launch: Launch) -> Launch:
         """Makes the new disks."""
@@ -196,7 +210,7 @@ class Launches:
                     f"{where}.initializeParams.diskType", params["diskType"], "Must be a disk type name, not a URL."
                 )
             params = disk["initializeParams"] = {**params, "diskType": f"zones/{zone}/diskTypes/{params['diskType']}"}
-        kind = self._disks.kind_of(params.get("diskType"), zone, f"{where}.initializeParams.diskType")
+        kind = self._disks.kind_of(params.get("diskType"), zone, f"{where}.initializeParams.diskType", machine)
         if (kind == "local-ssd") != (disk["type"] == "SCRATCH"):
             raise invalid(f"{where}.type", disk["type"], "Local SSDs are of type SCRATCH, and nothing else is.")
         if kind == "local-ssd":
@@ -210,6 +224,7 @@ class Launches:
             self._disks.bootable(kind, f"{where}.initializeParams.diskType")
             if not params.get("sourceImage"):
                 raise invalid(f"{where}.initializeParams.sourceImage", "", "A boot disk needs a source.")
+        image: Resource | None = None
         if params.get("sourceImage"):
             image = self._images.find(call, params["sourceImage"], f"{where}.initializeParams.sourceImage")
             if disk["boot"] and (image["architecture"] == "ARM64") != machine.arm:
@@ -218,10 +233,8 @@ class Launches:
                     f"architecture ({'ARM64' if machine.arm else 'X86_64'})."
                 )
                 raise Refusal(400, "badRequest", message)
-            size = params.get("diskSizeGb") or disk.get("diskSizeGb")
-            if size and int(size) < int(image["diskSizeGb"]):
-                message = f"Requested disk size cannot be smaller than the image size ({image['diskSizeGb']} GB)"
-                raise invalid(f"{where}.initializeParams.diskSizeGb", size, message)
+        planned = {"type": params.get("diskType"), "sizeGb": params.get("diskSizeGb") or disk.get("diskSizeGb")}
+        self._disks.planned(planned, zone, image, f"{where}.initializeParams", machine)
         name = params.get("diskName")
         if name and self._store.find(f"projects/{PROJECT}/zones/{zone}/disks/{name}"):
             raise already_exists(f"projects/{PROJECT}/zones/{zone}/disks/{name}")

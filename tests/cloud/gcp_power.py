@@ -77,6 +77,7 @@ class Power:
     def start(self, call: Call | None, instance: Instance, kind: str = "start", user: str = "") -> Resource:
         """It needs capacity again: where there is none, its operation ends so and it stays as it was."""
         before, refusal = instance.status, self._refusal(instance)
+        instance.preempted = False
         self._instances.become(instance, "PROVISIONING")
 
         def finish() -> None:
@@ -145,8 +146,14 @@ class Power:
     def preempt(self, instance: Instance) -> None:
         """It is asked to end, and gone `preempt_seconds` later, or stopped if that is its termination action."""
         assert instance.market in ("spot", "flex-start"), f"{instance.handle} is on demand: Google does not preempt it"
+        instance.preempted = True
         self._event("compute.instances.preempted", instance)
         self._end(instance, self._world.preempt_seconds)
+
+    def warn(self, instance: Instance) -> None:
+        """Its machine is told that its host will be taken out of service."""
+        moves = instance.body["scheduling"]["onHostMaintenance"] == "MIGRATE"
+        instance.maintenance = f"{'MIGRATE' if moves else 'TERMINATE'}_ON_HOST_MAINTENANCE"
 
     def host_error(self, instance: Instance) -> None:
         """Its host breaks: it is started again elsewhere, or stays TERMINATED."""
@@ -155,7 +162,7 @@ class Power:
 
     def maintain(self, instance: Instance) -> None:
         """Its host is taken out of service: it is moved, or ended and started again elsewhere."""
-        scheduling = instance.body["scheduling"]
+        instance.maintenance, scheduling = "NONE", instance.body["scheduling"]
         if scheduling["onHostMaintenance"] == "MIGRATE":
             self._event("compute.instances.migrateOnHostMaintenance", instance)
             return

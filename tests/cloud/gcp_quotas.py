@@ -88,6 +88,15 @@ def market_of(instance: Resource) -> str:
     return {"SPOT": "spot", "FLEX_START": "flex-start", "RESERVATION_BOUND": "reservation"}.get(model, "on-demand")
 
 
+def sold_as(instance: Resource) -> str:
+    """The name by which the world counts its capacity: n1-standard-8+nvidia-tesla-t4x2 where devices are attached to it."""
+    name = name_of(instance["machineType"])
+    found = machine_type(name)
+    if found and found.accelerator:
+        return name
+    return name + "".join(f"+{device}x{count}" for device, count in _attached(instance).items())
+
+
 def _attached(instance: Resource) -> dict[str, int]:
     return {
         name_of(each["acceleratorType"]): int(each["acceleratorCount"])

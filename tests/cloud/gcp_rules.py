@@ -69,7 +69,7 @@ def check_scheduling(wanted: Resource, machine: MachineType, accelerators: dict[
     if (machine.accelerator or accelerators) and found["onHostMaintenance"] != "TERMINATE":
         raise Refusal(400, "badRequest", "Instances with guest accelerators do not support live migration.")
     action, lasts = found.get("instanceTerminationAction"), found.get("maxRunDuration") or found.get("terminationTime")
-    if action and not (model in ("SPOT", "FLEX_START") or lasts):
+    if action and not (model in ("SPOT", "FLEX_START", "RESERVATION_BOUND") or lasts):
         message = "instanceTerminationAction is only supported for Spot VMs and VMs with a limited run time."
         raise invalid(f"{where}.instanceTerminationAction", action, message)
     if lasts and not action:
@@ -80,7 +80,25 @@ def check_scheduling(wanted: Resource, machine: MachineType, accelerators: dict[
         _check_duration(found["maxRunDuration"], f"{where}.maxRunDuration", model)
     if model == "FLEX_START" and not lasts:
         raise invalid(f"{where}.maxRunDuration", "", "FLEX_START VMs must have maxRunDuration or terminationTime.")
+    if model == "FLEX_START" and not (machine.accelerator or accelerators or machine.family == "h4d"):
+        raise Refusal(
+            400, "badRequest", f"Machine type {machine.name} is not supported with the FLEX_START provisioning model."
+        )
     return found
+
+
+def patience(params: Resource, model: str, where: str) -> float:
+    """Seconds for which a flex-start instance waits for capacity; raises Refusal."""
+    if "requestValidForDuration" not in params:
+        return 0.0
+    seconds = int(params["requestValidForDuration"].get("seconds", 0))
+    if model != "FLEX_START":
+        raise invalid(
+            f"{where}.requestValidForDuration", str(seconds), "It is only supported for FLEX_START instances."
+        )
+    if seconds and not 90 <= seconds <= 7200:
+        raise invalid(f"{where}.requestValidForDuration", str(seconds), "It must be 0, or 90 seconds to 2 hours.")
+    return float(seconds)
 
 
 def _check_duration(duration: Resource, where: str, model: str) -> None:

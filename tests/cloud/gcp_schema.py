@@ -64,6 +64,7 @@ class Document:
                 self._methods.setdefault(entry["path"].count("/"), []).append(method)
         for methods in self._methods.values():
             methods.sort(key=lambda m: m.pattern.pattern.count("("))  # `aggregated/x` before `{a}/x`
+        self._open.sort(key=lambda m: ":" not in m.pattern.pattern.rpartition(")")[2])  # `x/{+a}:verb` before `x/{+a}`
         self._segments = self._document["servicePath"].count("/")
 
     def method(self, verb: str, path: str) -> tuple[Method, dict[str, str]]:

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +24,7 @@ Resource = dict[str, Any]
 class Store:
     def __init__(self, world: World) -> None:
         self._world = world
-        self._numbers = itertools.count(7 * 10**18 + int(time.time()) % 10**6 * 10**6)
+        self._numbers = itertools.count(10**18 + secrets.randbelow(10**18))  # machines of two clouds meet in one host
         self._collections: dict[str, dict[str, Resource]] = {}
 
     def number(self) -> str:

@@ -103,6 +103,7 @@ class World(world.World):
     wait_seconds: float = 120.0  # the most for which `wait` holds a call
     detailed: bool = False  # stockouts come with the longer code
     preempt_seconds: float = 0.0  # from the notice of a preemption until the machine is gone
+    stillborn: Callable[[str], Failure | None] | None = None  # of an instance's name: why it comes to nothing after all
     token_seconds: float = 3600.0  # what an access token is good for
     disabled_services: set[str] = field(default_factory=set)  # such as compute.googleapis.com
     billing: bool = True  # whether the project has a billing account

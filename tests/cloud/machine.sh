@@ -1,6 +1,6 @@
 #!/bin/bash
 # Process 1 of a machine: in namespaces of its own (mount, pid, uts, ipc, network), its / an overlay over this host's.
-# Arguments: directory, host name, address, python, the prefix of its environment, seconds by which its clock is wrong. The directory has `user-data` and `authorized_keys`.
+# Arguments: directory, host name, address, python, the prefix of its environment, seconds by which its clock is wrong. The directory has `user-data`, `startup`, `hosts` and `authorized_keys`.
 # What it and the programs in it write to /dev/console goes to this script's standard output.
 set -e
 D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5 CLOCK=$6
@@ -28,12 +28,13 @@ case $PREFIX in /tmp/*)  # the environment of the tests themselves: a machine ha
 mount -t tmpfs -o mode=0755 tmpfs "$R/run"
 mount -t sysfs sysfs "$R/sys" 2>/dev/null || true
 hostname "$NAME"
-printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NAME" >"$R/etc/hosts"
+printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NAME" | cat - "$D/hosts" >"$R/etc/hosts"
 [ "$AGAIN" ] || rm -rf "$R/var/lib/cloud"
 mkdir -p "$R/run/sshd" "$R/run/lock" "$R/var/lib/cloud/instance" "$R/var/lib/cloud/data"
 printf '%s\n' "$D" >"$R/run/machine"
 cp "$D/user-data" "$R/var/lib/cloud/instance/user-data.txt"
 cp "$D/authorized_keys" "$R/authorized_keys"
+install -m 700 "$D/startup" "$R/run/startup-script"
 ln -sfn "$PYTHON" "$R/usr/local/bin/python3"
 # No init system here: turning off is ending process 1, and the one service is sshd.
 cat >"$R/usr/local/sbin/systemctl" <<'SYSTEMCTL'
@@ -76,6 +77,7 @@ if [ ! -e $script ] && head -c2 /var/lib/cloud/instance/user-data.txt | grep -q 
   cd / && $script
 fi
 touch /var/lib/cloud/instance/boot-finished
+[ ! -s /run/startup-script ] || (cd / && /run/startup-script)
 while :; do wait -n || sleep 1; done
 INIT
 : >"$D/ready"

@@ -55,7 +55,8 @@ _LOCKS = Path("/run/lock")  # one cloud at a time per network
 class MachineSpec:
     """`facts` are what the metadata service answers from, by the cloud's own names; `fresh` gives those that change.
     `public`: an address by which this host and the other machines reach it too. `clock`: seconds by which its clock is
-    wrong (needs gcc)."""
+    wrong (needs gcc). `user_data` runs at the first boot, `startup` at every one. `hosts`: names that it resolves besides its
+    own, as lines of /etc/hosts; `hostname`: its own, if not one that follows from its address."""
 
     id: str
     address: str
@@ -65,6 +66,9 @@ class MachineSpec:
     fresh: Callable[[], dict[str, str]] = dict
     public: str = ""
     clock: int = 0
+    startup: bytes = b""
+    hosts: str = ""
+    hostname: str = ""
 
 
 class Machines:
@@ -226,7 +230,7 @@ class Machines:
 class _Machine:
     def __init__(self, spec: MachineSpec, directory: Path) -> None:
         self.spec, self.directory = spec, directory
-        self.namespace = f"cctl-{spec.id[-10:]}"
+        self.namespace, self._veth = f"cctl-{spec.id[-10:]}", f"cc{spec.id[-10:]}"
         self.ended = False
         self._lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
@@ -240,9 +244,11 @@ class _Machine:
                 library = str(self.directory / "wrong_clock.so")
                 _run("gcc", "-shared", "-fPIC", "-O1", "-o", library, str(_SCRIPT.with_name("wrong_clock.c")))
             (self.directory / "user-data").write_bytes(self.spec.user_data)
+            (self.directory / "startup").write_bytes(self.spec.startup)
+            (self.directory / "hosts").write_text(self.spec.hosts)
             (self.directory / "authorized_keys").write_text(self.spec.authorized_key)
             self._plug_in(prefix, gateway, bridge)
-            name = f"ip-{self.spec.address.replace('.', '-')}"
+            name = self.spec.hostname or f"ip-{self.spec.address.replace('.', '-')}"
             python = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
@@ -274,7 +280,7 @@ class _Machine:
         return bool(done.returncode == 0)
 
     def _plug_in(self, prefix: int, gateway: str, bridge: str) -> None:
-        veth = f"cc{self.spec.id[-10:]}"
+        veth = self._veth
         _run("ip", "netns", "add", self.namespace)
         outside = (
             f"link add {veth} type veth peer name eth0 netns {self.namespace}\nlink set {veth} master {bridge} up\n"
@@ -314,6 +320,8 @@ class _Machine:
             os.kill(self.process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
             self.process.wait()
         _run("ip", "netns", "del", self.namespace, check=False)
+        # The network namespace goes when the last of its processes has gone, and its cable with it: too late for the next boot.
+        _run("ip", "link", "del", self._veth, check=False)
 
     def destroy(self) -> str:
         """Returns what its console said."""

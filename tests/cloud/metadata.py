@@ -7,11 +7,19 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 Facts = Mapping[str, str]
-# (method, path with its query, headers, facts of the machine that asks) -> (status, text)
-Dialect = Callable[[str, str, Mapping[str, str], Facts], tuple[int, str]]
+
+
+class Answer(NamedTuple):
+    status: int
+    text: str = ""
+    headers: Mapping[str, str] = {}
+
+
+# (method, path with its query, headers, facts of the machine that asks) -> answer
+Dialect = Callable[[str, str, Mapping[str, str], Facts], Answer]
 
 
 class MetadataServer:
@@ -39,10 +47,12 @@ class MetadataServer:
 
             def _answer(self) -> None:
                 facts = facts_of(self.client_address[0]) or {}
-                status, text = dialect(self.command, self.path, self.headers, facts)
-                body = text.encode()
-                self.send_response(status)
+                answer = dialect(self.command, self.path, self.headers, facts)
+                body = answer.text.encode()
+                self.send_response(answer.status)
                 self.send_header("Content-Length", str(len(body)))
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 with contextlib.suppress(OSError):  # who asked may have ended meanwhile
                     self.wfile.write(body)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cloud.booter import Booter, Step
 from tests.cloud.machines import NETWORK, MachineSpec
-from tests.cloud.metadata import Facts
+from tests.cloud.metadata import Answer, Facts
 from tests.cloud.world import Timetable, World
 from tests.support.cluster import wait_until
 
@@ -23,12 +23,12 @@ class Instance:
     state: str = "starting"
 
 
-def acme_metadata(method: str, path: str, headers: Mapping[str, str], facts: Facts) -> tuple[int, str]:
+def acme_metadata(method: str, path: str, headers: Mapping[str, str], facts: Facts) -> Answer:
     """One header, and facts by their path: nearly Google's way."""
     if headers.get("X-Acme") != "1":
-        return 403, ""
+        return Answer(403)
     text = facts.get(path.strip("/"), "")
-    return (200, text) if text else (404, "")
+    return Answer(200, text) if text else Answer(404)
 
 
 class AcmeFace:

@@ -474,6 +474,15 @@ def test_each_state_has_its_deadline_and_then_the_node_fails() -> None:
         assert not decide(slow, observed=(seen(at=NOW - limit - 2),)).actions
 
 
+def test_a_node_that_waits_in_its_providers_line_has_no_deadline_before_its_turn() -> None:
+    node = view(state=NodeState.REQUESTED, since=NOW - 5000, address="x")
+    waits = instance_of(node, "pending", address="x", queued=True)
+    plan = decide(state(node), observed=(seen(extra=(waits,)),))
+    assert not plan.actions and (plan.wake_at is None or plan.wake_at > NOW)
+    plan = decide(state(node), observed=(seen(extra=(replace(waits, queued=False),)),))
+    assert [(a.op, a.event) for a in plan.actions] == [("mark", "fail")]
+
+
 def test_a_failed_node_is_ended_and_one_that_never_had_an_instance_is_gone() -> None:
     failed = view(state=NodeState.FAILED)
     assert [a.op for a in decide(state(failed)).actions] == ["terminate"]

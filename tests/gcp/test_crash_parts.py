@@ -96,6 +96,7 @@ def test_a_client_that_dies_after_any_call_has_one_of_each_in_the_end_and_nothin
     for number in range(1, making + 1):
         fuse, life.number = Fuse(number), number
         life.until_done(fuse, life.make)
+        print(number, fuse.passed, whole.passed)
         assert fuse.blown and life.inventory() == ours, whole.passed[number - 1]
         life.until_done(Fuse(number), life.remove)
         assert life.cloud.leftovers() == [], whole.passed[number - 1]

@@ -19,6 +19,7 @@ from clusterctl_providers.base import (
     PoolRequest,
     ProviderContext,
 )
+from clusterctl_providers.gcp.names import tags_in
 
 from clusterctl.client.down.adopt import Finding, adopt_clusters
 from clusterctl.client.down.gc import collect_strays
@@ -113,7 +114,7 @@ def test_a_cluster_whose_head_runs_on_somebodys_machine_is_not_ended_from_anothe
     with monkeypatch.context() as there:
         there.setenv("LOGNAME", "colleague")
         (made,) = launch(source, tmp_path, "cpu-1", head_address="10.0.0.5")
-    assert cloud.instance(made).metadata[TAG_MAKER].startswith("colleague@"), "no label takes it"
+    assert tags_in(cloud.instance(made).labels)[TAG_MAKER].startswith("colleague@")
     (stray,) = [s for s in collect_strays(registry, source, dry_run=False) if s.uid == UID]
     assert "colleague@" in stray.spared and not stray.removed and len(cloud.instances()) == 1
     found = adopt(registry, source, tmp_path)

@@ -24,7 +24,8 @@ def parts(cloud: GcpCloud) -> Parts:
 
 
 def sources(parts: Parts) -> set[str]:
-    return {source for row in parts.rules().values() for source in row.get("sourceRanges") or ()}
+    """Those that some rule lets in."""
+    return {source for row in parts.rules().values() if "allowed" in row for source in row.get("sourceRanges") or ()}
 
 
 # ------------------------------------------------------------ who gets in
@@ -34,7 +35,7 @@ def test_port_22_of_the_head_is_open_to_the_addresses_named_of_either_kind_and_t
     network = parts.network(["192.0.2.7", "198.51.100.0/24", "2001:db8::7", "2001:db8:1::/48"])
     network.renew_access()
     rules = parts.rules()
-    assert set(rules) == {"inside", "ssh", "ssh6"}
+    assert set(rules) == {"inside", "ssh", "ssh6", "shut"}
     assert rules["ssh"]["sourceRanges"] == ["192.0.2.7/32", "198.51.100.0/24"]
     assert rules["ssh6"]["sourceRanges"] == ["2001:db8:1::/48", "2001:db8::7/128"]
     tag, head = network.tags(head=True)
@@ -47,6 +48,17 @@ def test_port_22_of_the_head_is_open_to_the_addresses_named_of_either_kind_and_t
     assert inside["allowed"] == [{"IPProtocol": "all"}]
 
 
+def test_the_rule_of_google_that_lets_everybody_in_does_not_hold_for_our_machines(parts: Parts) -> None:
+    """As it is in the network `default` of every project; rules that a user has written hold before ours."""
+    network = parts.network(["192.0.2.7"])
+    network.renew_access()
+    (shut,) = [row for row in parts.rules().values() if "denied" in row]
+    assert shut["sourceRanges"] == ["0.0.0.0/0"] and shut["targetTags"] == network.tags()
+    assert shut["denied"] == [{"IPProtocol": "tcp", "ports": ["22"]}]
+    assert parts.rules()["ssh"].get("priority", 1000) < shut["priority"] < 65534, "Google's has the last number but one"
+    assert network.sweep() == [] and parts.rules() == {}
+
+
 def test_a_machine_whose_address_changed_is_let_in_and_its_former_address_is_not(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,14 +67,14 @@ def test_a_machine_whose_address_changed_is_let_in_and_its_former_address_is_not
         parts.network(["me"]).renew_access()
     assert sources(parts) == {"203.0.113.99/32"}
     changes = [*parts.methods("insert"), *parts.methods("patch")]
-    assert len(changes) == 3
+    assert len(changes) == 4
     parts.network(["me"]).renew_access()
     assert [*parts.methods("insert"), *parts.methods("patch")] == changes
     monkeypatch.setattr(firewall, "own_address", lambda: "2001:db8::9")
     parts.network(["me"]).renew_access()
-    assert sources(parts) == {"2001:db8::9/128"} and set(parts.rules()) == {"inside", "ssh6"}
+    assert sources(parts) == {"2001:db8::9/128"} and set(parts.rules()) == {"inside", "ssh6", "shut"}
     parts.network([]).renew_access()
-    assert set(parts.rules()) == {"inside"}
+    assert set(parts.rules()) == {"inside", "shut"}
 
 
 def test_a_head_neither_opens_nor_closes_port_22_and_needs_no_right_to(parts: Parts) -> None:
@@ -113,11 +125,15 @@ def test_rules_that_somebody_deleted_or_changed_are_put_right(parts: Parts) -> N
     changed = {"name": ssh, "disabled": True, "sourceRanges": ["0.0.0.0/0"]}
     parts.calls.run("PATCH", f"global/firewalls/{ssh}", "changing", changed)
     network.tags()
-    assert set(parts.rules()) == {"ssh"}, "it was looked for a moment ago"
+    assert set(parts.rules()) == {"ssh", "shut"}, "it was looked for a moment ago"
     parts.now += firewall.LAST + 1
     network.tags()
     rules = parts.rules()
-    assert set(rules) == {"inside", "ssh"} and sources(parts) == {"192.0.2.7/32"} and not rules["ssh"].get("disabled")
+    assert (
+        set(rules) == {"inside", "ssh", "shut"}
+        and sources(parts) == {"192.0.2.7/32"}
+        and not rules["ssh"].get("disabled")
+    )
 
 
 def test_a_head_that_may_make_no_rule_names_the_permission_that_it_lacks(parts: Parts) -> None:
@@ -136,7 +152,7 @@ def test_what_another_process_was_faster_with_is_taken(parts: Parts, monkeypatch
 
     monkeypatch.setattr(firewall.Firewall, "_find", too_early)
     parts.network(["192.0.2.7"]).renew_access()
-    assert set(parts.rules()) == {"inside", "ssh"}
+    assert set(parts.rules()) == {"inside", "ssh", "shut"}
 
 
 def test_a_rule_of_our_name_that_is_somebody_elses_is_told_and_left_alone(parts: Parts) -> None:

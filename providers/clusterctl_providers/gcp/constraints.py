@@ -43,12 +43,9 @@ def _always(settings: Mapping[str, Any]) -> bool:
 
 
 def _is_public(settings: Mapping[str, Any]) -> bool:
-    return _is_head(settings) and str(settings.get("reach") or "public") == "public"
-
-
-def _is_head(settings: Mapping[str, Any]) -> bool:
-    """Whether the head runs on an instance."""
-    return not settings.get("head_address")
+    """Whether the head's machine or nodes get public addresses."""
+    head = not settings.get("head_address") and str(settings.get("reach") or "public") == "public"
+    return head or bool(settings.get("public_addresses", True))
 
 
 # constraint, whether it concerns a cluster with these settings, whether its rules are in the way, what to do
@@ -57,15 +54,15 @@ _KNOWN: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Callable[[Rules], 
         "compute.vmExternalIpAccess",
         _is_public,
         _allows_none,
-        "machines get no public addresses: write `reach: iap` (or `private`), and give the network a Cloud NAT, since nodes "
-        "have to reach what they install from",
+        "machines get no public addresses: write `reach: iap` (or `private`) and `public_addresses: false`, and give the network "
+        "a Cloud NAT, since nodes have to reach what they install from",
     ),
     (
         "compute.requireOsLogin",
-        _is_head,
+        _always,
         _forces,
-        "the head is logged in to with a key in its metadata, which OS Login overrules: ask for an exception for this project, "
-        "or run the head on a machine of yours (`head_address`)",
+        "every machine is launched with OS Login off, so that nobody but the cluster's own key gets in: ask for an exception for "
+        "this project",
     ),
     (
         "iam.disableServiceAccountCreation",

@@ -16,6 +16,11 @@ from clusterctl_providers.gcp.identity import AUTO
 from clusterctl_providers.gcp.roles import permissions_of, role_id
 
 ACT_AS = "iam.serviceAccounts.actAs"
+USUAL = (
+    ("e2-standard-2", "on-demand"),
+    ("g2-standard-4", "on-demand"),
+    ("g2-standard-4", "spot"),
+)  # whose quotas are looked up
 MOST_ASKED = 100  # permissions in one question
 OPTIONAL = frozenset(
     {"orgpolicy.policy.get", "serviceusage.services.get", "resourcemanager.projects.get"}
@@ -175,7 +180,8 @@ class _Asked:
         yield "billing account of the project", bool(found.get("billingEnabled")), f"link one to the project: {link}"
 
     def network(self) -> Iterator[Check]:
-        """Whether rules that are not ours let everybody reach port 22, as those of Google's `default` network do."""
+        """Whether rules that are not ours let everybody reach port 22, as those of Google's `default` network do. A cluster's own
+        rules overrule them; where it has none, because the user's hold, they count."""
         if self._settings.get("head_address"):
             return
         network = last_part(str(self._settings.get("network") or "default"))
@@ -186,32 +192,31 @@ class _Asked:
         except ProviderError as error:
             yield f"firewall rules of the network {network}: not to be looked up ({error})", True, ""
             return
+        own = {str(tag) for tag in self._settings.get("network_tags") or ()}
         wide = [
-            str(row["name"]) for row in rows if last_part(str(row.get("network") or "")) == network and _opens_ssh(row)
+            str(r["name"]) for r in rows if last_part(str(r.get("network") or "")) == network and _opens_ssh(r, own)
         ]
-        if not wide:
-            yield f"port 22 in the network {network}: closed to the world", True, ""
-            return
         names = " ".join(wide)
-        yield (
-            f"port 22 in the network {network}: open to everybody by {names}, which holds for all machines in it but those of "
-            f"clusterctl (`gcloud compute firewall-rules delete {names}`)",
-            True,
-            "",
-        )
+        fix = f"it is open to everybody by {names}: `gcloud compute firewall-rules delete {names}`, or leave `network_tags` out"
+        if own or not wide:
+            yield f"port 22 in the network {network} closed to the world", not wide, fix
+        else:
+            yield (
+                f"port 22 in the network {network}: open to the world by {names}, but not that of a cluster's machines",
+                True,
+                "",
+            )
 
     def policies(self) -> Iterator[Check]:
         yield from constraint_rows(self._calls, self._settings, accounts=self._accounts)
 
 
-def _opens_ssh(rule: Mapping[str, Any]) -> bool:
-    if rule.get("direction", "INGRESS") != "INGRESS" or rule.get("disabled"):
+def _opens_ssh(rule: Mapping[str, Any], tags: set[str]) -> bool:
+    """To everybody, on all machines or on those with such tags."""
+    if rule.get("direction", "INGRESS") != "INGRESS" or rule.get("disabled") or rule.get("targetServiceAccounts"):
         return False
-    if (
-        rule.get("targetTags")
-        or rule.get("targetServiceAccounts")
-        or not _EVERYBODY & set(rule.get("sourceRanges") or ())
-    ):
+    targets = set(rule.get("targetTags") or ())
+    if (targets and not targets & tags) or not _EVERYBODY & set(rule.get("sourceRanges") or ()):
         return False
     return any(_has_port(one, 22) for one in rule.get("allowed") or ())
 

@@ -47,6 +47,14 @@ _NO_BILLING = re.compile(
 )
 _NO_PROJECT = re.compile(r"[Pp]roject \S+ is not found and cannot be used|The resource 'projects/[^/']+' was not found")
 _LOG_IN = "`gcloud auth application-default login`"
+_MAY_ACT = (
+    "to act as the account under `impersonate`, whoever is logged in here needs roles/iam.serviceAccountTokenCreator on it, and "
+    "the project the API iamcredentials.googleapis.com"
+)
+_FEDERATED = (
+    "the identity pool does not take what the other provider says of this machine: renew that token, or check the pool's "
+    "provider and the audience in the file that GOOGLE_APPLICATION_CREDENTIALS names"
+)
 
 
 class ApiError(Exception):
@@ -238,7 +246,7 @@ def _never_got_there(error: BaseException, what: str) -> ProviderError:
             f"{what}: this machine has no Google Cloud credentials that are whole ({text}); log in ({_LOG_IN}), or name a key "
             "file in GOOGLE_APPLICATION_CREDENTIALS; then `clusterctl doctor`"
         )
-    if isinstance(error, auth.RefreshError):
+    if isinstance(error, auth.RefreshError | auth.OAuthError):
         return _no_token(error, text, what)
     if isinstance(error, requests.exceptions.ProxyError):
         return UnknownOutcome(f"{what}: the proxy could not be reached ({text}); see HTTPS_PROXY and NO_PROXY")
@@ -264,18 +272,35 @@ def _never_got_there(error: BaseException, what: str) -> ProviderError:
 
 
 def _no_token(error: BaseException, text: str, what: str) -> ProviderError:
+    from google.auth import exceptions as auth
+
     if getattr(error, "retryable", False):
         return UnknownOutcome(f"{what}: Google's login could not be reached, or is busy ({text})")
     low = text.lower()
-    if "reasonable timeframe" in low or "iat and exp" in low:
-        mend = "this machine's clock is wrong: set it (`sudo timedatectl set-ntp true`)"
+    if "impersonated" in low:
+        said, mend = _said_inside(error) or text, _MAY_ACT
+    elif "reasonable timeframe" in low or "iat and exp" in low:
+        said, mend = text, "this machine's clock is wrong: set it (`sudo timedatectl set-ntp true`)"
+    elif isinstance(error, auth.OAuthError):
+        said, mend = text, _FEDERATED
     elif "account not found" in low or "invalid grant: account" in low or "disabled" in low:
-        mend = "the service account is gone or disabled: take another key"
+        said, mend = text, "the service account is gone or disabled: take another key"
     elif "invalid_grant" in low or "reauth" in low or "expired" in low:
-        mend = f"the login has expired or was withdrawn: {_LOG_IN}"
+        said, mend = text, f"the login has expired or was withdrawn: {_LOG_IN}"
+    elif "file" in low and "was not found" in low:
+        said, mend = (
+            text,
+            "what writes that file has not run, or GOOGLE_APPLICATION_CREDENTIALS names the wrong configuration",
+        )
     else:
-        mend = f"renew them ({_LOG_IN}, or a new key)"
-    return AuthFailed(f"{what}: the credentials give no access ({text}); {mend}; then `clusterctl doctor`")
+        said, mend = text, f"renew them ({_LOG_IN}, or a new key)"
+    return AuthFailed(f"{what}: the credentials give no access ({said}); {mend}; then `clusterctl doctor`")
+
+
+def _said_inside(error: BaseException) -> str:
+    """The message of Google's answer, where the auth library hands it on as it came."""
+    answers = [_error_in(arg.encode()) for arg in error.args if isinstance(arg, str)]
+    return next((str(answer["message"]).rstrip(".") for answer in answers if answer.get("message")), "")
 
 
 # ------------------------------------------------------------ parts of an answer

@@ -1,4 +1,5 @@
-"""The firewall rules of a cluster: all traffic among its nodes, and port 22 of its head from where the spec says.
+"""The firewall rules of a cluster: all traffic among its nodes, port 22 of its head from where the spec says, and from nowhere
+else.
 
 They hold for network tags: every node carries the cluster's, the head a second one. A rule has sources of one kind of
 address, so that port 22 takes two. Rules have no labels; whose they are stands in their description (`owner`).
@@ -20,7 +21,10 @@ from clusterctl_providers.gcp.owner import NotOurs, Owner, owner_of
 
 LAST = 600.0  # seconds that rules are believed to be there: nothing fails where one was deleted, but nodes do not join
 WHO_AM_I = "https://checkip.amazonaws.com"  # Google has no such service; this one is a cloud's as well, and has TLS
-KINDS = ("inside", "ssh", "ssh6")
+KINDS = ("inside", "ssh", "ssh6", "shut")
+SHUT = (
+    1001  # after our own rules and those that a user writes, and before those that Google gives the network `default`
+)
 OURS = 'name eq "clusterctl-.*"'
 
 
@@ -79,6 +83,9 @@ class Firewall:
                 self._rule(kind, {**ssh, "sourceRanges": sorted(sources)})
             else:
                 self._close(kind)
+
+        port = {"denied": [{"IPProtocol": "tcp", "ports": ["22"]}], "sourceRanges": ["0.0.0.0/0"]}
+        self._rule("shut", {**port, "priority": SHUT, "targetTags": [self.tag]})
 
     def _rule(self, kind: str, wanted: Mapping[str, Any]) -> None:
         name = self._part(kind)

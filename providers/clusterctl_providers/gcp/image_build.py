@@ -170,7 +170,9 @@ class GceBuild:
         """Its disk goes along with it."""
         zone, _, name = machine.partition("/")
         try:
-            self._calls.run("DELETE", f"zones/{zone}/instances/{name}", f"ending {machine}")
+            self._calls.wait(
+                self._calls.ask("DELETE", f"zones/{zone}/instances/{name}", f"ending {machine}"), f"ending {machine}"
+            )
         except ProviderError as error:
             if not is_missing(error):
                 raise

@@ -19,7 +19,7 @@ from clusterctl_providers.gcp.calls import Calls, last_part
 from clusterctl_providers.gcp.ends import End, Ends
 from clusterctl_providers.gcp.errors import is_missing
 from clusterctl_providers.gcp.names import TAG_LAUNCH, id_of, is_id, member_in, member_of, tags_in, zone_and_name
-from clusterctl_providers.gcp.reservations import market_of
+from clusterctl_providers.gcp.reservations import FLEX_START, market_of
 
 PAGE = 500
 # Everything of an instance but its metadata: the startup script would be most of what a look at a large cluster transfers.
@@ -129,7 +129,7 @@ class InstanceRows:
     def instance(self, row: Mapping[str, Any]) -> Instance:
         tags = tags_in(row.get("labels") or {})
         tags.pop(TAG_LAUNCH, None)
-        uid, status = tags.get(TAG_UID, ""), str(row["status"])
+        uid, status, market = tags.get(TAG_UID, ""), str(row["status"]), market_of(row)
         node_id, generation = member_of(str(row["name"]), tags)
         token = launch_token(uid, node_id, generation) if node_id and uid == self._uid else ""
         if node_id:
@@ -143,11 +143,12 @@ class InstanceRows:
             address=str(next(iter(row.get("networkInterfaces") or ({},))).get("networkIP") or ""),
             zone=last_part(str(row["zone"])),
             instance_type=_type(row),
-            market=market_of(row),
+            market=market,
             created=_seconds(str(row.get("creationTimestamp") or "")),
             token=token,
             detail=str(row.get("statusMessage") or _WORDS.get(status, "")),
             tags=labels_of(tags),
+            queued=market == FLEX_START and _STATES.get(status) == "pending",
         )
         end = self._ends.known(shown.id) if _is_ending(row) else None
         return replace(shown, detail=end.words, reclaimed=end.reclaimed) if end else shown

@@ -18,10 +18,13 @@ def find_login(settings: Mapping[str, Any]) -> tuple[Any, str]:
     # Read when google.auth is imported. Whoever has no credentials, and no metadata server, would wait for three tries each time.
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     from google.auth import default, impersonated_credentials
+    from google.auth.credentials import with_scopes_if_required
 
     project = str(settings.get("project") or "")
     try:
-        credentials, found = default(scopes=[SCOPE])
+        # with scopes, a federated login asks Google for its project, whether anybody wants to know it or not
+        credentials, found = default(scopes=None if project else [SCOPE])
+        credentials = with_scopes_if_required(credentials, [SCOPE])
     except Exception as error:
         raise typed(error, "finding Google Cloud credentials", project) from error
     email = str(settings.get("impersonate") or "")

@@ -39,6 +39,7 @@ from clusterctl_providers.cloud.power import Power
 from clusterctl_providers.cloud.quotas import Quotas
 from clusterctl_providers.cloud.reservations import Reservations
 from clusterctl_providers.gcp.calls import Calls
+from clusterctl_providers.gcp.doctor import USUAL, examine
 from clusterctl_providers.gcp.head import HeadParts, console_log
 from clusterctl_providers.gcp.identity import Identity
 from clusterctl_providers.gcp.image_build import BUILDERS, GceBuild
@@ -52,7 +53,7 @@ from clusterctl_providers.gcp.names import is_id
 from clusterctl_providers.gcp.network import Network
 from clusterctl_providers.gcp.power import GcePower
 from clusterctl_providers.gcp.prices import PriceList
-from clusterctl_providers.gcp.quotas import Limits
+from clusterctl_providers.gcp.quotas import Limits, limit_rows
 from clusterctl_providers.gcp.reservations import Lookup
 from clusterctl_providers.gcp.review import Review
 
@@ -179,6 +180,23 @@ class GcpProvider:
 
     def console_log(self, instance_id: str) -> str:
         return console_log(self._calls, instance_id) if is_id(instance_id) else ""
+
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        return self._examine(USUAL)
+
+    def doctor_for(self, pools: Sequence[PoolRequest]) -> list[tuple[str, bool, str]]:
+        """With the quotas for the cheapest type of each of these pools' markets."""
+        cheapest: dict[tuple[str, str], Offer] = {}
+        for pool in pools:
+            for offer in self._offers.shipped(pool):
+                cheapest.setdefault((pool.name, offer.market), offer)
+        return self._examine([(offer.instance_type, offer.market) for offer in cheapest.values()])
+
+    def _examine(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, bool, str]]:
+        def quotas() -> list[tuple[str, bool, str]]:
+            return limit_rows(self._quotas, wanted, self._calls)
+
+        return examine(self._calls, self._settings, quotas, accounts=self.identity.makes_some)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Clusters with instances in this region, and those of which only a disk, a firewall rule or an account is left."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from clusterctl.core.errors import ProviderError
-from clusterctl_providers.catalog import InstanceType
-from clusterctl_providers.cloud.quotas import Quota, Quotas
+from clusterctl_providers.catalog import InstanceType, instance_types
+from clusterctl_providers.cloud.doctor import Check
+from clusterctl_providers.cloud.quotas import Quota, Quotas, quota_rows
 from clusterctl_providers.gcp.accelerators import machine_of
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.errors import CONSOLE
@@ -94,6 +95,17 @@ def check(quotas: Quotas, machine: InstanceType, market: str, count: int, calls:
     fix = f"ask for more at {page(calls.project)}, or name other instance types"
     for quota, each in quotas_of(machine, market, quotas.limit):
         quotas.check(quota, machine.name, each, count, calls.region, fix)
+
+
+def limit_rows(quotas: Quotas, wanted: Iterable[tuple[str, str]], calls: Calls) -> list[Check]:
+    """Rows of `doctor` for what these types and markets count against."""
+    machines = {machine.name: machine for machine in instance_types("gcp")}
+    limits = [
+        (quota, name, each)
+        for name, market in wanted
+        for quota, each in quotas_of(machines[name], market, quotas.limit)
+    ]
+    return quota_rows(quotas, limits, calls.region, "compute.regions.get", page(calls.project))
 
 
 def page(project: str) -> str:

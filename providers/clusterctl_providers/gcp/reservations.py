@@ -77,6 +77,11 @@ def _reservation(name: str, row: Mapping[str, Any]) -> Reservation:
     specific = row.get("specificReservation") or {}
     if not specific:
         raise ProviderError(f"the reservation {name} is not one of instances: name one that is")
+    if not row.get("specificReservationRequired"):
+        raise ProviderError(
+            f"the reservation {name} goes to any instance that fits, and cannot be asked for by name: leave `reservation` out, "
+            "or make one with --require-specific-reservation"
+        )
     total, used = int(specific.get("count") or 0), int(specific.get("inUseCount") or 0)
     usable = min(total, int(specific.get("assuredCount") or total))
     status = str(row.get("status") or _READY)
