@@ -13,8 +13,10 @@ from tests.aws import stage as aws_stage
 from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
 from tests.cloud.aws_machines import AwsMachines
 from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp_machines import GcpMachines
 from tests.cloud.gcp_world import PROJECT
 from tests.cloud.gcp_world import REGION as GCP_REGION
+from tests.gcp import cluster as gcp_cluster
 from tests.gcp import stage as gcp_stage
 
 # A process that does nothing else: what it needs is the client's, and not the stand-in's.
@@ -62,18 +64,6 @@ def _gcp(cidr: str) -> Iterator[GcpCloud]:
         yield cloud
 
 
-def _gcp_machines(cloud: Any, address: str) -> AbstractContextManager[Any]:
-    from tests.cloud.gcp_machines import GcpMachines
-
-    return GcpMachines(cloud, address)
-
-
-def _gcp_cluster(*given: Any) -> Any:
-    from tests.gcp.cluster import GcpCluster
-
-    return GcpCluster(*given)
-
-
 SUBJECTS = (
     Subject(
         "AWS", "aws", "t3.micro", ("ec2:RunInstances",), "boto3",
@@ -82,8 +72,8 @@ SUBJECTS = (
     ),
     Subject(
         "Google Cloud", "gcp", "e2-small", ("compute.instances.bulkInsert", "compute.instances.insert"), "google.auth, requests",
-        _gcp, lambda cloud: {"project": PROJECT, "region": GCP_REGION, "endpoint_url": cloud.url}, gcp_stage, _gcp_machines,
-        _gcp_cluster,
+        _gcp, lambda cloud: {"project": PROJECT, "region": GCP_REGION, "endpoint_url": cloud.url}, gcp_stage, GcpMachines,
+        gcp_cluster.GcpCluster,
         LOOK.format(module="clusterctl_providers.gcp.provider", provider="GcpProvider", login="provider._calls.get('', 'look')"),
     ),
 )  # fmt: skip
