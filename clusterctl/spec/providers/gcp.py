@@ -104,6 +104,11 @@ class GcpSettings(CloudSettings):
         description="How this machine gets to the head's instance: by its public address, by its private one (a VPN, or "
         "`auth.jump`), or through Google's Identity-Aware Proxy, without the `gcloud` command.",
     )
+    calls_per_second: Annotated[float, Field(gt=0)] = Field(
+        default=15,
+        description="Calls to Google per second at most, of the 1,500 a minute that it allows a project in each of several "
+        "groups of methods; the project's other programs need some as well.",
+    )
     tags: Annotated[dict[str, str], BeforeValidator(TAGS.read)] = Field(
         default={}, description="Tags (Google's labels) for everything that is created, besides ours."
     )

@@ -199,7 +199,8 @@ class GceLaunches:
         return self._looked_anew(error, call, pool)
 
     def _looked_anew(self, error: ProviderError, call: Mapping[str, Any], pool: PoolRequest | None) -> ProviderError:
-        if not isinstance(error, BadRequest) or not (is_missing(error) or "not found" in str(error)):
+        told = is_missing(error) or "not found" in str(error) or "cannot be found" in str(error)
+        if not isinstance(error, BadRequest) or not told:
             return error
         wanted = str(pool.spec.get("image") or "") if pool else ""
         image = call["image"] in str(error) and self._images.forget(call["image"], wanted)
