@@ -39,6 +39,7 @@ from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_instances import COSTING, Instance, Instances
 from tests.cloud.gcp_launch import Launches
 from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_oslogin import OsLogin
 from tests.cloud.gcp_policies import Policies
 from tests.cloud.gcp_power import Power
 from tests.cloud.gcp_project import Project
@@ -92,7 +93,8 @@ class GcpCloud:
         self.rights.grant(ADMIN, OWNER)
         self.iap = Iap(self.world, self.tokens, self._machine, lambda: compute.store.every("firewalls"))
         self.federation = Federation(self.tokens)
-        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation):
+        self.os_login = OsLogin(self.world, self.tokens)
+        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation, self.os_login):
             service.install(self.services)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())
@@ -217,7 +219,7 @@ class GcpCloud:
         """Paths of all that someone made here and did not remove."""
         with self.world.lock:
             self.compute.advance()
-            return sorted({*self._keys(), *self.rights.leftovers()} - self._built_in)
+            return sorted({*self._keys(), *self.rights.leftovers(), *self.os_login.keys()} - self._built_in)
 
     @property
     def device_names(self) -> dict[str, str]:
