@@ -206,7 +206,9 @@ def test_a_project_that_is_not_there_is_told_and_not_more(cloud: GcpCloud, tmp_p
 def test_the_command_names_what_is_missing(cloud: GcpCloud, tmp_path: Any) -> None:
     settings = f"project: {PROJECT}, region: {REGION}, endpoint_url: '{cloud.url}', head_address: 127.0.0.1"
     spec = tmp_path / "cluster.yaml"
-    spec.write_text(f"cluster: demo\nprovider: {{gcp: {{{settings}}}}}\npools: [{{name: cpu, instances: [e2-medium]}}]\n")
+    spec.write_text(
+        f"cluster: demo\nprovider: {{gcp: {{{settings}}}}}\npools: [{{name: cpu, instances: [e2-medium]}}]\n"
+    )
     cloud.world.denied = {"compute.instances.create"}
     env = {**os.environ, "CLUSTERCTL_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "clusterctl", "doctor", str(spec), "--json"]
