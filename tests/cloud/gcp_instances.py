@@ -307,6 +307,8 @@ class Instances:
 
     def reserve(self, launch: Launch, least: int, most: int) -> int:
         """Capacity for so many; raises Failure."""
+        if launch.failure:
+            raise launch.failure
         launch.reservation = self._reservations.consumed(launch.body, launch.zone, launch.market, most)
         if launch.reservation:
             self._reservations.use(launch.reservation, most)

@@ -188,14 +188,14 @@ def test_quotas_are_compared_with_what_the_pools_would_launch(cloud: GcpCloud, t
     found = {
         what: (ok, fix) for what, ok, fix in provider(cloud, tmp_path).doctor_for([pool]) if what.startswith("quota")
     }
-    ok, fix = found["quota 'N2_CPUS' is 1 vCPUs"]
+    ok, fix = found["quota 'N2_CPUS' of 4 vCPUs, it is 1"]
     assert not ok and "one n2-standard-4 has 4 vCPUs" in fix and f"quotas?project={PROJECT}" in fix
 
 
 def test_nothing_more_is_asked_with_credentials_that_google_does_not_take(cloud: GcpCloud, tmp_path: Any) -> None:
     cloud.world.lapsed = True
     ((what, ok, fix),) = rows(cloud, tmp_path)
-    assert what == "Google Cloud accepts the credentials" and not ok and "gcloud auth application-default login" in fix
+    assert what == "credentials that Google Cloud accepts" and not ok and "gcloud auth application-default login" in fix
 
 
 def test_a_project_that_is_not_there_is_told_and_not_more(cloud: GcpCloud, tmp_path: Any) -> None:
@@ -206,7 +206,9 @@ def test_a_project_that_is_not_there_is_told_and_not_more(cloud: GcpCloud, tmp_p
 def test_the_command_names_what_is_missing(cloud: GcpCloud, tmp_path: Any) -> None:
     settings = f"project: {PROJECT}, region: {REGION}, endpoint_url: '{cloud.url}', head_address: 127.0.0.1"
     spec = tmp_path / "cluster.yaml"
-    spec.write_text(f"cluster: demo\nprovider: {{gcp: {{{settings}}}}}\npools: [{{name: cpu, instances: [e2-medium]}}]\n")
+    spec.write_text(
+        f"cluster: demo\nprovider: {{gcp: {{{settings}}}}}\npools: [{{name: cpu, instances: [e2-medium]}}]\n"
+    )
     cloud.world.denied = {"compute.instances.create"}
     env = {**os.environ, "CLUSTERCTL_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "clusterctl", "doctor", str(spec), "--json"]
