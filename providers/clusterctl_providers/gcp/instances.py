@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl.core.model import Instance, labels_of, launch_token
 from clusterctl_providers.base import TAG_CLUSTER, TAG_GENERATION, TAG_NODE, TAG_TOKEN, TAG_UID
 from clusterctl_providers.gcp.accelerators import type_of
@@ -113,6 +113,8 @@ class InstanceRows:
         for zone in self._zones():
             try:
                 yield from map(self.instance, self._rows(zone, wanted))
+            except AuthFailed:
+                raise  # the others would say the same
             except ProviderError as error:
                 failed = failed or error
         if failed is not None:
