@@ -150,7 +150,7 @@ class InstanceRows:
             token=token,
             detail=str(row.get("statusMessage") or _WORDS.get(status, "")),
             tags=labels_of(tags),
-            queued=market == FLEX_START and _STATES.get(status) == "pending",
+            queued=market == FLEX_START and _STATES.get(status, "pending") in ("pending", "running"),
         )
         end = self._ends.known(shown.id) if _is_ending(row) else None
         return replace(shown, detail=end.words, reclaimed=end.reclaimed) if end else shown
