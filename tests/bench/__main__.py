@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-MODULES = ("startup", "planner", "batch", "scaling", "engine", "simulation", "docker", "ssh", "aws", "headload")
+MODULES = ("startup", "planner", "batch", "scaling", "engine", "simulation", "docker", "ssh", "clouds", "headload")
 
 
 def main() -> int:

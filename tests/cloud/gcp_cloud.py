@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import google.auth.credentials
+from clusterctl_providers.gcp.login import ask_nobody_else
 from google.oauth2 import service_account
 from googleapiclient import discovery
 
@@ -38,6 +39,7 @@ from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_instances import COSTING, Instance, Instances
 from tests.cloud.gcp_launch import Launches
 from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_oslogin import OsLogin
 from tests.cloud.gcp_policies import Policies
 from tests.cloud.gcp_power import Power
 from tests.cloud.gcp_project import Project
@@ -91,7 +93,8 @@ class GcpCloud:
         self.rights.grant(ADMIN, OWNER)
         self.iap = Iap(self.world, self.tokens, self._machine, lambda: compute.store.every("firewalls"))
         self.federation = Federation(self.tokens)
-        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation):
+        self.os_login = OsLogin(self.world, self.tokens)
+        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation, self.os_login):
             service.install(self.services)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())
@@ -149,7 +152,9 @@ class GcpCloud:
     def signed_in(self, key: dict[str, str] | None = None) -> google.auth.credentials.Credentials:
         """Google's own credentials object for a key file (else the administrator's)."""
         found: Any = service_account.Credentials
-        return found.from_service_account_info(key or self.add_account("admin"), scopes=[CLOUD_PLATFORM])
+        credentials = found.from_service_account_info(key or self.add_account("admin"), scopes=[CLOUD_PLATFORM])
+        ask_nobody_else(credentials)
+        return credentials
 
     def client(self, name: str = "compute", version: str = "v1", key: dict[str, str] | None = None) -> Any:
         """Google's own client of a service: its calls are in the log like everybody's."""
@@ -214,7 +219,7 @@ class GcpCloud:
         """Paths of all that someone made here and did not remove."""
         with self.world.lock:
             self.compute.advance()
-            return sorted({*self._keys(), *self.rights.leftovers()} - self._built_in)
+            return sorted({*self._keys(), *self.rights.leftovers(), *self.os_login.keys()} - self._built_in)
 
     @property
     def device_names(self) -> dict[str, str]:

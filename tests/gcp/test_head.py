@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.cloud.gcp_machines import GcpMachines
 
 from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp_machines import GcpMachines
 from tests.cloud.machines import CIDR
 from tests.gcp.cluster import CloudHeadCluster
 from tests.support.cluster import wait_until
