@@ -325,10 +325,12 @@ class HeadDisk:
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """Where an instance is to be found. `public`: an address, "" for none; `place`: what a successor takes over."""
+    """Where an instance is to be found. `public`: an address, "" for none; `place`: what a successor takes over; `user`: who
+    logs in, where that is the cloud's to say."""
 
     public: str
     place: NetworkPlace
+    user: str = ""
 
 
 @dataclass(frozen=True)

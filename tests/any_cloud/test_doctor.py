@@ -22,7 +22,7 @@ def test_where_nobody_knows_us_nothing_else_is_asked() -> None:
 
     asked: list[str] = []
     rows = examine("Acme", who, lambda: asked.append("x") or [])  # type: ignore[func-returns-value]
-    assert rows == [("Acme accepts the credentials", False, "the credentials have expired")] and asked == []
+    assert rows == [("credentials that Acme accepts", False, "the credentials have expired")] and asked == []
 
 
 def test_the_parts_come_in_their_order_after_who_we_are() -> None:

@@ -63,4 +63,4 @@ def test_doctor_has_a_row_for_each_quota_by_the_first_type_that_falls_under_it()
     assert unknown == ("quota 'L4 GPUs': not to be looked up (quotas.get)", True, "")
     ((what, ok, fix),) = quota_rows(one, [(VCPUS, "p5", 96.0)], "north", "quotas.get", "Quotas > Compute")
     assert not ok and fix == "one p5 has 96 vCPUs: ask for more of 'vCPUs of family P' under Quotas > Compute in north"
-    assert "is 4 vCPUs" in what
+    assert what == "quota 'vCPUs of family P' of 96 vCPUs, it is 4", 'read after "no"'

@@ -68,7 +68,7 @@ def test_what_the_way_to_the_head_needs_is_asked_for_and_is_in_a_policy_of_its_o
 def test_quotas_are_compared_with_what_the_pools_would_launch(stage: Stage, cloud: AwsCloud) -> None:
     cloud.world.quotas["L-34B43A08"] = 1.0
     checks = {what: (ok, fix) for what, ok, fix in stage.provider.doctor_for(stage.pools) if what.startswith("quota")}
-    ok, fix = checks["quota 'All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests' is 1 vCPUs"]
+    ok, fix = checks["quota 'All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests' of 2 vCPUs, it is 1"]
     assert not ok and "one t3.micro has 2 vCPUs" in fix
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import google.auth.credentials
+from clusterctl_providers.gcp.login import ask_nobody_else
 from google.oauth2 import service_account
 from googleapiclient import discovery
 
@@ -38,6 +39,7 @@ from tests.cloud.gcp_images import Images
 from tests.cloud.gcp_instances import COSTING, Instance, Instances
 from tests.cloud.gcp_launch import Launches
 from tests.cloud.gcp_networks import Networks
+from tests.cloud.gcp_oslogin import OsLogin
 from tests.cloud.gcp_policies import Policies
 from tests.cloud.gcp_power import Power
 from tests.cloud.gcp_project import Project
@@ -56,10 +58,8 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 _ENVIRONMENT = (
     "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "CLOUDSDK_CONFIG",
     "CLOUDSDK_CORE_PROJECT", "GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP", "NO_GCE_CHECK",
-    "GOOGLE_CLOUD_QUOTA_PROJECT", "HTTPS_PROXY", "NO_PROXY",
+    "GOOGLE_CLOUD_QUOTA_PROJECT",
 )  # fmt: skip
-# google-auth asks Google itself, beside whatever it is told to call, where an account may be used from.
-_NO_WAY_OUT = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost,10.0.0.0/8"}
 
 
 class GcpCloud:
@@ -93,7 +93,8 @@ class GcpCloud:
         self.rights.grant(ADMIN, OWNER)
         self.iap = Iap(self.world, self.tokens, self._machine, lambda: compute.store.every("firewalls"))
         self.federation = Federation(self.tokens)
-        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation):
+        self.os_login = OsLogin(self.world, self.tokens)
+        for service in (self.rights, Project(self.world, self.rights), self.iap, self.federation, self.os_login):
             service.install(self.services)
         self._listeners = Listeners(Front(self.world, self.services, self.tokens), self.world, "gcp")
         self._built_in = set(self._keys())
@@ -139,9 +140,7 @@ class GcpCloud:
             file = Path(directory) / "key.json"
             file.write_text(json.dumps(key or self.add_account("admin")))
             file.chmod(0o600)
-            os.environ.update(
-                GOOGLE_APPLICATION_CREDENTIALS=str(file), CLOUDSDK_CONFIG=directory, NO_GCE_CHECK="true", **_NO_WAY_OUT
-            )
+            os.environ.update(GOOGLE_APPLICATION_CREDENTIALS=str(file), CLOUDSDK_CONFIG=directory, NO_GCE_CHECK="true")
             try:
                 yield file
             finally:
@@ -152,9 +151,10 @@ class GcpCloud:
 
     def signed_in(self, key: dict[str, str] | None = None) -> google.auth.credentials.Credentials:
         """Google's own credentials object for a key file (else the administrator's)."""
-        os.environ.update(_NO_WAY_OUT)  # for as long as the process lives: it asks in a thread of its own
         found: Any = service_account.Credentials
-        return found.from_service_account_info(key or self.add_account("admin"), scopes=[CLOUD_PLATFORM])
+        credentials = found.from_service_account_info(key or self.add_account("admin"), scopes=[CLOUD_PLATFORM])
+        ask_nobody_else(credentials)
+        return credentials
 
     def client(self, name: str = "compute", version: str = "v1", key: dict[str, str] | None = None) -> Any:
         """Google's own client of a service: its calls are in the log like everybody's."""
@@ -219,7 +219,7 @@ class GcpCloud:
         """Paths of all that someone made here and did not remove."""
         with self.world.lock:
             self.compute.advance()
-            return sorted({*self._keys(), *self.rights.leftovers()} - self._built_in)
+            return sorted({*self._keys(), *self.rights.leftovers(), *self.os_login.keys()} - self._built_in)
 
     @property
     def device_names(self) -> dict[str, str]:

@@ -131,6 +131,8 @@ def _check_ends(wanted: Resource, direction: str) -> None:
             except ValueError:
                 message = f"Must be a valid CIDR address range; {text} has host bits set or is none."
                 raise invalid(f"resource.{member}", text, message) from None
+        if len({ip_network(text).version for text in wanted.get(member, [])}) > 1:
+            raise invalid(f"resource.{member}", wanted[member][0], "A rule has IPv4 ranges or IPv6 ranges, not both.")
     accounts = wanted.get("sourceServiceAccounts") or wanted.get("targetServiceAccounts")
     if accounts and (wanted.get("sourceTags") or wanted.get("targetTags")):
         raise Refusal(400, "invalid", "Service accounts cannot be used at the same time as tags in a firewall rule.")

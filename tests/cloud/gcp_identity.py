@@ -274,6 +274,7 @@ class Rights:
                           status="RESOURCE_EXHAUSTED")  # fmt: skip
         number = str(10**20 + zlib.crc32(f"{email}{next(self._numbers)}".encode()))
         self.world.accounts[email] = Account(email, number, PROJECT, wanted.get("displayName", ""))
+        self.world.accounts[email].known_from = self.world.clock() + self.world.iam_delay
         self.descriptions[email] = wanted.get("description", "")
         self.made.add(email)
         return self._shown(self.world.accounts[email])

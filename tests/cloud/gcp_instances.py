@@ -20,7 +20,7 @@ from tests.cloud.gcp_quotas import Quotas, market_of, sold_as
 from tests.cloud.gcp_reservations import Reservations
 from tests.cloud.gcp_services import Call, Handler
 from tests.cloud.gcp_store import Resource, key_of_link, name_of
-from tests.cloud.gcp_world import PROJECT, Failure, Refusal, World, already_exists, not_found
+from tests.cloud.gcp_world import PROJECT, Failure, Refusal, World, already_exists, not_found, not_ready
 from tests.cloud.world import Timetable
 
 COSTING = (
@@ -307,6 +307,8 @@ class Instances:
 
     def reserve(self, launch: Launch, least: int, most: int) -> int:
         """Capacity for so many; raises Failure."""
+        if launch.failure:
+            raise launch.failure
         launch.reservation = self._reservations.consumed(launch.body, launch.zone, launch.market, most)
         if launch.reservation:
             self._reservations.use(launch.reservation, most)
@@ -407,7 +409,12 @@ class Instances:
             self.vanish(instance)
 
     def _console(self, call: Call) -> dict[str, Any]:
+        """It is kept while the machine runs, and no longer."""
         instance = self.named(call)
+        if instance.status not in ("RUNNING", "STOPPING", "REPAIRING", "SUSPENDING"):
+            raise not_ready(instance.key)
+        if instance.status in ("TERMINATED", "SUSPENDED"):
+            raise not_ready(instance.key)  # there is none but of a machine that runs
         text = self._world.consoles(instance.id) if self._world.consoles else ""
         start = int(call.query.get("start", 0))
         if start < 0:

@@ -23,7 +23,7 @@ from tests.cloud.gcp_rules import (
 )
 from tests.cloud.gcp_services import Call
 from tests.cloud.gcp_store import BASE, Resource, fingerprint, key_of, name_of
-from tests.cloud.gcp_world import PROJECT, Refusal, already_exists, in_use, invalid, not_found
+from tests.cloud.gcp_world import PROJECT, Failure, Refusal, already_exists, in_use, invalid, not_found
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Launch:
     accelerators: dict[str, int] = field(default_factory=dict)
     disks: list[str] = field(default_factory=list)
     reservation: Resource | None = None  # that its capacity is part of
+    failure: Failure | None = None  # for which it comes to nothing, known though the call is accepted
     waits: float = 0.0  # seconds for which it waits for capacity
 
     @property
@@ -96,7 +97,7 @@ class Launches:
             self._networks.interface(call, interface, zone, f"{where}.networkInterfaces[{n}]", n)
             for n, interface in enumerate(body["networkInterfaces"])
         ]
-        self._check_accounts(call, body, where)
+        failure = self._check_accounts(call, body, where)
         body |= {
             "name": key.rpartition("/")[2], "zone": f"{BASE}{self_}/zones/{zone}",
             "machineType": f"{BASE}{self_}/zones/{zone}/machineTypes/{found.name}",
@@ -113,7 +114,7 @@ class Launches:
             ]
         check_policies(self._world, body)
         waits = patience(body.pop("params", {}), body["scheduling"]["provisioningModel"], f"{where}.params")
-        return Launch(key, zone, found, body, accelerators, waits=waits)
+        return Launch(key, zone, found, body, accelerators, waits=waits, failure=failure)
 
     def with_disks(self, call: Call, launch: Launch) -> Launch:
         """Makes the new disks."""
@@ -250,7 +251,8 @@ class Launches:
             raise in_use(key, found["users"][0].removeprefix(BASE))
         disk |= {"source": found["selfLink"], "diskSizeGb": found["sizeGb"]}
 
-    def _check_accounts(self, call: Call, body: Resource, where: str) -> None:
+    def _check_accounts(self, call: Call, body: Resource, where: str) -> Failure | None:
+        """An account that is not there, or may not be used, is no reason to refuse the call: its operation tells."""
         wanted = body.get("serviceAccounts", [])
         if len(wanted) > 1:
             raise invalid(f"{where}.serviceAccounts", "", "At most one service account is allowed.")
@@ -263,12 +265,17 @@ class Launches:
                 each["email"] = email
             if "@" not in email:
                 raise invalid(f"{where}.serviceAccounts[0].email", email, "It must be an e-mail address or 'default'.")
-            call.need("iam.serviceAccounts.actAs", f"projects/{PROJECT}/serviceAccounts/{email}")
-            if email not in self._world.accounts:
+            account = self._world.accounts.get(email)
+            if account is None or self._world.clock() < account.known_from:
+                message = f"The resource '{email}' of type 'serviceAccount' was not found."
+                return Failure("EXTERNAL_RESOURCE_NOT_FOUND", message, 404, "NOT FOUND")
+            if not call.may("iam.serviceAccounts.actAs", f"projects/{PROJECT}/serviceAccounts/{email}"):
                 message = (
-                    f"The resource 'projects/{PROJECT}/serviceAccounts/{email}' of type 'serviceAccount' was not found."
+                    f"The user does not have access to service account '{email}'.  User: '{call.principal.email}'.  Ask a "
+                    "project owner to grant you the iam.serviceAccountUser role on the service account"
                 )
-                raise Refusal(404, "notFound", message)
+                return Failure("SERVICE_ACCOUNT_ACCESS_DENIED", message, 400, "BAD REQUEST")
+        return None
 
 
 def with_fingerprint(what: Resource, member: str, kind: str = "") -> Resource:

@@ -48,10 +48,14 @@ class GcpFace:
         """As its metadata are now: the guest agent reads them at each boot."""
         public = [c.get("natIP", "") for c in instance.body["networkInterfaces"][0].get("accessConfigs", [])]
         metadata = instance.metadata
+        user, keys = USER, _keys(metadata)
+        if metadata.get("enable-oslogin", "").upper() == "TRUE":
+            user, keys = self.cloud.os_login.let_in(instance.key)
         return MachineSpec(
             instance.id,
             instance.address,
-            authorized_key=_keys(metadata),
+            authorized_key=keys,
+            user=user,
             facts=_facts(instance, public[0] if public else ""),
             fresh=lambda: self._fresh(instance),
             public=public[0] if public else "",
@@ -109,9 +113,7 @@ class GcpMachines(Booter):
 
 
 def _keys(metadata: Mapping[str, str]) -> str:
-    """The public keys of the one user that the machines know; none where OS Login decides who gets in."""
-    if metadata.get("enable-oslogin", "").upper() == "TRUE":
-        return ""
+    """The public keys of the one user that the machines know."""
     lines = [line.partition(":") for line in metadata.get("ssh-keys", "").splitlines()]
     return "".join(f"{key}\n" for user, _, key in lines if user == USER)
 

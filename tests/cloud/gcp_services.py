@@ -30,11 +30,15 @@ class Call:
     body: dict[str, Any]
     failure: Failure | None = None  # in which its operation shall end: a fault of the world
 
-    def need(self, permission: str, resource: str) -> None:
-        """Raises Google's 403 unless the caller has it on the resource (`projects/p/zones/z/instances/n`)."""
+    def may(self, permission: str, resource: str) -> bool:
+        """Whether the caller has it on the resource (`projects/p/zones/z/instances/n`), which this call needs."""
         with self.world.lock:
             self.world.called_by.append((self.principal.email, permission))
-        if not self.world.permitted(self.principal, permission, resource):
+        return self.world.permitted(self.principal, permission, resource)
+
+    def need(self, permission: str, resource: str) -> None:
+        """Raises Google's 403 unless the caller has it."""
+        if not self.may(permission, resource):
             raise Refusal(403, "forbidden", f"Required '{permission}' permission for '{resource}'")
 
 

@@ -34,6 +34,7 @@ class Account:
     project: str = PROJECT
     display_name: str = ""
     disabled: bool = False
+    known_from: float = 0.0  # by the world's clock: when Compute Engine hears of it
     keys: dict[str, str] = field(default_factory=dict)
 
 

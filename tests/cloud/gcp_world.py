@@ -100,6 +100,7 @@ class World(world.World):
 
     page_size: int = 500  # of Compute Engine
     operation_seconds: float = 0.0  # until an operation that has nothing else to wait for is done
+    iam_delay: float = 0.0  # Compute Engine knows a service account so long after IAM made it
     wait_seconds: float = 120.0  # the most for which `wait` holds a call
     detailed: bool = False  # stockouts come with the longer code
     preempt_seconds: float = 0.0  # from the notice of a preemption until the machine is gone

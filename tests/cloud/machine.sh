@@ -1,6 +1,6 @@
 #!/bin/bash
 # Process 1 of a machine: in namespaces of its own (mount, pid, uts, ipc, network), its / an overlay over this host's.
-# Arguments: directory, host name, address, python, the prefix of its environment, seconds by which its clock is wrong. The directory has `user-data`, `startup`, `hosts` and `authorized_keys`.
+# Arguments: directory, host name, address, python, the prefix of its environment, seconds by which its clock is wrong. The directory has `user-data`, `startup`, `hosts`, `user` and `authorized_keys`.
 # What it and the programs in it write to /dev/console goes to this script's standard output.
 set -e
 D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5 CLOCK=$6
@@ -34,6 +34,7 @@ mkdir -p "$R/run/sshd" "$R/run/lock" "$R/var/lib/cloud/instance" "$R/var/lib/clo
 printf '%s\n' "$D" >"$R/run/machine"
 cp "$D/user-data" "$R/var/lib/cloud/instance/user-data.txt"
 cp "$D/authorized_keys" "$R/authorized_keys"
+cp "$D/user" "$R/login-user"
 install -m 700 "$D/startup" "$R/run/startup-script"
 ln -sfn "$PYTHON" "$R/usr/local/bin/python3"
 # No init system here: turning off is ending process 1, and the one service is sshd.
@@ -55,10 +56,11 @@ fi
 cat >"$R/machine-init" <<'INIT'
 trap 'exit 0' TERM
 if [ -s /authorized_keys ]; then
-  id ubuntu >/dev/null 2>&1 || useradd -m -s /bin/bash ubuntu
-  usermod -p '*' ubuntu  # sshd without PAM refuses a locked account
-  mkdir -p /home/ubuntu/.ssh /etc/sudoers.d && cp /authorized_keys /home/ubuntu/.ssh/ && chown -R ubuntu /home/ubuntu && chmod 700 /home/ubuntu/.ssh
-  echo 'ubuntu ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-cloud-init-users && chmod 440 /etc/sudoers.d/90-cloud-init-users
+  U=$(cat /login-user)
+  id "$U" >/dev/null 2>&1 || useradd -m -s /bin/bash "$U"
+  usermod -p '*' "$U"  # sshd without PAM refuses a locked account
+  mkdir -p "/home/$U/.ssh" /etc/sudoers.d && cp /authorized_keys "/home/$U/.ssh/" && chown -R "$U" "/home/$U" && chmod 700 "/home/$U/.ssh"
+  echo "$U ALL=(ALL) NOPASSWD:ALL" >/etc/sudoers.d/90-cloud-init-users && chmod 440 /etc/sudoers.d/90-cloud-init-users
 fi
 if [ -x /usr/sbin/sshd ] && [ -s /authorized_keys ]; then
   if [ ! -e /var/lib/cloud/instance/script ]; then

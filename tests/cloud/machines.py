@@ -56,12 +56,14 @@ class MachineSpec:
     """`facts` are what the metadata service answers from, by the cloud's own names; `fresh` gives those that change.
     `public`: an address by which this host and the other machines reach it too. `clock`: seconds by which its clock is
     wrong (needs gcc). `user_data` runs at the first boot, `startup` at every one. `hosts`: names that it resolves besides its
-    own, as lines of /etc/hosts; `hostname`: its own, if not one that follows from its address."""
+    own, as lines of /etc/hosts; `hostname`: its own, if not one that follows from its address. `user` gets in with
+    `authorized_key`, and may become root."""
 
     id: str
     address: str
     user_data: bytes = b""
     authorized_key: str = ""
+    user: str = "ubuntu"
     facts: dict[str, str] = field(default_factory=dict)
     fresh: Callable[[], dict[str, str]] = dict
     public: str = ""
@@ -247,6 +249,7 @@ class _Machine:
             (self.directory / "startup").write_bytes(self.spec.startup)
             (self.directory / "hosts").write_text(self.spec.hosts)
             (self.directory / "authorized_keys").write_text(self.spec.authorized_key)
+            (self.directory / "user").write_text(self.spec.user)
             self._plug_in(prefix, gateway, bridge)
             name = self.spec.hostname or f"ip-{self.spec.address.replace('.', '-')}"
             python = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())

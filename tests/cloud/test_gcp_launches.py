@@ -75,7 +75,7 @@ def cloud(shared: GcpCloud) -> Iterator[GcpCloud]:
         ({"scheduling": FLEX}, "not supported with the FLEX_START"),
         ({"params": {"requestValidForDuration": {"seconds": "120"}}}, "only supported for FLEX_START"),
         ({"serviceAccounts": [{"email": "default", "scopes": []}]}, "At least one scope"),
-        ({"serviceAccounts": [{"email": f"no@{PROJECT}.iam.gserviceaccount.com", "scopes": ["x"]}]}, "was not found"),
+        ({"serviceAccounts": [{"email": "me", "scopes": ["x"]}]}, "must be an e-mail address"),
     ],
 )
 def test_an_instance_that_google_would_refuse_is_refused(cloud: GcpCloud, wrong: dict[str, Any], words: str) -> None:
@@ -144,6 +144,22 @@ def test_a_flex_start_machine_is_pending_until_there_is_room_or_its_time_is_up(c
         assert cloud.instances() == [], "Google deletes it when its time is up"
     finally:
         cloud.world.clock = clock
+
+
+def test_an_account_that_is_not_there_or_may_not_be_used_ends_the_launch_and_not_the_call(cloud: GcpCloud) -> None:
+    client = cloud.client()
+    nobody = [{"email": f"no@{PROJECT}.iam.gserviceaccount.com", "scopes": ["x"]}]
+    ended = done(client, client.instances().insert(**HERE, body=instance(serviceAccounts=nobody)).execute())
+    (error,) = ended["error"]["errors"]
+    assert (
+        error["code"] == "EXTERNAL_RESOURCE_NOT_FOUND" and "of type 'serviceAccount' was not found" in error["message"]
+    )
+    cloud.world.denied.add("iam.serviceAccounts.actAs")
+    default = [{"email": "default", "scopes": ["x"]}]
+    ended = done(client, client.instances().insert(**HERE, body=instance(serviceAccounts=default)).execute())
+    cloud.world.denied.clear()
+    (error,) = ended["error"]["errors"]
+    assert error["code"] == "SERVICE_ACCOUNT_ACCESS_DENIED" and ended["httpErrorStatusCode"] == 400
 
 
 def test_an_organisation_policy_refuses_by_its_name(cloud: GcpCloud) -> None:

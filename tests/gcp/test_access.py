@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clusterctl_providers.gcp.roles import permissions_of
+from google.auth import _regional_access_boundary_utils
 
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
@@ -117,3 +119,20 @@ def test_an_account_of_the_users_that_does_not_exist_is_told_at_once(stage: Stag
         action for action in cloud.world.actions() if action.startswith("compute.instances.") and "nsert" in action
     ]
     assert len(launches) == 1
+
+
+def test_beside_another_endpoint_nobody_at_google_is_asked(
+    stage: Stage, cloud: GcpCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """google-auth looks up by itself, in a thread, where an account may be used from."""
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(type(thread).__name__)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    stage.open().list()
+    assert "compute.instances.list" in cloud.world.actions()
+    assert _regional_access_boundary_utils._RegionalAccessBoundaryRefreshThread.__name__ not in started

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.aws.test_boot import BundlePort, Machine, boot_of
-from tests.cloud.metadata import Facts, MetadataServer
+from tests.cloud.gcp_metadata import answer
+from tests.cloud.metadata import MetadataServer
 
 NAMES = [f"clusterctl-demo-5f3a6f0e-cpu-{n}-1" for n in range(5)]
 NODES = [(f"cpu-{n}", 1, f"t{n}") for n in range(5)]
-
-
-def googles(method: str, path: str, headers: Mapping[str, str], facts: Facts) -> tuple[int, str]:
-    if headers.get("Metadata-Flavor") != "Google":
-        return 403, ""
-    text = facts.get(path.removeprefix("/computeMetadata/v1/instance/"), "")
-    return (200, text) if text else (404, "")
 
 
 @pytest.fixture
@@ -31,7 +25,7 @@ def port(tmp_path: Path) -> Iterator[BundlePort]:
 
 @pytest.fixture
 def metadata() -> Iterator[str]:
-    server = MetadataServer("127.0.0.1", lambda _: {"name": NAMES[2]}, googles, port=0)
+    server = MetadataServer("127.0.0.1", lambda _: {"instance/name": NAMES[2]}, answer, port=0)
     yield f"http://127.0.0.1:{server.port}"
     server.close()
 
@@ -77,7 +71,7 @@ def test_a_machine_made_of_another_nodes_disk_does_not_take_its_place(
 
 
 def test_a_name_that_is_not_in_the_launch_turns_the_machine_off(port: BundlePort, tmp_path: Path) -> None:
-    server = MetadataServer("127.0.0.1", lambda _: {"name": "somebody-else"}, googles, port=0)
+    server = MetadataServer("127.0.0.1", lambda _: {"instance/name": "somebody-else"}, answer, port=0)
     try:
         machine = Machine(tmp_path / "m")
         said = machine.run(boot_of(port, metadata="gcp", names=NAMES), NODES, f"http://127.0.0.1:{server.port}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,19 +188,34 @@ def test_quotas_are_compared_with_what_the_pools_would_launch(cloud: GcpCloud, t
     found = {
         what: (ok, fix) for what, ok, fix in provider(cloud, tmp_path).doctor_for([pool]) if what.startswith("quota")
     }
-    ok, fix = found["quota 'N2_CPUS' is 1 vCPUs"]
+    ok, fix = found["quota 'N2_CPUS' of 4 vCPUs, it is 1"]
     assert not ok and "one n2-standard-4 has 4 vCPUs" in fix and f"quotas?project={PROJECT}" in fix
 
 
 def test_nothing_more_is_asked_with_credentials_that_google_does_not_take(cloud: GcpCloud, tmp_path: Any) -> None:
     cloud.world.lapsed = True
     ((what, ok, fix),) = rows(cloud, tmp_path)
-    assert what == "Google Cloud accepts the credentials" and not ok and "gcloud auth application-default login" in fix
+    assert what == "credentials that Google Cloud accepts" and not ok and "gcloud auth application-default login" in fix
 
 
 def test_a_project_that_is_not_there_is_told_and_not_more(cloud: GcpCloud, tmp_path: Any) -> None:
     ((what, ok, fix),) = rows(cloud, tmp_path, project="nowhere-at-all")
     assert not ok and "nowhere-at-all" in fix, (what, fix)
+
+
+def test_the_command_names_what_is_missing(cloud: GcpCloud, tmp_path: Any) -> None:
+    settings = f"project: {PROJECT}, region: {REGION}, endpoint_url: '{cloud.url}', head_address: 127.0.0.1"
+    spec = tmp_path / "cluster.yaml"
+    spec.write_text(
+        f"cluster: demo\nprovider: {{gcp: {{{settings}}}}}\npools: [{{name: cpu, instances: [e2-medium]}}]\n"
+    )
+    cloud.world.denied = {"compute.instances.create"}
+    env = {**os.environ, "CLUSTERCTL_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "clusterctl", "doctor", str(spec), "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    missing = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "gcp" and not check["ok"]]
+    assert [check["found"] for check in missing] == ["no permission compute.instances.create"], done.stderr
+    assert done.returncode != 0
 
 
 def test_doctor_changes_nothing(cloud: GcpCloud, tmp_path: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.cloud.gcp_cloud import GcpCloud
 from tests.cloud.gcp_machines import GcpMachines
 from tests.cloud.machines import CIDR
-from tests.gcp.cluster import GcpCluster
+from tests.gcp.cluster import HEAD, GcpCluster
 from tests.support.cluster import wait_until
 from tests.support.wheel_index import kept_wheels, serving, wanted
 
@@ -52,11 +52,13 @@ def test_jobs_bring_machines_up_a_preempted_one_is_replaced_and_down_leaves_noth
     (node,) = cluster.ready_nodes()
     cluster.cloud.world.preempt_seconds = 12.0
     cluster.cloud.preempt(node["instance_id"])
-    spot = lambda: [i for i in cluster.cloud.instances() if i.market == "spot"]  # noqa: E731
-    wait_until(lambda: len(spot()) == 2, what="its replacement, before it is gone")
     cluster.wait_job(job, "succeeded")
     attempts = cluster.job(job)["attempts"]
-    assert attempts[-1]["state"] == "succeeded" and len(attempts) == 2
+    assert [attempt["state"] for attempt in attempts] == ["lost", "succeeded"]
+    assert attempts[1]["nodes"] != [node["id"]]
+    codes = [event["code"] for event in cluster.json("events", "--subject", node["id"])["events"]]
+    assert "preempt_notice" in codes, "its own agent heard of it from the metadata server"
+    assert {i.market for i in cluster.cloud.instances() if i.type != HEAD} <= {"spot"}
     wait_until(lambda: not cluster.ready_nodes(), what="idle nodes removed")
     cluster.down()
     assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []

@@ -37,7 +37,8 @@ UID = "2b0f1c9e-5d35-4a9c-9f0e-0d6a8c5be111"
 def source(cloud: GcpCloud, tmp_path: Path) -> SpecFile:
     path = tmp_path / "cluster.yaml"
     path.write_text(
-        f"cluster: demo\nprovider: {{gcp: {{project: {PROJECT}, region: {REGION}, endpoint_url: '{cloud.url}'}}}}\n"
+        f"cluster: demo\nprovider: {{gcp: {{project: {PROJECT}, region: {REGION}, endpoint_url: '{cloud.url}', "
+        "calls_per_second: 500}}\n"
         "engine: none\npools: [{name: cpu, instances: [e2-medium]}]\n"
     )
     return read_spec(path)

@@ -128,7 +128,7 @@ class FirstLogin:
         command = self._way.command(node.instance_id, port)
         login = Login(
             host=self._way.host(node.instance_id, where),
-            user=self._auth.user or self._way.user,
+            user=where.user or self._auth.user or self._way.user,
             port=port,
             key=self.keys.login_key(),
             jump="" if command else self._auth.jump,

@@ -82,6 +82,11 @@ class GcpSettings(CloudSettings):
         description="Service account of the workers, or `auto` for one of the cluster's own to which you add what your jobs "
         "need; default: none.",
     )
+    os_login: bool = Field(
+        default=False,
+        description="Log in to the head by OS Login, as an organisation may want it: Google's roles decide who gets in, and the "
+        "key is in your own profile. Default: a key in the metadata of the head's instance.",
+    )
     impersonate: Annotated[str, BeforeValidator(gcp_names.SERVICE_ACCOUNT.read)] = Field(
         default="",
         description="Service account to act as, instead of whoever is logged in here; that one needs "
@@ -151,6 +156,7 @@ KIND = Kind(
         "flex_start_for": "in-place",  # of machines to come
         "service_account": "refused",
         "worker_service_account": "replace",
+        "os_login": "refused",  # of the head's instance, as it was launched
         "impersonate": "in-place",  # of the client
     },
     foreign=frozenset({"hosts", "host"}),

@@ -20,7 +20,7 @@ def examine(cloud: str, who: Callable[[], str], *parts: Callable[[], Rows]) -> l
     try:
         me = who()
     except ProviderError as error:
-        return [(f"{cloud} accepts the credentials", False, str(error))]
+        return [(f"credentials that {cloud} accepts", False, str(error))]
     checks: list[Check] = [(f"{cloud} knows us as {me}", True, "")]
     for part in parts:
         checks += part()

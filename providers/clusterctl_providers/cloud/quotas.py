@@ -74,5 +74,8 @@ def quota_rows(
             rows.append((f"quota {quota.name!r}: not to be looked up ({permission})", True, ""))
             continue
         need = f"one {instance_type} has {each:g} {quota.unit}: ask for more of {quota.name!r} under {fix} in {region}"
-        rows.append((f"quota {quota.name!r} is {limit:g} {quota.unit}", limit >= each, need))
+        if limit >= each:
+            rows.append((f"quota {quota.name!r} is {limit:g} {quota.unit}", True, need))
+        else:
+            rows.append((f"quota {quota.name!r} of {each:g} {quota.unit}, it is {limit:g}", False, need))
     return rows

@@ -59,10 +59,10 @@ _KNOWN: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Callable[[Rules], 
     ),
     (
         "compute.requireOsLogin",
-        _always,
+        lambda settings: not settings.get("os_login"),
         _forces,
-        "every machine is launched with OS Login off, so that nobody but the cluster's own key gets in: ask for an exception for "
-        "this project",
+        "machines are launched with OS Login off, so that nobody but the cluster's own key gets in: write `os_login: true`, and "
+        "take the role `oslogin`",
     ),
     (
         "iam.disableServiceAccountCreation",

@@ -87,6 +87,8 @@ class _Asked:
             wanted += ["iam", "cloudresourcemanager"]
         if self._settings.get("reach") == "iap":
             wanted.append("iap")
+        if self._settings.get("os_login"):
+            wanted.append("oslogin")
         if self._settings.get("impersonate"):
             wanted.append("iamcredentials")
         return wanted
@@ -112,6 +114,8 @@ class _Asked:
             wanted |= permissions_of("accounts") | {ACT_AS}
         if self._settings.get("reach") == "iap":
             wanted |= permissions_of("iap")
+        if self._settings.get("os_login"):
+            wanted |= permissions_of("oslogin")
         if self._settings.get("network_tags"):
             wanted = {p for p in wanted if not p.startswith(_TAGGED)}
         found = {own: wanted}
@@ -153,6 +157,8 @@ class _Asked:
             return f"{caller} lacks {ACT_AS} on {place}: give it roles/iam.serviceAccountUser on that service account"
         if permission in permissions_of("iap"):
             role, why = "iap", ", which `reach: iap` needs"
+        elif permission in permissions_of("oslogin"):
+            role, why = "oslogin", ", which `os_login` needs"
         elif permission in permissions_of("accounts"):
             role, why = (
                 "accounts",

@@ -242,9 +242,10 @@ def _never_got_there(error: BaseException, what: str) -> ProviderError:
 
     text = " ".join(str(error).split())[:400].rstrip(".") or type(error).__name__
     if isinstance(error, auth.DefaultCredentialsError):
+        found = "" if "were not found" in text else f" that are whole ({text})"
         return AuthFailed(
-            f"{what}: this machine has no Google Cloud credentials that are whole ({text}); log in ({_LOG_IN}), or name a key "
-            "file in GOOGLE_APPLICATION_CREDENTIALS; then `clusterctl doctor`"
+            f"{what}: this machine has no Google Cloud credentials{found}; log in ({_LOG_IN}), or name a key file in "
+            "GOOGLE_APPLICATION_CREDENTIALS; then `clusterctl doctor`"
         )
     if isinstance(error, auth.RefreshError | auth.OAuthError):
         return _no_token(error, text, what)

@@ -142,9 +142,11 @@ def head_interface(calls: Calls, network: Network, head: HeadMachine, place: Net
     return {**network.interface(public=head.public), **({"networkIP": address} if address else {})}
 
 
-def login_metadata(auth: Mapping[str, Any], user: str) -> dict[str, str]:
+def login_metadata(auth: Mapping[str, Any], user: str, *, os_login: bool = False) -> dict[str, str]:
     """Metadata by which the guest's agent lets this user in with the key of the spec, or the one that was minted, and nobody
-    else: keys of the project and OS Login are for other machines."""
+    else: keys of the project and OS Login are for other machines. With `os_login` Google's roles say who gets in."""
+    if os_login:
+        return {"block-project-ssh-keys": "TRUE", "enable-oslogin": "TRUE"}
     key, name = str(auth.get("key") or ""), str(auth.get("user") or "") or user
     found = {"block-project-ssh-keys": "TRUE", "enable-oslogin": "FALSE"}
     if key:

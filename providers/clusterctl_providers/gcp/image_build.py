@@ -1,11 +1,12 @@
 """The calls of a build on Compute Engine (`cloud.image_build.BuildCalls`).
 
-The serial port can be read of a running machine only. So the machine stays on for a while after its last word, and whoever asks
-for its state listens to it.
+The serial port can be read of a running machine only. So the machine stays on for a while after its last word, whoever asks for
+its state listens to it, and that it was done is written down on the machine itself, for a build that goes on with it.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +24,10 @@ from clusterctl_providers.gcp.images import Image
 from clusterctl_providers.gcp.instance_body import Wish, instance_of, properties
 from clusterctl_providers.gcp.network import LONGEST_NAME, Network
 
+log = logging.getLogger(__name__)
+
 BUILDERS = {"x86_64": "e2-standard-2", "arm64": "c4a-standard-2"}  # no GPU is needed: its driver is in the base image
+HEARD = "clusterctl-heard"  # a label of the machine: "done" once its word was heard
 LINGER = 45.0  # seconds; a state is asked for every ten at least
 _STATES = {
     "PROVISIONING": "pending",
@@ -112,7 +116,7 @@ class GceBuild:
             return "terminated"
         word = str(row.get("status"))
         if word in ("RUNNING", "STOPPING"):
-            self._listen(machine)
+            self._listen(machine, row)
         return _STATES.get(word, word.lower())
 
     def _row(self, machine: str) -> dict[str, Any] | None:
@@ -124,16 +128,28 @@ class GceBuild:
                 return None
             raise
 
-    def _listen(self, machine: str) -> None:
+    def _listen(self, machine: str, row: Mapping[str, Any]) -> None:
         try:
             said = console_log(self._calls, machine)
-        except UnknownOutcome:
-            return
-        if SAID.search(said):
-            self._heard = said
+            if SAID.search(said):
+                self._heard = said
+                self._note(machine, row, said)
+        except UnknownOutcome as error:
+            log.info("%s; it is asked again with the next look", error)
+
+    def _note(self, machine: str, row: Mapping[str, Any], said: str) -> None:
+        labels = row.get("labels") or {}
+        if HEARD not in labels and f"done {labels.get(TAG_IMAGE)}" in said:
+            zone, _, name = machine.partition("/")
+            body = {"labels": {**labels, HEARD: "done"}, "labelFingerprint": row["labelFingerprint"]}
+            self._calls.run("POST", f"zones/{zone}/instances/{name}/setLabels", f"noting that {machine} is done", body)
 
     def console(self, machine: str) -> str | None:
-        self._listen(machine)
+        row = self._row(machine)
+        if self._heard is None and row is not None:
+            self._listen(machine, row)
+            if (row.get("labels") or {}).get(HEARD) == "done":
+                return f"clusterctl-image: done {row['labels'][TAG_IMAGE]}"
         return self._heard
 
     def image_name(self, wanted: str) -> str:

@@ -36,6 +36,7 @@ from clusterctl_providers.gcp.instance_body import Wish, instance_of, properties
 from clusterctl_providers.gcp.instances import InstanceRows
 from clusterctl_providers.gcp.names import TAG_LAUNCH, id_of, instance_name, labels_and_metadata, tells
 from clusterctl_providers.gcp.network import Network
+from clusterctl_providers.gcp.oslogin import OsLogin
 from clusterctl_providers.gcp.reservations import DENSE, FLEX_START, affinity_name
 from clusterctl_providers.gcp.series import is_placed
 from clusterctl_providers.this_machine import maker
@@ -67,6 +68,7 @@ class GceLaunches:
         rows: InstanceRows,
         listing: Listing,
         reservations: Reservations,
+        os_login: OsLogin,
         head_machine: HeadMachine | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
@@ -76,7 +78,7 @@ class GceLaunches:
         self._cluster, self._uid = cluster, uid
         self._network, self._identity, self._images, self._quotas = network, identity, images, quotas
         self._rows, self._listing, self._reservations = rows, listing, reservations
-        self._head_machine = head_machine
+        self._os_login, self._head_machine = os_login, head_machine
         self._types: dict[str, InstanceType] = {}
 
     # ------------------------------------------------------------ calls
@@ -218,7 +220,8 @@ class GceLaunches:
         return self._looked_anew(error, call, pool)
 
     def _looked_anew(self, error: ProviderError, call: Mapping[str, Any], pool: PoolRequest | None) -> ProviderError:
-        if not isinstance(error, BadRequest) or not (is_missing(error) or "not found" in str(error)):
+        told = is_missing(error) or "not found" in str(error) or "cannot be found" in str(error)
+        if not isinstance(error, BadRequest) or not told:
             return error
         wanted = str(pool.spec.get("image") or "") if pool else ""
         image = call["image"] in str(error) and self._images.forget(call["image"], wanted)
@@ -294,10 +297,12 @@ class GceLaunches:
         wanted = str(spec.get("image") or "")
         image = self._images.find(wanted, machine.arch, machine.gpu_vendor == "nvidia")
         labels, metadata = self._labels(batch, request)
+        if self._os_login.wanted:
+            metadata["enable-oslogin"] = "TRUE"
         here = self._head_machine if head else None
         if here is not None:
             interface = head_interface(self._calls, self._network, here, request.place)
-            metadata |= login_metadata(self._auth, USER)
+            metadata |= login_metadata(self._auth, self._os_login.user() or USER, os_login=self._os_login.wanted)
         else:
             interface = self._network.interface(public=bool(self._settings.get("public_addresses", True)))
         reservation, dense = "", False

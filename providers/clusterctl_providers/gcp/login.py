@@ -32,7 +32,17 @@ def find_login(settings: Mapping[str, Any]) -> tuple[Any, str]:
         credentials = impersonated_credentials.Credentials(
             credentials, email, [SCOPE], iam_endpoint_override=_token_maker(settings, email)
         )
+    if settings.get("endpoint_url"):
+        ask_nobody_else(credentials)
     return credentials, str(found or "")
+
+
+def ask_nobody_else(credentials: Any) -> None:
+    """google-auth asks Google itself, beside whatever it is told to call, where an account may be used from. Nothing of that is
+    meant for who has another endpoint."""
+    for each in (credentials, getattr(credentials, "_source_credentials", None)):
+        if each is not None:
+            each._is_regional_access_boundary_lookup_required = lambda: False
 
 
 def access_token(settings: Mapping[str, Any], what: str) -> tuple[str, str]:

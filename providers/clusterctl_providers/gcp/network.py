@@ -222,7 +222,8 @@ class Network:
 
     def placement_policy(self, pool: str, zone: str) -> str:
         """The name of the policy by which the gangs of a pool with `one_zone` sit close together."""
-        self._lately.look("placement")
+        if not self._placement.is_known(pool, zone):
+            self._lately.look("placement")
         return self._placement.policy(pool, zone)
 
     # ------------------------------------------------------------ what Google does not know

@@ -30,6 +30,11 @@ class Placement:
                 self._known.add(name)
         return name
 
+    def is_known(self, pool: str, zone: str) -> bool:
+        """Whether it was made, or found, here before."""
+        with self._lock:
+            return self._part(pool, zone) in self._known
+
     def _make(self, name: str) -> None:
         body = {
             "name": name,
@@ -72,4 +77,5 @@ class Placement:
 
 def is_gone(error: ProviderError) -> bool:
     """A launch was refused since Google does not know a placement policy (any more)."""
-    return "/resourcePolicies/" in str(error) and (is_missing(error) or "was not found" in str(error))
+    told = ("was not found", "cannot be found")
+    return "resourcePolicies" in str(error) and (is_missing(error) or any(words in str(error) for words in told))

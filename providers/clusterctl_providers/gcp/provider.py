@@ -10,6 +10,7 @@ placement, address, owner and identity (what is around an instance), head, iap, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from clusterctl.core.errors import ProviderError
@@ -51,6 +52,7 @@ from clusterctl_providers.gcp.launch import GceLaunches
 from clusterctl_providers.gcp.market import GceMarket
 from clusterctl_providers.gcp.names import is_id
 from clusterctl_providers.gcp.network import Network
+from clusterctl_providers.gcp.oslogin import OsLogin
 from clusterctl_providers.gcp.power import GcePower
 from clusterctl_providers.gcp.prices import PriceList
 from clusterctl_providers.gcp.quotas import Limits, limit_rows
@@ -71,6 +73,7 @@ class GcpProvider:
         ssh_from = settings.get("ssh_from") if head is None else head.ssh_from
         self._network = Network(self._calls, settings, context.cluster, context.uid, ssh_from)
         self.identity = Identity(self._calls, settings, context.cluster, context.uid)
+        self._os_login = OsLogin(self._calls, settings, context.auth, context.uid)
         self._head = HeadParts(self._calls, settings, self._network, context.uid)
         self._uid = context.uid
         self._images = Images(self._calls)
@@ -96,6 +99,7 @@ class GcpProvider:
             self._rows,
             self._listing,
             reservations,
+            self._os_login,
             head,
         )
         self._launcher = Launcher(launches, BatchBook(Path(context.state_dir) / "gcp-launches"))
@@ -166,7 +170,7 @@ class GcpProvider:
         return self._head.attach(disk, instance_id)
 
     def whereabouts(self, instance_id: str) -> Whereabouts:
-        return self._head.whereabouts(instance_id)
+        return replace(self._head.whereabouts(instance_id), user=self._os_login.user())
 
     def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
         return self._head.address_holder(place)
@@ -176,7 +180,7 @@ class GcpProvider:
         self.identity.renew()
 
     def sweep(self) -> list[str]:
-        return [*self._network.sweep(), *self.identity.sweep()]
+        return [*self._network.sweep(), *self.identity.sweep(), *self._os_login.forget()]
 
     def console_log(self, instance_id: str) -> str:
         return console_log(self._calls, instance_id) if is_id(instance_id) else ""

@@ -17,7 +17,7 @@ import yaml
 
 from clusterctl_providers.cloud.naming import UID_PART
 
-NAMES = ("client", "accounts", "head", "image", "iap")
+NAMES = ("client", "accounts", "head", "image", "iap", "oslogin")
 _NAMED = ("Instance", "Disk")  # types of Compute's whose names conditions can see
 
 
