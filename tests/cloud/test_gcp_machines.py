@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from googleapiclient.errors import HttpError
 
 from tests.cloud.gcp_cloud import GcpCloud
 from tests.cloud.gcp_machines import GcpMachines
@@ -97,6 +98,8 @@ def test_an_instance_that_turns_itself_off_stays_terminated(lab: Lab) -> None:
         lab.client.zoneOperations().list(**HERE, filter='operationType = "compute.instances.guestTerminate"').execute()
     )
     assert events["items"][0]["targetLink"].endswith("/n1")
+    with pytest.raises(HttpError, match="is not ready"):
+        lab.said("n1")
     lab.end("n1")
 
 
