@@ -63,7 +63,6 @@ class MachineSpec:
     address: str
     user_data: bytes = b""
     authorized_key: str = ""
-    user: str = "ubuntu"
     facts: dict[str, str] = field(default_factory=dict)
     fresh: Callable[[], dict[str, str]] = dict
     public: str = ""
@@ -71,6 +70,7 @@ class MachineSpec:
     startup: bytes = b""
     hosts: str = ""
     hostname: str = ""
+    user: str = "ubuntu"
     keeps_disk: bool = False  # also when it turns itself off
 
 
