@@ -61,6 +61,7 @@ class Rights:
         self.roles: dict[str, dict[str, Any]] = {}
         self.descriptions: dict[str, str] = {}  # e-mail address -> of the account
         self.policies: dict[str, Policy] = {}
+        self.projects = {PROJECT}
         self.made: set[str] = set()  # e-mail addresses of accounts that somebody made by a call
         self.organisation: dict[str, list[dict[str, Any]]] = {}  # constraint -> the rules in force: see gcp_project
         self._modified = threading.local()
@@ -81,11 +82,13 @@ class Rights:
         binding = {"role": role, "members": [_member(email)], **more}
         self._set(resource, {**self.policy(resource), "bindings": [*self.policy(resource)["bindings"], binding]})
 
-    def allow(self, email: str, permissions: Iterable[str], condition: str = "") -> None:
+    def allow(
+        self, email: str, permissions: Iterable[str], condition: str = "", resource: str = f"projects/{PROJECT}"
+    ) -> None:
         """A role of its own with these."""
         name = f"projects/{PROJECT}/roles/test_{next(self._numbers)}"
         self.roles[name] = {"name": name, "title": "a test's", "includedPermissions": sorted(permissions)}
-        self.grant(email, name, condition=condition)
+        self.grant(email, name, resource, condition)
 
     def leftovers(self) -> list[str]:
         """Accounts that somebody made, and bindings of such accounts that are gone."""
@@ -104,7 +107,10 @@ class Rights:
     def permits(self, principal: Principal, permission: str, resource: str) -> bool:
         """A policy of the project holds for all that is in it, an account's own for that account."""
         modified = getattr(self._modified, "roles", ())
-        for holder in {f"projects/{PROJECT}", resource if "/serviceAccounts/" in resource else f"projects/{PROJECT}"}:
+        project = "/".join(resource.split("/")[:2]) if resource else f"projects/{PROJECT}"
+        if permission.startswith("compute.images.") and project.partition("/")[2] not in self.projects:
+            return True  # those of Google's own are for everybody to read
+        for holder in {project, resource if "/serviceAccounts/" in resource else project}:
             for binding in self.policy(holder)["bindings"]:
                 if _member(principal.email) not in binding["members"] or not self._has(binding["role"], permission):
                     continue
@@ -208,7 +214,7 @@ class Rights:
         parts = name.split("/")
         if parts[1] in (PROJECT_NUMBER, "-"):
             parts[1] = PROJECT
-        if parts[1] != PROJECT or PROJECT in self.world.closed_projects:
+        if parts[1] not in self.projects or parts[1] in self.world.closed_projects:
             raise Refusal(403, "forbidden", "The caller does not have permission", status="PERMISSION_DENIED")
         if len(parts) == 4 and parts[3] not in self.world.accounts:
             raise _unknown_account()

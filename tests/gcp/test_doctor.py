@@ -103,12 +103,29 @@ def test_rules_for_machines_are_not_asked_for_where_the_users_own_hold(cloud: Gc
     assert failed(rows(cloud, tmp_path, network_tags=["mine"])) == {}
 
 
-@pytest.mark.parametrize(
-    ("service", "still"),
-    [("compute", "who"), ("iam", "permission"), ("cloudresourcemanager", "APIs"), ("serviceusage", "")],
-)
+def test_a_network_of_another_project_is_asked_for_there(cloud: GcpCloud, tmp_path: Any) -> None:
+    """A shared VPC: machines are made here, its subnetworks and firewall are the host project's."""
+    cloud.rights.projects.add("host")
+    network = {"network": "projects/host/global/networks/shared"}
+    here = {
+        p
+        for p in permissions_of("client")
+        if not p.startswith(("compute.firewalls", "compute.networks", "compute.subnet"))
+    }
+    there = permissions_of("client") - here
+    with cloud.credentials(cloud.add_account("who", *here, *permissions_of("accounts"))):
+        found = failed(rows(cloud, tmp_path, **network))
+        assert set(found) == {f"{PERMISSION}{permission} on host" for permission in there}
+        assert "--project host" in found[f"{PERMISSION}compute.subnetworks.use on host"]
+        cloud.rights.allow(f"who@{PROJECT}.iam.gserviceaccount.com", there, resource="projects/host")
+        assert failed(rows(cloud, tmp_path, **network)) == {}
+    (what,) = failed(rows(cloud, tmp_path, network="projects/elsewhere/global/networks/shared"))
+    assert what == "way to look permissions up on projects/elsewhere"
+
+
+@pytest.mark.parametrize("service", ["compute", "iam", "cloudresourcemanager", "serviceusage"])
 def test_an_api_that_is_off_is_told_with_the_command_that_enables_it(
-    cloud: GcpCloud, tmp_path: Any, service: str, still: str
+    cloud: GcpCloud, tmp_path: Any, service: str
 ) -> None:
     name = f"{service}.googleapis.com"
     cloud.world.disabled_services = {name}
@@ -200,7 +217,7 @@ def test_nothing_more_is_asked_with_credentials_that_google_does_not_take(cloud:
 
 def test_a_project_that_is_not_there_is_told_and_not_more(cloud: GcpCloud, tmp_path: Any) -> None:
     ((what, ok, fix),) = rows(cloud, tmp_path, project="nowhere-at-all")
-    assert not ok and "nowhere-at-all" in fix, (what, fix)
+    assert not ok and "nowhere-at-all: there is none of that id" in fix, (what, fix)
 
 
 def test_the_command_names_what_is_missing(cloud: GcpCloud, tmp_path: Any) -> None:

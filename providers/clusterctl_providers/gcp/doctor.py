@@ -11,7 +11,7 @@ from clusterctl_providers.cloud.doctor import Check, Rows, permission_rows
 from clusterctl_providers.cloud.doctor import examine as examine_all
 from clusterctl_providers.gcp.calls import Calls, last_part, relative
 from clusterctl_providers.gcp.constraints import constraint_rows
-from clusterctl_providers.gcp.errors import CONSOLE, status_behind
+from clusterctl_providers.gcp.errors import CONSOLE, DISABLED, reason_behind, status_behind
 from clusterctl_providers.gcp.identity import AUTO
 from clusterctl_providers.gcp.roles import permissions_of, role_id
 
@@ -51,14 +51,28 @@ class _Asked:
         self._calls, self._settings, self._accounts = calls, settings, accounts
 
     def who(self) -> str:
-        """Any answer about the project shows that the credentials are good; what it says is for the rows that follow."""
+        """Any answer about the project shows that the credentials are good; what it says is for the rows that follow. Of a
+        project that one may not see Google says the same as of one that is not there."""
         project = self._calls.project
+        what = f"asking Google Cloud for the project {project}"
         try:
-            self._calls.get(f"projects/{project}", f"asking Google Cloud for the project {project}")
+            self._calls.get(f"projects/{project}", what)
         except AuthFailed as error:
             if status_behind(error) != 403:
                 raise
+            self._see(project, what)
         return f"{self._calls.caller} in the project {project}, {self._calls.region}"
+
+    def _see(self, project: str, what: str) -> None:
+        try:
+            self._held(f"projects/{project}", ["resourcemanager.projects.get"])
+        except AuthFailed as error:
+            if status_behind(error) != 403 or reason_behind(error) in DISABLED:
+                return
+            raise AuthFailed(
+                f"{what}: there is none of that id, or {self._calls.caller} may not see it; mend `project` of `provider: {{gcp: "
+                "...}}` (`gcloud projects list` names yours)"
+            ) from error.__cause__
 
     # ------------------------------------------------------------ APIs
 

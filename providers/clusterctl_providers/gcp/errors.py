@@ -36,7 +36,7 @@ _FOR_NOW = frozenset({
     "RESOURCE_NOT_READY", "resourceNotReady", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "resourceInUseByAnotherResource",
     "RESOURCE_IN_USE", "IP_IN_USE_BY_ANOTHER_RESOURCE", "ABORTED", "fingerprintMismatch",
 })  # fmt: skip
-_DISABLED = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
+DISABLED = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
 _BILLING = frozenset({"BILLING_DISABLED", "billingNotActive", "billingNotEnabled"})
 _CONSTRAINT = re.compile(r"(constraints/\w[\w.]*\w)")
 _PERMISSION = re.compile(r"[Rr]equired '([\w.]+)' permission|[Pp]ermission '?([a-z]\w*\.[\w.]+)'? ")
@@ -180,7 +180,7 @@ def _about_us(error: ApiError | OperationError, what: str, project: str) -> Prov
             f"{what}: your own login has no project to count calls against ({text}); set one: "
             f"`gcloud auth application-default set-quota-project {project}`"
         )
-    if reason in _DISABLED or "has not been used in project" in text:
+    if reason in DISABLED or "has not been used in project" in text:
         return _disabled(error, what, project)
     if error.status == 401:
         wrong = _clock_is_wrong(error) or f"renew them ({_LOG_IN}, or a new key), then `clusterctl doctor`"

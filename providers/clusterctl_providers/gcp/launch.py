@@ -305,11 +305,11 @@ class GceLaunches:
             metadata |= login_metadata(self._auth, self._os_login.user() or USER, os_login=self._os_login.wanted)
         else:
             interface = self._network.interface(public=bool(self._settings.get("public_addresses", True)))
-        reservation, dense = "", False
+        reservation, group = "", ""
         if offer.market == RESERVED:
             found = self._reservations.of(request)
-            reservation, dense = affinity_name(found), found.group == DENSE
-        close = is_gang(requests) and not dense and is_placed(machine.name)
+            reservation, group = affinity_name(found), found.group
+        close = is_gang(requests) and group != DENSE and is_placed(machine.name)
         policy = self._network.placement_policy(request.pool.name, offer.zone) if close else ""
         return Wish(
             machine=machine,
@@ -325,7 +325,7 @@ class GceLaunches:
             accounts=self._identity.attached(head=head),
             policy=last_part(policy),
             reservation=reservation,
-            dense=dense,
+            bound=bool(group),
             own_image=bool(wanted),
             restarts=here is not None,
             run_seconds=int(self._settings.get("flex_start_for") or RUN_SECONDS),
