@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.gcp.image_build import GceBuild
+from clusterctl_providers.gcp.roles import permissions_of
 
 from clusterctl.client.down.gc import collect_strays
 from clusterctl.client.images.build import build_image, builds
+from clusterctl.client.images.made import remove_images
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.spec.load import parse_spec
@@ -100,6 +102,15 @@ def test_an_image_is_made_once_for_its_content_and_nothing_else_is_left(
     assert (again["image"], again["fresh"]) == (first["image"], False) and len(launches(cloud)) == 1
     build_image(registry, spec_for(cloud, ", disk: 60GiB"), "", told.append)
     assert len(images(cloud)) == 2, "another content is another image"
+
+
+def test_a_build_needs_the_clients_role_and_that_for_images(
+    registry: Registry, cloud: GcpCloud, machine: Machine
+) -> None:
+    cloud.world.allowed = {*permissions_of("client"), *permissions_of("image")}
+    made = build_image(registry, spec_for(cloud), "", lambda _: None)
+    remove_images(registry, spec_for(cloud), [made["image"]], lambda _: None)
+    assert images(cloud) == [] and left(cloud) == []
 
 
 def test_a_gpu_pools_image_keeps_its_driver_and_is_built_without_a_gpu(
