@@ -209,7 +209,9 @@ class Instance:
     tags: Labels = ()
     refused: str = ""  # the error code that fits, where the provider ended it by itself instead of starting it
     reclaimed: bool = False  # the provider says that it took it back: a spot interruption
-    queued: bool = False  # accepted, and started when the provider has the capacity for it: nobody knows when
+    queued: bool = (
+        False  # it is started when the provider has the capacity for it: a launch takes nobody knows how long
+    )
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def _node_upkeep(
         return Mark(node.id, "gone", Reason("instance_gone", f"the provider no longer lists it ({node.state.value})"))
     if node.state is NodeState.FAILED:
         return _end_failed(view, instance, found)
-    queued = instance is not None and instance.queued  # the provider says when its turn has come
+    queued = instance is not None and instance.queued  # its turn comes when it comes
     overdue = None if queued and node.state is NodeState.REQUESTED else _overdue(view, pool, now)
     if node.state is NodeState.TERMINATING:
         if overdue is not None and found.complete[node.id]:

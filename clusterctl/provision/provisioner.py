@@ -272,7 +272,8 @@ class Provisioner:
             self._blocks.granted(node.offer)
             known = self.journal.learn(node.id, result.id, result.address, now) or node
             if known.state in _UNSETTLED:
-                known = move(node.id, "requested", now, "the provider accepted the launch", "accepted")
+                line = f": {result.detail}" if result.queued else ""
+                known = move(node.id, "requested", now, f"the provider accepted the launch{line}", "accepted")
             if known.state is NodeState.REQUESTED and result.state == "running":
                 known = move(node.id, "running", now, "the provider says that it runs", "running")
             return Outcome(action, True, node=known)

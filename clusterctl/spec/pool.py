@@ -131,6 +131,11 @@ def _check_pool(pool: Pool) -> list[Finding]:
         findings += _check_repeats((key,), getattr(pool, key))
     if not pool.market:
         findings.append(Finding(("market",), "no market is named", "write [spot, on-demand], or remove the key"))
+    if pool.one_zone and "flex-start" in pool.market:
+        what = "a gang is bought whole, and machines of flex-start come one by one"
+        findings.append(
+            Finding(("market", pool.market.index("flex-start")), what, "remove it, or name a reservation", True)
+        )
     if pool.orphan_timeout == 0:
         findings.append(Finding(("orphan_timeout",), "every node would end itself at once", "write 15m"))
     if isinstance(pool.hosts, list):

@@ -107,8 +107,9 @@ class Rights:
     def permits(self, principal: Principal, permission: str, resource: str) -> bool:
         """A policy of the project holds for all that is in it, an account's own for that account."""
         modified = getattr(self._modified, "roles", ())
-        project = resource.split("/")[1] if resource else PROJECT
-        project = f"projects/{project if project in self.projects else PROJECT}"  # everybody's images are in others
+        project = "/".join(resource.split("/")[:2]) if resource else f"projects/{PROJECT}"
+        if permission.startswith("compute.images.") and project.partition("/")[2] not in self.projects:
+            return True  # those of Google's own are for everybody to read
         for holder in {project, resource if "/serviceAccounts/" in resource else project}:
             for binding in self.policy(holder)["bindings"]:
                 if _member(principal.email) not in binding["members"] or not self._has(binding["role"], permission):

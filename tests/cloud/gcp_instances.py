@@ -413,6 +413,8 @@ class Instances:
         instance = self.named(call)
         if instance.status not in ("RUNNING", "STOPPING", "REPAIRING", "SUSPENDING"):
             raise not_ready(instance.key)
+        if instance.status in ("TERMINATED", "SUSPENDED"):
+            raise not_ready(instance.key)  # there is none but of a machine that runs
         text = self._world.consoles(instance.id) if self._world.consoles else ""
         start = int(call.query.get("start", 0))
         if start < 0:

@@ -12,6 +12,7 @@ from tests.cloud.gcp_operations import key_of_call
 from tests.cloud.gcp_services import Call, Handler
 from tests.cloud.gcp_store import BASE, Resource, key_of, key_of_link
 from tests.cloud.gcp_world import PROJECT, Failure, Refusal, in_use, invalid, required
+from tests.cloud.machines import NETWORK
 
 DEFAULT = f"projects/{PROJECT}/global/networks/default"
 _AUTO = {"us-central1": "10.128.0.0/20", "us-east1": "10.142.0.0/20", "europe-west4": "10.164.0.0/20"}
@@ -23,7 +24,7 @@ class Networks:
         self._compute, self._store, self._operations = compute, compute.store, compute.operations
         self._taken: dict[str, dict[IPv4Address, str]] = {}  # subnetwork -> address -> who has it
         self._lowest: dict[str, int] = {}  # subnetwork -> all below this number are taken
-        self._next_public = ip_address("34.118.0.1")
+        self._next_public = ip_address(f"34.{NETWORK.partition('.')[2]}.0.1")  # no other process's machines have those
         self._store.add(DEFAULT, "network", {
             "autoCreateSubnetworks": True, "description": "Default network for the project", "subnetworks": [],
             "routingConfig": {"routingMode": "REGIONAL"}, "mtu": 1460,

@@ -110,7 +110,7 @@ def test_operations_that_are_never_heard_of_leak_nothing() -> None:
     """A launch is accepted, and what becomes of it is not to be learned for a while."""
     with Skies() as sky:
         assert sky.cloud
-        sky.cloud.fault("compute.zoneOperations.wait", "cut", times=9)
+        sky.cloud.fault("compute.zoneOperations.get", "cut", times=9)
         live(sky)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from clusterctl_providers.cloud import listing
@@ -80,7 +80,7 @@ def test_a_launch_that_vanishes_after_it_was_seen_is_a_refusal_with_googles_reas
     cloud.world.operation_seconds = 3600.0
     request = stage.request("cpu-1")
     cloud.world.capacity["*/*/spot"] = 0
-    cloud.fault("compute.zoneOperations.wait", "cut", times=8)
+    cloud.fault("compute.zoneOperations.get", "cut", times=8)
     (answer,) = stage.provider.create([request])
     assert answer.code == "unknown_outcome"  # type: ignore[union-attr]
     later = stage.open()
@@ -95,6 +95,30 @@ def test_a_launch_that_vanishes_after_it_was_seen_is_a_refusal_with_googles_reas
     cloud.world.faults.clear()
     (answer,) = stage.open().create([request])
     assert answer.code == "no_capacity", "the same number leads to the operation that has failed"  # type: ignore[union-attr]
+
+
+def test_a_launch_is_accepted_as_soon_as_its_machines_are_listed(stage: Stage, cloud: GcpCloud) -> None:
+    """Google's operation takes as long as the machine needs to boot: the next launch, and `down`, do not wait for it."""
+    cloud.world.boot_seconds = 3600.0
+    requests = [stage.request(f"cpu-{n}") for n in range(1, 4)]
+    answers = [*stage.provider.create(requests), *stage.provider.create([stage.request("cpu-9")])]
+    assert [getattr(answer, "state", answer) for answer in answers] == ["pending"] * 4
+    assert {i.node_id for i in stage.provider.list()[0].instances} == {"cpu-1", "cpu-2", "cpu-3", "cpu-9"}
+
+
+def test_a_launch_that_fails_after_it_was_believed_is_a_refusal_with_googles_reason(
+    stage: Stage, cloud: GcpCloud
+) -> None:
+    create(stage, "cpu-0")  # so that what is around it is there
+    cloud.world.operation_seconds = 3600.0
+    cloud.world.capacity["*/*/spot"] = 0
+    (answer,) = stage.provider.create([stage.request("cpu-1")])
+    assert getattr(answer, "state", answer) == "pending"
+    clock = cloud.world.clock
+    cloud.world.clock = lambda: clock() + 7200.0
+    (ended,) = stage.provider.look_up([cast(Instance, answer).id]).values()
+    assert (ended.state, ended.refused) == ("terminated", "no_capacity")
+    assert "ZONE_RESOURCE_POOL_EXHAUSTED" in ended.detail
 
 
 def test_a_machine_that_turned_itself_off_is_ended_and_its_disk_with_it(stage: Stage, cloud: GcpCloud) -> None:

@@ -112,6 +112,25 @@ def test_a_head_that_loses_its_machine_is_replaced_with_its_queue_disk_and_addre
     assert cluster.cloud.leftovers() == []
 
 
+def test_a_head_whose_machine_turned_itself_off_is_replaced_and_the_old_one_costs_nothing_more(make: Make) -> None:
+    """Google keeps such an instance, with its disks and its address, until somebody deletes it."""
+    cluster = make()
+    cluster.up()
+    cluster.cloud.world.capacity["e2-medium/*/*"] = 0
+    job = cluster.submit("--cpus", "1", "--", "hostname")
+    (before,), (disk,) = cluster.heads(), cluster.disks()
+    number, address = before.id, before.address
+    cluster.as_root("(sleep 0.2; poweroff) >/dev/null 2>&1 &")
+    wait_until(lambda: cluster.cloud.instances("TERMINATED"), what="it is off")
+    cluster.up()
+    (after,) = cluster.cloud.instances("RUNNING", "STAGING", "PROVISIONING", "STOPPING", "TERMINATED")
+    assert after.id != number and after.address == address
+    assert [one["id"] for one in cluster.disks()] == [disk["id"]]
+    assert cluster.job(job)["state"] == "queued", "its queue is as it was"
+    cluster.down()
+    assert cluster.cloud.leftovers() == []
+
+
 def test_an_up_killed_anywhere_is_finished_by_the_next_with_one_head(make: Make) -> None:
     cluster = make(POOL)
     for line in ("launching the head", "launching 1 nodes", "starting the head"):

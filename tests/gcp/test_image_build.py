@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clusterctl_providers.gcp.image_build import GceBuild
+from clusterctl_providers.gcp.roles import permissions_of
 
 from clusterctl.client.down.gc import collect_strays
 from clusterctl.client.images.build import build_image, builds
+from clusterctl.client.images.made import remove_images
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.spec.load import parse_spec
 from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp_machines import GcpMachines
 from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.machines import CIDR
 
 RAY = "2.60.0"
+WHEELS = Path("/var/tmp/clusterctl-test-wheels-gcp")
 
 
 @pytest.fixture
@@ -96,6 +104,15 @@ def test_an_image_is_made_once_for_its_content_and_nothing_else_is_left(
     assert len(images(cloud)) == 2, "another content is another image"
 
 
+def test_a_build_needs_the_clients_role_and_that_for_images(
+    registry: Registry, cloud: GcpCloud, machine: Machine
+) -> None:
+    cloud.world.allowed = {*permissions_of("client"), *permissions_of("image")}
+    made = build_image(registry, spec_for(cloud), "", lambda _: None)
+    remove_images(registry, spec_for(cloud), [made["image"]], lambda _: None)
+    assert images(cloud) == [] and left(cloud) == []
+
+
 def test_a_gpu_pools_image_keeps_its_driver_and_is_built_without_a_gpu(
     registry: Registry, cloud: GcpCloud, machine: Machine
 ) -> None:
@@ -169,3 +186,35 @@ def test_a_machine_whose_word_nobody_heard_before_it_was_off_is_not_believed(
     with pytest.raises(ClusterctlError, match="its console cannot be read any more: whether it was done is not known"):
         build_image(registry, spec_for(cloud), "", lambda _: None)
     assert cloud.leftovers() == [] and builds(registry) == []
+
+
+@pytest.fixture
+def wheels() -> Iterator[Path]:
+    """An index for the machine, which has no network: a stand-in for Ray that pip really installs."""
+    WHEELS.mkdir(exist_ok=True)
+    info = f"ray-{RAY}.dist-info"
+    files = {
+        "ray/__init__.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: ray\nVersion: {RAY}\nProvides-Extra: default\nProvides-Extra: data\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(WHEELS / f"ray-{RAY}-py3-none-any.whl", "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]))
+    yield WHEELS
+    shutil.rmtree(WHEELS)
+
+
+def test_the_machine_really_installs_ray_says_so_while_it_can_be_heard_and_turns_itself_off(
+    registry: Registry, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GceBuild, "linger", 4.0)
+    with GcpCloud(CIDR) as cloud, cloud.credentials(), GcpMachines(cloud):
+        told: list[str] = []
+        spec = spec_for(cloud, env=f"PIP_NO_INDEX: '1', PIP_FIND_LINKS: {wheels}")
+        made = build_image(registry, spec, "", told.append)
+        (image,) = images(cloud)
+        assert made["image"].endswith(image["name"]) and image["status"] == "READY"
+        assert any("Ray is being installed" in line for line in told) and left(cloud) == []
+        assert cloud.world.violations == []

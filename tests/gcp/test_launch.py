@@ -189,7 +189,7 @@ def test_a_quota_of_nothing_is_told_by_name_without_a_launch(stage: Stage, cloud
 
 
 @pytest.mark.parametrize("effect", ["lost", "reset"])
-@pytest.mark.parametrize("action", [MANY, "compute.zoneOperations.wait"])
+@pytest.mark.parametrize("action", [MANY, "compute.zoneOperations.get"])
 def test_a_lost_answer_of_a_batch_is_asked_for_again_under_the_same_number(
     stage: Stage, cloud: GcpCloud, effect: str, action: str
 ) -> None:

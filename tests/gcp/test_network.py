@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.gcp import firewall
+from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.head import login_metadata
 from clusterctl_providers.gcp.network import Network
 
@@ -273,6 +275,48 @@ def test_a_subnetwork_that_google_no_longer_knows_is_looked_for_anew(parts: Part
     assert not network.forget(gone) and network.subnet().url.endswith("/one")
     parts.now += 120
     assert network.forget(gone) and network.subnet().url.endswith("/two")
+
+
+class HostProject(Calls):
+    """Shows the stand-in's network as if it were another project's, shared with this one."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.paths: list[tuple[str, str]] = []
+
+    def change(self, method: str, path: str, what: str, body: Any = None, *given: Any, **more: Any) -> dict[str, Any]:
+        self.paths.append((method, path))
+        asked = json.loads(json.dumps([path, body]).replace("projects/host-project/", f"projects/{self.project}/"))
+        answer = json.dumps(super().change(method, asked[0], what, asked[1], *given, **more))
+        shared = rf"projects/{self.project}/(global/networks|regions/[a-z0-9-]+/subnetworks)/"
+        found: dict[str, Any] = json.loads(re.sub(shared, r"projects/host-project/\1/", answer))
+        return found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network": "projects/host-project/global/networks/default"},
+        {"subnet": "projects/host-project/regions/us-central1/subnetworks/default"},
+    ],
+)
+def test_of_a_shared_network_the_subnetwork_and_the_rules_are_the_host_projects(
+    parts: Parts, settings: dict[str, str]
+) -> None:
+    settings = {**parts.settings, **settings}
+    calls = HostProject(settings)
+    network = Network(calls, settings, "demo", parts.uid, ["192.0.2.7"])
+    assert network.interface(public=False) == {
+        "subnetwork": "projects/host-project/regions/us-central1/subnetworks/default"
+    }
+    network.renew_access()
+    policy = network.placement_policy("train", "us-central1-a")
+    made = [path for method, path in calls.paths if method == "POST" and not path.endswith("/wait")]
+    assert set(made) == {"projects/host-project/global/firewalls", "regions/us-central1/resourcePolicies"}
+    assert network.sweep() == [] and parts.cloud.leftovers() == []
+    gone = [path for method, path in calls.paths if method == "DELETE"]
+    assert f"regions/us-central1/resourcePolicies/{policy}" in gone and len(gone) == 4
+    assert all("host-project" in path for path in gone if "firewalls" in path)
 
 
 # ------------------------------------------------------------ leftovers

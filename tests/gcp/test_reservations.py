@@ -123,6 +123,19 @@ def test_what_stands_close_together_needs_no_policy_and_is_bound_to_its_reservat
     assert {i.market for i in stage.provider.list()[0].instances} == {"reserved"}
 
 
+def test_what_google_made_of_a_calendars_promise_is_bound_to_it_and_placed_close(stage: Stage, cloud: GcpCloud) -> None:
+    row = reserve(cloud, 2)
+    future = promise(cloud, "booked", startTime=at(time.time() - HOUR))
+    future["reservationMode"] = "CALENDAR"
+    future["status"]["autoCreatedReservations"] = [row["selfLink"]]
+    gang = only(one_zone=True)
+    of = stage.provider.offers(gang)[0]
+    made = stage.provider.create([stage.request(f"cpu-{n}", of, gang) for n in (1, 2)])
+    assert all(isinstance(result, Instance) for result in made), made
+    properties = launches(cloud)[0]["instanceProperties"]
+    assert properties["scheduling"]["provisioningModel"] == "RESERVATION_BOUND" and properties["resourcePolicies"]
+
+
 def test_jobs_beyond_the_reservation_get_nodes_of_the_market(stage: Stage, cloud: GcpCloud) -> None:
     reserve(cloud, 2, machine="e2-standard-2")
     stage.pools = [pool(reservation=NAME, resources={"CPU": 1}, instances=["e2-standard-2"])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,25 @@ def test_a_network(desk: Desk) -> None:
 def test_a_subnetwork(desk: Desk) -> None:
     (fault,) = desk.faults(subnet="subb")
     assert fault.startswith("9:13: ") and "subnetwork subb in us-central1: there is none" in fault
+
+
+@pytest.mark.parametrize("key", ["service_account", "worker_service_account"])
+def test_a_service_account(desk: Desk, key: str) -> None:
+    email = f"nobody@{PROJECT}.iam.gserviceaccount.com"
+    (fault,) = desk.faults(**{key: email})
+    assert re.match(rf"9:\d+: there is no service account {email} \(make it", fault)
+    (fault,) = desk.faults(**{key: "nobody"})
+    assert f"there is no service account {email}" in fault
+
+
+def test_service_accounts_that_are_there_or_made(desk: Desk) -> None:
+    desk.cloud.add_account("somebody")
+    review_spec(desk.write(service_account="somebody", worker_service_account="auto"))
+
+
+def test_who_may_not_look_at_service_accounts_is_not_told_of_one(desk: Desk) -> None:
+    desk.cloud.world.denied.add("iam.serviceAccounts.get")
+    review_spec(desk.write(service_account="somebody"))
 
 
 def test_a_zone(desk: Desk) -> None:

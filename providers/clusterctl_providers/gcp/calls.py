@@ -132,6 +132,15 @@ class Calls:
                     f"{what}: the operation {found['name']} is not done after {LONGEST_WAIT / 60:g} minutes"
                 )
             found = self._waited(f"{relative(str(operation['selfLink']))}/wait", what)
+        return self._unfailed(found, what)
+
+    def look(self, operation: Mapping[str, Any], what: str) -> dict[str, Any]:
+        """The operation as it is now. Raises the error that it ended with, typed."""
+        if operation.get("status") == "DONE":
+            return self._unfailed(dict(operation), what)
+        return self._unfailed(self.get(relative(str(operation["selfLink"])), what), what)
+
+    def _unfailed(self, found: dict[str, Any], what: str) -> dict[str, Any]:
         if found.get("error"):
             failed = OperationError(found)
             raise typed(failed, what, self._context) from failed

@@ -39,7 +39,7 @@ class Wish:
     accounts: Sequence[Mapping[str, Any]] = ()
     policy: str = ""
     reservation: str = ""
-    dense: bool = False  # the reservation is of machines that stand close together, and of no others
+    bound: bool = False  # to the reservation, with which it ends
     own_image: bool = False
     restarts: bool = False  # after its host broke
     run_seconds: int = 0
@@ -143,7 +143,7 @@ def _scheduling(wish: Wish, machine_type: str) -> dict[str, Any]:
         }
     where = "MIGRATE" if moves else "TERMINATE"
     plain = {"automaticRestart": wish.restarts, "onHostMaintenance": where}
-    if wish.reservation and wish.dense:
+    if wish.reservation and wish.bound:
         return {**plain, "provisioningModel": "RESERVATION_BOUND", "instanceTerminationAction": "DELETE"}
     return {**plain, "provisioningModel": "STANDARD"}
 

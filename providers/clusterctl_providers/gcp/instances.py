@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl.core.model import Instance, labels_of, launch_token
 from clusterctl_providers.base import TAG_CLUSTER, TAG_GENERATION, TAG_NODE, TAG_TOKEN, TAG_UID
 from clusterctl_providers.gcp.accelerators import type_of
@@ -113,6 +113,8 @@ class InstanceRows:
         for zone in self._zones():
             try:
                 yield from map(self.instance, self._rows(zone, wanted))
+            except AuthFailed:
+                raise  # the others would say the same
             except ProviderError as error:
                 failed = failed or error
         if failed is not None:
@@ -148,7 +150,7 @@ class InstanceRows:
             token=token,
             detail=str(row.get("statusMessage") or _WORDS.get(status, "")),
             tags=labels_of(tags),
-            queued=market == FLEX_START and _STATES.get(status) == "pending",
+            queued=market == FLEX_START and _STATES.get(status, "pending") in ("pending", "running"),
         )
         end = self._ends.known(shown.id) if _is_ending(row) else None
         return replace(shown, detail=end.words, reclaimed=end.reclaimed) if end else shown

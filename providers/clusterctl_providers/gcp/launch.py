@@ -1,7 +1,8 @@
 """bulkInsert: what a launch of many like nodes asks of Compute Engine, and what comes of it (`cloud.launch.LaunchCalls`).
 
-Google answers with an operation, which is waited for. The names of its instances make a repeated launch the same one; the
-requestId, which is in the book with the call, makes Google answer with the same operation (docs/adr/0514).
+Google answers with an operation, which is watched until it is done or its machines are listed. The names of its instances
+make a repeated launch the same one; the requestId, which is in the book with the call, makes Google answer with the same
+operation (docs/adr/0514).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from clusterctl_providers.cloud.quotas import Quotas
 from clusterctl_providers.cloud.reservations import RESERVED, Reservations
 from clusterctl_providers.cloud.tags import launch_tags
 from clusterctl_providers.gcp import quotas as limits
-from clusterctl_providers.gcp.calls import Calls, last_part
+from clusterctl_providers.gcp.calls import LONGEST_WAIT, Calls, last_part
 from clusterctl_providers.gcp.errors import OperationError, is_missing, is_taken, typed
 from clusterctl_providers.gcp.head import head_interface, login_metadata
 from clusterctl_providers.gcp.identity import Identity, is_unseen
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 MOST_NODES = 200  # in one call; Google takes more, but the join tokens of all are in the metadata of each
 MOST_USER_DATA = 200 * 1024  # bytes; a value of metadata may have 256 KiB
+REFUSALS = 1.5  # seconds after which a launch that was not refused is believed to come
 RUN_SECONDS = 7 * 86_400  # of a flex-start machine, where the settings do not say: the longest there is
 WAIT_SECONDS = 7_200  # that Google may look for one: the longest there is
 USER = "ubuntu"  # of the head's machine, where `auth.user` does not say
@@ -121,19 +123,38 @@ class GceLaunches:
             try:
                 accepted = self._calls.change("POST", call["path"], what, call["body"], requestId=number)
                 # a machine of flex-start may be looked for for hours: its end, if it does not come, is told by its operation
-                return accepted if call["market"] == FLEX_START else self._calls.wait(accepted, what)
+                return accepted if call["market"] == FLEX_START else self._begun(accepted, what, call)
             except BadRequest as error:
                 if not (call["awaits_account"] and is_unseen(error)) or not backoff.wait():
                     raise
                 log.info("%s; it is waited for", error)
         raise AssertionError("a thousand attempts within a minute")
 
+    def _begun(self, accepted: Mapping[str, Any], what: str, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The operation when it is done, or as soon as all its machines are listed: the rest of its time is theirs to boot in,
+        and the next launch need not wait for it. What ends them from then on, the next looks tell (`ends`). Refusals mostly
+        come at once, and are waited for a moment."""
+        began, pauses = self._clock(), Backoff(0.1, 1.0, seconds=LONGEST_WAIT, clock=self._clock, sleep=self._pause)
+        operation = self._calls.look(accepted, what)
+        while operation.get("status") != "DONE":
+            if self._clock() - began >= REFUSALS and self._rows.of_launch(call["zone"], call["launch"]).keys() >= set(
+                call["names"]
+            ):
+                return operation
+            if not pauses.wait():
+                raise UnknownOutcome(
+                    f"{what}: the operation {operation['name']} is not done after {LONGEST_WAIT / 60:g} minutes"
+                )
+            operation = self._calls.look(operation, what)
+        return operation
+
     def _results(
         self, batch: Batch, call: Mapping[str, Any], operation: Mapping[str, Any], what: str
     ) -> dict[str, CreateResult]:
         """What came of a call that made some: who is missing was not to be had, or has ended since."""
         shown = self._rows.of_launch(call["zone"], call["launch"])
-        expected = len(call["names"]) if call["market"] == FLEX_START else _created(operation)
+        is_done = operation.get("status") == "DONE"
+        expected = _created(operation) if is_done else len(call["names"])
         causes = self._causes(call, operation, what) if expected < len(call["names"]) else {}
         found: dict[str, CreateResult] = {}
         for (member, token), name in zip(self._who(batch), call["names"], strict=True):
@@ -284,11 +305,11 @@ class GceLaunches:
             metadata |= login_metadata(self._auth, self._os_login.user() or USER, os_login=self._os_login.wanted)
         else:
             interface = self._network.interface(public=bool(self._settings.get("public_addresses", True)))
-        reservation, dense = "", False
+        reservation, group = "", ""
         if offer.market == RESERVED:
             found = self._reservations.of(request)
-            reservation, dense = affinity_name(found), found.group == DENSE
-        close = is_gang(requests) and not dense and is_placed(machine.name)
+            reservation, group = affinity_name(found), found.group
+        close = is_gang(requests) and group != DENSE and is_placed(machine.name)
         policy = self._network.placement_policy(request.pool.name, offer.zone) if close else ""
         return Wish(
             machine=machine,
@@ -304,7 +325,7 @@ class GceLaunches:
             accounts=self._identity.attached(head=head),
             policy=last_part(policy),
             reservation=reservation,
-            dense=dense,
+            bound=bool(group),
             own_image=bool(wanted),
             restarts=here is not None,
             run_seconds=int(self._settings.get("flex_start_for") or RUN_SECONDS),

@@ -58,13 +58,14 @@ class GcePower:
         return True
 
     def _start(self, instance_id: str) -> bool:
-        """What runs already is started; what was suspended by hand is resumed."""
+        """What runs already is started."""
         zone, name = zone_and_name(instance_id)
         row = self._rows.find(instance_id)
         if row is None:
             return False
         if row["status"] in ("RUNNING", "STAGING", "PROVISIONING", "REPAIRING"):
             return True
-        verb = "resume" if row["status"] == _SUSPENDED else "start"
-        self._calls.run("POST", f"zones/{zone}/instances/{name}/{verb}", doing("start", [instance_id]))
+        if row["status"] == _SUSPENDED:
+            raise BadRequest(f"{instance_id} was suspended by hand, and is resumed by hand: another is launched")
+        self._calls.run("POST", f"zones/{zone}/instances/{name}/start", doing("start", [instance_id]))
         return True

@@ -6,19 +6,25 @@ later is found by the same name among the future reservations: when its time has
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.cloud.reservations import RESERVED, Reservation
 from clusterctl_providers.gcp.accelerators import type_of
-from clusterctl_providers.gcp.calls import Calls, last_part
+from clusterctl_providers.gcp.calls import Calls, last_part, relative
 from clusterctl_providers.gcp.errors import is_missing
 
+log = logging.getLogger(__name__)
+
 FLEX_START = "flex-start"  # market of machines that Google starts when it has them
-DENSE = "dense"  # of a reservation's `group`: its machines stand close together, and take no placement policy
+# A reservation's `group`: its machines stand close together, and take no placement policy; or they are of a calendar's. Either
+# way they are bound to it, and end with it.
+DENSE, CALENDAR = "dense", "calendar"
 _PATH = re.compile(r"projects/([^/]+)/zones/([^/]+)/reservations/([^/]+)")
 _MARKETS = {"SPOT": "spot", "FLEX_START": FLEX_START, "RESERVATION_BOUND": RESERVED}
 _READY = "READY"
@@ -36,7 +42,8 @@ class Lookup:
         if path := _PATH.search(reservation):
             return _reservation(reservation, self._calls.get(path.group(0), what))
         for row in self._named("reservations", reservation, what):
-            return _reservation(reservation, row)
+            found = _reservation(reservation, row)
+            return found if found.group or not self._is_of_calendar(row) else replace(found, group=CALENDAR)
         for row in self._promised(reservation, what):
             return _future(reservation, row)
         raise ProviderError(f"{what}: there is none; reservations belong to a zone and a project")
@@ -48,6 +55,21 @@ class Lookup:
             except BadRequest as error:
                 if not is_missing(error):
                     raise
+
+    def _is_of_calendar(self, row: Mapping[str, Any]) -> bool:
+        """Whether Google made it of a future reservation in calendar mode. Who may not look takes it for none."""
+        zone, link = last_part(str(row["zone"])), relative(str(row["selfLink"]))
+        try:
+            for page in self._calls.pages(
+                f"zones/{zone}/futureReservations", f"asking what the reservation {link} is of"
+            ):
+                for future in page.get("items") or ():
+                    made = (future.get("status") or {}).get("autoCreatedReservations") or ()
+                    if link in map(relative, made):
+                        return future.get("reservationMode") == "CALENDAR"
+        except ProviderError as error:
+            log.info("%s", error)
+        return False
 
     def _promised(self, name: str, what: str) -> Iterator[dict[str, Any]]:
         """Future reservations of that name, or that will make a reservation of it."""
