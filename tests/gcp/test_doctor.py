@@ -217,7 +217,7 @@ def test_nothing_more_is_asked_with_credentials_that_google_does_not_take(cloud:
 
 def test_a_project_that_is_not_there_is_told_and_not_more(cloud: GcpCloud, tmp_path: Any) -> None:
     ((_, ok, fix),) = rows(cloud, tmp_path, project="nowhere-at-all")
-    assert not ok and "has no project 'nowhere-at-all'" in fix
+    assert not ok and "nowhere-at-all" in fix and "`gcloud projects list`" in fix
 
 
 def test_a_project_that_one_may_not_see_is_told_as_that(cloud: GcpCloud, tmp_path: Any) -> None:
