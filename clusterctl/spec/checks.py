@@ -150,7 +150,7 @@ def _check_machines(spec: Parts) -> Iterator[Finding]:
     """Each pool must say which machines it is made of, where the provider cannot know."""
     for index, pool in enumerate(spec.pools):
         kind = spec.kind_of(pool)
-        if kind.cloud is not None and not (pool.instances or pool.gpu or pool.resources):
+        if kind.cloud is not None and not (pool.instances or pool.gpu or pool.resources or pool.reservation):
             yield Finding(
                 ("pools", index),
                 f"pool {pool.name!r} does not say which machines it wants",

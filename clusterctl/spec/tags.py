@@ -16,7 +16,7 @@ RESERVED = "clusterctl-"
 class TagRules:
     """`who` takes `most` tags on one thing, ours included; lengths in characters. `takes` says whether a character may be in
     a key or value, `taken` the same in words. `reserved`: beginnings of keys, in lower case, that it keeps for itself.
-    `alike`: where it takes keys that differ in case only for one."""
+    `alike`: where it takes keys that differ in case only for one. `letter_first`: whether a key begins with a letter."""
 
     who: str
     most: int
@@ -26,6 +26,7 @@ class TagRules:
     taken: str
     reserved: tuple[str, ...]
     alike: str
+    letter_first: bool = False
 
     @property
     def users(self) -> int:
@@ -68,6 +69,8 @@ class TagRules:
             yield Finding((key,), what, "", True)
         elif wrong := self._wrong(name):
             yield Finding((key,), f"a tag's key cannot have {wrong}", f"{self.who} takes {self.taken}", True)
+        elif self.letter_first and not name[0].isalpha():
+            yield Finding((key,), f"the tag {shorten(name)} has to begin with a letter", "", True)
 
     def _check_value(self, key: Any, value: str) -> Iterator[Finding]:
         if len(value) > self.longest_value:

@@ -52,14 +52,17 @@ class Bulk:
         group = str(uuid.uuid4())
         try:
             made = self._instances.reserve(model, least, count)
-            failure = None
-        except Failure as refusal:
-            made, failure = 0, refusal
+            refusal = self._instances.no_room(model) if made < count else None
+        except Failure as failure:
+            made, refusal = 0, failure
         children = [
-            self._instances.launch(call, self._one(call, model, f"{where}/instances/{name}", body), "insert", group)[0]
-            for name in names[:made]
-        ]
-        return self._parent(call, where, group, children, (least, count), failure)
+            self._instances.launch(
+                call, self._one(call, model, f"{where}/instances/{name}", body), "insert", group,
+                refusal if number >= made else None,
+            )[0]
+            for number, name in enumerate(names)
+        ]  # fmt: skip
+        return self._parent(call, where, group, children, least)
 
     def _parent(
         self,
@@ -67,10 +70,10 @@ class Bulk:
         where: str,
         group: str,
         children: list[Instance],
-        counts: tuple[int, int],
-        failure: Failure | None,
+        least: int,
     ) -> Resource:
-        least, count = counts
+        """It only says that too few were made: why, the operations of the single ones tell."""
+        count = len(children)
         location = "/".join(where.split("/")[2:])
         status: Resource = {
             "targetVmCount": count,
@@ -82,15 +85,15 @@ class Bulk:
         def finish() -> None:
             alive = sum(child.key in self._instances.by_key for child in children)
             status.update(createdVmCount=alive, failedToCreateVmCount=count - alive, status="DONE")
-            if failure:
-                raise failure
             if alive < least:
                 self._roll_back(children)
                 status.update(createdVmCount=0, failedToCreateVmCount=count)
-                raise next(child.failure for child in children if child.failure)
+                message = f"Requested minimum count of {least} VMs could not be created."
+                raise Failure("VM_MIN_COUNT_NOT_REACHED", message, 503, "SERVICE UNAVAILABLE")
 
         world = self._world
-        seconds = world.operation_seconds if failure else max(world.operation_seconds, world.boot_seconds)
+        failed = all(child.failure for child in children)
+        seconds = world.operation_seconds if failed else max(world.operation_seconds, world.boot_seconds)
         own = Call(call.world, call.principal, call.method, call.path, call.query, call.body)
         answer = self._operations.begin(own, "bulkInsert", where, finish, seconds, group=group)
         stored = self._store.get(f"{where}/operations/{answer['name']}")

@@ -321,14 +321,18 @@ class Instances:
         except Failure as failure:
             if failure.http != 503:
                 raise
-            region = region_of(launch.zone)
-            elsewhere = tuple(
-                zone
-                for zone in ZONES
-                if zone != launch.zone and region_of(zone) == region and self._world.sells(launch.type.name, zone)
-                and self._world.free(launch.sold_as, zone, launch.market) >= least
-            )  # fmt: skip
-            raise self._world.exhausted(launch.type.name, launch.zone, launch.attachment, PROJECT, elsewhere) from None
+            raise self.no_room(launch, least) from None
+
+    def no_room(self, launch: Launch, least: int = 1) -> Failure:
+        """What the zone answers, and which others would not."""
+        region = region_of(launch.zone)
+        elsewhere = tuple(
+            zone
+            for zone in ZONES
+            if zone != launch.zone and region_of(zone) == region and self._world.sells(launch.type.name, zone)
+            and self._world.free(launch.sold_as, zone, launch.market) >= least
+        )  # fmt: skip
+        return self._world.exhausted(launch.type.name, launch.zone, launch.attachment, PROJECT, elsewhere)
 
     # ------------------------------------------------------------ methods
 

@@ -63,6 +63,7 @@ class GcpFace:
             startup=metadata.get("startup-script", "").encode(),
             hosts=gcp_metadata.HOSTS,
             hostname=instance.name,
+            keeps_disk=True,
         )
 
     def _fresh(self, instance: Instance) -> dict[str, str]:

@@ -63,7 +63,6 @@ class MachineSpec:
     address: str
     user_data: bytes = b""
     authorized_key: str = ""
-    user: str = "ubuntu"
     facts: dict[str, str] = field(default_factory=dict)
     fresh: Callable[[], dict[str, str]] = dict
     public: str = ""
@@ -71,6 +70,8 @@ class MachineSpec:
     startup: bytes = b""
     hosts: str = ""
     hostname: str = ""
+    user: str = "ubuntu"
+    keeps_disk: bool = False  # also when it turns itself off
 
 
 class Machines:
@@ -88,6 +89,7 @@ class Machines:
         self._booting = threading.Semaphore(8)
         self._consoles: dict[str, str] = {}  # of machines that are gone
         self._halting: dict[str, threading.Thread] = {}
+        self._off: set[str] = set()  # those that turned themselves off and kept their disk
         self._threads: list[threading.Thread] = []
         _LOCKS.mkdir(exist_ok=True)
         self._descriptor = os.open(_LOCKS / f"{self.bridge}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -137,10 +139,19 @@ class Machines:
             machine.ended = True
             print(f"machine {machine.spec.id} did not boot: {error} {getattr(error, 'stderr', '')}", file=sys.stderr)
             return
+        machine.hold_disk()
         process.wait()
-        if not machine.ended:
+        if machine.ended:
+            return
+        if machine.spec.keeps_disk:
+            with self._lock:
+                self._machines.pop(machine.spec.id, None)
+                self._consoles[machine.spec.id] = machine.console()
+                self._off.add(machine.spec.id)
+            machine.keep_disk()
+        else:
             self.destroy(machine.spec.id)
-            self.on_power_off(machine.spec.id)
+        self.on_power_off(machine.spec.id)
 
     def destroy(self, machine_id: str) -> None:
         """Power off at once; nothing of it stays."""
@@ -148,8 +159,11 @@ class Machines:
             machine = self._machines.pop(machine_id, None)
             if machine:
                 self._consoles[machine_id] = machine.console()
-        if halting := self._halting.pop(machine_id, None):
+        halting = self._halting.pop(machine_id, None)
+        if halting:
             halting.join()
+        if halting or machine_id in self._off:
+            self._off.discard(machine_id)
             shutil.rmtree(self._directory / machine_id, ignore_errors=True)
         if machine:
             if machine.spec.public:
@@ -236,6 +250,7 @@ class _Machine:
         self.ended = False
         self._lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
+        self._mounts: int | None = None  # its mount namespace, which so outlives its processes
 
     def boot(self, prefix: int, gateway: str, bridge: str) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -298,6 +313,26 @@ class _Machine:
             return (self.directory / "console.log").read_text(errors="replace")
         return ""
 
+    def hold_disk(self) -> None:
+        """Returns when it runs, or has ended."""
+        if self.spec.keeps_disk and self.run("true"):
+            with self._lock, contextlib.suppress(OSError):
+                if self.process and not self.ended:
+                    self._mounts = os.open(f"/proc/{self.process.pid}/ns/mnt", os.O_RDONLY)
+
+    def keep_disk(self) -> None:
+        """Of a machine whose processes have ended by themselves, as a file for the next boot."""
+        with self._lock:
+            if self._mounts is not None and not self.ended:
+                enter = ["nsenter", f"--mount=/proc/self/fd/{self._mounts}", "/bin/sh", "-c", self._keep()]
+                subprocess.run(enter, check=False, capture_output=True, pass_fds=[self._mounts])
+            self.ended = True
+            self._power_off()
+            (self.directory / "ready").unlink(missing_ok=True)
+
+    def _keep(self) -> str:
+        return f"tar --xattrs --xattrs-include='*' -C {self.directory}/mnt/upper -cpf {self.directory}/disk.tar ."
+
     def halt(self) -> None:
         """Ends its processes, and keeps its disk as a file for the next boot."""
         self.ended = True
@@ -311,10 +346,7 @@ class _Machine:
                 for program in psutil.wait_procs(programs, timeout=HALT_SECONDS)[1]:
                     with contextlib.suppress(psutil.Error):
                         program.kill()
-                keep = (
-                    f"tar --xattrs --xattrs-include='*' -C {self.directory}/mnt/upper -cpf {self.directory}/disk.tar ."
-                )
-                _run("nsenter", "-t", str(self.process.pid), "-m", "/bin/sh", "-c", keep)
+                _run("nsenter", "-t", str(self.process.pid), "-m", "/bin/sh", "-c", self._keep())
             self._power_off()
             (self.directory / "ready").unlink(missing_ok=True)
 
@@ -322,6 +354,9 @@ class _Machine:
         if self.process and self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGKILL)  # --kill-child takes the whole pid namespace with it
             self.process.wait()
+        if self._mounts is not None:
+            os.close(self._mounts)
+            self._mounts = None
         _run("ip", "netns", "del", self.namespace, check=False)
         # The network namespace goes when the last of its processes has gone, and its cable with it: too late for the next boot.
         _run("ip", "link", "del", self._veth, check=False)

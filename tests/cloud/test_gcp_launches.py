@@ -190,7 +190,7 @@ def test_machines_of_a_bulk_insert_that_come_to_nothing_are_told_and_too_few_are
     assert sorted("error" in operation for operation in each) == [False, False, True, True]
     made(client, client.instances().delete(**HERE, instance="a").execute())
     ended = done(client, client.instances().bulkInsert(**HERE, body={**body, "minCount": "2"}).execute())
-    assert ended["error"]["errors"][0]["code"] == "INTERNAL_ERROR"
+    assert ended["error"]["errors"][0]["code"] == "VM_MIN_COUNT_NOT_REACHED"
     assert cloud.leftovers() == []
 
 

@@ -92,7 +92,7 @@ def test_the_startup_script_runs_at_every_boot_and_knows_its_instance(lab: Lab) 
 
 
 def test_an_instance_that_turns_itself_off_stays_terminated(lab: Lab) -> None:
-    lab.run("n1", "#!/bin/sh\npoweroff\n")
+    lab.run("n1", "#!/bin/sh\n[ -e /been ] && echo here again >/dev/console || { touch /been; poweroff; }\n")
     wait_until(lambda: [i.status for i in lab.cloud.instances()] == ["TERMINATED"])
     events = (
         lab.client.zoneOperations().list(**HERE, filter='operationType = "compute.instances.guestTerminate"').execute()
@@ -100,6 +100,8 @@ def test_an_instance_that_turns_itself_off_stays_terminated(lab: Lab) -> None:
     assert events["items"][0]["targetLink"].endswith("/n1")
     with pytest.raises(HttpError, match="is not ready"):
         lab.said("n1")
+    made(lab.client, lab.client.instances().start(**HERE, instance="n1").execute())
+    wait_until(lambda: "here again" in lab.said("n1"), what="its disk at the next boot")
     lab.end("n1")
 
 

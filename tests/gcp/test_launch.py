@@ -170,7 +170,7 @@ def test_what_there_is_capacity_for_is_taken_and_the_rest_is_told(stage: Stage, 
     cloud.world.capacity[f"{of.instance_type}/{of.zone}/spot"] = 2
     results = stage.provider.create([stage.request(f"cpu-{n}", of) for n in range(1, 6)])
     assert [type(result) for result in results] == [Instance] * 2 + [NoCapacity] * 3
-    assert "had capacity for 2 of 5" in str(results[4]) and len(launches(cloud)) == 1
+    assert "ZONE_RESOURCE_POOL_EXHAUSTED" in str(results[4]) and len(launches(cloud)) == 1
 
 
 def test_what_fits_under_a_quota_is_launched(stage: Stage, cloud: GcpCloud) -> None:

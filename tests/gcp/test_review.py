@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def test_a_project(desk: Desk) -> None:
     assert fault.startswith("4:14: ") and "some-other-project" in fault
 
 
+def test_a_project_that_one_may_use_and_not_read(desk: Desk) -> None:
+    desk.cloud.world.denied.add("compute.projects.get")
+    (fault,) = desk.faults("instances: [e2-standart-4]")
+    assert fault.startswith("14:17: ")
+
+
 def test_a_region(desk: Desk) -> None:
     (fault,) = desk.faults(region="us-centrl1")
     assert fault.startswith("5:13: ") and "Google Cloud has no region 'us-centrl1'" in fault
@@ -82,6 +89,25 @@ def test_a_network(desk: Desk) -> None:
 def test_a_subnetwork(desk: Desk) -> None:
     (fault,) = desk.faults(subnet="subb")
     assert fault.startswith("9:13: ") and "subnetwork subb in us-central1: there is none" in fault
+
+
+@pytest.mark.parametrize("key", ["service_account", "worker_service_account"])
+def test_a_service_account(desk: Desk, key: str) -> None:
+    email = f"nobody@{PROJECT}.iam.gserviceaccount.com"
+    (fault,) = desk.faults(**{key: email})
+    assert re.match(rf"9:\d+: there is no service account {email} \(make it", fault)
+    (fault,) = desk.faults(**{key: "nobody"})
+    assert f"there is no service account {email}" in fault
+
+
+def test_service_accounts_that_are_there_or_made(desk: Desk) -> None:
+    desk.cloud.add_account("somebody")
+    review_spec(desk.write(service_account="somebody", worker_service_account="auto"))
+
+
+def test_who_may_not_look_at_service_accounts_is_not_told_of_one(desk: Desk) -> None:
+    desk.cloud.world.denied.add("iam.serviceAccounts.get")
+    review_spec(desk.write(service_account="somebody"))
 
 
 def test_a_zone(desk: Desk) -> None:

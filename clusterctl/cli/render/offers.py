@@ -45,5 +45,6 @@ def render_offers(document: dict[str, Any]) -> str:
     hidden = document["total"] - len(document["offers"])
     if hidden > 0:
         console.print(f"and {hidden} more")
-    console.print(f"~ estimated: no spot price is published; {SPOT_ESTIMATE:g} of the on-demand price")
+    if any(row["spot_source"] == SPOT_ESTIMATE_SOURCE for row in document["offers"]):
+        console.print(f"~ estimated: no spot price is published; {SPOT_ESTIMATE:g} of the on-demand price")
     return text.getvalue()

@@ -23,6 +23,7 @@ TAGS = TagRules(
     taken="lower-case letters, digits, _ and -",
     reserved=("goog",),
     alike="in lower case, which is all that it has",
+    letter_first=True,
 )
 
 SHORTEST_RUN, LONGEST_RUN = 600.0, 7 * 86_400.0  # seconds that Google lets a machine of flex-start run

@@ -1,7 +1,7 @@
 """User data of a cloud machine: a fixed script, then one JSON document that the script reads as data.
 
 AWS           UserData, 16 KiB
-Google Cloud  the metadata key `user-data`, 256 KiB, read by cloud-init (or `startup-script`, which runs at each boot)
+Google Cloud  the metadata key `startup-script`, 256 KiB, run at each boot by the guest agent of any image
 Azure         osProfile.customData, 64 KiB, read by cloud-init
 """
 

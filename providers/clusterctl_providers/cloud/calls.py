@@ -4,7 +4,7 @@ What is called is the cloud's own business: these take functions. The SDK's own 
 rate limit behind the bucket's back and repeat what must not be.
 
     AWS           getattr(boto3 client, operation)(**parameters), retries off by Config; pages by NextToken, or IAM's Marker
-    Google Cloud  client.insert_unary(request), retry=None; pages by pageToken; an operation's error counts as the call's
+    Google Cloud  plain REST, nothing repeated by the session; pages by pageToken; an operation's error counts as the call's
     Azure         client.virtual_machines.begin_create_or_update(...), retry_total=0; pages by nextLink
 """
 

@@ -8,8 +8,8 @@ A cloud brings a `LaunchCalls`:
 
     AWS           make = RunInstances (MinCount 1, MaxCount n: what there is capacity for), made = DescribeInstances by
                   client-token
-    Google Cloud  make = bulkInsert (minCount 1) and `wait` for its operation, whose errors come per instance; made = the
-                  instances of these names
+    Google Cloud  make = bulkInsert (minCount 1), until its operation is done or its instances are listed; errors come per
+                  instance; made = the instances of these names
     Azure         make = a PUT for each VM with `If-None-Match`, awaited together; made = the VMs of these names, those that
                   failed included: they are removed before the next try
 """

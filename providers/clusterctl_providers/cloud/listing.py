@@ -6,8 +6,8 @@ by its id: a list lags behind, and its pages may lose one. What we launched or s
 A cloud brings `InstanceCalls`:
 
     AWS           alive = DescribeInstances by tag, in pages; by_id = the same by id, 200 in a call, ended ones for an hour
-    Google Cloud  alive = instances.aggregatedList by label, whose `unreachable` scopes and warnings are a ProviderError after
-                  what was shown; by_id = instances.get each, 404 is gone
+    Google Cloud  alive = instances.list of each zone of the region by label, a zone that does not answer is a ProviderError
+                  after what the others showed; by_id = instances.get each, 404 is gone
     Azure         alive = the VMs of the resource group with our tag; by_id = VMs by name, instance view for the reason
 """
 

@@ -3,7 +3,7 @@
 A cloud brings `PowerCalls`:
 
     AWS           one call for 500; a single id that is in the way makes EC2 refuse them all, so that halves are tried
-    Google Cloud  one call each, its operation awaited; `change` sends them together
+    Google Cloud  one call each, sent together; the operation of a start is awaited, since its zone may have no room
     Azure         one call each (delete, deallocate, start), awaited together; a VM that is gone is 404
 """
 
