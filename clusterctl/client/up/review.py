@@ -24,6 +24,8 @@ def review_spec(source: SpecFile) -> None:
         return  # nothing there has a name that could be wrong
     with tempfile.TemporaryDirectory(prefix="clusterctl-review-") as scratch:
         fields = source.spec.model_dump(mode="json", by_alias=True)
+        if settings := source.spec.provider_settings:
+            fields["provider"] = {source.spec.provider_name: settings}  # what the user wrote, and no defaults of ours
         providers = make_providers(source.name, "", scratch, fields)
         try:
             review_with(providers, source)
