@@ -29,7 +29,7 @@ mount -t tmpfs -o mode=0755 tmpfs "$R/run"
 mount -t sysfs sysfs "$R/sys" 2>/dev/null || true
 hostname "$NAME"
 printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NAME" | cat - "$D/hosts" >"$R/etc/hosts"
-[ "$AGAIN" ] || rm -rf "$R/var/lib/cloud"
+[ "$AGAIN" ] || rm -rf "$R/var/lib/cloud" "$R"/etc/ssh/ssh_host_*  # a new machine has keys of its own, and keeps them
 mkdir -p "$R/run/sshd" "$R/run/lock" "$R/var/lib/cloud/instance" "$R/var/lib/cloud/data"
 printf '%s\n' "$D" >"$R/run/machine"
 cp "$D/user-data" "$R/var/lib/cloud/instance/user-data.txt"
@@ -63,8 +63,7 @@ if [ -s /authorized_keys ]; then
   echo "$U ALL=(ALL) NOPASSWD:ALL" >/etc/sudoers.d/90-cloud-init-users && chmod 440 /etc/sudoers.d/90-cloud-init-users
 fi
 if [ -x /usr/sbin/sshd ] && [ -s /authorized_keys ]; then
-  if [ ! -e /var/lib/cloud/instance/script ]; then
-    rm -f /etc/ssh/ssh_host_*
+  if [ ! -e /etc/ssh/ssh_host_ed25519_key ]; then
     for kind in ecdsa ed25519; do ssh-keygen -q -t $kind -N '' -f /etc/ssh/ssh_host_${kind}_key; done
   fi
   printf 'UsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nUseDNS no\nPidFile /run/sshd.pid\n' >/etc/ssh/sshd_config

@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cloud.gcp_cloud import GcpCloud
 from tests.cloud.gcp_machines import GcpMachines
+from tests.cloud.gcp_world import PROJECT
 from tests.cloud.machines import CIDR
 from tests.gcp.cluster import CloudHeadCluster
 from tests.support.cluster import wait_until
@@ -112,14 +114,23 @@ def test_a_head_that_loses_its_machine_is_replaced_with_its_queue_disk_and_addre
     assert cluster.cloud.leftovers() == []
 
 
-def test_a_head_whose_machine_turned_itself_off_is_replaced_and_the_old_one_costs_nothing_more(make: Make) -> None:
-    """Google keeps such an instance, with its disks and its address, until somebody deletes it."""
+def test_a_head_whose_machine_was_stopped_and_started_goes_on_and_one_that_stays_off_is_replaced(make: Make) -> None:
+    """Google restarts a machine whose host failed or was maintained; one that turned itself off it keeps, with its disks and its
+    address, until somebody deletes it."""
     cluster = make()
     cluster.up()
     cluster.cloud.world.capacity["e2-medium/*/*"] = 0
     job = cluster.submit("--cpus", "1", "--", "hostname")
-    (before,), (disk,) = cluster.heads(), cluster.disks()
-    number, address = before.id, before.address
+    (head,), (disk,) = cluster.heads(), cluster.disks()
+    number, address = head.id, head.address
+    instances = cluster.cloud.client("compute", "v1").instances()
+    where = {"project": PROJECT, "zone": head.zone, "instance": head.name}
+    (process,) = cluster.machines.machines.pids()
+    instances.stop(**where).execute()
+    wait_until(lambda: cluster.cloud.instances("TERMINATED") and not psutil.pid_exists(process), what="it is off")
+    instances.start(**where).execute()
+    cluster.up()
+    assert [i.id for i in cluster.heads()] == [number] and cluster.job(job)["state"] == "queued"
     cluster.as_root("(sleep 0.2; poweroff) >/dev/null 2>&1 &")
     wait_until(lambda: cluster.cloud.instances("TERMINATED"), what="it is off")
     cluster.up()

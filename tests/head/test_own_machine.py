@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,20 @@ def test_what_the_cluster_has_beside_instances_is_left_to_who_ends_the_heads_mac
     monkeypatch.setattr(stage.cloud, "sweep", lambda: swept.append("all") or [], raising=False)
     own = OwnMachine.around(stage.cloud, OWN)
     assert isinstance(own, HasLeftovers) and own.sweep() == [] and swept == []
+
+
+@pytest.mark.parametrize("state", ["stopping", "stopped"])
+def test_its_machine_runs_for_as_long_as_it_does_whoever_stops_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """What it wrote down in its last seconds is there when the machine is started again: it would end itself."""
+    stage.apply(launch("cpu-1"), launch("cpu-2"))
+    own, other = stage.living()
+    found = stage.cloud.list()
+    off = [replace(s, instances=tuple(replace(i, state=state) for i in s.instances)) for s in found]
+    monkeypatch.setattr(stage.cloud, "list", lambda: off)
+    monkeypatch.setattr(stage.cloud, "look_up", lambda ids: {i.id: i for s in off for i in s.instances if i.id in ids})
+    head = OwnMachine.around(stage.cloud, own)
+    seen = {i.id: i.state for scope in head.list() for i in scope.instances}
+    assert seen == {own: "running", other: state}
+    assert {i: found.state for i, found in head.look_up([own, other]).items()} == seen

@@ -91,14 +91,21 @@ class OwnMachine(Wrapper):
 
     def list(self) -> list[Observed]:
         """While `leaving`, without the own instance: the head waits for the end of the others only."""
-        scopes = self.inner.list()
+        shown = self.inner.list()
         if not self.leaving:
-            return scopes
-        return [replace(s, instances=tuple(i for i in s.instances if i.id != self.own)) for s in scopes]
+            return [replace(s, instances=tuple(map(self._as_it_is, s.instances))) for s in shown]
+        return [replace(s, instances=tuple(i for i in s.instances if i.id != self.own)) for s in shown]
 
     def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
         """As `list`: the own instance is not there while `leaving`."""
-        return self.inner.look_up([i for i in instance_ids if not (self.leaving and i == self.own)])
+        found = self.inner.look_up([i for i in instance_ids if not (self.leaving and i == self.own)])
+        return {instance_id: self._as_it_is(instance) for instance_id, instance in found.items()}
+
+    def _as_it_is(self, instance: Instance) -> Instance:
+        """The own machine runs, since the head does, also while it is being stopped: by somebody, or for its host's sake. A head
+        that wrote it down as lost would end it when it is started again."""
+        stopping = instance.id == self.own and instance.state in ("stopping", "stopped")
+        return replace(instance, state="running") if stopping else instance
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """Ends the others, and then raises BadRequest where the own instance was among them, but not while `leaving`."""
