@@ -223,7 +223,7 @@ def test_a_provider_is_given_what_the_user_wrote_and_beside_it_what_the_head_nee
     with pytest.raises(ClusterctlError, match="could not be logged in to"):
         home.up()
     home.down()
-    launched, ended = given[0], given[-1]
+    launched, ended = next(context for context in given if context.head_machine), given[-1]
     assert launched.settings == home.source.spec.provider_settings
     assert launched.head_machine == HeadMachine(public=False, ssh_from=PRIVATE_NETWORKS)
     assert ended.head_machine is None, "who takes it down launches none"

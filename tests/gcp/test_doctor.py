@@ -216,8 +216,16 @@ def test_nothing_more_is_asked_with_credentials_that_google_does_not_take(cloud:
 
 
 def test_a_project_that_is_not_there_is_told_and_not_more(cloud: GcpCloud, tmp_path: Any) -> None:
-    ((what, ok, fix),) = rows(cloud, tmp_path, project="nowhere-at-all")
-    assert not ok and "nowhere-at-all: there is none of that id" in fix, (what, fix)
+    ((_, ok, fix),) = rows(cloud, tmp_path, project="nowhere-at-all")
+    assert not ok and "nowhere-at-all" in fix and "`gcloud projects list`" in fix
+
+
+def test_a_project_that_one_may_not_see_is_told_as_that(cloud: GcpCloud, tmp_path: Any) -> None:
+    """Google says the same of it as of one that is not there."""
+    with cloud.credentials(cloud.add_account("who", "storage.buckets.get")):
+        cloud.world.closed_projects = {PROJECT}
+        ((_, ok, fix),) = rows(cloud, tmp_path)
+    assert not ok and f"{PROJECT}: there is none of that id, or who@" in fix and "gcloud projects list" in fix
 
 
 def test_the_command_names_what_is_missing(cloud: GcpCloud, tmp_path: Any) -> None:

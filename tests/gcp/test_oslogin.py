@@ -50,7 +50,7 @@ def test_the_clusters_key_is_put_into_the_callers_profile_once_and_taken_out_by_
     name = ours.user()
     assert name == cloud.os_login.name_of(ADMIN) == ours.user() == login(parts, key).user()
     assert cloud.world.actions().count("oslogin.users.importSshPublicKey") == 1
-    ((_, keys),) = [cloud.os_login.let_in("projects/p/zones/z/instances/i")]
+    ((_, keys),) = [cloud.os_login.let_in(f"projects/{PROJECT}/zones/z/instances/i")]
     assert keys.split()[:2] == key.with_suffix(".pub").read_text().split()[:2]
     assert cloud.leftovers() == cloud.os_login.keys() != []
     assert ours.forget() == login(parts, key).forget() == [] and cloud.leftovers() == []
@@ -63,7 +63,7 @@ def test_a_key_that_was_in_the_profile_already_is_the_users_own_and_stays(
     parts.calls.ask("POST", f"v1/users/{ADMIN}:importSshPublicKey", "importing", {"key": text}, "oslogin")
     login(parts, key).user()
     assert login(parts, key).forget() == []
-    assert cloud.os_login.let_in("projects/p/zones/z/instances/i")[1].strip() == text
+    assert cloud.os_login.let_in(f"projects/{PROJECT}/zones/z/instances/i")[1].strip() == text
 
 
 def test_keys_of_other_clusters_stay(cloud: GcpCloud, parts: Parts, key: Path, tmp_path: Path) -> None:

@@ -70,6 +70,12 @@ def test_a_project(desk: Desk) -> None:
     assert fault.startswith("4:14: ") and "some-other-project" in fault
 
 
+def test_a_project_that_one_may_use_and_not_read(desk: Desk) -> None:
+    desk.cloud.world.denied.add("compute.projects.get")
+    (fault,) = desk.faults("instances: [e2-standart-4]")
+    assert fault.startswith("14:17: ")
+
+
 def test_a_region(desk: Desk) -> None:
     (fault,) = desk.faults(region="us-centrl1")
     assert fault.startswith("5:13: ") and "Google Cloud has no region 'us-centrl1'" in fault

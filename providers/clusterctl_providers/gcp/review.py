@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from clusterctl.core.errors import AuthFailed, BadRequest
+from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers import catalog
 from clusterctl_providers.base import Objection, PoolRequest
 from clusterctl_providers.gcp.accelerators import machine_of
 from clusterctl_providers.gcp.calls import Calls
-from clusterctl_providers.gcp.errors import is_missing
+from clusterctl_providers.gcp.errors import DISABLED, is_missing, reason_behind, status_behind
 from clusterctl_providers.gcp.images import Images
 from clusterctl_providers.gcp.market import GceMarket
 from clusterctl_providers.gcp.network import Network
@@ -30,16 +30,35 @@ class Review:
 
     def of(self, pools: Sequence[PoolRequest]) -> list[Objection]:
         """Where the project or the region is wrong, nothing else can be looked up there, and is not."""
-        project = f"looking up the project {self._calls.project}"
-        for key, look in (("project", lambda: self._calls.get("", project)), ("region", self._network.zones)):
-            if found := _tried(key, look):
-                return [found]
+        if hidden := self._project() or _tried("region", self._network.zones):
+            return [hidden]
         wrong = [_tried("subnet" if self._settings.get("subnet") else "network", self._network.subnet)]
         wrong += [self._account(key) for key in ACCOUNTS]
         found = [one for one in wrong if one is not None]
         for pool in pools:
             found += [*self._zones(pool), *self._types(pool), *self._image(pool)]
         return found
+
+    def _project(self) -> Objection | None:
+        """Of a project that one may not see Google says the same as of one that is not there. Whoever only lacks the permission
+        to read it is told what he may there, when he asks."""
+        project = self._calls.project
+        try:
+            return _tried("project", lambda: self._calls.get("", f"looking up the project {project}"))
+        except AuthFailed as error:
+            if not _is_hidden(error):
+                raise
+        body = {"permissions": ["resourcemanager.projects.get"]}
+        what = f"asking what one may in the project {project}"
+        try:
+            self._calls.ask("POST", f"v3/projects/{project}:testIamPermissions", what, body, "cloudresourcemanager")
+        except AuthFailed as error:
+            if _is_hidden(error):
+                text = f"Google Cloud has no project {project!r}, or these credentials may not see it"
+                return Objection("", "project", "", text, "`gcloud projects list` names yours")
+        except ProviderError:
+            pass  # the next calls will say what is in the way
+        return None
 
     def _account(self, key: str) -> Objection | None:
         """Who may not look at service accounts is not told of one."""
@@ -99,6 +118,10 @@ class Review:
             except BadRequest as error:
                 yield Objection(pool.name, "image", wanted, str(error))
                 return
+
+
+def _is_hidden(error: AuthFailed) -> bool:
+    return status_behind(error) == 403 and reason_behind(error) not in DISABLED
 
 
 def _tried(key: str, look: Callable[[], Any]) -> Objection | None:
