@@ -8,7 +8,8 @@ import uuid
 from typing import Any
 
 from tests.cloud.gcp_compute import Compute
-from tests.cloud.gcp_instances import Instance, Instances
+from tests.cloud.gcp_instance import Instance
+from tests.cloud.gcp_instances import Instances
 from tests.cloud.gcp_launch import Launch, Launches
 from tests.cloud.gcp_services import Call, Handler
 from tests.cloud.gcp_store import Resource
@@ -51,8 +52,8 @@ class Bulk:
         )
         group = str(uuid.uuid4())
         try:
-            made = self._instances.reserve(model, least, count)
-            refusal = self._instances.no_room(model) if made < count else None
+            made = self._instances.capacity.reserve(model, least, count)
+            refusal = self._instances.capacity.no_room(model) if made < count else None
         except Failure as failure:
             made, refusal = 0, failure
         children = [

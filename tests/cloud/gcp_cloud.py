@@ -26,6 +26,7 @@ from tests.cloud import gcp_permissions, gcp_tokens
 from tests.cloud.gcp_addresses import Addresses
 from tests.cloud.gcp_billing import Billing
 from tests.cloud.gcp_bulk import Bulk
+from tests.cloud.gcp_capacity import Capacity
 from tests.cloud.gcp_catalog import Catalog
 from tests.cloud.gcp_changes import Changes
 from tests.cloud.gcp_compute import Compute
@@ -36,7 +37,8 @@ from tests.cloud.gcp_front import Front
 from tests.cloud.gcp_iap import Iap
 from tests.cloud.gcp_identity import OWNER, Rights
 from tests.cloud.gcp_images import Images
-from tests.cloud.gcp_instances import COSTING, Instance, Instances
+from tests.cloud.gcp_instance import Instance
+from tests.cloud.gcp_instances import COSTING, Instances
 from tests.cloud.gcp_launch import Launches
 from tests.cloud.gcp_networks import Networks
 from tests.cloud.gcp_oslogin import OsLogin
@@ -77,7 +79,8 @@ class GcpCloud:
         self.disks = Disks(compute, self.images)
         reservations = Reservations(compute)
         launches = Launches(compute, self.disks, self.images, self.networks, reservations)
-        self._instances = Instances(compute, launches, self.disks, self.networks, self.quotas, reservations)
+        capacity = Capacity(self.world, self.quotas, reservations)
+        self._instances = Instances(compute, launches, self.disks, self.networks, capacity)
         self.power = Power(compute, self._instances)
         for part in (
             Catalog(self.world, self.quotas), self.networks, self.images, self.disks, self._instances, self.power,

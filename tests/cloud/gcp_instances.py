@@ -6,20 +6,19 @@ A launch is accepted at once and may come to nothing later: the instance is seen
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from tests.cloud.gcp_capacity import Capacity
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_disks import Disks
-from tests.cloud.gcp_facts import ZONES, machine_type, region_of
+from tests.cloud.gcp_facts import ZONES
+from tests.cloud.gcp_instance import Instance
 from tests.cloud.gcp_launch import Launch, Launches
 from tests.cloud.gcp_lists import aggregated, list_of, scopes_in
 from tests.cloud.gcp_networks import Networks
 from tests.cloud.gcp_operations import RETRY_SECONDS, NotYet, key_of_call
-from tests.cloud.gcp_quotas import Quotas, market_of, sold_as
-from tests.cloud.gcp_reservations import Reservations
 from tests.cloud.gcp_services import Call, Handler
-from tests.cloud.gcp_store import Resource, key_of_link, name_of
+from tests.cloud.gcp_store import Resource, key_of_link
 from tests.cloud.gcp_world import PROJECT, Failure, Refusal, World, already_exists, not_found, not_ready
 from tests.cloud.world import Timetable
 
@@ -36,75 +35,13 @@ COSTING = (
 )
 
 
-@dataclass(eq=False)
-class Instance:
-    """`body`: as the API shows it. `id` names its machine."""
-
-    key: str
-    body: Resource
-    since: float  # by the world's clock
-    holds: bool = True  # its capacity is taken
-    reservation: Resource | None = None  # that its capacity is part of
-    failure: Failure | None = None  # for which it came to nothing
-    preempted: bool = False  # it has been told that it will be
-    maintenance: str = "NONE"  # what it has been told of its host
-
-    @property
-    def id(self) -> str:
-        return str(self.body["id"])
-
-    @property
-    def name(self) -> str:
-        return str(self.body["name"])
-
-    @property
-    def zone(self) -> str:
-        return name_of(self.body["zone"])
-
-    @property
-    def handle(self) -> str:
-        """ZONE/NAME."""
-        return f"{self.zone}/{self.name}"
-
-    @property
-    def status(self) -> str:
-        return str(self.body["status"])
-
-    @property
-    def type(self) -> str:
-        return name_of(self.body["machineType"])
-
-    @property
-    def market(self) -> str:
-        return market_of(self.body)
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return dict(self.body.get("labels", {}))
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return {item["key"]: item.get("value", "") for item in self.body.get("metadata", {}).get("items", [])}
-
-    @property
-    def address(self) -> str:
-        return str(self.body["networkInterfaces"][0].get("networkIP", ""))
-
-
 class Instances:
     def __init__(
-        self,
-        compute: Compute,
-        launches: Launches,
-        disks: Disks,
-        networks: Networks,
-        quotas: Quotas,
-        reservations: Reservations,
+        self, compute: Compute, launches: Launches, disks: Disks, networks: Networks, capacity: Capacity
     ) -> None:
-        self._reservations = reservations
         self._compute, self._launches, self._disks, self._networks = compute, launches, disks, networks
         self._world: World = compute.world
-        self._store, self._operations, self._quotas = compute.store, compute.operations, quotas
+        self._store, self._operations, self.capacity = compute.store, compute.operations, capacity
         self.by_key: dict[str, Instance] = {}
         self.next = Timetable()  # key -> what becomes of it
         self.device_names: dict[str, str] = {}  # id of a disk -> as its machine sees it
@@ -181,32 +118,10 @@ class Instances:
             if attached and not self._world.disks.release(self.disk_id(disk), True):
                 raise NotYet
 
-    def give_back(self, instance: Instance) -> None:
-        """Its capacity."""
-        if not instance.holds:
-            return
-        instance.holds = False
-        if instance.reservation:
-            self._reservations.use(instance.reservation, -1)
-        else:
-            found = machine_type(instance.type)
-            self._world.give_back(sold_as(instance.body), instance.zone, instance.market, found.vcpus if found else 0)
-
-    def take(self, instance: Instance) -> None:
-        """Its capacity, again; raises Failure."""
-        instance.reservation = self._reservations.consumed(instance.body, instance.zone, instance.market, 1)
-        if instance.reservation:
-            self._reservations.use(instance.reservation, 1)
-            instance.holds = True
-            return
-        found = machine_type(instance.type)
-        self._world.take(sold_as(instance.body), instance.zone, instance.market, found.vcpus if found else 0, 1, 1)
-        instance.holds = True
-
     def vanish(self, instance: Instance) -> None:
         """Nothing of it stays but the disks that are to outlive it."""
         self.pull_out(instance)
-        self.give_back(instance)
+        self.capacity.give_back(instance)
         for disk in instance.body["disks"]:
             if "source" not in disk:
                 continue
@@ -276,7 +191,7 @@ class Instances:
             for interface in instance.body["networkInterfaces"]:
                 self._networks.give_address(interface, instance.key)
         except Failure as failure:
-            self.give_back(instance)
+            self.capacity.give_back(instance)
             return failure
         return None
 
@@ -296,43 +211,6 @@ class Instances:
             for disk in instance.body["disks"]:
                 disk["autoDelete"] = disk["autoDelete"] or "initializeParams" in disk
             self.vanish(instance)
-
-    def refusal(self, launch: Launch, count: int = 1) -> Failure | None:
-        """Takes capacity for one, or says why there is none."""
-        try:
-            self.reserve(launch, count, count)
-        except Failure as failure:
-            return failure
-        return None
-
-    def reserve(self, launch: Launch, least: int, most: int) -> int:
-        """Capacity for so many; raises Failure."""
-        if launch.failure:
-            raise launch.failure
-        launch.reservation = self._reservations.consumed(launch.body, launch.zone, launch.market, most)
-        if launch.reservation:
-            self._reservations.use(launch.reservation, most)
-            return most
-        over = self._quotas.refusal(launch.type.name, launch.zone, launch.market, launch.accelerators, most)
-        if over:
-            raise over
-        try:
-            return self._world.take(launch.sold_as, launch.zone, launch.market, launch.type.vcpus, least, most)
-        except Failure as failure:
-            if failure.http != 503:
-                raise
-            raise self.no_room(launch, least) from None
-
-    def no_room(self, launch: Launch, least: int = 1) -> Failure:
-        """What the zone answers, and which others would not."""
-        region = region_of(launch.zone)
-        elsewhere = tuple(
-            zone
-            for zone in ZONES
-            if zone != launch.zone and region_of(zone) == region and self._world.sells(launch.type.name, zone)
-            and self._world.free(launch.sold_as, zone, launch.market) >= least
-        )  # fmt: skip
-        return self._world.exhausted(launch.type.name, launch.zone, launch.attachment, PROJECT, elsewhere)
 
     # ------------------------------------------------------------ methods
 
@@ -355,7 +233,7 @@ class Instances:
         self._launches.with_disks(call, launch)
         if launch.waits:
             return self._wait_for_capacity(call, launch)
-        return self.launch(call, launch, refusal=self.refusal(launch))[1]
+        return self.launch(call, launch, refusal=self.capacity.refusal(launch))[1]
 
     def _wait_for_capacity(self, call: Call, launch: Launch) -> Resource:
         """A flex-start instance is PENDING until there is room for it, or its patience has run out."""
@@ -367,7 +245,7 @@ class Instances:
         def finish() -> None:
             if self.by_key.get(instance.key) is not instance:
                 raise Failure("RESOURCE_NOT_FOUND", f"The resource '{instance.key}' was not found", 404, "NOT FOUND")
-            refusal = failure or self.refusal(launch)
+            refusal = failure or self.capacity.refusal(launch)
             if refusal and not failure and self._world.clock() < until:
                 raise NotYet
             if refusal:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.cloud import gcp_metadata
 from tests.cloud.booter import Booter, Step
 from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_instances import Instance
+from tests.cloud.gcp_instance import Instance
 from tests.cloud.gcp_world import PROJECT, PROJECT_NUMBER
 from tests.cloud.machines import GATEWAY, MachineSpec
 from tests.cloud.world import World

@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.cloud.gcp_compute import Compute
 from tests.cloud.gcp_facts import machine_type
-from tests.cloud.gcp_instances import Instance, Instances
+from tests.cloud.gcp_instance import Instance
+from tests.cloud.gcp_instances import Instances
 from tests.cloud.gcp_services import Call, Handler
 from tests.cloud.gcp_store import Resource
 from tests.cloud.gcp_world import Failure, Refusal, not_ready
@@ -56,7 +57,7 @@ class Power:
         if self._gone(instance) or instance.status != "STOPPING":
             return
         self._instances.pull_out(instance)
-        self._instances.give_back(instance)
+        self._instances.capacity.give_back(instance)
         instance.body["lastStopTimestamp"] = self._store.now()
         for interface in instance.body["networkInterfaces"]:
             for config in interface.get("accessConfigs", []):
@@ -100,14 +101,14 @@ class Power:
 
     def _refusal(self, instance: Instance) -> Failure | None:
         try:
-            self._instances.take(instance)
+            self._instances.capacity.take(instance)
         except Failure as failure:
             return failure
         return None
 
     def _not_started(self, instance: Instance, before: str) -> None:
         if not self._gone(instance):
-            self._instances.give_back(instance)
+            self._instances.capacity.give_back(instance)
             self._instances.become(instance, before)
 
     def _suspend(self, call: Call) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class Power:
     def _suspended(self, instance: Instance) -> None:
         if self._gone(instance):
             return
-        self._instances.give_back(instance)
+        self._instances.capacity.give_back(instance)
         instance.body["lastSuspendedTimestamp"] = self._store.now()
         self._instances.become(instance, "SUSPENDED")
 

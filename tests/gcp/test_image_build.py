@@ -209,7 +209,7 @@ def wheels() -> Iterator[Path]:
 def test_the_machine_really_installs_ray_says_so_while_it_can_be_heard_and_turns_itself_off(
     registry: Registry, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(GceBuild, "linger", 4.0)
+    monkeypatch.setattr(GceBuild, "linger", 15.0)  # it is looked at every ten seconds at least
     with GcpCloud(CIDR) as cloud, cloud.credentials(), GcpMachines(cloud):
         told: list[str] = []
         spec = spec_for(cloud, env=f"PIP_NO_INDEX: '1', PIP_FIND_LINKS: {wheels}")

@@ -11,11 +11,11 @@ from tests.support.second_try import folder_of
 
 FOLDERS = frozenset({"browser", "docker", "e2e", "engine", "setup", "ssh"})
 FIXTURES = frozenset({"cluster", "docker_engine", "make_cluster"})
-LONG = frozenset(
-    f"tests/aws/test_{story}.py"
-    for story in ("crash", "crash_parts", "doctor", "head_parts", "leftovers", "made_images", "weather")
-)
-CLASSES = frozenset({"AwsMachines", "LocalCluster", "SshHosts"})  # a file that imports one starts some
+STORIES = (
+    "crash", "crash_parts", "doctor", "head_parts", "identity_deaths", "leftovers", "lost_home", "made_images", "weather"
+)  # fmt: skip
+LONG = frozenset(f"tests/{cloud}/test_{story}.py" for cloud in ("aws", "gcp") for story in STORIES)
+CLASSES = frozenset({"AwsMachines", "GcpMachines", "LocalCluster", "SshHosts"})  # a file that imports one starts some
 
 
 class Quick:
