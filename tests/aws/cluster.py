@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.cloud.aws_cloud import REGION, AwsCloud
-from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.aws.cloud import REGION, AwsCloud
+from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import GATEWAY
 from tests.support.cluster import LocalCluster
 

@@ -7,7 +7,7 @@ import pytest
 from clusterctl.client.down import adopt as adopting
 from clusterctl.client.down import gc as cleaning
 from clusterctl.client.down.places import places
-from tests.cloud.aws_cloud import AwsCloud, credentials
+from tests.cloud.aws.cloud import AwsCloud, credentials
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ from clusterctl.core.planner import plan
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.provisioner import Outcome, Provisioner
-from tests.cloud.aws_cloud import REGION, AwsCloud
+from tests.cloud.aws.cloud import REGION, AwsCloud
 
 TYPES = ["t3.micro", "t3.small"]
 BOTH = ["spot", "on-demand"]

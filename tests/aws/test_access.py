@@ -14,7 +14,7 @@ from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
 from tests.aws.stage import BOTH, Stage, pool
 from tests.aws.test_permissions import FACTS, key_of, live
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from clusterctl.provision.tags import ownership_tags
 from clusterctl.spec.providers.aws import TAGS
 from tests.aws.stage import Stage, pool
 from tests.aws.test_permissions import key_of
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 from tests.support.cluster import wait_until
 
 ME = "User: arn:aws:iam::123456789012:user/me is not authorized to perform:"

@@ -21,7 +21,7 @@ from clusterctl_runtime.head.network.certs import ensure_certificates, server_co
 from clusterctl_runtime.head.nodes.bundle_server import serve_bundle
 
 from clusterctl.core.errors import BadRequest
-from tests.cloud.aws_metadata import Imds
+from tests.cloud.aws.metadata import Imds
 from tests.cloud.metadata import MetadataServer
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"

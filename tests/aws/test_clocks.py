@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.aws.cluster import AwsCluster
-from tests.cloud.aws_cloud import AwsCloud, credentials
-from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.aws.cloud import AwsCloud, credentials
+from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import CIDR
 
 POOL = "  - {name: cpu, instances: [t3.micro], max: 2, idle_timeout: 1h, orphan_timeout: 30s}"

@@ -13,7 +13,7 @@ from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import PoolRequest, ProviderContext
 
 from clusterctl.core.model import Offer
-from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
+from tests.cloud.aws.cloud import REGION, AwsCloud, credentials
 from tests.crash.stage import UID, Fuse, MiniHead, Sky
 from tests.crash.story import LISTS, MEMORY, check_all_gone, check_no_double, live_through, run_story
 

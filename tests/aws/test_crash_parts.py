@@ -16,8 +16,8 @@ from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, Offer
 from tests.aws.stage import Stage, pool
 from tests.aws.test_permissions import key_of
-from tests.cloud.aws_cloud import AwsCloud
-from tests.cloud.aws_identity import iam
+from tests.cloud.aws.cloud import AwsCloud
+from tests.cloud.aws.identity import iam
 from tests.crash.stage import Crash, Fuse
 from tests.support.cluster import wait_until
 

@@ -10,8 +10,8 @@ from clusterctl_providers.aws.policies import actions_of, render_policy
 
 from tests.aws.stage import Stage
 from tests.aws.test_access import become
-from tests.cloud import aws_simulation
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws import simulation as aws_simulation
+from tests.cloud.aws.cloud import AwsCloud
 
 FACTS = {"region": "us-east-1", "account": "123456789012"}
 SIMULATE = "iam:SimulatePrincipalPolicy"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.aws.cluster import AwsCluster
-from tests.cloud.aws_cloud import AwsCloud, credentials
-from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.aws.cloud import AwsCloud, credentials
+from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import CIDR, NAMES
 from tests.support.cluster import wait_until
 from tests.support.wheel_index import kept_wheels, serving, wanted

@@ -11,7 +11,7 @@ from clusterctl_providers.cloud import listing
 from clusterctl.core.errors import BadRequest, UnknownOutcome
 from clusterctl.core.model import Instance, NodeState
 from tests.aws.stage import Stage
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from clusterctl.core.errors import AuthFailed, NoCapacity, Throttled
 from clusterctl.core.model import Instance, NodeState
 from tests.aws.stage import Stage
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 from tests.support.cluster import wait_until
 
 

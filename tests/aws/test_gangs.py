@@ -14,7 +14,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from clusterctl.core.errors import NoCapacity, QuotaExceeded
 from clusterctl.core.model import Instance
 from tests.aws.stage import Stage, pool
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 
 @pytest.fixture

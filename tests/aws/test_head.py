@@ -12,8 +12,8 @@ import pytest
 from moto.ec2.models.instances import Instance
 
 from tests.aws.cluster import CloudHeadCluster
-from tests.cloud.aws_cloud import AwsCloud, credentials
-from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.aws.cloud import AwsCloud, credentials
+from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import CIDR, NAMES
 from tests.support.cluster import wait_until
 

@@ -28,7 +28,7 @@ from clusterctl.provision.gc import collect
 from clusterctl.provision.journal.book import Journal
 from clusterctl.spec.providers.cloud import PRIVATE_NETWORKS
 from tests.aws.stage import Stage, pool
-from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
+from tests.cloud.aws.cloud import REGION, AwsCloud, credentials
 from tests.support.cluster import wait_until
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"

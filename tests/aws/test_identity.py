@@ -15,7 +15,7 @@ from clusterctl_providers.base import TAG_UID, PoolRequest
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
 from tests.aws.stage import Stage, pool
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 STEPS = [
     "GetInstanceProfile", "GetRole", "CreateRole", "PutRolePolicy", "CreateInstanceProfile", "AddRoleToInstanceProfile",

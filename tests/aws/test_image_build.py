@@ -21,9 +21,9 @@ from clusterctl.client.images.build import build_image, builds
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import BadRequest, ClusterctlError, UsageError
 from clusterctl.spec.load import parse_spec
-from tests.cloud import aws_made_images
-from tests.cloud.aws_cloud import AwsCloud, credentials
-from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.aws import made_images as aws_made_images
+from tests.cloud.aws.cloud import AwsCloud, credentials
+from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import CIDR
 
 RAY = "2.60.0"

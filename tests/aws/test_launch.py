@@ -15,8 +15,8 @@ from clusterctl_providers.base import TAG_UID
 from clusterctl.core.errors import BadRequest, NoCapacity, QuotaExceeded, UnknownOutcome
 from clusterctl.core.model import Instance
 from tests.aws.stage import BOTH, Stage, pool
-from tests.cloud import aws_made_images
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws import made_images as aws_made_images
+from tests.cloud.aws.cloud import AwsCloud
 
 
 @pytest.fixture

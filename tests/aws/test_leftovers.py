@@ -12,7 +12,7 @@ from clusterctl_providers.fake.provider import FakeProvider
 from clusterctl.core.errors import ClusterctlError, ProviderError
 from clusterctl.provision.gc import collect
 from tests.aws.stage import Stage as AwsStage
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 from tests.provision.stage import Stage, launch
 
 

@@ -26,7 +26,7 @@ from clusterctl.client.down.take_down import take_down
 from clusterctl.client.registry import Registry
 from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.core.model import Instance, launch_token
-from tests.cloud.aws_cloud import REGION, AwsCloud
+from tests.cloud.aws.cloud import REGION, AwsCloud
 
 UID = "2b0f1c9e-5d35-4a9c-9f0e-0d6a8c5be111"
 

@@ -17,7 +17,7 @@ from clusterctl.client.images.made import list_images, remove_images
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, Refused
 from tests.aws.test_image_build import Machine, images, machine, registry, spec_for
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 assert machine and registry  # fixtures
 FACTS = {"region": "us-east-1", "account": "123456789012"}

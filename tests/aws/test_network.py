@@ -13,7 +13,7 @@ from clusterctl_providers.aws import network as aws_network
 from clusterctl.core.errors import BadRequest
 from clusterctl.core.model import Instance
 from tests.aws.stage import Stage
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 
 @pytest.fixture

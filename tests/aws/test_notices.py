@@ -14,7 +14,7 @@ from clusterctl_runtime.agent.notices.aws import REBALANCE_SECONDS, AwsMetadata
 from clusterctl_runtime.agent.notices.source import Notice
 from clusterctl_runtime.agent.notices.watch import watch_notices
 
-from tests.cloud.aws_metadata import Imds
+from tests.cloud.aws.metadata import Imds
 from tests.cloud.metadata import Facts, MetadataServer
 
 ACTION, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"

@@ -17,8 +17,8 @@ from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Instance
 from tests.aws.stage import BOTH, Stage, pool
-from tests.cloud import aws_simulation
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws import simulation as aws_simulation
+from tests.cloud.aws.cloud import AwsCloud
 from tests.support.cluster import wait_until
 
 FACTS = {"region": "us-east-1", "account": "123456789012"}

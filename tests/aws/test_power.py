@@ -10,7 +10,7 @@ from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, Throttled, UnknownOutcome
 from clusterctl.core.model import Instance
 from tests.aws.stage import Stage, pool
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 from tests.support.cluster import wait_until
 
 

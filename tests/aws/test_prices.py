@@ -10,7 +10,7 @@ import pytest
 from clusterctl_providers.aws.offers import PRICING, SPOT_HISTORY
 
 from tests.aws.stage import BOTH, Stage, pool
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 TODAY = datetime.now(timezone.utc).date().isoformat()
 

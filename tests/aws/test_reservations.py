@@ -13,9 +13,9 @@ from clusterctl_providers.base import PoolRequest
 from clusterctl.core.errors import NoCapacity
 from clusterctl.core.model import Drain, Instance, Launch
 from tests.aws.stage import Stage, pool
-from tests.cloud import aws_reservations
-from tests.cloud.aws_cloud import AwsCloud
-from tests.cloud.aws_reservations import reserve
+from tests.cloud.aws import reservations as aws_reservations
+from tests.cloud.aws.cloud import AwsCloud
+from tests.cloud.aws.reservations import reserve
 
 CR = "cr-0123456789abcdef0"
 HOUR = 3600.0

@@ -20,7 +20,7 @@ from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Offer
 from clusterctl.spec.init import write_starter
 from clusterctl.spec.to_core import core_pools, pool_requests
-from tests.cloud.aws_cloud import AwsCloud, credentials
+from tests.cloud.aws.cloud import AwsCloud, credentials
 
 STARTERS = ("aws", "aws-gpu", "aws-train", "aws-serve")
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"

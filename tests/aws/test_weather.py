@@ -18,7 +18,7 @@ from clusterctl.core.resources import Resources
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome
 from tests.aws.stage import Stage, _view
-from tests.cloud.aws_cloud import AwsCloud
+from tests.cloud.aws.cloud import AwsCloud
 
 RATE = 5.0  # calls per second that the provider allows itself, and its reserve
 RESERVE = 20

@@ -10,7 +10,7 @@ from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.base import PoolRequest, Provider
 
 from clusterctl.core.errors import NoCapacity
-from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
+from tests.cloud.aws.cloud import REGION, AwsCloud, credentials
 from tests.contract.worlds import World
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from tests.aws import cluster as aws_cluster
 from tests.aws import stage as aws_stage
-from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
-from tests.cloud.aws_machines import AwsMachines
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_machines import GcpMachines
-from tests.cloud.gcp_world import PROJECT
-from tests.cloud.gcp_world import REGION as GCP_REGION
+from tests.cloud.aws.cloud import REGION, AwsCloud, credentials
+from tests.cloud.aws.machines import AwsMachines
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.machines import GcpMachines
+from tests.cloud.gcp.world import PROJECT
+from tests.cloud.gcp.world import REGION as GCP_REGION
 from tests.gcp import cluster as gcp_cluster
 from tests.gcp import stage as gcp_stage
 

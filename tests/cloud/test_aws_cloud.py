@@ -11,8 +11,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
-from tests.cloud.aws_validation import check_json, check_query
+from tests.cloud.aws.cloud import REGION, AwsCloud, credentials
+from tests.cloud.aws.validation import check_json, check_query
 
 AMI = "ami-0ubuntu2404amd0001"
 

@@ -11,8 +11,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.aws_cloud import REGION, AwsCloud, credentials
-from tests.cloud.aws_identity import allows, session_of
+from tests.cloud.aws.cloud import REGION, AwsCloud, credentials
+from tests.cloud.aws.identity import allows, session_of
 
 AMI = "ami-0ubuntu2404amd0001"
 TRUST = {

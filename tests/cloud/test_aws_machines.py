@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.aws_cloud import AwsCloud, credentials
-from tests.cloud.aws_machines import AwsMachines
+from tests.cloud.aws.cloud import AwsCloud, credentials
+from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import CIDR
 from tests.support.cluster import wait_until
 

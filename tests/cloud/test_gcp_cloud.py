@@ -12,11 +12,11 @@ from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import Request
 from googleapiclient.errors import HttpError
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_fields import select
-from tests.cloud.gcp_filter import compile_filter
-from tests.cloud.gcp_requests import HERE, ZONE, done, instance, like, reason
-from tests.cloud.gcp_world import PROJECT, Violation
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.fields import select
+from tests.cloud.gcp.filter import compile_filter
+from tests.cloud.gcp.requests import HERE, ZONE, done, instance, like, reason
+from tests.cloud.gcp.world import PROJECT, Violation
 
 
 @pytest.fixture

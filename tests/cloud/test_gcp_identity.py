@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from googleapiclient.errors import HttpError
 
-from tests.cloud import gcp_conditions
-from tests.cloud.gcp_cloud import ADMIN, GcpCloud
-from tests.cloud.gcp_world import PROJECT, Principal
+from tests.cloud.gcp import conditions as gcp_conditions
+from tests.cloud.gcp.cloud import ADMIN, GcpCloud
+from tests.cloud.gcp.world import PROJECT, Principal
 
 RESOURCE = f"projects/{PROJECT}"
 INSTANCE = f"{RESOURCE}/zones/us-central1-a/instances/"

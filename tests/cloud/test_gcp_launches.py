@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from googleapiclient.errors import HttpError
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_requests import HERE, ZONE, boot_disk, done, instance, like, made
-from tests.cloud.gcp_world import PROJECT, Failure
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.requests import HERE, ZONE, boot_disk, done, instance, like, made
+from tests.cloud.gcp.world import PROJECT, Failure
 
 FLEX = {
     "provisioningModel": "FLEX_START", "instanceTerminationAction": "DELETE", "maxRunDuration": {"seconds": "3600"},

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from googleapiclient.errors import HttpError
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_machines import GcpMachines
-from tests.cloud.gcp_metadata import answer
-from tests.cloud.gcp_requests import HERE, ZONE, instance, made
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.machines import GcpMachines
+from tests.cloud.gcp.metadata import answer
+from tests.cloud.gcp.requests import HERE, ZONE, instance, made
 from tests.cloud.machines import CIDR
 from tests.support.cluster import wait_until
 

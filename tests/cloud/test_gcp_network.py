@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from googleapiclient.errors import HttpError
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_requests import HERE, THERE, ZONE, done, instance, like, made, reason
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.requests import HERE, THERE, ZONE, done, instance, like, made, reason
+from tests.cloud.gcp.world import PROJECT, REGION
 
 SUBNETWORK = f"regions/{REGION}/subnetworks/default"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from googleapiclient.errors import HttpError
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_requests import HERE, ZONE, done, instance, made, reason
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.requests import HERE, ZONE, done, instance, made, reason
 from tests.support.cluster import wait_until
 
 SPOT = {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}

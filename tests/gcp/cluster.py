@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_machines import GcpMachines
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.machines import GcpMachines
+from tests.cloud.gcp.world import PROJECT, REGION
 from tests.cloud.machines import GATEWAY
 from tests.support.cluster import LocalCluster
 

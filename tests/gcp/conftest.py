@@ -7,7 +7,7 @@ import pytest
 from clusterctl.client.down import adopt as adopting
 from clusterctl.client.down import gc as cleaning
 from clusterctl.client.down.places import places
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 
 
 @pytest.fixture(autouse=True)

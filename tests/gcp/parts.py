@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from clusterctl_providers.gcp.calls import Calls
-from clusterctl_providers.gcp.network import Network
+from clusterctl_providers.gcp.network.network import Network
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 
 
 class Parts:

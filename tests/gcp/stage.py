@@ -40,8 +40,8 @@ from clusterctl.core.planner import plan
 from clusterctl.core.resources import Resources
 from clusterctl.provision.journal.book import Journal
 from clusterctl.provision.provisioner import Outcome, Provisioner
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 
 TYPES = ["e2-small", "e2-medium"]
 BOTH = ["spot", "on-demand"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from clusterctl_providers.catalog import instance_types
-from clusterctl_providers.gcp.accelerators import Machine, machine_of, type_of
+from clusterctl_providers.gcp.machines.accelerators import Machine, machine_of, type_of
 
 
 def test_a_name_with_devices_is_taken_apart() -> None:

@@ -12,9 +12,9 @@ from google.auth import _regional_access_boundary_utils
 
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_tokens import make_key
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.tokens import make_key
+from tests.cloud.gcp.world import PROJECT
 from tests.gcp.stage import Stage, pool
 from tests.gcp.test_permissions import live, live_with_a_head, stage
 

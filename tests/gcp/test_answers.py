@@ -21,8 +21,8 @@ from clusterctl.core.errors import (
     UnknownOutcome,
 )
 from clusterctl.core.model import Instance, NodeState
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION, quota_exceeded
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION, quota_exceeded
 from tests.gcp.stage import BOTH, Stage, pool
 
 ONE, MANY = "compute.instances.insert", "compute.instances.bulkInsert"

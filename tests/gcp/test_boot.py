@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.aws.test_boot import BundlePort, Machine, boot_of
-from tests.cloud.gcp_metadata import answer
+from tests.cloud.gcp.metadata import answer
 from tests.cloud.metadata import MetadataServer
 
 NAMES = [f"clusterctl-demo-5f3a6f0e-cpu-{n}-1" for n in range(5)]

@@ -13,8 +13,8 @@ from clusterctl_providers.base import PoolRequest, ProviderContext
 from clusterctl_providers.gcp.provider import GcpProvider
 
 from clusterctl.core.model import Offer
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 from tests.crash.stage import UID, Fuse, MiniHead, Sky
 from tests.crash.story import LISTS, MEMORY, check_all_gone, check_no_double, live_through, run_story
 

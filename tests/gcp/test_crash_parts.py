@@ -14,7 +14,7 @@ from clusterctl_providers.gcp.provider import GcpProvider
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, Offer
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.crash.stage import Crash, Fuse
 from tests.gcp.stage import Stage, pool
 from tests.gcp.test_network import make_key

@@ -15,8 +15,8 @@ from clusterctl_providers.gcp.doctor import OPTIONAL
 from clusterctl_providers.gcp.provider import GcpProvider
 from clusterctl_providers.gcp.roles import permissions_of
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 
 NEEDED = (permissions_of("client") | permissions_of("accounts")) - OPTIONAL
 PERMISSION = "permission "

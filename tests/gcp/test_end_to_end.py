@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_machines import GcpMachines
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.machines import GcpMachines
 from tests.cloud.machines import CIDR
 from tests.gcp.cluster import HEAD, GcpCluster
 from tests.support.cluster import wait_until

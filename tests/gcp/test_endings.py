@@ -11,8 +11,8 @@ from clusterctl_providers.cloud import listing
 
 from clusterctl.core.errors import BadRequest
 from clusterctl.core.model import Instance, NodeState
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT
 from tests.gcp.stage import Stage, pool
 from tests.support.cluster import wait_until
 

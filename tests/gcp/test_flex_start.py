@@ -10,7 +10,7 @@ from clusterctl_providers.cloud import listing
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, NodeState
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.gcp.stage import Stage, pool
 
 ONE = "compute.instances.insert"

@@ -10,7 +10,7 @@ import pytest
 
 from clusterctl.core.errors import BadRequest, NoCapacity, QuotaExceeded
 from clusterctl.core.model import Instance
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.gcp.stage import Stage, pool
 
 MANY = "compute.instances.bulkInsert"

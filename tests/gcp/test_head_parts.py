@@ -22,8 +22,8 @@ from clusterctl.core.model import Instance
 from clusterctl.provision import blocks
 from clusterctl.provision.gc import collect
 from clusterctl.spec.providers.cloud import PRIVATE_NETWORKS
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 from tests.gcp.stage import Stage, pool
 from tests.support.cluster import wait_until
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from clusterctl_providers.base import AddressHolder, HeadMachine, NetworkPlace
 from clusterctl_providers.gcp.head import HeadParts, console_log, head_interface
-from clusterctl_providers.gcp.series import disk_type
+from clusterctl_providers.gcp.machines.series import disk_type
 
 from clusterctl.core.errors import BadRequest, NotYet, ProviderError
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.gcp.parts import Parts
 
 ZONE = "us-central1-a"

@@ -26,8 +26,8 @@ from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, Unknow
 from clusterctl.provision.ssh.proxy import Proxy
 from clusterctl.spec.providers import gcp as kind
 from clusterctl.spec.providers.registry import KINDS
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT
 from tests.support.cluster import wait_until
 
 ID = "us-central1-a/clusterctl-demo-5f3a5f3a-head-1-1"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from clusterctl_providers.gcp.roles import permissions_of
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_machines import GcpMachines
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.machines import GcpMachines
+from tests.cloud.gcp.world import PROJECT
 from tests.cloud.machines import CIDR, GATEWAY
 from tests.gcp.cluster import CloudHeadCluster
 

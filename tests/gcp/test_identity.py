@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.gcp.calls import Calls
-from clusterctl_providers.gcp.identity import USER, Identity
+from clusterctl_providers.gcp.rights.identity import USER, Identity
 from clusterctl_providers.gcp.roles import permissions_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest
-from tests.cloud.gcp_cloud import ADMIN, GcpCloud
-from tests.cloud.gcp_world import PROJECT, Principal
+from tests.cloud.gcp.cloud import ADMIN, GcpCloud
+from tests.cloud.gcp.world import PROJECT, Principal
 from tests.gcp.parts import Parts
 
 HEAD_ROLE = f"projects/{PROJECT}/roles/clusterctl_head"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.gcp.calls import Calls
-from clusterctl_providers.gcp.identity import USER
+from clusterctl_providers.gcp.rights.identity import USER
 
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT
 from tests.gcp.parts import Parts
 from tests.gcp.test_identity import HEAD_ROLE, accounts, identity, member
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.gcp.image_build import GceBuild
+from clusterctl_providers.gcp.images.build import GceBuild
 from clusterctl_providers.gcp.roles import permissions_of
 
 from clusterctl.client.down.gc import collect_strays
@@ -19,9 +19,9 @@ from clusterctl.client.images.made import remove_images
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.spec.load import parse_spec
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_machines import GcpMachines
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.machines import GcpMachines
+from tests.cloud.gcp.world import PROJECT, REGION
 from tests.cloud.machines import CIDR
 
 RAY = "2.60.0"

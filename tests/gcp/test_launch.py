@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.base import TAG_UID, PoolRequest
-from clusterctl_providers.gcp.launch import MOST_USER_DATA
+from clusterctl_providers.gcp.machines.launch import MOST_USER_DATA
 from clusterctl_providers.gcp.names import LONGEST, zone_and_name
 
 from clusterctl.core.errors import BadRequest, NoCapacity, NotYet, ProviderError, QuotaExceeded, UnknownOutcome
 from clusterctl.core.model import Instance
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 from tests.gcp.stage import BOTH, Stage, pool
 
 ONE, MANY = "compute.instances.insert", "compute.instances.bulkInsert"

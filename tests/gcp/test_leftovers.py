@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.provision.gc import Stray, collect
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.gcp.parts import Parts
 from tests.gcp.stage import Stage
 

@@ -12,9 +12,9 @@ from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.login import access_token, name_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest, UnknownOutcome
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_federation import AUDIENCE, POOL
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.federation import AUDIENCE, POOL
+from tests.cloud.gcp.world import PROJECT, REGION
 
 ZONES = "compute.zones.list"
 WHAT = "listing zones"

@@ -27,8 +27,8 @@ from clusterctl.client.down.take_down import take_down
 from clusterctl.client.registry import Registry
 from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.core.model import Instance, launch_token
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 
 UID = "2b0f1c9e-5d35-4a9c-9f0e-0d6a8c5be111"
 

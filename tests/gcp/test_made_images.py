@@ -15,8 +15,8 @@ from clusterctl.client.images.build import build_image
 from clusterctl.client.images.made import list_images, remove_images
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, Refused
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import REGION
 from tests.gcp.parts import Parts
 from tests.gcp.test_image_build import Machine, images, machine, registry, spec_for
 

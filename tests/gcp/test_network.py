@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusterctl_providers.gcp import firewall
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.head import login_metadata
-from clusterctl_providers.gcp.network import Network
+from clusterctl_providers.gcp.network import firewall
+from clusterctl_providers.gcp.network.network import Network
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.gcp.parts import Parts
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from clusterctl_providers.base import HeadMachine, PoolRequest
 from clusterctl_providers.gcp.calls import Calls
-from clusterctl_providers.gcp.oslogin import OsLogin
+from clusterctl_providers.gcp.rights.oslogin import OsLogin
 from clusterctl_providers.gcp.roles import permissions_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
-from tests.cloud.gcp_cloud import ADMIN, GcpCloud
-from tests.cloud.gcp_machines import GcpMachines
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import ADMIN, GcpCloud
+from tests.cloud.gcp.machines import GcpMachines
+from tests.cloud.gcp.world import PROJECT
 from tests.cloud.machines import CIDR
 from tests.gcp.cluster import CloudHeadCluster
 from tests.gcp.parts import Parts

@@ -19,9 +19,9 @@ from clusterctl.client.images.made import list_images, remove_images
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
-from tests.cloud.gcp_cloud import ADMIN, GcpCloud
-from tests.cloud.gcp_tokens import make_key
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import ADMIN, GcpCloud
+from tests.cloud.gcp.tokens import make_key
+from tests.cloud.gcp.world import PROJECT
 from tests.gcp.stage import BOTH, Stage, pool
 from tests.gcp.test_image_build import Machine, machine, registry, spec_for
 from tests.support.cluster import wait_until

@@ -9,7 +9,7 @@ from clusterctl_providers.gcp.provider import GcpProvider
 
 from clusterctl.core.errors import BadRequest, NoCapacity, ProviderError, Throttled, UnknownOutcome
 from clusterctl.core.model import Instance
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.gcp.stage import Stage, pool
 from tests.support.cluster import wait_until
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.base import PoolRequest, ProviderContext
-from clusterctl_providers.gcp.market import GceMarket
-from clusterctl_providers.gcp.prices import FRESH, ON_DEMAND, REFUSED_FOR, SOURCE, SPOT, PriceList
+from clusterctl_providers.gcp.market.market import GceMarket
+from clusterctl_providers.gcp.market.prices import FRESH, ON_DEMAND, REFUSED_FOR, SOURCE, SPOT, PriceList
 from clusterctl_providers.gcp.provider import GcpProvider
 
 from clusterctl.core.errors import AuthFailed, ProviderError, UnknownOutcome
 from clusterctl.core.model import Offer
-from tests.cloud.gcp_billing import FLEX_SHARE, SPOT_SHARE
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.billing import FLEX_SHARE, SPOT_SHARE
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 from tests.gcp.parts import Parts
 
 TODAY = datetime.now(timezone.utc).date().isoformat()

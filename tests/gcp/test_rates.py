@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from clusterctl_providers.gcp.market import shape_of
-from clusterctl_providers.gcp.prices import FLEX_START, ON_DEMAND, SPOT, Shape, price_of, rates_of
+from clusterctl_providers.gcp.market.market import shape_of
+from clusterctl_providers.gcp.market.prices import FLEX_START, ON_DEMAND, SPOT, Shape, price_of, rates_of
 
-from tests.cloud.gcp_billing import FLEX_SHARE, LOCAL_SSD, SPOT_SHARE, Billing
+from tests.cloud.gcp.billing import FLEX_SHARE, LOCAL_SSD, SPOT_SHARE, Billing
 
 N2 = Shape("n2-standard-4", 4, 16)
 A3 = Shape("a3-highgpu-8g", 208, 1872, "nvidia-h100-80gb", 8, 16 * 375)

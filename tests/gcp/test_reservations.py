@@ -13,9 +13,9 @@ from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core.errors import NoCapacity
 from clusterctl.core.model import Drain, Instance
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_store import Resource
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.store import Resource
+from tests.cloud.gcp.world import PROJECT
 from tests.gcp.stage import Stage, pool
 
 NAME, ZONE, TYPE = "mine", "us-central1-b", "n2-standard-4"

@@ -14,8 +14,8 @@ from clusterctl.client.up.launch import bring_up
 from clusterctl.client.up.planning import plan_new
 from clusterctl.client.up.review import review_spec
 from clusterctl.spec.faults import SpecError
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT
 
 SPEC = """\
 cluster: demo

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from clusterctl_providers.base import PoolRequest, ProviderContext
 from clusterctl_providers.catalog import instance_types
+from clusterctl_providers.gcp.market.quotas import quotas_of
 from clusterctl_providers.gcp.provider import GcpProvider
-from clusterctl_providers.gcp.quotas import quotas_of
 
 from clusterctl.client.specfile import read_spec
 from clusterctl.client.up.planning import plan_new
@@ -21,8 +21,8 @@ from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Offer
 from clusterctl.spec.init import write_starter
 from clusterctl.spec.to_core import core_pools, pool_requests
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT
 
 STARTERS = ("gcp", "gcp-gpu", "gcp-train", "gcp-serve")
 DOCS = Path(__file__).parents[2] / "docs" / "gcp.md"

@@ -17,7 +17,7 @@ from clusterctl.core.planner import plan
 from clusterctl.core.resources import Resources
 from clusterctl.core.upkeep import count_sightings
 from clusterctl.provision.provisioner import Outcome
-from tests.cloud.gcp_cloud import GcpCloud
+from tests.cloud.gcp.cloud import GcpCloud
 from tests.gcp.stage import Stage, _view
 
 RATE = 5.0  # calls per second that the provider allows itself, and its reserve

@@ -10,8 +10,8 @@ from clusterctl_providers.base import PoolRequest, Provider
 from clusterctl_providers.gcp.provider import GcpProvider
 
 from clusterctl.core.errors import NoCapacity
-from tests.cloud.gcp_cloud import GcpCloud
-from tests.cloud.gcp_world import PROJECT, REGION
+from tests.cloud.gcp.cloud import GcpCloud
+from tests.cloud.gcp.world import PROJECT, REGION
 from tests.contract.worlds import World
 
 

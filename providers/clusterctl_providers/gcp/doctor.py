@@ -10,9 +10,9 @@ from clusterctl.core.errors import AuthFailed, ProviderError
 from clusterctl_providers.cloud.doctor import Check, Rows, permission_rows
 from clusterctl_providers.cloud.doctor import examine as examine_all
 from clusterctl_providers.gcp.calls import Calls, last_part, relative
-from clusterctl_providers.gcp.constraints import constraint_rows
 from clusterctl_providers.gcp.errors import CONSOLE, DISABLED, reason_behind, status_behind
-from clusterctl_providers.gcp.identity import AUTO
+from clusterctl_providers.gcp.rights.constraints import constraint_rows
+from clusterctl_providers.gcp.rights.identity import AUTO
 from clusterctl_providers.gcp.roles import permissions_of, role_id
 
 ACT_AS = "iam.serviceAccounts.actAs"

@@ -20,11 +20,11 @@ from clusterctl_providers.base import (
     Whereabouts,
 )
 from clusterctl_providers.cloud.keys import public_key
-from clusterctl_providers.gcp.address import HeadAddress
 from clusterctl_providers.gcp.calls import Calls, last_part, relative
 from clusterctl_providers.gcp.errors import is_missing, is_taken, reason_behind
-from clusterctl_providers.gcp.network import Network
-from clusterctl_providers.gcp.series import disk_type
+from clusterctl_providers.gcp.machines.series import disk_type
+from clusterctl_providers.gcp.network.address import HeadAddress
+from clusterctl_providers.gcp.network.network import Network
 
 GIB = 1024**3
 LEAST = 10  # GiB that a persistent disk has

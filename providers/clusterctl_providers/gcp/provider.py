@@ -42,22 +42,22 @@ from clusterctl_providers.cloud.reservations import Reservations
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.doctor import USUAL, examine
 from clusterctl_providers.gcp.head import HeadParts, console_log
-from clusterctl_providers.gcp.identity import Identity
-from clusterctl_providers.gcp.image_build import BUILDERS, GceBuild
-from clusterctl_providers.gcp.image_store import GceImages
-from clusterctl_providers.gcp.images import Images
-from clusterctl_providers.gcp.instance_body import DISK, GPU_DISK
-from clusterctl_providers.gcp.instances import InstanceRows
-from clusterctl_providers.gcp.launch import GceLaunches
-from clusterctl_providers.gcp.market import GceMarket
+from clusterctl_providers.gcp.images.build import BUILDERS, GceBuild
+from clusterctl_providers.gcp.images.lookup import Images
+from clusterctl_providers.gcp.images.store import GceImages
+from clusterctl_providers.gcp.machines.body import DISK, GPU_DISK
+from clusterctl_providers.gcp.machines.instances import InstanceRows
+from clusterctl_providers.gcp.machines.launch import GceLaunches
+from clusterctl_providers.gcp.machines.power import GcePower
+from clusterctl_providers.gcp.market.market import GceMarket
+from clusterctl_providers.gcp.market.prices import PriceList
+from clusterctl_providers.gcp.market.quotas import Limits, limit_rows
+from clusterctl_providers.gcp.market.reservations import Lookup
 from clusterctl_providers.gcp.names import is_id
-from clusterctl_providers.gcp.network import Network
-from clusterctl_providers.gcp.oslogin import OsLogin
-from clusterctl_providers.gcp.power import GcePower
-from clusterctl_providers.gcp.prices import PriceList
-from clusterctl_providers.gcp.quotas import Limits, limit_rows
-from clusterctl_providers.gcp.reservations import Lookup
+from clusterctl_providers.gcp.network.network import Network
 from clusterctl_providers.gcp.review import Review
+from clusterctl_providers.gcp.rights.identity import Identity
+from clusterctl_providers.gcp.rights.oslogin import OsLogin
 
 
 class GcpProvider:

@@ -10,12 +10,12 @@ from typing import Any
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers import catalog
 from clusterctl_providers.base import Objection, PoolRequest
-from clusterctl_providers.gcp.accelerators import machine_of
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.errors import DISABLED, is_missing, reason_behind, status_behind
-from clusterctl_providers.gcp.images import Images
-from clusterctl_providers.gcp.market import GceMarket
-from clusterctl_providers.gcp.network import Network
+from clusterctl_providers.gcp.images.lookup import Images
+from clusterctl_providers.gcp.machines.accelerators import machine_of
+from clusterctl_providers.gcp.market.market import GceMarket
+from clusterctl_providers.gcp.network.network import Network
 
 ACCOUNTS = ("service_account", "worker_service_account")
 _MADE = ("", "auto")  # no account of the user's
