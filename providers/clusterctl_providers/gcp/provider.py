@@ -1,10 +1,16 @@
 """The Google Cloud provider: nodes are Compute Engine instances in one region, launched in batches and known by name and labels.
 
 Settings (under `provider: {gcp: ...}`) are those of `clusterctl.spec.providers.GcpSettings`. What any cloud needs is in
-`clusterctl_providers.cloud`; the modules beside this one give it Google's calls, errors and nouns: calls, errors, login (how
-Google is spoken to), names, instance_body, series, accelerators (what an instance is), launch, instances, ends, power, market,
-prices, quotas, reservations, images, image_build and image_store (what the neutral modules ask for), network, firewall,
-placement, address, owner and identity (what is around an instance), head, iap, doctor, roles and policies.
+`clusterctl_providers.cloud`; what lies beside this module gives it Google's calls, errors and nouns:
+
+    calls, errors, login, names   how Google is spoken to, and how things are called there
+    machines                      what an instance is, launched, listed, ended and started
+    images                        looked up, built and kept
+    market                        what is sold at what price, quotas, reservations
+    network                       firewall rules, addresses, and whose they are
+    rights, roles, iam            accounts, policies and roles
+    head, iap, websocket          the head's machine and the way to it
+    doctor, review                what is missing, told before anything is made
 """
 
 from __future__ import annotations

@@ -54,6 +54,11 @@ _NO_MORE_PROCESSES = (
 _KNOWN_WORDS = (
     ("assword change required", "the password of its user has expired: log in with `ssh` at a terminal and change it"),
     ("assword has expired", "the password of its user has expired: log in with `ssh` at a terminal and change it"),
+    (
+        "effective uid is not 0",
+        "sudo makes nobody root there: a file system that is mounted `nosuid`, or a container or service without new privileges",
+    ),
+    ("no new privileges", "sudo makes nobody root there: a container or a service was started without new privileges"),
     ("sudo: ", "its user may not use sudo without a password (NOPASSWD in /etc/sudoers)"),
     ("annot fork", _NO_MORE_PROCESSES),
     ("Resource temporarily unavailable", _NO_MORE_PROCESSES),
