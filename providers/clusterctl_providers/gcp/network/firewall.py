@@ -22,9 +22,8 @@ from clusterctl_providers.gcp.network.owner import NotOurs, Owner, owner_of
 LAST = 600.0  # seconds that rules are believed to be there: nothing fails where one was deleted, but nodes do not join
 WHO_AM_I = "https://checkip.amazonaws.com"  # Google has no such service; this one is a cloud's as well, and has TLS
 KINDS = ("inside", "ssh", "ssh6", "shut")
-SHUT = (
-    1001  # after our own rules and those that a user writes, and before those that Google gives the network `default`
-)
+# After our own rules and those that a user writes, and before those that Google gives the network `default`.
+SHUT = 1001
 OURS = 'name eq "clusterctl-.*"'
 
 
@@ -83,7 +82,6 @@ class Firewall:
                 self._rule(kind, {**ssh, "sourceRanges": sorted(sources)})
             else:
                 self._close(kind)
-
         port = {"denied": [{"IPProtocol": "tcp", "ports": ["22"]}], "sourceRanges": ["0.0.0.0/0"]}
         self._rule("shut", {**port, "priority": SHUT, "targetTags": [self.tag]})
 

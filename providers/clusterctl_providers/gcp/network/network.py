@@ -27,20 +27,12 @@ log = logging.getLogger(__name__)
 Found = TypeVar("Found")
 LAST = 600.0  # seconds that the region's zones and the subnetwork are believed
 LONGEST_NAME = 63  # of everything
-FOR_MACHINES = (
-    "",
-    "PRIVATE",
-    "PRIVATE_RFC_1918",
-)  # purposes of subnetworks; the others are for load balancers and the like
-_IN_USE = frozenset(
-    {
-        "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
-        "resourceInUseByAnotherResource",
-        "RESOURCE_NOT_READY",
-        "resourceNotReady",
-        "RESOURCE_IN_USE",
-    }
-)
+# Purposes of subnetworks; the others are for load balancers and the like.
+FOR_MACHINES = ("", "PRIVATE", "PRIVATE_RFC_1918")
+_IN_USE = frozenset({
+    "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "resourceInUseByAnotherResource", "RESOURCE_IN_USE",
+    "RESOURCE_NOT_READY", "resourceNotReady",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
