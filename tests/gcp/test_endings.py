@@ -49,14 +49,17 @@ def test_a_spot_node_that_google_took_is_gone_at_the_next_look_and_says_why(stag
     assert "compute.instances.delete" not in cloud.world.actions(), "it has ended already"
 
 
-def test_a_spot_node_that_is_about_to_go_says_why_as_well(stage: Stage, cloud: GcpCloud) -> None:
+def test_a_spot_node_that_is_about_to_go_works_on_as_long_as_google_leaves_it(stage: Stage, cloud: GcpCloud) -> None:
+    """Google shows it as stopping from the first moment; its agent hears of it, and drains."""
     cloud.world.preempt_seconds = 3600.0
     (outcome,) = stage.want(1)
     assert outcome.node
     stage.want(1)
     cloud.preempt(outcome.node.instance_id)
-    (node,) = outcomes_of(stage, outcome.node.id)
-    assert (node.state, node.code) == (NodeState.FAILED, "spot_interruption")
+    assert [i.status for i in cloud.instances()] == ["STOPPING"]
+    ((shown,),) = [observed.instances for observed in stage.provider.list()]
+    assert shown.state == "running" and "preempted" in shown.detail
+    assert outcomes_of(stage, outcome.node.id) == [] and "compute.instances.delete" not in cloud.world.actions()
 
 
 def test_a_node_that_google_took_while_nobody_looked_says_why_as_well(stage: Stage, cloud: GcpCloud) -> None:

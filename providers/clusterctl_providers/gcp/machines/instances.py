@@ -153,7 +153,12 @@ class InstanceRows:
             queued=market == FLEX_START and _STATES.get(status, "pending") in ("pending", "running"),
         )
         end = self._ends.known(shown.id) if _is_ending(row) else None
-        return replace(shown, detail=end.words, reclaimed=end.reclaimed) if end else shown
+        if end is None:
+            return shown
+        if end.reclaimed and status == "STOPPING":
+            # It works on for the half minute that Google leaves it: its agent has heard of that as well, and its node drains.
+            return replace(shown, state="running", detail=end.words)
+        return replace(shown, detail=end.words, reclaimed=end.reclaimed)
 
     def _ended(self, instance_id: str, end: End) -> Instance:
         """One that is gone; its name says whose it was."""
