@@ -30,6 +30,7 @@ HEAVY = [
     "ray",
     "requests",
     "rich.live",
+    "websockets",
     "yaml",
 ]
 

@@ -8,6 +8,7 @@ import secrets
 import socket
 import socketserver
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,7 @@ import trustme
 from clusterctl_providers.base import NetworkPlace, Whereabouts
 from clusterctl_providers.gcp import iap
 from clusterctl_providers.gcp.iap import WINDOW, Relay
-from clusterctl_providers.gcp.websocket import Closed, Refused, WebSocket
-from websockets.sync.server import Server, serve
+from websockets.sync.server import serve
 
 from clusterctl.client.up.way_in import WayIn
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, UnknownOutcome
@@ -222,76 +222,61 @@ def test_a_relay_that_is_not_there_is_told(cloud: GcpCloud) -> None:
     assert "HTTPS_PROXY" in told(given, 22, UnknownOutcome)
 
 
-# ---------------------------------------------------------------- the websocket
+# ---------------------------------------------------------------- what is on the way
 
 
-@contextlib.contextmanager
-def answering(handler: Any, context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Another library's server."""
-    server: Server
-    with serve(handler, "127.0.0.1", 0, ssl=context, subprotocols=["p"]) as server:  # type: ignore[list-item]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"{'wss' if context else 'ws'}://localhost:{server.socket.getsockname()[1]}/x?y=1"
-        server.shutdown()
-        thread.join(30)
-
-
-def echo(line: Any) -> None:
+def relaying(line: Any) -> None:
+    """The relay's part: it is connected, and says what it hears."""
+    line.send(struct.pack(">HI", iap.CONNECTED, 0))
     for message in line:
         line.send(message)
 
 
-async def _ask(url: str, *messages: bytes) -> list[bytes]:
-    line = await WebSocket.open(url, {"Origin": "o"}, "p")
-    answers = []
-    for message in messages:
-        await line.ping()
-        await line.send(message)
-        answers.append(await line.receive())
-    await line.close()
-    return answers
+@pytest.fixture
+def logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iap, "access_token", lambda given, what: ("ya29.token", PROJECT))
 
 
-@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 300_000])
-def test_messages_of_every_length_come_back(length: int) -> None:
-    data = secrets.token_bytes(length)
-    with answering(echo) as url:
-        assert asyncio.run(_ask(url, data, data)) == [data, data]
-
-
-def test_a_message_in_many_frames_with_a_ping_between_them_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def handler(line: Any) -> None:
-        line.recv()
-
-        def parts() -> Iterator[bytes]:
-            yield b"a"
-            line.ping()
-            yield b"b"
-            yield b"c"
-
-        line.send(parts())
-
-    with answering(handler) as url:
-        assert asyncio.run(_ask(url, b"go")) == [b"abc"]
-
-
-def test_an_end_has_the_other_sides_code_and_words() -> None:
-    with answering(lambda line: line.close(4033, "not authorized")) as url, pytest.raises(Closed) as caught:
-        asyncio.run(_ask(url, b"x"))
-    assert (caught.value.code, caught.value.reason) == (4033, "not authorized")
-
-
-def test_a_server_is_believed_by_its_certificate_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_relay_is_believed_by_its_certificate_only(
+    logged_in: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with answering(echo, context) as url:
-        with pytest.raises(ssl.SSLCertVerificationError):
-            asyncio.run(_ask(url, b"x"))
+    with serve(relaying, "127.0.0.1", 0, ssl=context, subprotocols=[iap.PROTOCOL]) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setattr(iap, "HOST", f"localhost:{server.socket.getsockname()[1]}")
+        assert "CERTIFICATE_VERIFY_FAILED" in told({}, 22, UnknownOutcome)
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-        assert asyncio.run(_ask(url, b"x")) == [b"x"]
+        assert carry({}, 22) == b"hello"
+        server.shutdown()
+        thread.join(30)
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that says the same to whoever comes first."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def once() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=once, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(30)
+
+
+def test_an_answer_that_is_no_websocket_is_told_with_its_words(logged_in: None) -> None:
+    with answering(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nnot here!") as url:
+        assert "403 not here!" in told({"endpoint_url": url}, 22, AuthFailed)
+    with answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as url:
+        assert "no line could be had" in told({"endpoint_url": url}, 22, UnknownOutcome)
 
 
 class ConnectProxy(socketserver.ThreadingTCPServer):
@@ -323,37 +308,34 @@ def _pour(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def test_the_proxy_of_the_environment_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ConnectProxy(("127.0.0.1", 0), ConnectProxy.RequestHandlerClass) as proxy, answering(echo) as url:
-        proxy.asked = []
-        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConnectProxy]:
+    with ConnectProxy(("127.0.0.1", 0), ConnectProxy.RequestHandlerClass) as server:
+        server.asked = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
-        place = f"127.0.0.1:{proxy.server_address[1]}"
-        monkeypatch.setenv("http_proxy", f"http://me:secret@{place}")
-        assert asyncio.run(_ask(url, b"x")) == [b"x"]
-        assert proxy.asked == [url.split("/")[2]]
-        monkeypatch.setenv("http_proxy", place)
-        with pytest.raises(Refused, match="407"):
-            asyncio.run(_ask(url, b"x"))
-        proxy.shutdown()
+        yield server
+        server.shutdown()
         thread.join(30)
 
 
-def test_an_answer_that_is_no_websocket_is_refused_with_its_status() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nnot here!"
+def test_the_proxy_of_the_environment_is_gone_through(
+    machine: GcpCloud, port: int, proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iap.access_token(settings(machine), "logging in")
+    monkeypatch.setattr(iap, "access_token", lambda given, what: found)
+    place = f"127.0.0.1:{proxy.server_address[1]}"
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{place}")
+    assert carry(settings(machine), port) == b"hello"
+    assert proxy.asked == [machine.url.removeprefix("http://")]
+    monkeypatch.setenv("http_proxy", place)  # without a scheme, as many have it
+    assert "407" in (said := told(settings(machine), port, UnknownOutcome)) and "HTTPS_PROXY" in said
 
-        def once() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(answer)
 
-        thread = threading.Thread(target=once, daemon=True)
-        thread.start()
-        with pytest.raises(Refused) as caught:
-            asyncio.run(_ask(f"ws://127.0.0.1:{listener.getsockname()[1]}/", b"x"))
-        thread.join(30)
-    assert (caught.value.status, caught.value.text) == (403, "not here!")
+def test_what_the_environment_excepts_is_gone_to_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "proxy.example.com:3128")
+    monkeypatch.setenv("no_proxy", "localhost,.example.net")
+    assert iap.proxy_for(f"wss://{iap.HOST}/v4/connect") == "http://proxy.example.com:3128"
+    assert iap.proxy_for("wss://relay.example.net/v4/connect") is None

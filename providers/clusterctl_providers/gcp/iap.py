@@ -13,19 +13,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import ssl
 import struct
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxyStatus, InvalidStatus
+from websockets.typing import Origin, Subprotocol
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, UnknownOutcome
 from clusterctl_providers.gcp.login import access_token
-from clusterctl_providers.gcp.websocket import Closed, Refused, WebSocket
 
 HOST = "tunnel.cloudproxy.app"
-PROTOCOL = "relay.tunnel.cloudproxy.app"
-ORIGIN = "bot:iap-tunneler"  # which no page in a browser could say
+PROTOCOL = Subprotocol("relay.tunnel.cloudproxy.app")
+ORIGIN = Origin("bot:iap-tunneler")  # which no page in a browser could say
 NETWORK = "35.235.240.0/20"  # from which it comes to a machine
 PERMISSION = "iap.tunnelInstances.accessViaIAP"
 CONNECTED, DATA, ACK = 0x0001, 0x0004, 0x0007
@@ -34,9 +40,12 @@ Write = Callable[[bytes], Awaitable[None]]
 STDIN, STDOUT = 0, 1
 LARGEST = 16384  # bytes in one frame
 WINDOW = 2 * LARGEST  # received bytes that may be unconfirmed
+CONNECT_SECONDS = 30.0
+CLOSE_SECONDS = 1.0  # that the other side's last word is waited for
 PING_SECONDS = 30.0  # so that nothing on the way takes a quiet line for a dead one
 # what the relay says when it ends a session
 BACKEND, LOGIN, FORBIDDEN, UNKNOWN = 4003, 4004, 4033, 4047
+BROKEN = 1006  # it said nothing
 
 
 class Relay:
@@ -54,18 +63,18 @@ class Relay:
         token, self._project = await asyncio.to_thread(access_token, self._settings, self._what)
         try:
             line = await self._open(token)
-        except Refused as error:
+        except InvalidHandshake as error:
             raise self._refused(error) from error
         except OSError as error:
             raise UnknownOutcome(
                 f"{self._what}: {HOST} cannot be reached ({error}); check the network and HTTPS_PROXY"
             ) from error
-        tasks = [asyncio.ensure_future(job) for job in (_send(read, line), self._receive(line, write), _ping(line))]
+        tasks = [asyncio.ensure_future(job) for job in (_send(read, line), self._receive(line, write))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except Closed as error:
+        except ConnectionClosed as error:
             self._ended(error)
         except (BrokenPipeError, ConnectionResetError):
             pass  # whoever read what we write has gone
@@ -75,20 +84,25 @@ class Relay:
             await asyncio.gather(*tasks, return_exceptions=True)
             await line.close()
 
-    async def _open(self, token: str) -> WebSocket:
+    async def _open(self, token: str) -> ClientConnection:
         endpoint = str(self._settings.get("endpoint_url") or "").rstrip("/")
         base = f"ws{endpoint.removeprefix('http')}/{HOST}" if endpoint else f"wss://{HOST}"
         query = urlencode({
             "project": self._project, "zone": self._zone, "instance": self._name, "interface": "nic0", "port": self._port,
             "newWebsocket": "True",
         })  # fmt: skip
-        headers = {"Origin": ORIGIN, "User-Agent": "clusterctl", "Authorization": f"Bearer {token}"}
-        return await WebSocket.open(f"{base}/v4/connect?{query}", headers, PROTOCOL)
+        url = f"{base}/v4/connect?{query}"
+        tls: dict[str, Any] = {} if endpoint else {"ssl": _trusting()}
+        return await connect(
+            url, origin=ORIGIN, subprotocols=[PROTOCOL], compression=None, user_agent_header="clusterctl",
+            additional_headers={"Authorization": f"Bearer {token}"}, proxy=proxy_for(url), open_timeout=CONNECT_SECONDS,
+            close_timeout=CLOSE_SECONDS, ping_interval=PING_SECONDS, ping_timeout=None, **tls,
+        )  # fmt: skip
 
-    async def _receive(self, line: WebSocket, write: Write) -> None:
+    async def _receive(self, line: ClientConnection, write: Write) -> None:
         connected = False
         while True:
-            frame = await line.receive()
+            frame = await line.recv(decode=False)
             tag = int.from_bytes(frame[:2], "big")
             if tag == CONNECTED:
                 connected = True
@@ -97,7 +111,7 @@ class Relay:
                 await write(frame[6 : 6 + length])
                 await self._confirm(line, length)
 
-    async def _confirm(self, line: WebSocket, length: int) -> None:
+    async def _confirm(self, line: ClientConnection, length: int) -> None:
         """The relay stops sending when too much is unconfirmed."""
         self._received += length
         if self._received - self._confirmed > WINDOW:
@@ -106,51 +120,75 @@ class Relay:
 
     # ------------------------------------------------------------ what went wrong
 
-    def _refused(self, error: Refused) -> ProviderError:
-        said = f"{error.status or ''} {error.text}".strip()
-        if error.status == 401:
+    def _refused(self, error: InvalidHandshake) -> ProviderError:
+        status, said = 0, str(error).rstrip(".")
+        if isinstance(error, InvalidProxyStatus):
+            status, said = error.response.status_code, f"{said}; said the proxy of the environment"
+        elif isinstance(error, InvalidStatus):
+            status = error.response.status_code
+            body = " ".join((error.response.body or b"").decode("utf-8", "replace").split())
+            said = f"{status} {body}".strip()
+        if status == 401:
             return AuthFailed(
                 f"{self._what}: the relay does not accept the credentials ({said}); log in again "
                 "(`gcloud auth application-default login`), then `clusterctl doctor`"
             )
-        if error.status in (403, 407):
+        if status == 407:
+            return UnknownOutcome(f"{self._what}: {said}; put its login into HTTPS_PROXY")
+        if status == 403:
             return AuthFailed(f"{self._what}: refused ({said}); `clusterctl doctor` names what is missing")
         return UnknownOutcome(f"{self._what}: no line could be had ({said})")
 
-    def _ended(self, error: Closed) -> None:
+    def _ended(self, error: ConnectionClosed) -> None:
         """Nothing to say where a line has simply ended."""
-        if error.code == FORBIDDEN:
+        code = error.rcvd.code if error.rcvd else BROKEN
+        if code == FORBIDDEN:
             raise AuthFailed(
                 f"{self._what}: not allowed ({error}): these credentials lack the permission {PERMISSION} in the project "
                 f"{self._project}, or there is no such instance; the role `iap` of docs/gcp.md has it"
             )
-        if error.code == LOGIN:
+        if code == LOGIN:
             raise AuthFailed(
                 f"{self._what}: the organisation wants a new login ({error}): `gcloud auth application-default login`"
             )
-        if error.code == UNKNOWN:
+        if code == UNKNOWN:
             raise BadRequest(
                 f"{self._what}: the relay finds no such machine that runs in {self._zone} of {self._project} ({error}); one "
                 "that was started just now is found within a minute"
             )
-        if error.code == BACKEND:
+        if code == BACKEND:
             raise UnknownOutcome(
                 f"{self._what}: nothing answers there ({error}): the machine boots, or no firewall rule of its network lets "
                 f"{NETWORK} in"
             )
-        if error.code not in (1000, 1001, 1005, 4000, 4010):
-            raise UnknownOutcome(f"{self._what}: the line has ended ({error})")
+        if code not in (1000, 1001, 1005, 4000, 4010):
+            said = f"the line has ended ({error})" if error.rcvd else "the line broke"
+            raise UnknownOutcome(f"{self._what}: {said}")
 
 
-async def _send(read: Read, line: WebSocket) -> None:
+async def _send(read: Read, line: ClientConnection) -> None:
     while data := await read():
         await line.send(struct.pack(">HI", DATA, len(data)) + data)
 
 
-async def _ping(line: WebSocket) -> None:
-    while True:
-        await asyncio.sleep(PING_SECONDS)
-        await line.ping()
+def proxy_for(url: str) -> str | None:
+    """The proxy of the environment on the way to `url` (ws:// or wss://), None for none; as HTTP's clients take it, also without
+    a scheme."""
+    parts = urlsplit(url)
+    proxy = getproxies().get("https" if parts.scheme == "wss" else "http", "")
+    if not proxy or proxy_bypass(str(parts.hostname)):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _trusting() -> ssl.SSLContext:
+    """The authorities that `requests` trusts, so that all of a cloud's calls trust the same."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    given = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+    if Path(given).is_dir():
+        return ssl.create_default_context(capath=given)
+    return ssl.create_default_context(cafile=given)
 
 
 # ---------------------------------------------------------------- as a program

@@ -9,7 +9,7 @@ Settings (under `provider: {gcp: ...}`) are those of `clusterctl.spec.providers.
     market                        what is sold at what price, quotas, reservations
     network                       firewall rules, addresses, and whose they are
     rights, roles, iam            accounts, policies and roles
-    head, iap, websocket          the head's machine and the way to it
+    head, iap                     the head's machine and the way to it
     doctor, review                what is missing, told before anything is made
 """
 
