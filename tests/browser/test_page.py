@@ -133,8 +133,8 @@ def test_jobs_are_found_by_state_and_by_words(page: Page, live: Live) -> None:
     page.click("#state option[value='']")
     page.driver.find_element(By.TAG_NAME, "body").send_keys("/")
     page.driver.switch_to.active_element.send_keys(good)
-    page.wait(lambda: len(page.all("table[aria-label=Jobs] tbody tr")) == 1, "one job to match its id")
-    assert good in page.text("table[aria-label=Jobs] tbody")
+    page.wait(lambda: good in page.text("table[aria-label=Jobs] tbody"), "the job that has this id")
+    page.wait(lambda: len(page.all("table[aria-label=Jobs] tbody tr")) == 1, "and no other")
 
 
 def test_a_head_that_dies_is_said_and_survived(page: Page, live: Live, tmp_path: Path) -> None:
