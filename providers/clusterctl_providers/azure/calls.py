@@ -154,6 +154,10 @@ class Calls:
             pause = min(pause * 1.5, LONGEST_PAUSE)
             found = self._look(answer, what)
 
+    def is_done(self, answer: Answer, what: str) -> bool:
+        """Whether a change has come to its end, asked once. Raises the error that it ended with, typed."""
+        return self._ended(answer, self._look(answer, what), what) is not None
+
     def run(
         self,
         method: str,
