@@ -46,6 +46,7 @@ CLUSTER_FIELDS: dict[str, Way] = {
     "head": "in-place",  # the node that has the engine's head is made anew by nobody while it lives
     "cluster": "refused",
     "provider": "refused",
+    "provider_order": "in-place",
 }
 _NO_WAYS: Mapping[str, Way] = {}
 _WHY: dict[Way, str] = {

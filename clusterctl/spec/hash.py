@@ -48,6 +48,7 @@ HEAD_EFFECTS: dict[str, Effect] = {
 CLUSTER_EFFECTS: dict[str, Effect] = {
     "cluster": "replace",
     "provider": "replace",
+    "provider_order": "in-place",  # of no cluster that is anywhere
     "auth": "in-place",
     "head": "in-place",  # key by key in HEAD_EFFECTS
     "engine": "replace",

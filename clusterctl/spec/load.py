@@ -1,27 +1,55 @@
-"""Text -> ClusterSpec, or every fault of it at once with file, line and column."""
+"""Text -> ClusterSpec, or every fault of it at once with file, line and column.
+
+A text that lists several places has a spec for each (see places): `parse_places` gives them all, the others the one that is
+named, or the only one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from clusterctl.core.errors import UsageError
 from clusterctl.spec.document import MAX_BYTES, Document, Node, compose
 from clusterctl.spec.faults import FINDINGS, MAX_FAULTS, Fault, Finding, SpecError, did_you_mean
 from clusterctl.spec.faults import Path as SpecPath
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.places import Order, Place, begins, split
 from clusterctl.spec.syntax import place_of
 from clusterctl.spec.wording import findings_of, path_in_text
+from clusterctl.spec.writing import text_of
 
-__all__ = ["Fault", "SpecError", "load_located", "load_spec", "parse_located", "parse_spec"]
+__all__ = ["Fault", "SpecError", "load_located", "load_spec", "parse_located", "parse_places", "parse_spec"]
 
 
-def load_spec(path: Path) -> ClusterSpec:
-    """The spec in the file `path`; raises SpecError with every fault."""
-    return load_located(path)[0]
+@dataclass(frozen=True)
+class PlacedSpec:
+    """The spec for one place. `text` reads as that spec alone; it is the user's own where no place is listed."""
+
+    place: str
+    text: str
+    spec: ClusterSpec
+    located: Document
+
+
+@dataclass(frozen=True)
+class PlacedSpecs:
+    """Those of a text, in its order; `order` is the one in which they are to be tried. `listed`: whether there is a list."""
+
+    each: tuple[PlacedSpec, ...]
+    order: Order
+    listed: bool
+
+
+def load_spec(path: Path, place: str = "") -> ClusterSpec:
+    """The spec in the file `path`; raises SpecError with every fault. `place`: which of several."""
+    text = read_text(path)
+    return choose(parse_places(text, str(path)), place, str(path)).spec
 
 
 def parse_spec(text: str, name: str = "cluster.yaml") -> ClusterSpec:
@@ -36,10 +64,46 @@ def load_located(path: Path) -> tuple[ClusterSpec, Document]:
 
 def parse_located(text: str, name: str = "cluster.yaml") -> tuple[ClusterSpec, Document]:
     """As parse_spec, with the document that knows the place of every key."""
+    chosen = choose(parse_places(text, name), "", name)
+    return chosen.spec, chosen.located
+
+
+def choose(places: PlacedSpecs, start: str, name: str) -> PlacedSpec:
+    """The only place that begins with `start`. Raises UsageError, which names them, where that is not one."""
+    fitting = [one for one in places.each if not start or begins(one.place, start)]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = ", ".join(one.place for one in fitting or places.each)
+    if not fitting:
+        raise UsageError(f"{name} names no place {start!r}: there is {known}")
+    raise UsageError(f"{name} lists {len(fitting)} places, and this takes one: choose with --place ({known})")
+
+
+def parse_places(text: str, name: str = "cluster.yaml") -> PlacedSpecs:
+    """The spec for each place in `text`. Raises SpecError with every fault of any."""
     document = compose(text, name)
     if not isinstance(document.root.value, dict):
         example = "begin with `cluster: demo`"
         raise SpecError([document.fault((), "a spec is a mapping of keys to values", example)])
+    written, found = split(document)
+    read = [(place, *_read(place.document)) for place in written.places]
+    faults = [_fault(finding, document) for finding in found] + _faults_of([(place, wrong) for place, _, wrong in read])
+    if faults:
+        raise SpecError(faults)
+    each = tuple(
+        PlacedSpec(place.name, _text(text, place, listed=written.listed), spec, place.document)
+        for place, spec, _ in read
+        if spec is not None
+    )
+    return PlacedSpecs(each, written.order, written.listed)
+
+
+def _text(text: str, place: Place, *, listed: bool) -> str:
+    return text_of(place.document, f"{place.name}, of the places that the spec lists") if listed else text
+
+
+def _read(document: Document) -> tuple[ClusterSpec | None, list[Finding]]:
+    """The spec of one place, or all that is wrong with it."""
     data = document.root.data()
     empty = list(islice(_empty_values(document.root), MAX_FAULTS + 1))
     try:
@@ -47,10 +111,35 @@ def parse_located(text: str, name: str = "cluster.yaml") -> tuple[ClusterSpec, D
     except ValidationError as error:
         found = _findings(error, document)
         spec, found = None, found + _findings_between_parts(data, found)
-    faults = [document.fault(f.path, f.message, f.suggestion, f.at_key) for f in (*empty, *_elsewhere(found, empty))]
-    if faults or spec is None:
-        raise SpecError(faults)
-    return spec, document
+    return spec, [*empty, *_elsewhere(found, empty)]
+
+
+def _faults_of(found: list[tuple[Place, list[Finding]]]) -> list[Fault]:
+    """What is wrong at some places and not at others says where. A part that is wrong otherwise may be wrong in this, too."""
+    parts = {place.name: {finding.path[:2] for finding in wrong} for place, wrong in found}
+    where: dict[Fault, list[str]] = {}
+    path_of: dict[Fault, SpecPath] = {}
+    for place, wrong in found:
+        for finding in wrong:
+            fault = _fault(finding, place.document)
+            where.setdefault(fault, []).append(place.name)
+            path_of[fault] = finding.path
+    faults: list[Fault] = []
+    for fault, places in where.items():
+        path = path_of[fault]
+        everywhere = all(name in places or path[:2] in parts[name] for name in parts)
+        faults.append(fault if path[:1] == ("provider",) or everywhere else _said_of(places, fault))
+    return faults
+
+
+def _said_of(places: list[str], fault: Fault) -> Fault:
+    names = list(dict.fromkeys(places))
+    told = " and ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+    return replace(fault, message=f"in {told}: {fault.message}")
+
+
+def _fault(finding: Finding, document: Document) -> Fault:
+    return document.fault(finding.path, finding.message, finding.suggestion, finding.at_key)
 
 
 def read_text(path: Path) -> str:

@@ -1,13 +1,13 @@
 """`cluster.yaml` as data. Field names are the keys users write; `spec.load` turns text into this.
 
 Everything of the command-line contract's full example parses. What this version cannot carry out is refused at `up` by
-`spec.support`, never silently ignored. Contradictions inside a pool are in `spec.pool`, those between the
-parts in `spec.checks`.
+`spec.support`, never silently ignored. A list of places is resolved before (`spec.places`): a ClusterSpec has one.
+Contradictions inside a pool are in `spec.pool`, those between the parts in `spec.checks`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,8 +28,13 @@ class ClusterSpec(SpecModel):
 
     cluster: Name = Field(description="Name of the cluster: lower-case letters, digits and '-'.", examples=["demo"])
     provider: Provider = Field(
-        description="Where the nodes come from: a name, or one name with its settings.",
+        description="Where the nodes come from: a name, one name with its settings, or a list of clouds, of which the first "
+        "that has what the pools want is taken (docs/anywhere.md).",
         examples=[next(iter(KINDS)), EXAMPLE],
+    )
+    provider_order: Literal["written", "price"] = Field(
+        default="written",
+        description="Where `provider` is a list: whether its places are tried as they are written, or the cheapest first.",
     )
     auth: Auth = Field(default=Auth(), description="How to log in to the nodes by SSH.")
     head: Head = Field(default=Head(), description="The node with the control plane.")

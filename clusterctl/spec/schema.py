@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.places import OF_POOLS, OF_THE_HEAD
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -24,7 +25,27 @@ def json_schema() -> dict[str, Any]:
         {"type": "null"},
     ]
     schema["properties"]["engine"]["default"] = "ray"
+    _take_places(schema)
     return {"$schema": DIALECT, **schema, "title": "cluster.yaml of clusterctl"}
+
+
+def _take_places(schema: dict[str, Any]) -> None:
+    """`provider` may be a list of places, and what means something to one cloud only be written by place."""
+    provider = schema["properties"]["provider"]
+    options = provider.pop("oneOf", None) or provider.pop("anyOf")
+    provider["anyOf"] = [
+        *options,
+        {"type": "array", "items": {"anyOf": options}, "minItems": 1, "x-unit": "a list of places"},
+    ]
+    provider.pop("discriminator", None)
+    for name, keys in (("Pool", OF_POOLS), ("Head", OF_THE_HEAD)):
+        properties = schema["$defs"][name]["properties"]
+        for key in keys:
+            moved = {
+                part: properties[key].pop(part) for part in ("type", "items", "minLength") if part in properties[key]
+            }
+            by_place = {"type": "object", "additionalProperties": moved, "x-unit": "the same by place"}
+            properties[key]["anyOf"] = [moved, by_place]
 
 
 def _without_null(schema: Any) -> Any:

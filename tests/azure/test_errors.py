@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import requests
-from azure.core import exceptions as core
-from azure.identity import CredentialUnavailableError
 from clusterctl_providers.azure.errors import (
     ApiError,
     OperationError,
@@ -20,6 +18,7 @@ from clusterctl_providers.azure.errors import (
     retry_after,
     typed,
 )
+from clusterctl_providers.azure.login_errors import LoginFailed
 from clusterctl_providers.azure.versions import types_in, version_of
 
 from clusterctl.core.errors import (
@@ -183,9 +182,8 @@ def test_the_same_status_means_what_its_code_says() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (CredentialUnavailableError("none of 7 worked"), AuthFailed, "no Azure credentials; log in (`az login`)"),
-        (core.ClientAuthenticationError("AADSTS7000222: expired"), AuthFailed, "AADSTS7000222"),
-        (core.ServiceRequestError("no route"), UnknownOutcome, "login could not be reached"),
+        (LoginFailed(AuthFailed, "no credentials"), AuthFailed, ": no credentials"),
+        (LoginFailed(UnknownOutcome, "no route"), UnknownOutcome, ": no route"),
         (requests.exceptions.ProxyError("refused"), UnknownOutcome, "HTTPS_PROXY"),
         (requests.exceptions.SSLError("self-signed"), UnknownOutcome, "REQUESTS_CA_BUNDLE"),
         (requests.exceptions.ConnectTimeout("timed out"), UnknownOutcome, "in time"),

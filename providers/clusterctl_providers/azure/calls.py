@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError, UnknownOutcome
 from clusterctl_providers.azure.errors import ApiError, OperationError, retry_after, typed
-from clusterctl_providers.azure.login import access_token, endpoint_of, find_login, find_subscription
+from clusterctl_providers.azure.login import Login, endpoint_of, find_login, find_subscription
+from clusterctl_providers.azure.login_errors import LoginFailed
 from clusterctl_providers.azure.versions import version_of
 from clusterctl_providers.cloud.bucket import shared_bucket
 from clusterctl_providers.cloud.calls import call_once, pages, read
@@ -55,7 +56,7 @@ class Calls:
         rate = float(settings.get("calls_per_second") or CALLS_PER_SECOND)
         self.bucket = shared_bucket("Azure", rate, self._subscription, self._endpoint)
         self._session: Any = None
-        self._credential: Any = None
+        self._login: Login | None = None
         self._lock = threading.RLock()
 
     @property
@@ -75,6 +76,22 @@ class Calls:
         if not self._wanted_region:
             raise BadRequest("no Azure region is known: write `provider: {azure: {region: eastus}}`")
         return self._wanted_region
+
+    @property
+    def caller(self) -> str:
+        """Who these credentials are, as far as their token says. Raises ProviderError."""
+        return self._asked_login(lambda login: login.name)
+
+    @property
+    def principal(self) -> str:
+        """The id by which roles are given to who calls, "" where the token does not say. Raises ProviderError."""
+        return self._asked_login(lambda login: login.principal)
+
+    def _asked_login(self, ask: Callable[[Login], str]) -> str:
+        try:
+            return ask(self._logged_in()[1])
+        except LoginFailed as error:
+            raise typed(error, "asking who is logged in") from error
 
     def path(self, *parts: str, group: str = "") -> str:
         """The id of what is in the subscription, or in one of its resource groups: path("Microsoft.Compute", "virtualMachines",
@@ -136,6 +153,10 @@ class Calls:
             self._pause(found.pause or pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
             found = self._look(answer, what)
+
+    def is_done(self, answer: Answer, what: str) -> bool:
+        """Whether a change has come to its end, asked once. Raises the error that it ended with, typed."""
+        return self._ended(answer, self._look(answer, what), what) is not None
 
     def run(
         self,
@@ -203,7 +224,8 @@ class Calls:
             given["api-version"] = version_of(path)
 
         def make() -> Answer:
-            session, token = self._logged_in()
+            session, login = self._logged_in()
+            token = login.token()
             sent = {"Authorization": f"Bearer {token}", **headers}
             got = session.request(method, url, params=given, json=body, headers=sent, timeout=TIMEOUT)
             if got.status_code >= 400:
@@ -231,23 +253,23 @@ class Calls:
     def _log_in_anew(self) -> None:
         """Credentials that lapsed are read again with the next call: a daemon outlives them."""
         with self._lock:
-            session, credential = self._session, self._credential
-            self._session = self._credential = None
-        for each in (session, credential):
+            session, login = self._session, self._login
+            self._session = self._login = None
+        for each in (session, login):
             if each is not None:
                 each.close()
 
-    def _logged_in(self) -> tuple[Any, str]:
+    def _logged_in(self) -> tuple[Any, Login]:
         with self._lock:
-            if self._session is None:
+            if self._session is None or self._login is None:
                 import requests
                 from requests.adapters import HTTPAdapter
 
-                self._credential = find_login(self._settings)
+                self._login = find_login(self._settings)
                 self._session = requests.Session()
                 self._session.headers["User-Agent"] = "clusterctl"
                 self._session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=0))
-            return self._session, access_token(self._credential, self._settings)
+            return self._session, self._login
 
 
 def last_part(resource_id: str) -> str:

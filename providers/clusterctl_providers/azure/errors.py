@@ -22,6 +22,7 @@ from clusterctl.core.errors import (
     Throttled,
     UnknownOutcome,
 )
+from clusterctl_providers.azure.login_errors import LoginFailed
 
 PORTAL = "https://portal.azure.com"
 QUOTAS = f"{PORTAL}/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
@@ -287,21 +288,10 @@ def _policies(error: Said) -> Iterator[str]:
 
 def _never_got_there(error: BaseException, what: str) -> ProviderError:
     import requests
-    from azure.core import exceptions as core
-    from azure.identity import CredentialUnavailableError
 
+    if isinstance(error, LoginFailed):
+        return error.wrong(f"{what}: {error}")
     text = _one_line(str(error))[:400] or type(error).__name__
-    if isinstance(error, CredentialUnavailableError):
-        return AuthFailed(
-            f"{what}: this machine has no Azure credentials; log in (`az login`), or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
-            "AZURE_CLIENT_SECRET; then `clusterctl doctor`"
-        )
-    if isinstance(error, core.ClientAuthenticationError):
-        return AuthFailed(
-            f"{what}: Azure's login refuses the credentials ({text}); renew them, then `clusterctl doctor`"
-        )
-    if isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
-        return UnknownOutcome(f"{what}: Azure's login could not be reached ({text}); check the network and HTTPS_PROXY")
     if isinstance(error, requests.exceptions.ProxyError):
         return UnknownOutcome(f"{what}: the proxy could not be reached ({text}); see HTTPS_PROXY and NO_PROXY")
     if isinstance(error, requests.exceptions.SSLError):

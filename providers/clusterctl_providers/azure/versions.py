@@ -32,6 +32,7 @@ _VERSIONS = {
     "microsoft.authorization/roleassignments": "2022-04-01",
     "microsoft.resourcegraph": "2021-03-01",
     "microsoft.marketplaceordering": "2021-01-01",
+    "microsoft.insights": "2015-04-01",
 }
 # What a virtual machine makes for itself, it makes in this version of the network's API.
 NETWORK = _NETWORK
