@@ -1,0 +1,174 @@
+"""A stand-in for Azure in this process: strict, over real HTTPS, driven by Microsoft's own packages.
+
+    with AzureCloud() as cloud, cloud.credentials():
+        cloud.world.capacity["*/1/spot"] = 0
+        machines = cloud.client(ComputeManagementClient).virtual_machines
+
+Azure Resource Manager and the token endpoint are both at `cloud.url`. `cloud.services` takes more (`services`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trustme
+
+from tests.cloud.azure.front import Front
+from tests.cloud.azure.groups import Groups
+from tests.cloud.azure.locks import Locks
+from tests.cloud.azure.operations import Operations
+from tests.cloud.azure.resources import Resources
+from tests.cloud.azure.services import Services
+from tests.cloud.azure.store import Resource, Store
+from tests.cloud.azure.subscriptions import Subscriptions
+from tests.cloud.azure.tokens import Application, Tokens
+from tests.cloud.azure.world import SUBSCRIPTION, TENANT, World
+from tests.cloud.wire import Listeners
+from tests.cloud.world import Fault
+
+Client = TypeVar("Client")
+_ENVIRONMENT = (
+    "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_AUTHORITY_HOST", "AZURE_SUBSCRIPTION_ID",
+    "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_USERNAME", "AZURE_PASSWORD", "AZURE_CONFIG_DIR",
+    "AZURE_TOKEN_CREDENTIALS", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE",
+)  # fmt: skip
+
+
+class AzureCloud:
+    def __init__(self) -> None:
+        self.world = World()
+        self.services = Services()
+        self.store = Store(self.world)
+        self.operations = Operations(self.world, self.store)
+        self.locks = Locks(self.store)
+        self.tokens = Tokens(self.world, self.services)
+        self.resources = Resources(self.world, self.store, self.operations, self.services, self.locks)
+        self.groups = Groups(
+            self.world, self.store, self.operations, self.services, self.resources, self.locks
+        )  # fmt: skip
+        Subscriptions(self.world, self.services)
+        self.clocks: list[Callable[[], None]] = [self.operations.advance]  # what time moves on
+        self.admin = self.tokens.add("admin")
+        self._authority = trustme.CA()
+        front = Front(self.world, self.services, self.tokens, self.resources, self.operations, self.advance)
+        self._listeners = Listeners(front, self.world, "azure", self._tls())
+        self._files = tempfile.TemporaryDirectory(prefix="azure-")
+        self.ca_file = Path(self._files.name) / "ca.pem"
+        self._authority.cert_pem.write_to_path(str(self.ca_file))
+        self._built_in = {r["id"] for r in self.store.everything()}
+        self.url = self.operations.url = self.tokens.url = self.listen("127.0.0.1")
+
+    def __enter__(self) -> AzureCloud:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Whoever used it must have made requests that Microsoft's packages allow, and no other."""
+        broken = [*self.world.violations]
+        self.close()
+        assert kind is not None or not broken, broken
+
+    def close(self) -> None:
+        self.world.listeners.clear()
+        self._listeners.close()
+        self._files.cleanup()
+
+    def listen(self, address: str) -> str:
+        """At one more address of this host. Returns the URL."""
+        return self._listeners.listen(address)
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert("127.0.0.1", "localhost", "*.azure.test", *_addresses()).configure_cert(context)
+        return context
+
+    def advance(self) -> None:
+        """What is due happens."""
+        with self.world.lock:
+            for clock in self.clocks:
+                clock()
+
+    # ------------------------------------------------------------ who calls
+
+    @contextlib.contextmanager
+    def credentials(self, application: Application | None = None) -> Iterator[Path]:
+        """In the environment: an application's secret (else the administrator's), no other way to credentials, and the authority
+        by which the stand-in's certificate is known. Yields a directory for files of the test."""
+        application = application or self.admin
+        before = {name: os.environ.pop(name, None) for name in _ENVIRONMENT}
+        with tempfile.TemporaryDirectory(prefix="azure-") as directory:
+            os.environ.update(
+                AZURE_TENANT_ID=TENANT, AZURE_CLIENT_ID=application.principal.client_id, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION,
+                AZURE_CLIENT_SECRET=next(iter(application.secrets)), AZURE_AUTHORITY_HOST=self.url,
+                AZURE_CONFIG_DIR=directory, REQUESTS_CA_BUNDLE=str(self.ca_file),
+            )  # fmt: skip
+            try:
+                yield Path(directory)
+            finally:
+                for name, value in before.items():
+                    os.environ.pop(name, None)
+                    if value is not None:
+                        os.environ[name] = value
+
+    def credential(self, application: Application | None = None) -> Any:
+        """azure-identity's own credential of an application (else the administrator's)."""
+        from azure.identity import ClientSecretCredential
+
+        application = application or self.admin
+        return ClientSecretCredential(
+            TENANT, application.principal.client_id, next(iter(application.secrets)), authority=self.url,
+            disable_instance_discovery=True, connection_verify=str(self.ca_file),
+        )  # fmt: skip
+
+    def client(self, make: Callable[..., Client], application: Application | None = None) -> Client:
+        """One of Microsoft's own clients, such as azure.mgmt.compute.ComputeManagementClient: its calls are in the log like
+        everybody's."""
+        needs_subscription = "subscription_id" in make.__init__.__code__.co_varnames  # type: ignore[misc]
+        return make(
+            self.credential(application), *([SUBSCRIPTION] if needs_subscription else []), base_url=self.url,
+            credential_scopes=[f"{self.url}/.default"], connection_verify=str(self.ca_file), polling_interval=0.02,
+            retry_total=0,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ what happens
+
+    def fault(self, operation: str, effect: str = "error", **more: Any) -> Fault:
+        """`operation`: such as virtualMachines.createOrUpdate. Effect "operation": the call is accepted, and what it began
+        ends in the error."""
+        fault = Fault(operation, effect, **{"code": "InternalServerError", **more})
+        self.world.faults.append(fault)
+        return fault
+
+    # ------------------------------------------------------------ the truth, which no delay hides
+
+    def resource(self, id_: str) -> Resource:
+        """By its id, or by what comes after the subscription in it."""
+        with self.world.lock:
+            self.advance()
+            return self.store.get(self._id(id_))
+
+    def exists(self, id_: str) -> bool:
+        with self.world.lock:
+            self.advance()
+            return self.store.find(self._id(id_)) is not None
+
+    def leftovers(self) -> list[str]:
+        """Ids, after the subscription, of all that someone made here and did not remove."""
+        with self.world.lock:
+            self.advance()
+            made = [r["id"] for r in self.store.everything() if r["id"] not in self._built_in]
+            return sorted(id_.removeprefix(f"/subscriptions/{SUBSCRIPTION}/") for id_ in made)
+
+    def _id(self, id_: str) -> str:
+        return id_ if id_.startswith("/") else f"/subscriptions/{SUBSCRIPTION}/{id_}"
+
+
+def _addresses() -> list[str]:
+    """Addresses of this host for its machines (tests.cloud.machines), by which they call the stand-in."""
+    return [f"10.{number}.0.1" for number in range(77, 101)]
