@@ -10,8 +10,8 @@ A cloud brings a `LaunchCalls`:
                   client-token
     Google Cloud  make = bulkInsert (minCount 1), until its operation is done or its instances are listed; errors come per
                   instance; made = the instances of these names
-    Azure         make = a PUT for each VM with `If-None-Match`, awaited together; made = the VMs of these names, those that
-                  failed included: they are removed before the next try
+    Azure         make = a PUT for each VM with `If-None-Match`, awaited together; those that failed are removed before that is
+                  told; made = the VMs of these names that did not fail
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class LaunchCalls(Protocol):
     """What a cloud knows of its launches. `call` is JSON data that `call_for` made and `make` takes: it survives a crash."""
 
     cloud: str  # its name in sentences
+    each_alone: (
+        bool  # a launch is a call for each node: of one that broke off, those that are not there were never asked for
+    )
 
     def fits(self, members: Sequence[Member]) -> bool:
         """Whether so many nodes go into one call."""
@@ -87,13 +90,14 @@ class Launcher:
         """A result per request, in order. What an earlier call has begun is asked for again, exactly as it was."""
         results: Results = {}
         with self._book.locked():
-            fresh: dict[str, CreateRequest] = {}
+            looked_at: set[str] = set()  # batches
             for request in requests:
                 begun = self._book.find(request.token)
-                if begun is None:
-                    fresh[request.token] = request
-                elif request.token not in results:
-                    results |= self._again(*begun)
+                if begun is not None and begun[0].token not in looked_at:
+                    looked_at.add(begun[0].token)
+                    again = self._there(begun[0], is_gang([request])) if self._calls.each_alone else self._again(*begun)
+                    results |= again
+            fresh = {request.token: request for request in requests if request.token not in results}
             walls: dict[str, ProviderError] = {}  # offers that turned us down, and "" for all of the cloud
             for batch in make_batches(list(fresh.values()), self._calls.fits):
                 results |= self._first(batch, walls)
@@ -154,6 +158,16 @@ class Launcher:
             unknown = error if isinstance(error, Throttled) else UnknownOutcome(str(error))
             return dict.fromkeys(batch.node_tokens, unknown)
         return self._with_missing(batch, call, shown)
+
+    def _there(self, batch: Batch, gang: bool) -> Results:
+        """What is there of nodes that are asked for one by one; the others are asked for as if they were new, and of a gang that
+        is not whole, all of them: who is there already is met."""
+        try:
+            shown = self._calls.made(batch)
+        except ProviderError as error:
+            unknown = error if isinstance(error, Throttled) else UnknownOutcome(str(error))
+            return dict.fromkeys(batch.node_tokens, unknown)
+        return {} if gang and len(shown) < len(batch.members) else dict(shown)
 
     def _shown(self, batch: Batch, error: AlreadyBegun) -> Results:
         try:
