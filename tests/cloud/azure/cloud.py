@@ -19,10 +19,14 @@ from typing import Any, TypeVar
 
 import trustme
 
+from tests.cloud.azure.assignments import DEFINITION, OWNER, Rights
 from tests.cloud.azure.front import Front
 from tests.cloud.azure.groups import Groups
+from tests.cloud.azure.identities import Identities
 from tests.cloud.azure.locks import Locks
 from tests.cloud.azure.operations import Operations
+from tests.cloud.azure.permissions import Permissions
+from tests.cloud.azure.policies import Policies
 from tests.cloud.azure.resources import Resources
 from tests.cloud.azure.services import Services
 from tests.cloud.azure.store import Resource, Store
@@ -56,6 +60,13 @@ class AzureCloud:
         Subscriptions(self.world, self.services)
         self.clocks: list[Callable[[], None]] = [self.operations.advance]  # what time moves on
         self.admin = self.tokens.add("admin")
+        self.identities = Identities(self.world, self.services, self.tokens)
+        self.rights = Rights(
+            self.world, self.services, self.store, self.resources, self.tokens, self.identities
+        )  # fmt: skip
+        self.rights.give(self.admin.principal, OWNER)
+        Permissions(self.world, self.services, self.store, self.resources, self.rights)
+        self.policies = Policies(self.world, self.services, self.store, self.resources)
         self._authority = trustme.CA()
         front = Front(self.world, self.services, self.tokens, self.resources, self.operations, self.advance)
         self._listeners = Listeners(front, self.world, "azure", self._tls())
@@ -159,10 +170,11 @@ class AzureCloud:
             return self.store.find(self._id(id_)) is not None
 
     def leftovers(self) -> list[str]:
-        """Ids, after the subscription, of all that someone made here and did not remove."""
+        """Ids, after the subscription, of all that someone made here and did not remove; custom roles stay."""
         with self.world.lock:
             self.advance()
-            made = [r["id"] for r in self.store.everything() if r["id"] not in self._built_in]
+            all_ = self.store.everything()
+            made = [r["id"] for r in all_ if r["id"] not in self._built_in and r.get("type") != DEFINITION]
             return sorted(id_.removeprefix(f"/subscriptions/{SUBSCRIPTION}/") for id_ in made)
 
     def _id(self, id_: str) -> str:
