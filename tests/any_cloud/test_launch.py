@@ -187,6 +187,17 @@ def test_of_nodes_asked_for_one_by_one_those_are_asked_for_that_nobody_asked_for
     assert sorted(one.node_id for one in acme.there.values()) == ["cpu-1", "cpu-2", "cpu-3", "cpu-4"]
 
 
+def test_a_node_that_was_asked_for_alone_and_has_ended_is_not_launched_again(tmp_path: Path) -> None:
+    acme = EachAlone()
+    assert kinds(launcher(acme, tmp_path).launch(requests(1, 2))) == "ii"
+    (page,) = (tmp_path / "book").glob("*.json")
+    assert "big" not in page.read_text(), "the call is not needed any more, and had secrets in it"
+    del acme.there[request("cpu-2").token]
+    again = launcher(acme, tmp_path).launch(requests(1, 2))
+    assert [one.state for one in again if isinstance(one, Instance)] == ["pending", "terminated"]
+    assert len(acme.calls) == 1
+
+
 def test_a_token_that_was_used_for_another_call_gives_what_came_of_that_one(tmp_path: Path) -> None:
     acme = Acme(capacity=2)
     launcher(acme, tmp_path / "lost").launch(requests(1, 2, 3))

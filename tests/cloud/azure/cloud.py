@@ -19,15 +19,22 @@ from typing import Any, TypeVar
 
 import trustme
 
+from tests.cloud.azure.addresses import Addresses
 from tests.cloud.azure.assignments import DEFINITION, OWNER, Rights
+from tests.cloud.azure.bastions import Bastions
+from tests.cloud.azure.cards import Cards
 from tests.cloud.azure.front import Front
+from tests.cloud.azure.galleries import Galleries
 from tests.cloud.azure.groups import Groups
 from tests.cloud.azure.identities import Identities
 from tests.cloud.azure.locks import Locks
+from tests.cloud.azure.marketplace import Marketplace
+from tests.cloud.azure.networks import Networks
 from tests.cloud.azure.operations import Operations
 from tests.cloud.azure.permissions import Permissions
 from tests.cloud.azure.policies import Policies
 from tests.cloud.azure.resources import Resources
+from tests.cloud.azure.rules import Rules
 from tests.cloud.azure.services import Services
 from tests.cloud.azure.store import Resource, Store
 from tests.cloud.azure.subscriptions import Subscriptions
@@ -58,6 +65,14 @@ class AzureCloud:
             self.world, self.store, self.operations, self.services, self.resources, self.locks
         )  # fmt: skip
         Subscriptions(self.world, self.services)
+        self.networks = Networks(self.store, self.services)
+        self.addresses = Addresses(self.store, self.services)
+        self.cards = Cards(self.world, self.store, self.services, self.networks.subnets)
+        Rules(self.store, self.services)
+        Bastions(self.store, self.services)
+        self.galleries = Galleries(self.world, self.store, self.services)
+        self.marketplace = Marketplace(self.world)
+        self.marketplace.install(self.services)
         self.clocks: list[Callable[[], None]] = [self.operations.advance]  # what time moves on
         self.admin = self.tokens.add("admin")
         self.identities = Identities(self.world, self.services, self.tokens)
