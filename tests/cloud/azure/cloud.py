@@ -24,6 +24,7 @@ from tests.cloud.azure.groups import Groups
 from tests.cloud.azure.locks import Locks
 from tests.cloud.azure.operations import Operations
 from tests.cloud.azure.resources import Resources
+from tests.cloud.azure.retail import Retail
 from tests.cloud.azure.services import Services
 from tests.cloud.azure.store import Resource, Store
 from tests.cloud.azure.subscriptions import Subscriptions
@@ -54,6 +55,7 @@ class AzureCloud:
             self.world, self.store, self.operations, self.services, self.resources, self.locks
         )  # fmt: skip
         Subscriptions(self.world, self.services)
+        self.retail = Retail(self.world, self.services)
         self.clocks: list[Callable[[], None]] = [self.operations.advance]  # what time moves on
         self.admin = self.tokens.add("admin")
         self._authority = trustme.CA()
