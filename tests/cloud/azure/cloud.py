@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import trustme
 
 from tests.cloud.azure.addresses import Addresses
+from tests.cloud.azure.assignments import DEFINITION, OWNER, Rights
 from tests.cloud.azure.bastions import Bastions
 from tests.cloud.azure.cards import Cards
 from tests.cloud.azure.consoles import Consoles
@@ -28,13 +29,17 @@ from tests.cloud.azure.front import Front
 from tests.cloud.azure.galleries import Galleries
 from tests.cloud.azure.graph import Graph
 from tests.cloud.azure.groups import Groups
+from tests.cloud.azure.identities import Identities
 from tests.cloud.azure.locks import Locks
 from tests.cloud.azure.machine import Machine
 from tests.cloud.azure.marketplace import Marketplace
 from tests.cloud.azure.networks import Networks
 from tests.cloud.azure.operations import Operations
+from tests.cloud.azure.permissions import Permissions
+from tests.cloud.azure.policies import Policies
 from tests.cloud.azure.power import Power
 from tests.cloud.azure.resources import Resources
+from tests.cloud.azure.retail import Retail
 from tests.cloud.azure.rules import Rules
 from tests.cloud.azure.services import Services
 from tests.cloud.azure.sources import Sources
@@ -70,8 +75,16 @@ class AzureCloud:
         Subscriptions(self.world, self.services)
         self._add_network()
         self._add_compute()
+        self.retail = Retail(self.world, self.services)
         self.clocks: list[Callable[[], None]] = [self.operations.advance, self.power.advance]  # what time moves on
         self.admin = self.tokens.add("admin")
+        self.identities = Identities(self.world, self.services, self.tokens)
+        self.rights = Rights(
+            self.world, self.services, self.store, self.resources, self.tokens, self.identities
+        )  # fmt: skip
+        self.rights.give(self.admin.principal, OWNER)
+        Permissions(self.world, self.services, self.store, self.resources, self.rights)
+        self.policies = Policies(self.world, self.services, self.store, self.resources)
         self._authority = trustme.CA()
         front = Front(self.world, self.services, self.tokens, self.resources, self.operations, self.advance)
         self._listeners = Listeners(front, self.world, "azure", self._tls())
@@ -227,10 +240,11 @@ class AzureCloud:
             return self.store.find(self._id(id_)) is not None
 
     def leftovers(self) -> list[str]:
-        """Ids, after the subscription, of all that someone made here and did not remove."""
+        """Ids, after the subscription, of all that someone made here and did not remove; custom roles stay."""
         with self.world.lock:
             self.advance()
-            made = [r["id"] for r in self.store.everything() if r["id"] not in self._built_in]
+            all_ = self.store.everything()
+            made = [r["id"] for r in all_ if r["id"] not in self._built_in and r.get("type") != DEFINITION]
             return sorted(id_.removeprefix(f"/subscriptions/{SUBSCRIPTION}/") for id_ in made)
 
     def _id(self, id_: str) -> str:
