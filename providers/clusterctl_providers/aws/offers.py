@@ -42,6 +42,10 @@ class Ec2Market:
                 found.setdefault(row["InstanceType"], set()).add(row["Location"])
         return {name: frozenset(zones) for name, zones in found.items()}
 
+    def markets(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
+        """EC2 says it when one is launched."""
+        return {}
+
     def spot(self, types: Sequence[str]) -> dict[str, dict[str, Quote]]:
         what = f"asking for the spot prices of {', '.join(types)} in {self.region}"
         pages = self._calls.pages(

@@ -63,6 +63,10 @@ class GceMarket:
         sold = self._look()
         return {name: frozenset(zone for zone, has in sold.items() if has.sells(name)) for name in types}
 
+    def markets(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
+        """No list says it: Google does when one is launched."""
+        return {}
+
     def quote(self, instance_type: str, market: str) -> Quote | None:
         """None where Google has no such type here, or does not say what a part of it costs."""
         shape = self._shape(instance_type)
