@@ -30,6 +30,7 @@ from tests.cloud.azure.marketplace import Marketplace
 from tests.cloud.azure.networks import Networks
 from tests.cloud.azure.operations import Operations
 from tests.cloud.azure.resources import Resources
+from tests.cloud.azure.retail import Retail
 from tests.cloud.azure.rules import Rules
 from tests.cloud.azure.services import Services
 from tests.cloud.azure.store import Resource, Store
@@ -69,6 +70,7 @@ class AzureCloud:
         self.galleries = Galleries(self.world, self.store, self.services)
         self.marketplace = Marketplace(self.world)
         self.marketplace.install(self.services)
+        self.retail = Retail(self.world, self.services)
         self.clocks: list[Callable[[], None]] = [self.operations.advance]  # what time moves on
         self.admin = self.tokens.add("admin")
         self._authority = trustme.CA()
