@@ -29,6 +29,7 @@ class Bazaar:
     def __init__(self) -> None:
         self.places = ["us-east-1a", "us-east-1b"]
         self.sold: dict[str, frozenset[str]] = {}
+        self.bought: dict[str, frozenset[str]] = {}  # type -> the markets in which it is to be had
         self.spots: dict[str, dict[str, Quote]] = {}
         self.demand: dict[str, Quote] = {}
         self.own: dict[str, Quote] = {}  # in a market that this cloud alone has
@@ -46,6 +47,9 @@ class Bazaar:
     def sellers(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
         self._ask(f"sellers {','.join(types)}")
         return {name: self.sold.get(name, frozenset(self.places)) for name in types}
+
+    def markets(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        return {name: self.bought[name] for name in types if name in self.bought}
 
     def spot(self, types: Sequence[str]) -> Mapping[str, Mapping[str, Quote]]:
         self._ask(f"spot {','.join(types)}")
@@ -90,6 +94,17 @@ def test_only_zones_with_a_network_that_sell_the_type_and_that_the_pool_wants() 
     assert keys(found) == [("spot", "t3.micro", "b"), ("on-demand", "t3.micro", "b")]
     market.places = []
     assert offers_of(market, Clock()).of(pool()) == []
+
+
+def test_a_type_is_offered_in_the_markets_only_in_which_the_cloud_sells_it() -> None:
+    market = Bazaar()
+    market.bought = {"t3.micro": frozenset({"on-demand"})}
+    found = offers_of(market, Clock()).of(pool())
+    assert {(o.instance_type, o.market) for o in found} == {
+        ("t3.micro", "on-demand"),
+        ("t3.small", "spot"),
+        ("t3.small", "on-demand"),
+    }
 
 
 def test_a_market_that_one_cloud_alone_has_has_prices_of_its_own() -> None:
