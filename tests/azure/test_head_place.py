@@ -206,7 +206,7 @@ def test_a_card_that_azure_keeps_for_a_machine_that_failed_is_waited_for_and_a_f
     with pytest.raises(ProviderError, match="ZonalAllocationFailed"):
         heads.launch("head-3", place)
     heads.end("head-3")
-    with pytest.raises(ProviderError, match="not yet .NicReservedForAnotherVm"):
+    with pytest.raises(ProviderError, match=r"not yet .NicReservedForAnotherVm"):
         heads.launch("head-4", place, zone="2")
     later = cloud.world.clock
     cloud.world.clock = lambda: later() + RESERVATION_SECONDS
