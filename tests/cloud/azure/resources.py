@@ -349,9 +349,11 @@ def filtered(rows: list[Resource], text: str) -> list[Resource]:
     found = {name.lower(): value for name, value in _FILTER.findall(text)}
     if _FILTER.sub("", text).replace("and", "").strip():
         raise Violation(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
-    tag, value, kind = found.get("tagname"), found.get("tagvalue"), found.get("resourcetype")
+    tag, value = found.pop("tagname", None), found.pop("tagvalue", None)
     for_tag = [r for r in rows if tag is None or _tagged(r, tag, value)]
-    return [r for r in for_tag if kind is None or r["type"].lower() == kind.lower()]
+    members = {"resourcetype": "type", "name": "name", "location": "location"}
+    wanted = {members[name]: text.lower() for name, text in found.items()}
+    return [r for r in for_tag if all(str(r.get(member, "")).lower() == text for member, text in wanted.items())]
 
 
 def _tagged(resource: Resource, name: str, value: str | None) -> bool:

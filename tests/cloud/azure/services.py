@@ -86,6 +86,10 @@ class Behaviour:
     def check(self, call: Call, resource: Resource, before: Resource | None) -> None:
         """Refuses, or fills in what Azure does: `resource` is what will be kept, `before` what it takes the place of."""
 
+    def check_child(self, call: Call, resource: Resource, before: Resource | None, parent: Resource) -> None:
+        """The same for what came in the body of its parent, which is not kept yet."""
+        self.check(call, resource, before)
+
     def begun(self, call: Call, resource: Resource, before: Resource | None) -> None:
         """It is kept, and its operation is under way."""
 

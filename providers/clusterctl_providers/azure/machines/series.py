@@ -26,6 +26,8 @@ class Size:
     trusted: bool = False  # Trusted Launch
     host_encrypted: bool = False
     infiniband: bool = False
+    generations: frozenset[str] = frozenset()  # of Hyper-V's machines that it is one of; none where that is not told
+    controllers: frozenset[str] = frozenset({"SCSI"})  # by which it has its disks
 
     @property
     def disk_type(self) -> str:
@@ -41,14 +43,16 @@ def size_of(name: str, capabilities: Mapping[str, str]) -> Size:
         name,
         premium=_says(capabilities, "PremiumIO") if capabilities else "s" in features,
         accelerated=_says(capabilities, "AcceleratedNetworkingEnabled"),
-        trusted=_has_uefi(capabilities) and not _says(capabilities, "TrustedLaunchDisabled"),
+        trusted="V2" in _listed(capabilities, "HyperVGenerations") and not _says(capabilities, "TrustedLaunchDisabled"),
         host_encrypted=_says(capabilities, "EncryptionAtHostSupported") or not capabilities,
         infiniband=_says(capabilities, "RdmaEnabled") or family in _ALWAYS_RDMA or "r" in features,
+        generations=_listed(capabilities, "HyperVGenerations"),
+        controllers=_listed(capabilities, "DiskControllerTypes") or frozenset({"SCSI"}),
     )
 
 
-def _has_uefi(capabilities: Mapping[str, str]) -> bool:
-    return "V2" in capabilities.get("HyperVGenerations", "").split(",")
+def _listed(capabilities: Mapping[str, str], name: str) -> frozenset[str]:
+    return frozenset(filter(None, capabilities.get(name, "").replace(" ", "").split(",")))
 
 
 def _says(capabilities: Mapping[str, str], name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.cloud.azure.schema.models import Models, Type
@@ -81,6 +81,10 @@ class Routes:
         for package in packages():
             for route in _of(package):
                 self._add(route)
+        # Azure's documents ask for the caller's own permissions at a subscription, too; the package knows groups only
+        of_group = self.by_operation["permissions.listForResourceGroup"]
+        template = "/{scope}/providers/Microsoft.Authorization/permissions"
+        self._add(replace(of_group, operation="permissions.listAt", template=template))
 
     def _add(self, route: Route) -> None:
         scoped = route.segments[0] in ("{scope}", "{resourceScope}", "{resourceUri}")
