@@ -121,14 +121,22 @@ class HeadAddress:
         for row in self._in_group():
             if place_of(row) == place:
                 return self._user(row)
-        path = f"{network}/checkIPAddressAvailability"
-        if self._calls.get(path, what, ipAddress=place.private).get("available"):
+        if self._is_free(network, place.private, what):
             return None
         everywhere = self._calls.path("Microsoft.Network", "networkInterfaces")
         for row in self._calls.list(everywhere, what):
             if place_of(row) == place:
                 return self._user(row) or AddressHolder(str(row["id"]), ending=False)
         return AddressHolder(f"something in {place.subnet}", ending=False)
+
+    def _is_free(self, network: str, private: str, what: str) -> bool:
+        try:
+            found = self._calls.get(f"{network}/checkIPAddressAvailability", what, ipAddress=private)
+        except ProviderError as error:
+            if is_missing(error):  # nobody has an address of a network that is gone
+                return True
+            raise
+        return bool(found.get("available"))
 
     def _user(self, card: Mapping[str, Any]) -> AddressHolder | None:
         link = str(((card.get("properties") or {}).get("virtualMachine") or {}).get("id") or "")
