@@ -19,7 +19,7 @@ from tests.cloud.azure.cloud import AzureCloud
 from tests.cloud.azure.world import REGION, SUBSCRIPTION
 
 NEEDED = (actions_of("client") | actions_of("access")) - OPTIONAL
-LOOKS = actions_of("lookup") | {"Microsoft.Resources/subscriptions/read", "Microsoft.Authorization/permissions/read"}
+LOOKS = actions_of("lookup") | {"Microsoft.Authorization/permissions/read", "Microsoft.Resources/subscriptions/read"}
 FEATURE = f"{ROOT}/providers/Microsoft.Features/featureProviders/Microsoft.Compute/subscriptionFeatureRegistrations/EncryptionAtHost"
 NO_GATEWAYS = {"listOfResourceTypesNotAllowed": ["Microsoft.Network/natGateways"]}
 PERMISSION = "permission "
