@@ -48,7 +48,7 @@ class AzureFace:
     def machine_of(self, machine: Machine, clock: int) -> MachineSpec:
         profile = machine.properties.get("osProfile") or {}
         keys = ((profile.get("linuxConfiguration") or {}).get("ssh") or {}).get("publicKeys") or []
-        card = self.cloud.cards.of(machine.resource["id"])[0]
+        card = self.cloud.cards.of(machine.resource)[0]
         public = azure_cards.public_address(self.cloud.store, card)
         return MachineSpec(
             machine.id,

@@ -307,7 +307,7 @@ class Vms(Behaviour):
         self.capacity.give_back(machine)
         properties = resource["properties"]
         cards = properties["networkProfile"].get("networkInterfaces") or []
-        self._cards.detach(resource["id"], failed=machine.failure is not None)
+        self._cards.detach(resource, failed=machine.failure is not None)
         for entry in cards:
             if (entry.get("properties") or {}).get("deleteOption") == "Delete":
                 self._forget_card(entry["id"])
