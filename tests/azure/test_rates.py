@@ -26,7 +26,7 @@ def rate(*rows: dict[str, Any], market: str = ON_DEMAND) -> float | None:
 
 def test_each_size_has_its_price_on_demand_and_as_spot() -> None:
     retail = Retail(World(), Services())
-    here = rates_of((row for row in retail.rows() if row["armRegionName"] == "eastus"), NOW)
+    here = rates_of(retail.rows("eastus"), NOW)
     assert here.keys() == retail.rates.keys()
     for size, price in retail.rates.items():
         assert here[size] == {

@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from tests.cloud.azure.world import World
 PATH = "/api/retail/prices"
 PAGE = 1000
 SPOT_SHARE = 0.3
+FACTORS = {"eastus": 1.0, "westeurope": 1.1}  # the regions of the list, and how much dearer they are
 _TERM = re.compile(r"(\w+) eq '([^']*)'")
 _FIELDS = frozenset((
     "armRegionName", "location", "meterId", "meterName", "productId", "skuId", "productName", "skuName", "serviceName",
@@ -42,11 +44,11 @@ class Retail:
         self.extra: list[dict[str, Any]] = []  # rows beside those of the rates
         services.plain(re.escape(PATH), self._list)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """All of the list, of every region."""
-        for factor, region in ((1.0, "eastus"), (1.1, "westeurope")):
-            for size, rate in self.rates.items():
-                yield from (row for row in _of_a_size(size, rate * factor, region) if not self._is_unsold(row))
+    def rows(self, region: str = "") -> Iterator[dict[str, Any]]:
+        """All of the list, or what it has of a region."""
+        for place, factor in FACTORS.items():
+            for size, rate in self.rates.items() if region in ("", place) else ():
+                yield from (row for row in _of_a_size(size, rate * factor, place) if not self._is_unsold(row))
         yield from self.extra
 
     def _is_unsold(self, row: Mapping[str, Any]) -> bool:
@@ -62,7 +64,8 @@ class Retail:
         if wrong := _wrong(request):
             return self._refused(wrong)
         terms = _terms(request.args.get("$filter", ""))
-        found = [row for row in self.rows() if all(_value(row, name) == value for name, value in terms.items())]
+        here = self.rows(terms.get("armRegionName", ""))
+        found = [row for row in here if all(_value(row, name) == value for name, value in terms.items())]
         begin = int(request.args.get("$skip", "0"))
         following = begin + self.page
         query = {**{key: request.args[key] for key in request.args}, "$skip": str(following)}
@@ -100,7 +103,8 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
     return row["type" if name == "priceType" else name]
 
 
-def _of_a_size(size: str, rate: float, region: str) -> Iterator[dict[str, Any]]:
+@cache
+def _of_a_size(size: str, rate: float, region: str) -> list[dict[str, Any]]:
     """The prices of an hour, and what else the list has of a size."""
     meter = size.removeprefix("Standard_").replace("_", " ")
     series = re.sub(r"\d+", "", meter.partition(" ")[0]) + "".join(meter.partition(" ")[2].split())
@@ -109,15 +113,17 @@ def _of_a_size(size: str, rate: float, region: str) -> Iterator[dict[str, Any]]:
     def row(name: str, product: str, amount: float, **more: Any) -> dict[str, Any]:
         return item(size, name, product, amount, region, **more)
 
-    yield row(f"{meter} Low Priority", linux, rate * 0.2)
-    yield row(meter, f"{linux} Windows", rate * 1.9)
-    yield row(f"{meter} Spot", f"{linux} Windows", rate * 0.9)
-    yield row(f"{meter} Spot", linux, rate * SPOT_SHARE)
-    yield row(meter, linux, rate)
-    yield row(meter, linux, rate * 5000, type="Reservation", reservationTerm="1 Year")
-    yield row(meter, linux, rate * 0.6, type="DevTestConsumption")
-    yield row(meter, f"{series} Series Cloud Services", rate * 1.2)
-    yield row(f"{meter} Expired", linux, rate * 0.5, effectiveStartDate="2019-01-01T00:00:00Z")
+    return [
+        row(f"{meter} Low Priority", linux, rate * 0.2),
+        row(meter, f"{linux} Windows", rate * 1.9),
+        row(f"{meter} Spot", f"{linux} Windows", rate * 0.9),
+        row(f"{meter} Spot", linux, rate * SPOT_SHARE),
+        row(meter, linux, rate),
+        row(meter, linux, rate * 5000, type="Reservation", reservationTerm="1 Year"),
+        row(meter, linux, rate * 0.6, type="DevTestConsumption"),
+        row(meter, f"{series} Series Cloud Services", rate * 1.2),
+        row(f"{meter} Expired", linux, rate * 0.5, effectiveStartDate="2019-01-01T00:00:00Z"),
+    ]
 
 
 def item(size: str, meter: str, product: str, rate: float, region: str, **more: Any) -> dict[str, Any]:
