@@ -110,6 +110,7 @@ class AzureCloud:
         disks = Disks(world, store, services)
         sources = Sources(store, self.marketplace, self.galleries)
         self._vms = Vms(world, store, services, self.resources, self.cards, self.addresses, disks, sources)
+        self.galleries.is_generalized = lambda link: self._vms.named(link).generalized
         self.power = Power(world, store, operations, services, self._vms, disks, self.resources.forget)
         self.consoles = Consoles(world, services, self._vms)
         Graph(world, store, services, self.resources, self._vms)
