@@ -50,7 +50,7 @@ def desk(cloud: AzureCloud) -> Iterator[Desk]:
 
 
 def test_on_demand_a_machine_counts_for_its_family_and_for_the_region(desk: Desk) -> None:
-    assert desk.of(T4) == {"Standard NCAST4v3 Family vCPUs": 4, "Total Regional vCPUs": 4}
+    assert desk.of(T4) == {"Standard NCASv3_T4 Family vCPUs": 4, "Total Regional vCPUs": 4}
 
 
 def test_spot_machines_of_all_families_count_together(desk: Desk) -> None:
@@ -62,7 +62,9 @@ def test_spot_machines_of_all_families_count_together(desk: Desk) -> None:
     [
         ("standardDASv5Family", "Standard DASv5 Family vCPUs"),
         ("StandardNCADSA100v4Family", "Standard NCADSA100v4 Family vCPUs"),
-        ("Standard NCASv3_T4 Family", "Standard NCASv3_T4 Family"),
+        ("Standard NCASv3_T4 Family", "Standard NCASv3_T4 Family vCPUs"),
+        ("standardNDASv4_A100Family", "Standard NDASv4_A100 Family vCPUs"),
+        ("of another kind", "of another kind"),
         ("standardNDSH100v5Family", "Standard NDSH100v5 Family vCPUs"),
     ],
 )
@@ -81,8 +83,8 @@ def test_a_quota_below_one_node_is_seen_beforehand_with_where_to_ask_for_more(de
     with pytest.raises(QuotaExceeded) as caught:
         desk.check(T4)
     words = str(caught.value)
-    assert f"{T4} has 4 vCPUs, the quota 'Standard NCAST4v3 Family vCPUs' in eastus is 0" in words
-    assert "https://portal.azure.com" in words and caught.value.quota == "Standard NCAST4v3 Family vCPUs"
+    assert f"{T4} has 4 vCPUs, the quota 'Standard NCASv3_T4 Family vCPUs' in eastus is 0" in words
+    assert "https://portal.azure.com" in words and caught.value.quota == "Standard NCASv3_T4 Family vCPUs"
     desk.check(T4, "spot")
 
 
@@ -118,7 +120,7 @@ def test_doctor_has_a_row_for_each_quota_that_pools_count_against(desk: Desk, cl
     cloud.world.quotas |= {FAMILY: 2, "cores": 50, "lowPriorityCores": 8}
     rows = desk.rows((T4, "on-demand"), (T4, "spot"), ("Standard_D4as_v5", "spot"))
     assert [(text, ok) for text, ok, _ in rows] == [
-        ("quota 'Standard NCAST4v3 Family vCPUs' of 4 vCPUs, it is 2", False),
+        ("quota 'Standard NCASv3_T4 Family vCPUs' of 4 vCPUs, it is 2", False),
         ("quota 'Total Regional vCPUs' is 50 vCPUs", True),
         ("quota 'Total Regional Low-priority vCPUs' is 8 vCPUs", True),
     ]

@@ -155,12 +155,12 @@ class AzureSettings(CloudSettings):
     reach: Literal["public", "private", "bastion"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="public",
         description="How this machine gets to the head's instance: by its public address, by its private one (a VPN, or "
-        "`auth.jump`), or through an Azure Bastion of yours, with the `az` command.",
+        "`auth.jump`), or through an Azure Bastion of yours, by the `az` command.",
     )
     bastion: Annotated[str, BeforeValidator(azure_names.BASTION.read)] = Field(
         default="",
         description="Bastion host for `reach: bastion`, by its name in `resource_group` or by its id; default: that of the "
-        "network, or of one that is peered with it.",
+        "network.",
     )
     calls_per_second: Annotated[float, Field(gt=0)] = Field(
         default=10,
@@ -230,8 +230,10 @@ WAYS = {
         public=False,
         opens=("vpc",),  # its subnet is there
         command="-m clusterctl_providers.azure.bastion {id} {port}",
-        options=("subscription", "tenant", "resource_group", "network", "subnet", "bastion", "endpoint_url"),
-        programs={"az": "install the Azure command line (https://learn.microsoft.com/cli/azure/install-azure-cli)"},
+        options=("subscription", "tenant", "region", "resource_group", "network", "subnet", "bastion", "endpoint_url"),
+        programs={
+            "az": "https://learn.microsoft.com/cli/azure/install-azure-cli, then `az extension add --name bastion`"
+        },
     ),
 }
 

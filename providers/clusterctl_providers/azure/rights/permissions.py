@@ -35,9 +35,10 @@ def how_to_get(calls: Calls, action: str, scope: str) -> str:
     called = role_name(name, calls.subscription)
     who = calls.principal or "OBJECT_ID"
     return (
-        f"{calls.caller} may not do {action} in {scope}: have the role {called!r} made (`python -m clusterctl_providers.azure.roles "
-        f"{name} --subscription {last(subscription)} > {name}.json`, `az role definition create --role-definition @{name}.json`) "
-        f"and given: `az role assignment create --assignee {who} --role {called!r} --scope {scope}`"
+        f"{calls.caller} may not do {action} in {scope}: have the role {called!r} made (`python -m "
+        f"clusterctl_providers.azure.roles {name} --subscription {last(subscription)} > {name}.json`, `az role definition create "
+        f"--role-definition @{name}.json`) and given: `az role assignment create --assignee {who} --role {called!r} "
+        f"--scope {scope}`"
     )
 
 
