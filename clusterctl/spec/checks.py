@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from clusterctl.spec.faults import Finding, did_you_mean, flow, shorten
+from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
 from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kind import MARKETS, Kind
@@ -85,7 +85,8 @@ def _check_region(spec: Parts) -> Iterator[Finding]:
 
 
 def _check_zones(spec: Parts) -> Iterator[Finding]:
-    """Zones must be in the region, and the head where the pools are."""
+    """Zones must be such as the cloud has, in the region, and the head where the pools are."""
+    yield from _check_zone_names(spec)
     cloud = spec.kind.cloud
     region = spec.provider_settings.get("region", "") if cloud is not None and cloud.zones_tell_region else ""
     pools = [(index, pool) for index, pool in enumerate(spec.pools) if spec.kind_of(pool) is spec.kind]
@@ -113,6 +114,18 @@ def _check_zones(spec: Parts) -> Iterator[Finding]:
         )
 
 
+def _check_zone_names(spec: Parts) -> Iterator[Finding]:
+    """Where a zone's name is a cloud's own, and does not begin with the region's."""
+    written: list[tuple[Path, str, Kind]] = [(("head", "zone"), spec.head.zone, spec.kind)] if spec.head.zone else []
+    for index, pool in enumerate(spec.pools):
+        kind = spec.kind_of(pool)
+        written += [(("pools", index, "zones", number), zone, kind) for number, zone in enumerate(pool.zones)]
+    for path, zone, kind in written:
+        form = kind.cloud.zones if kind.cloud is not None else None
+        if form is not None and not form.fits(zone):
+            yield Finding(path, f"{shorten(zone)} is no zone of {kind.title}", f'as in "{form.example}"')
+
+
 def _check_foreign_keys(spec: Parts) -> Iterator[Finding]:
     for index, pool in enumerate(spec.pools):
         kind = spec.kind_of(pool)
@@ -132,6 +145,9 @@ def _foreign(path: tuple[str | int, ...], kind: Kind) -> Finding:
 def _check_auth(spec: Parts) -> Iterator[Finding]:
     if spec.kind.machine in ("process", "container") and spec.auth.model_dump(exclude_defaults=True):
         yield Finding(("auth",), f"'auth' means nothing to provider {spec.provider_name!r}", "remove it", True)
+    if spec.kind.cloud is not None and spec.auth.user.lower() in spec.kind.cloud.refused_users:
+        what = f"{spec.kind.title} makes no user {shorten(spec.auth.user)} on a machine"
+        yield Finding(("auth", "user"), what, f"choose another, such as {spec.kind.cloud.user}")
 
 
 def _instead(kind: Kind, key: str) -> str:

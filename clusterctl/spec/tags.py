@@ -9,6 +9,7 @@ from typing import Any
 from clusterctl.spec.faults import Finding, refuse, shorten
 
 OURS = 9  # of them at most, on one thing
+OUR_CHARACTERS = 1000  # of their keys and values together, at most
 RESERVED = "clusterctl-"
 
 
@@ -16,7 +17,9 @@ RESERVED = "clusterctl-"
 class TagRules:
     """`who` takes `most` tags on one thing, ours included; lengths in characters. `takes` says whether a character may be in
     a key or value, `taken` the same in words. `reserved`: beginnings of keys, in lower case, that it keeps for itself.
-    `alike`: where it takes keys that differ in case only for one. `letter_first`: whether a key begins with a letter."""
+    `alike`: where it takes keys that differ in case only for one. `letter_first`: whether a key begins with a letter. `total`:
+    characters of all keys and values on one thing, ours included; 0 = as many as there are. `any_value`: whether `takes` is about
+    keys alone, and a value may have all that can be printed."""
 
     who: str
     most: int
@@ -27,6 +30,8 @@ class TagRules:
     reserved: tuple[str, ...]
     alike: str
     letter_first: bool = False
+    total: int = 0
+    any_value: bool = False
 
     @property
     def users(self) -> int:
@@ -42,6 +47,7 @@ class TagRules:
         if len(tags) > self.users:
             limit = f"{self.who} takes {self.most} on one thing, and up to {OURS} are clusterctl's own"
             yield Finding((), f"{len(tags)} tags are too many: {limit}", f"keep {self.users} at most", True)
+        yield from self._check_total(tags)
         seen: dict[str, str] = {}
         for key, value in tags.items():
             name = str(key)
@@ -56,6 +62,13 @@ class TagRules:
                 yield Finding((key,), what, f"{self.who} takes them for one {self.alike}: keep one of them", True)
             seen.setdefault(name.lower(), name)
 
+    def _check_total(self, tags: Mapping[Any, Any]) -> Iterator[Finding]:
+        most = self.total - OUR_CHARACTERS
+        characters = sum(len(str(key)) + len(str(value)) for key, value in tags.items())
+        if self.total and characters > most:
+            limit = f"{self.who} takes {self.total} on one machine, and up to {OUR_CHARACTERS} are clusterctl's own"
+            yield Finding((), f"tags of {characters} characters are too long: {limit}", f"keep {most} at most", True)
+
     def _check_key(self, key: Any, name: str) -> Iterator[Finding]:
         kept = next((begin for begin in self.reserved if name.lower().startswith(begin)), "")
         if kept:
@@ -67,7 +80,7 @@ class TagRules:
         elif not 1 <= len(name) <= self.longest_key:
             what = f"a tag's key has 1 to {self.longest_key} characters, this one has {len(name)}"
             yield Finding((key,), what, "", True)
-        elif wrong := self._wrong(name):
+        elif wrong := self._wrong(name, self.takes):
             yield Finding((key,), f"a tag's key cannot have {wrong}", f"{self.who} takes {self.taken}", True)
         elif self.letter_first and not name[0].isalpha():
             yield Finding((key,), f"the tag {shorten(name)} has to begin with a letter", "", True)
@@ -76,10 +89,11 @@ class TagRules:
         if len(value) > self.longest_value:
             what = f"a tag's value has {self.longest_value} characters at most, this one has {len(value)}"
             yield Finding((key,), what)
-        elif wrong := self._wrong(value):
-            yield Finding((key,), f"a tag's value cannot have {wrong}", f"{self.who} takes {self.taken}")
+        elif wrong := self._wrong(value, str.isprintable if self.any_value else self.takes):
+            taken = "all that can be printed" if self.any_value else self.taken
+            yield Finding((key,), f"a tag's value cannot have {wrong}", f"{self.who} takes {taken}")
 
-    def _wrong(self, text: str) -> str:
+    def _wrong(self, text: str, takes: Callable[[str], bool]) -> str:
         """The first character that it does not take, as Python writes it; "" where there is none."""
-        found = next((character for character in text if not self.takes(character)), "")
+        found = next((character for character in text if not takes(character)), "")
         return repr(found) if found else ""

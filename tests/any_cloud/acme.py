@@ -20,6 +20,7 @@ class Acme:
     """`capacity` and `quota` count nodes. `faults` are raised by the next calls, one each; one in `late` after the work."""
 
     cloud = "Acme"
+    each_alone = False
 
     def __init__(self, capacity: int = 100, quota: int = 100, most: int = 50) -> None:
         self.capacity, self.quota, self.most = capacity, quota, most

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from clusterctl_providers.base import CreateResult, PoolRequest
+from clusterctl_providers.cloud.batches import Batch
 from clusterctl_providers.cloud.book import KEPT, BatchBook
 from clusterctl_providers.cloud.launch import Launcher
 
@@ -22,7 +26,7 @@ from clusterctl.core.errors import (
 )
 from clusterctl.core.model import Instance
 from tests.any_cloud.acme import Acme, lost
-from tests.any_cloud.requests import offer, request, requests
+from tests.any_cloud.requests import instance, offer, request, requests
 
 
 def launcher(acme: Acme, directory: Path) -> Launcher:
@@ -147,6 +151,51 @@ def test_instances_that_no_list_shows_yet_are_got_by_the_same_token(tmp_path: Pa
     acme.late = [lost()]
     launcher(acme, tmp_path).launch(requests(1, 2))
     assert kinds(launcher(acme, tmp_path).launch(requests(1, 2))) == "ii" and len(acme.all()) == 2
+
+
+class EachAlone(Acme):
+    """Asks for its nodes one by one, and dies after `alive` of them."""
+
+    each_alone = True
+
+    def __init__(self, alive: int = 100) -> None:
+        super().__init__()
+        self.alive, self.there = alive, dict[str, Instance]()
+
+    def make(self, batch: Batch, call: Mapping[str, Any], pool: PoolRequest | None) -> dict[str, CreateResult]:
+        self.calls.append((self.title(batch, call), len(batch.members)))
+        for number, (token, member) in enumerate(zip(batch.node_tokens, batch.members, strict=True)):
+            if number == self.alive:
+                raise SystemExit
+            self.there.setdefault(token, instance(len(self.there), *member))
+        return {token: self.there[token] for token in batch.node_tokens}
+
+    def made(self, batch: Batch) -> dict[str, Instance]:
+        return {token: self.there[token] for token in batch.node_tokens if token in self.there}
+
+
+@pytest.mark.parametrize("gang", [False, True])
+def test_of_nodes_asked_for_one_by_one_those_are_asked_for_that_nobody_asked_for_before(
+    tmp_path: Path, gang: bool
+) -> None:
+    acme = EachAlone(alive=2)
+    with pytest.raises(SystemExit):
+        launcher(acme, tmp_path).launch(requests(1, 2, 3, 4, one_zone=gang))
+    acme.alive = 100
+    assert kinds(launcher(acme, tmp_path).launch(requests(2, 3, 4, one_zone=gang))) == "iii"
+    assert [nodes for _, nodes in acme.calls] == [4, 3 if gang else 2], "a gang is asked for as a whole"
+    assert sorted(one.node_id for one in acme.there.values()) == ["cpu-1", "cpu-2", "cpu-3", "cpu-4"]
+
+
+def test_a_node_that_was_asked_for_alone_and_has_ended_is_not_launched_again(tmp_path: Path) -> None:
+    acme = EachAlone()
+    assert kinds(launcher(acme, tmp_path).launch(requests(1, 2))) == "ii"
+    (page,) = (tmp_path / "book").glob("*.json")
+    assert "big" not in page.read_text(), "the call is not needed any more, and had secrets in it"
+    del acme.there[request("cpu-2").token]
+    again = launcher(acme, tmp_path).launch(requests(1, 2))
+    assert [one.state for one in again if isinstance(one, Instance)] == ["pending", "terminated"]
+    assert len(acme.calls) == 1
 
 
 def test_a_token_that_was_used_for_another_call_gives_what_came_of_that_one(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.base import PoolRequest, ProviderContext
+from clusterctl_providers.cloud.kept import FRESH, REFUSED_FOR
 from clusterctl_providers.gcp.market.market import GceMarket
-from clusterctl_providers.gcp.market.prices import FRESH, ON_DEMAND, REFUSED_FOR, SOURCE, SPOT, PriceList
+from clusterctl_providers.gcp.market.prices import ON_DEMAND, SOURCE, SPOT, PriceList
 from clusterctl_providers.gcp.provider import GcpProvider
 
 from clusterctl.core.errors import AuthFailed, ProviderError, UnknownOutcome

@@ -104,7 +104,8 @@ class Cloud:
     """What is bought by the hour. `region` is an example of one; `zone` how a zone is named, with "{region}" where its name
     begins with the region's. `user` logs in to the default images. `catalogue` has its types and prices. `reservation`:
     ids of its capacity reservations, None where pools cannot have them. `markets`: those that a pool may name. `here_only`:
-    settings that speak of the client's machine, which a head elsewhere does not get."""
+    settings that speak of the client's machine, which a head elsewhere does not get. `zones`: how they are named, where the
+    region does not say. `refused_users`: logins, in lower case, that it gives no machine."""
 
     region: str
     zone: str
@@ -114,6 +115,8 @@ class Cloud:
     here_only: frozenset[str]
     reservation: IdForm | None = None
     markets: tuple[str, ...] = MARKETS
+    zones: IdForm | None = None
+    refused_users: frozenset[str] = frozenset()
 
     def zone_in(self, region: str) -> str:
         """A zone of that region, for examples."""

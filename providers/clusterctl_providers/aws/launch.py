@@ -49,6 +49,7 @@ MOST_USER_DATA = 16 * 1024  # bytes
 
 class Ec2Launches:
     cloud = "AWS"
+    each_alone = False
 
     def __init__(
         self,

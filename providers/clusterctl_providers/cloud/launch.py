@@ -10,13 +10,14 @@ A cloud brings a `LaunchCalls`:
                   client-token
     Google Cloud  make = bulkInsert (minCount 1), until its operation is done or its instances are listed; errors come per
                   instance; made = the instances of these names
-    Azure         make = a PUT for each VM with `If-None-Match`, awaited together; made = the VMs of these names, those that
-                  failed included: they are removed before the next try
+    Azure         make = a PUT for each VM with `If-None-Match`, awaited together; those that failed are removed before that is
+                  told; made = the VMs of these names that did not fail
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from clusterctl.core.errors import (
@@ -35,6 +36,8 @@ from clusterctl_providers.cloud.book import BatchBook
 from clusterctl_providers.cloud.boot import TooLarge
 
 Results = dict[str, CreateResult]  # by node token
+_LAUNCHED = "launched"  # in a page of the book: node token -> what of its instance is noted
+_NOTED = ("id", "uid", "node_id", "generation", "zone", "instance_type", "market", "token")
 
 
 class AlreadyBegun(UnknownOutcome):
@@ -45,6 +48,9 @@ class LaunchCalls(Protocol):
     """What a cloud knows of its launches. `call` is JSON data that `call_for` made and `make` takes: it survives a crash."""
 
     cloud: str  # its name in sentences
+    each_alone: (
+        bool  # a launch is a call for each node: of one that broke off, those that are not there were never asked for
+    )
 
     def fits(self, members: Sequence[Member]) -> bool:
         """Whether so many nodes go into one call."""
@@ -87,13 +93,16 @@ class Launcher:
         """A result per request, in order. What an earlier call has begun is asked for again, exactly as it was."""
         results: Results = {}
         with self._book.locked():
-            fresh: dict[str, CreateRequest] = {}
+            looked_at: set[str] = set()  # batches
             for request in requests:
                 begun = self._book.find(request.token)
-                if begun is None:
-                    fresh[request.token] = request
-                elif request.token not in results:
-                    results |= self._again(*begun)
+                if begun is not None and begun[0].token not in looked_at:
+                    looked_at.add(begun[0].token)
+                    again = (
+                        self._again if not self._calls.each_alone else self._gang if is_gang([request]) else self._each
+                    )
+                    results |= again(*begun)
+            fresh = {request.token: request for request in requests if request.token not in results}
             walls: dict[str, ProviderError] = {}  # offers that turned us down, and "" for all of the cloud
             for batch in make_batches(list(fresh.values()), self._calls.fits):
                 results |= self._first(batch, walls)
@@ -117,6 +126,8 @@ class Launcher:
             return _all(requests, _before_the_call(error))
         self._book.write(batch, call)
         results = self._run(batch, call, requests[0].pool)
+        if self._calls.each_alone:
+            self._note(batch, results)
         wall = next((r for r in results.values() if isinstance(r, ProviderError)), None)
         if wall and self._calls.concerns_all(wall) and _divisible(requests) and not _any_launched(results):
             return self._halves(requests, walls)
@@ -155,6 +166,28 @@ class Launcher:
             return dict.fromkeys(batch.node_tokens, unknown)
         return self._with_missing(batch, call, shown)
 
+    def _each(self, batch: Batch, call: Mapping[str, Any]) -> Results:
+        """What is there, and what ended, of nodes that are asked for one by one; the others are asked for as if they were new."""
+        try:
+            shown = self._calls.made(batch)
+        except ProviderError as error:
+            unknown = error if isinstance(error, Throttled) else UnknownOutcome(str(error))
+            return dict.fromkeys(batch.node_tokens, unknown)
+        return {**_ended(call), **shown}
+
+    def _gang(self, batch: Batch, call: Mapping[str, Any]) -> Results:
+        """Of one that is not whole all are asked for: who is there already is met."""
+        found = self._each(batch, call)
+        return found if len(found) == len(batch.members) else {}
+
+    def _note(self, batch: Batch, results: Results) -> None:
+        """Who was launched: a call for it is not made again, and what it said is not needed any more."""
+        launched = {token: asdict(each) for token, each in results.items() if isinstance(each, Instance)}
+        if launched:
+            self._book.write(
+                batch, {_LAUNCHED: {token: {k: each[k] for k in _NOTED} for token, each in launched.items()}}
+            )
+
     def _shown(self, batch: Batch, error: AlreadyBegun) -> Results:
         try:
             shown = self._calls.made(batch)
@@ -172,6 +205,13 @@ class Launcher:
 def is_gang(requests: Sequence[CreateRequest]) -> bool:
     """Bought whole or not at all."""
     return bool(requests[0].pool.spec.get("one_zone"))
+
+
+def _ended(call: Mapping[str, Any]) -> Results:
+    """Those of a page that were launched, as if none of them were there any more."""
+    gone = "it was launched, and has ended since"
+    noted = dict(call.get(_LAUNCHED) or {})
+    return {token: Instance(**each, state="terminated", detail=gone) for token, each in noted.items()}
 
 
 def _before_the_call(error: ProviderError) -> ProviderError:

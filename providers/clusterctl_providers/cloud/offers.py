@@ -24,7 +24,7 @@ from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Offer
 from clusterctl.core.resources import Resources
 from clusterctl_providers.base import PoolRequest
-from clusterctl_providers.catalog import offer_without_price, offers_for
+from clusterctl_providers.catalog import Price, offer_without_price, offers_for
 from clusterctl_providers.cloud.reservations import RESERVED, Reservations
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,14 @@ class Market(Protocol):
         """Instance type -> the zones that have it; a type of which nothing is known may be missing."""
         ...
 
+    def markets(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """Instance type -> the markets in which it is sold; a type of which nothing is known may be missing."""
+        ...
+
+    def listed(self) -> Mapping[str, Price]:
+        """Prices of the region, where one list has those of all types: what the catalogue does not know there has them, too."""
+        ...
+
     def spot(self, types: Sequence[str]) -> Mapping[str, Mapping[str, Quote]]:
         """Instance type -> zone -> quote, as far as there are any."""
         ...
@@ -84,6 +92,7 @@ class Offers:
         self._quotes: dict[tuple[str, str], tuple[float, Quote | None]] = {}  # type, market -> (until, quote)
         self._spot: dict[str, tuple[float, Mapping[str, Quote]]] = {}  # type -> (until, zone -> quote)
         self._sellers: dict[str, frozenset[str]] = {}  # type -> zones
+        self._markets: dict[str, frozenset[str]] = {}  # type -> those that it is sold in
         self._refused_until = float("-inf")
         self._lock = threading.RLock()
 
@@ -135,16 +144,16 @@ class Offers:
         zones = [zone for zone in self._market.zones() if not wanted or zone in wanted]
         if not zones:
             return []
-        offers = offers_for(self._market.provider, self._market.region, zones, spec)
+        offers = offers_for(self._market.provider, self._market.region, zones, spec, self._list())
         types = sorted({offer.instance_type for offer in offers})
         with self._lock:
-            sellers = self._zones_that_sell(types)
+            self._ask_who_sells(types)
             spot = self._spot_quotes(sorted({o.instance_type for o in offers if o.market == "spot"}))
             others = sorted({(o.instance_type, o.market) for o in offers if o.market != "spot"})
             quotes = {each: self._quote(*each) for each in others}
         priced: list[Offer] = []
         for offer in offers:
-            if offer.zone not in sellers.get(offer.instance_type, {offer.zone}):
+            if not self._is_sold(offer):
                 continue
             is_spot = offer.market == "spot"
             quote = spot[offer.instance_type].get(offer.zone) if is_spot else quotes[offer.instance_type, offer.market]
@@ -158,14 +167,30 @@ class Offers:
             spec["instances"] = [self._market.head_type]
         return spec, [str(zone) for zone in spec.get("zones") or []]
 
-    def _zones_that_sell(self, types: Iterable[str]) -> dict[str, frozenset[str]]:
+    def _list(self) -> Mapping[str, Price]:
+        with self._lock:
+            try:
+                return self._market.listed()
+            except ProviderError as error:
+                log.info("%s; prices are those of the catalogue", error)
+                return {}
+
+    def _ask_who_sells(self, types: Iterable[str]) -> None:
         missing = [name for name in types if name not in self._sellers]
         if missing:
             try:
-                self._sellers |= self._market.sellers(missing)
+                sellers, markets = self._market.sellers(missing), self._market.markets(missing)
             except ProviderError as error:
                 log.warning("%s; all zones are tried", error)
-        return self._sellers
+            else:
+                self._sellers |= sellers
+                self._markets |= markets
+
+    def _is_sold(self, offer: Offer) -> bool:
+        """There, and in that market, as far as is known."""
+        name = offer.instance_type
+        in_zone = offer.zone in self._sellers.get(name, {offer.zone})
+        return in_zone and offer.market in self._markets.get(name, {offer.market})
 
     def _spot_quotes(self, types: list[str]) -> dict[str, Mapping[str, Quote]]:
         now = self._clock()

@@ -56,9 +56,15 @@ def gcp(fact):
     return ask("http://169.254.169.254/computeMetadata/v1/instance/" + path, {"Metadata-Flavor": "Google"})
 
 
+def azure(fact):
+    path = {"address": "network/interface/0/ipv4/ipAddress/0/privateIpAddress", "name": "compute/name"}[fact]
+    url = "http://169.254.169.254/metadata/instance/%s?api-version=2021-02-01&format=text" % path
+    return ask(url, {"Metadata": "true"})
+
+
 # By the name in the document: this machine's private "address", and its "name" or its "index" in the launch; and what starts
 # the agent at later boots, where this script does not.
-CLOUDS = {"aws": (aws, PER_BOOT), "gcp": (gcp, STATE + "/start")}
+CLOUDS = {"aws": (aws, PER_BOOT), "azure": (azure, PER_BOOT), "gcp": (gcp, STATE + "/start")}
 
 
 def who_am_i(names, nodes, metadata, until):

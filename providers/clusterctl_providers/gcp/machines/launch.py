@@ -53,6 +53,7 @@ USER = "ubuntu"  # of the head's machine, where `auth.user` does not say
 
 class GceLaunches:
     cloud = "Google Cloud"
+    each_alone = False
 
     def __init__(
         self,

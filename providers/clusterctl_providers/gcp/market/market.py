@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from clusterctl_providers.catalog import Price
 from clusterctl_providers.cloud.offers import LAST, Quote
 from clusterctl_providers.gcp.calls import PAGE, Calls
 from clusterctl_providers.gcp.machines.accelerators import machine_of
@@ -62,6 +63,14 @@ class GceMarket:
     def sellers(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
         sold = self._look()
         return {name: frozenset(zone for zone, has in sold.items() if has.sells(name)) for name in types}
+
+    def markets(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
+        """No list says it: Google does when one is launched."""
+        return {}
+
+    def listed(self) -> dict[str, Price]:
+        """Google's list has parts of machines: `quote` puts them together."""
+        return {}
 
     def quote(self, instance_type: str, market: str) -> Quote | None:
         """None where Google has no such type here, or does not say what a part of it costs."""

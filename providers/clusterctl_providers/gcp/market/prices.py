@@ -8,26 +8,19 @@ same prices.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from clusterctl_runtime.files.private import make_private_dir, write_private
-
 from clusterctl.core.errors import ProviderError
+from clusterctl_providers.cloud.kept import KeptPrices, Rates
 from clusterctl_providers.gcp.calls import Calls
 
 SOURCE = "Cloud Billing Catalog"
 COMPUTE_ENGINE = "services/6F81-5844-456A"
-FRESH = 12 * 3600.0  # seconds that rates are believed
-REFUSED_FOR = 600.0  # that nobody asks again after an answer was refused
 PAGE = 5000  # the most that the catalog puts on one
 FIELDS = "nextPageToken,skus(description,serviceRegions,category/usageType,pricingInfo/pricingExpression(usageUnit,tieredRates))"
 HOURS_A_MONTH = 730.0
@@ -74,7 +67,6 @@ _DESCRIPTION = re.compile(
     r"(?:(?P<before>Spot Preemptible|DWS Defined Duration) )?(?P<part>.+?)"
     r"(?: attached to (?P<after>Spot Preemptible|DWS Defined Duration) VMs)?(?: (?:running )?in .+)?"
 )
-Rates = Mapping[str, Mapping[str, float]]  # part -> market -> $ per hour of one core, GiB or device
 
 
 @dataclass(frozen=True)
@@ -97,55 +89,12 @@ class PriceList:
     """Thread-safe. `directory`: where the rates are kept, None where they are not, as those of a stand-in."""
 
     def __init__(self, calls: Calls, directory: Path | None, now: Callable[[], float] = time.time) -> None:
-        self._calls, self._now = calls, now
-        self._file = directory / "gcp-rates.json" if directory else None
-        self._rates: dict[str, dict[str, dict[str, float]]] = {}  # region -> Rates
-        self._read_at = 0.0
-        self._refused: tuple[float, ProviderError] | None = None  # until, and what was answered
-        self._lock = threading.Lock()
+        self._calls = calls
+        self._kept = KeptPrices(directory / "gcp-rates.json" if directory else None, self._read, now)
 
     def rates(self, region: str) -> tuple[Rates, str]:
         """Those of a region and the day on which they were read, ISO. Raises ProviderError where they are not to be had."""
-        with self._lock:
-            if not self._is_fresh(self._read_at):
-                self._load()
-            if not self._is_fresh(self._read_at):
-                self._ask()
-            day = datetime.fromtimestamp(self._read_at, timezone.utc).date().isoformat()
-            return self._rates.get(region, {}), day
-
-    def _is_fresh(self, read_at: float) -> bool:
-        return 0 <= self._now() - read_at < FRESH
-
-    def _load(self) -> None:
-        """What is kept, if it can be read."""
-        if self._file is None:
-            return
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            kept = json.loads(self._file.read_text(encoding="utf-8"))
-            read_at = float(kept["read_at"])
-            if self._is_fresh(read_at):
-                self._rates = {str(region): dict(rates) for region, rates in kept["rates"].items()}
-                self._read_at = read_at
-
-    def _ask(self) -> None:
-        now = self._now()
-        if self._refused is not None and 0 <= self._refused[0] - now <= REFUSED_FOR:
-            raise self._refused[1]
-        try:
-            self._rates = self._read()
-        except ProviderError as error:
-            self._refused = (now + REFUSED_FOR, error)
-            raise
-        self._read_at, self._refused = now, None
-        self._keep()
-
-    def _keep(self) -> None:
-        if self._file is None:
-            return
-        with contextlib.suppress(OSError):  # then they are read again
-            make_private_dir(self._file.parent)
-            write_private(self._file, json.dumps({"read_at": self._read_at, "rates": self._rates}))
+        return self._kept.rates(region)
 
     def _read(self) -> dict[str, dict[str, dict[str, float]]]:
         what = "asking for the prices of Compute Engine"
