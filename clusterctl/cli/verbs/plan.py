@@ -47,7 +47,9 @@ def plan_of(registry: Registry, source: SpecFile) -> dict[str, Any]:
             warnings.append(f"{error}. What it has is not counted here: this is what a new cluster would get")
     from clusterctl.client.up.engine_wheels import install_note
     from clusterctl.client.up.planning import plan_new
+    from clusterctl.spec.network import network_notes
 
     document = plan_new(source)
     note = install_note(source.spec, registry.home / "engines")
-    return document | {"warnings": [*warnings, *document["warnings"]], "notes": [note] if note else []}
+    notes = [*([note] if note else []), *network_notes(source.spec)]
+    return document | {"warnings": [*warnings, *document["warnings"]], "notes": notes}
