@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import trustme
 
+from tests.cloud.azure.activity import ActivityLog
 from tests.cloud.azure.addresses import Addresses
 from tests.cloud.azure.assignments import DEFINITION, OWNER, Rights
 from tests.cloud.azure.bastions import Bastions
@@ -109,9 +110,11 @@ class AzureCloud:
         disks = Disks(world, store, services)
         sources = Sources(store, self.marketplace, self.galleries)
         self._vms = Vms(world, store, services, self.resources, self.cards, self.addresses, disks, sources)
+        self.galleries.is_generalized = lambda link: self._vms.named(link).generalized
         self.power = Power(world, store, operations, services, self._vms, disks, self.resources.forget)
         self.consoles = Consoles(world, services, self._vms)
         Graph(world, store, services, self.resources, self._vms)
+        self.activity = ActivityLog(world, store, services, self.resources, self.tokens)
 
     def __enter__(self) -> AzureCloud:
         return self
@@ -206,6 +209,7 @@ class AzureCloud:
 
     def evict(self, id_: str) -> None:
         """Azure takes a spot machine back: by its name, or its id."""
+        self.activity.evicted(self.machine(id_).resource["id"])
         self._happens(self.power.evict, id_)
 
     def announce(self, id_: str, kind: str = "Redeploy", seconds: float = 600.0) -> None:
