@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import trustme
 
+from tests.cloud.azure.activity import ActivityLog
 from tests.cloud.azure.addresses import Addresses
 from tests.cloud.azure.assignments import DEFINITION, OWNER, Rights
 from tests.cloud.azure.bastions import Bastions
@@ -113,6 +114,7 @@ class AzureCloud:
         self.power = Power(world, store, operations, services, self._vms, disks, self.resources.forget)
         self.consoles = Consoles(world, services, self._vms)
         Graph(world, store, services, self.resources, self._vms)
+        self.activity = ActivityLog(world, store, services, self.resources, self.tokens)
 
     def __enter__(self) -> AzureCloud:
         return self
@@ -207,6 +209,7 @@ class AzureCloud:
 
     def evict(self, id_: str) -> None:
         """Azure takes a spot machine back: by its name, or its id."""
+        self.activity.evicted(self.machine(id_).resource["id"])
         self._happens(self.power.evict, id_)
 
     def announce(self, id_: str, kind: str = "Redeploy", seconds: float = 600.0) -> None:
