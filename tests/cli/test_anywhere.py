@@ -78,6 +78,16 @@ def test_where_prices_decide_the_whole_cluster_is_compared(run: Run, tmp_path: P
     assert document["places"][2]["cost"] == {"after": None, "max": None}
 
 
+def test_a_place_that_is_too_dear_for_the_limits_is_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(PRICES.replace("min: 0", "min: 4") + "limits: {cost_per_hour: 0.7}\n")
+    document = json.loads(run("plan", "cluster.yaml", "--json").stdout)
+    assert [(one["place"], one["state"]) for one in document["places"]][:2] == [
+        (NOT_OFFERED, "first"),
+        (SOLD_OUT, "out"),
+    ]
+    assert "limits.cost_per_hour" in document["places"][1]["why"][0]
+
+
 def test_a_plan_of_one_place_is_carried_out_there_or_nowhere(run: Run, tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(PRICES)
     (tmp_path / "plan.json").write_text(run("plan", "cluster.yaml", "--json").stdout)
