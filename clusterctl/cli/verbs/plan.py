@@ -71,9 +71,10 @@ def _plan_new(
 ) -> dict[str, Any]:
     from clusterctl.client.up.engine_wheels import install_note
     from clusterctl.client.up.planning import plan_new
+    from clusterctl.spec.network import network_notes
 
     note = install_note(chosen[0].spec, registry.home / "engines")
-    said = {"notes": [note] if note else []}
+    said = {"notes": [*([note] if note else []), *network_notes(chosen[0].spec)]}
     if not files.listed:
         document = plan_new(chosen[0]) | {"place": chosen[0].place}
         return document | {"warnings": [*warnings, *document["warnings"]]} | said

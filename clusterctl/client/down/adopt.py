@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from clusterctl.client.down.gc import uids_in_use
 from clusterctl.client.down.places import Place, is_place_of, places
-from clusterctl.client.down.take_down import make_providers
+from clusterctl.client.down.take_down import providers_of
 from clusterctl.client.head.config import keep_bare_config
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.registry import NAME, Cluster, Registry
@@ -156,7 +156,7 @@ def _adopt(cluster: Cluster) -> tuple[list[str], list[str]]:
     from clusterctl.provision.journal.book import Journal
 
     spec = cluster.read_config()["spec"]
-    providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
+    providers = providers_of(cluster, spec)
     now = time.time()
     journal = Journal(cluster.head_dir / "nodes.db")
     try:

@@ -182,6 +182,7 @@ class CloudHead:
         spec = self.source.spec
         document = spec.model_dump(mode="json", by_alias=True)
         document["provider"] = {spec.provider_name: dict(self._way.settings)}
+        document["pools"] = []  # those of other providers the head launches
         document["auth"] = {**document.get("auth", {}), "key": self._login.keys.login_key()}
         cluster = self.cluster
         providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), document, self._head_machine())
@@ -199,8 +200,9 @@ class CloudHead:
     def _pool_requests(self) -> list[PoolRequest]:
         from clusterctl_providers.base import PoolRequest
 
-        requests = pool_requests(self.source.spec).items()
-        return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in requests]
+        own, requests = self.source.spec.provider_name, pool_requests(self.source.spec).items()
+        mine = {name: spec for name, spec in requests if spec["provider"] in ("", own)}
+        return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in mine.items()]
 
     def _head_machine(self) -> HeadMachine:
         from clusterctl_providers.base import HeadMachine

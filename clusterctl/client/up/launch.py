@@ -21,6 +21,7 @@ from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.files import Mount, packed, upload
 from clusterctl.client.up.review import review_spec
 from clusterctl.core.errors import Refused
+from clusterctl.provision.used_providers import note
 
 HEAD_SECONDS = 1200.0
 
@@ -67,6 +68,7 @@ def _bring_up(
     if source.name not in registry.names() or _text_of(registry.load(source.name).spec_file) != source.text:
         review_spec(source)
     cluster = _registered(registry, source, trying=trial)
+    note(cluster.head_dir, source.spec)  # whatever becomes of its head, `down` knows where something of it may be
     place = source.spec.kind.head_place(source.spec.provider_settings)
     if place == "host":
         return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)

@@ -84,14 +84,16 @@ class Disks(Behaviour):
     def make(
         self, machine: Resource, name: str, size: int, kind: str, creation: dict[str, Any], system: str = ""
     ) -> Resource:  # fmt: skip
-        """One that a machine makes for itself: it has the place of the machine, and none of its tags. `size`: GiB."""
+        """One that a machine makes for itself: it has the place of the machine, and its tags as they are then. `size`:
+        GiB."""
         group = machine["id"].partition("/providers/")[0]
         properties: dict[str, Any] = {"creationData": creation, "diskSizeGB": size, "provisioningState": "Succeeded"}
         if system:
             properties["osType"] = system
         resource: Resource = {
             "id": f"{group}/providers/{DISK}/{name}", "name": name, "type": DISK, "location": machine["location"],
-            "sku": {"name": kind, "tier": kind.partition("_")[0]}, "properties": properties,
+            "tags": dict(machine.get("tags") or {}), "sku": {"name": kind, "tier": kind.partition("_")[0]},
+            "properties": properties,
             **({"zones": machine["zones"]} if machine.get("zones") else {}),
         }  # fmt: skip
         self._fill(resource, None)

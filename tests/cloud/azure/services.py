@@ -19,7 +19,7 @@ from werkzeug.wrappers import Request, Response
 
 from tests.cloud.azure.schema.routes import Route
 from tests.cloud.azure.store import Resource
-from tests.cloud.azure.world import Failure, Principal, Refusal, World
+from tests.cloud.azure.world import SUBSCRIPTION, Failure, Principal, Refusal, World
 
 
 @dataclass
@@ -168,7 +168,9 @@ def action_of(route: Route, path: Mapping[str, str]) -> str:
 
 
 def scope_of(route: Route, path: str) -> str:
-    """On what it is done: a resource, or where a list is of."""
+    """On what it is done: a resource, or where a list is of. Whoever may read something may ask Resource Graph for it."""
+    if route.operation in _QUESTIONS:
+        return f"/subscriptions/{SUBSCRIPTION}"
     segments = path.strip("/").split("/")
     if not route.segments[-1].startswith("{"):
         segments.pop()
