@@ -80,7 +80,7 @@ def test_workers_have_no_identity_and_so_no_token(stage: Stage, cloud: AzureClou
 
 def test_a_launch_waits_until_compute_knows_the_new_identity(stage: Stage, cloud: AzureCloud) -> None:
     gone = (
-        "Identity operation for resource 'x' failed with error 'Failed to perform resource identity operation. Status: 'BadRequest'. "
+        "Identity operation for resource 'x' failed with error 'Failed to perform resource identity operation. "
         "Response: 'Resource '/subscriptions/1/.../userAssignedIdentities/w' was not found.''."
     )
     cloud.fault("virtualMachines.createOrUpdate", code="FailedIdentityOperation", message=gone, status=400, times=2)

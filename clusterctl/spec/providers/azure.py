@@ -231,7 +231,9 @@ WAYS = {
         opens=("vpc",),  # its subnet is there
         command="-m clusterctl_providers.azure.bastion {id} {port}",
         options=("subscription", "tenant", "region", "resource_group", "network", "subnet", "bastion", "endpoint_url"),
-        programs={"az": "https://learn.microsoft.com/cli/azure/install-azure-cli, then `az extension add --name bastion`"},
+        programs={
+            "az": "https://learn.microsoft.com/cli/azure/install-azure-cli, then `az extension add --name bastion`"
+        },
     ),
 }
 
@@ -239,7 +241,7 @@ KIND = Kind(
     name="azure",
     title="Azure",
     settings=AzureSettings,
-    works=False,
+    works=True,
     machine="instance",
     head="instance",
     changes={

@@ -8,6 +8,15 @@ from functools import cache
 
 from clusterctl_providers import catalog
 
+# Families that Azure calls by no rule, by what comes of a size's name without its cores.
+_FAMILIES = {
+    "NCas_T4_v3": "Standard NCASv3_T4 Family",
+    "NCads_A100_v4": "StandardNCADSA100v4Family",
+    "NDasr_v4": "standardNDASv4_A100Family",
+    "NDamsr_A100_v4": "standardNDAMSv4_A100Family",
+    "NCads_H100_v5": "StandardNCadsH100v5Family",
+    "NDisr_H100_v5": "standardNDSH100v5Family",
+}
 _NAME = re.compile(r"Standard_(?P<letters>[A-Z]+)(?P<cores>\d+)(-\d+)?(?P<features>[a-z]*)(?P<rest>_.*)?")
 
 
@@ -66,7 +75,9 @@ def _size(machine: catalog.InstanceType) -> Size:
     old = rest.endswith(("_v2", "_v3")) and letters in ("ND", "NC", "NV")
     return Size(
         name=machine.name,
-        family=f"standard{letters}{features.upper()}{rest.replace('_', '')}Family",
+        family=_FAMILIES.get(
+            f"{letters}{features}{rest}", f"standard{letters}{features.upper()}{rest.replace('_', '')}Family"
+        ),
         vcpus=machine.vcpus,
         memory_gib=machine.memory_gib,
         arch=machine.arch,
@@ -82,4 +93,5 @@ def _size(machine: catalog.InstanceType) -> Size:
 
 def title_of(family: str) -> str:
     """As the list of quotas calls it."""
-    return f"Standard {family.removeprefix('standard').removesuffix('Family')} Family vCPUs"
+    plain = re.fullmatch(r"standard ?(.+?) ?family", family, re.IGNORECASE)
+    return f"Standard {plain[1]} Family vCPUs" if plain else family

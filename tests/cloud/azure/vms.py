@@ -16,6 +16,7 @@ from tests.cloud.azure.capacity import Capacity
 from tests.cloud.azure.cards import Cards
 from tests.cloud.azure.disks import DISK, Disks
 from tests.cloud.azure.machine import Machine
+from tests.cloud.azure.placements import check_placed
 from tests.cloud.azure.profiles import check_change, check_new, check_price, user_data
 from tests.cloud.azure.quotas import Quotas
 from tests.cloud.azure.resources import Resources
@@ -41,6 +42,7 @@ class Vms(Behaviour):
         self._world, self._store, self._services, self._resources = world, store, services, resources
         self._cards, self._addresses, self._disks, self._sources = cards, addresses, disks, sources
         self.by_key: dict[str, Machine] = {}
+        self.disk_links: dict[str, str] = {}  # uniqueId of a disk -> by which name below /dev/disk its machine sees it
         self._coming: dict[str, Machine] = {}  # those whose PUT is being looked at
         self._skus = Skus(world, services)
         self.quotas = Quotas(world, store, services, self.all)
@@ -94,6 +96,7 @@ class Vms(Behaviour):
         self._coming[machine.key] = machine
 
     def _check_links(self, call: Call, resource: Resource) -> None:
+        check_placed(resource)
         for member, kind in _KINDS.items():
             if link := resource["properties"].get(member):
                 found = self._store.find(link["id"])
@@ -312,7 +315,7 @@ class Vms(Behaviour):
         self.capacity.give_back(machine)
         properties = resource["properties"]
         cards = properties["networkProfile"].get("networkInterfaces") or []
-        self._cards.detach(resource["id"], failed=machine.failure is not None)
+        self._cards.detach(resource, failed=machine.failure is not None)
         for entry in cards:
             if (entry.get("properties") or {}).get("deleteOption") == "Delete":
                 self._forget_card(entry["id"])
@@ -346,6 +349,10 @@ class Vms(Behaviour):
     def plug_one(self, machine: Machine, id_: str) -> None:
         if self._world.disks:
             properties = self._store.get(id_)["properties"]
+            disks = machine.properties["storageProfile"]["dataDisks"]
+            lun = next(d["lun"] for d in disks if d["managedDisk"]["id"].lower() == id_.lower())
+            by = "scsi1/lun" if "SCSI" in machine.size.controllers else "data/by-lun/"
+            self.disk_links[properties["uniqueId"]] = f"azure/{by}{lun}"
             self._world.disks.attach(machine.id, properties["uniqueId"], properties["diskSizeGB"])
 
     def pull_out(self, machine: Machine) -> None:

@@ -16,7 +16,7 @@ class VmMarket:
     """Thread-safe."""
 
     provider = "azure"
-    head_type = "Standard_D2as_v5"
+    head_type = "Standard_D2s_v5"
 
     def __init__(self, calls: Calls, prices: PriceList, skus: Skus) -> None:
         self._calls, self._prices, self._skus = calls, prices, skus
