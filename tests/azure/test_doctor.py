@@ -169,7 +169,7 @@ def test_a_feature_that_is_not_registered_is_told_where_the_spec_needs_it(cloud:
     assert command in failed(rows(cloud, **wanted))[name] and failed(rows(cloud)) == {}
     cloud.store.put(
         {
-            "id": f"{REGISTERED}/EncryptionAtHost",
+            "id": FEATURE,
             "name": "EncryptionAtHost",
             "type": "x",
             "properties": {"state": "Registered"},

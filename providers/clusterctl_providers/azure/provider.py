@@ -15,11 +15,7 @@ Settings (under `provider: {azure: ...}`) are those of `clusterctl.spec.provider
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping, Sequence
-=======
-from collections.abc import Callable, Sequence
->>>>>>> main
 from pathlib import Path
 
 from clusterctl.core.errors import ProviderError
