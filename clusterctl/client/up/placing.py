@@ -113,7 +113,7 @@ class Placing:
 
     def _worth_a_try(self, sources: list[SpecFile]) -> Iterator[SpecFile]:
         """In the order of the spec, without those that are known to be of no use. Where prices decide, all are asked first."""
-        if self.files.cheapest:
+        if self.files.cheapest and len(sources) > 1:
             self.tell(f"asking {len(sources)} places for what they have, and its price")
         looks = iter(in_order(look_at_all(sources), cheapest=True)) if self.files.cheapest else map(look, sources)
         for one in looks:
