@@ -110,17 +110,19 @@ def plan_spec(
     first: Plan | None = None,
     offers: Sequence[Offer] = (),
     settings: Mapping[str, Way] = _NO_WAYS,
+    others: Mapping[str, Way] = _NO_WAYS,
 ) -> SpecPlan:
     """The changes from one spec to the next. A spec is a mapping of its top-level fields, `pools` a list of mappings with
     `name`. `old` is None for a cluster that does not exist. `first` is the planner's first plan under the new spec.
-    `settings`: what changing each setting of the new spec's provider takes; those it does not name need new nodes."""
+    `settings`: what changing each setting of the new spec's provider takes; those it does not name need new nodes.
+    `others`: the same of further fields of the cluster, by their names."""
     name = str(new.get("cluster", ""))
     live = [view for view in nodes if view.node.state in LIVE_STATES]
     changes: list[Change] = []
     if old is None:
         changes.append(Change("add", "cluster", name, reason="it does not exist yet"))
     else:
-        changes.extend(_cluster_change(old, new, name, live, settings))
+        changes.extend(_cluster_change(old, new, name, live, settings, others))
     changes.extend(_pool_changes(_pools(old or {}), _pools(new), live))
     changes.extend(_node_changes(first, live))
     before = sum(view.node.price for view in live)
@@ -152,10 +154,16 @@ def _worst(fields: Sequence[FieldChange]) -> Way:
 
 
 def _cluster_change(
-    old: Fields, new: Fields, name: str, live: Sequence[NodeView], settings: Mapping[str, Way]
+    old: Fields,
+    new: Fields,
+    name: str,
+    live: Sequence[NodeView],
+    settings: Mapping[str, Way],
+    others: Mapping[str, Way],
 ) -> list[Change]:
     provider, _ = _provider(new)
-    ways: dict[str, Way] = {**CLUSTER_FIELDS, **{f"provider.{provider}.{key}": way for key, way in settings.items()}}
+    own: dict[str, Way] = {f"provider.{provider}.{key}": way for key, way in settings.items()}
+    ways: dict[str, Way] = {**CLUSTER_FIELDS, **own, **others}
     fields = _field_changes(_flat(old), _flat(new), ways, frozenset({"pools"}))
     if not fields:
         return []

@@ -27,7 +27,7 @@ from clusterctl.core.scheduling.market import Market
 from clusterctl.core.scheduling.placement import describe
 from clusterctl.core.scheduling.remedies import COMING, Situation, remedy
 from clusterctl.core.scheduling.rooms import Scale, copies
-from clusterctl.core.scheduling.selectors import accepts, kind_of_offer, selector_keys
+from clusterctl.core.scheduling.selectors import accepts, kind_of_offer, selector_keys, sparing_engine
 from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
 from clusterctl.core.waits import expected_ready, soon
 
@@ -129,6 +129,8 @@ class _Context:
             return found
         kind = kind_of_offer(offer, pools[offer.pool], self.keys)
         fitting = [shape for shape in self.shapes if accepts(kind, shape)]
+        if not fitting and any(accepts(kind, sparing_engine(shape)) for shape in self.shapes):
+            return Reason("no_engine", "its pool serves queue jobs only: it is not in the head's network")
         if not fitting:
             return Reason("other_kind", "its pool, GPU type or labels are not what is asked for")
         room = self.scale.room(offer.resources)

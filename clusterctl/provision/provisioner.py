@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from clusterctl_providers.base import CreateRequest, CreateResult, NetworkPlace, PoolRequest, Provider
+from clusterctl_providers.base import TAG_MAKER, CreateRequest, CreateResult, NetworkPlace, PoolRequest, Provider
 
 from clusterctl.core.errors import (
     BadRequest,
@@ -66,7 +66,8 @@ _REFUSALS = {error.code: error for error in (NoCapacity, QuotaExceeded, BadReque
 class Provisioner:
     """`providers` by name, the first one is the cluster's own. `make_bootstrap` must give the same document for the
     same node and generation (derive its join secret from the launch token): a create may be made again after a
-    crash."""
+    crash. `head_at`: in words, where the head is, if that is an instance of the cluster's own provider: others' instances bear
+    it, so that nobody who finds them there takes them for abandoned."""
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Provisioner:
         clock: Callable[[], float],
         pause: Callable[[float], None] = time.sleep,
         pools: Sequence[PoolRequest] = (),
+        head_at: str = "",
     ) -> None:
         self.journal = journal
         self.providers = dict(providers)
@@ -87,6 +89,7 @@ class Provisioner:
         self._make_bootstrap = make_bootstrap
         self._clock = clock
         self._pause = pause
+        self._head_at = head_at
         self._blocks = Blocks(journal.meta_get("blocks"))
         self._watcher = Watcher(journal, self.providers, uid)
         self._retries = Retries()
@@ -138,7 +141,8 @@ class Provisioner:
         self.journal.forget_failures()
 
     def use_providers(self, providers: Mapping[str, Provider]) -> None:
-        """Puts providers with other settings in the place of those of the same names. What the former ones are at goes on."""
+        """Puts providers with other settings in the place of those of the same names, or beside the others. What former ones are
+        at goes on."""
         former = [self.providers[name] for name in providers if name in self.providers]
         self.providers.update(providers)
         self._pools.forget_offers()
@@ -238,7 +242,7 @@ class Provisioner:
     def _create(self, intents: Sequence[tuple[Action | None, Node]]) -> list[Outcome]:
         """Calls create once per provider. Every intent is on disk by now."""
         outcomes: list[Outcome] = []
-        for name in self.providers:
+        for name in list(self.providers):  # the head adds some meanwhile
             batch = [(action, node) for action, node in intents if self._pools.provider_name(node.pool) == name]
             if not batch:
                 continue
@@ -333,12 +337,15 @@ class Provisioner:
     def _request(self, node: Node) -> CreateRequest:
         pool = self._pools.request(node)
         orphan_timeout = pool.spec.get("orphan_timeout")
+        tags = ownership_tags(self.cluster, self.uid, node, orphan_timeout)
+        if self._head_at and self._pools.provider_name(node.pool) != next(iter(self.providers)):
+            tags[TAG_MAKER] = self._head_at
         return CreateRequest(
             token=node.token,
             node_id=node.id,
             generation=node.generation,
             offer=node.offer,
-            tags=ownership_tags(self.cluster, self.uid, node, orphan_timeout),
+            tags=tags,
             bootstrap=self._bootstrap(node),
             pool=pool,
             place=self.head_place if node.role == "head" else None,
@@ -374,7 +381,7 @@ class Provisioner:
 
     def _end(self, ends: Sequence[tuple[Action | None, str, str]]) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        for name, provider in self.providers.items():
+        for name, provider in list(self.providers.items()):
             batch = [end for end in ends if self._watcher.provider_of(end[1], self._pool_of(end[2])) == name]
             if not batch:
                 continue

@@ -86,7 +86,7 @@ class Stopper:
         return refused, due
 
     def _by_provider(self, due: Sequence[Due]) -> Iterator[tuple[Provider, list[Due]]]:
-        for name, provider in self._providers.items():
+        for name, provider in list(self._providers.items()):
             mine = [(a, n) for a, n in due if self._watcher.provider_of(n.instance_id, n.pool) == name]
             if mine:
                 self._journal.check_fence()

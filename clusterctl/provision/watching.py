@@ -35,7 +35,7 @@ class Watcher:
     def observe(self, now: float) -> tuple[Observed, ...]:
         """`now`, read before the first list, becomes the time of all of them: a provider's own clock is not the journal's."""
         found: list[Observed] = []
-        for name, provider in self._providers.items():
+        for name, provider in list(self._providers.items()):
             listed = [replace(scope, at=now) for scope in _list(name, provider, now)]
             shown = {instance.id for scope in listed for instance in scope.instances}
             for observed in compared(name, provider, listed, self._expected(name), self._uid, now):

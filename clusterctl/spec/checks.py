@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
 from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
 from clusterctl.spec.pool import Pool
-from clusterctl.spec.providers.kind import MARKETS, Kind
+from clusterctl.spec.providers.kind import MARKETS, Kind, Place
 from clusterctl.spec.providers.registry import KINDS
 
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?([a-z0-9.]*)")
@@ -30,6 +30,9 @@ class Parts(Protocol):
     def kind_of(self, pool: Pool | None) -> Kind: ...
     @property
     def provider_settings(self) -> Mapping[str, Any]: ...
+    def settings_of(self, pool: Pool | None) -> Mapping[str, Any]: ...
+    @property
+    def head_place(self) -> Place: ...
     @property
     def auth(self) -> Auth: ...
     @property
@@ -48,9 +51,11 @@ def check_cluster(spec: Parts) -> list[Finding]:
     """What contradicts itself between the parts of a spec."""
     return [
         *_check_pool_names(spec),
+        *_check_pool_providers(spec),
         *_check_region(spec),
         *_check_zones(spec),
         *_check_foreign_keys(spec),
+        *_check_opening(spec),
         *_check_auth(spec),
         *_check_machines(spec),
         *_check_reservations(spec),
@@ -78,19 +83,50 @@ def _check_pool_names(spec: Parts) -> Iterator[Finding]:
         first.setdefault(pool.name, index)
 
 
+def _check_pool_providers(spec: Parts) -> Iterator[Finding]:
+    """Each provider has one set of settings, wherever it is named."""
+    for index, pool in enumerate(spec.pools):
+        given = pool.provider_settings
+        if given is None or given == spec.settings_of(pool):
+            continue
+        own = spec.kind_of(pool) is spec.kind
+        whose = "the cluster's own" if own else "another pool's, too"
+        yield Finding(
+            ("pools", index, "provider"),
+            f"{pool.provider_name!r} is {whose}, with other settings: a cluster uses each provider with one set of them",
+            f"write `provider: {pool.provider_name}` here, or make another cluster for this pool",
+        )
+
+
 def _check_region(spec: Parts) -> Iterator[Finding]:
-    if spec.kind.cloud is not None and not spec.provider_settings.get("region"):
-        example = f"write `provider: {flow(spec.kind.example)}`"
-        yield Finding(("provider",), f"provider {spec.kind.name!r} needs a region", example)
+    named: set[str] = set()
+    for path, kind, settings in _used(spec):
+        if kind.name not in named and kind.cloud is not None and not settings.get("region"):
+            example = f"write `provider: {flow(kind.example)}`"
+            yield Finding(path, f"provider {kind.name!r} needs a region", example)
+        named.add(kind.name)
+
+
+def _used(spec: Parts) -> Iterator[tuple[tuple[str | int, ...], Kind, Mapping[str, Any]]]:
+    """Each place where a provider is named, the cluster's first."""
+    yield ("provider",), spec.kind, spec.provider_settings
+    for index, pool in enumerate(spec.pools):
+        if pool.provider_name:
+            yield ("pools", index, "provider"), spec.kind_of(pool), spec.settings_of(pool)
+
+
+def _region_of(spec: Parts, pool: Pool | None) -> str:
+    """That zones tell by their names, "" where they do not."""
+    cloud = spec.kind_of(pool).cloud
+    tells = cloud is not None and cloud.zones_tell_region
+    return str(spec.settings_of(pool).get("region") or "") if tells else ""
 
 
 def _check_zones(spec: Parts) -> Iterator[Finding]:
     """Zones must be such as the cloud has, in the region, and the head where the pools are."""
     yield from _check_zone_names(spec)
-    cloud = spec.kind.cloud
-    region = spec.provider_settings.get("region", "") if cloud is not None and cloud.zones_tell_region else ""
-    pools = [(index, pool) for index, pool in enumerate(spec.pools) if spec.kind_of(pool) is spec.kind]
-    for index, pool in pools:
+    for index, pool in enumerate(spec.pools):
+        cloud, region = spec.kind_of(pool).cloud, _region_of(spec, pool)
         for position, zone in enumerate(pool.zones):
             if cloud is not None and not zone.startswith(region):
                 path = ("pools", index, "zones", position)
@@ -99,6 +135,8 @@ def _check_zones(spec: Parts) -> Iterator[Finding]:
                     f"zone {shorten(zone)} is not in region {shorten(region)}",
                     f"{region} has zones such as {cloud.zone_in(region)}",
                 )
+    region = _region_of(spec, None)
+    pools = [(index, pool) for index, pool in enumerate(spec.pools) if spec.kind_of(pool) is spec.kind]
     if not spec.head.zone:
         return
     if not spec.head.zone.startswith(region):
@@ -142,8 +180,26 @@ def _foreign(path: tuple[str | int, ...], kind: Kind) -> Finding:
     return Finding(path, f"{key!r} means nothing to provider {kind.name!r}", _instead(kind, key), True)
 
 
+def _check_opening(spec: Parts) -> Iterator[Finding]:
+    """The head's port and credentials are for pools of other providers, and for a head on a machine of its own."""
+    others = {spec.kind_of(pool).name for pool in spec.pools} - {spec.kind.name}
+    if spec.head.port_open_to and spec.head_place != "instance":
+        what = "the head runs on a machine of yours, whose firewall nothing here opens"
+        yield Finding(("head", "public_port"), what, "open it there", True)
+    for name in spec.head.credentials:
+        path = ("head", "credentials", name)
+        if spec.head_place != "instance":
+            what = "the head runs on a machine of yours, and uses the credentials that are there"
+            yield Finding(path, what, "remove it", True)
+        elif name not in others:
+            yield Finding(path, f"no pool here is of provider {name!r}, besides the cluster's own", "remove it", True)
+        elif not (cloud := KINDS[name].cloud) or not cloud.key_file:
+            yield Finding(path, f"provider {name!r} takes no file with credentials", "remove it", True)
+
+
 def _check_auth(spec: Parts) -> Iterator[Finding]:
-    if spec.kind.machine in ("process", "container") and spec.auth.model_dump(exclude_defaults=True):
+    machines = {kind.machine for _, kind, _ in _used(spec)}
+    if machines <= {"process", "container"} and spec.auth.model_dump(exclude_defaults=True):
         yield Finding(("auth",), f"'auth' means nothing to provider {spec.provider_name!r}", "remove it", True)
     if spec.kind.cloud is not None and spec.auth.user.lower() in spec.kind.cloud.refused_users:
         what = f"{spec.kind.title} makes no user {shorten(spec.auth.user)} on a machine"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.parts import Head
 from clusterctl.spec.pool import Pool
+from clusterctl.spec.providers.kind import Kind
 
 Effect = Literal["in-place", "replace"]
 
@@ -27,6 +29,7 @@ POOL_EFFECTS: dict[str, Effect] = {
     "disk": "replace",
     "hosts": "in-place",
     "provider": "replace",
+    "network": "replace",  # whether the engine runs there
     "idle_timeout": "in-place",
     "keep_stopped": "in-place",
     "orphan_timeout": "replace",  # the node was told when it was made, and obeys when nobody can tell it anew
@@ -44,6 +47,8 @@ HEAD_EFFECTS: dict[str, Effect] = {
     "image": "replace",
     "host": "replace",
     "slots": "in-place",
+    "public_port": "in-place",
+    "credentials": "in-place",
 }
 CLUSTER_EFFECTS: dict[str, Effect] = {
     "cluster": "replace",
@@ -68,7 +73,10 @@ def spec_hash(spec: ClusterSpec) -> str:
 
 def pool_hash(spec: ClusterSpec, pool: Pool) -> str:
     """Changes when a node of `pool` made before has to be replaced."""
-    return _digest([_hashed(spec, CLUSTER_EFFECTS), _hashed(pool, POOL_EFFECTS)])
+    fields = _hashed(pool, POOL_EFFECTS)
+    if (kind := spec.kind_of(pool)) is not spec.kind:
+        fields["provider"] = {kind.name: _lasting(kind, spec.settings_of(pool))}
+    return _digest([_hashed(spec, CLUSTER_EFFECTS), fields])
 
 
 def head_hash(spec: ClusterSpec) -> str:
@@ -80,10 +88,13 @@ def _hashed(model: ClusterSpec | Pool | Head, effects: dict[str, Effect]) -> dic
     names = {name for name, effect in effects.items() if effect == "replace"}
     fields = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=names)
     if isinstance(model, ClusterSpec):  # `local` and `{local: {}}` are one provider
-        changes = model.kind.changes
-        settings = {key: value for key, value in model.provider_settings.items() if changes.get(key) != "in-place"}
-        fields["provider"] = {model.provider_name: settings}
+        fields["provider"] = {model.provider_name: _lasting(model.kind, model.provider_settings)}
     return fields
+
+
+def _lasting(kind: Kind, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a node keeps as it was made with."""
+    return {key: value for key, value in settings.items() if kind.changes.get(key) != "in-place"}
 
 
 def _digest(data: Any) -> str:

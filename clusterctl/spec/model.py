@@ -7,6 +7,7 @@ Contradictions inside a pool are in `spec.pool`, those between the parts in `spe
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -19,7 +20,7 @@ from clusterctl.spec.parts import Auth, Engine, EngineChoice, FileMount, Head, L
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.choice import Provider, ProviderSettings
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import Kind
+from clusterctl.spec.providers.kind import Kind, Place
 from clusterctl.spec.providers.registry import EXAMPLE, KINDS
 
 
@@ -79,7 +80,26 @@ class ClusterSpec(SpecModel):
 
     def kind_of(self, pool: Pool | None) -> Kind:
         """What the provider of that pool's nodes is; of the head's for None."""
-        return KINDS[(pool.provider if pool else "") or self.provider_name]
+        return KINDS[(pool.provider_name if pool else "") or self.provider_name]
+
+    @cached_property
+    def providers(self) -> dict[str, dict[str, Any]]:
+        """What the user set of each provider that nodes come from, as plain data, by its name; the cluster's own first."""
+        found = {self.provider_name: self.provider_settings}
+        for pool in self.pools:
+            if pool.provider_settings is not None:
+                found.setdefault(pool.provider_name, pool.provider_settings)
+        names = (self.kind_of(pool).name for pool in self.pools)
+        return {name: found.get(name, {}) for name in dict.fromkeys((self.provider_name, *names))}
+
+    def settings_of(self, pool: Pool | None) -> dict[str, Any]:
+        """What the user set of the provider of that pool's nodes; of the head's for None."""
+        return self.providers[self.kind_of(pool).name]
+
+    @property
+    def head_place(self) -> Place:
+        """Where its head runs."""
+        return self.kind.head_place(self.provider_settings)
 
     @property
     def cloud(self) -> CloudSettings | None:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Money, Text
 from clusterctl.spec.pool import HostEntry
-from clusterctl.spec.providers.registry import A_ZONE
+from clusterctl.spec.providers.choice import ProviderName
+from clusterctl.spec.providers.registry import A_ZONE, EXAMPLE
+
+EVERYBODY = ("0.0.0.0/0", "::/0")
+
+
+def _read_networks(value: Any) -> Any:
+    """Raises ValueError for what is no network."""
+    for text in value if isinstance(value, list) else ():
+        if isinstance(text, str):
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{text!r} is not a network ({error}): write one as in 203.0.113.0/24") from error
+    return value
+
+
+def _form_of_port(value: Any) -> str:
+    return "list" if isinstance(value, list | tuple) else "flag"
+
+
+PublicPort = Annotated[
+    Annotated[bool, Tag("flag")] | Annotated[list[Text], BeforeValidator(_read_networks), Tag("list")],
+    Discriminator(_form_of_port),
+]
 
 
 class Head(SpecModel):
@@ -26,6 +51,25 @@ class Head(SpecModel):
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")
     host: HostEntry | None = Field(default=None, description="The machine, for provider ssh.")
     slots: Count | None = Field(default=None, description="Drivers at the same time; default: by its memory and CPUs.")
+    public_port: PublicPort = Field(
+        default=False,
+        description="Open the head's port to nodes outside of its network: to everybody (`true`; who has no certificate of the "
+        "cluster's and no token gets no further), or to these networks. Default: only nodes in its network reach it.",
+        examples=[True, ["203.0.113.0/24"]],
+    )
+    credentials: dict[ProviderName, Text] = Field(
+        default={},
+        description="By provider, a file here with credentials that the head needs for pools of that provider; it is copied to "
+        "the head's machine, for its eyes only.",
+        examples=[dict.fromkeys(EXAMPLE, "~/keys/demo-head")],
+    )
+
+    @property
+    def port_open_to(self) -> tuple[str, ...]:
+        """Networks that reach its port from outside; none where it is not open."""
+        return (
+            (EVERYBODY if self.public_port else ()) if isinstance(self.public_port, bool) else tuple(self.public_port)
+        )
 
 
 class Auth(SpecModel):

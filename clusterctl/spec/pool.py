@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.faults import Finding, refuse, shorten
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Labels, Money, Name, Text
-from clusterctl.spec.providers.choice import ProviderName
-from clusterctl.spec.providers.registry import A_RESERVATION, A_ZONE
+from clusterctl.spec.providers.choice import ProviderName, ProviderSettings
+from clusterctl.spec.providers.registry import A_RESERVATION, A_ZONE, EXAMPLE
 
 
 class Gpu(SpecModel):
@@ -39,6 +39,10 @@ class Host(SpecModel):
 
 
 HostEntry = Annotated[Annotated[str, Tag("text")] | Annotated[Host, Tag("mapping")], Discriminator(form_of)]
+PoolProvider = Annotated[
+    Annotated[ProviderName | Literal[""], Tag("text")] | Annotated[ProviderSettings, Tag("mapping")],
+    Discriminator(form_of),
+]
 Hosts = Annotated[Annotated[str, Tag("text")] | Annotated[list[HostEntry], Tag("list")], Discriminator(form_of)]
 
 
@@ -87,7 +91,17 @@ class Pool(SpecModel):
         description="Machines of an ssh pool: a list of them, or the name of an inventory file.",
         examples=[["10.0.0.5", {"host": "10.0.0.6", "user": "ubuntu"}]],
     )
-    provider: ProviderName | Literal[""] = Field(default="", description="Another provider than the cluster's.")
+    provider: PoolProvider = Field(
+        default="",
+        description="Another provider than the cluster's: a name, or one name with its settings. Each provider has one set of "
+        "settings in a cluster, which a name alone refers to.",
+        examples=[EXAMPLE],
+    )
+    network: Literal["", "shared"] = Field(
+        default="",
+        description="`shared`: a pool of another provider is in the head's network all the same, by a VPN or a peering. Default: "
+        "pools of the cluster's own provider are, others are not, and those serve queue jobs only.",
+    )
     idle_timeout: Duration = Field(
         default=300.0, description="A node that did nothing for so long is removed.", examples=["5m"]
     )
@@ -105,6 +119,16 @@ class Pool(SpecModel):
     env: Env = Field(default={}, description="Environment of what runs on its nodes, besides the cluster's.")
     limits: PoolLimits = Field(default=PoolLimits(), description="Limits of this pool.")
     one_zone: bool = Field(default=False, description="Nodes of a gang must be in one zone.")
+
+    @property
+    def provider_name(self) -> str:
+        """Of its own provider, "" where that is the cluster's."""
+        return self.provider if isinstance(self.provider, str) else self.provider.names()[0]
+
+    @property
+    def provider_settings(self) -> dict[str, Any] | None:
+        """What the user set for it here, as plain data; None where only its name is given."""
+        return None if isinstance(self.provider, str) else self.provider.settings()
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Pool:

@@ -9,6 +9,7 @@ from typing import Any
 from clusterctl.spec.document import Document
 from clusterctl.spec.faults import Fault, Path, SpecError
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.network import unreachable
 from clusterctl.spec.providers.registry import KINDS
 from clusterctl.version import __version__
 
@@ -29,15 +30,13 @@ class Row:
 
 
 _WORKING = [kind.name for kind in KINDS.values() if kind.works]
-_OTHER_PROVIDER = f"use one of the others ({', '.join(_WORKING)}), or a later version"
+_NO_MACHINE = "no machine can be had there"
+_OTHER = f"use one of the others ({', '.join(_WORKING)}), or a later version"
 
 NOT_YET = (
-    *(
-        Row("provider", "no machine can be had there", _OTHER_PROVIDER, kind.name)
-        for kind in KINDS.values()
-        if not kind.works
-    ),
-    Row("pools.*.provider", "a cluster has one provider", "make one cluster for each provider"),
+    *(Row("provider", _NO_MACHINE, _OTHER, kind.name) for kind in KINDS.values() if not kind.works),
+    Row("head.public_port", "nobody would be let in", "leave it out"),
+    Row("head.credentials", "nothing would be copied", "leave it out"),
     Row("queue.fair_share", "all users wait in one line", "jobs run in the order of submission"),
     Row("queue.preemption", "no job gives way to another", "jobs run until they end"),
     Row("limits.per_user", "nobody would be held back", "limit the cluster or its pools"),
@@ -59,26 +58,39 @@ def unsupported(spec: ClusterSpec, located: Document | None = None) -> tuple[Fau
         if row.provider in ("", spec.provider_name)
         for path in _set_paths(spec, row.field)
     )
-    return tuple(sorted(faults))
+    return tuple(sorted([*faults, *_apart(spec, located)]))
+
+
+def _apart(spec: ClusterSpec, located: Document | None) -> Iterator[Fault]:
+    """Of pools of another provider: those that this version cannot make, and those whose nodes would not find the head."""
+    for index, pool in enumerate(spec.pools):
+        kind = spec.kind_of(pool)
+        if kind is not spec.kind and not kind.works:
+            yield _lacking(f"provider {kind.name!r}", _NO_MACHINE, _OTHER, ("pools", index, "provider"), spec, located)
+    for path, why, fix in unreachable(spec):
+        yield _at(path, why, fix, spec, located)
 
 
 def _fault(row: Row, path: Path, spec: ClusterSpec, located: Document | None) -> Fault:
     name = ".".join(str(step) for step in path if isinstance(step, str))
     what = f"{name} {spec.provider_name!r}" if row.field == "provider" else f"{name!r}"
-    message = f"{what} does not work in clusterctl {__version__} yet: {row.lacks}"
+    return _lacking(what, row.lacks, row.fix, path, spec, located)
+
+
+def _lacking(what: str, lacks: str, fix: str, path: Path, spec: ClusterSpec, located: Document | None) -> Fault:
+    return _at(path, f"{what} does not work in clusterctl {__version__} yet: {lacks}", fix, spec, located)
+
+
+def _at(path: Path, message: str, fix: str, spec: ClusterSpec, located: Document | None) -> Fault:
     if located is None:
-        return Fault(spec.cluster, 0, 0, message, row.fix)
-    return located.fault(path, message, row.fix, at_key=True)
+        return Fault(spec.cluster, 0, 0, message, fix)
+    return located.fault(path, message, fix, at_key=True)
 
 
 def _set_paths(spec: ClusterSpec, field: str) -> Iterator[Path]:
     """The paths that match `field` and hold another value than their default."""
     if field == "provider":
         yield ("provider",)
-    elif field == "pools.*.provider":
-        for index, pool in enumerate(spec.pools):
-            if pool.provider not in ("", spec.provider_name):
-                yield ("pools", index, "provider")
     else:
         yield from _matches(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), field.split("."), ())
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from clusterctl.core import model as core
 from clusterctl.core.lifecycle import DEADLINES
+from clusterctl.core.scheduling.selectors import NO_ENGINE
 from clusterctl.spec.hash import head_hash, pool_hash
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.network import has_engine
 from clusterctl.spec.parts import Limits
 from clusterctl.spec.pool import Pool
 
@@ -25,7 +27,7 @@ def core_pools(spec: ClusterSpec) -> tuple[core.Pool, ...]:
         max=1,
         role="head",
         spec_hash=head_hash(spec),
-        deadlines=_deadlines(spec, len(spec.setup)),
+        deadlines=_deadlines(spec, None),
     )
     return (head, *(_core_pool(spec, pool) for pool in spec.pools))
 
@@ -33,24 +35,31 @@ def core_pools(spec: ClusterSpec) -> tuple[core.Pool, ...]:
 def _core_pool(spec: ClusterSpec, pool: Pool) -> core.Pool:
     return core.Pool(
         name=pool.name,
-        provider=pool.provider or spec.provider_name,
+        provider=spec.kind_of(pool).name,
         min=pool.min,
         max=pool.max,
-        labels=core.labels_of(pool.labels),
+        labels=core.labels_of(_labels(spec, pool)),
         idle_timeout=pool.idle_timeout,
         orphan_timeout=pool.orphan_timeout,
         spec_hash=pool_hash(spec, pool),
         one_zone_gangs=pool.one_zone,
         max_cost_per_hour=pool.limits.cost_per_hour,
         keep_stopped=pool.keep_stopped,
-        deadlines=_deadlines(spec, len(spec.setup) + len(pool.setup)),
+        deadlines=_deadlines(spec, pool),
     )
 
 
-def _deadlines(spec: ClusterSpec, commands: int) -> tuple[tuple[str, float], ...]:
-    """A node that has setup commands to run, or Ray to install, may be joining for longer."""
+def _labels(spec: ClusterSpec, pool: Pool) -> dict[str, str]:
+    """The pool's own, and the one by which the engine's work passes over nodes that do not run it."""
+    apart = spec.ray is not None and not has_engine(spec, pool)
+    return {**pool.labels, **(dict([NO_ENGINE]) if apart else {})}
+
+
+def _deadlines(spec: ClusterSpec, pool: Pool | None) -> tuple[tuple[str, float], ...]:
+    """A node that has setup commands to run, or Ray to install, may be joining for longer. The head's for None."""
+    commands = len(spec.setup) + (len(pool.setup) if pool else 0)
     more = SETUP_SECONDS * (commands or 1) if commands or spec.files else 0.0
-    if spec.ray is not None and not spec.ray.python and not spec.kind.imagined:
+    if spec.ray is not None and has_engine(spec, pool) and not spec.ray.python and not spec.kind_of(pool).imagined:
         more += INSTALL_SECONDS
     return (("joining", (DEADLINES[core.NodeState.JOINING] or 0.0) + more),) if more else ()
 
@@ -73,8 +82,13 @@ def core_limits(spec: ClusterSpec) -> core.Limits:
 
 def pool_requests(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
     """By pool name, what a provider is told of it: its keys as plain JSON data. The head's is in the same form."""
-    requests = {pool.name: pool.model_dump(mode="json", by_alias=True) for pool in spec.pools}
-    return {HEAD_POOL: _head_request(spec), **requests}
+    return {HEAD_POOL: _head_request(spec), **{pool.name: _request(spec, pool) for pool in spec.pools}}
+
+
+def _request(spec: ClusterSpec, pool: Pool) -> dict[str, Any]:
+    """Of its own provider only the name: the settings are that provider's, whatever pool they are written in."""
+    data = pool.model_dump(mode="json", by_alias=True)
+    return {**data, "provider": pool.provider_name, "labels": _labels(spec, pool)}
 
 
 def _head_request(spec: ClusterSpec) -> dict[str, Any]:

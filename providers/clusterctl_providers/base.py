@@ -55,6 +55,7 @@ class ProviderContext:
     uid: str
     state_dir: str  # a private directory (0700) for the provider's scratch: sockets, directories of nodes
     settings: Mapping[str, Any] = field(default_factory=dict)  # the mapping under `provider: {NAME: ...}`
+    beside: Sequence[str] = ()  # those directories of the cluster's other providers: what they have there is theirs
     auth: Mapping[str, Any] = field(default_factory=dict)  # the spec's `auth`
     head_machine: HeadMachine | None = None  # where a client launches the instance that its head runs on
     hosts: HostBooks | None = None  # where the head has the connections of an inventory's hosts

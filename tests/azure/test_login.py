@@ -52,14 +52,16 @@ def desk(cloud: AzureCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Desk(cloud, tmp_path, monkeypatch)
 
 
-def calls(desk: Desk, **settings: Any) -> Calls:
+def calls(desk: Desk, login_as: str = "", **settings: Any) -> Calls:
     given = {
         "subscription": SUBSCRIPTION,
         "region": "eastus",
         "endpoint_url": desk.cloud.url,
         "calls_per_second": 500.0,
     }
-    return Calls({**given, **settings}, pause=lambda seconds: None)
+    found = Calls({**given, **settings}, pause=lambda seconds: None)
+    found.login_as = lambda: login_as
+    return found
 
 
 def who(desk: Desk, **settings: Any) -> str:
@@ -128,8 +130,8 @@ def test_a_machine_with_several_identities_takes_the_one_that_is_named(desk: Des
     ours = identity(desk, "clusters")
     desk.knows(AZURE_POD_IDENTITY_AUTHORITY_HOST=desk.cloud.url)
     assert "it has several: set AZURE_CLIENT_ID" in told(desk)
-    assert who(desk, managed_identity=f"{IDENTITIES}/clusters") == "clusters"
-    assert "no Azure credentials" in told(desk, managed_identity=f"{IDENTITIES}/somebodys")
+    assert who(desk, login_as=f"{IDENTITIES}/clusters") == "clusters"
+    assert "no Azure credentials" in told(desk, login_as=f"{IDENTITIES}/somebodys")
     desk.set(AZURE_CLIENT_ID=ours.client_id)
     assert who(desk) == "clusters"
 
@@ -137,7 +139,7 @@ def test_a_machine_with_several_identities_takes_the_one_that_is_named(desk: Des
 def test_whoever_has_another_machine_than_the_heads_takes_its_only_identity(desk: Desk) -> None:
     identity(desk, "desks")
     desk.knows(AZURE_POD_IDENTITY_AUTHORITY_HOST=desk.cloud.url)
-    assert who(desk, managed_identity=f"{IDENTITIES}/clusters") == "desks"
+    assert who(desk, login_as=f"{IDENTITIES}/clusters") == "desks"
 
 
 def test_a_machine_that_shows_no_sign_of_its_identity_is_asked_last(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -140,12 +140,17 @@ class Sky:
     _eye: Provider | None = None
 
     idle_timeout: ClassVar[float] = 10.0
+    of_workers: ClassVar[str] = "sky"  # the provider of their pool
     keep_stopped: int = 0
     spec: ClassVar[Mapping[str, Any]] = {"resources": {}, "market": ["on-demand"], "orphan_timeout": 900.0}
 
     def provider(self) -> Provider:
         """Opened anew by each process."""
         raise NotImplementedError
+
+    def providers(self) -> dict[str, Provider]:
+        """All of them by name, the cluster's own first."""
+        return {"sky": self.provider()}
 
     def living(self) -> list[Instance]:
         """The truth: what has not ended."""
@@ -182,7 +187,8 @@ class FakeSky(Sky):
 
     faults: list[dict[str, Any]] = field(default_factory=list)
 
-    def provider(self) -> FakeProvider:
+    @property
+    def context(self) -> ProviderContext:
         settings = {
             "types": {"small": {"CPU": 1, "price": 1.0}},
             "zones": ["za", "zb"],
@@ -190,14 +196,45 @@ class FakeSky(Sky):
             "faults": self.faults,
         }
         directory = str(self.directory / "cloud")
-        return FakeProvider(ProviderContext("demo", UID, directory, settings, clock=lambda: self.now))
+        return ProviderContext("demo", UID, directory, settings, clock=lambda: self.now)
+
+    def provider(self) -> FakeProvider:
+        return FakeProvider(self.context)
 
     def living(self) -> list[Instance]:
         """No list lags behind this one."""
-        eye = self.eye
-        assert isinstance(eye, FakeProvider)
+        assert isinstance(self.eye, FakeProvider)
+        return self._truth(self.eye)
+
+    def _truth(self, eye: FakeProvider) -> list[Instance]:
         now = eye._now()
         return [eye._show(row, now, truth=True) for row in eye._cloud.instances() if row.lives(now)]
+
+
+class TwoSkies(FakeSky):
+    """The head is in one cloud, its workers are in another."""
+
+    of_workers = "far"
+    _far_eye: FakeProvider | None = None
+
+    def providers(self) -> dict[str, Provider]:
+        return {"sky": self.provider(), "far": self._far()}
+
+    def living(self) -> list[Instance]:
+        self._far_eye = self._far_eye or self._far()
+        return [*super().living(), *self._truth(self._far_eye)]
+
+    def close(self) -> None:
+        super().close()
+        if self._far_eye:
+            self._far_eye.close()
+
+    def _far(self) -> FakeProvider:
+        """Its instances have ids of their own, as those of any two clouds."""
+        provider = FakeProvider(replace(self.context, state_dir=str(self.directory / "far")))
+        next_number = provider._cloud.next_number
+        provider._cloud.next_number = lambda: max(next_number(), 1000)  # type: ignore[method-assign]
+        return provider
 
 
 class MiniHead:
@@ -209,9 +246,12 @@ class MiniHead:
         self.journal = Journal(sky.directory / "nodes.db", strict=True)
         disk = self.journal._disk
         disk._db = BrittleDb(disk._db, self.fuse)  # type: ignore[assignment]
-        self.provider = BrittleProvider.around(sky.provider(), self.fuse, lost)
+        self.providers = {
+            name: BrittleProvider.around(provider, self.fuse, lost) for name, provider in sky.providers().items()
+        }
+        self.provider = self.providers["sky"]
         self.pools = (
-            Pool("cpu", "sky", min=1, max=4, idle_timeout=sky.idle_timeout, keep_stopped=sky.keep_stopped),
+            Pool("cpu", sky.of_workers, min=1, max=4, idle_timeout=sky.idle_timeout, keep_stopped=sky.keep_stopped),
             Pool("head", "sky", min=1, max=1, role="head"),
         )
         self.sightings: tuple[tuple[str, int], ...] = ()
@@ -223,13 +263,16 @@ class MiniHead:
         self.journal.acquire("head")
         self.provisioner = Provisioner(
             self.journal,
-            {"sky": self.provider},
+            self.providers,
             lambda node, pool: {"join_token": node.token},
             cluster="demo",
             uid=UID,
             clock=lambda: self.sky.now,
             pause=self.sky.pause,
-            pools=[PoolRequest("cpu", self.sky.spec), PoolRequest("head", self.sky.spec, "head")],
+            pools=[
+                PoolRequest("cpu", {**self.sky.spec, "provider": self.sky.of_workers}),
+                PoolRequest("head", self.sky.spec, "head"),
+            ],
         )
 
     def tick(self, jobs: int = 0) -> None:
@@ -284,7 +327,8 @@ class MiniHead:
         return sorted(node.id for node in self.journal.nodes().values() if node.state is NodeState.READY)
 
     def close(self) -> None:
-        self.provider.close()
+        for provider in self.providers.values():
+            provider.close()
         self.journal.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash.stage import FakeSky, Fuse
+from tests.crash.stage import FakeSky, Fuse, TwoSkies
 from tests.crash.story import LISTS, MEMORY, check_all_gone, check_no_double, live_through, run_story, running
 
 SKIES: dict[str, list[dict[str, Any]]] = {
@@ -22,17 +22,17 @@ SKIES: dict[str, list[dict[str, Any]]] = {
 
 
 @contextlib.contextmanager
-def new_sky(name: str, keep: int = 0) -> Iterator[FakeSky]:
+def new_sky(name: str, keep: int = 0, kind: type[FakeSky] = FakeSky) -> Iterator[FakeSky]:
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-        sky = FakeSky(Path(directory), faults=SKIES[name], keep_stopped=keep)
+        sky = kind(Path(directory), faults=SKIES[name], keep_stopped=keep)
         yield sky
         sky.close()
 
 
-def positions(name: str, skip: Sequence[str], keep: int = 0) -> list[str]:
+def positions(name: str, skip: Sequence[str], keep: int = 0, kind: type[FakeSky] = FakeSky) -> list[str]:
     """Names of all positions that an undisturbed run passes."""
     fuse = Fuse(skip=skip)
-    with new_sky(name, keep) as sky, running(sky, fuse) as head:
+    with new_sky(name, keep, kind) as sky, running(sky, fuse) as head:
         head.start()
         run_story(head, [])
         check_all_gone(sky, head)
@@ -48,6 +48,16 @@ def test_a_crash_at_any_position_leaks_nothing_and_the_wanted_state_is_reached(n
     for number in range(1, len(names) + 1):
         with new_sky(name) as sky:
             phases.update(live_through(sky, [Fuse(number, skip=skip)]))
+    assert phases == {"start", "up", "scale-up", "scale-down"}, "every phase was interrupted"
+
+
+@pytest.mark.parametrize("name", ["lists-are-true", "lists-lag"])
+def test_a_crash_at_any_position_leaks_nothing_where_the_workers_are_another_providers(name: str) -> None:
+    names = positions(name, LISTS, kind=TwoSkies)
+    phases: set[str] = set()
+    for number in range(1, len(names) + 1):
+        with new_sky(name, kind=TwoSkies) as sky:
+            phases.update(live_through(sky, [Fuse(number, skip=LISTS)]))
     assert phases == {"start", "up", "scale-up", "scale-down"}, "every phase was interrupted"
 
 

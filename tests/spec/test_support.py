@@ -19,7 +19,6 @@ ROWS = (
     Row("pools.*.setup", "nothing would be run", ""),
     Row("engine.ray.version", "nothing would be installed", "", "local"),
     Row("provider", "no machine can be had there", "", "gcp"),
-    Row("pools.*.provider", "a cluster has one provider", ""),
 )
 
 
@@ -50,9 +49,11 @@ pools:
   - {name: x}
   - {name: y, setup: [ls], provider: local}
   - {name: z, provider: fake}
+  - {name: v, provider: ssh, hosts: [h]}
 files: [{from: ., to: x}]
 """
-    wanted = ["3:16 'engine.ray.version'", "6:15 'pools.setup'", "7:15 'pools.provider'", "8:1 'files'"]
+    hosts = "hosts reached by SSH are pools of a cluster whose head is one of them, and this one's is on this machine"
+    wanted = ["3:16 'engine.ray.version'", "6:15 'pools.setup'", f"8:15 {hosts}", "9:1 'files'"]
     assert places(text) == wanted
 
 
@@ -104,6 +105,8 @@ VALUES: dict[str, Any] = {
     "python": "/usr/bin/python3",
     "fair_share": "user",
     "preemption": True,
+    "public_port": True,
+    "credentials": {"gcp": "key.json"},
     "per_user": {"alice": {"gpus": 1}},
 }
 
@@ -115,9 +118,10 @@ def _spec_setting(row: Row) -> ClusterSpec:
         pool["hosts"] = ["h"]
     data: dict[str, Any] = {"cluster": "a", "provider": KINDS[provider].example, "pools": [pool]}
     *parents, last = row.field.replace("pools.*.", "").split(".")
-    if row.field == "pools.*.provider":
-        pool["provider"] = "fake"
-    elif row.field != "provider":
+    if row.field.startswith("head."):
+        data["provider"] = KINDS["aws"].example
+        data["pools"].append({"name": "far", "resources": {"CPU": 1.0}, "provider": KINDS["gcp"].example})
+    if row.field != "provider":
         here = pool if row.field.startswith("pools") else data
         for parent in parents:
             here = here.setdefault(parent, {})

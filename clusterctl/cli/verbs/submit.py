@@ -68,6 +68,9 @@ def submit(
         list[str], typer.Option(metavar="K=V", help="Amount of a custom resource per node; repeat for more.")
     ] = [],  # noqa: B006
     pool: Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)] = "",
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Only on nodes that run the cluster's engine, for a program that calls it.")
+    ] = False,
     priority: Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")] = 0,
     user: Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)] = "",
     max_retries: Annotated[
@@ -143,6 +146,7 @@ def submit(
         after=parse_after(after),
         submission_id=submission_id or submission.mint_id(),
         engine=call.cluster().engine != "none",
+        needs_engine=engine,
     )
     return _plan(call, wanted) if plan else _run(call, wanted, detach)
 

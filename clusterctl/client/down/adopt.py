@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from clusterctl.client.down.gc import uids_in_use
 from clusterctl.client.down.places import Place, is_place_of, places
-from clusterctl.client.down.take_down import make_providers
+from clusterctl.client.down.take_down import providers_of
 from clusterctl.client.head.config import keep_bare_config
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.registry import NAME, Cluster, Registry
-from clusterctl.client.specfile import SpecFile
+from clusterctl.client.specfile import SpecFile, SpecFiles
 from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.spec.places import name_of
 
 if TYPE_CHECKING:
     from clusterctl.core.model import Instance, Observed
@@ -48,9 +49,12 @@ class Finding:
     lost: list[str] = field(default_factory=list[str])
 
 
-def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) -> tuple[list[Finding], list[str]]:
+def adopt_clusters(
+    registry: Registry, source: SpecFile | SpecFiles | None, scratch: str
+) -> tuple[list[Finding], list[str]]:
     """Searches every place (see places) and the hosts of `source`; a cluster that has the name and provider of `source` is
-    registered with that spec. Returns what was found and, in sentences, what could not be searched."""
+    registered with that spec, as it holds in the place where it was found. Returns what was found and, in sentences, what
+    could not be searched."""
     elsewhere = uids_in_use()
     seen: set[str] = set()
     findings: list[Finding] = []
@@ -60,14 +64,15 @@ def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) ->
             finding = Finding(name, uid, place.provider, instances, adopted=False)
             findings.append(_adopt_one(registry, place, finding, source, elsewhere))
         seen.add(uid)
-    if source is not None and source.spec.kind.machine == "host":
-        known = {cluster.uid for cluster in registry.all()}
-        findings += _adopt_hosts(registry, source, known, elsewhere, troubles)
+    for one in source.each if source is not None else ():
+        if one.spec.kind.machine == "host":
+            known = {cluster.uid for cluster in registry.all()}
+            findings += _adopt_hosts(registry, one, known, elsewhere, troubles)
     return findings, troubles
 
 
 def _adopt_one(
-    registry: Registry, place: Place, finding: Finding, source: SpecFile | None, elsewhere: set[str]
+    registry: Registry, place: Place, finding: Finding, source: SpecFile | SpecFiles | None, elsewhere: set[str]
 ) -> Finding:
     name, uid = finding.name, finding.uid
     if why := _refusal(registry, name, uid, elsewhere):
@@ -76,7 +81,8 @@ def _adopt_one(
         with changing(registry, name, "list --adopt"):
             if why := _refusal(registry, name, uid, elsewhere):  # an `up` of this name may just have ended
                 return replace(finding, why=why)
-            own = source if source is not None and source.name == name and is_place_of(place, source) else None
+            mine = source.each if source is not None and source.name == name else ()
+            own = next((one for one in mine if is_place_of(place, one)), None)
             nodes, lost = _adopt(_register(registry, name, uid, place, own))
     except Busy as error:
         return replace(finding, why=str(error))
@@ -135,7 +141,8 @@ def _refusal(registry: Registry, name: str, uid: str, elsewhere: set[str]) -> st
 def _register(registry: Registry, name: str, uid: str, place: Place, source: SpecFile | None) -> Cluster:
     engine = "ray" if source is not None and source.spec.ray else "none"
     path = str(source.path.absolute()) if source is not None else ""
-    cluster = registry.create(name, provider=place.provider, engine=engine, spec_path=path, uid=uid)
+    where = source.place if source is not None else name_of(place.provider, dict(place.where))
+    cluster = registry.create(name, provider=place.provider, engine=engine, spec_path=path, uid=uid, place=where)
     if source is not None:
         write_files(cluster, source)
         return cluster
@@ -149,7 +156,7 @@ def _adopt(cluster: Cluster) -> tuple[list[str], list[str]]:
     from clusterctl.provision.journal.book import Journal
 
     spec = cluster.read_config()["spec"]
-    providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
+    providers = providers_of(cluster, spec)
     now = time.time()
     journal = Journal(cluster.head_dir / "nodes.db")
     try:

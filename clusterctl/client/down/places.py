@@ -6,18 +6,20 @@ another region, another profile, another engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.down.take_down import make_providers
 from clusterctl.client.images.build import builds
 from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.provision.used_providers import scratch, used
+from clusterctl.spec.providers.given import providers_in
 from clusterctl.spec.providers.kind import Kind, Search
 from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
-    from clusterctl.client.specfile import SpecFile
+    from clusterctl.client.specfile import SpecFile, SpecFiles
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Place:
         return next(iter(make_providers(cluster, uid, scratch, self.spec).values()))
 
 
-def places(registry: Registry, source: SpecFile | None = None) -> list[Place]:
+def places(registry: Registry, source: SpecFile | SpecFiles | None = None) -> list[Place]:
     """This machine, what `source` names, what the clusters and image builds known here use, and engines and clouds that this
     user has. Hosts reached by SSH say themselves whose they are."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], Place] = {}
@@ -97,38 +99,37 @@ def is_place_of(place: Place, source: SpecFile) -> bool:
     return own is not None and (own.provider, own.where) == (place.provider, place.where)
 
 
-def _named(registry: Registry, source: SpecFile | None) -> Iterator[Place]:
-    if source is not None:
-        yield from _places_of(source.spec.model_dump(mode="json", by_alias=True))
+def _named(registry: Registry, source: SpecFile | SpecFiles | None) -> Iterator[Place]:
+    for one in source.each if source is not None else ():
+        yield from _places_of(one.spec.model_dump(mode="json", by_alias=True))
     for cluster in registry.all():
         spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
-        yield from _places_of(_as_found(spec, cluster))
+        named = providers_in(spec)
+        former = {name: settings for name, settings in used(cluster.head_dir).items() if name not in named}
+        for name, settings in {**named, **former}.items():
+            found = _as_found(name, settings, cluster)
+            yield from _places_of({"provider": {name: found}, "auth": spec.get("auth")})
     for _, provider, _ in builds(registry):
         yield from _places_of({"provider": provider})
 
 
 def _places_of(spec: Mapping[str, Any]) -> Iterator[Place]:
     """Of the spec's own provider, and of those that its pools name beside it."""
-    provider = spec.get("provider") or {}
-    own = [provider] if isinstance(provider, str) else [name for name, value in provider.items() if value is not None]
-    pools: Iterable[Mapping[str, Any]] = spec.get("pools") or ()
-    for name in dict.fromkeys([*own, *(str(pool["provider"]) for pool in pools if pool.get("provider"))]):
-        settings = _settings(spec, name) if name in own else {}
+    for name, settings in providers_in(spec).items():
         place = Place(name, {"provider": {name: settings}, "auth": spec.get("auth") or {}})
         search = KINDS[name].search if name in KINDS else None
         if search is not None and (search.unset or place.where):
             yield place
 
 
-def _as_found(spec: Mapping[str, Any], cluster: Cluster) -> Mapping[str, Any]:
-    """Where the spec does not say where its instances are, the place that the provider has noted, whatever the environment
-    says by now."""
-    search = KINDS[cluster.provider].search if cluster.provider in KINDS else None
+def _as_found(name: str, settings: Mapping[str, Any], cluster: Cluster) -> Mapping[str, Any]:
+    """Where the spec does not say where instances of that provider are, the place that the provider has noted, whatever the
+    environment says by now."""
+    search = KINDS[name].search if name in KINDS else None
     if search is None or not search.note:
-        return spec
-    note, settings = read_json(cluster.provider_dir / search.note), _settings(spec, cluster.provider)
-    found = {key: note[key] for key in search.where if note.get(key) and not settings.get(key)}
-    return {**spec, "provider": {cluster.provider: {**settings, **found}}} if found else spec
+        return settings
+    note = read_json(scratch(cluster.provider_dir, name, cluster.provider) / search.note)
+    return {**settings, **{key: note[key] for key in search.where if note.get(key) and not settings.get(key)}}
 
 
 def _settings(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:

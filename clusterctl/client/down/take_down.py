@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.head import process as headprocess
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from clusterctl.provision.journal.book import Journal
 
 HALF_DOWN = "half-down"
+NONE: Mapping[str, Mapping[str, Any]] = {}
 LOOK_SECONDS = 0.5
 PATIENCE = 300.0  # seconds for which a provider may fail before `down` gives up
 
@@ -43,7 +45,7 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
         registry.forget(cluster)
         return
     if cluster.head_is_remote:
-        (cluster.directory / HALF_DOWN).touch(mode=0o600)
+        begin_down(cluster)
     ended = headprocess.answers(cluster) and _ask_head(cluster, tell)
     headprocess.stop(cluster)
     if not ended or cluster.head_is_remote:  # a head cannot end the machine that it runs on
@@ -51,6 +53,11 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
     if cluster.head_is_remote:
         tunnels.stop(cluster)
     registry.forget(cluster)
+
+
+def begin_down(cluster: Cluster) -> None:
+    """From now on whoever finds the cluster takes it down."""
+    (cluster.directory / HALF_DOWN).touch(mode=0o600)
 
 
 def is_half_down(cluster: Cluster) -> bool:
@@ -109,9 +116,10 @@ def end_leftovers(cluster: Cluster, tell: Callable[[str], None]) -> None:
         return  # no head was ever started, so nothing was ever launched
     from clusterctl.provision.provisioner import Provisioner
 
-    providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), config["spec"])
+    providers = providers_of(cluster, config["spec"])
     with open_journal(cluster, tell) as journal:
-        if all(_never_found(cluster, name) for name in providers) and not journal.next_numbers():
+        own, *others = providers
+        if not others and _never_found(cluster, own) and not journal.next_numbers():
             return  # where nothing of this cluster was ever made
         journal.acquire(f"clusterctl down (process {os.getpid()})")
         provisioner = Provisioner(
@@ -131,25 +139,43 @@ def _never_found(cluster: Cluster, provider: str) -> bool:
     return search is not None and bool(search.note) and not (cluster.provider_dir / search.note).exists()
 
 
+def providers_of(cluster: Cluster, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Every provider that this spec of the cluster names, the cluster's own first, and those of its specs before."""
+    from clusterctl.provision.used_providers import used
+
+    former = used(cluster.head_dir)
+    return make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec, former=former)
+
+
 def make_providers(
-    cluster: str, uid: str, state_dir: str, spec: Mapping[str, Any], head_machine: HeadMachine | None = None
+    cluster: str,
+    uid: str,
+    state_dir: str,
+    spec: Mapping[str, Any],
+    head_machine: HeadMachine | None = None,
+    former: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> dict[str, Any]:
-    """Every provider that this spec names, the cluster's own first. `head_machine`: where that one launches it."""
+    """Every provider that this spec names, the cluster's own first, then the `former` ones. `head_machine`: where the first one
+    launches it."""
     from clusterctl_providers import ProviderUnavailable, make_provider
     from clusterctl_providers.base import ProviderContext
 
-    settings = spec["provider"] if isinstance(spec["provider"], dict) else {spec["provider"]: {}}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    names = [*settings, *(pool.get("provider") for pool in spec.get("pools", []) if pool.get("provider"))]
+    from clusterctl.provision.used_providers import beside, scratch
+    from clusterctl.spec.providers.given import providers_in
+
+    named = providers_in(spec)
+    own = next(iter(named))
+    every = named | {name: dict(former[name]) for name in former if name not in named}
     providers: dict[str, Any] = {}
-    for name in dict.fromkeys(names):
+    for name, settings in every.items():
         context = ProviderContext(
             cluster=cluster,
             uid=uid,
-            state_dir=state_dir,
-            settings=settings.get(name) or {},
+            state_dir=str(scratch(Path(state_dir), name, own)),
+            settings=settings,
+            beside=beside(Path(state_dir), name, every, own),
             auth=spec.get("auth") or {},
-            head_machine=None if providers else head_machine,
+            head_machine=head_machine if name == own else None,
         )
         try:
             providers[name] = make_provider(name, context)

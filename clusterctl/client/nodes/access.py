@@ -21,7 +21,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.command_result import CommandResult
 from clusterctl.client.nodes.machines import head_machine
 from clusterctl.client.nodes.node_list import list_nodes
-from clusterctl.client.registry import Cluster
+from clusterctl.client.registry import Cluster, machine_of
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
@@ -64,9 +64,10 @@ def access(cluster: Cluster, node: dict[str, Any]) -> Access:
     """The way to a node. Raises ClusterctlError where its provider has none."""
     if cluster.on_hosts:
         return SshAccess(cluster, node)
-    if cluster.machine == "process":
+    machine = machine_of({"provider": node.get("provider") or cluster.provider})
+    if machine == "process":
         return LocalAccess(cluster, node)
-    if cluster.machine == "container":
+    if machine == "container":
         from clusterctl.client.nodes.containers import ContainerAccess
 
         return ContainerAccess(cluster, node)
@@ -77,7 +78,7 @@ def access(cluster: Cluster, node: dict[str, Any]) -> Access:
             f"nothing is logged in to on {node['id']}: only the head's machine has SSH. Run it as a job on that pool: "
             f"`clusterctl submit --pool {node['pool']} -- CMD`"
         )
-    raise ClusterctlError(f"nodes of provider {cluster.provider!r} cannot be logged in to from here yet")
+    raise ClusterctlError(f"nodes of provider {node.get('provider')!r} cannot be logged in to from here yet")
 
 
 class LocalAccess:
@@ -240,12 +241,12 @@ def _directory_on_disk(cluster: Cluster, node: dict[str, Any]) -> Path:
     """Where a node that is a process of this machine lives. Raises NotFound."""
     from clusterctl_providers.base import HasDirectory
 
-    from clusterctl.client.down.take_down import make_providers
+    from clusterctl.client.down.take_down import providers_of
 
     spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
-    providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), spec)
+    providers = providers_of(cluster, spec)
     try:
-        with closing(providers[cluster.provider]) as provider:
+        with closing(providers[node.get("provider") or cluster.provider]) as provider:
             directory = provider.directory(node["id"]) if isinstance(provider, HasDirectory) else ""
     except BadRequest as error:
         raise NotFound(str(error)) from error

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from clusterctl.client.nodes.command_result import CommandResult
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.provision.used_providers import scratch
 
 ROOM = "/clusterctl/node"  # as the provider lays a container out
 IN_MEMORY = 16 * 2**20  # bytes of a copy that are kept in memory; more goes to a file
@@ -26,6 +27,7 @@ class ContainerAccess:
     def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
         self._cluster = cluster
         self._node, self._container = str(node["id"]), str(node["instance_id"])
+        self._notes = scratch(cluster.provider_dir, str(node.get("provider") or cluster.provider), cluster.provider)
         self._environment = {
             "CLUSTERCTL_CLUSTER": cluster.name,
             "CLUSTERCTL_NODE_ID": self._node,
@@ -41,7 +43,7 @@ class ContainerAccess:
         from clusterctl_providers.docker.client import noted_endpoint
         from clusterctl_providers.docker.endpoint import endpoint_of_shell
 
-        noted = noted_endpoint(self._cluster.provider_dir)
+        noted = noted_endpoint(self._notes)
         try:
             where = noted.options() if noted and noted != endpoint_of_shell() else []
         except ClusterctlError:
@@ -92,7 +94,7 @@ class ContainerAccess:
     def _open(self) -> Any:
         from clusterctl_providers.docker.client import open_engine
 
-        return open_engine("", self._cluster.provider_dir).api
+        return open_engine("", self._notes).api
 
     def _call(self, what: str, call: Any, *arguments: Any) -> Any:
         from clusterctl_providers.docker.client import TROUBLE, in_words

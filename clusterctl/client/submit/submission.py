@@ -44,6 +44,7 @@ class Wanted:
     after: list[str] = field(default_factory=list)
     submission_id: str = ""
     engine: bool = True
+    needs_engine: bool = False
 
     @property
     def asks_for_something(self) -> bool:
@@ -102,6 +103,7 @@ def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
         "max_retries": wanted.max_retries,
         "timeout": wanted.timeout,
         "engine": wanted.engine,
+        "needs_engine": wanted.needs_engine,
         "driver": bool(script) and wanted.engine and not wanted.asks_for_something,
         "array": wanted.array,
         "array_limit": wanted.array_limit,

@@ -53,12 +53,20 @@ class CloudHead:
     """One `up` of one cluster."""
 
     def __init__(
-        self, registry: Registry, cluster: Cluster, source: SpecFile, tell: Callable[[str], None], patience: float
+        self,
+        registry: Registry,
+        cluster: Cluster,
+        source: SpecFile,
+        tell: Callable[[str], None],
+        patience: float,
+        *,
+        trial: bool = False,
     ) -> None:
-        """`patience`: seconds for its machine to be had and to run."""
+        """`patience`: seconds for its machine to be had and to run. `trial`: this is one of several places."""
         from clusterctl_runtime.agent.bundle import bundle_bytes
 
         self.cluster, self.source, self.tell, self._patience = cluster, source, tell, patience
+        self._trial = trial
         data = bundle_bytes()
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self.new_head = False  # whether the head started from the spec that this `up` wrote
@@ -174,6 +182,7 @@ class CloudHead:
         spec = self.source.spec
         document = spec.model_dump(mode="json", by_alias=True)
         document["provider"] = {spec.provider_name: dict(self._way.settings)}
+        document["pools"] = []  # those of other providers the head launches
         document["auth"] = {**document.get("auth", {}), "key": self._login.keys.login_key()}
         cluster = self.cluster
         providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), document, self._head_machine())
@@ -184,15 +193,16 @@ class CloudHead:
                 pools=self._pool_requests(),
             )  # fmt: skip
             try:
-                yield Launching(cluster, spec, journal, provisioner, self.tell, self._patience)
+                yield Launching(cluster, spec, journal, provisioner, self.tell, self._patience, self._trial)
             finally:
                 provisioner.close()
 
     def _pool_requests(self) -> list[PoolRequest]:
         from clusterctl_providers.base import PoolRequest
 
-        requests = pool_requests(self.source.spec).items()
-        return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in requests]
+        own, requests = self.source.spec.provider_name, pool_requests(self.source.spec).items()
+        mine = {name: spec for name, spec in requests if spec["provider"] in ("", own)}
+        return [PoolRequest(name, spec, "head" if name == "head" else "worker") for name, spec in mine.items()]
 
     def _head_machine(self) -> HeadMachine:
         from clusterctl_providers.base import HeadMachine

@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 def plan_new(source: SpecFile) -> dict[str, Any]:
     """The document of `plan --json`: every pool, the nodes of their min, and $/h."""
+    return plan_with(source, *offers_now(source))
+
+
+def plan_with(source: SpecFile, offers: tuple[Offer, ...], notes: list[str]) -> dict[str, Any]:
+    """The same of these offers. `notes`: what else is to be warned of."""
     from clusterctl.core.diff import plan_document, plan_spec
     from clusterctl.core.model import Policy, State
     from clusterctl.core.planner import plan
     from clusterctl.spec.to_core import core_limits, core_pools
 
     spec = source.spec
-    offers, notes = _offers(source)
     state = State(spec.cluster, str(uuid.uuid4()), core_pools(spec), nodes=(), limits=core_limits(spec))
     first = plan(Policy(), (), state, (), offers, time.time())
     fields = spec.model_dump(mode="json", by_alias=True)
@@ -33,7 +37,7 @@ def plan_new(source: SpecFile) -> dict[str, Any]:
     return document | {"warnings": [*document["warnings"], *notes]}
 
 
-def _offers(source: SpecFile) -> tuple[tuple[Offer, ...], list[str]]:
+def offers_now(source: SpecFile) -> tuple[tuple[Offer, ...], list[str]]:
     """What the providers offer now, and a note for each that could not be asked: its offers are the catalogue's. Raises SpecError
     with what the spec names and they do not have."""
     from clusterctl_providers.base import PoolRequest

@@ -23,9 +23,13 @@ def review_spec(source: SpecFile) -> None:
     if all(source.spec.kind_of(pool).cloud is None for pool in (None, *source.spec.pools)):
         return  # nothing there has a name that could be wrong
     with tempfile.TemporaryDirectory(prefix="clusterctl-review-") as scratch:
-        fields = source.spec.model_dump(mode="json", by_alias=True)
-        if settings := source.spec.provider_settings:
-            fields["provider"] = {source.spec.provider_name: settings}  # what the user wrote, and no defaults of ours
+        # what the user wrote, and no defaults of ours
+        own, *others = ({name: settings} for name, settings in source.spec.providers.items())
+        fields = {
+            "provider": own,
+            "pools": [{"provider": other} for other in others],
+            "auth": source.spec.auth.model_dump(),
+        }
         providers = make_providers(source.name, "", scratch, fields)
         try:
             review_with(providers, source)
@@ -65,10 +69,18 @@ def _fault(objection: Objection, provider: str, source: SpecFile) -> Fault:
     return source.located.fault(_path(objection, provider, source), objection.text, objection.fix)
 
 
+def _settings_path(provider: str, source: SpecFile) -> Path:
+    """Where the spec has the settings of that provider."""
+    pools = enumerate(source.spec.pools)
+    written = (n for n, pool in pools if pool.provider_name == provider and pool.provider_settings is not None)
+    index = None if provider == source.spec.provider_name else next(written, None)
+    return ("provider", provider) if index is None else ("pools", index, "provider", provider)
+
+
 def _path(objection: Objection, provider: str, source: SpecFile) -> Path:
     key = objection.key
     if not objection.pool:
-        return ("provider", provider, key)
+        return (*_settings_path(provider, source), key)
     if objection.pool == "head":
         return ("head", _OF_THE_HEAD.get(key, key))
     index = next(n for n, pool in enumerate(source.spec.pools) if pool.name == objection.pool)

@@ -10,7 +10,7 @@ from clusterctl.core.model import Offer, PassedOver, Pool, Reason, Shape
 from clusterctl.core.offers import Choice
 from clusterctl.core.scheduling.placement import describe
 from clusterctl.core.scheduling.rooms import Scale, copies
-from clusterctl.core.scheduling.selectors import accepts, kind_of_offer, selector_keys
+from clusterctl.core.scheduling.selectors import NEEDS_ENGINE, accepts, kind_of_offer, selector_keys, sparing_engine
 
 
 def obstacle_to(
@@ -45,18 +45,39 @@ def _not_on_offer(
     known = [offer for offer in offers if offer.pool in by_name]
     if not known:
         return Reason("no_offers", f"waiting for {what}: no pool offers any node", "check the instances of the pools")
-    able = [offer for offer in known if accepts(kind_of_offer(offer, by_name[offer.pool], keys), shape)]
-    if not able:
-        return _no_such_kind(shape, what, known, by_name)
+
+    def able_for(wanted: Shape) -> list[Offer]:
+        return [offer for offer in known if accepts(kind_of_offer(offer, by_name[offer.pool], keys), wanted)]
+
     scale = Scale.of([shape])
     need = scale.need(shape.resources)
-    large = {offer.key for offer in able if copies(scale.room(offer.resources), need, scale.gpu)}
+
+    def large_among(some: Sequence[Offer]) -> list[Offer]:
+        return [offer for offer in some if copies(scale.room(offer.resources), need, scale.gpu)]
+
+    able = able_for(shape)
+    large = {offer.key for offer in large_among(able)}
+    if NEEDS_ENGINE in shape.selectors and not large:
+        apart = able_for(sparing_engine(shape))
+        if found := large_among(apart) or (apart if not able else []):
+            return _no_engine(what, found)
+    if not able:
+        return _no_such_kind(shape, what, known, by_name)
     blocked = [passed for passed in refused if passed.offer_key in large]
     if blocked:
         reason = blocked[0].reason
         text = f"waiting for {what}: {blocked[0].offer_key} is not to be had: {reason.text}"
         return Reason(reason.code, text, reason.fix)
     return _too_large(shape, what, able)
+
+
+def _no_engine(what: str, offers: Sequence[Offer]) -> Reason:
+    pools = sorted({offer.pool for offer in offers})
+    they = f"pool {pools[0]} serves" if len(pools) == 1 else f"the pools {' and '.join(pools)} serve"
+    text = f"{what}: {they} queue jobs only, since the engine does not run outside of the head's network"
+    return Reason(
+        "no_engine", text, "add such a pool of the head's own provider, or submit the work as jobs of the queue"
+    )
 
 
 def _too_large(shape: Shape, what: str, able: Sequence[Offer]) -> Reason:
@@ -77,8 +98,7 @@ def _no_such_kind(shape: Shape, what: str, known: Sequence[Offer], pools: dict[s
         if shape.gpu_type.lower() not in {t.lower() for t in types}:
             fix = f"ask for {' or '.join(types)}" if types else "add a pool with that GPU"
             return Reason("no_such_gpu_type", f"{what}: no pool offers the GPU type {shape.gpu_type}", fix)
-    if shape.selectors:
-        wanted = ", ".join(f"{key}={value}" for key, value in shape.selectors)
+    if wanted := ", ".join("=".join(pair) for pair in shape.selectors if pair != NEEDS_ENGINE):
         return Reason("no_such_label", f"{what}: no pool offers nodes with {wanted}", "label a pool so")
     if shape.pool and all(offer.pool != shape.pool for offer in known):
         return Reason("no_offers", f"{what}: the provider offers nothing for it", "check its instances and zones")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from clusterctl.core.model import NodeState, NodeView, Reason, Shape, Strategy
 from clusterctl.core.scheduling.rooms import UNBOUNDED, Need, Room, Scale, copies, take
-from clusterctl.core.scheduling.selectors import Kind, accepts, kind_of_node, selector_keys
+from clusterctl.core.scheduling.selectors import NEEDS_ENGINE, Kind, accepts, kind_of_node, selector_keys
 
 STARVE_AFTER = 600.0  # seconds of waiting from which on nodes are reserved for a request
 MOST_RESERVATIONS = 4  # requests that nodes are reserved for at the same time
@@ -315,6 +315,5 @@ def describe(shape: Shape) -> str:
         text += f" ({shape.gpu_type})"
     if shape.pool:
         text += f" in pool {shape.pool}"
-    if shape.selectors:
-        text += " with " + ", ".join(f"{k}={v}" for k, v in shape.selectors)
-    return text
+    wanted = ["the engine" if pair == NEEDS_ENGINE else "=".join(pair) for pair in shape.selectors]
+    return f"{text} with {', '.join(wanted)}" if wanted else text

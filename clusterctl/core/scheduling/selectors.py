@@ -5,9 +5,12 @@ Label selectors use Ray's grammar: "v", "!v", "in(a,b)", "!in(a,b)". A negative 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusterctl.core.model import Labels, NodeView, Offer, Pool, Shape
+
+NO_ENGINE = ("clusterctl/engine", "none")  # the label of nodes on which the cluster's engine does not run
+NEEDS_ENGINE = ("clusterctl/engine", "!none")  # the selector of work that needs it
 
 
 @dataclass(frozen=True, order=True)
@@ -43,6 +46,16 @@ def accepts(kind: Kind, shape: Shape) -> bool:
         return True
     have = dict(kind.labels)
     return all(matches(selector, have.get(key)) for key, selector in shape.selectors)
+
+
+def needing_engine(shape: Shape) -> Shape:
+    """The same, for nodes with the engine only."""
+    return replace(shape, selectors=tuple(sorted({*shape.selectors, NEEDS_ENGINE})))
+
+
+def sparing_engine(shape: Shape) -> Shape:
+    """The same, for nodes without the engine as well."""
+    return replace(shape, selectors=tuple(pair for pair in shape.selectors if pair != NEEDS_ENGINE))
 
 
 def _named(offer: Offer, extra: Labels, keys: frozenset[str]) -> Labels:

@@ -177,6 +177,7 @@ KIND = Kind(
         catalogue="gcp",
         reach=WAYS,
         here_only=cloud.HERE_ONLY | {"impersonate"},
+        key_file="GOOGLE_APPLICATION_CREDENTIALS",
         markets=(*MARKETS, "flex-start"),
         reservation=IdForm(gcp_names.RESERVATION, "my-reservation"),
     ),

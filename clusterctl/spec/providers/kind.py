@@ -105,7 +105,8 @@ class Cloud:
     begins with the region's. `user` logs in to the default images. `catalogue` has its types and prices. `reservation`:
     ids of its capacity reservations, None where pools cannot have them. `markets`: those that a pool may name. `here_only`:
     settings that speak of the client's machine, which a head elsewhere does not get. `zones`: how they are named, where the
-    region does not say. `refused_users`: logins, in lower case, that it gives no machine."""
+    region does not say. `refused_users`: logins, in lower case, that it gives no machine. `key_file`: variable of the
+    environment that names a file with credentials, "" where there is none."""
 
     region: str
     zone: str
@@ -117,6 +118,7 @@ class Cloud:
     markets: tuple[str, ...] = MARKETS
     zones: IdForm | None = None
     refused_users: frozenset[str] = frozenset()
+    key_file: str = ""
 
     def zone_in(self, region: str) -> str:
         """A zone of that region, for examples."""

@@ -30,7 +30,7 @@ from clusterctl_runtime.files.lock import LockHeld, take, wait_for
 from clusterctl_runtime.files.private import sync_directory, write_private
 
 from clusterctl.core.errors import ProviderError
-from clusterctl_providers.local.processes import MARK, belongs_to, marked_processes
+from clusterctl_providers.local.processes import MARK, RECORD, belongs_to, marked_processes
 
 LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
 
@@ -151,7 +151,7 @@ def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, st
                 stdout=log,
                 stderr=log,
                 cwd=node.short_dir,
-                env={**os.environ, **extra_env, MARK: node.id},
+                env={**os.environ, **extra_env, MARK: node.id, RECORD: str(node.path)},
                 start_new_session=True,
                 pass_fds=(alive.fileno(),),
             )

@@ -17,6 +17,7 @@ import psutil
 from clusterctl_runtime.backoff import Backoff, wait_until
 
 MARK = "CLUSTERCTL_INSTANCE"
+RECORD = "CLUSTERCTL_RECORD"  # where the record of a node's agent is, to be known by those that look for lost ones
 _PROC = Path("/proc")
 _ON_LINUX = sys.platform.startswith("linux")
 FIRST_PAUSE = 0.002  # seconds between two looks at processes that end; doubles up to LONGEST_PAUSE

@@ -74,7 +74,8 @@ class LocalProvider:
             return [Observed(SCOPE, (), False, now, sentence)]
         instances = [self._instance(node, marked) for node in nodes]
         known = {instance.id for instance in instances}
-        instances += [self._paperless(i) for i in sorted(marked) if i not in known and _uid_of(i) == self._context.uid]
+        lost = [i for i in sorted(marked) if i not in known and _uid_of(i) == self._context.uid]
+        instances += [self._paperless(i) for i in lost if not self._is_anothers(marked[i])]
         return [Observed(SCOPE, tuple(instances), True, now)]
 
     def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
@@ -276,6 +277,13 @@ class LocalProvider:
             token=record["token"],
             detail="its agent has ended" if state == "terminated" else "",
             tags=labels_of(record["tags"]),
+        )
+
+    def _is_anothers(self, pids: set[int]) -> bool:
+        """Whether another provider of this cluster has the record of these processes' node."""
+        records = {Path(record) for pid in pids if (record := local_processes.variable(pid, local_processes.RECORD))}
+        return any(
+            record.exists() and record.is_relative_to(there) for record in records for there in self._context.beside
         )
 
     def _paperless(self, instance_id: str) -> Instance:

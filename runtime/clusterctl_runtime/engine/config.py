@@ -98,14 +98,15 @@ def _node_config(spec: ClusterSpec, node: Node, books: NodeBooks, token_path: Pa
 
 
 def given_python(spec: ClusterSpec, kind: Kind) -> str:
-    """The interpreter that the spec names for that provider's nodes: nothing is installed there. "" where it names none."""
+    """The interpreter that the spec names for nodes of that provider that run the engine: nothing is installed there. "" where it
+    names none."""
     ray = spec.ray
     return (ray.python if ray else "") or mounted_python(spec, kind)
 
 
 def mounted_python(spec: ClusterSpec, kind: Kind) -> str:
     """An environment of this machine that containers see under the same path."""
-    environment = spec.provider_settings.get("engine_env") if kind.machine == "container" else ""
+    environment = spec.providers[kind.name].get("engine_env") if kind.machine == "container" else ""
     return f"{environment}/bin/python" if environment else ""
 
 
@@ -120,7 +121,7 @@ def _store(spec: ClusterSpec, kind: Kind, memory: int) -> int:
     """Bytes for the object store, 0 = Ray's default. A container's must fit in its /dev/shm, which is half of its memory
     where the spec says nothing (`docker_container`)."""
     if kind.machine == "container":
-        shared = int(spec.provider_settings.get("shm_size") or memory)
+        shared = int(spec.providers[kind.name].get("shm_size") or memory)
         return int(min(memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
     return _local_store() if kind.machine == "process" else 0
 

@@ -30,13 +30,15 @@ FILE = "handover.json"
 
 @dataclass(frozen=True)
 class Handover:
-    """`own` is the head's node, `address` that of its machine, `bundle` the digest of the agent that the first nodes were told
-    to fetch, `records` those of the journal that the client kept so far."""
+    """`own` is the head's node, `address` that of its machine in its network, `public` the one for nodes outside of that ("" for
+    none), `bundle` the digest of the agent that the first nodes were told to fetch, `records` those of the journal that the
+    client kept so far."""
 
     own: str
     address: str
     bundle: str
     records: Sequence[tuple[str, int]]
+    public: str = ""
 
     @classmethod
     def load(cls, directory: Path) -> Handover | None:
@@ -44,7 +46,8 @@ class Handover:
         try:
             document = json.loads((directory / FILE).read_text())
             records = [(str(text), int(checksum)) for text, checksum in document["records"]]
-            return cls(document["own"], document["address"], document["bundle"], records)
+            public = str(document.get("public") or "")
+            return cls(document["own"], document["address"], document["bundle"], records, public)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:

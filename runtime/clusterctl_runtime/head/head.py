@@ -21,9 +21,11 @@ from clusterctl.core.model import Node, Policy
 from clusterctl.provision.bootstrap import bootstrap_document
 from clusterctl.provision.journal.book import whole_journal
 from clusterctl.provision.provisioner import Provisioner
+from clusterctl.provision.used_providers import beside, note, scratch
 from clusterctl.spec.hash import spec_hash
 from clusterctl.spec.load import parse_spec
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.network import dials_publicly, has_engine
 from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import pool_requests
 from clusterctl.version import __version__
@@ -42,7 +44,7 @@ from clusterctl_runtime.head.jobs.charges import charges_document
 from clusterctl_runtime.head.jobs.dispatch import Dispatcher
 from clusterctl_runtime.head.jobs.queue import Queue
 from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
-from clusterctl_runtime.head.network.listening import EVERYWHERE, listen
+from clusterctl_runtime.head.network.listening import EVERYWHERE, listen, listen_on_all
 from clusterctl_runtime.head.nodes.admission import Admission, Tokens
 from clusterctl_runtime.head.nodes.agents import AgentServer
 from clusterctl_runtime.head.nodes.draining import Draining
@@ -80,7 +82,7 @@ class Head:
         self.state = "starting"
         self.started = steady_time()
         self.port = 0
-        self._agent_hosts = [LOOPBACK]
+        self._agent_hosts: dict[str, list[str]] = {}  # by provider
         self.ended = asyncio.Event()
         directory = config.directory
         self._ca_pem = ensure_certificates(directory, config.uid)
@@ -216,38 +218,41 @@ class Head:
     # ------------------------------------------------------------ providers
 
     def _make_provisioner(self) -> Provisioner:
-        spec = self.config.spec
-        names = dict.fromkeys(spec.kind_of(pool).name for pool in (None, *spec.pools))
+        self._made = note(self.config.directory, self.config.spec)  # what providers were made with
         return Provisioner(
             self.journal,
-            {name: self._make_provider(name, spec) for name in names},
+            {name: self._make_provider(name, settings, self.config.spec) for name, settings in self._made.items()},
             self._bootstrap,
             cluster=self.config.name,
             uid=self.config.uid,
             clock=steady_time,
             pools=self._pool_requests(),
+            head_at=f"{self.config.spec.kind.title} ({self._own_instance})" if self.handover else "",
         )
 
-    def _make_provider(self, name: str, spec: ClusterSpec) -> Provider:
-        settings = dict(spec.provider_settings) if name == spec.provider_name else {}
-        if self.handover and spec.kind.cloud is not None:
-            settings = {key: value for key, value in settings.items() if key not in spec.kind.cloud.here_only}
+    def _make_provider(self, name: str, given: Mapping[str, Any], spec: ClusterSpec) -> Provider:
+        """Of a spec that is in force, or about to be; or one that it has no pools of any more."""
+        own, cloud = name == spec.provider_name, KINDS[name].cloud
+        here_only = cloud.here_only if self.handover and cloud is not None else ()
+        mine = [pool for pool in spec.pools if spec.kind_of(pool).name == name]
+        with_engine = own or any(has_engine(spec, pool) for pool in mine)
         context = ProviderContext(
             cluster=self.config.name,
             uid=self.config.uid,
-            state_dir=str(self.config.state_dir),
-            settings=settings,
+            state_dir=str(scratch(self.config.state_dir, name, spec.provider_name)),
+            settings={key: value for key, value in given.items() if key not in here_only},
+            beside=beside(self.config.state_dir, name, {**self._made, **spec.providers}, spec.provider_name),
             auth=spec.auth.model_dump(),
             hosts=self.standby,
             agent_bundle=str(self._bundle),
-            default_image=default_image(spec.ray),
-            engine_shared=shared_engines(self.config, KINDS[name]),
+            default_image=default_image(spec.ray if with_engine else None),
+            engine_shared=shared_engines(self.config, KINDS[name]) if with_engine else "",
         )
         try:
             provider = make_provider(name, context)
         except ProviderUnavailable as error:
             raise UsageError(str(error)) from error
-        return OwnMachine.around(provider, self._own_instance) if self.handover else provider
+        return OwnMachine.around(provider, self._own_instance) if self.handover and own else provider
 
     def _pool_requests(self) -> list[PoolRequest]:
         requests = pool_requests(self.config.spec).items()
@@ -259,31 +264,56 @@ class Head:
             self.config.uid,
             node,
             pool,
-            heads=[address(host, self.agents.port) for host in self._dialled()],
+            heads=[address(host, self.agents.port) for host in self._dialled(node.pool)],
             ca_pem=self._ca_pem,
             token=self.admission.join_token(node.id, node.generation),
             bundle=self._bundle_digest,
         )
 
-    def _agent_endpoint(self) -> tuple[str, list[str]]:
-        """(address to listen on, hosts that agents dial in turn), where no client wrote them."""
+    def _agent_endpoints(self, providers: Mapping[str, Provider]) -> list[str]:
+        """The addresses to listen on for nodes of these providers, where no client wrote them; what they dial is noted."""
         if self.handover:
-            return EVERYWHERE, [self.handover.address]
-        own = next(iter(self.provisioner.providers.values()))
-        here, dialled = own.agent_endpoint() if isinstance(own, HasAgentEndpoint) else (LOOPBACK, LOOPBACK)
-        return here, [dialled]
+            return [EVERYWHERE]
+        found: list[str] = []
+        for name, provider in providers.items():
+            ends = provider.agent_endpoint() if isinstance(provider, HasAgentEndpoint) else (LOOPBACK, LOOPBACK)
+            found.append(ends[0])
+            self._agent_hosts[name] = [ends[1]]
+        return found
 
-    def _dialled(self) -> Sequence[str]:
-        """Hosts that a node to come dials in turn: the client may have written others since this head started."""
-        endpoint = Endpoint.load(self.config.directory)
-        return endpoint.hosts if endpoint else self._agent_hosts
+    def _dialled(self, pool_name: str) -> Sequence[str]:
+        """Hosts that a node to come dials in turn: the client may have written others since this head started. Raises
+        ClusterctlError where none is known."""
+        if endpoint := Endpoint.load(self.config.directory):
+            return endpoint.hosts
+        spec = self.config.spec
+        pool = next((pool for pool in spec.pools if pool.name == pool_name), None)
+        if self.handover is None:
+            return self._agent_hosts[spec.kind_of(pool).name]
+        return [self._public_address() if dials_publicly(spec, pool) else self.handover.address]
+
+    def _public_address(self) -> str:
+        """Of the head's machine, as the last `up` told it."""
+        handover = Handover.load(self.config.directory)
+        if handover is None or not handover.public:
+            raise UsageError(
+                "the head's public address is not known, which its nodes would dial: `clusterctl up SPEC` tells it"
+            )
+        return handover.public
 
     async def _open_sockets(self, ports: Mapping[str, Any]) -> list[socket.socket]:
         endpoint = Endpoint.load(self.config.directory)
         if endpoint:
             return endpoint.open(ports)
-        listen_on, self._agent_hosts = await asyncio.to_thread(self._agent_endpoint)
-        return [listen(listen_on, ports.get("agents", 0))]
+        listen_on = await asyncio.to_thread(self._agent_endpoints, self.provisioner.providers)
+        return listen_on_all(listen_on, ports.get("agents", 0))
+
+    async def _listen_for(self, providers: Mapping[str, Provider]) -> None:
+        """For nodes of providers that a new spec has beside the others."""
+        if Endpoint.load(self.config.directory) is None:
+            for host in await asyncio.to_thread(self._agent_endpoints, providers):
+                if not self.agents.hears(host):
+                    self.agents.serve_too([listen(host, self.agents.port)], server_context(self.config.directory))
 
     # ------------------------------------------------------------ life
 
@@ -358,8 +388,12 @@ class Head:
                 f"the {' and the '.join(refused)} of a running cluster cannot be changed: `clusterctl down` first, then `up`"
             )
         providers = self._other_providers(spec)
+        await self._listen_for(
+            {name: provider for name, provider in providers.items() if name not in self.provisioner.providers}
+        )
         self.config = self.config.with_spec(spec, text, files)
         self.provisioner.use_providers(providers)
+        self._made |= spec.providers
         self.provisioner.use_pools(self._pool_requests())
         self.preparing.changed()
         self.events.add("cluster", self.config.name, "spec_changed", "a new spec is in force")
@@ -367,10 +401,16 @@ class Head:
         return True
 
     def _other_providers(self, spec: ClusterSpec) -> dict[str, Provider]:
-        """Those to which the new spec gives other settings, or logins."""
-        old, name = self.config.spec, spec.provider_name
-        same = spec.provider_settings == old.provider_settings and spec.auth == old.auth
-        return {} if same else {name: self._make_provider(name, spec)}
+        """Those to which the new spec gives other settings or logins, and those that it has pools of for the first time. They are
+        noted. Raises Refused where one would be looked for elsewhere than where something of it may be."""
+        note(self.config.directory, spec)
+        all_anew = spec.auth != self.config.spec.auth or not spec.providers.keys() <= self._made.keys()
+        others = {  # each knows which ones there are beside it
+            name: given
+            for name, given in {**self._made, **spec.providers}.items()
+            if all_anew or self._made.get(name) != given
+        }
+        return {name: self._make_provider(name, given, spec) for name, given in others.items()}
 
     def costs(self, by: str) -> dict[str, Any]:
         """In dollars and node hours up to now, by "job" or "user" (the dearest first); anything else is by day and pool."""

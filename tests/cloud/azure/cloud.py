@@ -93,7 +93,7 @@ class AzureCloud:
         self.ca_file = Path(self._files.name) / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca_file))
         self._built_in = {r["id"] for r in self.store.everything()}
-        self.url = self.operations.url = self.tokens.url = self.consoles.url = self.listen("127.0.0.1")
+        self.url = self.listen("127.0.0.1")
 
     def _add_network(self) -> None:
         self.networks = Networks(self.store, self.services)
@@ -110,6 +110,7 @@ class AzureCloud:
         disks = Disks(world, store, services)
         sources = Sources(store, self.marketplace, self.galleries)
         self._vms = Vms(world, store, services, self.resources, self.cards, self.addresses, disks, sources)
+        self.galleries.is_generalized = lambda link: self._vms.named(link).generalized
         self.power = Power(world, store, operations, services, self._vms, disks, self.resources.forget)
         self.consoles = Consoles(world, services, self._vms)
         Graph(world, store, services, self.resources, self._vms)
@@ -129,9 +130,20 @@ class AzureCloud:
         self._listeners.close()
         self._files.cleanup()
 
+    @property
+    def url(self) -> str:
+        """Where it is called now."""
+        return self.tokens.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self.tokens.url = url
+
     def listen(self, address: str) -> str:
         """At one more address of this host. Returns the URL."""
-        return self._listeners.listen(address)
+        url = self._listeners.listen(address)
+        self.tokens.urls.add(url)
+        return url
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -230,6 +242,11 @@ class AzureCloud:
         """By its name, the id of its resource, or the one that it has itself."""
         key = id_.lower()
         return next(m for m in self._vms.all() if key in (m.id, m.key, m.name.lower()))
+
+    @property
+    def disk_links(self) -> dict[str, str]:
+        """uniqueId of an attached disk -> the name below /dev/disk by which its machine sees it."""
+        return self._vms.disk_links
 
     def resource(self, id_: str) -> Resource:
         """By its id, or by what comes after the subscription in it."""

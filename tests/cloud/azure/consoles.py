@@ -16,7 +16,6 @@ from tests.cloud.azure.world import Refusal, World
 class Consoles:
     def __init__(self, world: World, services: Services, vms: Vms) -> None:
         self._world, self._vms = world, vms
-        self.url = ""  # of the stand-in
         self._signed: dict[str, str] = {}  # signature -> id of a machine
         services.on("virtualMachines.retrieveBootDiagnosticsData", self._links)
         services.plain(r"/bootdiagnostics/([^/]+)/serialconsole\.log", self._log)
@@ -29,7 +28,7 @@ class Consoles:
             raise Refusal(409, "OperationNotAllowed", message)
         signature = secrets.token_urlsafe(16)
         self._signed[signature] = machine.id
-        base = f"{self.url}/bootdiagnostics/{machine.id}"
+        base = f"https://{call.headers['Host']}/bootdiagnostics/{machine.id}"
         return {
             "consoleScreenshotBlobUri": f"{base}/screenshot.bmp?sig={signature}",
             "serialConsoleLogBlobUri": f"{base}/serialconsole.log?sv=2018-03-28&sr=b&sp=r&sig={signature}",

@@ -213,14 +213,6 @@ class Power:
             "EventSource": "Platform", "DurationInSeconds": -1,
         }]  # fmt: skip
 
-    def approve(self, machine: Machine, event: str) -> bool:
-        """Who was warned says that it may be at once. False for an event that there is not."""
-        if not any(e["EventId"] == event for e in machine.events):
-            return False
-        if machine.key in self._due:
-            self._due.put(machine.key, self._world.clock(), lambda: self._evicted(machine))
-        return True
-
     def shut_down(self, machine: Machine) -> None:
         """It turned itself off: its host is kept for it, and billed."""
         if machine.power == "running":

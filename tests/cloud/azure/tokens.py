@@ -61,6 +61,7 @@ class Tokens:
         self._world = world
         self._issued: dict[str, _Token] = {}
         self.url = ""  # of the stand-in
+        self.urls: set[str] = set()  # all that it ever had
         self.tenants = [TENANT]
         self.applications: dict[str, Application] = {}  # by client id
         self.identities: dict[str, Principal] = {}  # by the id of the resource, in small letters
@@ -111,7 +112,7 @@ class Tokens:
         if self._world.lapsed or known.until <= self._world.clock():
             message = "The access token expiry UTC time is earlier than current UTC time."
             raise _refusal("ExpiredAuthenticationToken", message)
-        if known.audience.rstrip("/") not in (*_AUDIENCES, self.url):
+        if known.audience.rstrip("/") not in (*_AUDIENCES, *self.urls):
             message = f"The access token has been obtained for wrong audience or resource '{known.audience}'."
             raise _refusal("InvalidAuthenticationTokenAudience", message)
         return known.principal

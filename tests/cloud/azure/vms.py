@@ -41,6 +41,7 @@ class Vms(Behaviour):
         self._world, self._store, self._services, self._resources = world, store, services, resources
         self._cards, self._addresses, self._disks, self._sources = cards, addresses, disks, sources
         self.by_key: dict[str, Machine] = {}
+        self.disk_links: dict[str, str] = {}  # uniqueId of a disk -> by which name below /dev/disk its machine sees it
         self._coming: dict[str, Machine] = {}  # those whose PUT is being looked at
         self._skus = Skus(world, services)
         self.quotas = Quotas(world, store, services, self.all)
@@ -340,6 +341,10 @@ class Vms(Behaviour):
     def plug_one(self, machine: Machine, id_: str) -> None:
         if self._world.disks:
             properties = self._store.get(id_)["properties"]
+            disks = machine.properties["storageProfile"]["dataDisks"]
+            lun = next(d["lun"] for d in disks if d["managedDisk"]["id"].lower() == id_.lower())
+            by = "scsi1/lun" if "SCSI" in machine.size.controllers else "data/by-lun/"
+            self.disk_links[properties["uniqueId"]] = f"azure/{by}{lun}"
             self._world.disks.attach(machine.id, properties["uniqueId"], properties["diskSizeGB"])
 
     def pull_out(self, machine: Machine) -> None:

@@ -206,10 +206,8 @@ class Identity:
     def scopes(self) -> list[str]:
         """Ids of all that the head's machine has to reach: the cluster's group, and what lies elsewhere."""
         group = self._group.path()
-        named = [_thing(str(self._settings.get(key) or ""), kind) for key, kind in _NAMED.items()]
-        found = dict.fromkeys(id_ for id_ in [*named, *self._elsewhere] if id_.startswith("/"))
-        outside = [id_ for id_ in found if not id_.lower().startswith(f"{group.lower()}/")]
-        return [group, *outside]
+        pools = [id_ for id_ in self._elsewhere if id_.startswith("/") and not _is_in(id_, group)]
+        return [group, *foreign_things(self._settings, group), *dict.fromkeys(pools)]
 
     def _role_for(self, scope: str, head: str) -> tuple[str, str]:
         """(guid, name) of what the head gets there."""
@@ -309,6 +307,16 @@ def is_unseen(error: ProviderError) -> bool:
         "ResourceNotFound",
         "LinkedInvalidPropertyId",
     ) and ("identity" in text or "userassignedidentities" in text)
+
+
+def foreign_things(settings: Mapping[str, Any], group: str) -> dict[str, str]:
+    """Ids of what the settings name outside the group (an id as well), with their types."""
+    named = {_thing(str(settings.get(key) or ""), kind): kind for key, kind in _NAMED.items()}
+    return {id_: kind for id_, kind in named.items() if id_ and not _is_in(id_, group)}
+
+
+def _is_in(id_: str, group: str) -> bool:
+    return id_.lower().startswith(f"{group.lower()}/resourcegroups/" if group.count("/") == 2 else f"{group.lower()}/")
 
 
 def _thing(id_: str, kind: str) -> str:

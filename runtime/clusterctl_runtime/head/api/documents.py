@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.model import PENDING_STATES, Block, Demand, NodeState, Offer
 from clusterctl.core.scheduling.remedies import COMING
+from clusterctl.core.scheduling.selectors import NEEDS_ENGINE
+from clusterctl.spec.network import has_engine
 from clusterctl.version import __version__
 from clusterctl_runtime.head.api.node_documents import node_document
 from clusterctl_runtime.head.clock import steady_time
@@ -89,6 +91,7 @@ def pool_documents(head: Head, census: Census) -> list[Document]:
             {
                 "name": pool.name,
                 "provider": head.config.spec.kind_of(pool).name,
+                "engine": "ray" if has_engine(head.config.spec, pool) else "none",
                 "min": pool.min,
                 "max": pool.max,
                 "ready": found.states[NodeState.READY],
@@ -158,7 +161,7 @@ def shape_text(demand: Demand) -> str:
     for shape, count in demand.bundles:
         extras = [f"type {shape.gpu_type}"] if shape.gpu_type else []
         extras += [f"pool {shape.pool}"] if shape.pool else []
-        extras += [f"{key}={value}" for key, value in shape.selectors]
+        extras += ["with the engine" if pair == NEEDS_ENGINE else "=".join(pair) for pair in shape.selectors]
         text = str(shape.resources) + (f" ({', '.join(extras)})" if extras else "")
         parts.append(f"{count} x [{text}]" if count > 1 or len(demand.bundles) > 1 else text)
     return " + ".join(parts)

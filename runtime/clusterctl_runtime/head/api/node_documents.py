@@ -91,6 +91,7 @@ def node_document(head: Head, view: NodeView) -> Document:
     return {
         "id": node.id,
         "pool": node.pool,
+        "provider": _provider(head, node),
         "role": node.role,
         "state": node.state.value,
         "instance_id": node.instance_id,
@@ -113,6 +114,12 @@ def node_document(head: Head, view: NodeView) -> Document:
         "engine": books.engine.state if books else "off",
         "preparing": head.preparing.document(node),
     }
+
+
+def _provider(head: Head, node: Node) -> str:
+    """That of its pool; the cluster's own for a pool that has left the spec."""
+    spec = head.config.spec
+    return spec.kind_of(next((pool for pool in spec.pools if pool.name == node.pool), None)).name
 
 
 def node_detail(head: Head, view: NodeView) -> Document:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Demand, Node, NodeState
 from clusterctl.core.resources import Resources
+from clusterctl.core.scheduling.selectors import needing_engine
+from clusterctl.spec.network import has_engine, node_has_engine
 from clusterctl_runtime.engine.client import HELPER, EngineClient, EngineNode, EngineState, helper_environment
 from clusterctl_runtime.engine.command import EngineConfig
 from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
@@ -62,7 +65,7 @@ class EngineControl:
         self._session = ""  # of Ray's head: another one is another Ray cluster
         self._head_failures = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.shares = EngineShares(fleet, events, self._spawn)
+        self.shares = EngineShares(fleet, events, self._spawn, self._runs_on)
         self.state: EngineState | None = None
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
@@ -89,16 +92,23 @@ class EngineControl:
         return self._address
 
     def demand(self) -> tuple[Demand, ...]:
-        """What Ray wants, as it told last; nothing while its GCS does not answer."""
-        return self.state.demand if self.state and self.state.healthy else ()
+        """What Ray wants, as it told last; nothing while its GCS does not answer. Nodes without it are not for that."""
+        demand = self.state.demand if self.state and self.state.healthy else ()
+        spec = self._config().spec
+        return demand if all(has_engine(spec, pool) for pool in spec.pools) else tuple(map(_needing_engine, demand))
 
     # ------------------------------------------------------------ EngineHooks
 
     def is_ready(self, books: NodeLedger) -> bool:
-        return books.engine.state == "ready"
+        node = self._fleet.journal.get(books.node_id)
+        return books.engine.state == "ready" or (node is not None and not self._runs_on(node))
+
+    def _runs_on(self, node: Node) -> bool:
+        return node_has_engine(self._config().spec, node)
 
     def node_joined(self, books: NodeLedger, node: Node) -> None:
-        """Starts Ray there, unless it runs or is about to; a worker's turn comes when it is known where Ray's head listens."""
+        """Starts Ray there, unless it runs or is about to; a worker's turn comes when it is known where Ray's head listens, and
+        never outside of the head's network."""
         if node.role == "head":
             self.supply.note_head(books.facts)
             self._spawn(self._start_head(books, node))
@@ -169,7 +179,7 @@ class EngineControl:
 
     async def _start_worker(self, books: NodeLedger, node: Node) -> None:
         now = self._fleet.journal.get(node.id)
-        if now is None or now.state is NodeState.DRAINING:
+        if now is None or now.state is NodeState.DRAINING or not self._runs_on(now):
             return
         if not (self._address or self._expected) or books.engine.state in _BUSY:
             return
@@ -320,7 +330,7 @@ class EngineControl:
         """The head that came up is another Ray cluster (its state was lost): every worker's raylet has to join it afresh."""
         for other in list(self._fleet.ledger):
             record = self._fleet.journal.get(other.node_id)
-            if record is None or record.role == "head" or not other.connected:
+            if record is None or record.role == "head" or not other.connected or not self._runs_on(record):
                 continue
             other.engine.state = "off"
             self._fleet.send(other.node_id, {"t": "engine_stop"})
@@ -402,3 +412,7 @@ class EngineControl:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception():
             log.error("engine control", exc_info=task.exception())
+
+
+def _needing_engine(demand: Demand) -> Demand:
+    return replace(demand, bundles=tuple((needing_engine(shape), count) for shape, count in demand.bundles))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from clusterctl.core.model import Node
 from clusterctl.core.resources import Resources
 from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.engine.client import EngineClient, EngineRefused, Hold
@@ -39,8 +40,14 @@ class EngineShares:
     """Implements the dispatcher's `Shares`. `client` is the way to the engine, None while there is none; `spawn` runs what
     nobody waits for."""
 
-    def __init__(self, fleet: Fleet, events: EventLog, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-        self._fleet, self._events, self._spawn = fleet, events, spawn
+    def __init__(
+        self,
+        fleet: Fleet,
+        events: EventLog,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        runs_on: Callable[[Node], bool] = lambda _: True,
+    ) -> None:
+        self._fleet, self._events, self._spawn, self._runs_on = fleet, events, spawn, runs_on
         self.client: EngineClient | None = None
         self._raylets: dict[str, _Raylet] = {}  # by Ray's id of the node: a raylet that is started anew has another one
         self._matching = self._look_again = False
@@ -51,9 +58,10 @@ class EngineShares:
         self._raylets.pop(books.engine.ray_node_id, None)
 
     def asks(self, books: NodeLedger) -> bool:
-        """Whether a share of that node is the engine's to give. On the head node Ray has nothing to give."""
+        """Whether a share of that node is the engine's to give. On the head node Ray has nothing to give, and on nodes outside of
+        its network it does not run."""
         node = self._fleet.journal.get(books.node_id)
-        return node is None or node.role != "head"
+        return node is None or (node.role != "head" and self._runs_on(node))
 
     # ------------------------------------------------------------ taking
 

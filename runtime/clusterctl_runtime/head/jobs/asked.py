@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from clusterctl.core.model import Shape
 from clusterctl.core.resources import Resources
+from clusterctl.core.scheduling.selectors import needing_engine
 from clusterctl_runtime.head.jobs.requests import JobRequest
 
 DRIVER_RESOURCE = "driver"  # what a driver takes of the head node
@@ -86,7 +87,8 @@ def shape_of(request: dict[str, Any]) -> Shape:
         amounts["GPU"] = float(gpus) if gpus < 1 else float(math.ceil(gpus))  # a share of one device, or whole ones
     if memory:
         amounts["memory"] = float(memory)
-    return Shape(Resources.of(amounts), gpu_type=request.get("gpu_type") or "", pool=request.get("pool") or "")
+    shape = Shape(Resources.of(amounts), gpu_type=request.get("gpu_type") or "", pool=request.get("pool") or "")
+    return needing_engine(shape) if request.get("needs_engine") or request.get("runtime_env") else shape
 
 
 def parse_condition(text: str) -> Condition:

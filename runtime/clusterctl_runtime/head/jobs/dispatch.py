@@ -10,6 +10,7 @@ from itertools import islice
 from clusterctl.core.model import NodeView
 from clusterctl.core.resources import Resources
 from clusterctl.core.scheduling.placement import Request, place, starves_at, takes_work
+from clusterctl.spec.network import node_has_engine
 from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
@@ -223,7 +224,7 @@ class Dispatcher:
                 package=request["package"],
                 gpus=job.shape.resources.get("GPU"),
                 gpu_ids=attempt.gpu_ids.get(rank),
-                engine=bool(request["engine"]) and spec.ray is not None,
+                engine=bool(request["engine"]) and node is not None and node_has_engine(spec, node),
                 timeout=request["timeout"],
                 runtime_env=dict(request["runtime_env"]),
                 after=after,
@@ -238,9 +239,8 @@ class Dispatcher:
         pool = next((pool for pool in config.spec.pools if node and pool.name == node.pool), None)
         kind = config.spec.kind_of(pool)
         python = str(books.engine.info.get("python") or "") if books else ""
-        python = (
-            python or given_python(config.spec, kind) or (config.engine_python if kind.machine == "process" else "")
-        )
+        given = given_python(config.spec, kind) if node and node_has_engine(config.spec, node) else ""
+        python = python or given or (config.engine_python if kind.machine == "process" else "")
         return python or str((books.facts if books else {}).get("executable") or "python3")
 
 

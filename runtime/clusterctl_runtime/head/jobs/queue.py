@@ -9,6 +9,8 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 
 from clusterctl.core.errors import BadRequest, Refused
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.network import has_engine
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.jobs.arrays import Array, Failure
 from clusterctl_runtime.head.jobs.asked import parse_condition
@@ -73,6 +75,8 @@ class Queue:
             close = difflib.get_close_matches(request.pool, names, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"this cluster has: {', '.join(names) or 'none'}"
             raise BadRequest(f"no pool {request.pool!r}: {hint}")
+        if request.needs_engine:
+            _check_engine(spec, request)
         if request.driver and spec.ray is None:
             raise BadRequest("this cluster has no engine, so it runs no drivers: submit without `driver`")
         if request.array_limit is not None and request.array is None:
@@ -188,6 +192,18 @@ class Names:
         if array not in self._indices:
             self._indices[array] = frozenset(chain.from_iterable(self._given[array]))
         return array if int(index) in self._indices[array] else None
+
+
+def _check_engine(spec: ClusterSpec, request: JobRequest) -> None:
+    """Raises BadRequest for a job that needs the engine where it would never run."""
+    if spec.ray is None:
+        raise BadRequest("this cluster has no engine: submit without `needs_engine`")
+    pool = next((pool for pool in spec.pools if pool.name == request.pool), None)
+    if not has_engine(spec, pool):
+        raise BadRequest(
+            f"pool {request.pool!r} serves queue jobs only: it is not in the head's network, where the engine runs. Name another "
+            "pool, or submit without `needs_engine`"
+        )
 
 
 def refuse_circles(requests: Sequence[JobRequest], batch: Names) -> None:

@@ -19,7 +19,8 @@ Identifier = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$
 class JobRequest(BaseModel):
     """One job, as submitted. `argv` is the command, or the arguments of `script`; `package` the digest of the packed working
     directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang;
-    none means a plain program on one.
+    none means a plain program on one. `engine`: on nodes that run Ray it is told where that is; `needs_engine`: it goes to no
+    others.
     `after`: jobs or arrays that must have succeeded ("ID", "ID:ok") or ended ("ID:any") before it starts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -42,6 +43,7 @@ class JobRequest(BaseModel):
     max_retries: int | None = Field(default=None, ge=0, le=1000)
     timeout: float | None = Field(default=None, gt=0)
     engine: bool = True
+    needs_engine: bool = False
     driver: bool = False
     array: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1, max_length=MAX_ARRAY)
     array_limit: int | None = Field(default=None, ge=1)

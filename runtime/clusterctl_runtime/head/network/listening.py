@@ -6,13 +6,14 @@ import contextlib
 import errno
 import pwd
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from clusterctl.core.errors import ClusterctlError
 
 EVERYWHERE = "::"  # every address of this machine, of either family
 _NOWHERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})  # a machine without IPv6
+TRIES = 8  # ports to be had on several addresses
 _LISTENS = "0A"  # as /proc/net/tcp has it
 
 
@@ -27,6 +28,26 @@ def listen(host: str, port: int, *, fall_back: bool = False) -> socket.socket:
             f"the head could not listen on {host}:{port} ({error.strerror}): end the program that has this port "
             f"(`ss -ltnp 'sport = :{port}'` names it), then run `clusterctl up` again"
         ) from error
+
+
+def listen_on_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Sockets of one port on each of these addresses of this machine, of which one may be EVERYWHERE. Raises ClusterctlError."""
+    if EVERYWHERE in hosts:
+        return [listen(EVERYWHERE, port)]
+    tries = 1 if port else TRIES
+    while True:
+        tries -= 1
+        sockets = [listen(hosts[0], port)]
+        try:
+            sockets += [
+                listen(host, sockets[0].getsockname()[1]) for host in dict.fromkeys(hosts[1:]) if host != hosts[0]
+            ]
+            return sockets
+        except ClusterctlError:  # the port that the first one got is another program's elsewhere
+            for sock in sockets:
+                sock.close()
+            if not tries:
+                raise
 
 
 def listen_first(host: str, ports: Iterable[int]) -> socket.socket:

@@ -33,6 +33,7 @@ HELLO_TIMEOUT = 15.0
 STRANGERS = 256  # connections that have not said hello yet; more wait to be accepted
 ALARMS_A_MINUTE = 10  # events of one kind that refused nodes can cause
 BUNDLE_TIMEOUT = 60.0
+ANYWHERE = ("::", "0.0.0.0")  # noqa: S104  as sockets on every address call it
 SEND_BUFFER = 8 * 1024 * 1024
 SUSPICIOUS = frozenset(
     {"bad_secret", "token_used", "wrong_cluster"}
@@ -118,7 +119,18 @@ class AgentServer:
     async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext) -> None:
         """Serves on all of them; the first is the one that nodes to come are told."""
         self.ports = [sock.getsockname()[1] for sock in sockets]
-        self._servers = [TlsServer(sock, context, self._serve, STRANGERS, HELLO_TIMEOUT) for sock in sockets]
+        self._servers: list[TlsServer] = []
+        self._hosts: set[str] = set()
+        self.serve_too(sockets, context)
+
+    def serve_too(self, sockets: Sequence[socket.socket], context: ssl.SSLContext) -> None:
+        """Serves on more sockets, of ports that it has already."""
+        self._hosts |= {sock.getsockname()[0] for sock in sockets}
+        self._servers += [TlsServer(sock, context, self._serve, STRANGERS, HELLO_TIMEOUT) for sock in sockets]
+
+    def hears(self, host: str) -> bool:
+        """Whether it is served on that address of this machine."""
+        return not self._hosts.isdisjoint({host, *ANYWHERE})
 
     @property
     def port(self) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.core.errors import UsageError
 from clusterctl.core.model import Node, NodeState
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.network import has_engine
 from clusterctl_runtime.backoff import pause_after
 from clusterctl_runtime.engine.config import given_python
 from clusterctl_runtime.head.config import HeadConfig
@@ -61,6 +62,7 @@ class Content:
     setup: list[str]
     env: dict[str, str]
     python: str
+    engine: bool
 
 
 def content_of(config: HeadConfig, pool_name: str) -> Content:
@@ -71,8 +73,9 @@ def content_of(config: HeadConfig, pool_name: str) -> Content:
     files = [_told(mount.source, mount.to, config.files) for mount in spec.files]
     content = [[(f["to"], f["digest"], f["kind"]) for f in files], setup]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] if files or setup else ""
-    python = given_python(spec, spec.kind_of(pool))
-    return Content(digest, files, setup, {**spec.env, **(pool.env if pool else {})}, python)
+    python = given_python(spec, spec.kind_of(pool)) if has_engine(spec, pool) else ""
+    env = {**spec.env, **(pool.env if pool else {})}
+    return Content(digest, files, setup, env, python, has_engine(spec, pool))
 
 
 class Preparing:
@@ -118,7 +121,7 @@ class Preparing:
                 "CLUSTERCTL_POOL": node.pool,
             },
             "timeout": COMMAND_TIMEOUT,
-            "engine": config.spec.ray is not None,
+            "engine": content.engine,
             "python": content.python,
         }
 
