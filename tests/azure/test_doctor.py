@@ -20,7 +20,8 @@ from tests.cloud.azure.world import REGION, SUBSCRIPTION
 
 NEEDED = (actions_of("client") | actions_of("access")) - OPTIONAL
 LOOKS = actions_of("lookup") | {"Microsoft.Authorization/permissions/read", "Microsoft.Resources/subscriptions/read"}
-FEATURE = f"{ROOT}/providers/Microsoft.Features/featureProviders/Microsoft.Compute/subscriptionFeatureRegistrations/EncryptionAtHost"
+FEATURES = f"{ROOT}/providers/Microsoft.Features/featureProviders/Microsoft.Compute/subscriptionFeatureRegistrations"
+FEATURE = f"{FEATURES}/EncryptionAtHost"
 NO_GATEWAYS = {"listOfResourceTypesNotAllowed": ["Microsoft.Network/natGateways"]}
 PERMISSION = "permission "
 Rows = list[tuple[str, bool, str]]

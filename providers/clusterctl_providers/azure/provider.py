@@ -15,7 +15,7 @@ Settings (under `provider: {azure: ...}`) are those of `clusterctl.spec.provider
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clusterctl.core.errors import ProviderError
@@ -23,7 +23,10 @@ from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.azure.calls import Calls
 from clusterctl_providers.azure.console import console_log
 from clusterctl_providers.azure.head import HeadParts
+from clusterctl_providers.azure.images.build import BUILDERS, AzureBuild
 from clusterctl_providers.azure.images.lookup import Images
+from clusterctl_providers.azure.images.store import AzureImages
+from clusterctl_providers.azure.machines.body import DISK, GPU_DISK
 from clusterctl_providers.azure.machines.instances import VmRows
 from clusterctl_providers.azure.machines.launch import VmLaunches
 from clusterctl_providers.azure.machines.placement import Placement
@@ -41,13 +44,18 @@ from clusterctl_providers.base import (
     CreateRequest,
     CreateResult,
     HeadDisk,
+    ImageRecipe,
+    MadeImage,
     NetworkPlace,
     PoolRequest,
     ProviderContext,
+    StoredImage,
     Whereabouts,
 )
-from clusterctl_providers.catalog import user_directory
+from clusterctl_providers.catalog import instance_types, user_directory
 from clusterctl_providers.cloud.book import BatchBook
+from clusterctl_providers.cloud.image_build import ImageBuild
+from clusterctl_providers.cloud.image_store import ImageStore
 from clusterctl_providers.cloud.launch import Launcher
 from clusterctl_providers.cloud.listing import Listing
 from clusterctl_providers.cloud.offers import Offers
@@ -63,6 +71,7 @@ class AzureProvider:
 
     def __init__(self, context: ProviderContext) -> None:
         settings = self._settings = context.settings
+        self._uid = context.uid
         self._calls = Calls(settings)
         self.scopes: Sequence[str] = (self._calls.region,)
         head = context.head_machine
@@ -128,6 +137,23 @@ class AzureProvider:
 
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.shipped(pool)
+
+    def build_image(self, pool: PoolRequest, recipe: ImageRecipe, tell: Callable[[str], None]) -> MadeImage:
+        """For the architecture of the pool's cheapest type, x86-64 where it names none."""
+        offers = self._offers.shipped(pool)
+        machine = next((m for m in instance_types("azure") if offers and m.name == offers[0].instance_type), None)
+        nvidia = machine is not None and machine.gpu_vendor == "nvidia"
+        arch = machine.arch if machine else "x86_64"
+        base = self._images.find(str(pool.spec.get("image") or ""), arch, nvidia)
+        disk = int(pool.spec.get("disk") or max(base.size, GPU_DISK if nvidia else DISK))
+        build = ImageBuild(AzureBuild(self._calls, self._settings, self._network, base), self._uid, tell)
+        return build.make(base.id, base.arch, BUILDERS[arch], recipe, disk)
+
+    def images(self) -> list[StoredImage]:
+        return ImageStore(AzureImages(self._calls)).list()
+
+    def remove_image(self, image: StoredImage) -> None:
+        ImageStore(AzureImages(self._calls)).remove(image)
 
     def agent_endpoint(self) -> tuple[str, str]:
         """The head runs on this machine: nodes reach it at the address that the user wrote down."""

@@ -135,6 +135,7 @@ def routes() -> Routes:
     return Routes()
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def type_of(path: str) -> str:
     """`Microsoft.Network/virtualNetworks/subnets` of the id of a subnet, or of the path of all of them; "" for what is no
     provider's."""
