@@ -60,8 +60,8 @@ def _wrong(what: str, fix: str) -> tuple[str, str]:
 def _account(kind: Kind, registry: Registry, spec: ClusterSpec | None) -> list[Check]:
     if spec is None:
         answers = dict.fromkeys(one for settings in _settings(kind, registry) for one in _of_cloud(kind, settings))
-    elif spec.kind is kind:
-        answers = dict.fromkeys(_of_cloud(kind, spec.provider_settings, spec))
+    elif kind.name in spec.providers:
+        answers = dict.fromkeys(_of_cloud(kind, spec.providers[kind.name], spec))
     else:
         return []
     return [
@@ -102,7 +102,9 @@ def _ask(provider: Provider, spec: ClusterSpec | None = None) -> list[Answer]:
 
     try:
         if spec is not None and isinstance(provider, HasDoctorFor):
-            return provider.doctor_for([PoolRequest(name, pool) for name, pool in pool_requests(spec).items()])
+            requests, own = pool_requests(spec), spec.provider_name
+            mine = {name: pool for name, pool in requests.items() if (pool["provider"] or own) == provider.name}
+            return provider.doctor_for([PoolRequest(name, pool) for name, pool in mine.items()])
         return provider.doctor() if isinstance(provider, HasDoctor) else []
     finally:
         provider.close()

@@ -23,6 +23,8 @@ from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.used_providers import add
+from clusterctl.spec.providers.given import providers_in
 
 if TYPE_CHECKING:
     from clusterctl.core.model import Instance, Observed
@@ -59,6 +61,8 @@ def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) ->
         if instances and uid not in seen | {cluster.uid for cluster in registry.all()}:
             finding = Finding(name, uid, place.provider, instances, adopted=False)
             findings.append(_adopt_one(registry, place, finding, source, elsewhere))
+        elif instances and uid in {finding.uid for finding in findings if finding.adopted}:
+            findings = [_with_more(registry, place, one, instances) if one.uid == uid else one for one in findings]
         seen.add(uid)
     if source is not None and source.spec.kind.machine == "host":
         known = {cluster.uid for cluster in registry.all()}
@@ -81,6 +85,17 @@ def _adopt_one(
     except Busy as error:
         return replace(finding, why=str(error))
     return replace(finding, adopted=True, nodes=nodes, lost=lost)
+
+
+def _with_more(registry: Registry, place: Place, finding: Finding, instances: int) -> Finding:
+    """The same cluster has instances at another provider, too: `down` ends them with the others."""
+    cluster = registry.load(finding.name)
+    with changing(registry, finding.name, "list --adopt"):
+        if place.provider in providers_in(cluster.read_config()["spec"]):
+            return finding
+        add(cluster.head_dir, place.provider, providers_in(place.spec)[place.provider])
+        nodes, _ = _adopt(cluster)
+    return replace(finding, instances=finding.instances + instances, nodes=sorted({*finding.nodes, *nodes}))
 
 
 def _adopt_hosts(
