@@ -1,4 +1,4 @@
-"""A cluster that may be anywhere, to its end: the first cloud lacks the machines, in the second they are real, and jobs run there."""
+"""A cluster that may be anywhere, to its end: the first cloud lacks the machines, in the second they are real and jobs run."""
 
 from __future__ import annotations
 

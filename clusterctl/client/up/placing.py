@@ -118,7 +118,7 @@ class Placing:
         looks = iter(in_order(look_at_all(sources), cheapest=True)) if self.files.cheapest else map(look, sources)
         for one in looks:
             if one.out:
-                self._note(one.place, "; ".join(one.out))
+                self._note(one.place, "\n".join(one.out))
                 continue
             self.tell(f"trying {one.place}: ${one.per_hour or 0.0:.4g}/h, at most ${one.at_most or 0.0:.4g}/h")
             yield one.source
