@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from clusterctl_providers.azure.bastion import find_host, find_machine
 from clusterctl_providers.azure.provider import AzureProvider
-from clusterctl_providers.azure.roles import NAMES, actions_of, render_role
+from clusterctl_providers.azure.roles import ASSIGN, NAMES, UNASSIGN, actions_of, grants_only, render_role, role_guid
 from clusterctl_providers.base import HeadMachine, PoolRequest
 
 from clusterctl.client.images.build import build_image
@@ -24,7 +24,8 @@ from tests.azure.parts import Parts
 from tests.azure.stage import BOTH, Stage, pool
 from tests.azure.test_image_build import Builder, machine, registry, spec_for
 from tests.azure.test_images import gallery
-from tests.cloud.azure.assignments import ROOT
+from tests.cloud.azure import conditions
+from tests.cloud.azure.assignments import OWNER, ROOT
 from tests.cloud.azure.cloud import AzureCloud
 from tests.cloud.azure.tokens import Application
 from tests.cloud.azure.world import REGION, SUBSCRIPTION
@@ -216,6 +217,28 @@ def test_a_role_is_a_file_that_az_takes(name: str) -> None:
     actions = role["Actions"]
     assert len(set(actions)) == len(actions) and not any("*" in action for action in actions)
     assert len(role["Name"]) <= 512 and len(role["Description"]) <= 2048 and role["IsCustom"] is True
+
+
+@pytest.mark.parametrize("guids", [(), ("11111111-1111-4111-8111-111111111111",)])
+def test_the_condition_for_who_gives_heads_their_roles_is_printed_too(guids: tuple[str, ...]) -> None:
+    given = [word for guid in guids for word in ("--guid", guid)]
+    command = [
+        sys.executable,
+        "-m",
+        "clusterctl_providers.azure.roles",
+        "condition",
+        "--subscription",
+        SUBSCRIPTION,
+        *given,
+    ]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert printed == grants_only(*(guids or (role_guid(name, SUBSCRIPTION) for name in ("head", "lookup"))))
+    role = guids[0] if guids else role_guid("head", SUBSCRIPTION)
+    asked = {f"@request[microsoft.authorization/roleassignments:{key}]": value for key, value in {
+        "roledefinitionid": role, "principaltype": "ServicePrincipal"}.items()}  # fmt: skip
+    assert conditions.holds(printed, ASSIGN, asked)
+    assert not conditions.holds(printed, ASSIGN, {**asked, next(iter(asked)): OWNER})
+    assert not conditions.holds(printed, UNASSIGN, asked), "what is taken away is another's"
 
 
 def test_the_role_of_a_head_gives_no_rights_away() -> None:

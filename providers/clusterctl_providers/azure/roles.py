@@ -3,6 +3,8 @@
     python -m clusterctl_providers.azure.roles client --subscription 11111111-... > client.json
     az role definition create --role-definition @client.json
 
+    python -m clusterctl_providers.azure.roles condition --subscription 11111111-...     for `az role assignment create --condition`
+
 A role says what may be done; on what, the scope says at which it is given. `head` is given at the cluster's resource group and at
 what the spec names elsewhere, `lookup` at the subscription, where Azure tells what it sells.
 """
@@ -18,6 +20,7 @@ from typing import Any
 from clusterctl_providers.cloud.naming import OURS
 
 NAMES = ("client", "access", "head", "lookup", "image", "bastion")
+CONDITION = "condition"
 _PART = 8  # characters of a subscription's id in a role's name, which is the only one of that name in its tenant
 ASSIGN, UNASSIGN = "Microsoft.Authorization/roleAssignments/write", "Microsoft.Authorization/roleAssignments/delete"
 
@@ -88,13 +91,23 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints the role that the command line asks for, as the file that `az role definition create` takes."""
+    """Prints the role that the command line asks for, as the file that `az role definition create` takes; or the condition for
+    who may give heads their roles."""
     parser = argparse.ArgumentParser(
         prog="python -m clusterctl_providers.azure.roles", description="Prints a custom role."
     )
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=(*NAMES, CONDITION))
     parser.add_argument("--subscription", required=True, help="the subscription's id, in which the role can be given")
+    parser.add_argument(
+        "--guid",
+        action="append",
+        default=[],
+        help="for `condition`: of a role `head` or `lookup` that somebody made by hand",
+    )
     given = parser.parse_args()
+    if given.name == CONDITION:
+        print(grants_only(*(given.guid or (role_guid(name, given.subscription) for name in ("head", "lookup")))))
+        return
     print(json.dumps(render_role(given.name, given.subscription), indent=2))
 
 
