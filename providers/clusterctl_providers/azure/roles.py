@@ -3,7 +3,9 @@
     python -m clusterctl_providers.azure.roles client --subscription 11111111-... > client.json
     az role definition create --role-definition @client.json
 
-    python -m clusterctl_providers.azure.roles condition --subscription 11111111-...     for `az role assignment create --condition`
+    python -m clusterctl_providers.azure.roles condition --subscription 11111111-...
+
+(the last for `az role assignment create --condition`)
 
 A role says what may be done; on what, the scope says at which it is given. `head` is given at the cluster's resource group and at
 what the spec names elsewhere, `lookup` at the subscription, where Azure tells what it sells.
