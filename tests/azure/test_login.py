@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from clusterctl.core.errors import AuthFailed, BadRequest, UnknownOutcome
+from clusterctl.core.errors import AuthFailed, UnknownOutcome
 from tests.azure.desk import Desk
 from tests.cloud.azure.cloud import AzureCloud
 from tests.cloud.azure.federation import word
@@ -426,7 +426,7 @@ def test_the_cloud_and_the_subscription_are_those_of_az_where_nothing_else_says(
 
 
 def test_no_subscription_at_all_is_told_with_its_place_in_the_file(desk: Desk) -> None:
-    with pytest.raises(BadRequest, match=r"provider: \{azure: \{subscription: \.\.\.\}\}"):
+    with pytest.raises(AuthFailed, match=r"provider: \{azure: \{subscription: \.\.\.\}\}"):
         _ = calls(desk, subscription="").subscription
 
 

@@ -66,7 +66,7 @@ class Calls:
         if not self._subscription:
             self._subscription = find_subscription(self._settings)
         if not self._subscription:
-            raise BadRequest(
+            raise AuthFailed(
                 "no Azure subscription is known: write `provider: {azure: {subscription: ...}}`, set AZURE_SUBSCRIPTION_ID, or "
                 "choose one with `az account set --subscription NAME`"
             )

@@ -218,6 +218,12 @@ class AzureCloud:
         """Its machine is told of an event (Redeploy, Freeze, Reboot, Terminate)."""
         self._happens(lambda machine: self.power.announce(machine, kind, seconds), id_)
 
+    def confirm(self, id_: str, event: str) -> bool:
+        """Its machine says that an event may come at once."""
+        with self.world.lock:
+            self.advance()
+            return self.power.confirm(self.machine(id_), event)
+
     def shut_down(self, id_: str) -> None:
         """Its machine has turned itself off."""
         self._happens(self.power.shut_down, id_)
