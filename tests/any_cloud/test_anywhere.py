@@ -76,6 +76,13 @@ def test_a_pool_that_gets_some_of_its_min_and_no_more_is_not_had(home: Home) -> 
     home.down()
 
 
+def test_a_place_that_ends_its_machines_at_once_is_passed_over_with_its_reason(home: Home) -> None:
+    home.both.aws.world.stillborn = "Client.InternalError"
+    comes_up_in(home, GOOGLE)
+    assert "most often the KMS key of its disk" in told(home, "passed over")[0]
+    home.down()
+
+
 def test_capacity_in_another_zone_is_tried_before_another_place(home: Home) -> None:
     for zone in "ab":
         home.both.aws.world.capacity[f"t3.micro/us-east-1{zone}/*"] = 0

@@ -47,7 +47,7 @@ class Lab(Azure):
         properties["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"][0]["keyData"] = self.public
         properties["networkProfile"]["networkInterfaceConfigurations"] = [card(name, public)]
         self.compute.virtual_machines.begin_create_or_update(GROUP, name, body).result()
-        interface = self.cloud.cards.of(self.cloud.machine(name).resource["id"])[0]
+        interface = self.cloud.cards.of(self.cloud.machine(name).resource)[0]
         return str(interface["properties"]["ipConfigurations"][0]["properties"]["privateIPAddress"])
 
     def said(self, name: str) -> str:

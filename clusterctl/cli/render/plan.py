@@ -31,7 +31,8 @@ def destructive(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 def render_plan(document: dict[str, Any]) -> str:
     """The document of `plan`, what it warns of last."""
-    cost = document.get("cost") or {}
+    nowhere = document.get("places") and not document["place"]
+    cost = {} if nowhere else document.get("cost") or {}
     actions = document.get("actions") or []
     lines = [*_places(document), f"cluster {document.get('cluster', '')}" + _in(document)]
     for action in actions:

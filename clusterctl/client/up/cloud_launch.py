@@ -20,6 +20,7 @@ from clusterctl_runtime.files.private import write_private
 from clusterctl.client.patience import PASSING, patiently
 from clusterctl.client.registry import Cluster, read_json
 from clusterctl.client.up.cloud_search import LAUNCH_RATE, NotToBeHad, Search, Try, next_try
+from clusterctl.client.up.readiness import GIVE_UP_AFTER
 from clusterctl.core.errors import ClusterctlError, ProviderError, UnknownOutcome
 from clusterctl.core.lifecycle import deadline as deadline_of
 from clusterctl.core.model import (
@@ -323,14 +324,18 @@ class Launching:
         """One offer after the other, until every pool has its min. Raises NotToBeHad where nothing is left to be tried."""
         self.journal.meta_set(TOLD, head.address)
         self._search = Search()  # what was refused of the head is over
-        deadline = time.monotonic() + self.patience
+        deadline, failed = time.monotonic() + self.patience, Counter[str]()
         while True:
             plan, launches, offers = self._missing_workers()
-            for outcome in self._launch(launches):
+            refused = self._launch(launches)
+            for outcome in refused:
                 self._after(outcome)
+            failed.update({outcome.action.offer.key for outcome in refused if isinstance(outcome.action, Launch)})
+            short = self._short_pools()
+            if max(failed.values(), default=0) >= GIVE_UP_AFTER:
+                raise NotToBeHad(self._why_short(plan, short))  # what no refusal keeps from being launched again
             if launches:
                 continue
-            short = self._short_pools()
             coming = next_try(plan, [o for o in offers if o.pool in short], self.provisioner.blocks(time.time()))
             if not short or any(wait.reason.code == LAUNCH_RATE for wait in plan.waits):
                 return  # the rest is the head's to launch
@@ -379,8 +384,9 @@ class Launching:
         mine = [
             n.id for n in self.journal.nodes().values() if n.id == node.id or (n.role == "worker" and n.instance_id)
         ]
-        records = self.journal.export(mine)
-        return json.dumps({"own": node.id, "address": node.address, "bundle": bundle, "records": records})
+        public = self.whereabouts(node).public if self.spec.head.port_open_to else ""
+        document = {"own": node.id, "address": node.address, "public": public, "bundle": bundle}
+        return json.dumps({**document, "records": self.journal.export(mine)})
 
     def refuse_anothers(self) -> None:
         """Raises ClusterctlError where the cluster was started from another home, whose keys this one does not have."""

@@ -113,12 +113,12 @@ class Placing:
 
     def _worth_a_try(self, sources: list[SpecFile]) -> Iterator[SpecFile]:
         """In the order of the spec, without those that are known to be of no use. Where prices decide, all are asked first."""
-        if self.files.cheapest:
+        if self.files.cheapest and len(sources) > 1:
             self.tell(f"asking {len(sources)} places for what they have, and its price")
         looks = iter(in_order(look_at_all(sources), cheapest=True)) if self.files.cheapest else map(look, sources)
         for one in looks:
             if one.out:
-                self._note(one.place, "; ".join(one.out))
+                self._note(one.place, "\n".join(one.out))
                 continue
             self.tell(f"trying {one.place}: ${one.per_hour or 0.0:.4g}/h, at most ${one.at_most or 0.0:.4g}/h")
             yield one.source

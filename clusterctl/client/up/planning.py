@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from clusterctl_providers.base import PoolRequest, Provider
 
     from clusterctl.client.specfile import SpecFile
-    from clusterctl.core.model import Offer
+    from clusterctl.core.model import Offer, Plan
+
+_COMING = ("launch_rate", "next_plan")  # codes of waits for the next minute, or the next look
 
 
 def plan_new(source: SpecFile) -> dict[str, Any]:
@@ -25,16 +27,30 @@ def plan_new(source: SpecFile) -> dict[str, Any]:
 def plan_with(source: SpecFile, offers: tuple[Offer, ...], notes: list[str]) -> dict[str, Any]:
     """The same of these offers. `notes`: what else is to be warned of."""
     from clusterctl.core.diff import plan_document, plan_spec
+
+    spec, first = source.spec, _first(source, offers)
+    fields = spec.model_dump(mode="json", by_alias=True)
+    document = plan_document(plan_spec(None, fields, first=first, offers=offers, settings=spec.kind.changes))
+    return document | {"warnings": [*document["warnings"], *notes]}
+
+
+def short_of_min(source: SpecFile, offers: tuple[Offer, ...]) -> list[str]:
+    """Why a pool would not come to its min with these offers, as far as that is not a matter of minutes: its limits, a closed
+    reservation."""
+    waits = [wait for wait in _first(source, offers).waits if wait.demand_id.startswith("min:")]
+    reasons = dict.fromkeys(wait.reason for wait in waits if wait.reason.code not in _COMING)
+    return [f"{reason.text} ({reason.fix})" if reason.fix else reason.text for reason in reasons]
+
+
+def _first(source: SpecFile, offers: tuple[Offer, ...]) -> Plan:
+    """What the planner would do at once for a new cluster."""
     from clusterctl.core.model import Policy, State
     from clusterctl.core.planner import plan
     from clusterctl.spec.to_core import core_limits, core_pools
 
     spec = source.spec
     state = State(spec.cluster, str(uuid.uuid4()), core_pools(spec), nodes=(), limits=core_limits(spec))
-    first = plan(Policy(), (), state, (), offers, time.time())
-    fields = spec.model_dump(mode="json", by_alias=True)
-    document = plan_document(plan_spec(None, fields, first=first, offers=offers, settings=spec.kind.changes))
-    return document | {"warnings": [*document["warnings"], *notes]}
+    return plan(Policy(), (), state, (), offers, time.time())
 
 
 def offers_now(source: SpecFile) -> tuple[tuple[Offer, ...], list[str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.doctor.providers import place_checks
-from clusterctl.client.up.planning import offers_now, plan_with
+from clusterctl.client.up.planning import offers_now, plan_with, short_of_min
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def look(source: SpecFile) -> Look:
     except ClusterctlError as error:
         return Look(source, {}, (str(error),))
     missing = tuple(_not_offered(source, offers))
+    lacking += () if missing else short_of_min(source, offers)
     return Look(source, {} if missing else plan_with(source, offers, notes), (*lacking, *missing))
 
 
@@ -73,8 +74,9 @@ def in_order(looks: Sequence[Look], *, cheapest: bool) -> list[Look]:
     its max, costs least; where that is equal, what it has at once."""
 
     def rank(look: Look) -> tuple[bool, float, float]:
-        price = (look.at_most or 0.0, look.per_hour or 0.0) if cheapest else (0.0, 0.0)
-        return (bool(look.out), *price)
+        if look.out or not cheapest:
+            return (bool(look.out), 0.0, 0.0)
+        return (False, look.at_most or 0.0, look.per_hour or 0.0)
 
     return sorted(looks, key=rank)
 
@@ -110,7 +112,7 @@ def _not_offered(source: SpecFile, offers: Sequence[Offer]) -> Iterator[str]:
         mine = [offer for offer in offers if offer.pool == pool.name]
         if not mine:
             yield f"{where} offers nothing for pool {pool.name} ({_wish(pool)})"
-        elif all(offer.closed for offer in mine):
+        elif not pool.min and all(offer.closed for offer in mine):
             yield f"pool {pool.name}: {mine[0].closed}"
 
 

@@ -37,6 +37,7 @@ from tests.cloud.azure.marketplace import Marketplace
 from tests.cloud.azure.networks import Networks
 from tests.cloud.azure.operations import Operations
 from tests.cloud.azure.permissions import Permissions
+from tests.cloud.azure.placements import Placements
 from tests.cloud.azure.policies import Policies
 from tests.cloud.azure.power import Power
 from tests.cloud.azure.resources import Resources
@@ -110,6 +111,7 @@ class AzureCloud:
         disks = Disks(world, store, services)
         sources = Sources(store, self.marketplace, self.galleries)
         self._vms = Vms(world, store, services, self.resources, self.cards, self.addresses, disks, sources)
+        Placements(store, services, self._vms.capacity)
         self.galleries.is_generalized = lambda link: self._vms.named(link).generalized
         self.power = Power(world, store, operations, services, self._vms, disks, self.resources.forget)
         self.consoles = Consoles(world, services, self._vms)
@@ -215,6 +217,12 @@ class AzureCloud:
     def announce(self, id_: str, kind: str = "Redeploy", seconds: float = 600.0) -> None:
         """Its machine is told of an event (Redeploy, Freeze, Reboot, Terminate)."""
         self._happens(lambda machine: self.power.announce(machine, kind, seconds), id_)
+
+    def confirm(self, id_: str, event: str) -> bool:
+        """Its machine says that an event may come at once."""
+        with self.world.lock:
+            self.advance()
+            return self.power.confirm(self.machine(id_), event)
 
     def shut_down(self, id_: str) -> None:
         """Its machine has turned itself off."""

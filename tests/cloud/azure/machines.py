@@ -15,9 +15,10 @@ from tests.cloud.azure.store import name_of
 from tests.cloud.azure.world import SUBSCRIPTION
 from tests.cloud.booter import Booter, Step
 from tests.cloud.machines import GATEWAY, MachineSpec
-from tests.cloud.metadata import Answer, Facts
+from tests.cloud.metadata import BODY, Answer, Facts
 from tests.cloud.world import World
 
+_EVENTS = "/metadata/scheduledevents"
 _TOKEN = "/metadata/identity/oauth2/token"
 
 
@@ -48,7 +49,7 @@ class AzureFace:
     def machine_of(self, machine: Machine, clock: int) -> MachineSpec:
         profile = machine.properties.get("osProfile") or {}
         keys = ((profile.get("linuxConfiguration") or {}).get("ssh") or {}).get("publicKeys") or []
-        card = self.cloud.cards.of(machine.resource["id"])[0]
+        card = self.cloud.cards.of(machine.resource)[0]
         public = azure_cards.public_address(self.cloud.store, card)
         return MachineSpec(
             machine.id,
@@ -75,8 +76,10 @@ class AzureFace:
         }  # fmt: skip
 
     def dialect(self, method: str, path: str, headers: Mapping[str, str], facts: Facts) -> Answer:
-        """Tokens are made for who asks; the rest is said by facts."""
+        """Tokens are made for who asks, and events begin for who confirms them; the rest is said by facts."""
         url = urlsplit(path)
+        if method == "POST" and url.path.rstrip("/") == _EVENTS and "instance/compute/vmId" in facts:
+            return self._confirmed(path, headers, facts)
         if url.path.rstrip("/") != _TOKEN or headers.get("X-Forwarded-For"):
             return azure_metadata.answer(method, path, headers, facts)
         if method != "GET":
@@ -85,6 +88,14 @@ class AzureFace:
         identities = (machine.resource.get("identity") or {}).get("userAssignedIdentities") or {} if machine else {}
         status, body = self.cloud.tokens.of_machine(dict(parse_qsl(url.query)), headers, list(identities))
         return Answer(status, json.dumps(body), {"Content-Type": "application/json"})
+
+    def _confirmed(self, path: str, headers: Mapping[str, str], facts: Facts) -> Answer:
+        asked = azure_metadata.answer("GET", path, headers, facts)
+        if asked.status != 200:
+            return asked
+        wanted = [request["EventId"] for request in json.loads(facts[BODY])["StartRequests"]]
+        known = [self.cloud.confirm(facts["instance/compute/vmId"], event) for event in wanted]
+        return Answer(200 if all(known) else 400)
 
     def disk_link(self, disk_id: str) -> str:
         return self.cloud.disk_links.get(disk_id, f"azure/none/{disk_id}")

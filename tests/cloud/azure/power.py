@@ -27,6 +27,7 @@ class Power:
     ) -> None:  # fmt: skip
         self._world, self._store, self._operations = world, store, operations
         self._vms, self._disks, self._forget = vms, disks, forget
+        self.confirmed: list[tuple[str, str]] = []  # (name of a machine, kind of its event)
         self._due = Timetable()  # key -> what becomes of a machine
         for name, handler in {
             "start": self._start, "deallocate": self._deallocate, "powerOff": self._power_off, "restart": self._restart,
@@ -199,6 +200,16 @@ class Power:
         else:
             self._vms.become(machine, "deallocating")
             self.deallocated(machine)
+
+    def confirm(self, machine: Machine, event: str) -> bool:
+        """Whoever was told says that it may come at once. False for an event that there is not."""
+        found = [each for each in machine.events if each["EventId"] == event and each["EventStatus"] == "Scheduled"]
+        for each in found:
+            self.confirmed.append((machine.name, each["EventType"]))
+            each.update(EventStatus="Started", NotBefore="")
+            if machine.key in self._due:
+                self._due.put(machine.key, self._world.clock(), lambda: self._evicted(machine))
+        return bool(found)
 
     def announce(self, machine: Machine, kind: str, seconds: float) -> None:
         """Redeploy, Freeze, Reboot or Terminate, in so many seconds; nothing comes of it but for who reads it."""

@@ -16,6 +16,7 @@ from tests.cloud.azure.capacity import Capacity
 from tests.cloud.azure.cards import Cards
 from tests.cloud.azure.disks import DISK, Disks
 from tests.cloud.azure.machine import Machine
+from tests.cloud.azure.placements import check_placed
 from tests.cloud.azure.profiles import check_change, check_new, check_price, user_data
 from tests.cloud.azure.quotas import Quotas
 from tests.cloud.azure.resources import Resources
@@ -77,6 +78,7 @@ class Vms(Behaviour):
         self._check_links(call, resource)
         source = self._sources.of(call, resource, size)
         self._check_disks(call, resource, source, size)
+        self._check_reservation(call, resource)
         self._check_network(call, resource)
         if market == "spot":
             check_price(self._world, size, properties)
@@ -94,6 +96,7 @@ class Vms(Behaviour):
         self._coming[machine.key] = machine
 
     def _check_links(self, call: Call, resource: Resource) -> None:
+        check_placed(resource)
         for member, kind in _KINDS.items():
             if link := resource["properties"].get(member):
                 found = self._store.find(link["id"])
@@ -153,6 +156,11 @@ class Vms(Behaviour):
         call.need_linked(
             f"{DISK}/write", f"{_group(resource)}/providers/{DISK}/{system.get('name') or resource['name']}"
         )
+
+    def _check_reservation(self, call: Call, resource: Resource) -> None:
+        wanted = resource["properties"].get("capacityReservation") or {}
+        if group := wanted.get("capacityReservationGroup"):
+            call.need_linked("Microsoft.Compute/capacityReservationGroups/deploy/action", group["id"])
 
     def _check_network(self, call: Call, resource: Resource) -> None:
         profile = resource["properties"]["networkProfile"]
@@ -307,7 +315,7 @@ class Vms(Behaviour):
         self.capacity.give_back(machine)
         properties = resource["properties"]
         cards = properties["networkProfile"].get("networkInterfaces") or []
-        self._cards.detach(resource["id"], failed=machine.failure is not None)
+        self._cards.detach(resource, failed=machine.failure is not None)
         for entry in cards:
             if (entry.get("properties") or {}).get("deleteOption") == "Delete":
                 self._forget_card(entry["id"])
