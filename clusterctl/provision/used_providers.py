@@ -44,6 +44,11 @@ def note(directory: Path, spec: ClusterSpec) -> dict[str, dict[str, Any]]:
     return {own: settings, **{name: found for name, found in now.items() if name != own}}
 
 
+def add(directory: Path, name: str, settings: Settings) -> None:
+    """One at which something of a cluster was found."""
+    write_private(directory / FILE, json.dumps({**used(directory), name: dict(settings)}, indent=1))
+
+
 def _check_same_place(name: str, before: Settings | None, now: Settings) -> None:
     if before is None or before == now:
         return

@@ -36,9 +36,11 @@ def setting_of(spec: ClusterSpec) -> SpecSetting:
     notes: list[str] = []
     left_out: list[tuple[str, str, str, str]] = []
     for pool in pools:
-        settings = spec.provider_settings if pool.provider == spec.provider_name else {}
         found, said, passed = _offers(
-            spec.cluster, KINDS[pool.provider], settings, {**requests[pool.name], "name": pool.name}
+            spec.cluster,
+            KINDS[pool.provider],
+            spec.providers[pool.provider],
+            {**requests[pool.name], "name": pool.name},
         )
         if not found:
             why = f": {passed[0].text}" if passed else ""

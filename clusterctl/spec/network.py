@@ -100,7 +100,17 @@ def _obstacle(spec: Parts, pool: Pool) -> tuple[str, str] | None:
             return None
         fix = f"write an address of this machine that they reach, as in `provider: {{{kind.name}: {{head_address: 10.0.0.5}}}}`"
         return f"the head runs on this machine, and {nodes} are not told where that is", fix
-    return f"{nodes} cannot be had yet by a head that is an instance of its cloud", apart
+    if shares_network(spec, pool):
+        return None
+    if not spec.head.public_port:
+        fix = "write `head: {public_port: true}`, or `network: shared` where a VPN or a peering joins the networks"
+        return f"{nodes} are not in the head's network, and its port is not open to others", fix
+    cloud = spec.kind.cloud
+    reach = str(spec.settings_of(None).get("reach") or "public")
+    if cloud is not None and not cloud.reach[reach].public:
+        fix = "write `reach: public`, or `network: shared` where a VPN or a peering joins the networks"
+        return f"{nodes} dial the head at its public address, and with `reach: {reach}` it has none", fix
+    return None
 
 
 def _of(place: Place) -> str:

@@ -35,8 +35,6 @@ _OTHER = f"use one of the others ({', '.join(_WORKING)}), or a later version"
 
 NOT_YET = (
     *(Row("provider", _NO_MACHINE, _OTHER, kind.name) for kind in KINDS.values() if not kind.works),
-    Row("head.public_port", "nobody would be let in", "leave it out"),
-    Row("head.credentials", "nothing would be copied", "leave it out"),
     Row("queue.fair_share", "all users wait in one line", "jobs run in the order of submission"),
     Row("queue.preemption", "no job gives way to another", "jobs run until they end"),
     Row("limits.per_user", "nobody would be held back", "limit the cluster or its pools"),

@@ -40,11 +40,14 @@ TAG_TOKEN = "clusterctl-token"  # noqa: S105  the launch token, where the provid
 class HeadMachine:
     """What a client says of the instance that the head daemon is to run on. `public`: it gets a public address. `ssh_from`: who
     may reach its port 22, and nobody else, in the words of the setting. `images`: those that the spec's pools name, which the
-    head will look up when it launches nodes."""
+    head will look up when it launches nodes. `open_to`: networks that may reach its `port`, at which agents dial it, besides the
+    nodes of its own network, and no others."""
 
     public: bool
     ssh_from: Sequence[str] = ()
     images: Sequence[str] = ()
+    port: int = 0
+    open_to: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,6 @@ class ProviderContext:
     uid: str
     state_dir: str  # a private directory (0700) for the provider's scratch: sockets, directories of nodes
     settings: Mapping[str, Any] = field(default_factory=dict)  # the mapping under `provider: {NAME: ...}`
-    beside: Sequence[str] = ()  # those directories of the cluster's other providers: what they have there is theirs
     auth: Mapping[str, Any] = field(default_factory=dict)  # the spec's `auth`
     head_machine: HeadMachine | None = None  # where a client launches the instance that its head runs on
     hosts: HostBooks | None = None  # where the head has the connections of an inventory's hosts
@@ -64,6 +66,7 @@ class ProviderContext:
     default_image: str = ""  # of containers, where neither a pool nor the settings name one
     engine_shared: str = ""  # directory of engines that the head installs once for all containers
     clock: Callable[[], float] = time.time  # of an imagined cloud
+    beside: Sequence[str] = ()  # the `state_dir`s of the cluster's other providers: what they have there is theirs
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.aws import network as aws_network
+from clusterctl_providers.base import HeadMachine
 
 from clusterctl.core.errors import BadRequest
 from clusterctl.core.model import Instance
@@ -61,6 +62,26 @@ def test_a_machine_whose_address_changed_is_let_in_and_its_former_address_is_not
     assert [action for action in stage.cloud.world.actions() if "SecurityGroupIngress" in action] == changes
     stage.open(ssh_from=[]).renew_access()
     assert ssh_sources(stage) == set(), "Session Manager needs no open port"
+
+
+def agent_sources(stage: Stage) -> set[str]:
+    mine = [rule for rule in rules(stage) if rule.get("FromPort") == 7420]
+    assert all(rule["IpProtocol"] == "tcp" and rule["ToPort"] == 7420 for rule in mine)
+    return {r["CidrIp"] for rule in mine for r in rule["IpRanges"]} | {
+        r["CidrIpv6"] for rule in mine for r in rule.get("Ipv6Ranges", [])
+    }
+
+
+def test_the_heads_port_is_open_to_whom_the_spec_says_and_to_nobody_once_it_does_not(stage: Stage) -> None:
+    everybody = ("0.0.0.0/0", "::/0")
+    stage.open(head_machine=HeadMachine(public=True, port=7420, open_to=everybody)).renew_access()
+    assert agent_sources(stage) == set(everybody) and ssh_sources(stage) == set()
+    stage.open().renew_access()
+    assert agent_sources(stage) == set(everybody), "who has no head's machine to launch leaves it as it is"
+    stage.open(head_machine=HeadMachine(public=True, port=7420, open_to=("203.0.113.0/24",))).renew_access()
+    assert agent_sources(stage) == {"203.0.113.0/24"}
+    stage.open(head_machine=HeadMachine(public=True, port=7420)).renew_access()
+    assert agent_sources(stage) == set()
 
 
 def test_a_head_neither_opens_nor_closes_port_22(stage: Stage) -> None:

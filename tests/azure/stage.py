@@ -107,7 +107,9 @@ class Stage:
         self, auth: dict[str, Any] | None = None, head_machine: HeadMachine | None = None, **settings: Any
     ) -> AzureProvider:
         state, settings = str(self.directory / "state"), {**self.settings, **settings}
-        return AzureProvider(ProviderContext("demo", self.uid, state, settings, auth or {}, head_machine))
+        return AzureProvider(
+            ProviderContext("demo", self.uid, state, settings, auth=auth or {}, head_machine=head_machine)
+        )
 
     def pause(self, seconds: float) -> None:
         self.now += seconds

@@ -167,7 +167,14 @@ def test_a_feature_that_is_not_registered_is_told_where_the_spec_needs_it(cloud:
     name, wanted = "feature Microsoft.Compute/EncryptionAtHost", {"encryption_at_host": True}
     command = "`az feature register --namespace Microsoft.Compute --name EncryptionAtHost`"
     assert command in failed(rows(cloud, **wanted))[name] and failed(rows(cloud)) == {}
-    cloud.store.put({"id": FEATURE, "name": "EncryptionAtHost", "type": "x", "properties": {"state": "Registered"}})
+    cloud.store.put(
+        {
+            "id": FEATURE,
+            "name": "EncryptionAtHost",
+            "type": "x",
+            "properties": {"state": "Registered"},
+        }
+    )
     assert failed(rows(cloud, **wanted)) == {}
 
 

@@ -230,6 +230,12 @@ def test_a_call_that_microsofts_packages_do_not_know_is_refused_and_recorded(
     assert cloud.world.violations.pop()
 
 
+def test_the_stand_in_itself_answers_nothing_that_microsofts_packages_do_not_know(cloud: AzureCloud) -> None:
+    cloud.services.on("subscriptions.get", lambda call: {"subscriptionId": SUBSCRIPTION, "colour": "blue"})
+    cloud.client(SubscriptionClient).subscriptions.get(SUBSCRIPTION)
+    assert "colour: Subscription has no such member" in cloud.world.violations.pop()
+
+
 def test_plain_http_gets_no_answer(cloud: AzureCloud) -> None:
     with pytest.raises(requests.exceptions.ConnectionError):
         requests.get(cloud.url.replace("https", "http"), timeout=10)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from clusterctl_providers.base import HeadMachine
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.network.network import Network
 
@@ -26,10 +27,12 @@ class Parts:
         self.calls = Calls(self.settings)
         self.now = 0.0
 
-    def network(self, ssh_from: Sequence[str] | None = None, **settings: Any) -> Network:
+    def network(
+        self, ssh_from: Sequence[str] | None = None, head: HeadMachine | None = None, **settings: Any
+    ) -> Network:
         """As a process of its own has it: nothing is remembered of earlier ones."""
         settings = {**self.settings, **settings}
-        return Network(Calls(settings), settings, self.cluster, self.uid, ssh_from, clock=lambda: self.now)
+        return Network(Calls(settings), settings, self.cluster, self.uid, ssh_from, head, clock=lambda: self.now)
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         return [row for page in self.calls.pages(path, "looking") for row in page.get("items") or ()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusterctl_providers.base import HeadMachine
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.head import login_metadata
 from clusterctl_providers.gcp.network import firewall
@@ -48,6 +49,26 @@ def test_port_22_of_the_head_is_open_to_the_addresses_named_of_either_kind_and_t
     inside = rules["inside"]
     assert inside["sourceTags"] == inside["targetTags"] == [tag] and not inside.get("sourceRanges")
     assert inside["allowed"] == [{"IPProtocol": "all"}]
+
+
+def test_the_heads_port_is_open_to_whom_the_spec_says_and_to_nobody_once_it_does_not(parts: Parts) -> None:
+    network = parts.network(head=HeadMachine(public=True, port=7420, open_to=("0.0.0.0/0", "::/0")))
+    network.renew_access()
+    rules = parts.rules()
+    assert set(rules) == {"inside", "agents", "agents6"}
+    for name, sources_of in (("agents", ["0.0.0.0/0"]), ("agents6", ["::/0"])):
+        assert rules[name]["sourceRanges"] == sources_of
+        assert rules[name]["targetTags"] == [network.tags(head=True)[1]], "of the head, and of no worker"
+        assert rules[name]["allowed"] == [{"IPProtocol": "tcp", "ports": ["7420"]}]
+    parts.network().renew_access()
+    assert set(parts.rules()) == set(rules), "who has no head's machine to launch leaves them as they are"
+    parts.network(head=HeadMachine(public=True, port=7420, open_to=("203.0.113.0/24",))).renew_access()
+    assert set(parts.rules()) == {"inside", "agents"} and sources(parts) == {"203.0.113.0/24"}
+    parts.network(head=HeadMachine(public=True, port=7420)).renew_access()
+    assert set(parts.rules()) == {"inside"}
+    for _ in range(2):
+        waiting = parts.network().sweep()
+    assert waiting == [] and parts.rules() == {}
 
 
 def test_the_rule_of_google_that_lets_everybody_in_does_not_hold_for_our_machines(parts: Parts) -> None:

@@ -92,7 +92,13 @@ def test_a_plan_of_a_cluster_of_one_provider_has_no_word_of_networks() -> None:
 @pytest.mark.parametrize(
     ("provider", "more", "pool", "why"),
     [
-        ("{aws: {region: us-east-1}}", "", GPU, "cannot be had yet by a head that is an instance of its cloud"),
+        ("{aws: {region: us-east-1}}", "", GPU, "are not in the head's network, and its port is not open to others"),
+        (
+            "{aws: {region: us-east-1, reach: private}}",
+            "head: {public_port: true}\n",
+            GPU,
+            "with `reach: private` it has none",
+        ),
         (
             "{aws: {region: us-east-1}}",
             "",
@@ -120,6 +126,9 @@ def test_nodes_that_would_not_find_the_head_are_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("provider", "more", "pool"),
     [
+        ("{aws: {region: us-east-1}}", "head: {public_port: true}\n", GPU),
+        ("{aws: {region: us-east-1}}", "head: {public_port: [203.0.113.0/24]}\n", GPU),
+        ("{aws: {region: us-east-1}}", "", GPU.replace("gpu,", "gpu, network: shared,")),
         ("local", "", GPU.replace("my-project", "my-project, head_address: 10.0.0.5")),
         ("local", "", "{name: x, provider: docker}"),
         ("docker", "", "{name: x, provider: local}"),

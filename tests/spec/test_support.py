@@ -105,8 +105,6 @@ VALUES: dict[str, Any] = {
     "python": "/usr/bin/python3",
     "fair_share": "user",
     "preemption": True,
-    "public_port": True,
-    "credentials": {"gcp": "key.json"},
     "per_user": {"alice": {"gpus": 1}},
 }
 
@@ -118,9 +116,6 @@ def _spec_setting(row: Row) -> ClusterSpec:
         pool["hosts"] = ["h"]
     data: dict[str, Any] = {"cluster": "a", "provider": KINDS[provider].example, "pools": [pool]}
     *parents, last = row.field.replace("pools.*.", "").split(".")
-    if row.field.startswith("head."):
-        data["provider"] = KINDS["aws"].example
-        data["pools"].append({"name": "far", "resources": {"CPU": 1.0}, "provider": KINDS["gcp"].example})
     if row.field != "provider":
         here = pool if row.field.startswith("pools") else data
         for parent in parents:

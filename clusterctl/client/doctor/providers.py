@@ -34,8 +34,8 @@ def provider_checks(registry: Registry, *specs: ClusterSpec) -> list[Check]:
         if looked == "tried":
             found += _engine(kind)
         elif looked == "account" and specs:
-            of_it = [spec for spec in specs if spec.kind is kind]
-            found += [check for spec in of_it for check in place_checks(spec, name=_title(spec, len(specs)))]
+            of_it = [spec for spec in specs if kind.name in spec.providers]
+            found += [check for spec in of_it for check in _of_spec(kind, spec, _title(kind, spec, len(specs)))]
         elif looked == "account":
             found += _account(kind, registry)
     return found
@@ -46,12 +46,17 @@ def place_checks(spec: ClusterSpec, name: str = "") -> list[Check]:
     kind = spec.kind
     if kind.search is None or kind.search.looked != "account":
         return []
-    return _rows(name or kind.name, _of_cloud(kind, spec.provider_settings, spec), needed=True)
+    return _of_spec(kind, spec, name or kind.name)
 
 
-def _title(spec: ClusterSpec, places: int) -> str:
+def _of_spec(kind: Kind, spec: ClusterSpec, name: str) -> list[Check]:
+    """Of one of the clouds that it names, for itself or for pools."""
+    return _rows(name, _of_cloud(kind, spec.providers[kind.name], spec), needed=True)
+
+
+def _title(kind: Kind, spec: ClusterSpec, places: int) -> str:
     """Of the rows of one of so many places."""
-    return name_of(spec.provider_name, spec.provider_settings) if places > 1 else spec.provider_name
+    return name_of(kind.name, spec.providers[kind.name]) if places > 1 else kind.name
 
 
 def _engine(kind: Kind) -> list[Check]:
@@ -119,7 +124,9 @@ def _ask(provider: Provider, spec: ClusterSpec | None = None) -> list[Answer]:
 
     try:
         if spec is not None and isinstance(provider, HasDoctorFor):
-            return provider.doctor_for([PoolRequest(name, pool) for name, pool in pool_requests(spec).items()])
+            requests, own = pool_requests(spec), spec.provider_name
+            mine = {name: pool for name, pool in requests.items() if (pool["provider"] or own) == provider.name}
+            return provider.doctor_for([PoolRequest(name, pool) for name, pool in mine.items()])
         return provider.doctor() if isinstance(provider, HasDoctor) else []
     finally:
         provider.close()

@@ -23,7 +23,9 @@ from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.specfile import SpecFile, SpecFiles
 from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.used_providers import add
 from clusterctl.spec.places import name_of
+from clusterctl.spec.providers.given import providers_in
 
 if TYPE_CHECKING:
     from clusterctl.core.model import Instance, Observed
@@ -63,6 +65,8 @@ def adopt_clusters(
         if instances and uid not in seen | {cluster.uid for cluster in registry.all()}:
             finding = Finding(name, uid, place.provider, instances, adopted=False)
             findings.append(_adopt_one(registry, place, finding, source, elsewhere))
+        elif instances and uid in {finding.uid for finding in findings if finding.adopted}:
+            findings = [_with_more(registry, place, one, instances) if one.uid == uid else one for one in findings]
         seen.add(uid)
     for one in source.each if source is not None else ():
         if one.spec.kind.machine == "host":
@@ -87,6 +91,17 @@ def _adopt_one(
     except Busy as error:
         return replace(finding, why=str(error))
     return replace(finding, adopted=True, nodes=nodes, lost=lost)
+
+
+def _with_more(registry: Registry, place: Place, finding: Finding, instances: int) -> Finding:
+    """The same cluster has instances at another provider, too: `down` ends them with the others."""
+    cluster = registry.load(finding.name)
+    with changing(registry, finding.name, "list --adopt"):
+        if place.provider in providers_in(cluster.read_config()["spec"]):
+            return finding
+        add(cluster.head_dir, place.provider, providers_in(place.spec)[place.provider])
+        nodes, _ = _adopt(cluster)
+    return replace(finding, instances=finding.instances + instances, nodes=sorted({*finding.nodes, *nodes}))
 
 
 def _adopt_hosts(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clusterctl_runtime.files.private import write_private
@@ -29,7 +30,7 @@ from clusterctl.client.up.cloud_launch import Launching
 from clusterctl.client.up.cloud_login import FirstLogin
 from clusterctl.client.up.install import HeadInstall
 from clusterctl.client.up.way_in import WayIn
-from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.errors import ClusterctlError, UsageError
 from clusterctl.core.model import Node
 from clusterctl.provision.bootstrap import JOIN_SECRET, JoinSecrets, bootstrap_document
 from clusterctl.provision.certs import ensure_certificates
@@ -37,6 +38,7 @@ from clusterctl.provision.provisioner import Provisioner
 from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
 from clusterctl.provision.ssh.inventory import Machine
+from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import pool_requests
 
 if TYPE_CHECKING:
@@ -72,8 +74,11 @@ class CloudHead:
         self.new_head = False  # whether the head started from the spec that this `up` wrote
         spec = source.spec
         self._way = WayIn.of(spec)
-        assert spec.kind.library is not None, "its provider is called from the head, too"
-        self._install = HeadInstall(cluster, registry.home / "cache", self.bundle, tell, (spec.kind.library.extra,))
+        libraries = [library for name in spec.providers if (library := KINDS[name].library) is not None]
+        self._extras = tuple(
+            sorted(library.extra for library in libraries)
+        )  # its providers are called from the head, too
+        self._install = HeadInstall(cluster, registry.home / "cache", self.bundle, tell, self._extras)
         options: dict[str, Any] = {
             "config": "",
             "host_keys": "known_hosts",
@@ -89,7 +94,8 @@ class CloudHead:
     def digest(self) -> str:
         """Of all that decides what is on the head's machine, but for the spec, which the head itself takes."""
         access = [self._way.settings, asdict(self._head_machine())]
-        document = [self.bundle.digest, self.source.spec.auth.model_dump(), access]
+        elsewhere = [self._extras, self._credentials()]
+        document = [self.bundle.digest, self.source.spec.auth.model_dump(), access, elsewhere]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def is_in_place(self) -> bool:
@@ -139,8 +145,9 @@ class CloudHead:
             if self._login.mount(machine, reached.connection, disk) is False and not launching.is_handed_over():
                 self.tell(f"the state of an earlier head is on {disk.id}: it goes on from there")
             reached = self._look_again(hosts, reached)
-            every = {"head/handover.json": launching.hand_over(node, self.bundle.digest)}
-            installed = self._install.put(hosts, reached, self._files(reached), every)
+            keys = self._credentials()
+            every = {"head/handover.json": launching.hand_over(node, self.bundle.digest), **keys}
+            installed = self._install.put(hosts, reached, self._files(reached), every, keys.keys())
             self.new_head = installed.new
             tunnels.tunnel_port(self.cluster, installed.tunnel)
         except HostTrouble as error:
@@ -166,6 +173,19 @@ class CloudHead:
         ensure_certificates(directory, self.cluster.uid)
         JoinSecrets(directory)
         keep_config(self.cluster, self.source.spec, self.source.text)
+
+    def _credentials(self) -> dict[str, str]:
+        """Those that the spec has for pools of other providers, as the head keeps them. Raises UsageError."""
+        found: dict[str, str] = {}
+        for name, given in self.source.spec.head.credentials.items():
+            path = self.source.path.absolute().parent / Path(given).expanduser()
+            try:
+                found[f"head/credentials/{name}"] = path.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                place = ("head", "credentials", name)
+                what = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+                raise UsageError(str(self.source.located.fault(place, what))) from error
+        return found
 
     def _files(self, reached: Reached) -> dict[str, str]:
         engine = reached.facts.get("engine") or {}
@@ -207,8 +227,9 @@ class CloudHead:
     def _head_machine(self) -> HeadMachine:
         from clusterctl_providers.base import HeadMachine
 
-        images = {str(pool.get("image") or "") for pool in pool_requests(self.source.spec).values()}
-        return HeadMachine(self._way.reach.public, self._way.ssh_from, tuple(sorted(images - {""})))
+        images = {str(pool.spec.get("image") or "") for pool in self._pool_requests()}
+        public, ssh_from, open_to = self._way.reach.public, self._way.ssh_from, self.source.spec.head.port_open_to
+        return HeadMachine(public, ssh_from, tuple(sorted(images - {""})), AGENT_PORT, open_to)
 
     def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
         """The head's own agent dials its machine; its user data also has the host key for the first login."""

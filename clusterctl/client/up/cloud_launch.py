@@ -383,8 +383,9 @@ class Launching:
         mine = [
             n.id for n in self.journal.nodes().values() if n.id == node.id or (n.role == "worker" and n.instance_id)
         ]
-        records = self.journal.export(mine)
-        return json.dumps({"own": node.id, "address": node.address, "bundle": bundle, "records": records})
+        public = self.whereabouts(node).public if self.spec.head.port_open_to else ""
+        document = {"own": node.id, "address": node.address, "public": public, "bundle": bundle}
+        return json.dumps({**document, "records": self.journal.export(mine)})
 
     def refuse_anothers(self) -> None:
         """Raises ClusterctlError where the cluster was started from another home, whose keys this one does not have."""

@@ -12,7 +12,7 @@ from typing import Any
 from clusterctl.core.errors import BadRequest
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.errors import code_behind
-from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID
+from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID, HeadMachine
 from clusterctl_providers.cloud import addresses
 from clusterctl_providers.cloud.keys import is_here, is_same, public_key
 from clusterctl_providers.cloud.lately import Lately
@@ -42,6 +42,7 @@ class Network:
         cluster: str,
         uid: str,
         ssh_from: Sequence[str] | None = None,
+        head: HeadMachine | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -49,6 +50,7 @@ class Network:
         self._cluster, self._uid = cluster, uid
         self._clock, self._pause = clock, pause
         self._ssh_from = ssh_from  # None: who may reach port 22 is not for us to say
+        self._head = head  # None: nor who reaches the head's
         self._vpc = ""
         self._subnets: dict[str, str] = {}
         self._subnets_until = 0.0
@@ -117,7 +119,8 @@ class Network:
     # ------------------------------------------------------------ what is made
 
     def security_groups(self) -> list[str]:
-        """The user's, else the cluster's own: all traffic among its nodes, SSH from `ssh_from`, nothing else inward."""
+        """The user's, else the cluster's own: all traffic among its nodes, SSH from `ssh_from`, the head's port from where it is
+        opened to, nothing else inward."""
         given = list(self._settings.get("security_groups") or [])
         with self._lock:
             if not given and not self._group:
@@ -161,21 +164,24 @@ class Network:
         if not _has_inside(outward, group):
             self._allow("authorize_security_group_egress", group, [inside])  # EFA wants it beside the rule for all
         if self._ssh_from is not None:
-            self._open_ssh(group, self._ssh_from, _ssh_sources(inward))
+            words = [str(word) for word in self._ssh_from]
+            self._open(group, 22, addresses.ssh_sources(words, own_address, self._own_networks), inward)
+        if self._head is not None and self._head.port:
+            self._open(group, self._head.port, set(self._head.open_to), inward)
         return group
 
-    def _open_ssh(self, group: str, ssh_from: Sequence[str], found: set[str]) -> None:
-        """Port 22 is open to `ssh_from` and to nobody else: not to where this machine was yesterday."""
-        wanted = addresses.ssh_sources([str(word) for word in ssh_from], own_address, self._own_networks)
+    def _open(self, group: str, port: int, wanted: set[str], inward: Sequence[Mapping[str, Any]]) -> None:
+        """The port is open to `wanted` and to nobody else: not to where this machine was yesterday."""
+        found = _sources(inward, port)
         for source in sorted(wanted - found):
-            self._allow("authorize_security_group_ingress", group, [_ssh_rule(source)])
+            self._allow("authorize_security_group_ingress", group, [_rule(source, port)])
         closed = sorted(found - wanted)
         if closed:
-            what = f"closing port 22 of the security group {group} to {', '.join(closed)}"
+            what = f"closing port {port} of the security group {group} to {', '.join(closed)}"
             try:
                 self._calls.call(
                     "ec2", "revoke_security_group_ingress", what,
-                    GroupId=group, IpPermissions=[_ssh_rule(source) for source in closed],
+                    GroupId=group, IpPermissions=[_rule(source, port) for source in closed],
                 )  # fmt: skip
             except BadRequest as error:
                 if code_behind(error) != "InvalidPermission.NotFound":
@@ -371,16 +377,16 @@ def _has_inside(rules: Sequence[Mapping[str, Any]], group: str) -> bool:
     return group in own
 
 
-def _ssh_sources(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+def _sources(rules: Sequence[Mapping[str, Any]], port: int) -> set[str]:
     """CIDRs of either kind."""
-    ssh = [rule for rule in rules if (rule.get("FromPort"), rule.get("ToPort")) == (22, 22)]
-    ranges = [source["CidrIp"] for rule in ssh for source in rule.get("IpRanges") or ()]
-    return {*ranges, *(source["CidrIpv6"] for rule in ssh for source in rule.get("Ipv6Ranges") or ())}
+    mine = [rule for rule in rules if (rule.get("FromPort"), rule.get("ToPort")) == (port, port)]
+    ranges = [source["CidrIp"] for rule in mine for source in rule.get("IpRanges") or ()]
+    return {*ranges, *(source["CidrIpv6"] for rule in mine for source in rule.get("Ipv6Ranges") or ())}
 
 
-def _ssh_rule(source: str) -> dict[str, Any]:
+def _rule(source: str, port: int) -> dict[str, Any]:
     ranges = {"Ipv6Ranges": [{"CidrIpv6": source}]} if ":" in source else {"IpRanges": [{"CidrIp": source}]}
-    return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}
+    return {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **ranges}
 
 
 def own_address() -> str:

@@ -64,7 +64,7 @@ class AwsProvider:
         self.scopes: Sequence[str] = (self._calls.region,)
         head = context.head_machine
         ssh_from = settings.get("ssh_from") if head is None else head.ssh_from
-        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid, ssh_from)
+        self._network = Network(self._calls, settings, context.auth, context.cluster, context.uid, ssh_from, head)
         self.identity = Identity(self._calls, settings, context.cluster, context.uid, head.images if head else ())
         self._head = HeadParts(self._calls, self._network, context.uid)
         self._uid = context.uid

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import requests
-
 from clusterctl.core.errors import BadRequest, ProviderError, UnknownOutcome
 from clusterctl_providers.azure.calls import Calls
 from clusterctl_providers.azure.errors import typed
@@ -28,6 +26,8 @@ def _read(link: str, what: str) -> str:
     """The link itself is what lets its bearer in: it is sent no token, and is in no message."""
     if not link.startswith("https://"):
         return ""
+    import requests
+
     try:
         got = requests.get(link, timeout=TIMEOUT)
     except requests.RequestException as error:

@@ -239,10 +239,10 @@ class _Asked:
                 yield what, True, ""
 
 
-def image_rows(find: Callable[[], Mapping[str, Callable[[], object]]]) -> Iterator[Check]:
-    """A row for each image that the pools name: `find` gives for each what looks it up, and raises BadRequest where it is not to
-    be had, or its terms are not accepted."""
-    for name, look in find().items():
+def image_rows(looks: Mapping[str, Callable[[], object]]) -> Iterator[Check]:
+    """A row for each image that the pools name, with what looks it up, which raises BadRequest where it is not to be had, or its
+    terms are not accepted."""
+    for name, look in looks.items():
         try:
             look()
         except BadRequest as error:

@@ -15,13 +15,14 @@ Settings (under `provider: {azure: ...}`) are those of `clusterctl.spec.provider
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.azure.calls import Calls
 from clusterctl_providers.azure.console import console_log
+from clusterctl_providers.azure.doctor import USUAL, examine, image_rows
 from clusterctl_providers.azure.head import HeadParts
 from clusterctl_providers.azure.images.build import BUILDERS, AzureBuild
 from clusterctl_providers.azure.images.lookup import Images
@@ -33,11 +34,12 @@ from clusterctl_providers.azure.machines.placement import Placement
 from clusterctl_providers.azure.machines.power import VmPower
 from clusterctl_providers.azure.market.market import VmMarket
 from clusterctl_providers.azure.market.prices import PriceList
-from clusterctl_providers.azure.market.quotas import Limits
+from clusterctl_providers.azure.market.quotas import Limits, limit_rows
 from clusterctl_providers.azure.market.reservations import Lookup
 from clusterctl_providers.azure.market.skus import Skus
 from clusterctl_providers.azure.names import is_id
 from clusterctl_providers.azure.network.network import Network
+from clusterctl_providers.azure.review import Review
 from clusterctl_providers.azure.rights.identity import Identity
 from clusterctl_providers.base import (
     AddressHolder,
@@ -47,6 +49,7 @@ from clusterctl_providers.base import (
     ImageRecipe,
     MadeImage,
     NetworkPlace,
+    Objection,
     PoolRequest,
     ProviderContext,
     StoredImage,
@@ -79,6 +82,7 @@ class AzureProvider:
         self._network = Network(self._calls, settings, context.cluster, context.uid, ssh_from)
         group = self._network.group
         self.identity = Identity(self._calls, settings, group)
+        self._calls.login_as = lambda: self.identity.heads_login
         self._head = HeadParts(self._calls, settings, self._network)
         self._images = Images(self._calls)
         self._skus = Skus(self._calls)
@@ -90,6 +94,7 @@ class AzureProvider:
         prices = PriceList(settings, None if settings.get("endpoint_url") else user_directory())
         market = VmMarket(self._calls, prices, self._skus)
         self._offers = Offers(market, reservations)
+        self._review = Review(self._calls, settings, self._network, self._skus, self._images)
         launches = VmLaunches(
             self._calls,
             settings,
@@ -134,6 +139,9 @@ class AzureProvider:
 
     def offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.of(pool)
+
+    def review(self, pools: Sequence[PoolRequest]) -> list[Objection]:
+        return self._review.of(pools)
 
     def catalogue_offers(self, pool: PoolRequest) -> list[Offer]:
         return self._offers.shipped(pool)
@@ -186,6 +194,38 @@ class AzureProvider:
 
     def console_log(self, instance_id: str) -> str:
         return console_log(self._calls, self._rows.path(instance_id)) if is_id(instance_id) else ""
+
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        return self._examine(USUAL)
+
+    def doctor_for(self, pools: Sequence[PoolRequest]) -> list[tuple[str, bool, str]]:
+        """With sizes and quotas for the cheapest size of each of these pools' markets, and the images that they name."""
+        cheapest: dict[tuple[str, str], Offer] = {}
+        images: dict[str, Callable[[], object]] = {}
+        for pool in pools:
+            for offer in self._offers.shipped(pool):
+                cheapest.setdefault((pool.name, offer.market), offer)
+            if (wanted := str(pool.spec.get("image") or "")) and (seen := self._seen(pool)):
+                images[wanted] = lambda wanted=wanted, seen=seen: self._images.find(wanted, *seen)
+        return self._examine([(offer.instance_type, offer.market) for offer in cheapest.values()], images)
+
+    def _seen(self, pool: PoolRequest) -> tuple[str, bool] | None:
+        """(architecture, whether it has NVIDIA's GPUs) of the cheapest size that the pool may get."""
+        machines = {machine.name: machine for machine in instance_types("azure")}
+        found = next((machines[offer.instance_type] for offer in self._offers.shipped(pool)), None)
+        return (found.arch, found.gpu_vendor == "nvidia") if found else None
+
+    def _examine(
+        self, wanted: Sequence[tuple[str, str]], images: Mapping[str, Callable[[], object]] | None = None
+    ) -> list[tuple[str, bool, str]]:
+        def quotas() -> list[tuple[str, bool, str]]:
+            return limit_rows(self._quotas, wanted, self._calls, self._skus)
+
+        looks = images or {}
+        return examine(
+            self._calls, self._settings, self._skus, wanted, quotas, lambda: image_rows(looks),
+            identities=self.identity.makes_some,
+        )  # fmt: skip
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         """Clusters with VMs in this region, and those of which only a resource group, a disk or an identity is left."""

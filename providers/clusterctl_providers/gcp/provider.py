@@ -77,7 +77,7 @@ class GcpProvider:
         self.scopes: Sequence[str] = (self._calls.region,)
         head = context.head_machine
         ssh_from = settings.get("ssh_from") if head is None else head.ssh_from
-        self._network = Network(self._calls, settings, context.cluster, context.uid, ssh_from)
+        self._network = Network(self._calls, settings, context.cluster, context.uid, ssh_from, head)
         self.identity = Identity(self._calls, settings, context.cluster, context.uid)
         self._os_login = OsLogin(self._calls, settings, context.auth, context.uid)
         self._head = HeadParts(self._calls, settings, self._network, context.uid)

@@ -35,6 +35,7 @@ from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.clock import start_ticks, steady_time
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.credentials import use_credentials
 from clusterctl_runtime.head.engine.supply import shared_engines
 from clusterctl_runtime.head.garbage import Garbage
 from clusterctl_runtime.head.handover import Handover, OwnMachine
@@ -236,13 +237,17 @@ class Head:
         here_only = cloud.here_only if self.handover and cloud is not None else ()
         mine = [pool for pool in spec.pools if spec.kind_of(pool).name == name]
         with_engine = own or any(has_engine(spec, pool) for pool in mine)
+        auth = spec.auth.model_dump()
+        if self.handover and not own:
+            auth["key"] = ""  # it is on the client's machine, and nobody logs in there
+            use_credentials(self.config.directory, name)
         context = ProviderContext(
             cluster=self.config.name,
             uid=self.config.uid,
             state_dir=str(scratch(self.config.state_dir, name, spec.provider_name)),
             settings={key: value for key, value in given.items() if key not in here_only},
             beside=beside(self.config.state_dir, name, {**self._made, **spec.providers}, spec.provider_name),
-            auth=spec.auth.model_dump(),
+            auth=auth,
             hosts=self.standby,
             agent_bundle=str(self._bundle),
             default_image=default_image(spec.ray if with_engine else None),

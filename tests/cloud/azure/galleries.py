@@ -23,7 +23,9 @@ class Galleries:
 
     def __init__(self, world: World, store: Store, services: Services) -> None:
         self.version_seconds = 0.0
-        self.is_generalized: Callable[[str], bool] = lambda link: False  # of which machine an image may be made, by its id
+        self.is_generalized: Callable[[str], bool] = lambda link: (
+            False
+        )  # of which machine an image may be made, by its id
         self.shares = Shares(store, services)
         services.behave(GALLERY, Gallery(store))
         services.behave(DEFINITION, Definition(store))

@@ -78,6 +78,7 @@ class Vms(Behaviour):
         self._check_links(call, resource)
         source = self._sources.of(call, resource, size)
         self._check_disks(call, resource, source, size)
+        self._check_reservation(call, resource)
         self._check_network(call, resource)
         if market == "spot":
             check_price(self._world, size, properties)
@@ -155,6 +156,11 @@ class Vms(Behaviour):
         call.need_linked(
             f"{DISK}/write", f"{_group(resource)}/providers/{DISK}/{system.get('name') or resource['name']}"
         )
+
+    def _check_reservation(self, call: Call, resource: Resource) -> None:
+        wanted = resource["properties"].get("capacityReservation") or {}
+        if group := wanted.get("capacityReservationGroup"):
+            call.need_linked("Microsoft.Compute/capacityReservationGroups/deploy/action", group["id"])
 
     def _check_network(self, call: Call, resource: Resource) -> None:
         profile = resource["properties"]["networkProfile"]

@@ -28,7 +28,10 @@ from clusterctl_providers.cloud.image_build import BuildMachine
 from clusterctl_providers.cloud.image_store import TAG_IMAGE
 from clusterctl_providers.cloud.naming import made_name
 
-BUILDERS = {"x86_64": "Standard_D2s_v5", "arm64": "Standard_D2ps_v5"}  # no GPU is needed: its driver is in the base image
+BUILDERS = {
+    "x86_64": "Standard_D2s_v5",
+    "arm64": "Standard_D2ps_v5",
+}  # no GPU is needed: its driver is in the base image
 USER = "ubuntu"  # of the builder, into which nobody gets; the image has it no more
 LONGEST_NAME = 80  # of an image definition
 _POWER = {
@@ -178,7 +181,9 @@ class AzureBuild:
             key=key,
             disk=machine.disk,
             disk_type=str(self._settings.get("disk_type") or ""),
-            disk_encryption_set=self._network.group.setting("disk_encryption_set", "Microsoft.Compute", "diskEncryptionSets"),
+            disk_encryption_set=self._network.group.setting(
+                "disk_encryption_set", "Microsoft.Compute", "diskEncryptionSets"
+            ),
             encryption_at_host=bool(self._settings.get("encryption_at_host")),
             trusted_launch=bool(self._settings.get("trusted_launch", True)),
             own_image=True,

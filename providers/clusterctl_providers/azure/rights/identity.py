@@ -90,7 +90,8 @@ class Identity:
         except AuthFailed as error:
             if not is_forbidden(error):
                 raise
-            return self.id_of("worker")
+            with self._lock:
+                return self._made.setdefault("worker", self.id_of("worker"))
 
     def attached(self, *, head: bool) -> str:
         """What a machine gets."""

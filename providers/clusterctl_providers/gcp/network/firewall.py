@@ -1,8 +1,8 @@
-"""The firewall rules of a cluster: all traffic among its nodes, port 22 of its head from where the spec says, and from nowhere
-else.
+"""The firewall rules of a cluster: all traffic among its nodes, port 22 of its head and the one that agents dial from where the
+spec says, and from nowhere else.
 
 They hold for network tags: every node carries the cluster's, the head a second one. A rule has sources of one kind of
-address, so that port 22 takes two. Rules have no labels; whose they are stands in their description (`owner`).
+address, so that each port takes two. Rules have no labels; whose they are stands in their description (`owner`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from clusterctl.core.errors import ProviderError
+from clusterctl_providers.base import HeadMachine
 from clusterctl_providers.cloud import addresses
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.errors import is_missing, is_taken
@@ -21,7 +22,7 @@ from clusterctl_providers.gcp.network.owner import NotOurs, Owner, owner_of
 
 LAST = 600.0  # seconds that rules are believed to be there: nothing fails where one was deleted, but nodes do not join
 WHO_AM_I = "https://checkip.amazonaws.com"  # Google has no such service; this one is a cloud's as well, and has TLS
-KINDS = ("inside", "ssh", "ssh6", "shut")
+KINDS = ("inside", "ssh", "ssh6", "shut", "agents", "agents6")
 # After our own rules and those that a user writes, and before those that Google gives the network `default`.
 SHUT = 1001
 OURS = 'name eq "clusterctl-.*"'
@@ -40,11 +41,13 @@ class Firewall:
         network: Callable[[], str],
         ranges: Callable[[], Iterable[str]],
         ssh_from: Sequence[str] | None,
+        head: HeadMachine | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._calls, self._owner, self._part = calls, owner, part
         self._project, self._network, self._ranges = project, network, ranges
         self._ssh_from = ssh_from  # None: who may reach port 22 is not for us to say
+        self._head = head  # None: nor who reaches the head's
         self._clock = clock
         self._until = 0.0
         self._lock = threading.RLock()
@@ -69,21 +72,25 @@ class Firewall:
             self._rule("inside", {**everything, "sourceTags": [self.tag], "targetTags": [self.tag]})
             if sources is not None:
                 self._open_ssh(sources)
+            if self._head is not None and self._head.port:
+                self._open("agents", self._head.port, self._head.open_to)
             self._until = self._clock() + LAST
 
     def _open_ssh(self, wanted: set[str]) -> None:
         """Port 22 is open to `wanted` and to nobody else: not to where this machine was yesterday."""
-        for kind, sources in (
-            ("ssh", [source for source in wanted if ":" not in source]),
-            ("ssh6", [source for source in wanted if ":" in source]),
-        ):
-            if sources:
-                ssh = {"allowed": [{"IPProtocol": "tcp", "ports": ["22"]}], "targetTags": [self.head_tag]}
-                self._rule(kind, {**ssh, "sourceRanges": sorted(sources)})
-            else:
-                self._close(kind)
+        self._open("ssh", 22, wanted)
         port = {"denied": [{"IPProtocol": "tcp", "ports": ["22"]}], "sourceRanges": ["0.0.0.0/0"]}
         self._rule("shut", {**port, "priority": SHUT, "targetTags": [self.tag]})
+
+    def _open(self, rule: str, port: int, wanted: Iterable[str]) -> None:
+        """The head's port is open to `wanted` and to nobody else."""
+        four, six = ([source for source in wanted if (":" in source) is v6] for v6 in (False, True))
+        for kind, sources in ((rule, four), (f"{rule}6", six)):
+            if sources:
+                allowed = {"allowed": [{"IPProtocol": "tcp", "ports": [str(port)]}], "targetTags": [self.head_tag]}
+                self._rule(kind, {**allowed, "sourceRanges": sorted(sources)})
+            else:
+                self._close(kind)
 
     def _rule(self, kind: str, wanted: Mapping[str, Any]) -> None:
         name = self._part(kind)

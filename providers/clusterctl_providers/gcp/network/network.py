@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import Any, TypeVar
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
-from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID
+from clusterctl_providers.base import TAG_CLUSTER, TAG_DISK, TAG_UID, HeadMachine
 from clusterctl_providers.cloud.lately import Lately
 from clusterctl_providers.cloud.naming import made_name
 from clusterctl_providers.cloud.removal import removed
@@ -51,6 +51,7 @@ class Network:
         cluster: str,
         uid: str,
         ssh_from: Sequence[str] | None = None,
+        head: HeadMachine | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._calls, self._settings = calls, settings
@@ -68,6 +69,7 @@ class Network:
             lambda: self.subnet().network,
             self._ranges,
             ssh_from,
+            head,
             lambda: self._clock(),
         )
         self._placement = Placement(calls, self.owner, self.part)

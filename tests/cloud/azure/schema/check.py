@@ -21,8 +21,8 @@ _PYTHON = {
 }
 
 
-def problems(value: Any, type_: Type, where: str = "") -> Iterator[str]:
-    """What is wrong with it, in sentences that name the member."""
+def problems(value: Any, type_: Type, where: str = "", sent: bool = True) -> Iterator[str]:
+    """What is wrong with it, in sentences that name the member. `sent`: to Azure, and not by it."""
     kind = type_.kind
     if value is None or kind == "any":
         return
@@ -38,12 +38,12 @@ def problems(value: Any, type_: Type, where: str = "") -> Iterator[str]:
             yield f"{where} is '{value}', which is none of {', '.join(type_.values())}"
     elif kind == "list":
         for number, each in enumerate(value):
-            yield from problems(each, type_.inner or Type("any"), f"{where}[{number}]")
+            yield from problems(each, type_.inner or Type("any"), f"{where}[{number}]", sent)
     elif kind == "dict":
         for key, each in value.items():
-            yield from problems(each, type_.inner or Type("any"), f"{where}.{key}")
+            yield from problems(each, type_.inner or Type("any"), f"{where}.{key}", sent)
     elif kind == "model":
-        yield from _in_model(value, _meant(type_.model(), value, type_), where)
+        yield from _in_model(value, _meant(type_.model(), value, type_), where, sent)
 
 
 def _meant(model: Model, value: dict[str, Any], type_: Type) -> Model:
@@ -51,18 +51,18 @@ def _meant(model: Model, value: dict[str, Any], type_: Type) -> Model:
     return type_.models.get(kind) if kind and type_.models else model
 
 
-def _in_model(value: dict[str, Any], model: Model, where: str) -> Iterator[str]:
+def _in_model(value: dict[str, Any], model: Model, where: str, sent: bool) -> Iterator[str]:
     for key, each in value.items():
         path = f"{where}.{key}" if where else key
         member = model.members.get(key)
         if member is None:
             yield f"{path}: {model.name} has no such member (it has {', '.join(sorted(model.members))})"
-        elif member.read_only:
+        elif member.read_only and sent:
             yield f"{path} is set by Azure alone"
         else:
-            yield from problems(each, member.type, path)
+            yield from problems(each, member.type, path, sent)
     for key, member in model.members.items():
-        if _misses(member, value.get(key)):
+        if sent and _misses(member, value.get(key)):
             yield f"{where + '.' if where else ''}{key} is required"
 
 

@@ -28,7 +28,7 @@ _GENERIC = ("{resourceId}", "{parentResourcePath}", "{resourceProviderNamespace}
 @dataclass(frozen=True)
 class Route:
     """`operation` is such as virtualMachines.createOrUpdate, `long` says that it answers before it is done, `statuses` which
-    answers are well."""
+    answers are well, `answer` what they are."""
 
     operation: str
     verb: str
@@ -40,6 +40,8 @@ class Route:
     needs_body: bool
     long: bool
     statuses: frozenset[int]
+    answer: Type | None  # of a list: of each of its rows
+    lists: bool
 
     def status(self, *preferred: int) -> int:
         """The first of these that is one of them."""
@@ -160,17 +162,27 @@ def _of(package: Package) -> Iterator[Route]:
 
 def _of_class(chunk: str, builders: dict[str, str], models: Models) -> Iterator[Route]:
     group = re.sub(r"(Operations|OperationsMixin)$", "", re.match(r"class (\w+)", chunk).group(1).lstrip("_"))  # type: ignore[union-attr]
-    for method in _METHOD.split(chunk)[1:]:
+    methods = _METHOD.split(chunk)[1:]
+    answers = {
+        _name(method): method[method.index(") -> ") :].split(":\n", 1)[0] for method in methods if ") -> " in method
+    }
+    for method in methods:
         built = _BUILT.search(method)
         if built is None or built.group(1) not in builders:
             continue
-        name = re.match(r"\w+", method).group().strip("_").removesuffix("_initial").removeprefix("begin_")  # type: ignore[union-attr]
-        route = _route(f"{_lower(group)}.{_camel(name)}", builders[built.group(1)], method, models)
+        name = _name(method)
+        route = _route(
+            f"{_lower(group)}.{_camel(name)}", builders[built.group(1)], method, answers.get(name, ""), models
+        )
         if route:
             yield route
 
 
-def _route(operation: str, builder: str, method: str, models: Models) -> Route | None:
+def _name(method: str) -> str:
+    return re.match(r"\w+", method).group().strip("_").removesuffix("_initial").removeprefix("begin_")  # type: ignore[union-attr]
+
+
+def _route(operation: str, builder: str, method: str, answer: str, models: Models) -> Route | None:
     url, verb, version = _URL.search(builder), _VERB.search(builder), _VERSION.search(builder)
     if url is None or verb is None or version is None:
         return None
@@ -183,6 +195,7 @@ def _route(operation: str, builder: str, method: str, models: Models) -> Route |
         kind = models.reference(body.group(3))
         kind = Type("list", inner=kind) if body.group(2) else kind
     query = _QUERY.findall(builder)
+    told = re.search(r"_models\.(\w+)", answer)
     return Route(
         operation,
         verb.group(1),
@@ -194,6 +207,8 @@ def _route(operation: str, builder: str, method: str, models: Models) -> Route |
         body is not None and not body.group(1),
         re.match(r"\w+", method).group().endswith("_initial"),  # type: ignore[union-attr]
         frozenset(int(status) for status in re.findall(r"\d+", _STATUSES.search(method).group(1))),  # type: ignore[union-attr]
+        models.reference(told.group(1)) if told else None,
+        any(word in answer for word in ("ItemPaged[", "Iterable[", "list[_models", "List[_models")),
     )
 
 
