@@ -30,7 +30,8 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 @dataclass(frozen=True)
 class Cluster:
     """A cluster known here. `engine`: "ray" or "none"; `created`: unix seconds; `spec_path`: the user's file at the last `up`.
-    `machine`: what its nodes are, "process", "container", "host" or "instance" (see `Kind`), "" where that is not known."""
+    `machine`: what its nodes are, "process", "container", "host" or "instance" (see `Kind`), "" where that is not known. `place`:
+    where it is, "aws/us-east-1". `trying`: whether that is one of several places, and not known yet to have what it needs."""
 
     name: str
     uid: str
@@ -40,6 +41,8 @@ class Cluster:
     spec_path: str
     directory: Path
     machine: str = ""
+    place: str = ""
+    trying: bool = False
 
     @property
     def head_dir(self) -> Path:
@@ -107,9 +110,19 @@ class Registry:
             return []
         return sorted(path.name for path in self.root.iterdir() if (path / "cluster.json").is_file())
 
-    def create(self, name: str, *, provider: str, engine: str, spec_path: str, uid: str = "") -> Cluster:
+    def create(
+        self,
+        name: str,
+        *,
+        provider: str,
+        engine: str,
+        spec_path: str,
+        uid: str = "",
+        place: str = "",
+        trying: bool = False,
+    ) -> Cluster:
         """The cluster `name`, made if it is new. Its uid is minted once and survives every later `up`; `uid` is that of a
-        new one that exists already and was found again."""
+        new one that exists already and was found again. `trying`: a new one is in one of several places, until `settle`."""
         directory = self.root / checked_name(name)
         known = read_json(directory / "cluster.json")
         body = {
@@ -120,6 +133,8 @@ class Registry:
             "engine": engine,
             "created": known.get("created") or time.time(),
             "spec_path": spec_path,
+            "place": place or known.get("place") or provider,
+            "trying": trying and bool(known.get("trying", not known)),
         }
         make_private_dir(self.home)
         make_private_dir(self.root)
@@ -128,6 +143,11 @@ class Registry:
         if body != known:
             write_private(directory / "cluster.json", json.dumps(body, indent=1))
         return self.load(name)
+
+    def settle(self, cluster: Cluster) -> None:
+        """The place of `cluster` has what it needs: it stays there as long as it lives."""
+        path = cluster.directory / "cluster.json"
+        write_private(path, json.dumps({**read_json(path), "trying": False}, indent=1))
 
     def load(self, name: str) -> Cluster:
         """Raises NotFound with the names that are known."""
@@ -144,6 +164,8 @@ class Registry:
             spec_path=body.get("spec_path", ""),
             directory=directory,
             machine=machine_of(body),
+            place=body.get("place") or body.get("provider", ""),
+            trying=bool(body.get("trying")),
         )
 
     def all(self) -> list[Cluster]:

@@ -1,4 +1,4 @@
-"""A spec file that the user named."""
+"""A spec file that the user named: as it holds in one place, or in each that it lists."""
 
 from __future__ import annotations
 
@@ -6,30 +6,78 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clusterctl.core.errors import UsageError
+
 if TYPE_CHECKING:
     from clusterctl.spec.document import Document
+    from clusterctl.spec.load import PlacedSpec
     from clusterctl.spec.model import ClusterSpec
 
 
 @dataclass(frozen=True)
 class SpecFile:
-    """A spec as the user wrote it and as it was understood."""
+    """A spec as it was understood. `text` is the user's, or what it says for `place` ("aws/us-east-1") alone."""
 
     path: Path
     text: str
     spec: ClusterSpec
-    located: Document  # knows the place of every key
+    located: Document  # knows the place of every key in the user's text
+    place: str = ""
 
     @property
     def name(self) -> str:
         """The cluster's."""
         return self.spec.cluster
 
+    @property
+    def each(self) -> tuple[SpecFile, ...]:
+        """As of a file with one place."""
+        return (self,)
 
-def read_spec(path: Path) -> SpecFile:
-    """The spec in `path`; raises SpecError with every fault."""
+
+@dataclass(frozen=True)
+class SpecFiles:
+    """The same for each place that the file lists, in its order, and at least one. `cheapest`: the cheapest is to be tried
+    first, and not the first. `listed`: whether there is a list; else there is one place, and the text is the user's."""
+
+    path: Path
+    each: tuple[SpecFile, ...]
+    cheapest: bool = False
+    listed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The cluster's."""
+        return self.each[0].name
+
+    def beginning(self, start: str) -> tuple[SpecFile, ...]:
+        """The places that `start` stands for: all for "", those of a cloud, or one. Raises UsageError where there is none."""
+        from clusterctl.spec.places import begins
+
+        found = tuple(one for one in self.each if not start or begins(one.place, start))
+        if not found:
+            known = ", ".join(one.place for one in self.each)
+            raise UsageError(f"--place {start}: {self.path} names no such place; there is {known}")
+        return found
+
+
+def read_spec(path: Path, place: str = "") -> SpecFile:
+    """The spec in `path` for its only place, or the one that is named. Raises SpecError with every fault, UsageError where it
+    lists several and none is named."""
     # Imported here: the models take longer to load than the rest of the command line.
-    from clusterctl.spec.load import parse_located, read_text
+    from clusterctl.spec.load import choose, parse_places, read_text
 
     text = read_text(path)
-    return SpecFile(path, text, *parse_located(text, str(path)))
+    return _file(path, choose(parse_places(text, str(path)), place, str(path)))
+
+
+def read_places(path: Path) -> SpecFiles:
+    """The spec in `path` for each place that it names; raises SpecError with every fault of any."""
+    from clusterctl.spec.load import parse_places, read_text
+
+    read = parse_places(read_text(path), str(path))
+    return SpecFiles(path, tuple(_file(path, one) for one in read.each), read.order == "price", read.listed)
+
+
+def _file(path: Path, one: PlacedSpec) -> SpecFile:
+    return SpecFile(path, one.text, one.spec, one.located, one.place)

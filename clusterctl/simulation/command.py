@@ -39,15 +39,17 @@ def simulate(
     seed: int = 1,
     *,
     world: str = "typical",
+    place: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Document:
     """Plays a trace (default: the sample that ships) on a spec under each policy. Raises SpecError for a bad spec,
-    UsageError for an unknown policy or world, or a trace without a usable line."""
+    UsageError for an unknown policy or world, a trace without a usable line, or a spec of several places of which `place` names
+    none."""
     chosen = _world(world)
     makers = [(name, _maker(name)) for name in dict.fromkeys(policies)]
     if not makers:
         raise UsageError(f"no policy to simulate: choose from {', '.join(POLICIES)}")
-    spec = load_spec(spec_path)
+    spec = load_spec(spec_path, place)
     trace = load_trace(trace_path or SAMPLE)
     found = setting_of(spec)
     runs: list[Document] = []

@@ -182,13 +182,13 @@ def _by_place(document: Document) -> Iterator[tuple[Path, dict[str, Entry]]]:
 
 
 def _check_keys(document: Document, names: Sequence[str]) -> Iterator[Finding]:
+    """What is written for a cloud that is not listed at all may stay there for another day."""
+    clouds = dict.fromkeys(name.partition("/")[0] for name in names)
     for path, values in _by_place(document):
         for start in values:
-            if not any(begins(name, start) for name in names):
-                fix = (
-                    did_you_mean(start, names)
-                    or f"write {' or '.join(dict.fromkeys(n.partition('/')[0] for n in names))}"
-                )
+            unlisted = start.partition("/")[0] in KINDS.keys() - clouds.keys()
+            if not unlisted and not any(begins(name, start) for name in names):
+                fix = did_you_mean(start, names) or f"write {' or '.join(clouds)}"
                 what = f"{shorten(start)} is none of the places in `provider` ({', '.join(names)})"
                 yield Finding((*path, start), what, fix, at_key=True)
 

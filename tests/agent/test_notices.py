@@ -27,10 +27,16 @@ class Stand:
 
     def __init__(self, header: tuple[str, str]) -> None:
         self.texts: dict[str, str] = {}
+        self.posted: list[tuple[str, dict[str, Any]]] = []
         self.behind = 0.0  # seconds by which the cloud's clock is behind
         stand = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                stand.posted.append((self.path, json.loads(body)))
+                self.do_GET()
+
             def do_GET(self) -> None:
                 allowed = self.headers.get(header[0]) == header[1] and "X-Forwarded-For" not in self.headers
                 text = stand.texts.get(self.path)
@@ -138,6 +144,25 @@ def test_events_of_other_machines_and_such_as_end_none_are_no_notices(azures: St
 def test_of_several_events_the_nearest_is_told(azures: Stand) -> None:
     azures.texts[EVENTS] = document(event("Redeploy", "gpu-3", at=AT + 900), event("Preempt", "gpu-3", number="E2"))
     assert AzureMetadata(azures.url).notice() == ("preempted", AT)
+
+
+def test_an_event_is_confirmed_when_nothing_runs_any_more_and_not_for_other_machines(azures: Stand) -> None:
+    """It is leave to begin before its time."""
+    metadata = AzureMetadata(azures.url)
+    metadata.confirm()
+    azures.texts[EVENTS] = document(event("Redeploy", "gpu-3", "gpu-4"))
+    assert metadata.notice() == ("redeploy", AT)
+    metadata.confirm()
+    azures.texts[EVENTS] = document(event("Preempt", "gpu-3", at=None, number="E2"))
+    assert metadata.notice()
+    metadata.confirm()
+    assert azures.posted == [], "of others, or under way already"
+    azures.texts[EVENTS] = document(
+        event("Terminate", "gpu-3", at=AT + 900, number="E4"), event("Redeploy", "gpu-3", number="E3")
+    )
+    assert metadata.notice() == ("redeploy", AT) and azures.posted == []
+    metadata.confirm()
+    assert azures.posted == [(EVENTS, {"StartRequests": [{"EventId": "E3"}]})]
 
 
 def test_an_event_that_has_begun_ends_the_machine_now(azures: Stand) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.base import PoolRequest
+from clusterctl_providers.catalog import Price
 from clusterctl_providers.cloud.offers import LAST, REFUSED_FOR, Offers, Quote
 from clusterctl_providers.cloud.reservations import FRESH, Reservation, Reservations
 
@@ -28,7 +29,9 @@ class Bazaar:
 
     def __init__(self) -> None:
         self.places = ["us-east-1a", "us-east-1b"]
+        self.list: dict[str, Price] = {}
         self.sold: dict[str, frozenset[str]] = {}
+        self.bought: dict[str, frozenset[str]] = {}  # type -> the markets in which it is to be had
         self.spots: dict[str, dict[str, Quote]] = {}
         self.demand: dict[str, Quote] = {}
         self.own: dict[str, Quote] = {}  # in a market that this cloud alone has
@@ -46,6 +49,14 @@ class Bazaar:
     def sellers(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
         self._ask(f"sellers {','.join(types)}")
         return {name: self.sold.get(name, frozenset(self.places)) for name in types}
+
+    def markets(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        return {name: self.bought[name] for name in types if name in self.bought}
+
+    def listed(self) -> Mapping[str, Price]:
+        if "listed" in self.trouble:
+            raise self.trouble["listed"]
+        return self.list
 
     def spot(self, types: Sequence[str]) -> Mapping[str, Mapping[str, Quote]]:
         self._ask(f"spot {','.join(types)}")
@@ -89,6 +100,38 @@ def test_only_zones_with_a_network_that_sell_the_type_and_that_the_pool_wants() 
     found = offers_of(market, Clock()).of(pool(zones=["us-east-1b", "us-east-1f"]))
     assert keys(found) == [("spot", "t3.micro", "b"), ("on-demand", "t3.micro", "b")]
     market.places = []
+    assert offers_of(market, Clock()).of(pool()) == []
+
+
+def test_a_type_is_offered_in_the_markets_only_in_which_the_cloud_sells_it() -> None:
+    market = Bazaar()
+    market.bought = {"t3.micro": frozenset({"on-demand"})}
+    found = offers_of(market, Clock()).of(pool())
+    assert {(o.instance_type, o.market) for o in found} == {
+        ("t3.micro", "on-demand"),
+        ("t3.small", "spot"),
+        ("t3.small", "on-demand"),
+    }
+
+
+def test_a_list_of_the_region_takes_the_place_of_the_catalogue() -> None:
+    market = Bazaar()
+    market.list = {"t3.micro": Price("aws", "us-east-1", "t3.micro", 0.01, 0.002, "list", "2026-03-03")}
+    found = offers_of(market, Clock()).of(pool(instances=["t3.micro"]))
+    assert {(o.market, o.price, o.price_source, o.price_date) for o in found} == {
+        ("spot", 0.002, "list", "2026-03-03"),
+        ("on-demand", 0.01, "list", "2026-03-03"),
+    }
+
+
+def test_a_region_that_the_catalogue_does_not_know_has_the_lists_prices() -> None:
+    market = Bazaar()
+    market.region = "mars-1"
+    assert offers_of(market, Clock()).of(pool()) == []
+    market.list = {"t3.micro": Price("aws", "mars-1", "t3.micro", 0.01, None, "list", "2026-03-03")}
+    found = offers_of(market, Clock()).of(pool())
+    assert {(o.instance_type, o.region) for o in found} == {("t3.micro", "mars-1")}
+    market.trouble["listed"] = UnknownOutcome("no answer")
     assert offers_of(market, Clock()).of(pool()) == []
 
 

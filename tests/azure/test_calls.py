@@ -123,7 +123,7 @@ def test_who_names_no_subscription_and_no_region_is_told_where_to_write_them(
     bare: dict[str, Any] = {"endpoint_url": cloud.url}
     assert Calls(bare).subscription == SUBSCRIPTION, "the environment's"
     monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
-    with pytest.raises(BadRequest, match="az account set"):
+    with pytest.raises(AuthFailed, match="az account set"):
         _ = Calls(bare).subscription
     with pytest.raises(BadRequest, match="region"):
         _ = Calls(bare).region

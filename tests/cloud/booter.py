@@ -32,7 +32,7 @@ class Face(Protocol):
     def machine_of(self, instance: Any, clock: int) -> MachineSpec: ...
 
     def disk_link(self, disk_id: str) -> str:
-        """The name below /dev/disk/by-id by which a machine sees a disk."""
+        """The name below /dev/disk by which a machine sees a disk."""
         ...
 
     def powered_off(self, instance_id: str) -> None:

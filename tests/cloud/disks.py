@@ -24,7 +24,7 @@ class Disks:
     it waits for a machine that boots, and returns False for one that is gone."""
 
     def __init__(self, directory: Path, run_in: Callable[[str, str], bool], link_of: Callable[[str], str]) -> None:
-        """`link_of`: a disk's name below /dev/disk/by-id."""
+        """`link_of`: a disk's name below /dev/disk."""
         self.directory, self._run_in, self._link_of = directory, run_in, link_of
         self.busy = 0  # how often a disk was in use when it was to be pulled out
         self._plugged: dict[str, Plugged] = {}
@@ -48,11 +48,12 @@ class Disks:
 
     def _plug_in(self, volume_id: str, disk: Plugged) -> None:
         name = self._link_of(volume_id)
+        place, up = name.rpartition("/")[0], "../" * (name.count("/") + 1)
         number = disk.loop.removeprefix("/dev/loop")
         self._run_in(
             disk.machine_id,
-            f"mknod -m 660 $DEV/{disk.node} b 7 {number} && mkdir -p $DEV/disk/by-id && "
-            f"ln -sfn ../../{disk.node} $DEV/disk/by-id/{name}",
+            f"mknod -m 660 $DEV/{disk.node} b 7 {number} && mkdir -p $DEV/disk/{place} && "
+            f"ln -sfn {up}{disk.node} $DEV/disk/{name}",
         )
 
     def release(self, volume_id: str, force: bool) -> bool:
@@ -62,7 +63,7 @@ class Disks:
             if disk is None:
                 return True  # it was in no machine
             busy = f"grep -q '^$DEV/{disk.node} \\|^/dev/{disk.node} ' /proc/self/mounts && exit 1; "
-            gone = f"rm -f $DEV/{disk.node} $DEV/disk/by-id/{self._link_of(volume_id)}"
+            gone = f"rm -f $DEV/{disk.node} $DEV/disk/{self._link_of(volume_id)}"
             if not self._run_in(disk.machine_id, ("" if force else busy) + gone) and self._alive(disk.machine_id):
                 self.busy += 1
                 return False

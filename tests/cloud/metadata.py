@@ -18,6 +18,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+BODY = "(body)"  # what was sent along with a POST, as a fact
 # (method, path with its query, headers, facts of the machine that asks) -> answer
 Dialect = Callable[[str, str, Mapping[str, str], Facts], Answer]
 
@@ -47,6 +48,9 @@ class MetadataServer:
 
             def _answer(self) -> None:
                 facts = facts_of(self.client_address[0]) or {}
+                if self.command == "POST":
+                    sent = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+                    facts = {**facts, BODY: sent}
                 answer = dialect(self.command, self.path, self.headers, facts)
                 body = answer.text.encode()
                 self.send_response(answer.status)

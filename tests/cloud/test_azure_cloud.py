@@ -50,6 +50,7 @@ def ask(cloud: AzureCloud, method: str, path: str, body=None, **more) -> request
     return requests.request(method, url, json=body, headers=headers, verify=str(cloud.ca_file), timeout=30)
 
 
+STATIC = {"location": "eastus", "sku": {"name": "Standard"}, "properties": {"publicIPAllocationMethod": "Static"}}
 ADDRESS = "/resourceGroups/g/providers/Microsoft.Network/publicIPAddresses/a"
 
 
@@ -67,13 +68,12 @@ def test_a_resource_group_is_made_once_and_found_in_any_case(cloud: AzureCloud, 
 
 
 def test_a_resource_group_takes_all_along_that_is_in_it(cloud: AzureCloud, groups, network) -> None:
-    address = {"location": "eastus", "sku": {"name": "Standard"}, "properties": {"publicIPAllocationMethod": "Static"}}
-    network.public_ip_addresses.begin_create_or_update("g", "a", address).result()
+    network.public_ip_addresses.begin_create_or_update("g", "a", STATIC).result()
     cloud.world.operation_seconds = 0.2
     end = groups.begin_delete("g")
     assert groups.get("g").properties.provisioning_state == "Deleting"
     with pytest.raises(ResourceExistsError) as refused:
-        network.public_ip_addresses.begin_create_or_update("g", "b", address)
+        network.public_ip_addresses.begin_create_or_update("g", "b", STATIC)
     assert code(refused) == "ResourceGroupBeingDeleted"
     with pytest.raises(ResourceExistsError) as refused:
         groups.create_or_update("g", {"location": "eastus"})
@@ -88,7 +88,7 @@ def test_what_is_locked_is_not_deleted(cloud: AzureCloud, groups, network) -> No
     with pytest.raises(ResourceExistsError) as refused:
         groups.begin_delete("g")
     assert code(refused) == "ScopeLocked"
-    network.public_ip_addresses.begin_create_or_update("g", "a", {"location": "eastus"}).result()
+    network.public_ip_addresses.begin_create_or_update("g", "a", STATIC).result()
     with pytest.raises(ResourceExistsError) as refused:
         network.public_ip_addresses.begin_delete("g", "a")
     assert code(refused) == "ScopeLocked"
@@ -101,7 +101,7 @@ def test_what_is_locked_is_not_deleted(cloud: AzureCloud, groups, network) -> No
 
 
 def test_a_resource_is_made_changed_and_removed(cloud: AzureCloud, network) -> None:
-    begun = network.public_ip_addresses.begin_create_or_update("g", "A", {"location": "eastus", "tags": {"one": "1"}})
+    begun = network.public_ip_addresses.begin_create_or_update("g", "A", {**STATIC, "tags": {"one": "1"}})
     made = begun.result()
     assert made.provisioning_state == "Succeeded" and made.etag
     assert network.public_ip_addresses.update_tags("g", "a", {"tags": {"two": "2"}}).tags == {"two": "2"}
@@ -119,7 +119,7 @@ def test_a_list_comes_in_pages_and_hears_late_of_what_is_new(cloud: AzureCloud, 
     cloud.world.clock = lambda: clock[0]
     cloud.world.page_size, cloud.world.visible_after = 2, 5.0
     for name in "abcde":
-        network.public_ip_addresses.begin_create_or_update("g", name, {"location": "eastus"}).result()
+        network.public_ip_addresses.begin_create_or_update("g", name, STATIC).result()
     assert list(network.public_ip_addresses.list("g")) == []
     assert network.public_ip_addresses.get("g", "a").name == "a"
     clock[0] = 5.0
@@ -132,7 +132,7 @@ def test_a_list_comes_in_pages_and_hears_late_of_what_is_new(cloud: AzureCloud, 
 def test_a_resource_of_no_group_is_refused_and_so_is_one_of_no_region(cloud: AzureCloud, groups) -> None:
     network = cloud.client(NetworkManagementClient)
     with pytest.raises(ResourceNotFoundError) as refused:
-        network.public_ip_addresses.begin_create_or_update("g", "a", {"location": "eastus"})
+        network.public_ip_addresses.begin_create_or_update("g", "a", STATIC)
     assert code(refused) == "ResourceGroupNotFound"
     groups.create_or_update("g", {"location": "eastus"})
     with pytest.raises(HttpResponseError) as refused:
@@ -149,13 +149,13 @@ def test_a_resource_of_no_group_is_refused_and_so_is_one_of_no_region(cloud: Azu
 def test_who_writes_over_another_is_stopped_by_the_etag(cloud: AzureCloud, network) -> None:
     version = {"Content-Type": "application/json"}
     url = f"{ADDRESS}?api-version=2026-03-01"
-    first = ask(cloud, "PUT", url, {"location": "eastus"}, **{"If-None-Match": "*", **version})
+    first = ask(cloud, "PUT", url, STATIC, **{"If-None-Match": "*", **version})
     assert first.status_code == 201
-    again = ask(cloud, "PUT", url, {"location": "eastus"}, **{"If-None-Match": "*"})
+    again = ask(cloud, "PUT", url, STATIC, **{"If-None-Match": "*"})
     assert (again.status_code, again.json()["error"]["code"]) == (412, "PreconditionFailed")
     etag = ask(cloud, "GET", url).json()["etag"]
-    assert ask(cloud, "PUT", url, {"location": "eastus"}, **{"If-Match": etag}).status_code == 200
-    assert ask(cloud, "PUT", url, {"location": "eastus"}, **{"If-Match": etag}).status_code == 412
+    assert ask(cloud, "PUT", url, STATIC, **{"If-Match": etag}).status_code == 200
+    assert ask(cloud, "PUT", url, STATIC, **{"If-Match": etag}).status_code == 412
 
 
 # ---------------------------------------------------------------- operations
@@ -164,7 +164,7 @@ def test_who_writes_over_another_is_stopped_by_the_etag(cloud: AzureCloud, netwo
 def test_an_operation_is_asked_for_until_it_is_done(cloud: AzureCloud, network) -> None:
     clock = [0.0]
     cloud.world.clock, cloud.world.operation_seconds, cloud.world.retry_after = (lambda: clock[0]), 10.0, 3
-    begun = ask(cloud, "PUT", f"{ADDRESS}?api-version=2026-03-01", {"location": "eastus"})
+    begun = ask(cloud, "PUT", f"{ADDRESS}?api-version=2026-03-01", STATIC)
     assert (begun.status_code, begun.json()["properties"]["provisioningState"]) == (201, "Creating")
     assert begun.headers["Retry-After"] == "3" and begun.headers["x-ms-request-id"]
     where = begun.headers["Azure-AsyncOperation"].removeprefix(f"{cloud.url}/subscriptions/{SUBSCRIPTION}")
@@ -183,7 +183,7 @@ def test_an_operation_is_asked_for_until_it_is_done(cloud: AzureCloud, network) 
 def test_what_was_accepted_may_fail_later_and_stays_as_failed(cloud: AzureCloud, network) -> None:
     cloud.fault("publicIPAddresses.createOrUpdate", "operation", code="InternalError", message="it broke")
     with pytest.raises(HttpResponseError) as failed:
-        network.public_ip_addresses.begin_create_or_update("g", "a", {"location": "eastus"}).result()
+        network.public_ip_addresses.begin_create_or_update("g", "a", STATIC).result()
     assert code(failed) == "InternalError"
     assert network.public_ip_addresses.get("g", "a").provisioning_state == "Failed"
 
@@ -276,7 +276,7 @@ def test_the_environment_alone_is_enough_for_credentials(cloud: AzureCloud) -> N
 def test_what_a_role_lacks_is_refused_by_its_action_and_scope(cloud: AzureCloud, network) -> None:
     cloud.world.denied.add("Microsoft.Network/publicIPAddresses/write")
     with pytest.raises(HttpResponseError) as refused:
-        network.public_ip_addresses.begin_create_or_update("g", "a", {"location": "eastus"})
+        network.public_ip_addresses.begin_create_or_update("g", "a", STATIC)
     assert code(refused) == "AuthorizationFailed"
     assert "'Microsoft.Network/publicIPAddresses/write' over scope '/subscriptions/" in str(refused.value)
     assert cloud.world.actions_by("admin")[-1] == "Microsoft.Network/publicIPAddresses/write"
@@ -297,22 +297,22 @@ def test_too_many_calls_are_told_to_wait_in_the_word_that_quotas_have_too(cloud:
 def test_an_answer_may_be_lost_though_the_call_was_carried_out(cloud: AzureCloud, network) -> None:
     cloud.fault("publicIPAddresses.createOrUpdate", "lost", status=503, code="ServiceUnavailable")
     with pytest.raises(HttpResponseError):
-        network.public_ip_addresses.begin_create_or_update("g", "a", {"location": "eastus"})
+        network.public_ip_addresses.begin_create_or_update("g", "a", STATIC)
     cloud.fault("publicIPAddresses.createOrUpdate", "reset")
     with pytest.raises(Exception, match=r"aborted|reset|closed"):
-        network.public_ip_addresses.begin_create_or_update("g", "b", {"location": "eastus"})
+        network.public_ip_addresses.begin_create_or_update("g", "b", STATIC)
     assert [a.name for a in network.public_ip_addresses.list("g")] == ["a", "b"]
 
 
 def test_a_provider_that_is_not_registered_is_told_by_name(cloud: AzureCloud, network) -> None:
     cloud.world.unregistered.add("Microsoft.Network")
     with pytest.raises(ResourceExistsError) as refused:
-        network.public_ip_addresses.begin_create_or_update("g", "a", {"location": "eastus"})
+        network.public_ip_addresses.begin_create_or_update("g", "a", STATIC)
     assert code(refused) == "MissingSubscriptionRegistration"
     providers = cloud.client(ResourceManagementClient).providers
     assert providers.get("Microsoft.Network").registration_state == "NotRegistered"
     assert providers.register("Microsoft.Network").registration_state == "Registered"
-    network.public_ip_addresses.begin_create_or_update("g", "a", {"location": "eastus"}).result()
+    network.public_ip_addresses.begin_create_or_update("g", "a", STATIC).result()
 
 
 def test_a_disabled_subscription_is_for_reading_only(cloud: AzureCloud, groups) -> None:

@@ -60,7 +60,7 @@ class AcmeFace:
         return MachineSpec(instance.id, instance.address, instance.script.encode(), facts=facts, clock=clock)
 
     def disk_link(self, disk_id: str) -> str:
-        return f"acme-{disk_id}"
+        return f"by-id/acme-{disk_id}"
 
     def powered_off(self, instance_id: str) -> None:
         self.change(instance_id, "off")

@@ -65,6 +65,7 @@ class Listeners:
 
         class Quiet(WSGIRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else the body of an answer waits 40 ms for its head to be acknowledged
 
             def log(self, *_: Any) -> None:
                 return

@@ -33,6 +33,7 @@ from tests.support.cluster import wait_until
 # name -> "module:class"; imported when its tests run, so that no provider needs another's libraries
 WORLDS = {
     "aws": "tests.aws.world:AwsWorld",
+    "azure": "tests.azure.world:AzureWorld",
     "gcp": "tests.gcp.world:GcpWorld",
     "local": "tests.contract.worlds:LocalWorld",
     "fake": "tests.contract.worlds:FakeWorld",

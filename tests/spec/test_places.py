@@ -66,6 +66,13 @@ def test_one_provider_takes_values_by_place_as_well() -> None:
     assert one.place == "aws/us-east-1" and one.text == text, "a text without a list stays the user's own"
 
 
+def test_what_is_written_for_a_cloud_that_is_not_listed_may_stay() -> None:
+    """Whoever takes a place out of the list for a day need not take its types out of the pools."""
+    read = places(ANYWHERE.replace("  - {gcp: {region: us-central1, project: p-123456}}\n", ""))
+    assert [one.spec.pools[0].instances for one in read.each] == [["p4d.24xlarge"]] * 2
+    assert read.each[0].spec.pools[0].market == ["on-demand"]
+
+
 def test_places_that_are_called_alike_are_told_apart_by_their_account() -> None:
     text = ANYWHERE.replace("- {aws: {region: us-east-1}}", "- {gcp: {region: us-central1, project: p-654321}}", 1)
     read = places(text.replace("aws/us-east-1", "gcp/us-central1/p-654321"))

@@ -13,7 +13,8 @@ from clusterctl.cli.render.text import amounts, columns, duration, money, plural
 def render_explain(document: dict[str, Any], now: float) -> str:
     """The document of `explain`; `now` in unix seconds, for how long it may still take."""
     reason = document.get("reason") or {}
-    lines = [f"{document.get('kind', '')} {document['id']}: {state(document.get('state', ''))}"]
+    where = f" in {one_line(document['place'])}" if document.get("place") else ""
+    lines = [f"{document.get('kind', '')} {document['id']}{where}: {state(document.get('state', ''))}"]
     if reason.get("text"):
         lines.append(f"reason  {one_line(reason['text'])} [{one_line(reason.get('code') or '-')}]")
     if reason.get("fix"):

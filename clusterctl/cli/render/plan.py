@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 from clusterctl.cli.output import paint
@@ -11,6 +12,8 @@ from clusterctl.cli.render.text import money
 _SIGNS = {"add": "+", "create": "+", "launch": "+", "+": "+", "change": "~", "update": "~", "~": "~"}
 _REMOVALS = frozenset({"remove", "delete", "terminate", "drain", "-"})
 _COLOURS = {"+": "green", "~": "yellow", "-": "red"}
+_OF_PLACES = {"first": "green", "next": "", "out": "red"}
+PAGE = 80  # columns
 _TAKES_NODES = frozenset({"drain", "replace"})
 
 
@@ -28,11 +31,13 @@ def destructive(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 def render_plan(document: dict[str, Any]) -> str:
     """The document of `plan`, what it warns of last."""
-    cost = document.get("cost") or {}
-    lines = [f"cluster {document.get('cluster', '')}"]
-    for action in document.get("actions") or []:
+    nowhere = document.get("places") and not document["place"]
+    cost = {} if nowhere else document.get("cost") or {}
+    actions = document.get("actions") or []
+    lines = [*_places(document), f"cluster {document.get('cluster', '')}" + _in(document)]
+    for action in actions:
         lines += _action(action)
-    if len(lines) == 1:
+    if not actions:
         lines.append("  nothing to do")
     if cost:
         most = f", at most {money(cost['max'])}/h" if cost.get("max") else ""
@@ -40,6 +45,30 @@ def render_plan(document: dict[str, Any]) -> str:
     lines += [one_line(_text(note)) for note in document.get("notes") or []]
     lines += [f"warning: {one_line(_text(warning))}" for warning in document.get("warnings") or []]
     return "\n".join(lines)
+
+
+def _places(document: dict[str, Any]) -> list[str]:
+    """Those that the spec lists, in the order in which they are tried, and why one is out; an empty line after them."""
+    places = document.get("places") or []
+    longest = max((len(place["place"]) for place in places), default=0)
+    lines: list[str] = []
+    for place in places:
+        cost = place["cost"]
+        price = "" if cost["max"] is None else f"{money(cost['after'])}/h at once, at most {money(cost['max'])}/h"
+        state = paint(place["state"].ljust(5), _OF_PLACES[place["state"]])
+        lines.append(f"  {one_line(place['place']).ljust(longest)}  {state}  {price}".rstrip())
+        for why in place["why"]:
+            lines += wrap(
+                one_line(why), PAGE, initial_indent="      ", subsequent_indent="      ", break_long_words=False
+            )
+    return ["places, in the order in which they are tried", *lines, ""] if lines else []
+
+
+def _in(document: dict[str, Any]) -> str:
+    """Where the plan that follows is carried out, of several places."""
+    if not document.get("places"):
+        return ""
+    return f" in {one_line(document['place'])}" if document["place"] else ": no place is left"
 
 
 def _action(action: dict[str, Any]) -> list[str]:

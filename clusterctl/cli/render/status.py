@@ -48,6 +48,7 @@ def _summary(document: dict[str, Any]) -> str:
     return "\n".join(
         [
             title,
+            *([f"place   {one_line(document['place'])}"] if document.get("place") else []),
             f"head    {head.get('address', '-')}, version {head.get('version', '-')}",
             f"engine  {' '.join(engine_text) or '-'}",
             f"nodes   {counts_text(document['node_counts']) or 'none'}",

@@ -12,7 +12,7 @@ from clusterctl.cli.output import paint
 from clusterctl.cli.render.text import columns
 from clusterctl.client.doctor.machine import diagnose
 from clusterctl.client.registry import Registry
-from clusterctl.client.specfile import read_spec
+from clusterctl.client.specfile import read_places
 
 
 @verb
@@ -32,7 +32,8 @@ def doctor(
       clusterctl doctor cluster.yaml
       clusterctl doctor --json
     """
-    checks = [vars(check) for check in diagnose(Registry(), read_spec(spec).spec if spec else None)]
+    specs = [source.spec for source in read_places(spec).each] if spec else []
+    checks = [vars(check) for check in diagnose(Registry(), *specs)]
     call.show({"ok": all(check["ok"] or not check["needed"] for check in checks), "checks": checks}, render)
     return 0 if all(check["ok"] or not check["needed"] for check in checks) else 1
 

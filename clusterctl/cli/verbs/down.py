@@ -14,7 +14,7 @@ from clusterctl.client.down.take_down import take_down
 from clusterctl.client.head.api import Api
 from clusterctl.client.lock import changing
 from clusterctl.client.registry import NAME, Cluster, Registry
-from clusterctl.client.specfile import read_spec
+from clusterctl.client.specfile import read_places
 from clusterctl.core.errors import ClusterctlError
 
 
@@ -53,7 +53,7 @@ def down(
 def find(registry: Registry, which: str) -> Cluster:
     """A cluster by its name, by the file that describes it, or the one that `-c` and the environment mean."""
     looks_like_file = which and (not NAME.fullmatch(which) or (Path(which).is_file() and which not in registry.names()))
-    return registry.load(read_spec(Path(which)).name) if looks_like_file else registry.resolve(which)
+    return registry.load(read_places(Path(which)).name) if looks_like_file else registry.resolve(which)
 
 
 def _confirm(cluster: Cluster) -> None:

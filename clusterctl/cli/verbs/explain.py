@@ -9,6 +9,7 @@ import typer
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.explain import render_explain
+from clusterctl.client.head.api import Api
 
 
 @verb
@@ -19,5 +20,7 @@ def explain(call: Call, subject: Annotated[str, typer.Argument(metavar="ID", hel
     Example:
       clusterctl explain j-abcd2345
     """
-    with call.api() as api:
-        call.show(api.get(f"/api/v1/explain/{subject}"), lambda d: render_explain(d, time.time()))
+    cluster = call.cluster()
+    with Api.of(cluster) as api:
+        document = {"place": cluster.place} | api.get(f"/api/v1/explain/{subject}")
+    call.show(document, lambda d: render_explain(d, time.time()))

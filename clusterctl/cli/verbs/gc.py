@@ -11,7 +11,7 @@ from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.text import columns
 from clusterctl.client.down.gc import collect_strays
 from clusterctl.client.registry import Registry
-from clusterctl.client.specfile import read_spec
+from clusterctl.client.specfile import read_places
 
 
 @verb
@@ -35,7 +35,7 @@ def gc(
       clusterctl gc --dry-run
       clusterctl gc cluster.yaml
     """
-    source = read_spec(spec) if spec else None
+    source = read_places(spec) if spec else None
     strays = [vars(stray) for stray in collect_strays(Registry(), source, call.say, dry_run=dry_run)]
     document = {
         "dry_run": dry_run,

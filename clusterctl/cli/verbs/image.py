@@ -24,6 +24,10 @@ pools:
 """
 
 Cloud = Annotated[str, typer.Option(metavar="NAME", help="Without SPEC: the cloud.", show_default=False)]
+OfPlaces = Annotated[
+    str,
+    typer.Option("--place", metavar="CLOUD[/REGION]", help="Which of the places that SPEC lists.", show_default=False),
+]
 Region = Annotated[str, typer.Option(metavar="NAME", help="Without SPEC: where.", show_default=False)]
 
 
@@ -46,6 +50,7 @@ def build(
     pool: Annotated[
         str, typer.Option(metavar="NAME", help="Whose image is the base [default: the first].", show_default=False)
     ] = "",
+    place: OfPlaces = "",
     provider: Cloud = "",
     region: Region = "",
 ) -> None:
@@ -57,7 +62,7 @@ def build(
     """
     from clusterctl.client.images.build import build_image
 
-    document = build_image(Registry(), _spec(spec, provider, region), pool, call.say)
+    document = build_image(Registry(), _spec(spec, place, provider, region), pool, call.say)
     call.show(document, render)
 
 
@@ -68,6 +73,7 @@ def list_(
     spec: Annotated[
         Path | None, typer.Argument(metavar="SPEC", help="Names the cloud and where.", show_default=False)
     ] = None,
+    place: OfPlaces = "",
     provider: Cloud = "",
     region: Region = "",
 ) -> None:
@@ -79,7 +85,7 @@ def list_(
     """
     from clusterctl.client.images.made import list_images
 
-    call.show(list_images(Registry(), _spec(spec, provider, region)), render_list)
+    call.show(list_images(Registry(), _spec(spec, place, provider, region)), render_list)
 
 
 @app.command("rm")
@@ -90,6 +96,7 @@ def remove(
     spec: Annotated[
         Path | None, typer.Option("--spec", metavar="SPEC", help="Names the cloud and where.", show_default=False)
     ] = None,
+    place: OfPlaces = "",
     provider: Cloud = "",
     region: Region = "",
 ) -> None:
@@ -101,15 +108,15 @@ def remove(
     """
     from clusterctl.client.images.made import remove_images
 
-    document = remove_images(Registry(), _spec(spec, provider, region), images, call.say)
+    document = remove_images(Registry(), _spec(spec, place, provider, region), images, call.say)
     call.show(document, render_removed)
 
 
-def _spec(path: Path | None, provider: str, region: str) -> Any:
+def _spec(path: Path | None, place: str, provider: str, region: str) -> Any:
     if path is not None:
         if provider or region:
             raise UsageError("--provider and --region are for use without SPEC: the spec names them")
-        return read_spec(path).spec
+        return read_spec(path, place).spec
     from clusterctl.spec.load import parse_spec
     from clusterctl.spec.providers.registry import KINDS
 

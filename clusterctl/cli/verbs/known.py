@@ -50,10 +50,10 @@ def list_clusters(
 
 def _adopt(spec: Path | None) -> dict[str, Any]:
     from clusterctl.client.down.adopt import adopt_clusters
-    from clusterctl.client.specfile import read_spec
+    from clusterctl.client.specfile import read_places
 
     with tempfile.TemporaryDirectory(prefix="clusterctl-adopt-") as scratch:
-        findings, troubles = adopt_clusters(Registry(), read_spec(spec) if spec else None, scratch)
+        findings, troubles = adopt_clusters(Registry(), read_places(spec) if spec else None, scratch)
     return {"found": [asdict(finding) for finding in findings], "troubles": troubles}
 
 
@@ -62,6 +62,7 @@ def _describe(cluster: Cluster) -> dict[str, Any]:
         "name": cluster.name,
         "uid": cluster.uid,
         "provider": cluster.provider,
+        "place": cluster.place,
         "created": cluster.created,
         "spec": cluster.spec_path,
         "state": "unreachable",
@@ -83,7 +84,7 @@ def render(document: dict[str, Any], now: float) -> str:
         [
             item["name"],
             render_status.state(item["state"]),
-            item["provider"],
+            item["place"],
             "-" if item["nodes"] is None else str(item["nodes"]),
             money(item["price_per_hour"]),
             duration(now - item["created"]),
@@ -92,7 +93,7 @@ def render(document: dict[str, Any], now: float) -> str:
         for item in document["clusters"]
     ]
     told = [line for finding in document.get("found", ()) for line in _tell(finding)] + document.get("troubles", [])
-    header = ["cluster", "state", "provider", "nodes", "$/h", "age", "spec"]
+    header = ["cluster", "state", "place", "nodes", "$/h", "age", "spec"]
     nothing = "no clusters are known here: `clusterctl up SPEC` starts one"
     return "\n".join([*map(one_line, told), columns(header, rows, right=(3, 4, 5)) if rows else nothing])
 

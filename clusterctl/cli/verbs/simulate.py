@@ -14,6 +14,9 @@ from clusterctl.cli.call import Call, verb
 def simulate(
     call: Call,
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")],
+    place: Annotated[
+        str, typer.Option(metavar="CLOUD[/REGION]", help="Which of the places that the spec lists.", show_default=False)
+    ] = "",
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Jobs to replay [default: a small sample].", show_default=False)
     ] = None,
@@ -41,7 +44,7 @@ def simulate(
     from clusterctl.simulation.command import simulate as run
     from clusterctl.simulation.table import render_table
 
-    document = run(spec, trace, policy or POLICIES, html, seed, world=world, progress=call.say)
+    document = run(spec, trace, policy or POLICIES, html, seed, world=world, place=place, progress=call.say)
     call.show(document, render_table)
     if html is not None:
         call.say(f"wrote {html}")

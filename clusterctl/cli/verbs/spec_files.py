@@ -10,7 +10,7 @@ import typer
 
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
-from clusterctl.client.specfile import read_spec
+from clusterctl.client.specfile import read_places
 from clusterctl.core.errors import UsageError
 from clusterctl.spec.init import STARTERS, write_starter
 from clusterctl.spec.providers.registry import KINDS
@@ -76,21 +76,29 @@ def validate(
         for warning in document["warnings"]:
             output.say(f"{warning['text']} (`up` would refuse it)")
         if document["valid"]:
-            output.write_line(f"{spec} is a valid spec of cluster {document['cluster']}")
+            where = f", which may be in {', '.join(document['places'])}" if len(document["places"]) > 1 else ""
+            output.write_line(f"{spec} is a valid spec of cluster {document['cluster']}{where}")
     return 0 if document["valid"] else 2
 
 
 def check(path: Path) -> dict[str, Any]:
-    """{"valid", "cluster", "faults", "warnings"}: warnings are parts that this version cannot carry out."""
+    """{"valid", "cluster", "places", "faults", "warnings"}: warnings are parts that this version cannot carry out."""
     from clusterctl.spec.faults import SpecError
     from clusterctl.spec.support import unsupported
 
     try:
-        source = read_spec(path)
+        files = read_places(path)
     except SpecError as error:
-        return {"valid": False, "cluster": "", "faults": [_place(fault) for fault in error.faults], "warnings": []}
-    warnings = [_place(fault) for fault in unsupported(source.spec, source.located)]
-    return {"valid": True, "cluster": source.name, "faults": [], "warnings": warnings}
+        faults = [_place(fault) for fault in error.faults]
+        return {"valid": False, "cluster": "", "places": [], "faults": faults, "warnings": []}
+    lacking = dict.fromkeys(fault for one in files.each for fault in unsupported(one.spec, one.located))
+    return {
+        "valid": True,
+        "cluster": files.name,
+        "places": [one.place for one in files.each],
+        "faults": [],
+        "warnings": [_place(fault) for fault in lacking],
+    }
 
 
 def _place(fault: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.status import render_status
-from clusterctl.client.head.api import follow
+from clusterctl.client.head.api import Api, follow
 from clusterctl.client.nodes.node_list import whole_status
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -34,12 +34,14 @@ def status(
       clusterctl status --watch
       clusterctl status --json
     """
-    with call.api() as api:
+    cluster = call.cluster()
+    where = {"place": cluster.place}
+    with Api.of(cluster) as api:
         if not watch:
-            document = whole_status(api) if call.json else api.get("/api/v1/status")
+            document = where | (whole_status(api) if call.json else api.get("/api/v1/status"))
             call.show(document, lambda d: render_status(d, time.time()))
             return
-        for document in follow(lambda: api.stream("/api/v1/status", watch=1)):
+        for document in (where | seen for seen in follow(lambda: api.stream("/api/v1/status", watch=1))):
             if call.json:
                 output.write_json_line(document)
                 continue

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -22,12 +24,16 @@ from clusterctl.client.head.api import Api, follow
 from clusterctl.client.lock import changing
 from clusterctl.client.nodes.node_list import Lookout
 from clusterctl.client.registry import Registry
-from clusterctl.client.specfile import SpecFile, read_spec
+from clusterctl.client.specfile import SpecFile, read_places
+from clusterctl.client.up.cloud_search import NotToBeHad
 from clusterctl.client.up.engine_wheels import bring_wheels, install_note
+from clusterctl.client.up.had import PLACE_SECONDS, Had
 from clusterctl.client.up.launch import Started, bring_up
+from clusterctl.client.up.placing import Placing
 from clusterctl.client.up.readiness import Readiness
 from clusterctl.client.up.timeline import Stopwatch, collect
-from clusterctl.core.errors import ClusterctlError, Refused, UsageError
+from clusterctl.core.errors import ClusterctlError, ProviderError, Refused, UsageError
+from clusterctl.spec.faults import SpecError
 
 SETUPS_SHOWN, SETUP_LINES = 2, 15
 HEAD_PATIENCE = 60.0  # seconds for which the head may not answer while so much starts around it
@@ -46,6 +52,12 @@ def up(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Carry out this plan (from `plan SPEC --json`) and no other; asks nothing."),
     ] = None,
+    place: Annotated[
+        str,
+        typer.Option(
+            metavar="CLOUD[/REGION]", help="Of the places that the spec lists, only those.", show_default=False
+        ),
+    ] = "",
     timeline: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -55,7 +67,8 @@ def up(
 ) -> None:
     """Make the cluster be as the spec says; again does no harm.
 
-    Returns when the head and every pool's min are ready. Running jobs are not touched unless the plan says so.
+    Returns when the head and every pool's min are ready. Running jobs are not touched unless the plan says so. Where the spec
+    lists several places, the first that has what the pools need is taken, and kept.
 
     \b
     Example:
@@ -72,26 +85,24 @@ def up(
         call.say(text)
 
     patience = _seconds(timeout)
-    source = read_spec(spec)
-    check_supported(source.spec, source.located)
+    files = read_places(spec)
+    for source in files.each:
+        check_supported(source.spec, source.located)
     registry = Registry()
-    _announce_engine(source, registry, tell)
-    with changing(registry, source.name, "up"):
+    _announce_engine(files.each[0], registry, tell)
+    with changing(registry, files.name, "up"):
         if plan is not None:
-            _check_same(read_plan(plan), plan_of(registry, source), plan, spec)
-        stopwatch.begin("look for a head")
-        started = bring_up(
-            registry, source, tell, lambda api: _confirm(call, api, source.text, yes or plan is not None), patience
-        )
-        stopwatch.begin("wait for the nodes")
-        try:
-            status = _wait(call, started, patience, stopwatch, registry.home / "engines")
-        finally:
-            if timeline is not None:
-                _write_timeline(call, timeline, stopwatch, started)
+            shown, now = read_plan(plan), plan_of(registry, files, place)
+            _check_same(shown, now, plan, spec)
+            place = now.get("place") or place  # what was shown is one place
+        placing = Placing(registry, files, place, tell)
+        attempt = Attempt(call, registry, placing, yes or plan is not None, patience, stopwatch, timeline)
+        started, status = attempt.somewhere()
     document = {
         "cluster": started.cluster.name,
         "uid": started.cluster.uid,
+        "place": started.cluster.place,
+        "passed_over": [{"place": where, "why": why} for where, why in placing.passed],
         "head": started.head,
         "spec_changed": started.spec_changed,
         "seconds": round(time.monotonic() - began, 3),
@@ -100,11 +111,56 @@ def up(
     call.show(document, _render_done)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What one `up` does in each place that it tries."""
+
+    call: Call
+    registry: Registry
+    placing: Placing
+    yes: bool
+    patience: float
+    stopwatch: Stopwatch
+    timeline: Path | None
+
+    def somewhere(self) -> tuple[Started, dict[str, Any]]:
+        """What was started, and the status of the cluster, which is ready. Raises ClusterctlError."""
+        for source, trial in self.placing.candidates():
+            settle = partial(self.placing.settle, source) if trial else None
+            try:
+                return self._here(source, settle)
+            except (NotToBeHad, ProviderError, SpecError) as error:
+                if not trial or not self.placing.is_open(source):
+                    raise
+                self.placing.pass_over(source, error)
+        raise self.placing.nowhere()
+
+    def _here(self, source: SpecFile, settle: Callable[[], None] | None) -> tuple[Started, dict[str, Any]]:
+        call, stopwatch, patience = self.call, self.stopwatch, self.patience
+        stopwatch.begin("look for a head")
+        started = bring_up(
+            self.registry,
+            source,
+            self.placing.tell,
+            lambda api: _confirm(call, api, source.text, self.yes),
+            patience if settle is None else min(patience, PLACE_SECONDS),
+            trial=settle is not None,
+        )
+        stopwatch.begin("wait for the nodes")
+        try:
+            status = _wait(call, started, patience, stopwatch, self.registry.home / "engines", settle)
+        finally:
+            if self.timeline is not None:
+                _write_timeline(call, self.timeline, stopwatch, started)
+        return started, status
+
+
 def read_plan(path: Path) -> dict[str, Any]:
     """Of a file of `plan --json`, the parts that have to be the same when it is carried out. Raises UsageError."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return {"cluster": document["cluster"], "actions": document["actions"], "cost": document["cost"]}
+        parts = {"cluster": document["cluster"], "actions": document["actions"], "cost": document["cost"]}
+        return parts | {"place": document.get("place", "")}
     except OSError as error:
         raise UsageError(f"the plan {path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -113,7 +169,7 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 def _check_same(shown: dict[str, Any], now: dict[str, Any], path: Path, spec: Path) -> None:
     """What was shown is what is carried out: any difference, in the cluster, its spec or the prices, is a refusal."""
-    changed = [part for part in ("cluster", "actions", "cost") if shown[part] != now[part]]
+    changed = [part for part in ("cluster", "place", "actions", "cost") if shown[part] != now.get(part, "")]
     if changed:
         raise Refused(
             f"the plan in {path} is not what `up` would do now (its {' and '.join(changed)} differ): nothing was changed. "
@@ -168,17 +224,28 @@ def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:
         raise ClusterctlError("nothing was changed")
 
 
-def _wait(call: Call, started: Started, patience: float, stopwatch: Stopwatch, engines: Path) -> dict[str, Any]:
+def _wait(
+    call: Call,
+    started: Started,
+    patience: float,
+    stopwatch: Stopwatch,
+    engines: Path,
+    settle: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Follows the cluster until it is ready; raises ClusterctlError that says what is missing, node by node. `engines` keeps
-    the wheels that a head without a package index is sent."""
+    the wheels that a head without a package index is sent. `settle` is called once all machines are there, of a place among
+    several; NotToBeHad is raised where they will not come."""
     readiness, deadline = Readiness(shortage=started.shortage), time.monotonic() + patience
     with Api.of(started.cluster) as api, make_progress(call.quiet) as progress, closing(_statuses(api)) as statuses:
-        lookout = Lookout(api)
+        lookout, had = Lookout(api), Had(api)
         for status in statuses:
             sight = lookout.look(status)
             stopwatch.saw(sight.nodes)
             done = readiness.feed(status, sight.nodes)
             progress.show(status, sight, readiness.waiting)  # also of the last look, which may be the first
+            if settle is not None and had.look(status, readiness):
+                settle()
+                settle = None
             if done:
                 return status
             if readiness.hopeless:
@@ -221,4 +288,7 @@ def _why_not(started: Started, readiness: Readiness, what: str) -> str:
 
 def _render_done(document: dict[str, Any]) -> str:
     pools = ", ".join(f"{p['name']} {p.get('ready', 0)} ready (max {p.get('max')})" for p in document["pools"])
-    return f"cluster {document['cluster']} is up after {document['seconds']:.1f} s" + (f": {pools}" if pools else "")
+    where = f" in {document['place']}" if document["place"] else ""
+    return f"cluster {document['cluster']} is up{where} after {document['seconds']:.1f} s" + (
+        f": {pools}" if pools else ""
+    )

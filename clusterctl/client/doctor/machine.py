@@ -25,9 +25,9 @@ GIB = 2**30
 RAY_FLOOR = (2, 56)  # older ones answer without a token
 
 
-def diagnose(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]:
-    """What was looked at, each with what to do: this machine, the clouds that `spec` or a cluster known here uses, and the heads
-    and hosts of those clusters."""
+def diagnose(registry: Registry, *specs: ClusterSpec) -> list[Check]:
+    """What was looked at, each with what to do: this machine, the clouds that `specs` or the clusters known here use, and the
+    heads and hosts of those clusters."""
     return [
         _python(),
         _home(registry.home),
@@ -38,7 +38,7 @@ def diagnose(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]
         check_ray(),
         _program("ssh", "for ssh hosts: install OpenSSH's client (apt install openssh-client)"),
         _ssh_library(),
-        *provider_checks(registry, spec),
+        *provider_checks(registry, *specs),
         *(_head(cluster) for cluster in registry.all()),
         *(check for cluster in registry.all() if cluster.on_hosts for check in _hosts(cluster)),
     ]

@@ -5,13 +5,14 @@ What there is to be checked a provider knows itself (`HasDoctor`), when it is as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.doctor.check import Check
 from clusterctl.client.down.places import has_account
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.spec.places import name_of
 from clusterctl.spec.providers.kind import Kind
 from clusterctl.spec.providers.registry import KINDS
 
@@ -23,17 +24,37 @@ if TYPE_CHECKING:
 Answer = tuple[str, bool, str]  # (what was checked, ok, what to do)
 
 
-def provider_checks(registry: Registry, spec: ClusterSpec | None = None) -> list[Check]:
-    """Of those that this machine may have, one line where all is well; of clouds a line for each thing that `spec` needs, else
-    the clusters known here; none where nothing says that this user has an account there."""
+def provider_checks(registry: Registry, *specs: ClusterSpec) -> list[Check]:
+    """Of those that this machine may have, one line where all is well; of clouds a line for each thing that the `specs` need,
+    which are one for each place where a cluster may be, else the clusters known here; none where nothing says that this
+    user has an account there."""
     found: list[Check] = []
     for kind in KINDS.values():
         looked = kind.search.looked if kind.works and kind.search is not None else ""
         if looked == "tried":
             found += _engine(kind)
+        elif looked == "account" and specs:
+            of_it = [spec for spec in specs if kind.name in spec.providers]
+            found += [check for spec in of_it for check in _needed(kind, spec, _title(kind, spec, len(specs)))]
         elif looked == "account":
-            found += _account(kind, registry, spec)
+            found += _account(kind, registry)
     return found
+
+
+def place_checks(spec: ClusterSpec, name: str = "") -> list[Check]:
+    """Of the cloud of `spec` alone, a line for each thing that it needs there."""
+    return _needed(spec.kind, spec, name or spec.kind.name)
+
+
+def _needed(kind: Kind, spec: ClusterSpec, title: str) -> list[Check]:
+    if kind.search is None or kind.search.looked != "account":
+        return []
+    return _rows(title, _of_cloud(kind, spec.providers[kind.name], spec), needed=True)
+
+
+def _title(kind: Kind, spec: ClusterSpec, places: int) -> str:
+    """Of the rows of one of so many places."""
+    return name_of(kind.name, spec.providers[kind.name]) if places > 1 else kind.name
 
 
 def _engine(kind: Kind) -> list[Check]:
@@ -57,18 +78,17 @@ def _wrong(what: str, fix: str) -> tuple[str, str]:
     return (f"{trouble})", todo) if end else (f"not so: {what}", fix)
 
 
-def _account(kind: Kind, registry: Registry, spec: ClusterSpec | None) -> list[Check]:
-    if spec is None:
-        answers = dict.fromkeys(one for settings in _settings(kind, registry) for one in _of_cloud(kind, settings))
-    elif kind.name in spec.providers:
-        answers = dict.fromkeys(_of_cloud(kind, spec.providers[kind.name], spec))
-    else:
-        return []
+def _account(kind: Kind, registry: Registry) -> list[Check]:
+    answers = (one for settings in _settings(kind, registry) for one in _of_cloud(kind, settings))
+    return _rows(kind.name, answers, needed=False)
+
+
+def _rows(name: str, answers: Iterable[Answer], *, needed: bool) -> list[Check]:
     return [
-        Check(f"{kind.name}: {what}", True, "", fix, needed=spec is not None)
+        Check(f"{name}: {what}", True, "", fix, needed=needed)
         if ok
-        else Check(kind.name, False, f"no {what}", fix, needed=spec is not None)
-        for what, ok, fix in answers
+        else Check(name, False, f"no {what}", fix, needed=needed)
+        for what, ok, fix in dict.fromkeys(answers)
     ]
 
 

@@ -20,10 +20,11 @@ from clusterctl.client.down.take_down import providers_of
 from clusterctl.client.head.config import keep_bare_config
 from clusterctl.client.lock import Busy, changing
 from clusterctl.client.registry import NAME, Cluster, Registry
-from clusterctl.client.specfile import SpecFile
+from clusterctl.client.specfile import SpecFile, SpecFiles
 from clusterctl.client.up.launch import write_files
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.used_providers import add
+from clusterctl.spec.places import name_of
 from clusterctl.spec.providers.given import providers_in
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ class Finding:
     lost: list[str] = field(default_factory=list[str])
 
 
-def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) -> tuple[list[Finding], list[str]]:
+def adopt_clusters(
+    registry: Registry, source: SpecFile | SpecFiles | None, scratch: str
+) -> tuple[list[Finding], list[str]]:
     """Searches every place (see places) and the hosts of `source`; a cluster that has the name and provider of `source` is
-    registered with that spec. Returns what was found and, in sentences, what could not be searched."""
+    registered with that spec, as it holds in the place where it was found. Returns what was found and, in sentences, what
+    could not be searched."""
     elsewhere = uids_in_use()
     seen: set[str] = set()
     findings: list[Finding] = []
@@ -64,14 +68,15 @@ def adopt_clusters(registry: Registry, source: SpecFile | None, scratch: str) ->
         elif instances and uid in {finding.uid for finding in findings if finding.adopted}:
             findings = [_with_more(registry, place, one, instances) if one.uid == uid else one for one in findings]
         seen.add(uid)
-    if source is not None and source.spec.kind.machine == "host":
-        known = {cluster.uid for cluster in registry.all()}
-        findings += _adopt_hosts(registry, source, known, elsewhere, troubles)
+    for one in source.each if source is not None else ():
+        if one.spec.kind.machine == "host":
+            known = {cluster.uid for cluster in registry.all()}
+            findings += _adopt_hosts(registry, one, known, elsewhere, troubles)
     return findings, troubles
 
 
 def _adopt_one(
-    registry: Registry, place: Place, finding: Finding, source: SpecFile | None, elsewhere: set[str]
+    registry: Registry, place: Place, finding: Finding, source: SpecFile | SpecFiles | None, elsewhere: set[str]
 ) -> Finding:
     name, uid = finding.name, finding.uid
     if why := _refusal(registry, name, uid, elsewhere):
@@ -80,7 +85,8 @@ def _adopt_one(
         with changing(registry, name, "list --adopt"):
             if why := _refusal(registry, name, uid, elsewhere):  # an `up` of this name may just have ended
                 return replace(finding, why=why)
-            own = source if source is not None and source.name == name and is_place_of(place, source) else None
+            mine = source.each if source is not None and source.name == name else ()
+            own = next((one for one in mine if is_place_of(place, one)), None)
             nodes, lost = _adopt(_register(registry, name, uid, place, own))
     except Busy as error:
         return replace(finding, why=str(error))
@@ -150,7 +156,8 @@ def _refusal(registry: Registry, name: str, uid: str, elsewhere: set[str]) -> st
 def _register(registry: Registry, name: str, uid: str, place: Place, source: SpecFile | None) -> Cluster:
     engine = "ray" if source is not None and source.spec.ray else "none"
     path = str(source.path.absolute()) if source is not None else ""
-    cluster = registry.create(name, provider=place.provider, engine=engine, spec_path=path, uid=uid)
+    where = source.place if source is not None else name_of(place.provider, dict(place.where))
+    cluster = registry.create(name, provider=place.provider, engine=engine, spec_path=path, uid=uid, place=where)
     if source is not None:
         write_files(cluster, source)
         return cluster

@@ -22,12 +22,16 @@ from clusterctl.client.registry import Registry, read_json
 from clusterctl.core.errors import ClusterctlError
 
 if TYPE_CHECKING:
-    from clusterctl.client.specfile import SpecFile
+    from clusterctl.client.specfile import SpecFile, SpecFiles
     from clusterctl.provision.gc import Stray
 
 
 def collect_strays(
-    registry: Registry, source: SpecFile | None = None, tell: Callable[[str], None] = lambda _: None, *, dry_run: bool
+    registry: Registry,
+    source: SpecFile | SpecFiles | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    dry_run: bool,
 ) -> list[Stray]:
     """Finds, and unless `dry_run` ends, every instance whose cluster nobody looks after; where `source` has its
     nodes, too. `tell` gets what was left alone and why."""
@@ -46,11 +50,12 @@ def collect_strays(
             dry_run=dry_run,
             here=maker(),
         )
-    if source is None or source.spec.kind.machine != "host":
-        return strays
-    from clusterctl.client.down.host_owners import clean_hosts
+    for one in source.each if source is not None else ():
+        if one.spec.kind.machine == "host":
+            from clusterctl.client.down.host_owners import clean_hosts
 
-    return [*strays, *clean_hosts(registry, source, _owned(registry), tell, dry_run=dry_run)]
+            strays += clean_hosts(registry, one, _owned(registry), tell, dry_run=dry_run)
+    return strays
 
 
 def _owned(registry: Registry) -> set[str]:

@@ -19,7 +19,7 @@ from clusterctl.spec.providers.kind import Kind, Search
 from clusterctl.spec.providers.registry import KINDS
 
 if TYPE_CHECKING:
-    from clusterctl.client.specfile import SpecFile
+    from clusterctl.client.specfile import SpecFile, SpecFiles
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Place:
         return next(iter(make_providers(cluster, uid, scratch, self.spec).values()))
 
 
-def places(registry: Registry, source: SpecFile | None = None) -> list[Place]:
+def places(registry: Registry, source: SpecFile | SpecFiles | None = None) -> list[Place]:
     """This machine, what `source` names, what the clusters and image builds known here use, and engines and clouds that this
     user has. Hosts reached by SSH say themselves whose they are."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], Place] = {}
@@ -99,9 +99,9 @@ def is_place_of(place: Place, source: SpecFile) -> bool:
     return own is not None and (own.provider, own.where) == (place.provider, place.where)
 
 
-def _named(registry: Registry, source: SpecFile | None) -> Iterator[Place]:
-    if source is not None:
-        yield from _places_of(source.spec.model_dump(mode="json", by_alias=True))
+def _named(registry: Registry, source: SpecFile | SpecFiles | None) -> Iterator[Place]:
+    for one in source.each if source is not None else ():
+        yield from _places_of(one.spec.model_dump(mode="json", by_alias=True))
     for cluster in registry.all():
         spec = cluster.read_config().get("spec") or {"provider": cluster.provider}
         named = providers_in(spec)

@@ -45,7 +45,7 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
         registry.forget(cluster)
         return
     if cluster.head_is_remote:
-        (cluster.directory / HALF_DOWN).touch(mode=0o600)
+        begin_down(cluster)
     ended = headprocess.answers(cluster) and _ask_head(cluster, tell)
     headprocess.stop(cluster)
     if not ended or cluster.head_is_remote:  # a head cannot end the machine that it runs on
@@ -53,6 +53,11 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
     if cluster.head_is_remote:
         tunnels.stop(cluster)
     registry.forget(cluster)
+
+
+def begin_down(cluster: Cluster) -> None:
+    """From now on whoever finds the cluster takes it down."""
+    (cluster.directory / HALF_DOWN).touch(mode=0o600)
 
 
 def is_half_down(cluster: Cluster) -> bool:

@@ -55,12 +55,20 @@ class CloudHead:
     """One `up` of one cluster."""
 
     def __init__(
-        self, registry: Registry, cluster: Cluster, source: SpecFile, tell: Callable[[str], None], patience: float
+        self,
+        registry: Registry,
+        cluster: Cluster,
+        source: SpecFile,
+        tell: Callable[[str], None],
+        patience: float,
+        *,
+        trial: bool = False,
     ) -> None:
-        """`patience`: seconds for its machine to be had and to run."""
+        """`patience`: seconds for its machine to be had and to run. `trial`: this is one of several places."""
         from clusterctl_runtime.agent.bundle import bundle_bytes
 
         self.cluster, self.source, self.tell, self._patience = cluster, source, tell, patience
+        self._trial = trial
         data = bundle_bytes()
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self.new_head = False  # whether the head started from the spec that this `up` wrote
@@ -205,7 +213,7 @@ class CloudHead:
                 pools=self._pool_requests(),
             )  # fmt: skip
             try:
-                yield Launching(cluster, spec, journal, provisioner, self.tell, self._patience)
+                yield Launching(cluster, spec, journal, provisioner, self.tell, self._patience, self._trial)
             finally:
                 provisioner.close()
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -18,7 +19,8 @@ from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.patience import PASSING, patiently
 from clusterctl.client.registry import Cluster, read_json
-from clusterctl.client.up.cloud_search import Search, Try, next_try
+from clusterctl.client.up.cloud_search import LAUNCH_RATE, NotToBeHad, Search, Try, next_try
+from clusterctl.client.up.readiness import GIVE_UP_AFTER
 from clusterctl.core.errors import ClusterctlError, ProviderError, UnknownOutcome
 from clusterctl.core.lifecycle import deadline as deadline_of
 from clusterctl.core.model import (
@@ -60,7 +62,8 @@ _NO_DEADLINES = (("booting", 1e12), ("joining", 1e12))  # how long it boots is j
 
 @dataclass
 class Launching:
-    """`patience`: seconds for finding capacity for the head, and for its booting as far as "running"."""
+    """`patience`: seconds for finding capacity for the head, and for its booting as far as "running". `trial`: this is one of
+    several places, so that capacity is not waited for, and the first workers are all to be had before anything else is done."""
 
     cluster: Cluster
     spec: ClusterSpec
@@ -68,6 +71,7 @@ class Launching:
     provisioner: Provisioner
     tell: Callable[[str], None]
     patience: float
+    trial: bool = False
     _sightings: tuple[tuple[str, int], ...] = ()
     _told: set[str] = field(default_factory=set)
     _search: Search = field(default_factory=Search)
@@ -104,7 +108,7 @@ class Launching:
                 return node
             self._tell_slow(node, observed, deadline)
             if time.monotonic() > deadline:
-                raise ClusterctlError(self._why_none(plan, f"gave up after {self.patience:g} s"))
+                raise NotToBeHad(self._why_none(plan, f"gave up after {self.patience:g} s"))
             if node is None and not any(isinstance(action, Launch) for action in plan.actions):
                 self._rest(plan, deadline)
             elif not any(outcome.ok for outcome in outcomes):
@@ -114,11 +118,11 @@ class Launching:
         """Until something is to be tried again; raises ClusterctlError where nothing is."""
         now = time.time()
         coming = next_try(plan, self._offers, self.provisioner.blocks(now))
-        if coming is None:
-            raise ClusterctlError(self._why_none(plan))
+        if coming is None or (self.trial and not coming.asked):
+            raise NotToBeHad(self._why_none(plan))
         wait = max(coming.at - now, 0.0)
         if time.monotonic() + wait > deadline:
-            raise ClusterctlError(self._why_none(plan, _beyond(coming, wait, self.patience)))
+            raise NotToBeHad(self._why_none(plan, _beyond(coming, wait, self.patience)))
         self.tell(f"no machine for the head at this moment: {coming.what} is tried again in {wait:.0f} s")
         time.sleep(wait + 0.01)
 
@@ -305,19 +309,63 @@ class Launching:
         if self.is_handed_over():
             return
         self._give_up_workers(head)
-        nodes = list(self.journal.nodes().values())
+        if self.trial:
+            self._all_workers(head)
+            return
         launches: list[Action] = []
-        if all(node.role == "head" for node in nodes):
+        if all(node.role == "head" for node in self.journal.nodes().values()):
             self.journal.meta_set(TOLD, head.address)
-            state = self._state(core_pools(self.spec), nodes)
-            offers = patiently(self.provisioner.offers, self.tell)
-            plan = make_plan(Policy(consolidate=False), (), state, (), offers, time.time())
-            launches = [a for a in plan.actions if isinstance(a, Launch) and a.role == "worker"]
+            launches = self._missing_workers()[1]
+        for outcome in self._launch(launches):
+            self.tell(f"{outcome.error}; the head tries again once it runs")
+
+    def _all_workers(self, head: Node) -> None:
+        """One offer after the other, until every pool has its min. Raises NotToBeHad where nothing is left to be tried."""
+        self.journal.meta_set(TOLD, head.address)
+        self._search = Search()  # what was refused of the head is over
+        deadline, failed = time.monotonic() + self.patience, Counter[str]()
+        while True:
+            plan, launches, offers = self._missing_workers()
+            refused = self._launch(launches)
+            for outcome in refused:
+                self._after(outcome)
+            failed.update({outcome.action.offer.key for outcome in refused if isinstance(outcome.action, Launch)})
+            short = self._short_pools()
+            if max(failed.values(), default=0) >= GIVE_UP_AFTER:
+                raise NotToBeHad(self._why_short(plan, short))  # what no refusal keeps from being launched again
+            if launches:
+                continue
+            coming = next_try(plan, [o for o in offers if o.pool in short], self.provisioner.blocks(time.time()))
+            if not short or any(wait.reason.code == LAUNCH_RATE for wait in plan.waits):
+                return  # the rest is the head's to launch
+            wait = max(coming.at - time.time(), 0.0) if coming else 0.0
+            if coming is None or not coming.asked or time.monotonic() + wait > deadline:
+                raise NotToBeHad(self._why_short(plan, short))
+            time.sleep(wait + 0.01)
+
+    def _missing_workers(self) -> tuple[Plan, list[Action], tuple[Offer, ...]]:
+        """What the planner would launch for the pools' min, of which offers."""
+        state = self._state(core_pools(self.spec), list(self.journal.nodes().values()))
+        offers = patiently(self.provisioner.offers, self.tell)
+        plan = make_plan(Policy(consolidate=False), (), state, (), offers, time.time())
+        return plan, [a for a in plan.actions if isinstance(a, Launch) and a.role == "worker"], offers
+
+    def _launch(self, launches: Sequence[Action]) -> list[Outcome]:
+        """Launches them, and goes on with what was begun before; returns those that were refused."""
         if launches:
             self.tell(f"launching {len(launches)} nodes, which boot while the head does")
-        for outcome in self.provisioner.apply(Plan(tuple(launches))):
-            if isinstance(outcome.action, Launch) and not outcome.ok:
-                self.tell(f"{outcome.error}; the head tries again once it runs")
+        outcomes = self.provisioner.apply(Plan(tuple(launches)))
+        return [one for one in outcomes if isinstance(one.action, Launch) and not one.ok]
+
+    def _short_pools(self) -> dict[str, tuple[int, int]]:
+        """Of pools with fewer nodes than their min: (how many there are, their min)."""
+        live = Counter(n.pool for n in self.journal.nodes().values() if n.state not in _ENDING)
+        return {pool.name: (live[pool.name], pool.min) for pool in self.spec.pools if live[pool.name] < pool.min}
+
+    def _why_short(self, plan: Plan, short: Mapping[str, tuple[int, int]]) -> str:
+        told = ", ".join(f"{had} of {least} nodes of pool {name}" for name, (had, least) in short.items())
+        why = self._search.why() or "; ".join(wait.reason.text for wait in plan.waits)
+        return f"{self.spec.kind.title} has {told}: {why}"
 
     def _give_up_workers(self, head: Node) -> None:
         """Those that an earlier `up` launched dial a head that was lost before anyone logged in to it. Where its successor has

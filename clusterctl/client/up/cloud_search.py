@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from clusterctl.client.patience import PASSING
-from clusterctl.core.errors import NoCapacity
+from clusterctl.core.errors import ClusterctlError, NoCapacity
 from clusterctl.core.model import Block, Offer, Plan
 from clusterctl.core.offers import covers
 
 LAUNCH_RATE = "launch_rate"
+
+
+class NotToBeHad(ClusterctlError):
+    """The head's machine, or the nodes of a pool's min, cannot be had where they were looked for."""
 
 
 @dataclass
@@ -31,23 +35,25 @@ class Search:
 
 @dataclass(frozen=True)
 class Try:
-    """`at`: unix seconds. `what`: in words."""
+    """`at`: unix seconds. `what`: in words. `asked`: it waits because the cloud asked for that, and not for capacity."""
 
     at: float
     what: str
+    asked: bool = False
 
 
 def next_try(plan: Plan, offers: Iterable[Offer], blocks: Sequence[Block]) -> Try | None:
     """When one of `offers`, of which the plan launches none, is launched if nothing changes; None: waiting is of no use."""
     waits = [wait.reason.code for wait in plan.waits]
     if LAUNCH_RATE in waits and plan.wake_at is not None:
-        return Try(plan.wake_at, "the next launch")
+        return Try(plan.wake_at, "the next launch", asked=True)
     found: list[Try] = []
     for offer in offers:
         mine = [block for block in blocks if covers(block.offer_key, offer.key)]
         if mine and all(_passes(block.code) for block in mine):
             what = f"{offer.instance_type} ({offer.market}) in {offer.zone}"
-            found.append(Try(max(block.until for block in mine), what))
+            asked = all(block.code in PASSING for block in mine)
+            found.append(Try(max(block.until for block in mine), what, asked))
     return min(found, key=lambda one: one.at, default=None)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.down.take_down import is_half_down, take_down
 from clusterctl.client.head import process
 from clusterctl.client.head.api import Api
 from clusterctl.client.head.config import write_config_here
+from clusterctl.client.place import refuse_to_move
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.files import Mount, packed, upload
@@ -40,12 +42,14 @@ def bring_up(
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
     patience: float = HEAD_SECONDS,
+    *,
+    trial: bool = False,
 ) -> Started:
     """Sees to it that a head runs and has this spec. `confirm(api)` is called before a running cluster gets a spec other
-    than the one in force, and raises to stop. `patience`: seconds for a machine of the cloud for the head. The caller holds
-    the cluster's lock."""
+    than the one in force, and raises to stop. `patience`: seconds for a machine of the cloud for the head. `trial`: this is one
+    of several places, and NotToBeHad is raised where it lacks a machine now. The caller holds the cluster's lock."""
     with packed(source, tell) as mounts:
-        return _bring_up(registry, source, mounts, tell, confirm, patience)
+        return _bring_up(registry, source, mounts, tell, confirm, patience, trial)
 
 
 def _bring_up(
@@ -55,16 +59,21 @@ def _bring_up(
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
     patience: float,
+    trial: bool,
 ) -> Started:
+    if source.name in registry.names() and is_half_down(registry.load(source.name)):
+        tell(f"an earlier `down` of cluster {source.name} was interrupted: it is finished first")
+        take_down(registry, registry.load(source.name), tell)
+    refuse_to_move(registry, source)
     if source.name not in registry.names() or _text_of(registry.load(source.name).spec_file) != source.text:
         review_spec(source)
-    cluster = _registered(registry, source)
+    cluster = _registered(registry, source, trying=trial)
     note(cluster.head_dir, source.spec)  # whatever becomes of its head, `down` knows where something of it may be
     place = source.spec.kind.head_place(source.spec.provider_settings)
     if place == "host":
         return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
     if place == "instance":
-        return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm, patience)
+        return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm, patience, trial)
     if cluster.head_is_remote:
         raise Refused(
             f"the head of cluster {cluster.name!r} runs on an instance, the spec wants it on this machine: "
@@ -89,12 +98,14 @@ def _bring_up(
     return Started(cluster, "started", changed)
 
 
-def _registered(registry: Registry, source: SpecFile) -> Cluster:
+def _registered(registry: Registry, source: SpecFile, *, trying: bool) -> Cluster:
     return registry.create(
         source.name,
         provider=source.spec.provider_name,
         engine="ray" if source.spec.ray else "none",
         spec_path=str(source.path.absolute()),
+        place=source.place,
+        trying=trying,
     )
 
 
@@ -126,9 +137,9 @@ def _bring_up_in_cloud(
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
     patience: float,
+    trial: bool,
 ) -> Started:
     """The same with a head on an instance of the cluster's cloud."""
-    from clusterctl.client.down.take_down import is_half_down, take_down
     from clusterctl.client.up.cloud import CloudHead
 
     if process.supervisor_pid(cluster):
@@ -136,11 +147,7 @@ def _bring_up_in_cloud(
             f"the head of cluster {cluster.name!r} runs on this machine, the spec wants it on an instance: "
             f"`clusterctl down {cluster.name}` first"
         )
-    if is_half_down(cluster):
-        tell(f"an earlier `down` of cluster {cluster.name} was interrupted: it is finished first")
-        take_down(registry, cluster, tell)
-        cluster = _registered(registry, source)
-    head = CloudHead(registry, cluster, source, tell, patience)
+    head = CloudHead(registry, cluster, source, tell, patience, trial=trial)
     was_running = head.is_in_place()
     if not was_running:
         head.bring_up()

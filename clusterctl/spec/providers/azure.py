@@ -155,7 +155,7 @@ class AzureSettings(CloudSettings):
     reach: Literal["public", "private", "bastion"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="public",
         description="How this machine gets to the head's instance: by its public address, by its private one (a VPN, or "
-        "`auth.jump`), or through an Azure Bastion of yours, without the `az` command.",
+        "`auth.jump`), or through an Azure Bastion of yours, by the `az` command.",
     )
     bastion: Annotated[str, BeforeValidator(azure_names.BASTION.read)] = Field(
         default="",
@@ -230,7 +230,10 @@ WAYS = {
         public=False,
         opens=("vpc",),  # its subnet is there
         command="-m clusterctl_providers.azure.bastion {id} {port}",
-        options=("subscription", "tenant", "resource_group", "network", "subnet", "bastion", "endpoint_url"),
+        options=("subscription", "tenant", "region", "resource_group", "network", "subnet", "bastion", "endpoint_url"),
+        programs={
+            "az": "https://learn.microsoft.com/cli/azure/install-azure-cli, then `az extension add --name bastion`"
+        },
     ),
 }
 
@@ -238,7 +241,7 @@ KIND = Kind(
     name="azure",
     title="Azure",
     settings=AzureSettings,
-    works=False,
+    works=True,
     machine="instance",
     head="instance",
     changes={

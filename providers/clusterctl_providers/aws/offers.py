@@ -10,6 +10,7 @@ from typing import Any
 from clusterctl.core.errors import ProviderError
 from clusterctl_providers.aws.calls import Calls
 from clusterctl_providers.aws.network import Network
+from clusterctl_providers.catalog import Price
 from clusterctl_providers.cloud.offers import Quote
 
 PRICING = "AWS Pricing API"
@@ -44,6 +45,10 @@ class Ec2Market:
 
     def markets(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
         """EC2 says it when one is launched."""
+        return {}
+
+    def listed(self) -> dict[str, Price]:
+        """Prices are asked for type by type."""
         return {}
 
     def spot(self, types: Sequence[str]) -> dict[str, dict[str, Quote]]:

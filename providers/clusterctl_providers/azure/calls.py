@@ -57,6 +57,7 @@ class Calls:
         self.bucket = shared_bucket("Azure", rate, self._subscription, self._endpoint)
         self._session: Any = None
         self._login: Login | None = None
+        self.login_as: Callable[[], str] = lambda: ""  # the id of the managed identity that a machine of ours takes
         self._lock = threading.RLock()
 
     @property
@@ -65,7 +66,7 @@ class Calls:
         if not self._subscription:
             self._subscription = find_subscription(self._settings)
         if not self._subscription:
-            raise BadRequest(
+            raise AuthFailed(
                 "no Azure subscription is known: write `provider: {azure: {subscription: ...}}`, set AZURE_SUBSCRIPTION_ID, or "
                 "choose one with `az account set --subscription NAME`"
             )
@@ -265,7 +266,7 @@ class Calls:
                 import requests
                 from requests.adapters import HTTPAdapter
 
-                self._login = find_login(self._settings)
+                self._login = find_login(self._settings, self.login_as())
                 self._session = requests.Session()
                 self._session.headers["User-Agent"] = "clusterctl"
                 self._session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=0))

@@ -119,6 +119,11 @@ def is_missing(error: ProviderError) -> bool:
     return isinstance(cause, ApiError) and cause.status == 404 and cause.code not in _NO_SUBSCRIPTION
 
 
+def is_forbidden(error: ProviderError) -> bool:
+    """It is a right that is lacking: the credentials are good."""
+    return isinstance(error.__cause__, ApiError) and error.__cause__.status == 403
+
+
 def is_taken(error: ProviderError) -> bool:
     """There is one of that name."""
     return code_behind(error) in _TAKEN

@@ -95,14 +95,14 @@ def find_subscription(settings: Mapping[str, Any]) -> str:
     return given or str(_default_of_az().get("id") or "")
 
 
-def find_login(settings: Mapping[str, Any]) -> Login:
-    """What this machine shows signs of; nobody is asked yet."""
+def find_login(settings: Mapping[str, Any], identity: str = "") -> Login:
+    """What this machine shows signs of; nobody is asked yet. `identity`: the id of the managed identity that is ours, where the
+    machine should have several."""
     # It warns of each refusal by itself, which is told in a sentence here.
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
     tenant = str(settings.get("tenant") or "")
     authority = _authority()
-    machine = str(settings.get("managed_identity") or "")
-    return Login(list(_ways(tenant, authority, machine)), endpoint_of(settings), tenant)
+    return Login(list(_ways(tenant, authority, identity)), endpoint_of(settings), tenant)
 
 
 class Login:

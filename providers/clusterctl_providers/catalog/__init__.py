@@ -57,9 +57,16 @@ def choose(provider: str, region: str, zones: Sequence[str], pool_spec: Mapping[
     return _choose(load(), provider, region, zones, pool_spec)
 
 
-def offers_for(provider: str, region: str, zones: Sequence[str], pool_spec: Mapping[str, Any]) -> list[Offer]:
-    """The pool's offers, best first: the markets in the pool's order, then by price."""
-    return list(choose(provider, region, zones, pool_spec).offers)
+def offers_for(
+    provider: str,
+    region: str,
+    zones: Sequence[str],
+    pool_spec: Mapping[str, Any],
+    newer: Mapping[str, Price] | None = None,
+) -> list[Offer]:
+    """The pool's offers, best first: the markets in the pool's order, then by price. `newer`: prices of the region that take the
+    place of the catalogue's."""
+    return list(_choose(load(), provider, region, zones, pool_spec, newer).offers)
 
 
 def offer_without_price(provider: str, region: str, zone: str, name: str, pool_spec: Mapping[str, Any]) -> Offer | None:

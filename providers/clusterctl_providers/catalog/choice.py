@@ -43,14 +43,22 @@ class Choice:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def choose(catalog: Catalog, provider: str, region: str, zones: Sequence[str], pool: Mapping[str, Any]) -> Choice:
+def choose(
+    catalog: Catalog,
+    provider: str,
+    region: str,
+    zones: Sequence[str],
+    pool: Mapping[str, Any],
+    newer: Mapping[str, Price] | None = None,
+) -> Choice:
     """Offers for a pool (its spec as plain data) in `zones` of `region`, and the types left out with their reasons.
 
     Types are those that `instances` names; else those with exactly the `gpu` asked for; else the cheapest CPU types
     with at least the `resources` asked for. Without zones the offer's zone is the region: the provider chooses.
+    `newer`: prices of that region, by type, which take the place of the catalogue's.
     """
     wanted, left_out = _matching_types(catalog, provider, pool)
-    prices = catalog.prices.get((provider, region), {})
+    prices = {**catalog.prices.get((provider, region), {}), **(newer or {})}
     priced: list[tuple[InstanceType, Price]] = []
     for machine in wanted:
         price = prices.get(machine.name)

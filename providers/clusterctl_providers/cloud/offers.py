@@ -24,7 +24,7 @@ from clusterctl.core.errors import ProviderError
 from clusterctl.core.model import Offer
 from clusterctl.core.resources import Resources
 from clusterctl_providers.base import PoolRequest
-from clusterctl_providers.catalog import offer_without_price, offers_for
+from clusterctl_providers.catalog import Price, offer_without_price, offers_for
 from clusterctl_providers.cloud.reservations import RESERVED, Reservations
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,10 @@ class Market(Protocol):
 
     def markets(self, types: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Instance type -> the markets in which it is sold; a type of which nothing is known may be missing."""
+        ...
+
+    def listed(self) -> Mapping[str, Price]:
+        """Prices of the region, where one list has those of all types: what the catalogue does not know there has them, too."""
         ...
 
     def spot(self, types: Sequence[str]) -> Mapping[str, Mapping[str, Quote]]:
@@ -140,7 +144,7 @@ class Offers:
         zones = [zone for zone in self._market.zones() if not wanted or zone in wanted]
         if not zones:
             return []
-        offers = offers_for(self._market.provider, self._market.region, zones, spec)
+        offers = offers_for(self._market.provider, self._market.region, zones, spec, self._list())
         types = sorted({offer.instance_type for offer in offers})
         with self._lock:
             self._ask_who_sells(types)
@@ -162,6 +166,14 @@ class Offers:
         if pool.role == "head" and not spec.get("instances") and not spec.get("gpu"):
             spec["instances"] = [self._market.head_type]
         return spec, [str(zone) for zone in spec.get("zones") or []]
+
+    def _list(self) -> Mapping[str, Price]:
+        with self._lock:
+            try:
+                return self._market.listed()
+            except ProviderError as error:
+                log.info("%s; prices are those of the catalogue", error)
+                return {}
 
     def _ask_who_sells(self, types: Iterable[str]) -> None:
         missing = [name for name in types if name not in self._sellers]

@@ -18,7 +18,7 @@ from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs.unsent import LogBudget
-from clusterctl_runtime.agent.notices.source import Notice
+from clusterctl_runtime.agent.notices.source import Confirms, Notice, Source
 from clusterctl_runtime.agent.notices.watch import source_of, watch_notices
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.preparing.blobs import fetch_blob, fetch_wheel
@@ -140,6 +140,7 @@ class Node:
             noticing.cancel()
         log.warning("ending: %s", reason)
         await self._end_work(reason)
+        await self._confirm(source)
         linking.cancel()
         self._leftovers.close()
         self._clear_scratch()
@@ -173,6 +174,14 @@ class Node:
             await asyncio.sleep(left)
             left = self._link.heard + timeout - time.monotonic()
         self._end(EXIT_ORPHANED, f"the head was silent for {timeout:g} s")
+
+    async def _confirm(self, source: Source | None) -> None:
+        """A machine that was to go in a while may go now. Not after a signal: an agent may start here again."""
+        if self._notice and self._power and isinstance(source, Confirms):
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, source.confirm)
+            except OSError as error:
+                log.info("the provider was not told that this machine may go: %s", error)
 
     async def _end_work(self, reason: str) -> None:
         self._runner.end(self._grace, reason)

@@ -69,6 +69,8 @@ def forget():
     shutil.rmtree("/var/lib/clusterctl", ignore_errors=True)
     if os.path.exists("/etc/machine-id"):
         open("/etc/machine-id", "w").close()
+    if shutil.which("waagent"):  # Azure's: with the user that it made
+        subprocess.run(["waagent", "-force", "-deprovision+user"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if shutil.which("cloud-init"):
         subprocess.run(["cloud-init", "clean", "--logs"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

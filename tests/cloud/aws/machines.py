@@ -75,7 +75,7 @@ class AwsFace:
         )
 
     def disk_link(self, disk_id: str) -> str:
-        return f"nvme-Amazon_Elastic_Block_Store_{disk_id.replace('-', '')}"
+        return f"by-id/nvme-Amazon_Elastic_Block_Store_{disk_id.replace('-', '')}"
 
     def powered_off(self, instance_id: str) -> None:
         """Instance-initiated shutdown: what happens then is the instance's attribute."""

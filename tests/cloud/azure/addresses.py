@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from ipaddress import IPv4Address
 from typing import Any
 
 from tests.cloud.azure.services import Behaviour, Call, Services
 from tests.cloud.azure.store import Resource, Store, copied, name_of
 from tests.cloud.azure.world import Refusal, missing_reference
+from tests.cloud.machines import NETWORK
 
 ADDRESS, GATEWAY = "Microsoft.Network/publicIPAddresses", "Microsoft.Network/natGateways"
-FIRST = 20 << 24 | 62 << 16 | 4  # 20.62.0.4
+FIRST = int(IPv4Address(f"20.{NETWORK.partition('.')[2]}.0.4"))  # no other process's machines have those
 
 
 class Addresses(Behaviour):

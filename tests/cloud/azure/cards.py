@@ -106,7 +106,13 @@ class Cards(Behaviour):
             message = f"IP configuration cannot have the address {wanted}: it is already allocated to another resource."
             raise Refusal(400, "PrivateIPAddressIsAllocated", message)
 
+    def begun(self, call: Call, resource: Resource, before: Resource | None) -> None:
+        self._subnets.hold(resource)
+
     # ------------------------------------------------------------ and gone
+
+    def deleted(self, resource: Resource) -> None:
+        self._subnets.let_go(resource)
 
     def check_delete(self, call: Call | None, resource: Resource) -> None:
         if user := (resource["properties"].get("virtualMachine") or {}).get("id"):
@@ -122,6 +128,7 @@ class Cards(Behaviour):
         self.check(call, resource, None)
         resource["properties"]["provisioningState"] = "Succeeded"
         self._store.put(resource)
+        self._subnets.hold(resource)
         return resource
 
     def attach(self, call: Call, link: str, machine: str) -> Resource:
@@ -138,14 +145,13 @@ class Cards(Behaviour):
         found["properties"]["virtualMachine"] = {"id": machine}
         return found
 
-    def detach(self, machine: str, *, failed: bool = False) -> None:
+    def detach(self, machine: Resource, *, failed: bool = False) -> None:
         """All of a machine that is gone. `failed`: it was never made; its cards are kept for it."""
-        for card in self._store.of_type(CARD):
-            if (card["properties"].get("virtualMachine") or {}).get("id", "").lower() == machine.lower():
-                del card["properties"]["virtualMachine"]
-                if failed:
-                    until = self._world.clock() + RESERVATION_SECONDS
-                    self._reserved[card["id"].lower()] = (machine.lower(), until)
+        for card in self.of(machine):
+            del card["properties"]["virtualMachine"]
+            if failed:
+                until = self._world.clock() + RESERVATION_SECONDS
+                self._reserved[card["id"].lower()] = (machine["id"].lower(), until)
 
     def _check_reservation(self, card: str, machine: str) -> None:
         owner, until = self._reserved.get(card.lower(), ("", 0.0))
@@ -156,12 +162,11 @@ class Cards(Behaviour):
                 f"retry after 180 seconds. Reserved VM: {owner}",
             )  # fmt: skip
 
-    def of(self, machine: str) -> list[Resource]:
+    def of(self, machine: Resource) -> list[Resource]:
         """Those of a machine."""
-        cards = self._store.of_type(CARD)
-        return [
-            c for c in cards if (c["properties"].get("virtualMachine") or {}).get("id", "").lower() == machine.lower()
-        ]
+        links = machine["properties"]["networkProfile"].get("networkInterfaces") or ()
+        found = [card for link in links if (card := self._store.find(link["id"])) is not None]
+        return [card for card in found if "virtualMachine" in card["properties"]]
 
 
 def private_address(card: Resource) -> str:

@@ -19,22 +19,36 @@ from typing import Any, TypeVar
 
 import trustme
 
+from tests.cloud.azure.activity import ActivityLog
 from tests.cloud.azure.addresses import Addresses
+from tests.cloud.azure.assignments import DEFINITION, OWNER, Rights
 from tests.cloud.azure.bastions import Bastions
 from tests.cloud.azure.cards import Cards
+from tests.cloud.azure.consoles import Consoles
+from tests.cloud.azure.disks import Disks
 from tests.cloud.azure.front import Front
 from tests.cloud.azure.galleries import Galleries
+from tests.cloud.azure.graph import Graph
 from tests.cloud.azure.groups import Groups
+from tests.cloud.azure.identities import Identities
 from tests.cloud.azure.locks import Locks
+from tests.cloud.azure.machine import Machine
 from tests.cloud.azure.marketplace import Marketplace
 from tests.cloud.azure.networks import Networks
 from tests.cloud.azure.operations import Operations
+from tests.cloud.azure.permissions import Permissions
+from tests.cloud.azure.placements import Placements
+from tests.cloud.azure.policies import Policies
+from tests.cloud.azure.power import Power
 from tests.cloud.azure.resources import Resources
+from tests.cloud.azure.retail import Retail
 from tests.cloud.azure.rules import Rules
 from tests.cloud.azure.services import Services
+from tests.cloud.azure.sources import Sources
 from tests.cloud.azure.store import Resource, Store
 from tests.cloud.azure.subscriptions import Subscriptions
 from tests.cloud.azure.tokens import Application, Tokens
+from tests.cloud.azure.vms import Vms
 from tests.cloud.azure.world import SUBSCRIPTION, TENANT, World
 from tests.cloud.wire import Listeners
 from tests.cloud.world import Fault
@@ -61,16 +75,18 @@ class AzureCloud:
             self.world, self.store, self.operations, self.services, self.resources, self.locks
         )  # fmt: skip
         Subscriptions(self.world, self.services)
-        self.networks = Networks(self.store, self.services)
-        self.addresses = Addresses(self.store, self.services)
-        self.cards = Cards(self.world, self.store, self.services, self.networks.subnets)
-        Rules(self.store, self.services)
-        Bastions(self.store, self.services)
-        self.galleries = Galleries(self.world, self.store, self.services)
-        self.marketplace = Marketplace(self.world)
-        self.marketplace.install(self.services)
-        self.clocks: list[Callable[[], None]] = [self.operations.advance]  # what time moves on
+        self._add_network()
+        self._add_compute()
+        self.retail = Retail(self.world, self.services)
+        self.clocks: list[Callable[[], None]] = [self.operations.advance, self.power.advance]  # what time moves on
         self.admin = self.tokens.add("admin")
+        self.identities = Identities(self.world, self.services, self.tokens)
+        self.rights = Rights(
+            self.world, self.services, self.store, self.resources, self.tokens, self.identities
+        )  # fmt: skip
+        self.rights.give(self.admin.principal, OWNER)
+        Permissions(self.world, self.services, self.store, self.resources, self.rights)
+        self.policies = Policies(self.world, self.services, self.store, self.resources)
         self._authority = trustme.CA()
         front = Front(self.world, self.services, self.tokens, self.resources, self.operations, self.advance)
         self._listeners = Listeners(front, self.world, "azure", self._tls())
@@ -78,7 +94,29 @@ class AzureCloud:
         self.ca_file = Path(self._files.name) / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca_file))
         self._built_in = {r["id"] for r in self.store.everything()}
-        self.url = self.operations.url = self.tokens.url = self.listen("127.0.0.1")
+        self.url = self.listen("127.0.0.1")
+
+    def _add_network(self) -> None:
+        self.networks = Networks(self.store, self.services)
+        self.addresses = Addresses(self.store, self.services)
+        self.cards = Cards(self.world, self.store, self.services, self.networks.subnets)
+        Rules(self.store, self.services)
+        Bastions(self.store, self.services)
+
+    def _add_compute(self) -> None:
+        world, store, services, operations = self.world, self.store, self.services, self.operations
+        self.galleries = Galleries(world, store, services)
+        self.marketplace = Marketplace(world)
+        self.marketplace.install(services)
+        disks = Disks(world, store, services)
+        sources = Sources(store, self.marketplace, self.galleries)
+        self._vms = Vms(world, store, services, self.resources, self.cards, self.addresses, disks, sources)
+        Placements(store, services, self._vms.capacity)
+        self.galleries.is_generalized = lambda link: self._vms.named(link).generalized
+        self.power = Power(world, store, operations, services, self._vms, disks, self.resources.forget)
+        self.consoles = Consoles(world, services, self._vms)
+        Graph(world, store, services, self.resources, self._vms)
+        self.activity = ActivityLog(world, store, services, self.resources, self.tokens)
 
     def __enter__(self) -> AzureCloud:
         return self
@@ -94,9 +132,20 @@ class AzureCloud:
         self._listeners.close()
         self._files.cleanup()
 
+    @property
+    def url(self) -> str:
+        """Where it is called now."""
+        return self.tokens.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self.tokens.url = url
+
     def listen(self, address: str) -> str:
         """At one more address of this host. Returns the URL."""
-        return self._listeners.listen(address)
+        url = self._listeners.listen(address)
+        self.tokens.urls.add(url)
+        return url
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -160,7 +209,52 @@ class AzureCloud:
         self.world.faults.append(fault)
         return fault
 
+    def evict(self, id_: str) -> None:
+        """Azure takes a spot machine back: by its name, or its id."""
+        self.activity.evicted(self.machine(id_).resource["id"])
+        self._happens(self.power.evict, id_)
+
+    def announce(self, id_: str, kind: str = "Redeploy", seconds: float = 600.0) -> None:
+        """Its machine is told of an event (Redeploy, Freeze, Reboot, Terminate)."""
+        self._happens(lambda machine: self.power.announce(machine, kind, seconds), id_)
+
+    def confirm(self, id_: str, event: str) -> bool:
+        """Its machine says that an event may come at once."""
+        with self.world.lock:
+            self.advance()
+            return self.power.confirm(self.machine(id_), event)
+
+    def shut_down(self, id_: str) -> None:
+        """Its machine has turned itself off."""
+        self._happens(self.power.shut_down, id_)
+
+    def vanish(self, id_: str) -> None:
+        """It is gone without a trace, as if somebody had deleted it long ago."""
+        self._happens(lambda machine: self.resources.forget(machine.resource), id_)
+
+    def _happens(self, what: Callable[[Machine], None], id_: str) -> None:
+        with self.world.lock:
+            self.advance()
+            what(self.machine(id_))
+            self.advance()
+
     # ------------------------------------------------------------ the truth, which no delay hides
+
+    def machines(self, *powers: str) -> list[Machine]:
+        """All that there are, or those whose power state is one of these."""
+        with self.world.lock:
+            self.advance()
+            return [m for m in self._vms.all() if not powers or m.power in powers]
+
+    def machine(self, id_: str) -> Machine:
+        """By its name, the id of its resource, or the one that it has itself."""
+        key = id_.lower()
+        return next(m for m in self._vms.all() if key in (m.id, m.key, m.name.lower()))
+
+    @property
+    def disk_links(self) -> dict[str, str]:
+        """uniqueId of an attached disk -> the name below /dev/disk by which its machine sees it."""
+        return self._vms.disk_links
 
     def resource(self, id_: str) -> Resource:
         """By its id, or by what comes after the subscription in it."""
@@ -174,10 +268,11 @@ class AzureCloud:
             return self.store.find(self._id(id_)) is not None
 
     def leftovers(self) -> list[str]:
-        """Ids, after the subscription, of all that someone made here and did not remove."""
+        """Ids, after the subscription, of all that someone made here and did not remove; custom roles stay."""
         with self.world.lock:
             self.advance()
-            made = [r["id"] for r in self.store.everything() if r["id"] not in self._built_in]
+            all_ = self.store.everything()
+            made = [r["id"] for r in all_ if r["id"] not in self._built_in and r.get("type") != DEFINITION]
             return sorted(id_.removeprefix(f"/subscriptions/{SUBSCRIPTION}/") for id_ in made)
 
     def _id(self, id_: str) -> str:

@@ -94,6 +94,7 @@ class Front:
         if fault:
             misbehave(fault, lambda: None, _refusal)
         with self._world.lock:
+            self._operations.url = request.host_url.rstrip("/")
             self._advance()
             answer = self._operations.status(id_) if operation == "operations.status" else self._operations.outcome(id_)
             return self._response(answer)
@@ -137,7 +138,8 @@ class Front:
             self._log(action, {**parameters, **({"body": call.body} if call.body is not None else {})})
         check_subscription(world, call.id, route.verb)
         world.check_rate(route.operation)
-        call.need(action, scope)
+        if scope != "/":  # there, everybody sees what he has a right to
+            call.need(action, scope)
 
     def _log(self, action: str, parameters: dict[str, Any]) -> None:
         self._world.calls.append((self._world.clock(), action, parameters))
@@ -160,6 +162,7 @@ class Front:
     def _carry_out(self, call: Call) -> Response:
         handler = self._services.handlers.get(call.route.operation, self._resources.serve)
         with self._world.lock:
+            self._operations.url = f"https://{call.headers['Host']}"
             self._advance()
             found = handler(call)
             self._advance()

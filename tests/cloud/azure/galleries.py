@@ -6,6 +6,7 @@ A version is made of a machine that is off and generalized. `Shares` shows galle
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.cloud.azure.services import Behaviour, Call, Services
@@ -22,7 +23,9 @@ class Galleries:
 
     def __init__(self, world: World, store: Store, services: Services) -> None:
         self.version_seconds = 0.0
-        self.generalized: set[str] = set()  # ids of machines, in small letters: who may be made an image of
+        self.is_generalized: Callable[[str], bool] = lambda link: (
+            False
+        )  # of which machine an image may be made, by its id
         self.shares = Shares(store, services)
         services.behave(GALLERY, Gallery(store))
         services.behave(DEFINITION, Definition(store))
@@ -33,7 +36,7 @@ class Galleries:
         machine = store.find(link)
         if machine is None:
             raise missing_reference(link, by)
-        if link.lower() not in self.generalized:
+        if not self.is_generalized(link):
             message = f"The source VM '{link}' of an image must be generalized: deallocate and generalize it first."
             raise Refusal(409, "OperationNotAllowed", message)
         return machine

@@ -91,7 +91,7 @@ class Groups:
 
         def finish() -> None:
             """Ends what is in it, piece by piece; what outsiders hold goes when they let go of it, or not at all."""
-            held = self._end(self._store.below(group["id"]))
+            held = self._end(group["id"])
             if self._store.below(group["id"]):
                 until[:] = until or [self._world.clock() + _GIVE_UP_SECONDS]
                 if held and self._world.clock() >= until[0]:
@@ -105,28 +105,29 @@ class Groups:
         operation = self._operations.begin(call, group["id"], "", finish, None, failed)
         return Answer(202, None, self._operations.headers(operation))
 
-    def _end(self, members: list[Resource]) -> dict[str, str]:
-        """What cannot be deleted yet, and why."""
-        held: dict[str, str] = {}
-        now = self._world.clock()
-        for one in sorted(
-            members, key=lambda r: (-r["id"].count("/"), r["type"] != "Microsoft.Compute/virtualMachines")
-        ):
-            if self._store.find(one["id"]) is not one:
-                continue
-            behaviour = self._services.behaviour(one["type"])
-            try:
-                behaviour.check_delete(None, one)
-            except Refusal as refusal:
-                held[one["id"]] = refusal.message
-                continue
-            if one["id"] not in self._ends_at:
-                self._resources.begin_delete(one)
-                self._ends_at[one["id"]] = now + (behaviour.delete_seconds(one) or 0)
-            if now >= self._ends_at[one["id"]]:
-                del self._ends_at[one["id"]]
-                self._resources.forget(one)
-        return held
+    def _end(self, group: str) -> dict[str, str]:
+        """Ends what can end now. What cannot, and why: one thing often waits for another."""
+        while True:
+            members = sorted(self._store.below(group), key=lambda r: -r["id"].count("/"))
+            held = {one["id"]: why for one in members if (why := self._end_one(one))}
+            if len(self._store.below(group)) in (0, len(members)):
+                return held
+
+    def _end_one(self, one: Resource) -> str:
+        if self._store.find(one["id"]) is not one:
+            return ""
+        behaviour = self._services.behaviour(one["type"])
+        try:
+            behaviour.check_delete(None, one)
+        except Refusal as refusal:
+            return refusal.message
+        if one["id"] not in self._ends_at:
+            self._resources.begin_delete(one)
+            self._ends_at[one["id"]] = self._world.clock() + (behaviour.delete_seconds(one) or 0)
+        if self._world.clock() >= self._ends_at[one["id"]]:
+            del self._ends_at[one["id"]]
+            self._resources.forget(one)
+        return ""
 
     # ------------------------------------------------------------ what is in it
 

@@ -11,6 +11,7 @@ from tests.cloud.azure.store import Resource, Store, parent_of
 from tests.cloud.azure.world import Refusal, missing_reference
 
 NETWORK, SUBNET = "Microsoft.Network/virtualNetworks", "Microsoft.Network/virtualNetworks/subnets"
+BASTION = "Microsoft.Network/bastionHosts"
 CARD = "Microsoft.Network/networkInterfaces"
 KEPT = 4  # addresses at the beginning of each subnet that Azure keeps, and one at its end
 RESERVED = ("gatewaysubnet", "azurebastionsubnet", "azurefirewallsubnet", "routeserversubnet")
@@ -52,7 +53,7 @@ class Networks(Behaviour):
         rows = []
         for subnet in self._store.children(found["id"], SUBNET):
             total = sum(network.num_addresses for network in self.subnets.ranges(subnet))
-            used = len(list(self.subnets.taken(subnet)))
+            used = len(self.subnets.taken(subnet))
             rows.append({
                 "currentValue": float(used), "id": subnet["id"], "limit": float(total - KEPT - 1), "unit": "Count",
                 "name": {"localizedValue": "Subnet size and usage", "value": "SubnetSpace"},
@@ -78,13 +79,14 @@ class Subnets(Behaviour):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._taken: dict[str, dict[int, str]] = {}  # subnet, in small letters -> address -> id of the card that has it
 
     def check(self, call: Call, resource: Resource, before: Resource | None) -> None:
         network = self._store.find(parent_of(resource["id"]))
         ranges = _networks(prefixes_of(resource))
         if not ranges:
             raise Refusal(400, "SubnetAddressPrefixNotSpecified", f"Subnet {resource['name']} has no address prefix.")
-        if before and self.ranges(before) != ranges and list(self.taken(before)):
+        if before and self.ranges(before) != ranges and self.taken(before):
             raise self._in_use(before)
         properties = resource["properties"]
         for member, kind in (("natGateway", "NAT gateway"), ("networkSecurityGroup", "group"), ("routeTable", "table")):
@@ -101,7 +103,7 @@ class Subnets(Behaviour):
                 _check_range(resource["name"], each, spaces, taken)
 
     def check_delete(self, call: Call | None, resource: Resource) -> None:
-        if list(self.taken(resource)):
+        if self.taken(resource):
             raise self._in_use(resource)
 
     def _in_use(self, subnet: Resource) -> Refusal:
@@ -122,28 +124,42 @@ class Subnets(Behaviour):
     def ranges(self, subnet: Resource) -> list[IPv4Network]:
         return _networks(prefixes_of(subnet))
 
+    def hold(self, card: Resource) -> None:
+        """The addresses of a network card are taken, instead of those that it had."""
+        self.let_go(card)
+        for entry in card["properties"].get("ipConfigurations") or ():
+            properties = entry["properties"]
+            if address := properties.get("privateIPAddress"):
+                key = properties["subnet"]["id"].lower()
+                self._taken.setdefault(key, {})[int(IPv4Address(address))] = card["id"]
+
+    def let_go(self, card: Resource) -> None:
+        for taken in self._taken.values():
+            for number in [number for number, holder in taken.items() if holder == card["id"]]:
+                del taken[number]
+
     def users(self, subnet: Resource) -> Iterator[tuple[Resource, dict[str, Any]]]:
         """Network cards with an address of it, and their entry that has it."""
-        for card in self._store.referring(subnet["id"], CARD):
+        for id_ in set(self._taken.get(subnet["id"].lower(), {}).values()):
+            card = self._store.get(id_)
             for entry in card["properties"].get("ipConfigurations") or ():
                 if (entry["properties"].get("subnet") or {}).get("id", "").lower() == subnet["id"].lower():
                     yield card, entry
 
-    def taken(self, subnet: Resource) -> Iterator[IPv4Address]:
-        for _, entry in self.users(subnet):
-            if address := entry["properties"].get("privateIPAddress"):
-                yield IPv4Address(address)
-        if self._store.referring(subnet["id"], "Microsoft.Network/bastionHosts"):
-            yield from (self.ranges(subnet)[0][number] for number in (KEPT, KEPT + 1))
+    def taken(self, subnet: Resource) -> set[int]:
+        taken = set(self._taken.get(subnet["id"].lower(), ()))
+        if self._store.of_type(BASTION) and self._store.referring(subnet["id"], BASTION):
+            taken |= {int(self.ranges(subnet)[0][number]) for number in (KEPT, KEPT + 1)}
+        return taken
 
     def free(self, subnet: Resource) -> Iterator[IPv4Address]:
         """The lowest first, as Azure gives them away."""
-        taken = set(self.taken(subnet))
+        taken = self.taken(subnet)
         for network in self.ranges(subnet):
-            for number in range(KEPT, network.num_addresses - 1):
-                address = network[number]
-                if address not in taken:
-                    yield address
+            first = int(network.network_address)
+            for number in range(first + KEPT, first + network.num_addresses - 1):
+                if number not in taken:
+                    yield IPv4Address(number)
 
 
 class Peerings(Behaviour):

@@ -44,7 +44,7 @@ class Operations:
         self._world, self._store = world, store
         self._due = Timetable()
         self.by_id: dict[str, Operation] = {}
-        self.url = ""  # of the stand-in
+        self.url = ""  # of the stand-in, as the caller that is being served knows it
 
     def begin(
         self,

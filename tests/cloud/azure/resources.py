@@ -59,7 +59,8 @@ class Resources:
         if before is None and behaviour.located and "location" in self._model(call).members:
             check_region(resource)
         check_location(resource, before)
-        return self._keep(call, behaviour, resource, before, 200 if before else 201)
+        status = call.route.status(200, 202, 201) if before else call.route.status(201, 202, 200)
+        return self._keep(call, behaviour, resource, before, status)
 
     def _patch(self, call: Call, kind: str) -> Answer:
         self._check_place(call)
@@ -70,7 +71,7 @@ class Resources:
         resource = merged(copied(before), {k: v for k, v in call.body.items() if k != "tags"})
         if call.body.get("tags") is not None:
             resource["tags"] = call.body["tags"]
-        return self._keep(call, behaviour, resource, before, 200)
+        return self._keep(call, behaviour, resource, before, call.route.status(200, 202))
 
     def _made(self, call: Call, kind: str, before: Resource | None) -> Resource:
         """The resource of a body: it takes the place of all that was written before."""
@@ -127,7 +128,7 @@ class Resources:
         operation = self._operations.begin(
             call, resource["id"], resource.get("location", ""), finish, behaviour.seconds(resource, before), failed
         )  # fmt: skip
-        return Answer(status, self.shown(resource, {}), self._operations.headers(operation, both=False))
+        return Answer(status, self.shown(resource, {}), self._operations.headers(operation, both=status == 202))
 
     def _delete(self, call: Call, kind: str) -> Answer:
         found, behaviour = self._store.find(call.id), self._services.behaviour(kind)
@@ -141,7 +142,7 @@ class Resources:
         if not call.route.long:
             shown = self.shown(found, {})
             self.forget(found)
-            return Answer(200, shown)
+            return Answer(call.route.status(200, 204), shown)
         operation = self._operations.begin(
             call, found["id"], found.get("location", ""), lambda: self.forget(found), behaviour.delete_seconds(found),
             lambda failure: found.setdefault("properties", {}).update(provisioningState="Failed"),

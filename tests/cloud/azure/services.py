@@ -19,7 +19,7 @@ from werkzeug.wrappers import Request, Response
 
 from tests.cloud.azure.schema.routes import Route
 from tests.cloud.azure.store import Resource
-from tests.cloud.azure.world import Failure, Principal, Refusal, World
+from tests.cloud.azure.world import SUBSCRIPTION, Failure, Principal, Refusal, World
 
 
 @dataclass
@@ -85,6 +85,10 @@ class Behaviour:
 
     def check(self, call: Call, resource: Resource, before: Resource | None) -> None:
         """Refuses, or fills in what Azure does: `resource` is what will be kept, `before` what it takes the place of."""
+
+    def check_child(self, call: Call, resource: Resource, before: Resource | None, parent: Resource) -> None:
+        """The same for what came in the body of its parent, which is not kept yet."""
+        self.check(call, resource, before)
 
     def begun(self, call: Call, resource: Resource, before: Resource | None) -> None:
         """It is kept, and its operation is under way."""
@@ -164,7 +168,9 @@ def action_of(route: Route, path: Mapping[str, str]) -> str:
 
 
 def scope_of(route: Route, path: str) -> str:
-    """On what it is done: a resource, or where a list is of."""
+    """On what it is done: a resource, or where a list is of. Whoever may read something may ask Resource Graph for it."""
+    if route.operation in _QUESTIONS:
+        return f"/subscriptions/{SUBSCRIPTION}"
     segments = path.strip("/").split("/")
     if not route.segments[-1].startswith("{"):
         segments.pop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import secrets
 import time
@@ -81,12 +80,12 @@ class Store:
     def referring(self, id_: str, type_: str = "") -> list[Resource]:
         """Those that name this id anywhere in what was written of them, but for itself and its own children."""
         key = id_.lower()
-        found = [self.find(other) for other in sorted(self._references.get(key, ()))]
-        return [
-            r for r in found
-            if r is not None and key in set(_named(r)) and not r["id"].lower().startswith(key)
-            and (not type_ or _type(r["id"].lower()) == type_.lower())
+        others = [
+            other for other in sorted(self._references.get(key, ()))
+            if not other.startswith(key) and (not type_ or _type(other) == type_.lower())
         ]  # fmt: skip
+        found = [self.find(other) for other in others]
+        return [r for r in found if r is not None and key in set(_named(r))]
 
 
 def _type(key: str) -> str:
@@ -129,5 +128,8 @@ def name_of(id_: str) -> str:
     return id_.rpartition("/")[2]
 
 
-def copied(resource: Resource) -> Resource:
-    return copy.deepcopy(resource)
+def copied(value: Any) -> Any:
+    """All that is in it, too. It is JSON, for which copy.deepcopy is slow."""
+    if isinstance(value, dict):
+        return {key: copied(each) for key, each in value.items()}
+    return [copied(each) for each in value] if isinstance(value, list) else value

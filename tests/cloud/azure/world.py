@@ -104,6 +104,14 @@ class World(world.World):
     retry_after: int | None = None  # what operations in progress tell their callers to wait
     page_sizes: dict[str, int] = field(default_factory=lambda: {"microsoft.compute/virtualmachines": 50})
     graph_delay: float = 0.0  # the Resource Graph knows of a change so long after it
+    preempt_seconds: float = 0.0  # from the notice of an eviction until the machine is gone
+    quotas: dict[str, float] = field(
+        default_factory=dict
+    )  # "NAME" or "NAME/region" -> vCPUs (or things of the network)
+    restricted: set[str] = field(default_factory=set)  # sizes, or SIZE/zone, that this subscription may not have
+    refused_at_once: bool = False  # stockouts are told by the PUT, and not by its operation
+    stillborn: Callable[[str], Failure | None] | None = None  # of a machine's name: why it does not come up after all
+    features: set[str] = field(default_factory=set)  # that the subscription has asked for
     token_seconds: float = 3600.0  # what an access token is good for
     unregistered: set[str] = field(default_factory=set)  # namespaces, such as Microsoft.Compute
     subscription_state: str = "Enabled"
@@ -132,15 +140,6 @@ class World(world.World):
             "AllocationFailed",
             "Allocation failed. We do not have sufficient capacity for the requested VM size in this region. Read more about "
             "improving likelihood of allocation success at http://aka.ms/allocation-guidance",
-        )
-
-    def over_quota(self, market: str, left: int) -> Refusal:
-        what = "LowPriorityCores" if market == "spot" else "Total Regional Cores"
-        return Refusal(
-            409,
-            "OperationNotAllowed",
-            f"Operation could not be completed as it results in exceeding approved {what} quota. Additional details - "
-            f"Deployment Model: Resource Manager, Location: {REGION}, Additional Required: {left}.",
         )
 
     def too_many_calls(self) -> Refusal:

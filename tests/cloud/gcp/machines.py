@@ -89,7 +89,7 @@ class GcpFace:
         return json.dumps({"access_token": token, "expires_in": int(until - now), "token_type": "Bearer"})
 
     def disk_link(self, disk_id: str) -> str:
-        return f"google-{self.cloud.device_names.get(disk_id, disk_id)}"
+        return f"by-id/google-{self.cloud.device_names.get(disk_id, disk_id)}"
 
     def powered_off(self, instance_id: str) -> None:
         self.cloud.shut_down(instance_id)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from clusterctl_providers.azure.calls import Calls
 from clusterctl_providers.azure.market.prices import ON_DEMAND, SOURCE, SPOT, PriceList
 from clusterctl_providers.azure.market.skus import Skus
+from clusterctl_providers.catalog import Price
 from clusterctl_providers.cloud.offers import Quote
 
 
@@ -15,7 +16,7 @@ class VmMarket:
     """Thread-safe."""
 
     provider = "azure"
-    head_type = "Standard_D2as_v5"
+    head_type = "Standard_D2s_v5"
 
     def __init__(self, calls: Calls, prices: PriceList, skus: Skus) -> None:
         self._calls, self._prices, self._skus = calls, prices, skus
@@ -37,12 +38,17 @@ class VmMarket:
         known = {name: listed[name] for name in types if name in listed}
         return {name: frozenset({ON_DEMAND, SPOT} if sku.spot else {ON_DEMAND}) for name, sku in known.items()}
 
-    def quote(self, instance_type: str, market: str) -> Quote | None:
-        """None where the list does not have it."""
+    def listed(self) -> dict[str, Price]:
         rates, day = self._prices.rates(self.region)
-        price = rates.get(instance_type, {}).get(market)
-        return Quote(round(price, 6), SOURCE, day) if price else None
+        return {
+            size: Price("azure", self.region, size, markets[ON_DEMAND], markets.get(SPOT), SOURCE, day)
+            for size, markets in rates.items()
+            if ON_DEMAND in markets
+        }
+
+    def quote(self, instance_type: str, market: str) -> Quote | None:
+        """`listed` has them all."""
+        return None
 
     def spot(self, types: Sequence[str]) -> dict[str, dict[str, Quote]]:
-        quotes = {name: quote for name in types if (quote := self.quote(name, SPOT))}
-        return {name: dict.fromkeys(self.zones(), quote) for name, quote in quotes.items()}
+        return {}

@@ -26,7 +26,7 @@ LAST = 60.0  # seconds that one look is good for; `Quotas` believes what it foun
 CORES = Quota("cores", "Total Regional vCPUs")
 SPOT_CORES = Quota("lowprioritycores", "Total Regional Low-priority vCPUs")
 PERMISSION = "Microsoft.Compute/locations/usages/read"
-_FAMILY = re.compile(r"standard_?(\w+?)family", re.IGNORECASE)
+_FAMILY = re.compile(r"standard[_ ]?(\w+?) ?family", re.IGNORECASE)
 
 
 class Limits:

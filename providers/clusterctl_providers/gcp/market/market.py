@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from clusterctl_providers.catalog import Price
 from clusterctl_providers.cloud.offers import LAST, Quote
 from clusterctl_providers.gcp.calls import PAGE, Calls
 from clusterctl_providers.gcp.machines.accelerators import machine_of
@@ -65,6 +66,10 @@ class GceMarket:
 
     def markets(self, types: Sequence[str]) -> dict[str, frozenset[str]]:
         """No list says it: Google does when one is launched."""
+        return {}
+
+    def listed(self) -> dict[str, Price]:
+        """Google's list has parts of machines: `quote` puts them together."""
         return {}
 
     def quote(self, instance_type: str, market: str) -> Quote | None:

@@ -7,7 +7,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 CLOCK_MARGIN = 5.0  # seconds; answers are dated to the second
 
@@ -26,6 +26,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Confirms(Protocol):
+    """A source that takes an answer."""
+
+    def confirm(self) -> None:
+        """Nothing runs here any more: what is announced may come at once. It may take some seconds; raises OSError where there
+        is no answer."""
+        ...
+
+
 class Service:
     """A cloud's metadata service: plain HTTP at an address of the machine's own link, so no proxy is asked. It says when by the
     cloud's clock, which dates its answers."""
@@ -35,9 +45,9 @@ class Service:
         self.ahead = 0.0  # seconds by which this machine's clock is before the cloud's
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def open(self, path: str, headers: Mapping[str, str], method: str = "GET") -> str:
+    def open(self, path: str, headers: Mapping[str, str], method: str = "GET", body: bytes | None = None) -> str:
         """Raises urllib's HTTPError for an answer other than 200, OSError for none."""
-        request = urllib.request.Request(self._base + path, method=method, headers=dict(headers))  # noqa: S310  by `base`
+        request = urllib.request.Request(self._base + path, body, dict(headers), method=method)  # noqa: S310  by `base`
         with self._opener.open(request, timeout=2) as answer:
             self._compare_clocks(answer.headers.get("Date", ""))
             return answer.read(65536).decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.cloud.azure.schema.models import Models, Type
@@ -21,12 +21,14 @@ _BUILT = re.compile(r"\bbuild_(\w+)_request\(")
 _BODY = re.compile(r"\w+: (Optional\[)?\s*Union\[\s*((?:list|List)\[)?_models\.(\w+)[^:]*?\bIO\b")
 _PROVIDED = re.compile(r"/providers/(?!.*/providers/)([^{/]+)/(.+)", re.I)  # the last of them
 _GROUP = re.compile(r"/subscriptions/[^/]+/resourceGroups(/[^/]+)?", re.I)
+_STATUSES = re.compile(r"status_code not in \[([^\]]*)\]")
 _GENERIC = ("{resourceId}", "{parentResourcePath}", "{resourceProviderNamespace}/{")  # these would take any path
 
 
 @dataclass(frozen=True)
 class Route:
-    """`operation` is such as virtualMachines.createOrUpdate, `long` says that it answers before it is done."""
+    """`operation` is such as virtualMachines.createOrUpdate, `long` says that it answers before it is done, `statuses` which
+    answers are well."""
 
     operation: str
     verb: str
@@ -37,6 +39,11 @@ class Route:
     body: Type | None
     needs_body: bool
     long: bool
+    statuses: frozenset[int]
+
+    def status(self, *preferred: int) -> int:
+        """The first of these that is one of them."""
+        return next((status for status in preferred if status in self.statuses), preferred[0])
 
     @functools.cached_property
     def segments(self) -> tuple[str, ...]:
@@ -81,6 +88,10 @@ class Routes:
         for package in packages():
             for route in _of(package):
                 self._add(route)
+        # Azure's documents ask for the caller's own permissions at a subscription, too; the package knows groups only
+        of_group = self.by_operation["permissions.listForResourceGroup"]
+        template = "/{scope}/providers/Microsoft.Authorization/permissions"
+        self._add(replace(of_group, operation="permissions.listAt", template=template))
 
     def _add(self, route: Route) -> None:
         scoped = route.segments[0] in ("{scope}", "{resourceScope}", "{resourceUri}")
@@ -124,6 +135,7 @@ def routes() -> Routes:
     return Routes()
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def type_of(path: str) -> str:
     """`Microsoft.Network/virtualNetworks/subnets` of the id of a subnet, or of the path of all of them; "" for what is no
     provider's."""
@@ -181,6 +193,7 @@ def _route(operation: str, builder: str, method: str, models: Models) -> Route |
         kind,
         body is not None and not body.group(1),
         re.match(r"\w+", method).group().endswith("_initial"),  # type: ignore[union-attr]
+        frozenset(int(status) for status in re.findall(r"\d+", _STATUSES.search(method).group(1))),  # type: ignore[union-attr]
     )
 
 

@@ -1,0 +1,156 @@
+"""The head on an instance: a machine like every other, with a disk and an address that outlive it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from azure.mgmt.compute import ComputeManagementClient
+
+from tests.azure.cluster import CloudHeadCluster
+from tests.cloud.azure.cloud import AzureCloud
+from tests.cloud.azure.machines import AzureMachines
+from tests.support.cluster import wait_until
+
+POOL = "  - {name: cpu, instances: [Standard_D2s_v5], min: 1, max: 3, idle_timeout: 30m}"
+NO_WORKERS = "  - {name: cpu, instances: [Standard_D2s_v5], max: 3, idle_timeout: 30m}"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+Make = Callable[..., CloudHeadCluster]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    clusters: list[CloudHeadCluster] = []
+    with AzureCloud() as cloud, cloud.credentials(), AzureMachines(cloud) as machines:
+        cloud.world.boot_seconds = 0.3
+
+        def make(pools: str = NO_WORKERS, where: str = "") -> CloudHeadCluster:
+            clusters.append(CloudHeadCluster(tmp_path, cloud, machines, pools, where))
+            return clusters[-1]
+
+        yield make
+        for cluster in clusters:
+            cluster.clean_up()
+        assert cloud.world.violations == []
+
+
+def boot_document(cluster: CloudHeadCluster) -> dict[str, object]:
+    """Of the head's instance, as whoever becomes root there reads it."""
+    script = cluster.heads()[0].user_data.decode()
+    document: dict[str, object] = json.loads(script.rpartition("#clusterctl-document\n")[2])
+    return document
+
+
+def test_up_runs_the_head_on_an_instance_and_down_leaves_nothing(make: Make) -> None:
+    cluster = make(POOL)
+    cluster.up()
+    job = cluster.submit("--cpus", "1", "--", "hostname")
+    cluster.wait_job(job, "succeeded")
+    assert cluster.cli("logs", job).stdout.strip()
+    (head,) = cluster.heads()
+    (disk,) = cluster.disks()
+    assert disk["managedBy"].lower() == head.key
+    assert json.loads((cluster.home_of_it / "head-place.json").read_text())["private"] == cluster.address()
+    since = cluster.cloud.world.actions_by("admin").copy()
+    done = cluster.cli("up", str(cluster.spec), "-y", "--json")
+    assert json.loads(done.stdout)["head"] == "running"
+    assert cluster.cloud.world.actions_by("admin") == since, "with nothing to do the head alone is asked"
+    refused = cluster.cli("exec", "cpu-1", "--", "true", code=1)
+    assert "clusterctl submit --pool cpu" in refused.stderr
+    cluster.spec.write_text(cluster.spec.read_text().replace("ssh_from: [", 'ssh_from: ["192.0.2.7", '))
+    cluster.up()
+    assert "192.0.2.7/32" in cluster.ssh_sources(), "port 22 moves with the spec"
+    cluster.down()
+    assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
+
+
+def test_the_host_key_of_the_user_data_is_good_for_one_login(make: Make) -> None:
+    cluster = make()
+    cluster.up()
+    text = boot_document(cluster)["boot"]["head"]["host_key"]  # type: ignore[index]
+    assert text.startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert cluster.on_head("sh", "-c", "sudo cat /etc/ssh/ssh_host_*_key").stdout != text
+    assert not list((cluster.home_of_it / "ssh").glob("host-*")), "nobody keeps it here"
+    token = json.loads((cluster.home_of_it / "client.json").read_text())["token"]
+    assert token not in json.dumps(boot_document(cluster))
+    # Somebody who has read it takes the machine's place.
+    private = base64.b64encode(text.encode()).decode()
+    cluster.as_root(
+        f"echo {private} | base64 -d >{HOST_KEY}; rm {HOST_KEY}.pub; : >/var/log/sshd.log; systemctl restart ssh"
+    )
+    wait_until(lambda: "not the one pinned" in cluster.on_head("true", code=None).stderr, what="its refusal")
+    cluster.stop_tunnel()
+    assert "not the one pinned" in cluster.cli("status", code=4).stderr
+    cluster.down()
+    assert cluster.cloud.leftovers() == [], "what the head can no longer be asked for is ended from here"
+
+
+def test_a_head_that_loses_its_machine_is_replaced_with_its_queue_disk_and_address(make: Make) -> None:
+    cluster = make(POOL)
+    cluster.up()
+    (worker,) = cluster.ready_nodes()
+    running = cluster.submit("--cpus", "2", "--", "sh", "-c", "sleep 12; hostname")
+    cluster.wait_job(running, "running")
+    queued = [cluster.submit("--cpus", "2", "--pool", "cpu", "--", "hostname") for _ in range(2)]
+    (before,), (disk,) = cluster.heads(), cluster.disks()
+    number, address = before.id, cluster.address()
+    cluster.delete(before)
+    said = str(wait_until(lambda: "cannot be reached" in (text := cluster.cli("status", code=None).stderr) and text))
+    assert f"`clusterctl up {cluster.spec}`" in said and "replaces an instance that is gone" in said
+    done = cluster.cli("up", str(cluster.spec), "-y")
+    assert f"({before.name}) is gone" in done.stderr
+    (after,) = cluster.heads()
+    assert after.id != number and cluster.address() == address, "so the nodes find it"
+    for job in (running, *queued):
+        cluster.wait_job(job, "succeeded")
+    assert len(cluster.job(running)["attempts"]) == 1, "what ran was not disturbed"
+    assert worker["instance_id"] in {node["instance_id"] for node in cluster.ready_nodes()}
+    assert [one["id"] for one in cluster.disks()] == [disk["id"]]
+    cluster.down()
+    assert cluster.cloud.leftovers() == []
+
+
+def test_a_head_that_was_deallocated_and_started_goes_on_and_one_that_turned_itself_off_is_replaced(make: Make) -> None:
+    """One that turned itself off is there, and billed, until somebody deletes it."""
+    cluster = make()
+    cluster.up()
+    cluster.cloud.world.capacity["Standard_D2s_v5/*/*"] = 0
+    job = cluster.submit("--cpus", "1", "--", "hostname")
+    (head,), (disk,) = cluster.heads(), cluster.disks()
+    number, address = head.id, cluster.address()
+    machines = cluster.cloud.client(ComputeManagementClient).virtual_machines
+    group = head.resource["id"].split("/")[4]
+    (process,) = cluster.machines.machines.pids()
+    machines.begin_deallocate(group, head.name).result()
+    wait_until(lambda: not psutil.pid_exists(process), what="it is off")
+    machines.begin_start(group, head.name).result()
+    cluster.up()
+    assert [m.id for m in cluster.heads()] == [number] and cluster.job(job)["state"] == "queued"
+    cluster.as_root("(sleep 0.2; poweroff) >/dev/null 2>&1 &")
+    wait_until(lambda: cluster.cloud.machines("stopped"), what="it is off")
+    cluster.up()
+    (after,) = cluster.cloud.machines()
+    assert after.id != number and cluster.address() == address
+    assert [one["id"] for one in cluster.disks()] == [disk["id"]]
+    assert cluster.job(job)["state"] == "queued", "its queue is as it was"
+    cluster.down()
+    assert cluster.cloud.leftovers() == []
+
+
+def test_an_up_killed_anywhere_is_finished_by_the_next_with_one_head(make: Make) -> None:
+    cluster = make(POOL)
+    for line in ("launching the head", "launching 1 nodes", "starting the head"):
+        cluster.kill_when(line, "up", str(cluster.spec), "-y")
+    cluster.up()
+    assert len(cluster.heads()) == 1 and len(cluster.cloud.machines()) == 2 and len(cluster.disks()) == 1
+    cluster.wait_job(cluster.submit("--cpus", "1", "--", "true"), "succeeded")
+    cluster.kill_when("instances left", "down", cluster.name, "-y")
+    done = cluster.cli("up", str(cluster.spec), "-y")
+    assert "was interrupted: it is finished first" in done.stderr
+    assert len(cluster.heads()) == 1 and len(cluster.disks()) == 1
+    cluster.down()
+    assert cluster.cloud.leftovers() == []

@@ -1,0 +1,70 @@
+"""Who knows the page on AWS finds his way on that on Azure: the same headings, the same rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from clusterctl.spec.load import parse_spec
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.parts import Head
+from clusterctl.spec.pool import Pool
+from clusterctl.spec.providers.azure import AzureSettings
+
+DOCS = Path(__file__).parents[2] / "docs"
+# What AWS has and Azure has not: docs/azure.md says so in a sentence.
+WITHOUT_A_TWIN = {"`ssm`", "`instance-connect`"}
+
+
+def sections(name: str) -> dict[str, str]:
+    """Heading -> text, in the page's order."""
+    parts = re.split(r"^## (.+)$", (DOCS / name).read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def first_cells(text: str) -> list[str]:
+    rows = re.findall(r"^\| ([^|]+?) \|", text, flags=re.MULTILINE)
+    return [row for row in rows if row not in ("starter", "setting", "answer", "`reach`")]
+
+
+def test_the_headings_are_the_same_in_the_same_order() -> None:
+    ours = [heading.replace("Azure", "AWS") for heading in sections("azure.md")]
+    assert ours == list(sections("aws.md"))
+
+
+@pytest.mark.parametrize("heading", ["Where the head runs", "What a node is"])
+def test_every_row_has_its_twin(heading: str) -> None:
+    wanted = set(first_cells(sections("aws.md")[heading])) - WITHOUT_A_TWIN
+    assert wanted and wanted <= set(first_cells(sections("azure.md")[heading]))
+
+
+def test_ways_to_the_head_that_azure_has_not_are_named() -> None:
+    text = sections("azure.md")["Where the head runs"]
+    assert all(way in text for way in WITHOUT_A_TWIN)
+
+
+def test_no_section_is_empty() -> None:
+    assert all(len(text.split()) > 40 for text in sections("azure.md").values())
+
+
+@pytest.mark.parametrize(
+    ("page", "provider"), [("aws.md", "{aws: {region: us-east-1}}"), ("azure.md", "{azure: {region: eastus}}")]
+)
+def test_what_the_page_shows_is_a_spec(page: str, provider: str) -> None:
+    blocks = re.findall(r"^```yaml\n(.+?)^```", (DOCS / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 3
+    for block in blocks:
+        parse_spec(block if "cluster:" in block else f"cluster: demo\nprovider: {provider}\n{block}")
+
+
+def test_the_page_links_to_pages_that_exist() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (DOCS / "azure.md").read_text())
+    assert links and not [link for link in links if not (DOCS / link).is_file()]
+
+
+def test_settings_that_the_page_names_are_there() -> None:
+    named = set(re.findall(r"`([a-z_]+): [^`]+`", (DOCS / "azure.md").read_text()))
+    known = {*AzureSettings.model_fields, *Pool.model_fields, *Head.model_fields, *ClusterSpec.model_fields}
+    assert {"reach", "outbound"} <= named and named <= known
