@@ -44,15 +44,28 @@ def test_a_wait_beyond_the_callers_patience_is_refused_and_takes_no_turn() -> No
 def test_refusals_in_a_row_close_it_for_longer_and_never_for_less_than_the_cloud_asks(
     asked: list[float], pauses: list[float]
 ) -> None:
-    one = bucket(Clock())
-    assert [one.refused(seconds) for seconds in asked] == pauses
+    clock = Clock()
+    one, found = bucket(clock), list[float]()
+    for seconds in asked:
+        found.append(one.refused(seconds))
+        clock.pause(found[-1])
+    assert found == pauses
+
+
+def test_calls_that_were_under_way_together_and_are_refused_together_are_one_refusal() -> None:
+    clock = Clock()
+    one = bucket(clock)
+    assert [one.refused(seconds) for seconds in (0.0, 0.0, 3.0, 0.0)] == [1.0, 1.0, 3.0, 1.0]
+    clock.pause(3.0)  # the longest that one of them was told of
+    one.take(patience=1.0)
+    assert one.refused() == 2.0
 
 
 def test_after_a_refusal_the_rate_comes_back_slowly_with_the_calls_that_are_served() -> None:
     clock = Clock()
     one = bucket(clock, rate=8.0, burst=1)
     for _ in range(10):
-        one.refused()
+        clock.now += one.refused()
     clock.now += 100.0
     spent: list[float] = []
     for _ in range(40):

@@ -59,13 +59,15 @@ class Bucket:
 
     def refused(self, asked: float = 0.0) -> float:
         """The cloud said "too many": half the rate, and a pause that doubles with each refusal in a row. `asked`: seconds that
-        the cloud itself wants. Returns the pause."""
+        the cloud itself wants. Returns the pause. Calls that were under way together and are refused together count once."""
         with self._lock:
-            self._refusals += 1
-            self._rate = max(self._full_rate / SLOWEST, self._rate / 2)
+            now = self._clock()
+            if now >= self._closed_until:
+                self._refusals += 1
+                self._rate = max(self._full_rate / SLOWEST, self._rate / 2)
             wait = max(asked, pause_after(self._refusals, 1.0, LONGEST))
             self._level = 0.0
-            self._closed_until = self._clock() + wait
+            self._closed_until = max(self._closed_until, now + wait)
             return wait
 
     def served(self) -> None:

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 TOGETHER = 16
 TRIES = 3  # of a PUT whose answer was lost: it is the same VM
-PATIENCE = 30.0  # seconds that one waits for its turn in the bucket
-AT_MOST = 5.0  # seconds of which at a time: a bucket that is closed for longer was refused
+PATIENCE = 30.0  # seconds that one waits for its turn in the bucket, one after the other where Azure limits the calls
+AT_MOST = 5.0  # seconds of which at a time: for longer the launch is told of, and made again
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Puts:
     ) -> None:
         self._calls, self._path, self._clock, self._pause = calls, path, clock, pause
         self._stopped: ProviderError | None = None
-        self._lock = threading.Lock()
+        self._lock, self._narrow = threading.Lock(), threading.Lock()
 
     def send(self, call: Mapping[str, Any], names: Sequence[str], what: str) -> Answers:
         """What is refused for one is refused for those that were not sent yet: they are alike."""
@@ -94,18 +94,26 @@ class Puts:
     def _put(self, call: Mapping[str, Any], name: str, what: str) -> None:
         own = call["vms"][name]
         body = vm_of(call["body"], name, own["tags"], own["user_data"])
-        lost, until = 0, self._clock() + PATIENCE
-        while True:
+        try:
+            return self._sent(name, body, what)
+        except Throttled as error:
+            throttled = error
+        until = self._clock() + PATIENCE
+        with self._narrow:
+            while throttled.retry_after <= AT_MOST and self._clock() < until and self._stopped is None:
+                self._pause(throttled.retry_after)
+                try:
+                    return self._sent(name, body, what)
+                except Throttled as error:
+                    throttled = error
+        raise throttled
+
+    def _sent(self, name: str, body: Mapping[str, Any], what: str) -> None:
+        for lost in range(1, TRIES):
             try:
                 self._calls.change("PUT", self._path(name), what, body, {"If-None-Match": "*"})
                 return
-            except UnknownOutcome:
-                lost += 1
-                if lost == TRIES:
-                    raise
-                self._pause(0.2 * lost)
-            except Throttled as error:
-                ours = error.__cause__ is None and error.retry_after <= AT_MOST
-                if not ours or self._clock() >= until:
-                    raise
-                self._pause(error.retry_after)
+            except UnknownOutcome as error:
+                log.info("%s; it is sent again", error)
+            self._pause(0.2 * lost)
+        self._calls.change("PUT", self._path(name), what, body, {"If-None-Match": "*"})
