@@ -56,6 +56,13 @@ class Offer:
         """Names the offer in plans, blocks and `explain`: pool/type/market/zone."""
         return f"{self.pool}/{self.instance_type}/{self.market}/{self.zone}"
 
+    @property
+    def where(self) -> str:
+        """The zone, for people: with its region where its name alone does not say that; the region for one that is in no zone."""
+        if not self.zone.isdecimal() or not self.region:
+            return self.zone or self.region
+        return f"{self.region} (zone {self.zone})"
+
 
 ENDING_SECONDS = 30.0  # that an agent may take to end its work once its lease is over
 CLOCK_RATE = 1.1  # the head's time may run so much faster than a node's

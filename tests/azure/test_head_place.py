@@ -137,7 +137,7 @@ def test_a_successor_gets_its_predecessors_card_with_both_its_addresses(heads: H
         there.public and there.place.subnet.endswith("/subnets/nodes") and there.place.private.startswith("10.224.0.")
     )
     assert head.address_holder(there.place) == AddressHolder(first, ending=False)
-    with pytest.raises(ProviderError, match="NicInUse"):
+    with pytest.raises(NotYet, match=f"the head's address, which {first} has"):
         heads.launch("head-2", there.place)
     heads.end(first)
     assert head.address_holder(there.place) is None

@@ -15,10 +15,14 @@ from clusterctl_providers.azure.provider import AzureProvider
 from clusterctl_providers.azure.roles import NAMES, actions_of, render_role
 from clusterctl_providers.base import HeadMachine, PoolRequest
 
+from clusterctl.client.images.build import build_image
+from clusterctl.client.images.made import list_images, remove_images
+from clusterctl.client.registry import Registry
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
 from tests.azure.parts import Parts
 from tests.azure.stage import BOTH, Stage, pool
+from tests.azure.test_image_build import Builder, machine, registry, spec_for
 from tests.azure.test_images import gallery
 from tests.cloud.azure.assignments import ROOT
 from tests.cloud.azure.cloud import AzureCloud
@@ -26,7 +30,8 @@ from tests.cloud.azure.tokens import Application
 from tests.cloud.azure.world import REGION, SUBSCRIPTION
 from tests.support.cluster import wait_until
 
-CLIENT, ACCESS, HEAD, LOOKUP = (actions_of(name) for name in ("client", "access", "head", "lookup"))
+assert machine and registry  # fixtures
+CLIENT, ACCESS, HEAD, LOOKUP, IMAGE = (actions_of(name) for name in ("client", "access", "head", "lookup", "image"))
 ALONG = {  # goes with its machine, which nobody asks for by a call
     "Microsoft.Compute/disks/delete", "Microsoft.Network/networkInterfaces/delete", "Microsoft.Network/publicIPAddresses/delete",
 }  # fmt: skip
@@ -190,6 +195,17 @@ def test_the_way_to_a_head_behind_a_bastion_takes_the_role_bastion_beside(stage:
     with pytest.raises(BadRequest, match="shows no machine"):
         find_machine(parts.calls, settings, "nobody")
     check(seen(stage.cloud, before) - CLIENT, actions_of("bastion"))
+
+
+def test_images_are_built_listed_and_removed_with_the_role_image_beside(
+    registry: Registry, cloud: AzureCloud, machine: Builder
+) -> None:
+    builder = cloud.rights.add("builder", *CLIENT, *actions_of("access"), *IMAGE)
+    with cloud.credentials(builder):
+        built = build_image(registry, spec_for(cloud), "", lambda _: None)
+        assert list_images(registry, spec_for(cloud))["images"]
+        remove_images(registry, spec_for(cloud), (built["name"],), lambda _: None)
+    check(seen(cloud) - CLIENT - ACCESS, IMAGE)
 
 
 @pytest.mark.parametrize("name", NAMES)

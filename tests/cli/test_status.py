@@ -144,3 +144,17 @@ DOCUMENT: dict[str, Any] = {
 )
 def test_what_there_is_and_every_trouble_with_what_mends_it_has_a_line_of_its_own(line: str) -> None:
     assert line in render_status(DOCUMENT, 0.0).splitlines()
+
+
+def pools_of(engine: str, *engines: str) -> str:
+    pools = [{"name": f"p{n}", "provider": "x", "min": 0, "max": 1, "engine": name} for n, name in enumerate(engines)]
+    document: dict[str, Any] = {
+        "cluster": "demo", "uid": "u" * 36, "node_counts": {}, "nodes": [], "engine": {"name": engine}, "pools": pools,
+    }  # fmt: skip
+    return render_status(document, 0.0)
+
+
+def test_pools_say_what_they_serve_where_some_do_not_run_the_engine() -> None:
+    mixed = pools_of("ray", "ray", "none")
+    assert "SERVES" in mixed and "all work" in mixed and "queue jobs" in mixed
+    assert "SERVES" not in pools_of("ray", "ray", "ray") and "SERVES" not in pools_of("none", "none", "none")

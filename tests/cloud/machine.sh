@@ -1,6 +1,6 @@
 #!/bin/bash
 # Process 1 of a machine: in namespaces of its own (mount, pid, uts, ipc, network), its / an overlay over this host's.
-# Arguments: directory, host name, address, python, the prefix of its environment, seconds by which its clock is wrong. The directory has `user-data`, `startup`, `hosts`, `user` and `authorized_keys`.
+# Arguments: directory, host name, address, python, the prefix of its environment, seconds by which its clock is wrong. The directory has `user-data`, `startup`, `hosts`, `authority`, `user` and `authorized_keys`.
 # What it and the programs in it write to /dev/console goes to this script's standard output.
 set -e
 D=$1 NAME=$2 ADDRESS=$3 PYTHON=$4 PREFIX=$5 CLOCK=$6
@@ -29,6 +29,7 @@ mount -t tmpfs -o mode=0755 tmpfs "$R/run"
 mount -t sysfs sysfs "$R/sys" 2>/dev/null || true
 hostname "$NAME"
 printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NAME" | cat - "$D/hosts" >"$R/etc/hosts"
+[ ! -s "$D/authority" ] || cp "$D/authority" "$R/etc/ssl/authority.pem"
 [ "$AGAIN" ] || rm -rf "$R/var/lib/cloud" "$R"/etc/ssh/ssh_host_*  # a new machine has keys of its own, and keeps them
 mkdir -p "$R/run/sshd" "$R/run/lock" "$R/var/lib/cloud/instance" "$R/var/lib/cloud/data"
 printf '%s\n' "$D" >"$R/run/machine"
@@ -67,6 +68,7 @@ if [ -x /usr/sbin/sshd ] && [ -s /authorized_keys ]; then
     for kind in ecdsa ed25519; do ssh-keygen -q -t $kind -N '' -f /etc/ssh/ssh_host_${kind}_key; done
   fi
   printf 'UsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nUseDNS no\nPidFile /run/sshd.pid\n' >/etc/ssh/sshd_config
+  [ ! -s /etc/ssl/authority.pem ] || echo 'SetEnv REQUESTS_CA_BUNDLE=/etc/ssl/authority.pem' >>/etc/ssh/sshd_config
   /usr/sbin/sshd -D -E /var/log/sshd.log &
 fi
 # As cloud-init does it: scripts for each boot, then the user data at the first boot of an instance only.

@@ -71,6 +71,7 @@ class MachineSpec:
     hosts: str = ""
     hostname: str = ""
     user: str = "ubuntu"
+    authority: str = ""  # PEM, which its programs trust alone, as machines of a company's image trust its own
     keeps_disk: bool = False  # also when it turns itself off
 
 
@@ -263,6 +264,7 @@ class _Machine:
             (self.directory / "user-data").write_bytes(self.spec.user_data)
             (self.directory / "startup").write_bytes(self.spec.startup)
             (self.directory / "hosts").write_text(self.spec.hosts)
+            (self.directory / "authority").write_text(self.spec.authority)
             (self.directory / "authorized_keys").write_text(self.spec.authorized_key)
             (self.directory / "user").write_text(self.spec.user)
             self._plug_in(prefix, gateway, bridge)

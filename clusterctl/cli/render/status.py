@@ -69,6 +69,7 @@ def _pools(document: dict[str, Any]) -> str:
     pools = document.get("pools") or []
     rarer = [name for name in ("draining", "stopped", "failed") if any(pool.get(name) for pool in pools)]
     counted = ["ready", "pending", *rarer]
+    serves = ["serves"] if any(pool.get("engine") == "none" for pool in pools) and _has_engine(document) else []
     rows = [
         [
             pool["name"],
@@ -77,11 +78,16 @@ def _pools(document: dict[str, Any]) -> str:
             *(str(pool.get(name, 0)) for name in counted),
             money(pool.get("price_per_hour")),
             _markets(pool.get("markets") or {}),
+            *(["queue jobs" if pool.get("engine") == "none" else "all work"] if serves else []),
         ]
         for pool in pools
     ]
     right = range(3, 4 + len(counted))
-    return columns(["pool", "provider", "size", *counted, "$/h", "market"], rows, right=right) if rows else ""
+    return columns(["pool", "provider", "size", *counted, "$/h", "market", *serves], rows, right=right) if rows else ""
+
+
+def _has_engine(document: dict[str, Any]) -> bool:
+    return (document.get("engine") or {}).get("name") not in (None, "", "none")
 
 
 def _markets(markets: dict[str, int]) -> str:

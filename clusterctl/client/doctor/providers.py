@@ -35,7 +35,7 @@ def provider_checks(registry: Registry, *specs: ClusterSpec) -> list[Check]:
             found += _engine(kind)
         elif looked == "account" and specs:
             of_it = [spec for spec in specs if kind.name in spec.providers]
-            found += [check for spec in of_it for check in _of_spec(kind, spec, _title(kind, spec, len(specs)))]
+            found += [check for spec in of_it for check in _needed(kind, spec, _title(kind, spec, len(specs)))]
         elif looked == "account":
             found += _account(kind, registry)
     return found
@@ -43,15 +43,13 @@ def provider_checks(registry: Registry, *specs: ClusterSpec) -> list[Check]:
 
 def place_checks(spec: ClusterSpec, name: str = "") -> list[Check]:
     """Of the cloud of `spec` alone, a line for each thing that it needs there."""
-    kind = spec.kind
+    return _needed(spec.kind, spec, name or spec.kind.name)
+
+
+def _needed(kind: Kind, spec: ClusterSpec, title: str) -> list[Check]:
     if kind.search is None or kind.search.looked != "account":
         return []
-    return _of_spec(kind, spec, name or kind.name)
-
-
-def _of_spec(kind: Kind, spec: ClusterSpec, name: str) -> list[Check]:
-    """Of one of the clouds that it names, for itself or for pools."""
-    return _rows(name, _of_cloud(kind, spec.providers[kind.name], spec), needed=True)
+    return _rows(title, _of_cloud(kind, spec.providers[kind.name], spec), needed=True)
 
 
 def _title(kind: Kind, spec: ClusterSpec, places: int) -> str:

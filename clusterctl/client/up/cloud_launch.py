@@ -182,7 +182,7 @@ class Launching:
         if isinstance(action, Launch):
             self._wish_for_its_place(action.offer.zone)
             self.tell(
-                f"launching the head: {action.offer.instance_type} in {action.offer.zone} (${action.offer.price:.4g}/h)"
+                f"launching the head: {action.offer.instance_type} in {action.offer.where} (${action.offer.price:.4g}/h)"
             )
         elif isinstance(action, Mark) and action.event in ("gone", "fail"):
             for node in heads:
@@ -196,7 +196,7 @@ class Launching:
         if mark.event == "gone":
             self.tell(f"{what} is gone: {mark.reason.text}")
             return
-        text = f"{offer.instance_type} in {offer.zone}: {mark.reason.text}"
+        text = f"{offer.instance_type} in {offer.where}: {mark.reason.text}"
         self._search.refused(offer.key, mark.reason.code, text)
         self.tell(f"{what} failed: {text}")
 
@@ -210,7 +210,8 @@ class Launching:
 
     def _why_none(self, plan: Plan, what: str = "") -> str:
         disk = self._disk()
-        where = f" in {disk.zone}, where its volume {disk.id} is" if disk else ""
+        zone = f" in zone {disk.zone}," if disk and disk.zone else ""
+        where = f"{zone} where its volume {disk.id} is" if disk else ""
         why = self._search.why() or "; ".join(f"{w.reason.text} ({w.reason.fix})" for w in plan.waits if w.reason.fix)
         node = self.known_head()
         if node and node.state not in _ENDING:

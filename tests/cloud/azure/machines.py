@@ -62,6 +62,7 @@ class AzureFace:
             public=public,
             clock=clock,
             hostname=profile.get("computerName", machine.name),
+            authority=self.cloud.ca_file.read_text(),
             keeps_disk=True,
         )
 

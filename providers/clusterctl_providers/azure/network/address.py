@@ -34,12 +34,19 @@ class HeadAddress:
         here = place is not None and place.subnet.lower() == subnet.id.lower()
         wanted = NetworkPlace(subnet.id.lower(), place.private) if place and here else None
         for row in self._cards():
-            if wanted and place_of(row) == wanted:
-                return self._kept(row, public)
-            if not wanted and name_in(str(row["id"])) == machine:
+            if place_of(row) == wanted if wanted else name_in(str(row["id"])) == machine:
+                self._check_free(row, machine)
                 return self._kept(row, public)
         row = self._make(machine, subnet.id, wanted.private if wanted else "", public)
         return str(row["id"])
+
+    def _check_free(self, row: Mapping[str, Any], machine: str) -> None:
+        """Raises NotYet while a predecessor has it."""
+        user = _machine_of(row)
+        if user and name_in(user) != machine:
+            raise NotYet(
+                f"waiting for {_main(row).get('privateIPAddress')}, the head's address, which {name_in(user)} has"
+            )
 
     def _kept(self, row: Mapping[str, Any], public: bool) -> str:
         """A successor's card has a public address where the settings want one by now."""
@@ -139,7 +146,7 @@ class HeadAddress:
         return bool(found.get("available"))
 
     def _user(self, card: Mapping[str, Any]) -> AddressHolder | None:
-        link = str(((card.get("properties") or {}).get("virtualMachine") or {}).get("id") or "")
+        link = _machine_of(card)
         if not link:
             return None
         try:
@@ -163,6 +170,11 @@ def place_of(card: Mapping[str, Any]) -> NetworkPlace:
 def _main(card: Mapping[str, Any]) -> dict[str, Any]:
     rows = [row.get("properties") or {} for row in (card.get("properties") or {}).get("ipConfigurations") or ()]
     return next((row for row in rows if row.get("primary")), rows[0] if rows else {})
+
+
+def _machine_of(card: Mapping[str, Any]) -> str:
+    """The id of the machine that has it, "" for none."""
+    return str(((card.get("properties") or {}).get("virtualMachine") or {}).get("id") or "")
 
 
 def public_link(card: Mapping[str, Any]) -> str:
