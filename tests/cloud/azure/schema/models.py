@@ -6,12 +6,14 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.cloud.azure.schema.packages import Package
 
+_READING = threading.RLock()  # Python 3.11 counts the depth of what `ast` makes for all threads together
 _CLASS = re.compile(r"^(?=class )", re.M)
 _NAME = re.compile(r"class (\w+)")
 _OPEN = {"VirtualMachineSizeTypes"}  # enumerations of what is data: there are more than they list
@@ -86,7 +88,8 @@ class Models:
         if name in self._nested:
             return self._nested[name]
         if name not in self._read:
-            self._read[name] = self._parse(name)
+            with _READING:
+                self._read[name] = self._parse(name)
         return self._read[name]
 
     # ------------------------------------------------------------ reading
