@@ -138,7 +138,7 @@ def test_a_provider_is_given_what_the_user_wrote_and_beside_it_what_the_head_nee
     home.down()
     launched, ended = next(context for context in given if context.head_machine), given[-1]
     assert given[0].settings == launched.settings == home.source.spec.provider_settings
-    assert launched.head_machine == HeadMachine(public=False, ssh_from=PRIVATE_NETWORKS)
+    assert launched.head_machine == HeadMachine(public=False, ssh_from=PRIVATE_NETWORKS, port=7420)
     assert ended.head_machine is None, "who takes it down launches none"
 
 
