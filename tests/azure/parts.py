@@ -8,6 +8,7 @@ from typing import Any
 
 from clusterctl_providers.azure.calls import Calls
 from clusterctl_providers.azure.network.network import Network
+from clusterctl_providers.base import HeadMachine
 
 from tests.cloud.azure.cloud import AzureCloud
 from tests.cloud.azure.world import REGION, SUBSCRIPTION
@@ -26,11 +27,13 @@ class Parts:
         self.calls = Calls(self.settings, pause=lambda _: None)
         self.now = 0.0
 
-    def network(self, ssh_from: Sequence[str] | None = None, **settings: Any) -> Network:
+    def network(
+        self, ssh_from: Sequence[str] | None = None, head: HeadMachine | None = None, **settings: Any
+    ) -> Network:
         """As a process of its own has it: nothing is remembered of earlier ones."""
         settings = {**self.settings, **settings}
         calls = Calls(settings, pause=lambda _: None)
-        return Network(calls, settings, self.cluster, self.uid, ssh_from, clock=lambda: self.now)
+        return Network(calls, settings, self.cluster, self.uid, ssh_from, head, clock=lambda: self.now)
 
     def make(self, path: str, body: dict[str, Any], group: str = "corp") -> str:
         """Something of the user's: `path` as in Microsoft.Network/virtualNetworks/v. Returns its id."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from clusterctl_providers.azure.network import rules
 from clusterctl_providers.azure.network.network import Network
+from clusterctl_providers.base import HeadMachine
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from tests.azure.parts import Parts
@@ -84,6 +85,22 @@ def test_nodes_reach_each_other_port_22_of_the_head_is_open_to_those_named_and_t
     assert (found["ssh"]["protocol"], found["ssh"]["destinationPortRange"]) == ("Tcp", "22")
     assert (found["shut"]["access"], found["shut"]["sourceAddressPrefix"]) == ("Deny", "VirtualNetwork")
     assert found["inside"]["priority"] < found["shut"]["priority"] < 65000, "Azure's own let the whole network in"
+
+
+def test_the_heads_port_is_open_to_whom_the_spec_says_and_to_nobody_once_it_does_not(parts: Parts) -> None:
+    network = parts.network(head=HeadMachine(public=True, port=7420, open_to=("0.0.0.0/0", "::/0")))
+    network.renew_access()
+    opened = parts.rules()["agents"]
+    assert opened["sourceAddressPrefixes"] == ["0.0.0.0/0"], "a head on Azure has an IPv4 address alone"
+    assert opened["destinationPortRange"] == "7420" and opened["access"] == "Allow"
+    (member,) = opened["destinationApplicationSecurityGroups"]
+    assert member["id"] == network.rules.members(head=True)[1], "the head, and no worker"
+    parts.network().renew_access()
+    assert "agents" in parts.rules(), "who has no head's machine to launch leaves it as it is"
+    parts.network(head=HeadMachine(public=True, port=7420, open_to=("203.0.113.0/24",))).renew_access()
+    assert parts.rules()["agents"]["sourceAddressPrefixes"] == ["203.0.113.0/24"]
+    parts.network(head=HeadMachine(public=True, port=7420)).renew_access()
+    assert "agents" not in parts.rules()
 
 
 def test_a_machine_whose_address_changed_is_let_in_and_its_former_address_is_not(
@@ -272,7 +289,7 @@ def test_of_a_given_network_the_word_vpc_is_its_ranges_and_those_of_networks_tha
     ],
 )
 def test_what_azure_does_not_have_is_told_with_the_setting_that_names_it(
-    parts: Parts, settings: dict[str, str], ask: Callable[[Network], Any], says: str
+    parts: Parts, settings: dict[str, Any], ask: Callable[[Network], Any], says: str
 ) -> None:
     parts.make_network("corp", *SUBNETS)
     with pytest.raises(ProviderError, match=says):

@@ -79,7 +79,7 @@ class AzureProvider:
         self.scopes: Sequence[str] = (self._calls.region,)
         head = context.head_machine
         ssh_from = settings.get("ssh_from") if head is None else head.ssh_from
-        self._network = Network(self._calls, settings, context.cluster, context.uid, ssh_from)
+        self._network = Network(self._calls, settings, context.cluster, context.uid, ssh_from, head)
         group = self._network.group
         self.identity = Identity(self._calls, settings, group)
         self._calls.login_as = lambda: self.identity.heads_login

@@ -19,7 +19,7 @@ from clusterctl_providers.azure.network.owner import owner_of
 from clusterctl_providers.azure.network.rules import Rules
 from clusterctl_providers.azure.network.subnets import Subnet, Subnets
 from clusterctl_providers.azure.versions import types_in
-from clusterctl_providers.base import TAG_DISK
+from clusterctl_providers.base import TAG_DISK, HeadMachine
 from clusterctl_providers.cloud.lately import Lately
 from clusterctl_providers.cloud.naming import made_name
 from clusterctl_providers.cloud.removal import removed
@@ -59,10 +59,11 @@ class Network:
         cluster: str,
         uid: str,
         ssh_from: Sequence[str] | None = None,
+        head: HeadMachine | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._calls, self._settings = calls, settings
-        self._cluster, self._uid, self._clock = cluster, uid, clock
+        self._cluster, self._uid, self._clock, self._head = cluster, uid, clock, head
         self.group = ResourceGroup(calls, settings, cluster, uid, lambda: self._clock())
         self._subnet: Subnet | None = None
         self._zones: list[str] = []
@@ -149,7 +150,9 @@ class Network:
             if self._rules is None:
                 given = self.group.setting("security_group", "Microsoft.Network", "networkSecurityGroups")
                 clock = lambda: self._clock()  # noqa: E731  the tests set it
-                self._rules = Rules(self._calls, self.group, self.part, self._ranges, self._ssh_from, given, clock)
+                self._rules = Rules(
+                    self._calls, self.group, self.part, self._ranges, self._ssh_from, given, clock, self._head
+                )
             return self._rules
 
     def ensure(self) -> Subnet:

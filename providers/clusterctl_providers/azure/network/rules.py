@@ -1,5 +1,6 @@
-"""The network security group of a cluster: all traffic among its nodes, port 22 of its head from where the spec says, and nothing
-else from the virtual network, into which Azure's own rules let everybody who is in it, or connected to it.
+"""The network security group of a cluster: all traffic among its nodes; port 22 of its head, and the one that agents dial, from
+where the spec says; nothing else from the virtual network, into which Azure's own rules let everybody who is in it, or
+connected to it.
 
 Whose machine it is, two application security groups say: the cluster's, and its head's. So the rules hold in a subnet that is
 shared with others too. Rules that somebody adds to the group stay as they are, and hold before the last one of ours.
@@ -16,12 +17,18 @@ from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.azure.calls import Calls
 from clusterctl_providers.azure.errors import code_behind, is_missing
 from clusterctl_providers.azure.network.group import ResourceGroup
+from clusterctl_providers.base import HeadMachine
 from clusterctl_providers.cloud import addresses
 
 LAST = 600.0  # seconds that rules are believed to be there
 WHO_AM_I = "https://checkip.amazonaws.com"  # Azure has no such service; this one is a cloud's as well, and has TLS
-INSIDE, SSH, SHUT = "clusterctl-inside", "clusterctl-ssh", "clusterctl-shut"
-_PRIORITIES = {INSIDE: 1000, SSH: 1001, SHUT: 4096}  # the last one is the lowest that a rule of a user's may have
+INSIDE, SSH, AGENTS, SHUT = "clusterctl-inside", "clusterctl-ssh", "clusterctl-agents", "clusterctl-shut"
+_PRIORITIES = {
+    INSIDE: 1000,
+    SSH: 1001,
+    AGENTS: 1002,
+    SHUT: 4096,
+}  # the last one is the lowest that a rule of a user's may have
 _CHANGED = "PreconditionFailed"  # somebody else was faster
 TRIES = 4
 
@@ -41,10 +48,12 @@ class Rules:
         ssh_from: Sequence[str] | None,
         given: str = "",
         clock: Callable[[], float] = time.monotonic,
+        head: HeadMachine | None = None,
     ) -> None:
-        """`given`: the id of a security group whose rules are the user's, "" for one of the cluster's own."""
+        """`given`: the id of a security group whose rules are the user's, "" for one of the cluster's own. `head` says who may
+        dial its port from elsewhere; None leaves that as it is."""
         self._calls, self._group, self._part, self._ranges = calls, group, part, ranges
-        self._ssh_from, self._given, self._clock = ssh_from, given, clock
+        self._ssh_from, self._given, self._clock, self._head = ssh_from, given, clock, head
         self._until = 0.0
         self._lock = threading.RLock()
 
@@ -159,13 +168,22 @@ class Rules:
             SHUT: {"access": "Deny", **everything, "sourceAddressPrefix": "VirtualNetwork", **to_nodes},
         }
         if sources is not None:
-            ssh = {"access": "Allow", "protocol": "Tcp", "sourcePortRange": "*", "destinationPortRange": "22"}
-            to_head = {"destinationApplicationSecurityGroups": [{"id": head}]}
-            wanted[SSH] = {**ssh, "sourceAddressPrefixes": sources, **to_head} if sources else None
+            wanted[SSH] = _opened(22, sources, head)
+        if self._head is not None and self._head.port:
+            four = sorted(source for source in self._head.open_to if ":" not in source)  # it has no other address
+            wanted[AGENTS] = _opened(self._head.port, four, head)
         for name, rule in wanted.items():
             if rule is not None:
                 rule |= {"direction": "Inbound", "priority": _PRIORITIES[name]}
         return wanted
+
+
+def _opened(port: int, sources: Sequence[str], members: str) -> Rule | None:
+    """To nobody else."""
+    if not sources:
+        return None
+    to = {"destinationPortRange": str(port), "destinationApplicationSecurityGroups": [{"id": members}]}
+    return {"access": "Allow", "protocol": "Tcp", "sourcePortRange": "*", "sourceAddressPrefixes": list(sources), **to}
 
 
 def _differs(there: Sequence[Rule], wanted: Mapping[str, Rule | None]) -> bool:
