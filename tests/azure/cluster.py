@@ -10,15 +10,15 @@ from tests.cloud.azure.cloud import AzureCloud
 from tests.cloud.azure.machine import Machine
 from tests.cloud.azure.machines import AzureMachines
 from tests.cloud.azure.world import REGION, SUBSCRIPTION
-from tests.cloud.machines import CIDR, GATEWAY
+from tests.cloud.machines import GATEWAY
 from tests.support.cluster import LocalCluster
 
 HEAD = "Standard_B2s_v2"
-OWN = f"address_space: {CIDR}"  # where this host's machines are
 
 
 class AzureCluster(LocalCluster):
-    """`pools` is the YAML text below `pools:`, `where` says where the head runs, `network` where the machines are."""
+    """`pools` is the YAML text below `pools:`, `where` says where the head runs, `network` where the machines are: "" for one of
+    the cluster's own, where this host's machines are."""
 
     def __init__(
         self,
@@ -28,9 +28,10 @@ class AzureCluster(LocalCluster):
         pools: str,
         more: str = "engine: none",
         where: str = f"head_address: {GATEWAY}",
-        network: str = OWN,
+        network: str = "",
     ) -> None:
         self.cloud, self.machines = cloud, machines
+        network = network or f"address_space: {machines.machines.gateway.network}"
         spec = f"""\
 cluster: demo
 provider:
@@ -61,7 +62,7 @@ class CloudHeadCluster(AzureCluster):
 
     def __init__(
         self, directory: Path, cloud: AzureCloud, machines: AzureMachines, pools: str, where: str = "", more: str = "",
-        network: str = OWN,
+        network: str = "",
     ) -> None:  # fmt: skip
         reached = where or f'reach: public\n    ssh_from: ["{GATEWAY}"]'
         super().__init__(directory, cloud, machines, pools, more or "engine: none", reached, network)
