@@ -22,7 +22,10 @@ settings.load_profile("repeatable")
 
 SHARED = ("tests/browser/", "tests/engine/")  # one Chromium, one Ray for the whole folder
 # Several processes end at the same time when what takes minutes begins first and what takes seconds fills the gaps.
-FIRST = ("tests/ssh/", "tests/aws/", "tests/engine/", "tests/docker/", "tests/e2e/", "tests/cloud/", "tests/setup/")
+FIRST = (
+    "tests/ssh/", "tests/aws/", "tests/azure/", "tests/gcp/", "tests/any_cloud/", "tests/crash/", "tests/engine/",
+    "tests/docker/", "tests/e2e/", "tests/mixed/", "tests/cloud/", "tests/contract/", "tests/setup/",
+)  # fmt: skip
 
 
 class Together(LoadScopeScheduling):

@@ -14,8 +14,10 @@ FIXTURES = frozenset({"cluster", "docker_engine", "make_cluster"})
 STORIES = (
     "crash", "crash_parts", "doctor", "head_parts", "identity_deaths", "leftovers", "lost_home", "made_images", "weather"
 )  # fmt: skip
-LONG = frozenset(f"tests/{cloud}/test_{story}.py" for cloud in ("aws", "gcp") for story in STORIES)
-CLASSES = frozenset({"AwsMachines", "GcpMachines", "LocalCluster", "SshHosts"})  # a file that imports one starts some
+LONG = frozenset(f"tests/{cloud}/test_{story}.py" for cloud in ("aws", "azure", "gcp") for story in STORIES)
+CLASSES = frozenset(
+    {"AwsMachines", "AzureMachines", "GcpMachines", "LocalCluster", "SshHosts"}
+)  # a file that imports one starts some
 
 
 class Quick:

@@ -14,7 +14,9 @@ import pytest
 REAL = frozenset(
     {
         "agent",
+        "any_cloud",
         "aws",
+        "azure",
         "browser",
         "cli",
         "client",
@@ -24,6 +26,8 @@ REAL = frozenset(
         "docker",
         "e2e",
         "engine",
+        "gcp",
+        "mixed",
         "setup",
         "ssh",
     }

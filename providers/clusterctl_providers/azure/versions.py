@@ -38,8 +38,6 @@ _VERSIONS = {
     "microsoft.marketplaceordering": "2021-01-01",
     "microsoft.insights": "2015-04-01",
 }
-# What a virtual machine makes for itself, it makes in this version of the network's API.
-NETWORK = _NETWORK
 
 
 def version_of(path: str) -> str:
