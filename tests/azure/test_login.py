@@ -95,6 +95,20 @@ def test_an_applications_secret_is_a_login(desk: Desk) -> None:
     assert who(desk) == "ci" and calls(desk).caller == "ci" and calls(desk).principal
 
 
+def test_a_file_with_an_applications_secret_is_a_login_and_says_the_subscription(desk: Desk, tmp_path: Path) -> None:
+    """What a head in another cloud is given."""
+    file, ours = tmp_path / "head.json", application(desk)
+    known = {"clientId": ours.principal.client_id, "clientSecret": "s3cret", "tenantId": TENANT, "subscriptionId": "7"}
+    file.write_text(json.dumps(known))
+    desk.knows(AZURE_AUTH_LOCATION=str(file))
+    assert who(desk) == "ci" and find_subscription({}) == "7" and find_subscription({"subscription": "8"}) == "8"
+    file.write_text(json.dumps({**known, "clientSecret": "another"}))
+    assert "does not take the secret in the file that AZURE_AUTH_LOCATION names" in told(desk)
+    for text in ("", "[]", json.dumps({**known, "tenantId": ""})):
+        file.write_text(text)
+        assert "head.json, which AZURE_AUTH_LOCATION names, has no tenantId" in told(desk)
+
+
 def test_an_applications_certificate_is_a_login(desk: Desk, tmp_path: Path) -> None:
     ours = application(desk)
     pem = certificate(tmp_path / "cert.pem")

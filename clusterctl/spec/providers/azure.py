@@ -280,6 +280,7 @@ KIND = Kind(
         catalogue="azure",
         reach=WAYS,
         here_only=cloud.HERE_ONLY | {"tenant", "bastion"},
+        key_file="AZURE_AUTH_LOCATION",
         reservation=IdForm(azure_names.RESERVATION, "my-reservation"),
         zones=IdForm(r"[1-9]", "1"),
         refused_users=azure_names.REFUSED_USERS,

@@ -1,9 +1,9 @@
 """As whom Azure is called, where that is, and in which subscription.
 
 The ways to a token are those of azure-identity's DefaultAzureCredential, in its order: the environment (a secret or a
-certificate of an application), another provider's word (workload identity), the identity of the machine, the login of `az`,
-`azd` or PowerShell. Only those are tried of which this machine shows a sign, so that a laptop waits for nothing; of what goes
-wrong the first thing is told, in a sentence.
+certificate of an application; before it, a file with a secret, which AZURE_AUTH_LOCATION names), another provider's word
+(workload identity), the identity of the machine, the login of `az`, `azd` or PowerShell. Only those are tried of which this
+machine shows a sign, so that a laptop waits for nothing; of what goes wrong the first thing is told, in a sentence.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from clusterctl_providers.azure.login_errors import (
     AZD,
     CERTIFICATE,
     FEDERATED,
+    FILE,
     MACHINE,
     POWERSHELL,
     LoginFailed,
@@ -43,15 +44,16 @@ _AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"  # of the chassis of every machi
 _METADATA = ("169.254.169.254", 80)
 _PROBE = 0.5  # seconds for a machine's metadata service to take a connection
 _KINDS = {  # what AZURE_TOKEN_CREDENTIALS calls them, as for azure-identity
-    "prod": {APPLICATION, CERTIFICATE, FEDERATED, MACHINE},
+    "prod": {FILE, APPLICATION, CERTIFICATE, FEDERATED, MACHINE},
     "dev": {AZ, AZD, POWERSHELL},
-    "environmentcredential": {APPLICATION, CERTIFICATE},
+    "environmentcredential": {FILE, APPLICATION, CERTIFICATE},
     "workloadidentitycredential": {FEDERATED},
     "managedidentitycredential": {MACHINE},
     "azureclicredential": {AZ},
     "azuredeveloperclicredential": {AZD},
     "azurepowershellcredential": {POWERSHELL},
 }
+_IN_FILE = ("tenantId", "clientId", "clientSecret")
 _OPEN = (AZ, AZD, POWERSHELL)  # who is logged in by one of them need not be by the others
 
 
@@ -90,9 +92,10 @@ def endpoint_of(settings: Mapping[str, Any]) -> str:
 
 
 def find_subscription(settings: Mapping[str, Any]) -> str:
-    """Its id: of the settings, the environment, or the one that `az` works in; "" where none of them says."""
+    """Its id: of the settings, the environment, the file that AZURE_AUTH_LOCATION names, or the one that `az` works in; "" where
+    none of them says."""
     given = str(settings.get("subscription") or "") or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
-    return given or str(_default_of_az().get("id") or "")
+    return given or str(_auth_file().get("subscriptionId") or _default_of_az().get("id") or "")
 
 
 def find_login(settings: Mapping[str, Any], identity: str = "") -> Login:
@@ -246,6 +249,8 @@ def _all_ways(tenant: str, authority: str, identity: str, *, asked: bool) -> Ite
     # Instance discovery asks Microsoft whether the authority is one of theirs; it is what the user wrote, and that is enough.
     line = {"authority": authority, "disable_instance_discovery": True, **_LINE}
     env = os.environ
+    if env.get("AZURE_AUTH_LOCATION"):
+        yield FILE, lambda: _application_in_file(tenant, line)
     who = {"tenant_id": tenant or env.get("AZURE_TENANT_ID", ""), "client_id": env.get("AZURE_CLIENT_ID", "")}
     if all(who.values()):
         if env.get("AZURE_CLIENT_SECRET"):
@@ -278,6 +283,29 @@ def _of_machine(identity: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     wanted = [{"client_id": given}] if given else [{"identity_config": {"resource_id": identity}}] if identity else []
     for one in [*wanted, {}] if not given else wanted:
         yield MACHINE, lambda one=one: _identity().ManagedIdentityCredential(**one, **_MACHINE_LINE)
+
+
+def _application_in_file(tenant: str, line: Mapping[str, Any]) -> Any:
+    found = _auth_file()
+    if lacking := [key for key in _IN_FILE if not found.get(key)]:
+        raise LoginFailed(
+            AuthFailed,
+            f"{os.environ['AZURE_AUTH_LOCATION']}, which AZURE_AUTH_LOCATION names, has no {', '.join(lacking)}: it has to be "
+            "what `az ad sp create-for-rbac --json-auth` prints",
+        )
+    tenant_id, client_id, secret = (str(found[key]) for key in _IN_FILE)
+    return _identity().ClientSecretCredential(
+        tenant_id=tenant or tenant_id, client_id=client_id, client_secret=secret, **line
+    )
+
+
+def _auth_file() -> Mapping[str, Any]:
+    """What is in the file that AZURE_AUTH_LOCATION names, as `az ad sp create-for-rbac --json-auth` prints it; {} for none."""
+    try:
+        found = json.loads(Path(os.environ["AZURE_AUTH_LOCATION"]).read_text("utf-8-sig"))
+    except (KeyError, OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _certificate(who: Mapping[str, str], line: Mapping[str, Any]) -> Any:

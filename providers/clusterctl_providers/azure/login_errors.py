@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from clusterctl.core.errors import AuthFailed, ProviderError, UnknownOutcome
 
 APPLICATION = "the secret in AZURE_CLIENT_SECRET"
+FILE = "the secret in the file that AZURE_AUTH_LOCATION names"
 CERTIFICATE = "the certificate in AZURE_CLIENT_CERTIFICATE_PATH"
 FEDERATED = "the token in AZURE_FEDERATED_TOKEN_FILE"
 MACHINE = "this machine's managed identity"
@@ -74,6 +75,8 @@ class LoginFailed(Exception):
 
 def explain(error: BaseException, way: str, tenant: str = "") -> LoginFailed:
     """`error` of azure-identity, on the `way` that was tried (one of those above)."""
+    if isinstance(error, LoginFailed):
+        return error
     text = _said(error)
     if way == MACHINE and "AADSTS" not in text:
         return LoginFailed(UnknownOutcome, f"the metadata service of this machine gives no token ({text})")
@@ -87,7 +90,7 @@ def explain(error: BaseException, way: str, tenant: str = "") -> LoginFailed:
     advice = m.group(1).rstrip(".") if (m := _ADVICE.search(_one_line(error))) else ""
     login = (
         f"`{advice or 'az login' + (f' --tenant {tenant}' if tenant else '')}`"
-        if way in (AZ, APPLICATION) or advice
+        if way in (AZ, APPLICATION, FILE) or advice
         else way
     )
     mended = _MENDED_BY.get(number, _LOG_IN_ANEW if way in (AZ, AZD, POWERSHELL) else "renew it").format(login=login)
