@@ -14,6 +14,9 @@ import psutil
 import pytest
 from clusterctl_providers.azure import bastion
 from clusterctl_providers.azure.bastion import check, find_host, find_machine
+from clusterctl_providers.azure.images.lookup import Images
+from clusterctl_providers.azure.market.skus import Skus
+from clusterctl_providers.azure.review import Review
 from clusterctl_providers.base import NetworkPlace, Whereabouts
 
 from clusterctl.client.up.way_in import WayIn
@@ -149,6 +152,21 @@ def test_what_the_way_takes_is_looked_at_beforehand(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(BadRequest, match="takes the `az` command, which is not on PATH here"):
         check(parts.calls, parts.settings)
+
+
+def test_up_is_told_beforehand_what_the_way_lacks_with_the_place_in_the_file(parts: Parts, tool: Change) -> None:
+    def objections() -> list[tuple[str, str]]:
+        network = parts.network()
+        review = Review(parts.calls, parts.settings, network, Skus(parts.calls), Images(parts.calls))
+        return [(one.key, one.text) for one in review.of([])]
+
+    assert objections() == []
+    tool(extension=True, login=False)
+    ((key, text),) = objections()
+    assert key == "reach" and "is not logged in to the subscription" in text
+    parts.settings["bastion"] = "nobody"
+    ((key, text),) = objections()
+    assert key == "bastion" and "nobody" in text
 
 
 def test_the_machine_is_found_in_whichever_group_it_is(parts: Parts) -> None:

@@ -1,6 +1,6 @@
-"""What a spec names and Azure does not have (`base.HasReview`): subscription, region, resource group, network, identities, sizes,
-zones, images; and a lock under which nothing could be ended again. Each is looked up by the part that will need it, whose
-sentence is told with its place."""
+"""What a spec names and Azure does not have (`base.HasReview`): subscription, region, resource group, network, the way through a
+Bastion, identities, sizes, zones, images; and a lock under which nothing could be ended again. Each is looked up by the part
+that will need it, whose sentence is told with its place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers import catalog
+from clusterctl_providers.azure import bastion
 from clusterctl_providers.azure.calls import Calls, last_part
 from clusterctl_providers.azure.errors import is_missing
 from clusterctl_providers.azure.images.lookup import Images
@@ -37,7 +38,7 @@ class Review:
         for look in (self._subscription, self._region, self._group):
             if (wrong := look()) is not None:
                 return [wrong]
-        found = [one for one in (self._given_network(), self._lock()) if one is not None]
+        found = [one for one in (self._given_network(), self._way(), self._lock()) if one is not None]
         found += [one for key, kind in _LOOKED_UP.items() if (one := self._thing(key, kind)) is not None]
         for pool in pools:
             found += [*self._zones(pool), *self._types(pool), *self._image(pool)]
@@ -66,6 +67,16 @@ class Review:
             return None
         key = "subnet" if self._settings.get("subnet") else "network"
         return _tried(key, lambda: self._network.given().choose())
+
+    def _way(self) -> Objection | None:
+        """To the head. The others need nothing that is Azure's."""
+        if self._settings.get("reach") != "bastion":
+            return None
+        try:
+            bastion.check(self._calls, self._settings)
+        except (AuthFailed, BadRequest) as error:
+            return Objection("", "bastion" if self._settings.get("bastion") else "reach", "", str(error))
+        return None
 
     def _lock(self) -> Objection | None:
         """Who may not look at locks is not told of one."""
