@@ -81,7 +81,7 @@ def ssh(docker_engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def container(world: DockerWorld, node_id: str = "cpu-1") -> ContainerAccess:
     """The way into a node of this world's cluster, from a shell that knows nothing of its engine."""
     (made,) = world.create(world.provider(), node_id)
-    cluster = SimpleNamespace(name="demo", provider_dir=world.state_dir(world.uid))
+    cluster = SimpleNamespace(name="demo", provider="docker", provider_dir=world.state_dir(world.uid))
     return ContainerAccess(cast(Cluster, cluster), {"id": node_id, "instance_id": made.id})
 
 

@@ -65,7 +65,7 @@ def adopt_clusters(
         if instances and uid not in seen | {cluster.uid for cluster in registry.all()}:
             finding = Finding(name, uid, place.provider, instances, adopted=False)
             findings.append(_adopt_one(registry, place, finding, source, elsewhere))
-        elif instances and uid in {finding.uid for finding in findings if finding.adopted}:
+        elif instances and _is_more(place) and uid in {finding.uid for finding in findings if finding.adopted}:
             findings = [_with_more(registry, place, one, instances) if one.uid == uid else one for one in findings]
         seen.add(uid)
     for one in source.each if source is not None else ():
@@ -91,6 +91,11 @@ def _adopt_one(
     except Busy as error:
         return replace(finding, why=str(error))
     return replace(finding, adopted=True, nodes=nodes, lost=lost)
+
+
+def _is_more(place: Place) -> bool:
+    """Whether what is there is nobody else's: processes of this machine may be the nodes of another provider."""
+    return place.search.looked != "always"
 
 
 def _with_more(registry: Registry, place: Place, finding: Finding, instances: int) -> Finding:
