@@ -49,7 +49,7 @@ def test_jobs_bring_machines_up_a_preempted_one_is_replaced_and_down_leaves_noth
     job = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", script)
     cluster.wait_job(job, "running")
     (node,) = cluster.ready_nodes()
-    cluster.cloud.world.preempt_seconds = 30.0
+    cluster.cloud.world.preempt_seconds = 12.0
     cluster.cloud.evict(node["instance_id"])
     cluster.wait_job(job, "succeeded")
     attempts = cluster.job(job)["attempts"]
@@ -57,8 +57,6 @@ def test_jobs_bring_machines_up_a_preempted_one_is_replaced_and_down_leaves_noth
     assert attempts[1]["nodes"] != [node["id"]]
     codes = [event["code"] for event in cluster.json("events", "--subject", node["id"])["events"]]
     assert "preempt_notice" in codes, "its own agent heard of it from the metadata server"
-    confirmed = cluster.cloud.power.confirmed
-    wait_until(lambda: (node["instance_id"], "Preempt") in confirmed, what="leave to begin, once nothing runs there")
     assert {m.market for m in cluster.vms() if m.size.name != HEAD} <= {"spot"}
     wait_until(lambda: not cluster.ready_nodes(), what="idle nodes removed")
     cluster.down()
