@@ -99,7 +99,7 @@ SUBJECTS = (
         LOOK.format(module="clusterctl_providers.gcp.provider", provider="GcpProvider", login="provider._calls.get('', 'look')"),
     ),
     Subject(
-        "Azure", "azure", "Standard_B2s", ("Microsoft.Compute/virtualMachines/write",), "<= 1.2: a call each",
+        "Azure", "azure", "Standard_B2s", ("Microsoft.Compute/virtualMachines/write",), "<= 1.4: a call each",
         "azure.identity, requests",
         _azure, lambda cloud: {"subscription": SUBSCRIPTION, "region": AZURE_REGION, "endpoint_url": cloud.url}, azure_stage,
         AzureMachines, azure_cluster.AzureCluster, lambda cloud: len(cloud.machines()),
