@@ -46,7 +46,7 @@ def test_from_init_to_down(cluster: LocalCluster) -> None:
     ]
     cluster.cli("plan", str(cluster.spec), "--exit-code", code=10)
     up = cluster.cli("up", str(cluster.spec))
-    assert up.stdout.startswith("cluster demo is up after") and "cpu-1" in up.stderr
+    assert up.stdout.startswith("cluster demo is up in local after") and "cpu-1" in up.stderr
     head = json.loads((cluster.head_dir / "head.json").read_text())
     assert cluster.cli("submit", "--", "echo", "hello").stdout == "hello\n"
     job = cluster.json("jobs")["jobs"][0]["id"]

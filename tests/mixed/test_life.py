@@ -30,7 +30,7 @@ def test_both_providers_nodes_come_up_work_and_are_gone_after_down(cluster_of: M
     assert cluster.cli("exec", node, "--", "pwd").stdout.strip()
     assert cluster.json("gc")["strays"] == []  # somebody looks after both
     cluster.down()
-    assert not cluster.processes()
+    wait_until(lambda: not cluster.processes(), what="nothing of it runs")
 
 
 def test_a_job_that_says_no_pool_goes_to_the_cheapest_whoever_provides_it(cluster_of: Make) -> None:
@@ -64,7 +64,7 @@ def test_a_provider_that_joins_a_running_cluster_is_ended_with_it_though_its_poo
         if any("head" in argument for argument in process.cmdline()):
             process.kill()
     cluster.down()
-    assert not cluster.processes()
+    wait_until(lambda: not cluster.processes(), what="nothing of it runs")
 
 
 def test_a_provider_that_was_used_is_not_looked_for_elsewhere_before_down(cluster_of: Make) -> None:
