@@ -4,8 +4,7 @@ that will need it, whose sentence is told with its place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
@@ -19,6 +18,7 @@ from clusterctl_providers.azure.network.network import Network
 from clusterctl_providers.azure.rights.identity import AUTO
 from clusterctl_providers.azure.rights.locks import locks_over
 from clusterctl_providers.base import Objection, PoolRequest
+from clusterctl_providers.cloud.review import image_kinds, nearest, tried
 
 _LOOKED_UP = {  # settings -> the type of what they name, by an id or by a name in the resource group
     "security_group": "Microsoft.Network/networkSecurityGroups",
@@ -49,24 +49,24 @@ class Review:
     def _subscription(self) -> Objection | None:
         """Of one that these credentials may not see Azure says that it is not there."""
         calls = self._calls
-        return _tried(
+        return tried(
             "subscription", lambda: calls.get(calls.path(), f"looking up the subscription {calls.subscription}")
         )
 
     def _region(self) -> Objection | None:
-        return _tried("region", self._network.zones)
+        return tried("region", self._network.zones)
 
     def _group(self) -> Objection | None:
         """The cluster's own is made by the launch; the user's has to be there, and to stay."""
         if self._network.group.is_ours:
             return None
-        return _tried("resource_group", self._network.group.ensure)
+        return tried("resource_group", self._network.group.ensure)
 
     def _given_network(self) -> Objection | None:
         if self._network.is_own:
             return None
         key = "subnet" if self._settings.get("subnet") else "network"
-        return _tried(key, lambda: self._network.given().choose())
+        return tried(key, lambda: self._network.given().choose())
 
     def _way(self) -> Objection | None:
         """To the head. The others need nothing that is Azure's."""
@@ -134,13 +134,13 @@ class Review:
         """(what, what to do)."""
         region = self._calls.region
         if sku is None:
-            return f"{region} has no size {name!r}", _nearest(name, catalogued)
+            return f"{region} has no size {name!r}", nearest(name, catalogued, "azure")
         if sku.closed:
             text = f"{region} has {name}, and does not sell it to this subscription ({sku.closed})"
             return text, "ask for it at https://aka.ms/AzureSKURestriction, or name another size or region"
         if name not in catalogued:
             text = f"{region} sells {name}, but the catalogue of this version does not know what it has"
-            return text, _nearest(name, catalogued)
+            return text, nearest(name, catalogued, "azure")
         if zones and not sku.zones & zones:
             there = sorted(sku.zones - {ANYWHERE})
             fix = f"it is sold in {', '.join(there)}" if there else "it is sold in none: leave `zones` out"
@@ -153,11 +153,7 @@ class Review:
         wanted = str(pool.spec.get("image") or "")
         if not wanted:
             return
-        spec = {**pool.spec, "name": pool.name}
-        offers = catalog.offers_for("azure", self._calls.region, [], spec)
-        machines = {machine.name: machine for machine in catalog.instance_types("azure")}
-        kinds = {(machines[o.instance_type].arch, machines[o.instance_type].gpu_vendor == "nvidia") for o in offers}
-        for arch, nvidia in sorted(kinds or {("x86_64", False)}):
+        for arch, nvidia in image_kinds("azure", self._calls.region, pool):
             try:
                 self._images.find(wanted, arch, nvidia)
             except BadRequest as error:
@@ -165,16 +161,3 @@ class Review:
                 return
             except AuthFailed:
                 return  # the launch will say what is lacking
-
-
-def _tried(key: str, look: Callable[[], Any]) -> Objection | None:
-    try:
-        look()
-    except BadRequest as error:
-        return Objection("", key, "", str(error))
-    return None
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else "`clusterctl offers --provider azure` lists those that are known"

@@ -9,6 +9,11 @@ cluster's alone.
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
+
+from clusterctl_providers.base import TAG_CLUSTER, TAG_GENERATION, TAG_NODE, TAG_UID
+from clusterctl_providers.cloud.batches import Member
 
 OURS = "clusterctl"
 UID_PART = 8  # characters of the uid, enough to be the only cluster of that name
@@ -25,3 +30,34 @@ def made_name(cluster: str, uid: str, *parts: str, longest: int) -> str:
     fixed = f"{OURS}-{uid[:UID_PART]}-{digest}"
     rest = "-".join([cluster, *parts])[: longest - len(fixed) - 1].rstrip("-")
     return f"{OURS}-{rest}-{uid[:UID_PART]}-{digest}" if rest else fixed
+
+
+def node_name(cluster: str, uid: str, member: Member, longest: int) -> str:
+    """clusterctl-CLUSTER-UID-NODE-GENERATION, another one for every node and generation of every cluster. One that grows too
+    long gives up the cluster's part first, then the node's for a digest."""
+    who = f"{member[0]}-{member[1]}"
+    fixed = f"{uid[:UID_PART]}-{who}"
+    room = longest - len(OURS) - len(fixed) - 2
+    if room < -1:
+        digest = hashlib.sha256(f"{uid}/{who}".encode()).hexdigest()[:_DIGEST]
+        left = longest - len(f"{OURS}-{uid[:UID_PART]}--{digest}")
+        return f"{OURS}-{uid[:UID_PART]}-{member[0][:left].rstrip('-')}-{digest}"
+    part = cluster[: max(room, 0)].rstrip("-")
+    return "-".join(filter(None, (OURS, part, fixed)))
+
+
+def member_in(name: str, cluster: str, uid: str, longest: int) -> Member:
+    """Which node a machine of that name is: ("", 0) where the name does not say."""
+    found = re.fullmatch(rf"{OURS}-(?:.*-)?{re.escape(uid[:UID_PART])}-(.+)-(0|[1-9]\d*)", name)
+    if not found:
+        return "", 0
+    member = found[1], int(found[2])
+    return member if node_name(cluster, uid, member, longest) == name else ("", 0)
+
+
+def member_of(name: str, tags: Mapping[str, str], longest: int) -> Member:
+    """Which node a machine with that name and these tags is: ("", 0) where neither says."""
+    if TAG_NODE in tags:
+        generation = tags.get(TAG_GENERATION, "")
+        return tags[TAG_NODE], int(generation) if generation.isdecimal() else 0
+    return member_in(name, tags.get(TAG_CLUSTER, ""), tags.get(TAG_UID, ""), longest)

@@ -8,17 +8,16 @@ cluster's part first, then the node's for a digest: such an instance is launched
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 
-from clusterctl_providers.base import TAG_CLUSTER, TAG_GENERATION, TAG_NODE, TAG_TOKEN, TAG_UID
+from clusterctl_providers.base import TAG_TOKEN
+from clusterctl_providers.cloud import naming
 from clusterctl_providers.cloud.batches import TAG_NODES, Member
-from clusterctl_providers.cloud.naming import OURS, UID_PART
+from clusterctl_providers.cloud.naming import OURS
 
 TAG_LAUNCH = "clusterctl-launch"  # of the instances of one call: the token of it, as far as it goes into a label
 LONGEST = 63
-_DIGEST = 8
 _ID = re.compile(r"[a-z][a-z0-9-]*-[a-z]/[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _ESCAPED = re.compile(r"_([0-9a-f]{2})")
 
@@ -46,15 +45,7 @@ def region_of(zone: str) -> str:
 
 def instance_name(cluster: str, uid: str, member: Member) -> str:
     """At most 63 characters, another one for every node and generation of every cluster."""
-    who = f"{member[0]}-{member[1]}"
-    fixed = f"{uid[:UID_PART]}-{who}"
-    room = LONGEST - len(OURS) - len(fixed) - 2
-    if room < -1:
-        digest = hashlib.sha256(f"{uid}/{who}".encode()).hexdigest()[:_DIGEST]
-        left = LONGEST - len(f"{OURS}-{uid[:UID_PART]}--{digest}")
-        return f"{OURS}-{uid[:UID_PART]}-{member[0][:left].rstrip('-')}-{digest}"
-    part = cluster[: max(room, 0)].rstrip("-")
-    return "-".join(filter(None, (OURS, part, fixed)))
+    return naming.node_name(cluster, uid, member, LONGEST)
 
 
 def tells(cluster: str, uid: str, member: Member) -> bool:
@@ -64,11 +55,7 @@ def tells(cluster: str, uid: str, member: Member) -> bool:
 
 def member_in(name: str, cluster: str, uid: str) -> Member:
     """Which node an instance of that name is: ("", 0) where the name does not say."""
-    found = re.fullmatch(rf"{OURS}-(?:.*-)?{re.escape(uid[:UID_PART])}-(.+)-(0|[1-9]\d*)", name)
-    if not found:
-        return "", 0
-    member = found[1], int(found[2])
-    return member if instance_name(cluster, uid, member) == name else ("", 0)
+    return naming.member_in(name, cluster, uid, LONGEST)
 
 
 # ------------------------------------------------------------ labels
@@ -97,10 +84,7 @@ def tags_in(labels: Mapping[str, str]) -> dict[str, str]:
 
 def member_of(name: str, tags: Mapping[str, str]) -> Member:
     """Which node an instance with that name and these tags is: ("", 0) where neither says."""
-    if TAG_NODE in tags:
-        generation = tags.get(TAG_GENERATION, "")
-        return tags[TAG_NODE], int(generation) if generation.isdecimal() else 0
-    return member_in(name, tags.get(TAG_CLUSTER, ""), tags.get(TAG_UID, ""))
+    return naming.member_of(name, tags, LONGEST)
 
 
 def _is_label(text: str) -> bool:

@@ -3,13 +3,13 @@ types with their devices, images. Each is looked up by the part that will need i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
 from clusterctl_providers import catalog
 from clusterctl_providers.base import Objection, PoolRequest
+from clusterctl_providers.cloud.review import image_kinds, nearest, tried
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.errors import DISABLED, is_missing, reason_behind, status_behind
 from clusterctl_providers.gcp.images.lookup import Images
@@ -30,9 +30,9 @@ class Review:
 
     def of(self, pools: Sequence[PoolRequest]) -> list[Objection]:
         """Where the project or the region is wrong, nothing else can be looked up there, and is not."""
-        if hidden := self._project() or _tried("region", self._network.zones):
+        if hidden := self._project() or tried("region", self._network.zones):
             return [hidden]
-        wrong = [_tried("subnet" if self._settings.get("subnet") else "network", self._network.subnet)]
+        wrong = [tried("subnet" if self._settings.get("subnet") else "network", self._network.subnet)]
         wrong += [self._account(key) for key in ACCOUNTS]
         found = [one for one in wrong if one is not None]
         for pool in pools:
@@ -44,7 +44,7 @@ class Review:
         to read it is told what he may there, when he asks."""
         project = self._calls.project
         try:
-            return _tried("project", lambda: self._calls.get("", f"looking up the project {project}"))
+            return tried("project", lambda: self._calls.get("", f"looking up the project {project}"))
         except AuthFailed as error:
             if not _is_hidden(error):
                 raise
@@ -94,11 +94,11 @@ class Review:
         for name in names:
             here = sold[name]
             if not here:
-                fix = _nearest(name, catalogued)
+                fix = nearest(name, catalogued, "gcp")
                 yield Objection(pool.name, "instances", name, f"{self._calls.region} has no {_described(name)}", fix)
             elif name not in catalogued:
                 text = f"{self._calls.region} sells {name}, but the catalogue of this version does not know what it has"
-                yield Objection(pool.name, "instances", name, text, _nearest(name, catalogued))
+                yield Objection(pool.name, "instances", name, text, nearest(name, catalogued, "gcp"))
             elif wanted and not here & set(wanted):
                 text = f"the pool's zones ({', '.join(wanted)}) have no {_described(name)}"
                 yield Objection(pool.name, "instances", name, text, f"it is sold in {', '.join(sorted(here))}")
@@ -108,11 +108,7 @@ class Review:
         wanted = str(pool.spec.get("image") or "")
         if not wanted:
             return
-        spec = {**pool.spec, "name": pool.name}
-        offers = catalog.offers_for("gcp", self._calls.region, [], spec)
-        machines = {machine.name: machine for machine in catalog.instance_types("gcp")}
-        kinds = {(machines[o.instance_type].arch, machines[o.instance_type].gpu_vendor == "nvidia") for o in offers}
-        for arch, nvidia in sorted(kinds or {("x86_64", False)}):
+        for arch, nvidia in image_kinds("gcp", self._calls.region, pool):
             try:
                 self._images.find(wanted, arch, nvidia)
             except BadRequest as error:
@@ -124,21 +120,8 @@ def _is_hidden(error: AuthFailed) -> bool:
     return status_behind(error) == 403 and reason_behind(error) not in DISABLED
 
 
-def _tried(key: str, look: Callable[[], Any]) -> Objection | None:
-    try:
-        look()
-    except BadRequest as error:
-        return Objection("", key, "", str(error))
-    return None
-
-
 def _described(name: str) -> str:
     machine = machine_of(name)
     if not machine.count:
         return f"machine type {name!r}"
     return f"machine type {machine.machine_type!r} to which {machine.count} {machine.device} can be attached"
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else "`clusterctl offers --provider gcp` lists those that are known"
