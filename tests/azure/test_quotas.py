@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from clusterctl_providers.azure.calls import Calls
-from clusterctl_providers.azure.market.quotas import LAST, Limits, check, family_quota, limit_rows, quotas_of
+from clusterctl_providers.azure.market.quotas import Limits, check, family_quota, limit_rows, quotas_of
 from clusterctl_providers.azure.market.skus import Skus
 from clusterctl_providers.catalog import instance_types
-from clusterctl_providers.cloud.quotas import Quota, Quotas
+from clusterctl_providers.cloud.quotas import LIST_LASTS, Quota, Quotas
 
 from clusterctl.core.errors import QuotaExceeded
 from tests.cloud.azure.cloud import AzureCloud
@@ -130,7 +130,7 @@ def test_doctor_has_a_row_for_each_quota_that_pools_count_against(desk: Desk, cl
 def test_quotas_are_looked_up_once_for_all_of_them(desk: Desk, cloud: AzureCloud) -> None:
     desk.rows((T4, "on-demand"), (T4, "spot"))
     assert cloud.world.operations().count("usage.list") == 1
-    desk.now += LAST + 1
+    desk.now += LIST_LASTS + 1
     desk.rows((T4, "on-demand"))
     assert cloud.world.operations().count("usage.list") == 1, "believed for an hour"
 

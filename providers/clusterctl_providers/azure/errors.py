@@ -23,6 +23,7 @@ from clusterctl.core.errors import (
     UnknownOutcome,
 )
 from clusterctl_providers.azure.login_errors import LoginFailed
+from clusterctl_providers.cloud.unreached import unreached
 
 PORTAL = "https://portal.azure.com"
 QUOTAS = f"{PORTAL}/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
@@ -292,27 +293,11 @@ def _policies(error: Said) -> Iterator[str]:
 
 
 def _never_got_there(error: BaseException, what: str) -> ProviderError:
-    import requests
-
     if isinstance(error, LoginFailed):
         return error.wrong(f"{what}: {error}")
     text = _one_line(str(error))[:400] or type(error).__name__
-    if isinstance(error, requests.exceptions.ProxyError):
-        return UnknownOutcome(f"{what}: the proxy could not be reached ({text}); see HTTPS_PROXY and NO_PROXY")
-    if isinstance(error, requests.exceptions.SSLError):
-        return UnknownOutcome(
-            f"{what}: its certificate is not trusted here ({text}); name the CA of your network in REQUESTS_CA_BUNDLE"
-        )
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return UnknownOutcome(
-            f"{what}: Azure could not be reached in time ({text}); check the network, a firewall, and HTTPS_PROXY"
-        )
-    if isinstance(error, requests.exceptions.ReadTimeout):
-        return UnknownOutcome(f"{what}: Azure did not answer in time ({text})")
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return UnknownOutcome(
-            f"{what}: Azure could not be reached, or the line broke ({text}); check the network and HTTPS_PROXY"
-        )
+    if (found := unreached(error, what, "Azure", text)) is not None:
+        return found
     return UnknownOutcome(f"{what}: no clear answer of Azure ({type(error).__name__}: {text})")
 
 

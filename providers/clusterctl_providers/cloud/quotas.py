@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from clusterctl.core.errors import QuotaExceeded
 
 LAST = 3600.0  # seconds that an answer is believed
+LIST_LASTS = 60.0  # seconds that one look at a list of them is good for
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,25 @@ class Quota:
     code: str
     name: str
     unit: str = "vCPUs"
+
+
+class ListedLimits:
+    """Limits of a region that come all at once, from a list. Thread-safe."""
+
+    def __init__(self, read: Callable[[], dict[str, float]], clock: Callable[[], float] = time.monotonic) -> None:
+        """`read`: by code, {} where the account does not tell; raises nothing."""
+        self._read, self._clock = read, clock
+        self._found: dict[str, float] = {}
+        self._until = float("-inf")
+        self._lock = threading.Lock()
+
+    def __call__(self, quota: Quota) -> float | None:
+        """How high it is; None where the account does not tell."""
+        with self._lock:
+            if self._clock() >= self._until:
+                self._found = self._read()
+                self._until = self._clock() + LIST_LASTS
+            return self._found.get(quota.code)
 
 
 class Quotas:

@@ -21,6 +21,7 @@ from clusterctl.core.errors import (
     Throttled,
     UnknownOutcome,
 )
+from clusterctl_providers.cloud.unreached import line_broke, unreached
 
 CONSOLE = "https://console.cloud.google.com"
 CLOCK_MARGIN = 240.0  # seconds; a login is refused beyond 300, and the answer took a while
@@ -237,7 +238,6 @@ def _over_quota(error: ApiError | OperationError, what: str, project: str) -> Qu
 
 
 def _never_got_there(error: BaseException, what: str) -> ProviderError:
-    import requests
     from google.auth import exceptions as auth
 
     text = " ".join(str(error).split())[:400].rstrip(".") or type(error).__name__
@@ -249,22 +249,10 @@ def _never_got_there(error: BaseException, what: str) -> ProviderError:
         )
     if isinstance(error, auth.RefreshError | auth.OAuthError):
         return _no_token(error, text, what)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return UnknownOutcome(f"{what}: the proxy could not be reached ({text}); see HTTPS_PROXY and NO_PROXY")
-    if isinstance(error, requests.exceptions.SSLError):
-        return UnknownOutcome(
-            f"{what}: its certificate is not trusted here ({text}); name the CA of your network in REQUESTS_CA_BUNDLE"
-        )
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return UnknownOutcome(
-            f"{what}: Google Cloud could not be reached in time ({text}); check the network, a firewall, and HTTPS_PROXY"
-        )
-    if isinstance(error, requests.exceptions.ReadTimeout):
-        return UnknownOutcome(f"{what}: Google Cloud did not answer in time ({text})")
-    if isinstance(error, requests.exceptions.ConnectionError | auth.TransportError):
-        return UnknownOutcome(
-            f"{what}: Google Cloud could not be reached, or the line broke ({text}); check the network and HTTPS_PROXY"
-        )
+    if (found := unreached(error, what, "Google Cloud", text)) is not None:
+        return found
+    if isinstance(error, auth.TransportError):
+        return line_broke(what, "Google Cloud", text)
     if isinstance(error, auth.GoogleAuthError):
         return AuthFailed(
             f"{what}: the credentials of this machine do not work ({text}); renew them, then `clusterctl doctor`"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -18,43 +17,32 @@ from clusterctl_providers.azure.errors import QUOTAS
 from clusterctl_providers.azure.market.skus import Skus
 from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud.doctor import Check
-from clusterctl_providers.cloud.quotas import Quota, Quotas, quota_rows
+from clusterctl_providers.cloud.quotas import ListedLimits, Quota, Quotas, quota_rows
 
 log = logging.getLogger(__name__)
 
-LAST = 60.0  # seconds that one look is good for; `Quotas` believes what it found for longer
 CORES = Quota("cores", "Total Regional vCPUs")
 SPOT_CORES = Quota("lowprioritycores", "Total Regional Low-priority vCPUs")
 PERMISSION = "Microsoft.Compute/locations/usages/read"
 _FAMILY = re.compile(r"standard[_ ]?(\w+?) ?family", re.IGNORECASE)
 
 
-class Limits:
-    """Those of the region, from one list. Thread-safe."""
+class Limits(ListedLimits):
+    """Those of the region, from one list."""
 
     def __init__(self, calls: Calls, clock: Callable[[], float] = time.monotonic) -> None:
-        self._calls, self._clock = calls, clock
-        self._found: dict[str, float] = {}
-        self._until = float("-inf")
-        self._lock = threading.Lock()
+        super().__init__(lambda: _read(calls), clock)
 
-    def __call__(self, quota: Quota) -> float | None:
-        """How high it is; None where the account does not tell."""
-        with self._lock:
-            if self._clock() >= self._until:
-                self._found = self._read()
-                self._until = self._clock() + LAST
-            return self._found.get(quota.code)
 
-    def _read(self) -> dict[str, float]:
-        region = self._calls.region
-        path = self._calls.path("Microsoft.Compute", "locations", region, "usages")
-        try:
-            rows = self._calls.list(path, f"looking up the quotas of {region}")
-        except ProviderError as error:
-            log.info("%s; Azure will say when they are used up", error)
-            return {}
-        return {str(row["name"]["value"]).lower(): float(row.get("limit") or 0) for row in rows}
+def _read(calls: Calls) -> dict[str, float]:
+    region = calls.region
+    path = calls.path("Microsoft.Compute", "locations", region, "usages")
+    try:
+        rows = calls.list(path, f"looking up the quotas of {region}")
+    except ProviderError as error:
+        log.info("%s; Azure will say when they are used up", error)
+        return {}
+    return {str(row["name"]["value"]).lower(): float(row.get("limit") or 0) for row in rows}
 
 
 def quotas_of(machine: InstanceType, market: str, skus: Skus) -> list[tuple[Quota, float]]:

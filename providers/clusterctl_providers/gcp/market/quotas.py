@@ -7,14 +7,13 @@ no list shows; of those Google speaks when they are used up.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 
 from clusterctl.core.errors import ProviderError
 from clusterctl_providers.catalog import InstanceType, instance_types
 from clusterctl_providers.cloud.doctor import Check
-from clusterctl_providers.cloud.quotas import Quota, Quotas, quota_rows
+from clusterctl_providers.cloud.quotas import ListedLimits, Quota, Quotas, quota_rows
 from clusterctl_providers.gcp.calls import Calls
 from clusterctl_providers.gcp.errors import CONSOLE
 from clusterctl_providers.gcp.machines.accelerators import machine_of
@@ -22,7 +21,6 @@ from clusterctl_providers.gcp.market.reservations import FLEX_START
 
 log = logging.getLogger(__name__)
 
-LAST = 60.0  # seconds that one look is good for; `Quotas` believes what it found for longer
 ALL_GPUS = "GPUS_ALL_REGIONS"
 _OWN_CPUS = ("a2", "c2", "c2d", "c3", "m1", "m2", "m3", "n2", "n2d", "t2a", "t2d")  # series that are counted apart
 _SHARED_CPUS = ("e2", "n1", "f1", "g1", "g2")
@@ -38,31 +36,21 @@ _GPUS = {
 }
 
 
-class Limits:
-    """Those of the region and of the project, from two calls. Thread-safe."""
+class Limits(ListedLimits):
+    """Those of the region and of the project, from two calls."""
 
     def __init__(self, calls: Calls, clock: Callable[[], float] = time.monotonic) -> None:
-        self._calls, self._clock = calls, clock
-        self._found: dict[str, float] = {}
-        self._until = float("-inf")
-        self._lock = threading.Lock()
+        super().__init__(lambda: _read(calls, f"regions/{calls.region}") | _read(calls, ""), clock)
 
-    def __call__(self, quota: Quota) -> float | None:
-        """How high it is; None where the account does not tell."""
-        with self._lock:
-            if self._clock() >= self._until:
-                self._found = self._read(f"regions/{self._calls.region}") | self._read("")
-                self._until = self._clock() + LAST
-            return self._found.get(quota.code)
 
-    def _read(self, path: str) -> dict[str, float]:
-        what = f"looking up the quotas of {path or 'the project'}"
-        try:
-            found = self._calls.get(path, what, fields="quotas")
-        except ProviderError as error:
-            log.info("%s; Google Cloud will say when they are used up", error)
-            return {}
-        return {str(row["metric"]): float(row.get("limit") or 0) for row in found.get("quotas") or ()}
+def _read(calls: Calls, path: str) -> dict[str, float]:
+    what = f"looking up the quotas of {path or 'the project'}"
+    try:
+        found = calls.get(path, what, fields="quotas")
+    except ProviderError as error:
+        log.info("%s; Google Cloud will say when they are used up", error)
+        return {}
+    return {str(row["metric"]): float(row.get("limit") or 0) for row in found.get("quotas") or ()}
 
 
 def quotas_of(machine: InstanceType, market: str, limit: Callable[[Quota], float | None]) -> list[tuple[Quota, float]]:
