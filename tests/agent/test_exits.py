@@ -4,38 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.tasks.exits import PidfdExits, SignalExits
+from clusterctl_runtime.agent.tasks.exits import Exits, PidfdExits, SignalExits
 from clusterctl_runtime.wire import TaskSpec
 
 from tests.support.cluster import wait_until
 
+KINDS = pytest.mark.parametrize("kind", [PidfdExits, SignalExits])
 
-@pytest.mark.parametrize("kind", [PidfdExits, SignalExits])
-def test_every_end_is_told_once_with_its_code(kind) -> None:
-    async def scenario() -> dict[int, int]:
-        loop = asyncio.get_running_loop()
-        exits, codes, done = kind(loop), {}, asyncio.Event()
-        scripts = [f"exit {n}" for n in range(20)] + ["kill -9 $$"]
-        children = [subprocess.Popen(["/bin/sh", "-c", script]) for script in scripts]
 
-        def ended(n: int, pid: int) -> None:
-            assert n not in codes
-            codes[n], peak = exits.reap(pid)
-            assert 100_000 < peak < 1_000_000_000, "bytes of a shell"
-            if len(codes) == len(children):
+def ends(kind: type[Exits], commands: list[list[str]]) -> list[list[tuple[int, int]]]:
+    """All that is told of each command's end: its code, and the bytes of its largest process."""
+
+    async def scenario() -> list[list[tuple[int, int]]]:
+        exits, done = kind(asyncio.get_running_loop()), asyncio.Event()
+        told: list[list[tuple[int, int]]] = [[] for _ in commands]
+        children = [subprocess.Popen(command) for command in commands]
+
+        def ended(n: int) -> None:
+            told[n].append(exits.reap(children[n].pid))
+            if all(told):
                 done.set()
 
         for n, child in enumerate(children):
             child.returncode = 0  # not Popen's to wait for
-            exits.watch(child.pid, lambda n=n, pid=child.pid: ended(n, pid))
+            exits.watch(child.pid, lambda n=n: ended(n))
         await asyncio.wait_for(done.wait(), 60)
-        return codes
+        return told
 
-    assert asyncio.run(scenario()) == {**{n: n for n in range(20)}, 20: 128 + 9}
+    return asyncio.run(scenario())
+
+
+@KINDS
+def test_every_end_is_told_once_with_its_code(kind: type[Exits]) -> None:
+    scripts = [f"exit {n}" for n in range(20)] + ["kill -9 $$"]
+    told = ends(kind, [["/bin/sh", "-c", script] for script in scripts])
+    assert [[code for code, _ in each] for each in told] == [*([n] for n in range(20)), [128 + 9]]
+
+
+@KINDS
+def test_the_memory_of_the_largest_process_is_told_where_it_is_not_the_agents_own(kind: type[Exits]) -> None:
+    """The child of a process that once had a gigabyte is counted with that gigabyte, as long as it has no more itself."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    size = own + 50_000_000
+    ((_, large),), ((_, small),) = ends(
+        kind, [[sys.executable, "-S", "-c", f"b'x' * {size}"], ["/bin/sh", "-c", "exit 0"]]
+    )
+    assert size < large < 1.2 * size + 50_000_000
+    assert small == 0
 
 
 def test_as_the_first_process_of_a_container_the_agent_leaves_no_zombies(head, start_agent) -> None:

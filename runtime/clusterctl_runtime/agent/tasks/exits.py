@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Protocol
 class Exits(Protocol):
     """`watch` calls back once, when the child has ended. With pidfds it is still a zombie then, and its group's number
     safe to signal, until `reap`, which returns the exit code (128+N for signal N) and the bytes that the largest of its
-    processes had in memory."""
+    processes had in memory; 0 where that is not known."""
 
     def watch(self, pid: int, callback: Callable[[], None]) -> None: ...
 
@@ -69,7 +70,10 @@ def exit_code(status: int) -> int:
 
 
 def _peak(size: int) -> int:
-    """Bytes. Linux counts KiB, macOS bytes."""
+    """Bytes; Linux counts KiB, macOS bytes. A child is born with the peak of this process, which it shares memory with until it
+    is another program: what is not above that says nothing of the child."""
+    if size <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        return 0
     return size if sys.platform == "darwin" else size * 1024
 
 
