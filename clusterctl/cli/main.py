@@ -55,7 +55,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
     },
     "Nodes": {
         "nodes": Verb("clusterctl.cli.verbs.nodes", "nodes", "List nodes, with the reason for each."),
-        "node": Verb("clusterctl.cli.verbs.nodes", "app", "Show or drain one node."),
+        "node": Verb("clusterctl.cli.verbs.nodes", "app", "Show or drain one node, or call its drain off."),
         "ssh": Verb("clusterctl.cli.verbs.access", "ssh", "Open a shell on a node."),
         "exec": Verb("clusterctl.cli.verbs.access", "executing", "Run a command on nodes and show what each said."),
         "cp": Verb("clusterctl.cli.verbs.access", "cp", "Copy a file or a directory to or from a node."),

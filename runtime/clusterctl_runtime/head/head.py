@@ -48,6 +48,7 @@ from clusterctl_runtime.head.network.certs import ensure_certificates, server_co
 from clusterctl_runtime.head.network.listening import EVERYWHERE, listen, listen_on_all
 from clusterctl_runtime.head.nodes.admission import Admission, Tokens
 from clusterctl_runtime.head.nodes.agents import AgentServer
+from clusterctl_runtime.head.nodes.asked_drains import AskedDrains
 from clusterctl_runtime.head.nodes.draining import Draining
 from clusterctl_runtime.head.nodes.endpoint import Endpoint, address
 from clusterctl_runtime.head.nodes.fleet import Fleet
@@ -160,6 +161,7 @@ class Head:
         )
         self.dispatcher = Dispatcher(lambda: self.config, self.book, self.fleet, self.work, self.store)
         self.draining = Draining(self.fleet, lambda: self.autoscaler.wake())
+        self.asked_drains = AskedDrains(self.fleet, self.draining)
         self.engine = self._make_engine()
         self.autoscaler = Autoscaler(
             lambda: self.config,
