@@ -75,7 +75,7 @@ def _recipe(spec: ClusterSpec, pool: str) -> Any:
         raise UsageError("`engine.ray.python` names a Python that the image has already: there is nothing to build")
     env = {**spec.env, **next((p.env for p in spec.pools if p.name == pool), {})}
     chosen = {name: value for name, value in env.items() if _INSTALLERS.fullmatch(name)}
-    return ImageRecipe(spec.ray.version or TESTED_VERSION, tuple(spec.ray.extras), chosen)
+    return ImageRecipe(spec.ray.version or TESTED_VERSION, tuple(spec.ray.extras), chosen, tuple(spec.ray.packages))
 
 
 class _Note:
