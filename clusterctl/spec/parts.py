@@ -98,6 +98,12 @@ class Ray(SpecModel):
         description="Extras of the ray package, installed where they are missing.",
         examples=[["data", "train", "tune", "serve"]],
     )
+    packages: list[str] = Field(
+        default=[],
+        description="What Ray's programs import besides, as lines of a requirements file, resolved together with Ray and "
+        "installed where something is missing.",
+        examples=[["torch==2.13.0", "transformers", "optuna"]],
+    )
     python: str = Field(
         default="", description="A Python interpreter on the nodes that already has Ray; nothing is installed."
     )

@@ -105,7 +105,7 @@ def _requirements(spec: ClusterSpec) -> tuple[str, ...]:
     if spec.ray.python:
         raise UsageError("`engine.ray.python` names a Python that the image has already: there is nothing to install")
     extras = ",".join(sorted({*spec.ray.extras, "default"}))
-    return (f"ray[{extras}]=={spec.ray.version or TESTED_VERSION}",)
+    return (f"ray[{extras}]=={spec.ray.version or TESTED_VERSION}", *spec.ray.packages)
 
 
 def _needs(spec: ClusterSpec, pool: Pool) -> str:
