@@ -241,10 +241,10 @@ def test_a_raylet_that_ray_refuses_says_why_in_rays_words(cluster, tmp_path):
         token=cluster.token,
         single_host=True,
         gcs_address=cluster.address,
-        labels={"team": "not valid!"},
+        resources={"half": 0.5},
     )
     raylet = Raylet(config, tmp_path, lambda state: None)
-    with pytest.raises(EngineFailed, match=r"Ray did not start on worker cpu-9@1: (.*\n)*.*not valid!"):
+    with pytest.raises(EngineFailed, match=r"Ray did not start on worker cpu-9@1: (.*\n)*.*'half'"):
         cluster.loop.run(raylet.start())
     assert raylet.state["state"] == "failed"
     nothing_left(raylet, set())

@@ -102,6 +102,7 @@ VALUES: dict[str, Any] = {
     "setup": ["ls"],
     "version": "2.60.0",
     "extras": ["train"],
+    "packages": ["optuna"],
     "python": "/usr/bin/python3",
     "fair_share": "user",
     "preemption": True,
