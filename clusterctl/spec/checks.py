@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
+from clusterctl.spec.mounts.agreement import check_mounts
+from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kind import MARKETS, Kind, Place
@@ -44,6 +46,8 @@ class Parts(Protocol):
     @property
     def files(self) -> Sequence[FileMount]: ...
     @property
+    def mounts(self) -> Sequence[Mount]: ...
+    @property
     def limits(self) -> Limits: ...
 
 
@@ -63,6 +67,7 @@ def check_cluster(spec: Parts) -> list[Finding]:
         *_check_limits(spec),
         *_check_ray(spec),
         *_check_files(spec),
+        *check_mounts(spec),
     ]
 
 

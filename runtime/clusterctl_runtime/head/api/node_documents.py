@@ -129,6 +129,7 @@ def node_detail(head: Head, view: NodeView) -> Document:
         **node_document(head, view),
         "story": head.journal.story(view.node.id),
         "facts": books.facts if books else {},
+        "mounts": head.preparing.mounts_of(view.node),
         "running": sorted(books.holdings) if books else [],
         "output": head.preparing.output(view.node.id),
     }
