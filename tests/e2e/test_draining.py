@@ -86,7 +86,7 @@ def test_a_drain_outlives_the_heads_daemon_and_is_called_off(draining: LocalClus
     before = time.time()
     said = draining.cli("node", "drain", node, "--deadline", "1h").stdout
     assert f"node {node} drains: it takes no new work, Ray starts nothing new there" in said
-    assert "what Ray runs there (1 CPU) may go on until " in said
+    assert "Ray's work (1 CPU) may go on until " in said
     assert all(len(line) <= 80 for line in said.splitlines())
     wait_until(lambda: told(draining)[-1][1] != "None", what="the actor hears of it from Ray")
     assert abs(int(told(draining)[-1][1]) / 1000 - before - 3600) < 30
@@ -109,7 +109,7 @@ def test_at_the_deadline_what_runs_is_ended_and_the_work_goes_on_elsewhere(drain
     node, first = node_of(draining)["id"], told(draining)[-1][0]
     done = draining.cli("node", "drain", node, "--deadline", "3s", "--wait")
     assert f"node {node} is gone" in done.stdout
-    assert f"node {node} waits for what Ray runs there (1 CPU), for at most" in done.stderr
+    assert f"node {node} waits for Ray's work (1 CPU), for at most" in done.stderr
     wait_until(lambda: told(draining)[-1][0] != first, what="Ray has restarted the actor on another node")
     assert node_of(draining)["id"] != node
     texts = [event["text"] for event in draining.json("events", "--subject", node)["events"]]

@@ -33,14 +33,18 @@ def render_leaving(node: dict[str, Any], now: float) -> str:
 
 
 def what_runs(node: dict[str, Any]) -> str:
-    """ "2 tasks of jobs and Ray (2 CPU)"; "" for nothing."""
-    parts = []
-    if running := node.get("running"):
-        parts.append(f"{plural(len(running), 'task')} of jobs")
-    if not node.get("engine_idle", True):
-        uses = node.get("engine_uses")
-        parts.append(f"what Ray runs there ({amounts(uses)})" if uses else "what Ray runs there")
-    return " and ".join(parts)
+    """ "2 tasks and Ray's work (2 CPU)"; "" for nothing."""
+    running = node.get("running")
+    tasks = [plural(len(running), "task")] if running else []
+    return " and ".join([*tasks, *what_engine_runs(node)])
+
+
+def what_engine_runs(node: dict[str, Any]) -> list[str]:
+    """One entry, or none where the engine is idle."""
+    if node.get("engine_idle", True):
+        return []
+    uses = node.get("engine_uses")
+    return [f"Ray's work ({amounts(uses)})" if uses else "Ray's work"]
 
 
 def _clock(at: float, now: float) -> str:
