@@ -107,6 +107,12 @@ class Ray(SpecModel):
     python: str = Field(
         default="", description="A Python interpreter on the nodes that already has Ray; nothing is installed."
     )
+    object_store: Size | None = Field(
+        default=None,
+        description="Memory of each node for Ray's objects; default: Ray's own (30 % of the node's), less where nodes share a "
+        "machine. What does not fit is spilled to the node's disk.",
+        examples=["64GiB"],
+    )
     env: Env = Field(default={}, description="Environment of Ray's own processes.")
 
 

@@ -50,6 +50,7 @@ def test_a_machine_image_is_no_base_of_a_container() -> None:
     [
         ("env: {TOKEN: secret}\n", "the spec's `env`"),
         ("files: [{from: here, to: there}]\n", "the spec's `files`"),
+        ('mounts: [{from: "nfs://10.0.0.5/export", to: /data}]\n', "the spec's `mounts`"),
     ],
 )
 def test_setup_that_may_need_what_a_build_has_not_stays_with_the_nodes(more: str, why: str, tmp_path: Path) -> None:
