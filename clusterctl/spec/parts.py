@@ -98,8 +98,20 @@ class Ray(SpecModel):
         description="Extras of the ray package, installed where they are missing.",
         examples=[["data", "train", "tune", "serve"]],
     )
+    packages: list[str] = Field(
+        default=[],
+        description="What Ray's programs import besides, as lines of a requirements file, resolved together with Ray and "
+        "installed where something is missing.",
+        examples=[["torch==2.13.0", "transformers", "optuna"]],
+    )
     python: str = Field(
         default="", description="A Python interpreter on the nodes that already has Ray; nothing is installed."
+    )
+    object_store: Size | None = Field(
+        default=None,
+        description="Memory of each node for Ray's objects; default: Ray's own (30 % of the node's), less where nodes share a "
+        "machine. What does not fit is spilled to the node's disk.",
+        examples=["64GiB"],
     )
     env: Env = Field(default={}, description="Environment of Ray's own processes.")
 

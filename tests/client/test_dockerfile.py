@@ -15,7 +15,7 @@ from tests.support.cluster import LocalCluster
 SPEC = """\
 cluster: demo
 provider: docker
-engine: {ray: {version: "2.60.0", extras: [serve]}}
+engine: {ray: {version: "2.60.0", extras: [serve], packages: ["emoji<3"]}}
 setup: ["echo a"]
 pools:
   - {name: cpu, setup: ["echo \\"b'\\nc"]}
@@ -27,7 +27,7 @@ def test_it_has_ray_and_the_setup_of_the_pool_in_their_order() -> None:
     made = dockerfile(parse_spec(SPEC))
     lines = [line for line in made.text.splitlines() if not line.startswith("#")]
     assert lines[0].startswith("FROM python:3.")
-    assert lines[2].endswith("pip install --no-cache-dir 'ray[default,serve]==2.60.0'")
+    assert lines[2].endswith("pip install --no-cache-dir 'ray[default,serve]==2.60.0' 'emoji<3'")
     assert lines[3:5] == ['RUN ["bash", "-lc", "echo a"]', 'RUN ["bash", "-lc", "echo \\"b\'\\nc"]']
     assert lines[5] == f"ENV {VARIABLE}={noted(made.setup)}"
     assert (made.pool, made.setup, made.left_out) == ("cpu", ("echo a", "echo \"b'\nc"), "")
@@ -50,6 +50,7 @@ def test_a_machine_image_is_no_base_of_a_container() -> None:
     [
         ("env: {TOKEN: secret}\n", "the spec's `env`"),
         ("files: [{from: here, to: there}]\n", "the spec's `files`"),
+        ('mounts: [{from: "nfs://10.0.0.5/export", to: /data}]\n', "the spec's `mounts`"),
     ],
 )
 def test_setup_that_may_need_what_a_build_has_not_stays_with_the_nodes(more: str, why: str, tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_it_is_written_where_nothing_is_lost(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path, SPEC)
     told = cluster.cli("image", "dockerfile", "cluster.yaml", "--out", "Dockerfile").stdout
     assert told.startswith("Dockerfile: python:3.") and told.endswith(
-        "ray[default,serve]==2.60.0 and 2 setup commands\n"
+        "ray[default,serve]==2.60.0 and emoji<3 and 2 setup commands\n"
     )
     assert (tmp_path / "Dockerfile").read_text() == cluster.cli("image", "dockerfile", "cluster.yaml").stdout
     again = cluster.cli("image", "dockerfile", "cluster.yaml", "--out", "Dockerfile", code=2).stderr

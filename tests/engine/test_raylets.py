@@ -52,7 +52,7 @@ def listening_ports(pids: list[int]) -> set[int]:
 
 def nothing_left(raylet: Raylet, ports: set[int]) -> None:
     assert pids_of(raylet) == []
-    assert not raylet._scratch.exists()
+    assert not raylet._scratch.exists() and not raylet._command.spill.exists()
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

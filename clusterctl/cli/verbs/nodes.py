@@ -10,6 +10,7 @@ import typer
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.draining import render_drain, render_leaving
 from clusterctl.cli.render.explain import failed_setup, render_story
+from clusterctl.cli.render.mounts import render_mounts
 from clusterctl.cli.render.status import render_node_list, render_nodes
 from clusterctl.client.nodes.leaving import follow_leave, last_event
 from clusterctl.client.nodes.node_list import list_nodes
@@ -79,6 +80,8 @@ def render_node(document: dict[str, Any], now: float) -> str:
     """One node, what runs on it, its story, and the end of a setup that failed; `now` in unix seconds."""
     running = ", ".join(document.get("running") or []) or "nothing"
     parts = [render_nodes([document], now), f"runs: {running}", render_story(document.get("story") or [])]
+    if mounts := document.get("mounts"):
+        parts.insert(2, render_mounts(mounts))
     if output := failed_setup(document):
         parts.append(f"what its setup printed last:\n{output}")
     return "\n\n".join(parts)

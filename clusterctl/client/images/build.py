@@ -72,7 +72,8 @@ def _recipe(spec: ClusterSpec, pool: str) -> Any:
         raise UsageError("a cluster with `engine: none` needs nothing that an image would have")
     if spec.ray.python:
         raise UsageError("`engine.ray.python` names a Python that the image has already: there is nothing to build")
-    return ImageRecipe(spec.ray.version or TESTED_VERSION, tuple(spec.ray.extras), installers(spec, pool))
+    version, extras = spec.ray.version or TESTED_VERSION, tuple(spec.ray.extras)
+    return ImageRecipe(version, extras, installers(spec, pool), tuple(spec.ray.packages))
 
 
 class _Note:

@@ -105,11 +105,12 @@ def _requirements(spec: ClusterSpec) -> tuple[str, ...]:
     if spec.ray.python:
         raise UsageError("`engine.ray.python` names a Python that the image has already: there is nothing to install")
     extras = ",".join(sorted({*spec.ray.extras, "default"}))
-    return (f"ray[{extras}]=={spec.ray.version or TESTED_VERSION}",)
+    return (f"ray[{extras}]=={spec.ray.version or TESTED_VERSION}", *spec.ray.packages)
 
 
 def _needs(spec: ClusterSpec, pool: Pool) -> str:
     """What a node has for its setup commands and a build has not; "" for nothing."""
     more = any(not is_installer(name) for name in (*spec.env, *pool.env))
-    needs = [f"the spec's `{name}`" for name, there in (("files", spec.files), ("env", more)) if there]
+    wanted = {"files": spec.files, "mounts": spec.mounts or pool.mounts, "env": more}
+    needs = [f"the spec's `{name}`" for name, there in wanted.items() if there]
     return " and ".join(needs)

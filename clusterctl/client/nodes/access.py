@@ -102,6 +102,7 @@ class LocalAccess:
             "CLUSTERCTL_CLUSTER": cluster.name,
             "CLUSTERCTL_NODE_ID": node["id"],
             "CLUSTERCTL_FILES": str(self._directory / "files"),
+            "CLUSTERCTL_MOUNTS": str(self._directory / "mounts"),
         }
         self._env = {**os.environ, **self._named}
 

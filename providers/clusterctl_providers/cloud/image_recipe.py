@@ -14,7 +14,8 @@ from clusterctl_providers.base import ImageRecipe
 
 def content_of(base: str, arch: str, recipe: ImageRecipe, disk: int) -> str:
     """A digest that is equal for images that would be the same. `base` is the image's id, `disk` in bytes."""
-    facts = [base, arch, recipe.ray, sorted(recipe.extras), sorted(recipe.env.items()), disk, script()]
+    facts = [base, arch, recipe.ray, sorted(recipe.extras), sorted(recipe.packages)]
+    facts += [sorted(recipe.env.items()), disk, script()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -30,7 +31,7 @@ def user_data(recipe: ImageRecipe, content: str, linger: float = 0.0) -> str:
     index that needs a password: user data is no place for secrets."""
     _refuse_secrets(recipe.env)
     requirement = f"ray[{','.join(sorted({*recipe.extras, 'default'}))}]=={recipe.ray}"
-    facts = {"requirement": requirement, "ray": recipe.ray, "content": content}
+    facts = {"requirements": [requirement, *recipe.packages], "ray": recipe.ray, "content": content}
     document = {**facts, "env": dict(recipe.env), "linger": linger}
     return f"{script().rstrip()}\n{json.dumps(document, separators=(',', ':'))}\n"
 

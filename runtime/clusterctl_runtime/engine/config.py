@@ -118,10 +118,11 @@ def engine_labels(labels: dict[str, str]) -> dict[str, str]:
 def _store(spec: ClusterSpec, kind: Kind, memory: int) -> int:
     """Bytes for the object store, 0 = Ray's default. A container's must fit in its /dev/shm, which is half of its memory
     where the spec says nothing (`docker_container`)."""
+    asked = spec.ray.object_store if spec.ray else None
     if kind.machine == "container":
         shared = int(spec.providers[kind.name].get("shm_size") or memory)
-        return int(min(memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
-    return _local_store() if kind.machine == "process" else 0
+        return int(min(asked or memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
+    return asked or (_local_store() if kind.machine == "process" else 0)
 
 
 def _local_store() -> int:

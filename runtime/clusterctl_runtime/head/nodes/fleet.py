@@ -73,6 +73,10 @@ class Preparations(Protocol):
         """What its agent says of a preparation that goes on."""
         ...
 
+    def mounts_told(self, node: Node, items: list[dict[str, Any]]) -> None:
+        """What its agent says of all that is mounted there."""
+        ...
+
     def is_prepared(self, node_id: str) -> bool:
         """Whether the node has the files and setup of the spec in force."""
         ...
@@ -87,6 +91,9 @@ class NothingToPrepare:
         return
 
     def reported(self, node: Node, message: dict[str, Any]) -> None:
+        return
+
+    def mounts_told(self, node: Node, items: list[dict[str, Any]]) -> None:
         return
 
     def is_prepared(self, node_id: str) -> bool:
@@ -211,6 +218,10 @@ class Fleet:
             node = self.journal.get(session.node_id)
             if node:
                 self.preparing.reported(node, message)
+        elif kind == "mounts":
+            node = self.journal.get(session.node_id)
+            if node:
+                self.preparing.mounts_told(node, list(message["items"]))
         elif kind == "notice":
             self._take_notice(books, message)
         elif kind == "ending":
