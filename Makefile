@@ -7,7 +7,7 @@ BIN := $(abspath $(VENV))/bin
 JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 6 ? (3 * cores + 1) / 2 : 8)))
 STAMP := $(VENV)/.stamp
 # What the tests need beyond Python: a browser, and hosts to log in to.
-DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev
+DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev rclone fuse3
 
 .PHONY: help setup system demo test test-quick check bench docs lock clean
 

@@ -42,7 +42,8 @@ ARROWS: dict[str, set[str]] = {
         *LEAVES,
         "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
-        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.index",
+        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.agent.preparing.in_image",
+        "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.images", "clusterctl_runtime.engine.index",
         "clusterctl_runtime.engine.requirements", "clusterctl_runtime.engine.wheelhouse",
     },
     "clusterctl.cli": {

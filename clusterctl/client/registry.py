@@ -203,6 +203,11 @@ class Registry:
         return f"known: {', '.join(names)}" if names else f"none is, in {self.root}"
 
 
+def kept_volumes(home: Path, name: str) -> Path:
+    """Where volumes are that survive `down`, of the clusters of that name whose nodes are processes of this machine."""
+    return home / "volumes" / name
+
+
 def machine_of(note: Mapping[str, Any]) -> str:
     """What the nodes of the cluster with this `cluster.json` are. It is noted there, since a command that reads no spec need
     not load what providers are."""

@@ -153,6 +153,7 @@ class Node:
     reason: str = ""  # why it is in this state, for people
     code: str = ""  # the same, for machines
     spec_hash: str = ""
+    drain_by: float | None = None  # while it drains: when what still runs there is ended; None = in its own time
 
     @property
     def pool(self) -> str:
@@ -372,7 +373,7 @@ class Launch:
 class Drain:
     node_id: str
     reason: Reason
-    deadline: float | None = None  # after which running work is killed (spot notice); None = wait for it
+    deadline: float | None = None  # when what still runs is ended; None = wait for it
     op: Literal["drain"] = field(default="drain", init=False)
 
 

@@ -10,6 +10,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
+from clusterctl.spec.mounts.agreement import check_mounts
+from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kind import MARKETS, Kind, Place
@@ -47,6 +49,8 @@ class Parts(Protocol):
     @property
     def files(self) -> Sequence[FileMount]: ...
     @property
+    def mounts(self) -> Sequence[Mount]: ...
+    @property
     def limits(self) -> Limits: ...
 
 
@@ -66,6 +70,7 @@ def check_cluster(spec: Parts) -> list[Finding]:
         *_check_limits(spec),
         *_check_ray(spec),
         *_check_files(spec),
+        *check_mounts(spec),
     ]
 
 

@@ -35,6 +35,7 @@ POOL_EFFECTS: dict[str, Effect] = {
     "orphan_timeout": "replace",  # the node was told when it was made, and obeys when nobody can tell it anew
     "labels": "replace",  # the engine fixes labels when a node joins
     "setup": "in-place",  # runs on nodes that live, too
+    "mounts": "replace",  # nothing is mounted or taken away below work that runs
     "env": "in-place",
     "limits": "in-place",
     "one_zone": "in-place",
@@ -60,9 +61,11 @@ CLUSTER_EFFECTS: dict[str, Effect] = {
     "pools": "in-place",  # key by key in POOL_EFFECTS
     "setup": "in-place",
     "files": "in-place",
+    "mounts": "replace",
     "env": "in-place",
     "limits": "in-place",
     "queue": "in-place",
+    "lifetime": "in-place",
 }
 
 

@@ -16,7 +16,8 @@ from clusterctl.spec.base import SpecModel
 from clusterctl.spec.checks import check_cluster
 from clusterctl.spec.faults import refuse
 from clusterctl.spec.fields import Env, Name
-from clusterctl.spec.parts import Auth, Engine, EngineChoice, FileMount, Head, Limits, Queue, Ray
+from clusterctl.spec.mounts.mount import Mount
+from clusterctl.spec.parts import Auth, Engine, EngineChoice, FileMount, Head, Lifetime, Limits, Queue, Ray
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.choice import Provider, ProviderSettings
 from clusterctl.spec.providers.cloud import CloudSettings
@@ -53,9 +54,15 @@ class ClusterSpec(SpecModel):
     files: list[FileMount] = Field(
         default=[], description="What is copied to every node.", examples=[[{"from": "./data", "to": "/data"}]]
     )
+    mounts: list[Mount] = Field(
+        default=[],
+        description="Shared storage that every node has: file systems of the network, buckets, volumes (docs/storage.md).",
+        examples=[[{"from": "nfs://10.0.0.5/export", "to": "/data"}]],
+    )
     env: Env = Field(default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}])
     limits: Limits = Field(default=Limits(), description="Limits of the cluster.")
     queue: Queue = Field(default=Queue(), description="The order of waiting jobs.")
+    lifetime: Lifetime = Field(default=Lifetime(), description="When the cluster ends itself; left out: never.")
 
     @field_validator("engine", mode="after")
     @classmethod

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.faults import Finding, refuse, shorten
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Labels, Money, Name, Text
+from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.providers.choice import ProviderName, ProviderSettings
 from clusterctl.spec.providers.registry import A_RESERVATION, A_ZONE, EXAMPLE
 
@@ -116,6 +117,7 @@ class Pool(SpecModel):
     )
     labels: Labels = Field(default={}, description="Labels of its nodes, for selectors.", examples=[{"team": "vision"}])
     setup: list[str] = Field(default=[], description="Shell commands that run on a new node, after the cluster's.")
+    mounts: list[Mount] = Field(default=[], description="Shared storage of its nodes, besides the cluster's.")
     env: Env = Field(default={}, description="Environment of what runs on its nodes, besides the cluster's.")
     limits: PoolLimits = Field(default=PoolLimits(), description="Limits of this pool.")
     one_zone: bool = Field(default=False, description="Nodes of a gang must be in one zone.")

@@ -31,10 +31,12 @@ _HEADINGS = {
     "Host": "`hosts` of a pool, `host` of the head",
     "PoolLimits": "`limits` of a pool",
     "FileMount": "`files`",
+    "Mount": "`mounts`",
     "Limits": "`limits`",
     "Budget": "`limits: {budget: ...}`",
     "UserLimits": "`limits: {per_user: {NAME: ...}}`",
     "Queue": "`queue`",
+    "Lifetime": "`lifetime`",
 }
 
 

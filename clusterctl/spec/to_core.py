@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from clusterctl.core import lifetime as core_life
 from clusterctl.core import model as core
 from clusterctl.core.lifecycle import DEADLINES
 from clusterctl.core.scheduling.selectors import NO_ENGINE
 from clusterctl.spec.hash import head_hash, pool_hash
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.mounts.agreement import mounts_of
+from clusterctl.spec.mounts.documents import container_mounts
 from clusterctl.spec.network import has_engine
 from clusterctl.spec.parts import Limits
 from clusterctl.spec.pool import Pool
+from clusterctl.spec.units import parse_moment
 
 HEAD_POOL = "head"
 INSTALL_SECONDS = 1800.0  # that Ray's wheels may be waited for, fetched and unpacked
+MOUNT_SECONDS = 300.0  # that one may take, with its tries
 SETUP_SECONDS = 1800.0  # that each command may take before the node counts as lost
 
 
@@ -59,6 +64,7 @@ def _deadlines(spec: ClusterSpec, pool: Pool | None) -> tuple[tuple[str, float],
     """A node that has setup commands to run, or Ray to install, may be joining for longer. The head's for None."""
     commands = len(spec.setup) + (len(pool.setup) if pool else 0)
     more = SETUP_SECONDS * (commands or 1) if commands or spec.files else 0.0
+    more += MOUNT_SECONDS * len(mounts_of(spec, pool))
     if spec.ray is not None and has_engine(spec, pool) and not spec.ray.python and not spec.kind_of(pool).imagined:
         more += INSTALL_SECONDS
     return (("joining", (DEADLINES[core.NodeState.JOINING] or 0.0) + more),) if more else ()
@@ -80,6 +86,13 @@ def core_limits(spec: ClusterSpec) -> core.Limits:
     )
 
 
+def core_lifetime(spec: ClusterSpec) -> core_life.Lifetime:
+    """When the cluster ends itself."""
+    given = spec.lifetime
+    at = parse_moment(given.at).timestamp() if given.at is not None else None
+    return core_life.Lifetime(given.after_last_job, given.idle, at)
+
+
 def pool_requests(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
     """By pool name, what a provider is told of it: its keys as plain JSON data. The head's is in the same form."""
     return {HEAD_POOL: _head_request(spec), **{pool.name: _request(spec, pool) for pool in spec.pools}}
@@ -88,7 +101,8 @@ def pool_requests(spec: ClusterSpec) -> dict[str, dict[str, Any]]:
 def _request(spec: ClusterSpec, pool: Pool) -> dict[str, Any]:
     """Of its own provider only the name: the settings are that provider's, whatever pool they are written in."""
     data = pool.model_dump(mode="json", by_alias=True)
-    return {**data, "provider": pool.provider_name, "labels": _labels(spec, pool)}
+    mounts = container_mounts(spec, pool)
+    return {**data, "provider": pool.provider_name, "labels": _labels(spec, pool), "mounts": mounts}
 
 
 def _head_request(spec: ClusterSpec) -> dict[str, Any]:
@@ -104,4 +118,5 @@ def _head_request(spec: ClusterSpec) -> dict[str, Any]:
         image=head.image,
         hosts=[head.host] if head.host is not None else None,
     )
-    return {**as_pool.model_dump(mode="json", by_alias=True), "slots": head.slots}
+    mounts = container_mounts(spec, None)
+    return {**as_pool.model_dump(mode="json", by_alias=True), "slots": head.slots, "mounts": mounts}

@@ -19,6 +19,8 @@ Agent -> head
     notice  kind ("preempt"), at, left                 the provider will take the machine away, in `left` seconds
     ending  reason                                     this agent ends, for whatever reason: it takes no more tasks
     prepared digest, state (none | running | done | failed), step, error, output, seconds   how far its files and setup are
+    mounts  items [{place, from, to, state (mounted | failed | lost), detail; type, source, mode, size, free, at}]
+                                                       all that is mounted for the cluster; sizes in bytes at that moment
     get     digest                                     on a "blob" connection
 
 Host's daemon -> head (purpose "standby": hello has host instead of node_id and generation; secret is the host's own token)
@@ -36,12 +38,20 @@ Head -> agent
     recall  tasks [id]                                 give back those that wait behind another task; started ones go on
     ack     tasks [id], logs {task: offset}            these exits and log bytes are on disk
     engine_start config, engine_stop
-    prepare digest, files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout, engine, python
-                                                       put these files in place, then run these commands, once per digest;
+    prepare digest, mounts [mount], files [{from, to, digest, kind "file" | "directory"}], setup [command], env, timeout,
+            engine, python                             mount this, put these files in place, then run these commands, once per
+                                                       digest;
                                                        `engine`: jobs will run under one, by the interpreter `python` if given
     beat    seq                                        the answer to a beat: renews the agent's lease when nothing else is said
     stop    reason, grace_seconds                      end all work, then this node
     blob    digest, size (+ payload)                   repeated until `size` bytes have come; "missing" = true if unknown
+
+A mount is {from, to, mode (read-only | read-write | cached), below ($CLUSTERCTL_MOUNTS comes before `to`), over (what is at
+`to` may be hidden)} and one of:
+    file_system {type, source, options [...], package (that brings mount.TYPE), secret [user, variable with the password]}
+    ways [{program, argv ({to} and {cache} stand for paths), env, dirty (it notes what is not written back)}], programs (in words)
+    directory                                          of this machine: a link leads there
+    given true                                         whoever made this node has mounted it
 """
 
 from __future__ import annotations

@@ -106,9 +106,8 @@ ray.get(small.ping.remote())
         assert driver.line()
         cluster.until(lambda _: cluster.node("cpu").status == "RUNNING")
         assert cluster.node("cpu").activity
-        assert not cluster.loop.run(cluster.client.drain(cluster.node("cpu").ray_node_id, "test")), (
-            "an actor without resources"
-        )
+        node = cluster.node("cpu").ray_node_id
+        assert not cluster.loop.run(cluster.client.drain_if_idle(node, "test")), "an actor without resources"
         driver.end()
     cluster.until(lambda _: cluster.node("cpu").status == "IDLE" and not cluster.node("cpu").activity)
 

@@ -78,6 +78,7 @@ def up(
     stopwatch.begin("read the spec")
     if timeline is not None:
         check_timeline_path(timeline)
+    from clusterctl.spec.lifetime import check_to_come
     from clusterctl.spec.support import check_supported
 
     def tell(text: str) -> None:
@@ -88,6 +89,7 @@ def up(
     files = read_places(spec)
     for source in files.each:
         check_supported(source.spec, source.located)
+        check_to_come(source.spec, source.located, time.time())
     registry = Registry()
     _announce_engine(files.each[0], registry, tell)
     with changing(registry, files.name, "up"):
@@ -107,6 +109,7 @@ def up(
         "spec_changed": started.spec_changed,
         "seconds": round(time.monotonic() - began, 3),
         "pools": status.get("pools", []),
+        "lifetime": status.get("lifetime"),
     }
     call.show(document, _render_done)
 
@@ -289,6 +292,7 @@ def _why_not(started: Started, readiness: Readiness, what: str) -> str:
 def _render_done(document: dict[str, Any]) -> str:
     pools = ", ".join(f"{p['name']} {p.get('ready', 0)} ready (max {p.get('max')})" for p in document["pools"])
     where = f" in {document['place']}" if document["place"] else ""
+    end = f"\nit {one_line(document['lifetime']['text'])}" if document["lifetime"] else ""
     return f"cluster {document['cluster']} is up{where} after {document['seconds']:.1f} s" + (
-        f": {pools}" if pools else ""
+        f": {pools}{end}" if pools else end
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from clusterctl_runtime.files.private import write_private
 
-from clusterctl.client.registry import Cluster
+from clusterctl.client.registry import Cluster, kept_volumes
 from clusterctl.spec.model import ClusterSpec
 
 
@@ -31,7 +31,8 @@ def write_config_here(cluster: Cluster, spec: ClusterSpec, text: str) -> None:
     python = (spec.ray.python if spec.ray else "") or sys.executable
     store = str(cluster.directory.parent.parent / "engines")  # of all clusters known here
     config = _whole(cluster, spec, text, python, str(cluster.provider_dir))
-    write_private(cluster.config_file, _document({**config, "engine_store": store}))
+    places = {"engine_store": store, "kept_volumes": str(kept_volumes(cluster.directory.parent.parent, cluster.name))}
+    write_private(cluster.config_file, _document({**config, **places}))
 
 
 def keep_config(cluster: Cluster, spec: ClusterSpec, text: str) -> None:

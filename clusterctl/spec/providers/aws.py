@@ -124,6 +124,7 @@ KIND = Kind(
         catalogue="aws",
         reach=WAYS,
         here_only=cloud.HERE_ONLY | {"profile"},
+        speaks_s3=True,
         key_file="AWS_SHARED_CREDENTIALS_FILE",
         reservation=IdForm(r"cr-[0-9a-f]{8,17}", "cr-0123456789abcdef0"),
     ),

@@ -106,7 +106,7 @@ class Cloud:
     ids of its capacity reservations, None where pools cannot have them. `markets`: those that a pool may name. `here_only`:
     settings that speak of the client's machine, which a head elsewhere does not get. `zones`: how they are named, where the
     region does not say. `refused_users`: logins, in lower case, that it gives no machine. `key_file`: variable of the
-    environment that names a file with credentials, "" where there is none."""
+    environment that names a file with credentials, "" where there is none. `speaks_s3`: its regions are those of S3."""
 
     region: str
     zone: str
@@ -119,6 +119,7 @@ class Cloud:
     zones: IdForm | None = None
     refused_users: frozenset[str] = frozenset()
     key_file: str = ""
+    speaks_s3: bool = False
 
     def zone_in(self, region: str) -> str:
         """A zone of that region, for examples."""

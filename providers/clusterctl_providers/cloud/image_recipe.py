@@ -36,10 +36,14 @@ def user_data(recipe: ImageRecipe, content: str, linger: float = 0.0) -> str:
     return f"{script().rstrip()}\n{json.dumps(document, separators=(',', ':'))}\n"
 
 
+def with_password(env: Mapping[str, str]) -> str:
+    """The first variable whose address has a user or a password in it; "" for none."""
+    return next((name for name, value in env.items() if re.search(r"://[^/@\s]+@", value)), "")
+
+
 def _refuse_secrets(env: Mapping[str, str]) -> None:
-    for name, value in env.items():
-        if re.search(r"://[^/@\s]+@", value):
-            raise BadRequest(
-                f"{name} has a password in its address, and what an instance is started with can be read by others: use an "
-                "index that needs none, or make the image yourself"
-            )
+    if name := with_password(env):
+        raise BadRequest(
+            f"{name} has a password in its address, and what an instance is started with can be read by others: use an "
+            "index that needs none, or make the image yourself"
+        )

@@ -27,11 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.files.lock import LockHeld, take, wait_for
+from clusterctl_runtime.files.mount_table import detach_below, run_briefly
 from clusterctl_runtime.files.private import sync_directory, write_private
 
 from clusterctl.core.errors import ProviderError
 from clusterctl_providers.local.processes import MARK, RECORD, belongs_to, marked_processes
 
+MOUNTS = "CLUSTERCTL_MOUNTS"  # what comes before the places of mounts: a node keeps to its own directory
+RELEASE_SECONDS = 150.0  # for an agent's successor to unmount what that left
 LOG_TAIL = 64 * 1024  # bytes of agent.log that are shown
 
 
@@ -152,7 +155,13 @@ def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, st
                 stdout=log,
                 stderr=log,
                 cwd=node.short_dir,
-                env={**os.environ, **extra_env, MARK: node.id, RECORD: str(node.path)},
+                env={
+                    **os.environ,
+                    **extra_env,
+                    MARK: node.id,
+                    RECORD: str(node.path),
+                    MOUNTS: str(node.short_dir / "mounts"),
+                },
                 start_new_session=True,
                 pass_fds=(alive.fileno(),),
             )
@@ -160,6 +169,12 @@ def start_agent(node: LocalNode, argv: Sequence[str], extra_env: Mapping[str, st
             os.close(log)
         write_private(node.path / "pid", str(child.pid))
         _CHILDREN[child.pid] = child
+
+
+def release_mounts(node: LocalNode, argv: Sequence[str]) -> None:
+    """Unmounts what an agent left that was killed, after what is to be written back was."""
+    if (node.short_dir / "mounts.json").exists():
+        run_briefly([*argv, "--release", str(node.short_dir)], RELEASE_SECONDS)
 
 
 def mark_stopped(node: LocalNode) -> None:
@@ -188,7 +203,7 @@ def _note_running_agent(node: LocalNode) -> None:
 
 def remove_short_dir(path: Path) -> None:
     """Only a private directory of this user's. What of it cannot be removed stays, without an error."""
-    if _is_ours(path):
+    if _is_ours(path) and not detach_below(path):  # what is mounted below is somebody's data
         # Not rmtree, which gives up on what jobs may leave: trees deeper than Python's stack, directories without rights.
         for argv in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
             subprocess.run([*argv, "--", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -136,6 +136,8 @@ class LocalProvider:
                 "them with ps and end them by hand"
             )
         for node in nodes:
+            with contextlib.suppress(BadRequest):  # without an agent's program nothing waits for what is written back
+                local_nodes.release_mounts(node, self._argv())
             local_nodes.remove_node(node)
         for instance_id in wanted:
             local_nodes.remove_short_dir(self._short_dir(instance_id))

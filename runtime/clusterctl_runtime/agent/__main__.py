@@ -3,6 +3,9 @@
 A host of an inventory also runs `--host FILE` (see `standby`), kept by `--keep ROOT` (see `keep`), and a `--spare NAME`:
 an agent that has loaded everything and waits for one line on its stdin, {"bootstrap", "log", "instance"}, to become a node.
 
+`--release DIRECTORY` unmounts what the node in that directory has mounted, after an agent that was killed; it says what could
+not be.
+
 Exit codes: 0 ended by the head or a signal, 2 usage, 3 refused for good, 4 the head was silent for too long, 5 the
 directory cannot be used.
 """
@@ -21,15 +24,22 @@ def run(version: str = "source") -> None:
     if arguments == ["--version"]:
         print(version)
         raise SystemExit(0)
-    if len(arguments) != 2 or arguments[0] not in ("--bootstrap", "--spare", "--host", "--keep"):
+    if len(arguments) != 2 or arguments[0] not in ("--bootstrap", "--spare", "--host", "--keep", "--release"):
         print(
-            "usage: agent.pyz --bootstrap FILE | --spare NAME | --host FILE | --keep ROOT | --version", file=sys.stderr
+            "usage: agent.pyz --bootstrap FILE | --spare NAME | --host FILE | --keep ROOT | --release DIRECTORY | --version",
+            file=sys.stderr,
         )
         raise SystemExit(2)
     if arguments[0] == "--keep":
         from clusterctl_runtime.agent.host.keeper import run_keeper
 
         raise SystemExit(run_keeper(Path(arguments[1])))
+    if arguments[0] == "--release":
+        from clusterctl_runtime.agent.mounting.record import release_all
+
+        left = release_all(Path(arguments[1]))
+        print("\n".join(left), end="\n" if left else "")
+        raise SystemExit(1 if left else 0)
     if arguments[0] == "--host":
         from clusterctl_runtime.agent.host import standby
 

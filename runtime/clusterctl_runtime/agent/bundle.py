@@ -16,7 +16,12 @@ from pathlib import Path
 from clusterctl_runtime.files.private import write_private
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_FILES = ["__init__.py", "wire.py", "backoff.py", *(f"files/{name}.py" for name in ("__init__", "lock", "private"))] + [
+_FILES = [
+    "__init__.py",
+    "wire.py",
+    "backoff.py",
+    *(f"files/{name}.py" for name in ("__init__", "lock", "mount_table", "private")),
+] + [
     f"engine/{name}.py"
     for name in ("__init__", "command", "found", "installing", "launch", "ports", "processes", "start")
 ]

@@ -18,6 +18,8 @@ from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs.unsent import LogBudget
+from clusterctl_runtime.agent.mounting.mounts import VARIABLE as MOUNTS_VARIABLE
+from clusterctl_runtime.agent.mounting.mounts import Mounts
 from clusterctl_runtime.agent.notices.source import Confirms, Notice, Source
 from clusterctl_runtime.agent.notices.watch import source_of, watch_notices
 from clusterctl_runtime.agent.outbox import Outbox
@@ -26,7 +28,7 @@ from clusterctl_runtime.agent.preparing.packages import Packages
 from clusterctl_runtime.agent.preparing.prepare import FILES_VARIABLE, Preparation
 from clusterctl_runtime.agent.preparing.removal import remove_tree
 from clusterctl_runtime.agent.tasks.cgroups import end_groups, make_groups
-from clusterctl_runtime.agent.tasks.environ import TASK_MARK, base_environment
+from clusterctl_runtime.agent.tasks.environ import TASK_MARK, NotReady, base_environment
 from clusterctl_runtime.agent.tasks.exits import watch_exits
 from clusterctl_runtime.agent.tasks.gpus import Gpus
 from clusterctl_runtime.agent.tasks.journal import Journal
@@ -56,6 +58,7 @@ class Node:
         self._hardware = Hardware(directory.path, self._hardware_changed)
         self._engine_facts: dict[str, Any] = {}
         os.environ[FILES_VARIABLE] = str(directory.files)  # the engine's processes inherit it too
+        os.environ.setdefault(MOUNTS_VARIABLE, "")
         self._environment = base_environment()
         self._engine_changed = False
         self._notice: Message | None = None
@@ -81,8 +84,15 @@ class Node:
         self._notice_its_death()
         self._outbox = Outbox(self._journal, watchdog, self._link.wake)
         self._packages = Packages(directory.packages, functools.partial(fetch_blob, self._link, self._blob_hello))
+        self._mounts = Mounts(directory.path, self._link.wake, lambda pid: self._leftovers.spare(pid))
         self._preparation = Preparation(
-            directory.files, directory.prepared, self._packages, watchdog, self._environment, self._link.wake
+            directory.files,
+            directory.prepared,
+            self._packages,
+            watchdog,
+            self._environment,
+            self._mounts,
+            self._link.wake,
         )
         groups = make_groups(boot_id)
         watchdog.watch_group(str(groups.path) if groups else "")
@@ -130,6 +140,7 @@ class Node:
         self._engine_facts = await loop.run_in_executor(None, read_engine_facts)
         await self._hardware.look()
         self._hardware_changed()
+        await self._preparation.recheck()
         linking = asyncio.ensure_future(self._stay_linked())
         keeping = asyncio.ensure_future(self._keep_lease())
         source = source_of(self._bootstrap.metadata, self._directory.path)
@@ -141,6 +152,7 @@ class Node:
             noticing.cancel()
         log.warning("ending: %s", reason)
         await self._end_work(reason)
+        await self._mounts.close()
         await self._confirm(source)
         linking.cancel()
         self._leftovers.close()
@@ -238,6 +250,7 @@ class Node:
     def parted(self) -> None:
         self._notice_sent = False  # a head that was restarted has not heard it
         self._preparation.parted()
+        self._mounts.parted()
         self._runner.connected(False)
 
     def receive(self, message: Message) -> None:
@@ -277,6 +290,8 @@ class Node:
             messages.append({**self._notice, "left": self._notice["at"] - time.time()})
         if prepared := self._preparation.take():
             messages.append(prepared)
+        if mounts := self._mounts.take():
+            messages.append(mounts)
         items = self._outbox.take_reports()
         if items:
             messages.append({"t": "tasks", "items": items})
@@ -290,6 +305,8 @@ class Node:
         self._link.wake()
 
     def _task_environment(self, spec: TaskSpec) -> dict[str, str]:
+        if trouble := self._mounts.trouble():
+            raise NotReady(trouble)
         env = {**self._environment, **spec.env, TASK_MARK: spec.task}
         if spec.engine:
             env.update(self._engine.environment(spec))

@@ -134,15 +134,17 @@ class EngineClient:
         reply = await self._ask("resize", node=ray_node_id, resources=resources)
         return {str(k): float(v) for k, v in reply["totals"].items()}
 
-    async def drain(self, ray_node_id: str, message: str, preempt_deadline: float | None = None) -> bool:
-        """True once Ray takes no new work there and its state says so. Without a deadline (unix seconds) only an idle node is
-        drained; with one, running work has until then. False also when Ray could not be asked."""
-        try:
-            reply = await self._ask("drain", node=ray_node_id, message=message, deadline=preempt_deadline)
-        except EngineRefused as error:
-            self._log.warning("Ray node %s was not drained: %s", ray_node_id[:12], error)
-            return False
+    async def drain_if_idle(self, ray_node_id: str, message: str) -> bool:
+        """True once Ray takes no new work on a node where nothing runs, and its state says so; False where something does.
+        EngineRefused when Ray could not be asked."""
+        reply = await self._ask("drain", node=ray_node_id, message=message, if_idle=True)
         return bool(reply["accepted"])
+
+    async def drain(self, ray_node_id: str, message: str, left: float | None = None) -> None:
+        """Returns once Ray takes no new work there and its state says so: the raylet ends by itself when nothing runs on it any
+        more. `left`: seconds that running work has, which Ray tells its libraries; None for no end. Said again it sets another
+        time. EngineRefused when Ray could not be asked."""
+        await self._ask("drain", node=ray_node_id, message=message, if_idle=False, left=left)
 
     async def hold_gpus(self, ray_node_id: str, count: float) -> tuple[str, list[int]]:
         """(hold id, ids of the GPUs): Ray gives them to nobody until `release_gpus`. `count` is whole, or a share of one GPU, of

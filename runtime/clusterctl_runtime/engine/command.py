@@ -36,9 +36,9 @@ class EngineConfig:
 
     `gcs_address` is "host:port" of the head's GCS; on the head it is the port to bind, "" for a free one. `python` "" is the
     interpreter that runs the agent; `node_ip` "" is 127.0.0.1; `temp_dir` "" is chosen on the node, where `spill_dir` is the
-    node's disk. `resources`: CPU, GPU,
-    memory (bytes) and custom ones. `environment`: what the agent installs first, to use its interpreter (`installing`), {} =
-    nothing. `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this machine.
+    node's disk. `resources`: CPU, GPU, memory (bytes) and custom ones. `node_labels`: all that work can select by. `environment`:
+    what the agent installs first, to use its interpreter (`installing`), {} = nothing. `instance_id` is "NODE@GENERATION".
+    `single_host`: several raylets share this machine.
     """
 
     role: str = "worker"  # "head" | "worker"
@@ -50,12 +50,9 @@ class EngineConfig:
     temp_dir: str = ""
     spill_dir: str = ""
     resources: dict[str, float] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
+    node_labels: dict[str, str] = field(default_factory=dict)
     instance_id: str = ""
     instance_type: str = ""
-    market: str = ""
-    zone: str = ""
-    region: str = ""
     pool: str = ""
     dashboard_port: int = 0
     ports: dict[str, int] = field(default_factory=dict)
@@ -130,8 +127,6 @@ class RayCommand:
             arguments.append(f"--object-spilling-directory={self.spill}")
         if resources:
             arguments.append(f"--resources={json.dumps(resources, sort_keys=True)}")
-        if config.labels:
-            arguments.append("--labels=" + ",".join(f"{k}={v}" for k, v in sorted(config.labels.items())))
         arguments += [f"--{name.replace('_', '-')}-port={ports[name]}" for name in PINNED_PORTS]
         first, last = config.worker_ports or (0, 0)
         return [*arguments, f"--min-worker-port={first}", f"--max-worker-port={last}"]
@@ -174,9 +169,8 @@ class RayCommand:
             "RAY_CLOUD_INSTANCE_ID": config.instance_id,
             "RAY_CLOUD_INSTANCE_TYPE_NAME": config.instance_type,
             "RAY_NODE_TYPE_NAME": config.pool,
-            "RAY_NODE_MARKET_TYPE": config.market,
-            "RAY_NODE_REGION": config.region,
-            "RAY_NODE_ZONE": config.zone,
+            # Not `--labels`, which takes none of Ray's own; and what Ray finds out by itself is not what the planner counts on.
+            "RAY_OVERRIDE_LABELS": json.dumps(config.node_labels) if config.node_labels else "",
         }
         ours = {
             MARK: self.mark,

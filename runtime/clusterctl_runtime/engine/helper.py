@@ -279,21 +279,25 @@ class Helper:
         return {"totals": totals, "seconds": time.perf_counter() - started}
 
     def do_drain(self, command):
-        """An idle drain is asked for only where Ray looks idle: the mere question marks the node's actors as preempted."""
-        node_id, deadline = command["node"], command.get("deadline")
+        """An idle drain is asked for only where Ray looks idle: the mere question marks the node's actors as preempted. Any other
+        is a preemption, and may be said again with another time: "left" in seconds, null for no end."""
+        node_id, if_idle, left = command["node"], command["if_idle"], command.get("left")
         with self._changed:
             if not self._changed.wait_for(lambda: self._last, DRAIN_CONFIRM_SECONDS):
                 raise Refused("Ray's GCS has not told its nodes yet")
         node = self._last.get(node_id)
-        if node is None or node["status"] in ("DEAD", "DRAINING"):
+        if node is None or node["status"] == "DEAD" or (if_idle and node["status"] == "DRAINING"):
             return {"accepted": True, "detail": "Ray does not use this node any more"}
-        if deadline is None and not _is_idle(node):
+        if if_idle and not _is_idle(node):
             return {"accepted": False, "detail": "the node is in use"}
-        reason = IDLE_TERMINATION if deadline is None else PREEMPTION
-        accepted, detail = self._gcs.drain(node_id, reason, command["message"], int((deadline or 0) * 1000))
-        if not accepted:
+        reason = IDLE_TERMINATION if if_idle else PREEMPTION
+        deadline = 0 if if_idle or left is None else int((time.time() + left) * 1000)
+        accepted, detail = self._gcs.drain(node_id, reason, command["message"], deadline)
+        if accepted and self._until_draining(node_id):
+            return {"accepted": True, "detail": "Ray accepted, and its state confirms it"}
+        if if_idle:
             return {"accepted": False, "detail": str(detail)}
-        return {"accepted": self._until_draining(node_id), "detail": "Ray accepted, and its state confirms it or not"}
+        raise Refused(f"Ray does not let go of node {node_id}: {detail or 'its state does not show that it would'}")
 
     def _until_draining(self, node_id):
         """Accepting is not enough: unknown nodes are accepted too."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from clusterctl.core.errors import UsageError
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.mounts.documents import VolumePlaces
 from clusterctl_runtime.files.private import write_private
 
 
@@ -58,6 +59,11 @@ class HeadConfig:
     def engine_store(self) -> Path:
         """Where engine environments and their wheels are kept on the head's machine."""
         return Path(self.raw.get("engine_store") or self.directory.parent / "engines")
+
+    @property
+    def volumes(self) -> VolumePlaces:
+        """Where volumes of the cluster are, for nodes that are processes of this machine."""
+        return VolumePlaces(str(self.raw.get("kept_volumes") or ""), str(self.directory / "volumes"))
 
     @property
     def files(self) -> list[dict[str, Any]]:

@@ -225,6 +225,19 @@ def adopt_head(request: Json, blob: bytes) -> Json:
     return {}
 
 
+def ended(request: Json, blob: bytes) -> Json:
+    """What the head noted when its cluster ended itself; None where it has not. Changes nothing."""
+    return {"ended": read(ROOT / "head" / "ended.json")}
+
+
+def revive_head() -> None:
+    """A head whose cluster had ended itself may start again. What it had decided goes first: with that alone it would end
+    anew."""
+    if (ROOT / "head" / "ended.json").exists():
+        (ROOT / "head" / "lifetime.json").unlink(missing_ok=True)
+        (ROOT / "head" / "ended.json").unlink()
+
+
 def logs(request: Json, blob: bytes) -> Json:
     """The ends of the logs of the host's own daemon, for when it does not get through to the head."""
     return {"log": tail(ROOT / "standby.log")}
@@ -250,6 +263,7 @@ def install(request: Json, blob: bytes) -> Json:
         write(ROOT / "host.json", json.dumps(request["settings"]).encode())
         run["standby"] = [sys.executable, "-I", bundle, "--host", str(ROOT / "host.json")]
     if request.get("head"):
+        revive_head()
         (ROOT / "tmp").mkdir(mode=0o700, exist_ok=True)  # what the engine's helper leaves there goes with the rest
         python = str(ROOT / request["head"] / "bin" / "python3")
         run["head"] = [
@@ -506,10 +520,31 @@ def remove(request: Json, blob: bytes) -> Json:
         set_crontab([line for line in crontab() if f"{CRON_MARK} {uid}" not in line])
         found = True
     found = end_processes(uid) or found
-    shutil.rmtree(ROOT, ignore_errors=True)
-    left = [f"process {pid}" for pid in of_cluster(uid)]
+    left = [*release_mounts(ROOT), *remove_directory(ROOT)]
+    left += [f"process {pid}" for pid in of_cluster(uid)]
     left += [str(path) for path in (ROOT, unit_path(uid)) if path.exists()]
     return {"found": found, "left": left, "others": [str(place) for place in others_places(uid)]}
+
+
+def release_mounts(place: Path) -> list[str]:
+    """Unmounts what nodes here have mounted; a sentence for what could not be."""
+    bundle = max(place.glob("agent-*.pyz"), default=None, key=lambda path: path.stat().st_mtime)
+    left: list[str] = []
+    for record in place.glob("nodes/*/mounts.json") if bundle else ():
+        argv = [sys.executable, "-I", str(bundle), "--release", str(record.parent)]
+        left += subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.splitlines()
+    return left
+
+
+def remove_directory(place: Path) -> list[str]:
+    """Unless something is mounted below it, which is somebody's data: that is told instead."""
+    below = f" {place}/".encode()
+    table = Path("/proc/self/mountinfo")
+    mounted = [line for line in table.read_bytes().splitlines() if below in line] if table.exists() else []
+    if mounted:
+        return [f"what is mounted below {place} ({len(mounted)}): unmount it, and run this again"]
+    shutil.rmtree(place, ignore_errors=True)
+    return []
 
 
 def others_places(uid: str) -> list[Path]:
@@ -520,7 +555,7 @@ def others_places(uid: str) -> list[Path]:
 def sweep(request: Json, blob: bytes) -> Json:
     """Once every host of the cluster is clean, what is left of it in this home is nobody's."""
     for place in others_places(request["uid"]):
-        shutil.rmtree(place, ignore_errors=True)
+        remove_directory(place)
     return {"left": [str(place) for place in others_places(request["uid"])]}
 
 
@@ -708,7 +743,7 @@ def sha256(text: str) -> str:
 
 ACTIONS = {
     action.__name__: action
-    for action in (probe, whose, adopt_head, wait_head, logs, install, place_dist, place_files, remove, sweep)
+    for action in (probe, whose, adopt_head, wait_head, ended, logs, install, place_dist, place_files, remove, sweep)
 }
 
 

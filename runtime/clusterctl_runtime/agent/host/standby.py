@@ -25,6 +25,7 @@ from typing import Any
 from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.host.claims import Claims
 from clusterctl_runtime.agent.link import Link, Refused
+from clusterctl_runtime.agent.mounting.record import release_all
 from clusterctl_runtime.agent.repeats import Repeats
 from clusterctl_runtime.agent.tasks.processes import list_family
 from clusterctl_runtime.backoff import Backoff
@@ -219,6 +220,9 @@ class Host:
             self._claims.end(instance)
         await asyncio.get_running_loop().run_in_executor(None, end_marked, instance)
         self._ended[instance] = self._claims.console(instance)
+        directory = self._claims.node_directory(self._claims.held[instance])
+        for text in await asyncio.get_running_loop().run_in_executor(None, release_all, directory):
+            log.warning("%s", text)
         self._claims.forget(instance)
         del self._watched[instance]
         self._start_spare()

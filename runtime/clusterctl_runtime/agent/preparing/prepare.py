@@ -1,4 +1,5 @@
-"""What a node does before it takes work: the spec's files are put in place, then its setup commands run, once per content.
+"""What a node does before it takes work: shared storage is mounted, the spec's files are put in place, then its setup commands
+run, once per content.
 
 The head says what is wanted (`prepare`) and is told how far it is (`prepared`). What was done is on disk, so that an agent
 that is started again does not do it again. A plan that comes while another is carried out is next.
@@ -9,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clusterctl_runtime.agent.mounting.mounts import Mounts
+from clusterctl_runtime.agent.mounting.ways import MountFailed
+from clusterctl_runtime.agent.preparing.in_image import done_in_image
 from clusterctl_runtime.agent.preparing.package_locks import WAIT_SECONDS, busy, patient_environment, until_free
 from clusterctl_runtime.agent.preparing.packages import PackageError, Packages
 from clusterctl_runtime.agent.preparing.placing import (
@@ -47,16 +52,24 @@ class Preparation:
         packages: Packages,
         watchdog: Watchdog,
         environment: Mapping[str, str],
+        mounts: Mounts,
         changed: Callable[[], None],
     ) -> None:
         self._files, self._record, self._packages = files, record, packages
         self._watchdog, self._environment, self._changed = watchdog, environment, changed
+        self._mounts = mounts
         self._done: dict[str, Any] = _read(record)
         self._next: Message | None = None
         self._task: asyncio.Task[None] | None = None
         self._output = Output()
         self._unsent = False
         self.state: Message = {"digest": self._done.get("digest", ""), "state": "done" if self._done else "none"}
+
+    async def recheck(self) -> None:
+        """What an earlier agent has mounted may be gone: then the plan is carried out again, and what it did is not repeated."""
+        if not await self._mounts.recheck():
+            self._done = {**self._done, "digest": ""}
+            self.state = {"digest": "", "state": "none"}
 
     def start(self, plan: Message) -> None:
         """Idempotent: the head says it again after a reconnect."""
@@ -65,6 +78,7 @@ class Preparation:
                 self._next = plan
             return
         if self._done.get("digest") == plan["digest"]:
+            self._mounts.wanted(plan.get("mounts") or [], plan.get("env") or {})
             self._tell(digest=plan["digest"], state="done")
             return
         self._task = asyncio.ensure_future(self._run(plan))
@@ -107,7 +121,7 @@ class Preparation:
         try:
             await self._carry_out(plan)
             result: Message = {"state": "done"}
-        except (SetupFailed, CannotPlace, PackageError) as error:
+        except (SetupFailed, CannotPlace, PackageError, MountFailed) as error:
             result = {"state": "failed", "error": str(error)}
         except OSError as error:
             result = {"state": "failed", "error": f"{error.filename or 'the disk'}: {error.strerror or error}"}
@@ -124,16 +138,20 @@ class Preparation:
 
     async def _carry_out(self, plan: Message) -> None:
         self._files.mkdir(mode=0o700, exist_ok=True)
+        commands = plan.get("setup") or []
+        later = await self._mount(plan, defer=bool(commands))
         for number, mount in enumerate(plan.get("files") or [], 1):
             name = f"{mount['from']} to {mount['to']}"
             self._tell(digest=plan["digest"], state="running", step=f"files {number} of {len(plan['files'])}: {name}")
             await self._place(mount)
-        commands = plan.get("setup") or []
         if commands and (about := about_python(plan)):
             self._output.say(about)
-        ran = int(self._done.get("ran", 0)) if self._done.get("begun") == plan["digest"] else 0
+        begun = self._done.get("begun") == plan["digest"]
+        ran = int(self._done.get("ran", 0)) if begun else done_in_image(commands, os.environ)
+        if ran and not begun:
+            self._output.say(f"the first {ran} of {len(commands)} commands were run when this node's image was made")
         for number, command in enumerate(commands, 1):
-            if number <= ran:  # it succeeded at an earlier try
+            if number <= ran:  # it succeeded at an earlier try, or in the image
                 continue
             step = f"setup {number} of {len(commands)}: {_first_line(command)}"
             self._tell(digest=plan["digest"], state="running", step=step)
@@ -141,7 +159,19 @@ class Preparation:
                 self._note(digest="")  # what an earlier plan did may be undone from here on
             await self._command(command, plan, number)
             self._note(begun=plan["digest"], ran=number)
+        if later:
+            await self._mount(plan, defer=False)
         self._note(digest=plan["digest"])
+
+    async def _mount(self, plan: Message, *, defer: bool) -> bool:
+        """Whether some mounts lack a program and are left for after the setup, which may bring it."""
+
+        def say(step: str) -> None:
+            self._tell(digest=plan["digest"], state="running", step=step)
+
+        if self._done.get("digest"):
+            self._note(digest="")  # until all of the plan is done, none of it is
+        return await self._mounts.make(plan.get("mounts") or [], plan.get("env") or {}, say, defer=defer)
 
     async def _place(self, mount: Message) -> None:
         to = target_path(mount["to"], self._files)

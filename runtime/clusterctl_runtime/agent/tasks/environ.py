@@ -24,7 +24,7 @@ _MACHINE = re.compile(
 _OURS = re.compile(r"^(CLUSTERCTL_.*|CUDA_VISIBLE_DEVICES)$")  # for the agent itself
 # Settings of other clusters and gangs: none of them leak into a task, in a container either.
 _WITHHELD = re.compile(
-    r"^(CLUSTERCTL_(?!INSTANCE$|LEASH$|FILES$).*|RAY_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK"
+    r"^(CLUSTERCTL_(?!INSTANCE$|LEASH$|FILES$|MOUNTS$).*|RAY_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK"
     r"|MASTER_ADDR|MASTER_PORT|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER)$"
 )
 

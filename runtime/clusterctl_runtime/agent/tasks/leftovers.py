@@ -42,6 +42,10 @@ class Leftovers:
         self._asked: list[Task] = []
         self._tidying = self._loop.call_later(TIDY_SECONDS, self._tidy)
 
+    def spare(self, pid: int) -> None:
+        """It is the agent's own, and lives as long as it is needed, whichever task runs when it is born."""
+        self._orphans.spare(pid)
+
     def about_to_begin(self) -> None:
         """What is there before a task is none of its."""
         self._orphans.look()

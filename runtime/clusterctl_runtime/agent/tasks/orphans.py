@@ -78,6 +78,11 @@ class Orphans:
         self._others: dict[int, int] = {}  # children that are none of tasks', and their sessions
         self._unsure: dict[int, float] = {}  # since when: dead and not waited for, or not yet another program than ours
 
+    def spare(self, pid: int) -> None:
+        """This child is none of tasks'."""
+        self._adopted.pop(pid, None)
+        self._others[pid] = 0
+
     def remain(self, task: str) -> bool:
         """Whether processes of that task are left, its program aside."""
         return bool(self.list_pids(task))

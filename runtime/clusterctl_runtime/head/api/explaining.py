@@ -17,6 +17,7 @@ from clusterctl_runtime.head.autoscaler import demand_of
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.requests import MAX_ARRAY, JobRequest
+from clusterctl_runtime.head.nodes.census import take_census
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -30,7 +31,27 @@ def explain_document(head: Head, subject: str) -> Document:
         return _explain_job(head, head.book.jobs[subject])
     if head.journal.get(subject):
         return _explain_node(head, subject)
+    if subject == head.config.name:
+        return _explain_cluster(head)
     raise NotFound(f"no job or node {subject!r} in this cluster: `clusterctl jobs` and `clusterctl nodes` list them")
+
+
+def _explain_cluster(head: Head) -> Document:
+    """How long it lives."""
+    per_hour = take_census(head.ledger, head.preparing, head.fleet.roster.all(steady_time())).per_hour
+    life = head.lifetime.document(per_hour)
+    never = "it does not end itself: its spec has no `lifetime`"
+    reason = {"code": "lifetime", "text": life["text"], "fix": ""} if life else {"code": "", "text": never, "fix": ""}
+    story = [{"at": e["at"], "event": e["code"], "reason": e["text"]} for e in head.events.newest(50, head.config.name)]
+    return {
+        "id": head.config.name,
+        "kind": "cluster",
+        "state": head.state,
+        "reason": reason,
+        "eta": None,
+        "story": story,
+        "passed_over": [],
+    }
 
 
 def plan_job(head: Head, request: JobRequest) -> Document:

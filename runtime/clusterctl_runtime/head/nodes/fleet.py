@@ -73,6 +73,10 @@ class Preparations(Protocol):
         """What its agent says of a preparation that goes on."""
         ...
 
+    def mounts_told(self, node: Node, items: list[dict[str, Any]]) -> None:
+        """What its agent says of all that is mounted there."""
+        ...
+
     def is_prepared(self, node_id: str) -> bool:
         """Whether the node has the files and setup of the spec in force."""
         ...
@@ -87,6 +91,9 @@ class NothingToPrepare:
         return
 
     def reported(self, node: Node, message: dict[str, Any]) -> None:
+        return
+
+    def mounts_told(self, node: Node, items: list[dict[str, Any]]) -> None:
         return
 
     def is_prepared(self, node_id: str) -> bool:
@@ -211,6 +218,10 @@ class Fleet:
             node = self.journal.get(session.node_id)
             if node:
                 self.preparing.reported(node, message)
+        elif kind == "mounts":
+            node = self.journal.get(session.node_id)
+            if node:
+                self.preparing.mounts_told(node, list(message["items"]))
         elif kind == "notice":
             self._take_notice(books, message)
         elif kind == "ending":
@@ -264,11 +275,13 @@ class Fleet:
 
     # ------------------------------------------------------------ life cycle
 
-    def move(self, node_id: str, event: str, reason: str, code: str) -> Node:
+    def move(self, node_id: str, event: str, reason: str, code: str, drain_by: float | None = None) -> Node:
         """Journals an event of a node's life and tells it. Nobody waits for the disk: after a crash the node's agent says again
         how far it is, and whoever promises something first awaits `written.flush`."""
         before = self.journal.get(node_id)
-        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code, durable=False)
+        node = self.journal.move(
+            node_id, event, steady_time(), reason=reason, code=code, durable=False, drain_by=drain_by
+        )
         self.written.soon()
         if before is None or before.state is not node.state:
             self._events.tell_state(node, code or event, reason)

@@ -1,4 +1,4 @@
-"""What every node gets before it takes work: the spec's files and its setup commands, once per content.
+"""What every node gets before it takes work: the spec's mounts, its files and its setup commands, once per content.
 
 A node that is joining waits for it, with a reason that names the step. A ready node takes changed files and commands while
 it works. A node on which it fails is tried again twice; then one that was joining has failed (`setup_failed`, which the
@@ -12,12 +12,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.errors import UsageError
 from clusterctl.core.model import Node, NodeState
+from clusterctl.spec.hash import pool_hash
 from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.mounts.documents import mount_documents
 from clusterctl.spec.network import has_engine
 from clusterctl_runtime.backoff import pause_after
 from clusterctl_runtime.engine.config import given_python
@@ -51,13 +53,15 @@ class Progress:
     error: str = ""
     tries: int = 0
     seconds: float = 0.0
+    mounts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # as the node has told them last
 
 
 @dataclass(frozen=True)
 class Content:
-    """What every node of a pool is to have. `digest`: of files and setup, "" where there are none."""
+    """What every node of a pool is to have. `digest`: of mounts, files and setup, "" where there are none."""
 
     digest: str
+    mounts: list[dict[str, Any]]
     files: list[dict[str, Any]]
     setup: list[str]
     env: dict[str, str]
@@ -71,11 +75,12 @@ def content_of(config: HeadConfig, pool_name: str) -> Content:
     pool = next((p for p in spec.pools if p.name == pool_name), None)
     setup = [*spec.setup, *(pool.setup if pool else ())]
     files = [_told(mount.source, mount.to, config.files) for mount in spec.files]
-    content = [[(f["to"], f["digest"], f["kind"]) for f in files], setup]
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] if files or setup else ""
+    mounts = mount_documents(spec, pool, config.volumes)
+    content = [[(f["to"], f["digest"], f["kind"]) for f in files], setup, *([mounts] if mounts else [])]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16] if mounts or files or setup else ""
     python = given_python(spec, spec.kind_of(pool)) if has_engine(spec, pool) else ""
     env = {**spec.env, **(pool.env if pool else {})}
-    return Content(digest, files, setup, env, python, has_engine(spec, pool))
+    return Content(digest, mounts, files, setup, env, python, has_engine(spec, pool))
 
 
 class Preparing:
@@ -112,6 +117,7 @@ class Preparing:
         return {
             "t": "prepare",
             "digest": content.digest,
+            "mounts": content.mounts,
             "files": content.files,
             "setup": content.setup,
             "env": {
@@ -173,7 +179,7 @@ class Preparing:
             progress.done = progress.asked = str(told.get("digest") or "")
             progress.state = "done" if progress.done else "none"
         elif told.get("state") in ("none", "failed"):
-            progress.asked = ""
+            progress.asked = progress.done = ""  # what it had may be gone, as mounts are after a restart of its machine
         self._ask(node)
 
     def changed(self) -> None:
@@ -213,6 +219,25 @@ class Preparing:
         if progress.done == digest:
             self._ask(node)
 
+    def mounts_told(self, node: Node, items: list[dict[str, Any]]) -> None:
+        """The node says what it has mounted. What is lost while it works is an event; what fails before is in its reason."""
+        progress = self._progress(node)
+        before = {item["place"]: item["state"] for item in progress.mounts}
+        progress.mounts = items
+        for item in items:
+            changed = item["state"] != before.get(item["place"])
+            if changed and item["state"] == "lost":
+                text = f"{node.id}: {item['from']} at {item['place']}: {item['detail']}"
+                self._events.add("node", node.id, "mount_lost", text)
+            elif changed and item["state"] == "mounted" and before.get(item["place"]) == "lost":
+                self._events.add(
+                    "node", node.id, "mounted", f"{node.id}: {item['from']} at {item['place']} is there again"
+                )
+
+    def mounts_of(self, node: Node) -> list[dict[str, Any]]:
+        """What the node has mounted, as it told last; sizes are of that moment."""
+        return self._progress(node).mounts
+
     def forget(self, node_id: str) -> None:
         """The node's record has ended."""
         self._nodes.pop(node_id, None)
@@ -230,6 +255,8 @@ class Preparing:
         digest, progress = self._content(node.pool).digest, self._progress(node)
         if digest in ("", progress.done, progress.asked) or node.state not in _UPDATABLE:
             return
+        if progress.done and progress.mounts and self._is_replaced(node):
+            return
         plan = self.plan_of(node)
         missing = [
             mount["from"] for mount in plan["files"] if not (mount["digest"] and self._blobs.has(mount["digest"]))
@@ -241,6 +268,13 @@ class Preparing:
         progress.done = ""  # it may be left half-way: who goes back to the content before asks for it again
         self._set(node, progress, "running", "is told its files and setup")
         self._fleet.send(node.id, plan)
+
+    def _is_replaced(self, node: Node) -> bool:
+        """Whether another node will stand in for this one, with the mounts that are wanted now: nothing is mounted or taken away
+        below its work."""
+        spec = self._config().spec
+        pool = next((pool for pool in spec.pools if pool.name == node.pool), None)
+        return pool is not None and node.spec_hash not in ("", pool_hash(spec, pool))
 
     def _set(self, node: Node, progress: Progress, state: str, text: str) -> None:
         progress.state = state
