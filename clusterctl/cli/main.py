@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         ),
     },
     "Jobs": {
+        "run": Verb("clusterctl.cli.verbs.run", "app", "Run one job on a cluster of its own, and take that down."),
         "submit": Verb("clusterctl.cli.verbs.submit", "app", "Run a Python file or a command on the cluster."),
         "jobs": Verb("clusterctl.cli.verbs.jobs", "jobs", "List jobs, newest first."),
         "job": Verb("clusterctl.cli.verbs.jobs", "app", "Show, cancel or retry one job."),

@@ -451,7 +451,8 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Plan:
-    """An immutable answer. Actions are in the order in which to apply them."""
+    """An immutable answer. Actions are in the order in which to apply them. `kept`: idle nodes that stay since demand (by id)
+    has its place there."""
 
     actions: tuple[Action, ...]
     waits: tuple[Wait, ...] = ()
@@ -459,3 +460,4 @@ class Plan:
     wake_at: float | None = None  # plan again then, even if nothing happens
     price_before: float = 0.0
     price_after: float = 0.0
+    kept: tuple[tuple[str, tuple[str, ...]], ...] = ()

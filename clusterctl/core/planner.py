@@ -89,6 +89,7 @@ def plan(
         wake_at=min((at for at in wake if at > now), default=None),
         price_before=round(sum(view.node.price for view in scene.views), 6),
         price_after=round(_price_after(scene.views, actions), 6),
+        kept=matching.kept(),
     )
 
 

@@ -392,6 +392,14 @@ class Matching:
         """Ids of the nodes that some demand was packed onto."""
         return {candidate.node_id for candidate in self.candidates.nodes if candidate.used}
 
+    def kept(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Idle nodes that demand was packed onto, each with the ids of that demand."""
+        return tuple(
+            (candidate.node_id, tuple(candidate.demand_ids))
+            for candidate in self.candidates.nodes
+            if candidate.demand_ids and candidate.view is not None and candidate.view.idle_since is not None
+        )
+
     def passed_over(self) -> list[PassedOver]:
         """Offers that may not be used now, each with its reason."""
         return list(self.refused)

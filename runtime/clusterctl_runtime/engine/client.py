@@ -18,7 +18,7 @@ from typing import Any
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Demand
 from clusterctl.core.resources import Resources
-from clusterctl_runtime.engine.demand import demand_of, plain_resources
+from clusterctl_runtime.engine.demand import NodeUser, Waiting, demand_of, plain_resources, waiting_of
 
 HELPER = Path(__file__).with_name("helper.py")
 REPLY_SECONDS = 30.0
@@ -51,10 +51,12 @@ class EngineNode:
 @dataclass(frozen=True)
 class EngineState:
     """`healthy`: false while the GCS does not answer, or when this Ray cannot be read at all (`message` says which): then nothing
-    but the pools' `min` is known to be wanted."""
+    but the pools' `min` is known to be wanted. `drivers`: who runs, by our task or else Ray's job id; None while Ray is not
+    asked, which is while nothing is requested with `request_resources`."""
 
     nodes: tuple[EngineNode, ...] = ()
     demand: tuple[Demand, ...] = ()
+    drivers: tuple[str, ...] | None = None
     version: str = ""
     healthy: bool = False
     message: str = ""
@@ -244,9 +246,19 @@ class EngineClient:
         instance_type_name, details; failed: ray_node_type_name, instance_type_name, count, reason."""
         await self._ask("report", pending=pending, failed=failed)
 
-    async def clear_requests(self) -> None:
-        """Forgets `request_resources`: Ray itself keeps it after the driver that asked has ended."""
-        await self._ask("clear_requests")
+    async def forget_requests(self) -> bool:
+        """Ends what `request_resources` asked for, which Ray itself keeps after the driver that asked has ended. False, and
+        nothing is done, while any driver runs: Ray does not know who asked."""
+        return bool((await self._ask("forget_requests"))["forgotten"])
+
+    async def waiting(self) -> tuple[Waiting, ...]:
+        """What waits for a node now, by driver. Ray is asked for it: some milliseconds, more with thousands of tasks."""
+        return tuple(waiting_of((await self._ask("who"))["waiting"]))
+
+    async def users(self, ray_node_id: str) -> tuple[NodeUser, ...]:
+        """Actors and placement groups that are on a node."""
+        rows = (await self._ask("users", node=ray_node_id))["users"]
+        return tuple(NodeUser(row["kind"], row["name"], row["task"] or row["job"], row["detached"]) for row in rows)
 
     async def _ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         process = self._process
@@ -372,6 +384,9 @@ class EngineClient:
         return EngineState(
             nodes=tuple(self._node_of(n) for n in message["nodes"]),
             demand=demand,
+            drivers=None
+            if (drivers := message.get("drivers")) is None
+            else tuple(task or job for job, task in drivers.items()),
             version=message["version"],
             healthy=True,
         )

@@ -27,12 +27,15 @@ from clusterctl_runtime.engine.client import (
 )
 from clusterctl_runtime.engine.command import EngineConfig
 from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
+from clusterctl_runtime.engine.demand import NodeUser, Waiting
 from clusterctl_runtime.engine.environment import mint_token
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.engine.requests import StandingRequests
 from clusterctl_runtime.head.engine.shares import EngineShares
 from clusterctl_runtime.head.engine.supply import EngineSupply, NoEngine, Supplied
+from clusterctl_runtime.head.engine.waits import RayWaits
 from clusterctl_runtime.head.nodes.draining import Answer, NotAsked
 from clusterctl_runtime.head.nodes.fleet import Fleet
 from clusterctl_runtime.head.nodes.ledger import NodeLedger
@@ -76,6 +79,8 @@ class EngineControl:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.shares = EngineShares(fleet, events, self._spawn, self._runs_on)
         self.state: EngineState | None = None
+        self.waits = RayWaits(self._waiting, self.demand)
+        self.requests = StandingRequests(self._forget_requests, events, self._spawn)
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
         self.message = ""
@@ -362,10 +367,30 @@ class EngineControl:
         if state.healthy and news:
             self.shares.hold_again()
             self.shares.settle_all()
+        self.requests.take(state)
+        if before is None or before.demand != state.demand:
+            self.waits.changed()
         if before is None or before.demand != state.demand or freed:
             self._wake()
         if freed:
             self._dispatch()
+
+    async def _waiting(self) -> tuple[Waiting, ...]:
+        return await self._client.waiting() if self._client is not None else ()
+
+    async def _forget_requests(self) -> bool:
+        return self._client is not None and await self._client.forget_requests()
+
+    async def users(self, node_id: str) -> tuple[NodeUser, ...]:
+        """Ray's actors and placement groups on a node; none where Ray cannot be asked."""
+        books = self._fleet.ledger.get(node_id)
+        if self._client is None or books is None or books.engine.state != "ready":
+            return ()
+        try:
+            return await self._client.users(books.engine.ray_node_id)
+        except ClusterctlError as error:
+            log.info("Ray was not asked who uses %s: %s", node_id, error)
+            return ()
 
     def _books_of(self, engine_node: EngineNode) -> NodeLedger | None:
         node_id = engine_node.instance_id.rpartition("@")[0]
