@@ -10,6 +10,8 @@ from clusterctl.cli.render.text import amounts, duration, plural
 
 def render_drain(node: dict[str, Any], now: float) -> str:
     """What will happen to a node that was just drained, and until when; `now` in unix seconds."""
+    if node["state"] != "draining":
+        return f"node {node['id']} is {node['state']}"
     nothing_new = ", Ray starts nothing new there" if node["engine"] == "ready" else ""
     first = f"node {node['id']} drains: it takes no new work{nothing_new}"
     runs = what_runs(node)
