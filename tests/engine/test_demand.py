@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from clusterctl_runtime.engine.demand import demand_of, plain_resources, shape_of
+from clusterctl_runtime.engine.demand import BELIEVED_AFTER, believed, demand_of, plain_resources, shape_of
 
 from clusterctl.core.model import Demand, Shape
 from clusterctl.core.resources import Resources
@@ -30,6 +30,17 @@ def test_a_placement_group_is_one_gang_with_its_bundles():
     assert demand.gang and demand.count == 1 and demand.strategy == "STRICT_SPREAD"
     assert demand.refs == ("ab" * 18,)
     assert set(demand.bundles) == {(Shape(Resources.of(CPU=4)), 2), (Shape(Resources.of(GPU=1, CPU=1)), 1)}
+
+
+def test_a_group_that_replaces_another_is_believed_once_what_the_other_held_must_be_free():
+    """As Ray 2.60 told it: one of two nodes lost, its group removed and made anew. Bought for at 9.0, it would be two nodes for
+    one that is missing."""
+    gang = {"id": "cd" * 18, "strategy": "SPREAD", "bundles": [entry(2, GPU=1)]}
+    told = demand_of(state(tasks=[entry(1, GPU=1)], gangs=[gang]), {}, now=9.0)
+    (task,) = (d for d in told if d.source == "task")
+    assert believed(told, {"CPU", "GPU"}, now=9.0) == (task,), "the old group's GPU looks used on the node that is left"
+    assert believed(told, {"CPU", "GPU"}, now=9.0 + BELIEVED_AFTER) == told
+    assert believed(told, {"CPU"}, now=9.0) == told, "nothing of it is in use: nothing could be counted twice"
 
 
 @pytest.mark.parametrize(

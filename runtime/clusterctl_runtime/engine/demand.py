@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clusterctl.core.model import Demand, Shape, Strategy, labels_of
 from clusterctl.core.resources import Resources
 
+BELIEVED_AFTER = 1.5  # seconds
 _ACCELERATOR = "accelerator_type:"
 _IN_GROUP = re.compile(r"(_group_(\d+_)?[0-9a-f]+$|^bundle_group)")
 _NOT_FOR_SALE = re.compile(r"^(object_store_memory$|node:|accelerator_type:)")
@@ -77,6 +78,21 @@ def demand_of(state: Mapping[str, Any], since: Mapping[str, float], now: float) 
             strategy = gang["strategy"] if gang["strategy"] in _STRATEGIES else "PACK"
             _add(found, "placement_group", bundles, 1, gang["id"], strategy, since=since, now=now)
     return tuple(found[key] for key in sorted(found))
+
+
+def believed(demand: Sequence[Demand], in_use: Collection[str], now: float) -> tuple[Demand, ...]:
+    """Without placement groups that came in the last BELIEVED_AFTER seconds, while Ray's work holds anything that they ask for
+    (`in_use` names it): Ray shows a group that replaces another for up to a second beside what that one held, and a node would
+    be bought for each of its bundles."""
+
+    def may_be_twice(wanted: Demand) -> bool:
+        if (
+            wanted.source != "placement_group" or not 0 <= now - wanted.since < BELIEVED_AFTER
+        ):  # a clock may have been set back
+            return False
+        return any(name in in_use for shape, _ in wanted.bundles for name in shape.resources)
+
+    return tuple(wanted for wanted in demand if not may_be_twice(wanted))
 
 
 def _add(

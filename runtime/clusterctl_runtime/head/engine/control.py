@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,7 @@ from clusterctl_runtime.engine.client import (
 )
 from clusterctl_runtime.engine.command import EngineConfig
 from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
-from clusterctl_runtime.engine.demand import NodeUser, Waiting
+from clusterctl_runtime.engine.demand import BELIEVED_AFTER, NodeUser, Waiting, believed
 from clusterctl_runtime.engine.environment import mint_token
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.clock import steady_time
@@ -79,7 +80,8 @@ class EngineControl:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.shares = EngineShares(fleet, events, self._spawn, self._runs_on)
         self.state: EngineState | None = None
-        self.waits = RayWaits(self._waiting, self.demand)
+        self._in_use = frozenset[str]()  # resources of which Ray's work holds some anywhere
+        self.waits = RayWaits(self._waiting, self._told)
         self.requests = StandingRequests(self._forget_requests, events, self._spawn)
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
@@ -106,7 +108,11 @@ class EngineControl:
         return self._address
 
     def demand(self) -> tuple[Demand, ...]:
-        """What Ray wants, as it told last; nothing while its GCS does not answer. Nodes without it are not for that."""
+        """What Ray wants, as it told last, as far as that is to be believed yet; nothing while its GCS does not answer."""
+        return believed(self._told(), self._in_use, time.time())
+
+    def _told(self) -> tuple[Demand, ...]:
+        """Nodes without the engine are not for that."""
         demand = self.state.demand if self.state and self.state.healthy else ()
         spec = self._config().spec
         return demand if all(has_engine(spec, pool) for pool in spec.pools) else tuple(map(_needing_engine, demand))
@@ -368,8 +374,11 @@ class EngineControl:
             self.shares.hold_again()
             self.shares.settle_all()
         self.requests.take(state)
+        self._in_use = frozenset(name for node in state.nodes for name in node.total - node.available)
         if before is None or before.demand != state.demand:
             self.waits.changed()
+            if any(demand.source == "placement_group" for demand in state.demand):
+                asyncio.get_running_loop().call_later(BELIEVED_AFTER, self._wake)
         if before is None or before.demand != state.demand or freed:
             self._wake()
         if freed:
