@@ -22,7 +22,7 @@ OURS = tuple(PLACES)
 
 HEAD_SIDE = {
     f"clusterctl_runtime.engine.{name}"
-    for name in ("client", "config", "demand", "environment", "images", "index", "wheelhouse")
+    for name in ("client", "config", "demand", "environment", "images", "index", "requirements", "wheelhouse")
 }
 
 LEAVES = {"clusterctl_runtime.files", "clusterctl_runtime.backoff"}  # standard library only: for all that do I/O
@@ -42,8 +42,9 @@ ARROWS: dict[str, set[str]] = {
         *LEAVES,
         "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
-        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.index",
-        "clusterctl_runtime.engine.wheelhouse",
+        "clusterctl_runtime.agent.bundle", "clusterctl_runtime.agent.preparing.in_image",
+        "clusterctl_runtime.engine.environment", "clusterctl_runtime.engine.images", "clusterctl_runtime.engine.index",
+        "clusterctl_runtime.engine.requirements", "clusterctl_runtime.engine.wheelhouse",
     },
     "clusterctl.cli": {
         *LEAVES,

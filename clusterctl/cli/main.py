@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         ),
     },
     "Jobs": {
+        "run": Verb("clusterctl.cli.verbs.run", "app", "Run one job on a cluster of its own, and take that down."),
         "submit": Verb("clusterctl.cli.verbs.submit", "app", "Run a Python file or a command on the cluster."),
         "jobs": Verb("clusterctl.cli.verbs.jobs", "jobs", "List jobs, newest first."),
         "job": Verb("clusterctl.cli.verbs.jobs", "app", "Show, cancel or retry one job."),
@@ -55,13 +56,12 @@ SECTIONS: dict[str, dict[str, Verb]] = {
     },
     "Nodes": {
         "nodes": Verb("clusterctl.cli.verbs.nodes", "nodes", "List nodes, with the reason for each."),
-        "node": Verb("clusterctl.cli.verbs.nodes", "app", "Show or drain one node."),
+        "node": Verb("clusterctl.cli.verbs.nodes", "app", "Show or drain one node, or call its drain off."),
         "ssh": Verb("clusterctl.cli.verbs.access", "ssh", "Open a shell on a node."),
         "exec": Verb("clusterctl.cli.verbs.access", "executing", "Run a command on nodes and show what each said."),
         "cp": Verb("clusterctl.cli.verbs.access", "cp", "Copy a file or a directory to or from a node."),
-        "image": Verb(
-            "clusterctl.cli.verbs.image", "app", "Make machine images of which nodes start faster, and remove them."
-        ),
+        "forward": Verb("clusterctl.cli.verbs.forward", "forward", "Make ports of a node ports of this machine."),
+        "image": Verb("clusterctl.cli.verbs.image", "app", "Make images of which nodes start faster, and remove them."),
         "events": Verb("clusterctl.cli.verbs.events", "events", "Print the cluster's journal, with reasons."),
     },
     "Money": {

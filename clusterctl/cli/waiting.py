@@ -23,6 +23,7 @@ from clusterctl.core.errors import ClusterctlError
 INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a program that Ctrl-C ended
 QUIET_SECONDS = 0.3  # most jobs have begun by then: only those that have not are asked why
 _COUNTDOWN = re.compile(r"\d+(?:\.\d+)? (?:s|min|h)\b")
+_COUNTED = re.compile(r"^running; .*? waits?\b")  # how many tasks of it
 
 
 def wait_for_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
@@ -41,6 +42,17 @@ def wait_for_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
         api.clone().post(f"/api/v1/jobs/{job_id}/cancel")
         call.say(f"cancelling job {job_id}; Ctrl-C again detaches")
         cancelled = True
+    return _told(call, api, job_id, end)
+
+
+def watch_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
+    """As `wait_for_job`, for whoever deals with Ctrl-C itself."""
+    reader, printer = LogReader(api, job_id, ranks=ranks), LogPrinter(ranks=ranks > 1, as_json=call.json)
+    return _told(call, api, job_id, _stream(call, api, job_id, reader, printer))
+
+
+def _told(call: Call, api: Api, job_id: str, end: End) -> int:
+    """The exit code; why it did not succeed is said."""
     if end.state != "succeeded":
         reason = api.clone().get(f"/api/v1/jobs/{job_id}").get("reason")
         call.say(f"job {job_id} {end.state}" + (f": {reason}" if reason else ""))
@@ -59,7 +71,7 @@ def _stream(call: Call, api: Api, job_id: str, reader: LogReader, printer: LogPr
     try:
         with closing(reader.pieces(follow_on=True)) as pieces:
             for piece in pieces:
-                reasons.stop()
+                reasons.begun()
                 if isinstance(piece, End):
                     end = piece
                 else:
@@ -103,15 +115,21 @@ def _ctrl_c_as_input() -> Iterator[socket.socket]:
 
 
 class Reasons(threading.Thread):
-    """Says on stderr why the job waits, once per reason, until it begins; a countdown in it makes no other. A thread of its
-    own, since the main one is reading the log; it ends with the process."""
+    """Says on stderr why the job waits, once per reason: for its start, and while it runs for what it wants of Ray. A countdown
+    in it, or how many tasks wait for the same, makes no other. A thread of its own, since the main one is reading the log; it
+    ends with the process."""
 
     def __init__(self, call: Call, api: Api, job_id: str) -> None:
         super().__init__(daemon=True, name=f"reasons of {job_id}")
         self._call = call
         self._api = api
         self._job_id = job_id
+        self._begun = False
         self._over = threading.Event()
+
+    def begun(self) -> None:
+        """It runs: why it was queued is said no more."""
+        self._begun = True
 
     def stop(self) -> None:
         """Nothing more is said. The thread itself may go on until its stream says something."""
@@ -120,27 +138,33 @@ class Reasons(threading.Thread):
     def run(self) -> None:
         if self._call.quiet or self._over.wait(QUIET_SECONDS):
             return
-        said = ""
+        last, said = "", set[str]()
         try:
             for job in follow(lambda: self._api.stream(f"/api/v1/jobs/{self._job_id}/watch")):
-                if self._over.is_set() or job.get("state") != "queued":
+                if self._over.is_set() or job.get("state") in FINAL:
                     return
-                text = waiting_text(job)
-                reason = _COUNTDOWN.sub("", text)
-                if reason and reason != said:
-                    self._call.say(text)
-                    said = reason
+                queued, text = job.get("state") == "queued", waiting_text(job)
+                reason = _COUNTED.sub("", _COUNTDOWN.sub("", text))
+                if not reason or (reason == last or self._begun if queued else reason in said):
+                    continue
+                self._call.say(text)
+                last = reason
+                said.add(reason)
         except ClusterctlError:
             return  # the log's own stream says what is wrong
 
 
 def waiting_text(job: dict[str, object]) -> str:
-    """ "waiting for 1 x GPU: launching g6.xlarge, ready in about 70 s", "" when nothing is known."""
+    """ "waiting for 1 x GPU: launching g6.xlarge, ready in about 70 s", "running; 3 tasks wait for ...", "" when nothing is known
+    or waits."""
     wait = job.get("wait")
     if not isinstance(wait, dict):
         return ""
     text = str(wait.get("text") or "")
-    text = text if not text or text.startswith("waiting") else f"waiting: {text}"
+    if text and job.get("state") == "running":
+        text = f"running; {text}"
+    elif text and not text.startswith("waiting"):
+        text = f"waiting: {text}"
     return f"{text} ({wait['fix']})" if text and wait.get("fix") else text
 
 

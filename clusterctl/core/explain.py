@@ -29,7 +29,7 @@ from clusterctl.core.scheduling.remedies import COMING, Situation, remedy
 from clusterctl.core.scheduling.rooms import Scale, copies
 from clusterctl.core.scheduling.selectors import accepts, kind_of_offer, selector_keys, sparing_engine
 from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
-from clusterctl.core.waits import expected_ready, soon
+from clusterctl.core.waits import copies_of, expected_ready, soon
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,9 @@ def _explain_stay(situation: Situation, view: NodeView, result: Plan) -> Explana
         )
         return Explanation(node.id, "node", _beyond(situation, view, Reason("working", f"it runs {names}")))
     wanted = [wait.demand_id for wait in result.waits if node.id in wait.nodes]
+    wanted += dict(result.kept).get(node.id, ())
     if wanted:
-        return Explanation(node.id, "node", Reason("wanted", f"{wanted[0]} is to run on it"))
+        return Explanation(node.id, "node", _wanted(situation, wanted))
     if pool is not None and view.idle_since is not None:
         ready = [v for v in situation.state.nodes if v.node.pool == pool.name and v.node.state is NodeState.READY]
         if len(ready) <= pool.min:
@@ -208,6 +209,16 @@ def _explain_stay(situation: Situation, view: NodeView, result: Plan) -> Explana
         )
     reason = Reason("busy", "something runs on it (the engine says it is not idle)")
     return Explanation(node.id, "node", _beyond(situation, view, reason))
+
+
+def _wanted(situation: Situation, demand_ids: Sequence[str]) -> Reason:
+    """Of an idle node. What is wanted of nodes in total keeps it although nothing is to run there."""
+    wanted = [demand for demand in situation.demand if demand.id in demand_ids]
+    requested = [demand for demand in wanted if demand.source == "request"]
+    if wanted and requested == wanted:
+        what = " and ".join(copies_of(demand.bundles[0][0], demand.count) for demand in requested)
+        return Reason("requested", f"nothing runs on it, but it stays for request_resources of {what}")
+    return Reason("wanted", f"{demand_ids[0]} is to run on it")
 
 
 def _beyond(situation: Situation, view: NodeView, reason: Reason) -> Reason:

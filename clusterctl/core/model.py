@@ -153,6 +153,7 @@ class Node:
     reason: str = ""  # why it is in this state, for people
     code: str = ""  # the same, for machines
     spec_hash: str = ""
+    drain_by: float | None = None  # while it drains: when what still runs there is ended; None = in its own time
 
     @property
     def pool(self) -> str:
@@ -372,7 +373,7 @@ class Launch:
 class Drain:
     node_id: str
     reason: Reason
-    deadline: float | None = None  # after which running work is killed (spot notice); None = wait for it
+    deadline: float | None = None  # when what still runs is ended; None = wait for it
     op: Literal["drain"] = field(default="drain", init=False)
 
 
@@ -450,7 +451,8 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Plan:
-    """An immutable answer. Actions are in the order in which to apply them."""
+    """An immutable answer. Actions are in the order in which to apply them. `kept`: idle nodes that stay since demand (by id)
+    has its place there."""
 
     actions: tuple[Action, ...]
     waits: tuple[Wait, ...] = ()
@@ -458,3 +460,4 @@ class Plan:
     wake_at: float | None = None  # plan again then, even if nothing happens
     price_before: float = 0.0
     price_after: float = 0.0
+    kept: tuple[tuple[str, tuple[str, ...]], ...] = ()

@@ -42,11 +42,12 @@ from clusterctl.core.scale_down.letting_go import (
     plan_idle,
     plan_notices,
     plan_over_max,
+    plan_overdue,
     plan_returns,
     plan_spec_changes,
     with_endings,
 )
-from clusterctl.core.scale_down.overrun import plan_overdue, plan_overruns
+from clusterctl.core.scale_down.overrun import plan_overruns
 from clusterctl.core.scale_down.stopping import WarmPools, plan_stopped
 from clusterctl.core.scheduling.demand import STANDING
 from clusterctl.core.scheduling.matching import Matching
@@ -88,6 +89,7 @@ def plan(
         wake_at=min((at for at in wake if at > now), default=None),
         price_before=round(sum(view.node.price for view in scene.views), 6),
         price_after=round(_price_after(scene.views, actions), 6),
+        kept=matching.kept(),
     )
 
 
@@ -139,7 +141,7 @@ def _let_go_whatever_is_wanted(scene: _Scene) -> None:
     complete, now = scene.found.complete, scene.now
     warm = WarmPools.of(scene.state.pools, scene.live)
     scene.let_go(plan_ends(scene.untouched(), complete, warm, now))
-    scene.let_go(plan_overdue(scene.untouched(), scene.state, complete, now))
+    scene.let_go(plan_overdue(scene.untouched(), complete, now))
     scene.let_go(ScaleDown(plan_stopped(scene.untouched(), scene.state.pools, complete)))
     scene.let_go(plan_notices(scene.untouched(), now))
     scene.let_go(plan_endings(scene.untouched(), now))

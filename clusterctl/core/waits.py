@@ -69,3 +69,14 @@ def bundles_text(bundles: Sequence[tuple[Shape, int]]) -> str:
     """A gang in words: "a gang of 4 (4 times 1 x GPU)"."""
     total = sum(n for _, n in bundles)
     return f"a gang of {total} ({', '.join(copies_of(shape, n) for shape, n in bundles)})"
+
+
+def work_waits(tasks: int, actors: int, demand: Demand, reason: Reason) -> str:
+    """Why a running program waits: "3 tasks wait for 1 x GPU: launching g6.xlarge in us-east-1b, ready in about 70 s". Neither
+    tasks nor actors: the demand is a placement group."""
+    counted = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in ((tasks, "task"), (actors, "actor")) if n]
+    who = " and ".join(counted) or "a placement group"
+    verb = "wait" if tasks + actors > 1 else "waits"
+    what = describe(demand.bundles[0][0]) if counted else bundles_text(demand.bundles)
+    waiting, _, rest = reason.text.partition(": ")
+    return f"{who} {verb} for {what}: {rest}" if waiting.startswith("waiting for") else f"{who} {verb}: {reason.text}"

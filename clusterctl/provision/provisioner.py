@@ -434,7 +434,8 @@ class Provisioner:
             self._consoles_left -= 1
             known = self.journal.get(node_id)
             text += console_tail(self.providers[self._provider_of(known)], known.instance_id) if known else ""
-        return self.journal.move(node_id, event, self._clock(), text, code, instance_id, address)
+        by = action.deadline if isinstance(action, Drain) else None
+        return self.journal.move(node_id, event, self._clock(), text, code, instance_id, address, drain_by=by)
 
     def _provider_of(self, node: Node) -> str:
         return self._watcher.provider_of(node.instance_id, node.pool)

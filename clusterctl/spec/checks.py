@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
 from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
 from clusterctl.spec.mounts.agreement import check_mounts
 from clusterctl.spec.mounts.mount import Mount
@@ -289,6 +292,27 @@ def _check_ray(spec: Parts) -> Iterator[Finding]:
         if extra not in RAY_EXTRAS:
             suggestion = did_you_mean(extra, RAY_EXTRAS) or f"Ray has {', '.join(RAY_EXTRAS)}"
             yield Finding((*path, "extras", index), f"Ray has no extra {shorten(extra)}", suggestion)
+    yield from _check_packages(spec.ray)
+
+
+def _check_packages(ray: Ray) -> Iterator[Finding]:
+    """What uv can resolve for nodes of other machines: names in an index, not files here."""
+    path = ("engine", "ray", "packages")
+    if ray.packages and ray.python:
+        text = "nothing is installed where `python` names an interpreter"
+        yield Finding(path, text, "install them there and leave `packages` out, or leave `python` out")
+    for index, line in enumerate(ray.packages):
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            fix = "write a name, with a version if need be, as in torch==2.13.0; an index is named where uv or pip is set up"
+            yield Finding((*path, index), f"{shorten(line)} is no requirement", fix)
+            continue
+        if wanted.url:
+            fix = f"write `{wanted.name}`, and name the index or directory that has it where uv or pip is set up"
+            yield Finding((*path, index), f"{shorten(line)} names a file: packages come from an index", fix)
+        elif canonicalize_name(wanted.name) == "ray":
+            yield Finding((*path, index), "Ray itself is no package", "write `version` and `extras` of `engine.ray`")
 
 
 def _check_files(spec: Parts) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from clusterctl.spec.base import SIZE_SCHEMA
 from clusterctl.spec.faults import Finding, refuse, shorten
-from clusterctl.spec.units import DURATION_PATTERN, parse_duration, parse_size
+from clusterctl.spec.units import DURATION_PATTERN, MOMENT_PATTERN, parse_duration, parse_moment, parse_size
 
 SIZES = ("memory", "object_store_memory")  # resources that count bytes
 _WELL_KNOWN = {
@@ -112,6 +112,11 @@ def _check_text(name: Any, value: Any) -> Iterator[Finding]:
         yield Finding((name,), f"{str(name)!r} must be text, not a {'list' if isinstance(value, list) else 'mapping'}")
 
 
+def read_moment(value: Any) -> str:
+    """A moment as it is kept, compared and shown: "2026-12-01T08:00:00Z"."""
+    return parse_moment(value).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
 # "x-unit" is for the reference; editors pass over it
 _DURATION_SCHEMA = {"type": ["string", "number"], "pattern": DURATION_PATTERN, "minimum": 0, "x-unit": "duration"}
@@ -123,6 +128,7 @@ _AMOUNTS_SCHEMA = {
 }
 
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]  # seconds
+Moment = Annotated[str, BeforeValidator(read_moment), WithJsonSchema({"type": "string", "pattern": MOMENT_PATTERN})]
 # numbers and booleans without quotes are taken as they are written, where text is wanted
 Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

@@ -49,7 +49,8 @@ def starter_texts(name: str, *, ray: bool) -> dict[str, str]:
         near = did_you_mean(name, STARTERS) or f"there are {', '.join(STARTERS)}"
         raise UsageError(f"no starter named {name!r}: {near}")
     kind = STARTERS[name]
-    job = "plain" if kind.machine in ("process", "container") and not ray else kind.starters[name]
+    own = name != kind.name  # one that is for an AI library says which Ray it wants, and gets it
+    job = "plain" if kind.machine in ("process", "container") and not ray and not own else kind.starters[name]
     spec = _text("specs", f"{name}.yaml")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701  YAML
     return {

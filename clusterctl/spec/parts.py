@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from clusterctl.spec.base import Size, SpecModel, form_of
-from clusterctl.spec.fields import Amounts, Count, Duration, Env, Money, Text
+from clusterctl.spec.fields import Amounts, Count, Duration, Env, Moment, Money, Text
 from clusterctl.spec.pool import HostEntry
 from clusterctl.spec.providers.choice import ProviderName
 from clusterctl.spec.providers.registry import A_ZONE, EXAMPLE
@@ -98,8 +98,20 @@ class Ray(SpecModel):
         description="Extras of the ray package, installed where they are missing.",
         examples=[["data", "train", "tune", "serve"]],
     )
+    packages: list[str] = Field(
+        default=[],
+        description="What Ray's programs import besides, as lines of a requirements file, resolved together with Ray and "
+        "installed where something is missing.",
+        examples=[["torch==2.13.0", "transformers", "optuna"]],
+    )
     python: str = Field(
         default="", description="A Python interpreter on the nodes that already has Ray; nothing is installed."
+    )
+    object_store: Size | None = Field(
+        default=None,
+        description="Memory of each node for Ray's objects; default: Ray's own (30 % of the node's), less where nodes share a "
+        "machine. What does not fit is spilled to the node's disk.",
+        examples=["64GiB"],
     )
     env: Env = Field(default={}, description="Environment of Ray's own processes.")
 
@@ -171,3 +183,23 @@ class Queue(SpecModel):
         default="none", description="Share the cluster evenly among users, or not."
     )
     preemption: bool = Field(default=False, description="Jobs of a higher priority may stop those of a lower one.")
+
+
+class Lifetime(SpecModel):
+    """When the cluster ends itself, by its head and whatever becomes of the machine that it was started from; the first of
+    these to come true counts (docs/one-job.md)."""
+
+    after_last_job: Duration | None = Field(
+        default=None, description="So long after the last job ended, where none waits or runs.", examples=["10m"]
+    )
+    idle: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="After so long in which no job waited or ran and the engine neither ran nor wanted anything.",
+        examples=["2h"],
+    )
+    at: Moment | None = Field(
+        default=None,
+        description="At this moment, whatever runs; in UTC where no zone is given.",
+        examples=["2026-12-01T08:00", "2026-12-01T08:00+01:00"],
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from clusterctl.core import lifetime as core_life
 from clusterctl.core import model as core
 from clusterctl.core.lifecycle import DEADLINES
 from clusterctl.core.scheduling.selectors import NO_ENGINE
@@ -14,6 +15,7 @@ from clusterctl.spec.mounts.documents import container_mounts
 from clusterctl.spec.network import has_engine
 from clusterctl.spec.parts import Limits
 from clusterctl.spec.pool import Pool
+from clusterctl.spec.units import parse_moment
 
 HEAD_POOL = "head"
 INSTALL_SECONDS = 1800.0  # that Ray's wheels may be waited for, fetched and unpacked
@@ -82,6 +84,13 @@ def core_limits(spec: ClusterSpec) -> core.Limits:
         drain_after=limits.drain_after,
         per_user=tuple((user, tuple(sorted(given.items()))) for user, given in sorted(per_user.items())),
     )
+
+
+def core_lifetime(spec: ClusterSpec) -> core_life.Lifetime:
+    """When the cluster ends itself."""
+    given = spec.lifetime
+    at = parse_moment(given.at).timestamp() if given.at is not None else None
+    return core_life.Lifetime(given.after_last_job, given.idle, at)
 
 
 def pool_requests(spec: ClusterSpec) -> dict[str, dict[str, Any]]:

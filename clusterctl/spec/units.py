@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import datetime, timedelta, timezone
 
 _DURATION = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = {"": 1, "B": 1}
@@ -14,6 +15,11 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
 # the same for editors
 DURATION_PATTERN = r"^ *([0-9]+(\.[0-9]+)? *(ms|s|m|h|d) *)+$"
 SIZE_PATTERN = r"^ *([0-9]+(\.[0-9]+)? *[KMGTP]i?B|[0-9]+ *B?) *$"
+# a day, with or without a time, with or without a zone
+_MOMENT = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}))?)? ?(?:([Zz]|UTC)|([+-])(\d{2}):?(\d{2}))?", re.ASCII
+)
+MOMENT_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?)? ?(Z|z|UTC|[+-][0-9]{2}:?[0-9]{2})?$"
 _SMALLEST = 1024**2  # a smaller number is not meant as bytes
 _LONGEST = 40  # characters; more is no amount
 
@@ -47,3 +53,22 @@ def parse_size(value: object) -> int:
         fix = f"did you mean {number}{letter}iB?" if letter and letter in "KMGTP" else "write 100GiB, 512MiB or 20GB"
         raise ValueError(f"{text[:_LONGEST]!r} is not a size: {fix}")
     return int(float(number) * _SIZE[unit]) if unit else parse_size(int(number))
+
+
+def parse_moment(value: object) -> datetime:
+    """ "2026-12-01T08:00", "2026-12-01 08:00+01:00" or "2026-12-01", in UTC where no zone is given: a spec means the same moment
+    wherever it is read. Raises ValueError with examples."""
+    text = str(value).strip()
+    match = _MOMENT.fullmatch(text[:_LONGEST])
+    if match is None:
+        raise ValueError(f"{text[:_LONGEST]!r} is not a moment: write 2026-12-01T08:00 (UTC) or 2026-12-01T08:00+01:00")
+    day, time, seconds, _, sign, hours, minutes = match.groups()
+    try:
+        zone = timezone.utc
+        if sign:
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            zone = timezone(-offset if sign == "-" else offset)
+        naive = datetime.fromisoformat(f"{day}T{time or '00:00'}:{seconds or '00'}")
+        return naive.replace(tzinfo=zone).astimezone(timezone.utc)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is not a moment ({error}): write 2026-12-01T08:00 (UTC)") from error

@@ -172,11 +172,11 @@ def suggest_key(path: Path) -> str:
         return f"write `{elsewhere}`"
     if elsewhere.split(":")[0] in Pool.model_fields and model is ClusterSpec:
         return f"write `{elsewhere}` in a pool"
+    if model is ClusterSpec and word in Pool.model_fields:
+        return "it belongs in a pool"
     near = did_you_mean(word, known)
     if near:
         return near
-    if model is ClusterSpec and word in Pool.model_fields:
-        return "it belongs in a pool"
     if word in ClusterSpec.model_fields:
         return "it belongs at the top of the spec"
     return f"known here: {', '.join(sorted(known))}" if known else "it has no settings"

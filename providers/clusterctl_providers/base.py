@@ -227,12 +227,13 @@ class HasCatalogue(Protocol):
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """What a machine image gets besides what its base has: Ray of that version with these extras. `env` is for the
-    installer: an index, a proxy."""
+    """What a machine image gets besides what its base has: Ray of that version with these extras, and `packages` (lines of
+    requirements). `env` is for the installer: an index, a proxy."""
 
     ray: str
     extras: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

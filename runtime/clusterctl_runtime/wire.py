@@ -119,7 +119,7 @@ class Bootstrap(_Record):
     `heads` are "host:port" to try in turn. `orphan_timeout` (seconds): the node ends itself when the head has been silent
     for so long. `directory` is the node's own ("" = chosen by the agent). `shutdown` says how to end: "exit" (a process or
     container) or "poweroff" (a machine). `engines`: where engine environments are shared by the nodes of this machine ("" = the
-    node has its own).
+    node has its own). `disk`: where the node has room for much, and finds nothing after its end ("" = its own directory).
     """
 
     cluster: str
@@ -136,6 +136,7 @@ class Bootstrap(_Record):
     orphan_timeout: float = 900.0
     directory: str = ""
     engines: str = ""
+    disk: str = ""
     of_image: bool = False  # the agent's environment came with the node, and is what its work is to have
     shutdown: str = "exit"
     metadata: str = ""  # whose metadata service the machine has, where notices are read: see agent/notices/watch

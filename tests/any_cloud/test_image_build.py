@@ -235,8 +235,11 @@ def test_the_content_is_all_that_makes_an_image_what_it_is() -> None:
         content_of("base-1", "x86_64", ImageRecipe("2.60.1", ("data",)), 40),
         content_of("base-1", "x86_64", ImageRecipe("2.60.0", ("data", "serve")), 40),
         content_of("base-1", "x86_64", ImageRecipe("2.60.0", ("data",), {"A": "b"}), 40),
+        content_of("base-1", "x86_64", ImageRecipe("2.60.0", ("data",), packages=("optuna",)), 40),
     ]
-    assert len({plain, *others}) == 7
+    assert len({plain, *others}) == 8
     document = json.loads(user_data(RECIPE, plain).rpartition("#clusterctl-document\n")[2])
     assert document.pop("linger") == 0
-    assert document == {"requirement": "ray[data,default]==2.60.0", "ray": "2.60.0", "content": plain, "env": {}}
+    assert document == {"requirements": ["ray[data,default]==2.60.0"], "ray": "2.60.0", "content": plain, "env": {}}
+    more = user_data(ImageRecipe("2.60.0", packages=("torch==2.13.0",)), plain).rpartition("#clusterctl-document\n")[2]
+    assert json.loads(more)["requirements"] == ["ray[default]==2.60.0", "torch==2.13.0"]

@@ -16,6 +16,7 @@ from tests.cloud.aws.cloud import AwsCloud, credentials
 from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import CIDR, NAMES
 from tests.support.cluster import wait_until
+from tests.support.talk import ECHO, Forwarder, talk
 
 POOL = "  - {name: cpu, instances: [t3.micro], min: 1, max: 3, idle_timeout: 30m}"
 NO_WORKERS = "  - {name: cpu, instances: [t3.micro], max: 3, idle_timeout: 30m}"
@@ -84,8 +85,25 @@ def test_up_runs_the_head_on_an_instance_and_down_leaves_nothing(make: Make) -> 
     assert "ec2:RunInstances" not in cluster.cloud.world.actions(before)
     refused = cluster.cli("exec", "cpu-1", "--", "true", code=1)
     assert "clusterctl submit --pool cpu" in refused.stderr
+    check_forward(cluster)
     cluster.down()
     assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
+
+
+def check_forward(cluster: CloudHeadCluster) -> None:
+    """To a worker, which has no SSH, from the head's machine."""
+    script = f"python3 -u -c '{ECHO}' 127.0.0.1 7071 & exec python3 -u -c '{ECHO}' 0.0.0.0 7070"
+    job = cluster.submit("--pool", "cpu", "--", "sh", "-c", script)
+    wait_until(lambda: {"7070", "7071"} <= {*cluster.cli("logs", job).stdout.split()}, what="both listen")
+    forwarder = Forwarder(cluster.start("forward", "--json", "0:7070", "0:7071", job), 2)
+    try:
+        assert talk(forwarder.ports[0], b"hello") == b"hellobye"
+        assert talk(forwarder.ports[1], b"hello") == b""
+        forwarder.wait_said("What listens on 127.0.0.1 of a cloud's worker alone is not reached")
+    finally:
+        forwarder.process.kill()
+        forwarder.process.communicate()
+    cluster.cli("job", "cancel", job)
 
 
 def test_the_host_key_of_the_user_data_is_good_for_one_login(make: Make) -> None:

@@ -13,7 +13,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-MODULES = ("startup", "planner", "batch", "scaling", "engine", "simulation", "docker", "ssh", "clouds", "headload")
+MODULES = (
+    "startup",
+    "planner",
+    "batch",
+    "scaling",
+    "engine",
+    "engine_speed",
+    "simulation",
+    "docker",
+    "ssh",
+    "clouds",
+    "headload",
+)
 
 
 def main() -> int:

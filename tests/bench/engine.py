@@ -1,21 +1,16 @@
-"""Ray on a cluster of ours against the same Ray started by hand: demand, start of a worker, and its own task path."""
+"""Ray on a cluster of ours against the same Ray started by hand: demand, and the start of a worker."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+from tests.bench.by_hand import ray_by_hand
 from tests.bench.rows import Row, percentile, row
 from tests.bench.scaling import RAY_V2_INTERVAL
 from tests.support.cluster import LocalCluster, wait_until
 
 NODES = 4
-RAY = str(Path(sys.executable).parent / "ray")
 SPEC = f"""\
 cluster: bench
 provider: local
@@ -33,19 +28,6 @@ for _ in range({NODES}):
     held.append(hold.remote())
     time.sleep(14)
 """
-TASKS = """
-import ray, time, json
-ray.init(logging_level="ERROR")
-@ray.remote(num_cpus=1)
-def noop(): return None
-ray.get([noop.remote() for _ in range(50)])
-times = []
-for _ in range(5):
-    started = time.perf_counter()
-    ray.get([noop.remote() for _ in range(1000)])
-    times.append(1000 / (time.perf_counter() - started))
-print("RATE", sorted(times)[2], flush=True)
-"""
 
 
 def run() -> list[Row]:
@@ -53,25 +35,13 @@ def run() -> list[Row]:
         cluster = LocalCluster(Path(directory), SPEC, "bench")
         try:
             cluster.up(timeout=180)
-            rate = _rate(_submit(cluster, "tasks", TASKS))
             rows = _scale_up(cluster)
         finally:
             cluster.clean_up()
-    by_hand = _by_hand()
-    started = next(r for r in rows if r["name"].startswith("worker"))
-    started.update(row(started["name"], started["ours"], by_hand["start"], "ray start, worker", "s", "<= peer + 1 s"))
-    return [*rows, row("Ray's own tasks", rate, by_hand["rate"], "ray start by hand", "tasks/s", "within noise")]
-
-
-def _submit(cluster: LocalCluster, name: str, text: str) -> str:
-    work = cluster.directory / name
-    work.mkdir()
-    (work / "job.py").write_text(text)
-    return cluster.cli("submit", "--working-dir", str(work), str(work / "job.py"), timeout=240).stdout
-
-
-def _rate(output: str) -> float:
-    return float(next(line for line in output.splitlines() if line.startswith("RATE")).split()[1])
+    with ray_by_hand() as (_, seconds):
+        started = next(r for r in rows if r["name"].startswith("worker"))
+        started.update(row(started["name"], started["ours"], seconds, "ray start, worker", "s", "<= peer + 1 s"))
+    return rows
 
 
 def _scale_up(cluster: LocalCluster) -> list[Row]:
@@ -111,56 +81,3 @@ def _write(cluster: LocalCluster, text: str) -> Path:
     work.mkdir()
     (work / "job.py").write_text(text)
     return work / "job.py"
-
-
-def _by_hand() -> dict[str, float]:
-    """Head and worker as a person would start them; the worker's start is timed."""
-    base = Path(tempfile.mkdtemp(prefix="rb", dir="/tmp"))
-    env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
-    start = [RAY, "start", "--block", "--disable-usage-stats"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True, "env": env}
-    head = [
-        *start,
-        "--head",
-        "--port=26379",
-        "--num-cpus=0",
-        "--dashboard-host=127.0.0.1",
-        f"--temp-dir={base}/h",
-        "--no-monitor",
-    ]
-    processes = [subprocess.Popen([*head, "--node-ip-address=127.0.0.1"], **quiet)]
-    try:
-        env["RAY_ADDRESS"] = "127.0.0.1:26379"
-        wait_until(lambda: _nodes(env) == 1, 90, "ray's head")
-        began = time.perf_counter()
-        worker = [
-            *start,
-            "--address=127.0.0.1:26379",
-            "--num-cpus=1",
-            f"--temp-dir={base}/w",
-            "--node-ip-address=127.0.0.12",
-        ]
-        processes.append(subprocess.Popen(worker, **quiet))
-        wait_until(lambda: _nodes(env) == 2, 90, "ray's worker")
-        took = time.perf_counter() - began
-        done = subprocess.run(
-            [sys.executable, "-c", TASKS], env=env, capture_output=True, text=True, timeout=180, check=True
-        )
-        return {"start": took, "rate": _rate(done.stdout)}
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            process.wait(timeout=60)
-        shutil.rmtree(base, ignore_errors=True)
-
-
-def _nodes(env: dict[str, str]) -> int:
-    """Live nodes by Ray's GCS, asked without starting a driver."""
-    code = (
-        "from ray._raylet import GcsClient; import json;"
-        "c = GcsClient(address='127.0.0.1:26379');"
-        "print(sum(n.state == 0 for n in c.get_all_node_info().values()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    return int(done.stdout.strip() or 0) if done.returncode == 0 else 0

@@ -1,4 +1,4 @@
-"""`exec`, `cp` and `ssh` on nodes that are processes of this machine."""
+"""`exec`, `cp`, `ssh` and `forward` on nodes that are processes of this machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 import os
 import pty
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,10 @@ import pytest
 from clusterctl.cli.verbs.access import run_on
 from clusterctl.client.registry import Registry
 from clusterctl.core.errors import ClusterctlError
-from tests.support.cluster import LocalCluster
+from tests.support.cluster import LocalCluster, wait_until
+from tests.support.talk import ECHO, Forwarder, talk
+
+NOISE = os.urandom(12_000_000)  # more than the buffers of both ends hold
 
 
 def in_bytes(cluster: LocalCluster, *args: str) -> subprocess.CompletedProcess[bytes]:
@@ -84,3 +90,78 @@ def test_a_shell_opens_in_the_nodes_directory_and_its_exit_code_is_passed_on(clu
         del cluster.env["SHELL"]
         os.close(master)
         os.close(slave)
+
+
+# ---------------------------------------------------------------- forward
+
+
+@pytest.fixture(scope="module")
+def job(cluster: LocalCluster) -> tuple[str, int]:
+    """A job that echoes, and its port on its node."""
+    job_id = cluster.submit("--", sys.executable, "-c", ECHO, "127.0.0.1", "0")
+    return job_id, int(wait_until(lambda: cluster.cli("logs", job_id).stdout.strip(), what="its port"))
+
+
+@pytest.fixture
+def forwarder(cluster: LocalCluster, job: tuple[str, int]) -> Iterator[Forwarder]:
+    """Two forwardings to the job: to its port, and to one on which nothing listens yet."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        silent = taken.getsockname()[1]
+    begun = Forwarder(cluster.start("forward", "--json", f"0:{job[1]}", f"0:{silent}", job[0]), 2)
+    try:
+        yield begun
+    finally:
+        begun.process.kill()
+        begun.process.communicate()
+
+
+def test_ports_of_a_jobs_node_are_carried_in_both_directions_at_once_until_ctrl_c(
+    cluster: LocalCluster, job: tuple[str, int], forwarder: Forwarder
+) -> None:
+    first, second = forwarder.rows
+    assert first["node"] == "cpu-1" and first["cluster"] == "demo" and first["node_port"] == job[1]
+    assert first["address"] == f"127.0.0.1:{first['port']}" and first["port"] != second["port"]
+    assert talk(first["port"], NOISE) == NOISE + b"bye"
+    with socket.create_connection(("127.0.0.1", first["port"])) as idle:
+        idle.sendall(b"and others meanwhile")
+        assert talk(first["port"], b"x") == b"xbye" and idle.recv(64) == b"and others meanwhile"
+
+    assert talk(second["port"], b"hello") == b"" and talk(second["port"], b"hello") == b""
+    silent = second["node_port"]
+    forwarder.wait_said(f"nothing takes connections on port {silent} of cpu-1")
+    with (
+        socket.create_server(("127.0.0.1", silent)) as listener,
+        socket.create_connection(("127.0.0.1", second["port"])) as client,
+        listener.accept()[0] as there,
+    ):
+        there.sendall(b"here now")
+        assert client.recv(64) == b"here now"
+    forwarder.wait_said(f"port {silent} of cpu-1 is reached")
+    assert sum("nothing takes" in line for line in forwarder.said) == 1, "told once"
+
+    assert forwarder.end(signal.SIGINT) == 0
+    with socket.create_server(("127.0.0.1", first["port"])):
+        pass  # it listens no more
+
+
+def test_what_cannot_be_forwarded_is_told_in_a_sentence(cluster: LocalCluster, job: tuple[str, int]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for words, code, told in (
+            (
+                (f"{port}:1", "cpu-1"),
+                1,
+                f"cannot listen on 127.0.0.1:{port} (Address already in use): choose another, or 0",
+            ),
+            (("0:1", "cpu-9"), 3, "no node 'cpu-9' in this cluster"),
+            (("0:1", "cpu-1", "cpu-2"), 2, "cpu-1 and cpu-2 are 2"),
+            (("cpu-1",), 2, "say which port"),
+            (("8000:70000",), 2, "names no port"),
+            (("8000", "cpu-1"), 2, "is at 127.0.0.1:8000 already"),
+        ):
+            done = cluster.cli("forward", *words, code=code)
+            assert told in done.stderr and not done.stdout and "Traceback" not in done.stderr
+    waiting = cluster.submit("--pool", "cpu", "--cpus", "2", "--nodes", "2", "--", "true")
+    assert f"job {waiting} runs on no node yet" in cluster.cli("forward", "0:1", waiting, code=1).stderr
+    cluster.cli("job", "cancel", waiting)
+    assert f"job {waiting} has ended (cancelled)" in cluster.cli("forward", "0:1", waiting, code=1).stderr

@@ -159,3 +159,4 @@ def test_a_ray_that_will_be_installed_is_announced_with_its_size(
     (tmp_path / "an-environment" / "engine.json").write_text('{"ray": "2.60.0", "extras": ["default", "serve"]}')
     assert first_time(Ray(version="2.60.0", extras=["serve"]), tmp_path) == "", "it is there"
     assert first_time(Ray(version="2.60.0", extras=["tune"]), tmp_path) != ""
+    assert first_time(Ray(version="2.60.0", packages=["optuna"]), tmp_path).endswith("and more for optuna")

@@ -120,6 +120,7 @@ def node_views(draw: st.DrawFn, names: list[str], number: int) -> NodeView:
         draw(st.sampled_from(["", f"i-{number}", f"i-{number}"])),
         code=draw(st.sampled_from(["", "idle", "user", "spec_changed"])),
         spec_hash=draw(st.sampled_from(["", "v2"])),
+        drain_by=draw(st.sampled_from([None, None, NOW - 5, NOW + 60])) if life is NodeState.DRAINING else None,
     )
     work = ()
     if life in (NodeState.READY, NodeState.DRAINING, NodeState.FAILED, NodeState.TERMINATING) and draw(st.booleans()):

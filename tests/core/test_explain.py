@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from clusterctl.core.explain import Step, explain_demand, explain_node, explain_offer, story
 from clusterctl.core.model import Block, Demand, Limits, NodeState, Offer, Plan, Policy, State
 from clusterctl.core.scheduling.remedies import Situation
@@ -64,6 +66,44 @@ def test_what_no_node_could_ever_hold_says_what_the_most_is() -> None:
     found = explain_demand(situation(state(pools=(pool("gpu"),)), want("j", of=shape(GPU=3))), "j")
     assert found is not None
     assert (found.reason.code, found.reason.fix) == ("too_large", "ask for 2 x GPU, or add a pool with larger nodes")
+
+
+@pytest.mark.parametrize(
+    ("bundles", "strategy", "code", "text", "fix"),
+    [
+        (
+            ((shape(CPU=64), 1), (shape(CPU=1), 2)),
+            "PACK",
+            "too_large",
+            "a gang of 3 (64 x CPU, 2 times 1 x CPU) is served whole or not at all: 64 x CPU is more than any pool can give: the "
+            "largest node of pool cpu has 16 x CPU",
+            "ask for 16 x CPU, or add a pool with larger nodes",
+        ),
+        (
+            ((shape(CPU=8), 3),),
+            "STRICT_PACK",
+            "too_large",
+            "a gang of 3 (3 times 8 x CPU) on one node: 24 x CPU is more than any pool can give: the largest node of pool cpu "
+            "has 16 x CPU",
+            "ask for 2 instead of 3 times 8 x CPU",
+        ),
+        (
+            ((shape(CPU=1), 4),),
+            "STRICT_SPREAD",
+            "pool_max",
+            "a gang of 4 (4 times 1 x CPU) on as many nodes is served whole or not at all, and the limits allow only part of it: "
+            "with that pool cpu has 3 of at most 3 nodes",
+            "ask for 3 instead of 4 times 1 x CPU, or raise max of pool cpu from 3 to 4",
+        ),
+    ],
+)
+def test_a_placement_group_that_can_never_be_says_why(bundles, strategy, code, text, fix) -> None:
+    group = want("g", bundles=bundles, gang=True, strategy=strategy, source="placement_group")
+    found = explain_demand(
+        situation(state(pools=(pool(max=3),)), group, offers=(offer(resources=amounts(CPU=16)),)), "g"
+    )
+    assert found is not None
+    assert (found.reason.code, found.reason.text, found.reason.fix) == (code, text, fix)
 
 
 def test_a_demand_that_is_being_served_says_by_what_and_when() -> None:

@@ -61,26 +61,6 @@ def test_with_drain_after_what_runs_is_drained_with_that_deadline() -> None:
     assert "what runs on it is stopped after 1800 s (limits.drain_after)" in drain.reason.text
 
 
-@pytest.mark.parametrize(("since", "ends"), [(1799.0, False), (1800.0, True)])
-def test_at_that_deadline_it_is_ended_whatever_runs(since: float, ends: bool) -> None:
-    going = busy(state=NodeState.DRAINING, since=NOW - since, code="budget_per_day", reason="spent", drain="requested")
-    plan = decide(world(going, budget_per_day=100.0, drain_after=1800.0), offers=(DEAR,))
-    assert [type(action) for action in plan.actions] == ([Terminate] if ends else [])
-    if not ends:
-        assert plan.wake_at is not None and plan.wake_at <= NOW + 1.0
-
-
-def test_at_that_deadline_nothing_is_ended_where_the_list_is_incomplete() -> None:
-    going = busy(state=NodeState.DRAINING, since=NOW - 9000, code="cost_limit", drain="requested")
-    looked = (seen(going, complete=False),)
-    assert decide(world(going, drain_after=60.0), offers=(), observed=looked).actions == ()
-
-
-def test_a_node_drained_for_another_reason_has_no_such_deadline() -> None:
-    going = busy(state=NodeState.DRAINING, since=NOW - 9000, code="user", drain="requested")
-    assert decide(world(going, budget_per_day=100.0, drain_after=60.0), offers=(DEAR,)).actions == ()
-
-
 def test_a_budget_lets_go_of_nothing_that_costs_nothing_and_never_of_the_head() -> None:
     own = idle("own-1", of=offer("own", price=0.0))
     head = idle("head-1", of=offer("head", price=1.0), role="head")

@@ -203,7 +203,11 @@ def test_a_gang_that_must_sit_on_one_node_of_two_pools_at_once_waits_and_says_so
 
 
 def test_a_task_that_needs_nothing_still_gets_a_node() -> None:
-    assert len(ops(decide(state(), want(of=shape(), count=3)), "launch")) == 1
+    for price in (1.0, 0.0):
+        plan = decide(state(), want(of=shape(), count=3), offers=(offer(price=price),))
+        assert len(ops(plan, "launch")) == 1, price
+        text = "waiting for 3 times a place on any node: launching small in a, ready in about 60 s"
+        assert [wait.reason.text for wait in plan.waits] == [text]
 
 
 def test_a_gang_of_one_zone_is_bought_in_the_zone_where_that_is_cheapest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 
 from tests.docker.conftest import DockerCluster
 from tests.docker.test_cluster import built
+from tests.support.cluster import wait_until
 from tests.support.docker_engine import DockerEngine
+from tests.support.talk import ECHO, Forwarder, talk
 
 SPEC = """\
 cluster: demo
@@ -97,6 +100,26 @@ def test_copies_belong_to_the_nodes_user_and_come_back_as_they_went(cluster: Doc
     assert (tmp_path / "back" / "renamed.sh").stat().st_mode & 0o777 == 0o700
     missing = cluster.cli("cp", "cpu-1:/nowhere", str(tmp_path), code=None)
     assert missing.returncode == 3 and "/nowhere" in missing.stderr
+
+
+def test_a_port_of_a_container_is_forwarded_and_one_of_its_successor_when_it_was_replaced(
+    cluster: DockerCluster,
+) -> None:
+    job = cluster.submit("--pool", "cpu", "--max-retries", "2", "--", "python3", "-u", "-c", ECHO, "127.0.0.1", "7070")
+    wait_until(lambda: "7070" in cluster.cli("logs", job).stdout, what="it listens")
+    forwarder = Forwarder(cluster.start("forward", "--json", "0:7070", job), 1)
+    try:
+        (port,), first = forwarder.ports, forwarder.rows[0]["node"]
+        assert talk(port, b"hello") == b"hellobye"
+        (container,) = cluster.containers(first)
+        container.kill()
+        wait_until(lambda: talk(port, b"again") == b"againbye", what="it is found where it runs now")
+        assert cluster.job(job)["attempts"][-1]["nodes"] != [first] and any(first in line for line in forwarder.said)
+        assert forwarder.end(signal.SIGINT) == 0
+    finally:
+        forwarder.process.kill()
+        forwarder.process.communicate()
+        cluster.cli("job", "cancel", job)
 
 
 def test_links_that_a_node_makes_lead_nowhere_on_this_machine(cluster: DockerCluster, tmp_path: Path) -> None:

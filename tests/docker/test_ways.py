@@ -27,8 +27,11 @@ from clusterctl_providers.docker.ssh import ssh_argv
 from clusterctl.client.nodes.containers import ContainerAccess
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import AuthFailed, BadRequest, ProviderError
+from clusterctl.provision.carried import NothingListens
 from tests.docker.world import DockerWorld
+from tests.support.cluster import wait_until
 from tests.support.docker_engine import DockerEngine, remove_labelled
+from tests.support.talk import ECHO, converse
 
 LAB = "ssh://me@build.lab:2222"
 SSH = """\
@@ -43,6 +46,19 @@ with open("{log}", "a") as log:
     log.write("one\\n")
 os.environ.update(DOCKER_HOST="{host}", PATH="{path}")
 os.execvp("sh", ["sh", "-c", words[-1]])
+"""
+
+
+# How many of the programs that carry bytes run in a container; this one's text must not have theirs in it.
+CARRIERS = """
+import glob
+found = 0
+for path in glob.glob("/proc/[0-9]*/cmdline"):
+    try:
+        found += b"no port is " + b"forwarded" in open(path, "rb").read()
+    except OSError:
+        pass
+print(found)
 """
 
 
@@ -119,6 +135,40 @@ def test_a_program_that_is_talked_to_in_both_directions_runs_through_ssh(
         program.stdin.write(b"hello\n")
         program.stdin.flush()
         assert program.stdout.read().split() == [b"HELLO"] and program.wait(60) == 7
+
+
+@pytest.mark.parametrize("way", ["here", "ssh"])
+def test_a_port_that_a_container_has_for_itself_is_reached(
+    world: DockerWorld, ssh: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "ssh":
+        monkeypatch.setenv("DOCKER_HOST", LAB)
+    node = container(world)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    check_port(node, os.urandom(8_000_000))
+    wait_until(
+        lambda: node.run(["python3", "-c", CARRIERS]).stdout.strip() == b"0", what="nothing is left that carries"
+    )
+
+
+def check_port(node: ContainerAccess, noise: bytes) -> None:
+    """A program listens on the container's own loopback."""
+    node.run(["sh", "-c", f"python3 -c '{ECHO}' 127.0.0.1 7070 >/dev/null 2>&1 &"])
+    wait_until(lambda: is_there(node, 7070), what="it listens")
+    with contextlib.closing(node.dial(7070)) as way, contextlib.closing(node.dial(7070)) as other:
+        assert converse(way, noise) == noise + b"bye"
+        other.sendall(b"left alone")
+        assert other.recv(64) == b"left alone"
+    with pytest.raises(NothingListens, match="on port 7071 of cpu-1"):
+        node.dial(7071)
+
+
+def is_there(node: ContainerAccess, port: int) -> bool:
+    try:
+        node.dial(port).close()
+    except NothingListens:
+        return False
+    return True
 
 
 def test_a_connection_that_was_idle_and_broke_is_made_anew(world: DockerWorld, ssh: Path) -> None:
@@ -268,6 +318,7 @@ def test_a_later_shell_without_the_variables_uses_the_certificates_that_the_clus
         assert world.provider().list()[0].complete
         files = [f"--tls{what}={door.directory}/{name}.pem" for what, name in named.items()]
         assert node.shell_argv()[:7] == ["docker", "--host", door.host, "--tlsverify", *files]
+    check_port(node, b"x" * 100_000)
     shell(**with_tls(door))
     assert node.shell_argv()[1] == "exec", "this shell's docker command gets there by itself"
     moved = tmp_path / "elsewhere"

@@ -52,7 +52,7 @@ class Cluster:
 
     def start(self) -> None:
         self.start_node("head", role="head")
-        self.start_node("cpu", resources={"CPU": 2, "TPU": 1}, labels={"team": "vision"})
+        self.start_node("cpu", resources={"CPU": 2, "TPU": 1}, node_labels={"team": "vision"})
         self.start_node("gpu", resources={"CPU": 1, "GPU": 2})
         self.client = EngineClient(sys.executable, self.address, self.token_path, self._take)
         self.loop.run(self.client.start())

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from clusterctl_runtime.engine import found
 from clusterctl_runtime.engine.installing import Installation, InstallFailed
 from clusterctl_runtime.engine.wheelhouse import Wheel
 
 from tests.support.wheel_index import kept_wheels, wanted
 
 SMALL = ("uv", "six")
+FACTS = Path(found.__file__).read_text() + "\nimport json\nprint(json.dumps(installed_packages()))\n"
 
 
 class Usage(NamedTuple):
@@ -67,6 +71,15 @@ def test_two_nodes_of_a_machine_make_it_once(root: Path) -> None:
     again: list[str] = []
     assert install(root, again) == first
     assert again == [], "it is there"
+
+
+def test_packages_are_in_it_and_noted_beside_it(root: Path) -> None:
+    python = Path(install(root, [], packages=["six>=1"]))
+    said = subprocess.run([python, "-I", "-c", "import six; print(six.__file__)"], capture_output=True, text=True)
+    assert said.stdout.startswith(str(python.parents[1])), said.stderr
+    assert json.loads((python.parents[1] / "engine.json").read_text())["packages"] == ["six>=1"]
+    found = subprocess.run([python, "-I", "-c", FACTS], capture_output=True, text=True, cwd=root)
+    assert json.loads(found.stdout)["six"].startswith("1."), "an interpreter says what it has"
 
 
 def test_what_uv_says_is_a_part_of_the_reason(root: Path) -> None:

@@ -52,7 +52,7 @@ def listening_ports(pids: list[int]) -> set[int]:
 
 def nothing_left(raylet: Raylet, ports: set[int]) -> None:
     assert pids_of(raylet) == []
-    assert not raylet._scratch.exists()
+    assert not raylet._scratch.exists() and not raylet._command.spill.exists()
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,37 +119,67 @@ def test_a_drained_raylet_ends_by_itself_and_is_no_failure(cluster):
     raylet = cluster.raylet("leaving", on_change=changes.append, resources={"CPU": 1})
     cluster.loop.run(raylet.start())
     cluster.until(lambda s: any(n.instance_id == "leaving-1@1" and n.status == "IDLE" for n in s.nodes))
-    assert cluster.loop.run(cluster.client.drain(raylet.state["ray_node_id"], "not needed any more"))
+    assert cluster.loop.run(cluster.client.drain_if_idle(raylet.state["ray_node_id"], "not needed any more"))
     wait_until(lambda: changes[-1]["state"] == "stopped")
     assert changes[-1]["detail"] == "drained"
     nothing_left(raylet, set())
 
 
-def test_a_busy_node_is_drained_only_with_a_deadline_and_stops_without_a_trace(cluster):
-    raylet = cluster.start_node("busy", resources={"CPU": 1, "spare": 1})
-    code = """
+SAVES = """
 import sys, time, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 ray.init(log_to_driver=False)
-@ray.remote(resources={"spare": 1})
-class Busy:
-    def ping(self): pass
-busy = Busy.remote()
-ray.get(busy.ping.remote())
-print("up")
-sys.stdin.read()
+@ray.remote(num_cpus=0, resources={"spare": 1})
+class Trains:
+    def deadline(self):
+        from ray._private.state import state  # as Train's watcher of preemptions does
+        return state.get_draining_nodes().get(ray.get_runtime_context().get_node_id())
+    def node(self): return ray.get_runtime_context().get_node_id()
+@ray.remote(num_cpus=1)
+def more(): return ray.get_runtime_context().get_node_id()
+trains = Trains.remote()
+node = ray.get(trains.node.remote())
+print("up", flush=True)
+for line in sys.stdin:
+    if line.strip() == "deadline":
+        print(ray.get(trains.deadline.remote()), flush=True)
+    elif line.strip() == "more":
+        new = more.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote()
+        print(ray.get(new) != node, flush=True)
+    else:
+        del trains
+        print("ended", flush=True)
 """
-    client, node = cluster.client, raylet.state["ray_node_id"]
-    with cluster.driver(code) as driver:
+
+
+def test_work_reads_the_deadline_of_its_node_and_the_raylet_leaves_once_it_has_ended(cluster):
+    changes = []
+    raylet = cluster.raylet("busy", on_change=changes.append, resources={"CPU": 1, "spare": 1})
+    cluster.loop.run(raylet.start())
+    client, node, run = cluster.client, raylet.state["ray_node_id"], cluster.loop.run
+    with cluster.driver(SAVES) as driver:
         assert driver.line() == "up"
         cluster.until(lambda _: cluster.node("busy").status == "RUNNING")
-        assert not cluster.loop.run(client.drain(node, "not needed"))
+        assert not run(client.drain_if_idle(node, "not needed"))
         assert cluster.node("busy").status == "RUNNING"
-        assert cluster.loop.run(client.drain(node, "the provider takes it", time.time() + 3))
+        for left in (900, 300, 600):
+            asked = time.time()
+            run(client.drain(node, "the provider takes it", left))
+            driver.say("deadline")
+            assert abs(int(driver.line()) / 1000 - asked - left) < 5, "the last one that was said"
         cluster.until(lambda _: cluster.node("busy").status == "DRAINING")
+        driver.say("more")
+        assert driver.line() == "True", "it ran elsewhere"
+        assert changes[-1]["state"] == "ready", "what runs there goes on"
+        run(client.drain(node, "a user drains it", None))
+        driver.say("deadline")
+        assert driver.line() == "0", "Ray's word for no end"
         ports = listening_ports(pids_of(raylet))
         assert len(ports) >= 6
-    cluster.loop.run(raylet.stop(5.0))
-    assert raylet.state["state"] == "stopped"
+        driver.say("end")
+        assert driver.line() == "ended"
+        wait_until(lambda: changes[-1]["state"] == "stopped")
+        assert changes[-1]["detail"] == "drained"
     nothing_left(raylet, ports)
 
 
@@ -211,10 +241,10 @@ def test_a_raylet_that_ray_refuses_says_why_in_rays_words(cluster, tmp_path):
         token=cluster.token,
         single_host=True,
         gcs_address=cluster.address,
-        labels={"team": "not valid!"},
+        resources={"half": 0.5},
     )
     raylet = Raylet(config, tmp_path, lambda state: None)
-    with pytest.raises(EngineFailed, match=r"Ray did not start on worker cpu-9@1: (.*\n)*.*not valid!"):
+    with pytest.raises(EngineFailed, match=r"Ray did not start on worker cpu-9@1: (.*\n)*.*'half'"):
         cluster.loop.run(raylet.start())
     assert raylet.state["state"] == "failed"
     nothing_left(raylet, set())

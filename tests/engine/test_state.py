@@ -87,8 +87,8 @@ request_resources(num_cpus=5, bundles=[{"GPU": 4}])
 """
     demand = seen(cluster, body, "request", 6)
     assert sorted((str(d.bundles[0][0].resources), d.count) for d in demand) == [("1 x CPU", 5), ("4 x GPU", 1)]
-    cluster.loop.run(cluster.client.clear_requests())
-    cluster.until(lambda s: not s.demand)
+    wait_until(lambda: cluster.loop.run(cluster.client.forget_requests()), what="Ray sees that its driver has ended")
+    cluster.until(lambda s: not s.demand and s.drivers is None)
 
 
 def test_a_node_carries_our_id_and_is_idle_only_while_nothing_runs_there(cluster):
@@ -106,9 +106,8 @@ ray.get(small.ping.remote())
         assert driver.line()
         cluster.until(lambda _: cluster.node("cpu").status == "RUNNING")
         assert cluster.node("cpu").activity
-        assert not cluster.loop.run(cluster.client.drain(cluster.node("cpu").ray_node_id, "test")), (
-            "an actor without resources"
-        )
+        node = cluster.node("cpu").ray_node_id
+        assert not cluster.loop.run(cluster.client.drain_if_idle(node, "test")), "an actor without resources"
         driver.end()
     cluster.until(lambda _: cluster.node("cpu").status == "IDLE" and not cluster.node("cpu").activity)
 
@@ -244,3 +243,79 @@ def test_our_nodes_on_the_way_are_shown_by_ray_itself(cluster):
     with cluster.driver("from ray.scripts.scripts import cli; cli(['status'])") as driver:
         text = driver.process.communicate()[0]
     assert "cpu-2@1: cpu, booting" in text
+
+
+def test_what_waits_is_known_by_driver_and_what_is_on_a_node_by_name(cluster):
+    cluster.quiet()
+    body = """
+import ray.util.scheduling_strategies as strategies
+node = next(n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("TPU"))
+@ray.remote(num_cpus=3, label_selector={"team": "in(b,a)"})
+def big(): pass
+@ray.remote(num_gpus=3)
+class Big: pass
+@ray.remote(num_cpus=0, scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(node, soft=False))
+class Small:
+    def ping(self): pass
+waiting = [big.remote() for _ in range(4)], Big.remote()
+small = Small.options(name="keeper", namespace="kept", lifetime="detached").remote()
+ray.get(small.ping.remote())
+group = ray.util.placement_group([{"CPU": 64}], strategy="STRICT_PACK")
+inside = big.options(scheduling_strategy=strategies.PlacementGroupSchedulingStrategy(group), label_selector={}).remote()
+small_group = ray.util.placement_group([{"CPU": 1, "TPU": 1}], name="small")
+ray.get(small_group.ready())
+"""
+    run = cluster.loop.run
+    with cluster.driver(ENGINE_WORK.format(body=body)) as driver:
+        assert driver.line()
+        state = cluster.until(lambda s: sum(d.count for d in s.demand) == 6)
+
+        def all_waiting():
+            """Ray's table is up to a second behind its demand."""
+            found = run(cluster.client.waiting())
+            return found if found and sum(found[0].tasks.values()) == 4 else None
+
+        (found,) = wait_until(all_waiting)
+        assert found.driver == "j-test/1/0"
+        assert {*found.tasks, *found.actors, *found.groups} == {d.id for d in state.demand}
+        assert list(found.actors.values()) == [1] and len(found.groups) == 1
+        users = run(cluster.client.users(cluster.node("cpu").ray_node_id))
+        assert [(u.kind, u.name, u.driver, u.detached) for u in users] == [
+            ("actor", "keeper", "j-test/1/0", True),
+            ("placement group", "small", "j-test/1/0", False),
+        ]
+        started = time.perf_counter()
+        run(cluster.client.waiting())
+        print(f"who waits: {(time.perf_counter() - started) * 1000:.1f} ms")
+        driver.end()
+    wait_until(lambda: run(cluster.client.waiting()) == (), what="Ray sees that its driver has ended")
+    assert [u.name for u in run(cluster.client.users(cluster.node("cpu").ray_node_id))] == ["keeper"]
+    assert cluster.node("cpu").status == "RUNNING", (
+        "a node with a detached actor is not idle, though its driver has ended"
+    )
+    with cluster.driver(ENGINE_WORK.format(body='ray.kill(ray.get_actor("keeper", "kept"))')) as driver:
+        assert driver.line()
+        driver.end()
+    cluster.until(lambda _: cluster.node("cpu").status == "IDLE")
+
+
+def test_what_was_requested_stays_while_any_driver_runs(cluster):
+    cluster.quiet()
+    body = """
+from ray.autoscaler.sdk import request_resources
+request_resources(bundles=[{"GPU": 4}])
+"""
+    run = cluster.loop.run
+    with cluster.driver(ENGINE_WORK.format(body="")) as other:
+        assert other.line()
+        with cluster.driver(ENGINE_WORK.format(body=body)) as asking:
+            assert asking.line()
+            cluster.until(lambda s: len(s.drivers or ()) == 2)
+            asking.end()
+        cluster.until(lambda s: len(s.drivers or ()) == 1)
+        assert not run(cluster.client.forget_requests()), "it may have asked for the same"
+        assert cluster.client.state.demand
+        other.end()
+    cluster.until(lambda s: s.drivers == ())
+    assert run(cluster.client.forget_requests())
+    cluster.until(lambda s: not s.demand and s.drivers is None)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from clusterctl_runtime.engine.found import read_engine_facts
+from clusterctl_runtime.engine.requirements import lacking, plain_requirements
 from clusterctl_runtime.engine.wheelhouse import Wanted, Wheel
 from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.engine.supply import EngineSupply, NoEngine, Supplied
@@ -86,6 +87,39 @@ def test_extras_that_a_node_lacks_make_an_installation(tmp_path: Path) -> None:
     told = ask(supply, has("2.60.0")).environment
     assert told["extras"] == ["default", "serve"]
     assert {wheel["sha256"] for wheel in told["wheels"]} == {wheel.sha256 for wheel in wheels}
+
+
+PACKAGES = '{ray: {version: "2.60.0", packages: ["iniconfig >= 2", Shared_Name]}}'
+
+
+@pytest.mark.parametrize(
+    ("packages", "enough"),
+    [
+        ({"iniconfig": "2.3.0", "shared-name": "1.0"}, True),
+        ({"iniconfig": "1.9", "shared-name": "1.0"}, False),
+        ({"iniconfig": "2.3.0"}, False),
+    ],
+)
+def test_a_node_keeps_its_ray_only_where_the_packages_are_there_too(
+    tmp_path: Path, packages: dict[str, str], enough: bool
+) -> None:
+    supply = make_supply(tmp_path, PACKAGES)
+    want = wanted(packages=("Shared_Name", "iniconfig>=2"))
+    supply.house.keep(want, [wheel := Wheel("any-1-py3-none-any.whl", "0" * 64, 1)])
+    supply.house.path(wheel.sha256).write_bytes(b"x")
+    told = ask(supply, facts(ray="2.60.0", extras=["default"], packages=packages))
+    assert (told == Supplied()) is enough
+    assert enough or told.environment["packages"] == ["Shared_Name", "iniconfig>=2"]
+
+
+def test_what_an_extra_of_a_package_brings_is_not_taken_for_granted() -> None:
+    assert lacking(["transformers[torch]"], {"transformers": "5.0", "torch": "2.13.0"}) == ["transformers[torch]"]
+    assert lacking(["torch==2.13.0"], {"torch": "2.13.0+cpu"}) == []
+
+
+def test_packages_belong_to_the_identity_of_an_environment_and_their_spelling_does_not() -> None:
+    assert wanted(packages=("six",)).key != wanted().key
+    assert plain_requirements(["six >=1", "torch"]) == plain_requirements(["torch", "six>=1", "six>=1"])
 
 
 def test_an_interpreter_that_the_spec_names_is_used_as_it_is(tmp_path: Path) -> None:

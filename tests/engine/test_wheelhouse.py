@@ -34,6 +34,21 @@ def test_an_environment_is_downloaded_once_and_what_arrives_damaged_again(index:
     assert len(index.asked) == asked, "nothing more is asked for"
 
 
+def test_packages_are_resolved_and_kept_together_with_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = wanted(packages=("iniconfig>=2",))
+    house, kept = kept_wheels(want)
+    with serving(house, kept) as index:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        wheels = Wheelhouse(tmp_path).get(want, lambda text: None)
+        assert len([wheel for wheel in wheels if wheel.file.startswith("iniconfig-") and len(wheel.sha256) == 64]) == 1
+        assert index.downloads.count(next(w.file for w in wheels if w.file.startswith("iniconfig-"))) == 1
+        impossible = replace(want, packages=("iniconfig>=999",))
+        with pytest.raises(
+            NoWheels, match=r"Ray 2\.60\.0 with default and iniconfig>=999 for .* is not in the (.|\n)*999"
+        ):
+            Wheelhouse(tmp_path).get(impossible, lambda text: None)
+
+
 def test_a_download_that_was_broken_off_goes_on_with_the_same_versions(index: WheelIndex, tmp_path: Path) -> None:
     house = Wheelhouse(tmp_path)
     wheels = house.get(wanted(), lambda text: None)

@@ -31,8 +31,8 @@ async def one_node(directory: Path) -> tuple[HeadOfParts, Agent]:
 
 
 def drain(head: HeadOfParts) -> None:
-    head.journal.move("w-1", "drain", 0.0)
-    head.draining.begin("w-1", None)
+    head.journal.move("w-1", "drain", 0.0, code="idle")
+    head.draining.begin("w-1")
     head.draining.check()
 
 

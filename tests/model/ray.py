@@ -25,6 +25,7 @@ class Raylet:
     total: float
     devices: list[float]
     used: float = 0.0
+    draining: bool = False
     gpus: list[tuple[int, float]] = field(default_factory=list)
     holds: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
@@ -61,6 +62,8 @@ class Ray:
             return
         raylet = self.chance.choice(sorted(self.raylets.values(), key=lambda r: r.name))
         what = self.chance.random()
+        if what < 0.5 and raylet.draining:
+            return  # it takes nothing new
         if what < 0.3 and raylet.total - raylet.used >= 1:
             raylet.used += 1
         elif what < 0.5 and raylet.used:
@@ -85,7 +88,7 @@ class Ray:
                 {
                     "id": raylet.name,
                     "instance_id": f"{raylet.node_id}@{raylet.generation}",
-                    "status": "RUNNING" if busy else "IDLE",
+                    "status": "DRAINING" if raylet.draining else "RUNNING" if busy else "IDLE",
                     "idle_ms": 0 if busy else 1,
                     "total": {"CPU": raylet.total, "GPU": gpus},
                     "available": {"CPU": raylet.total - raylet.used, "GPU": round(gpus - taken, 4)},
@@ -151,7 +154,10 @@ class Ray:
 
     def _drain(self, arguments: dict[str, Any]) -> dict[str, Any]:
         raylet = self.raylets.get(arguments["node"])
-        return {"accepted": raylet is None or (not raylet.used and not raylet.gpus and not raylet.holds)}
+        if raylet is None or arguments["if_idle"]:
+            return {"accepted": raylet is None or (not raylet.used and not raylet.gpus and not raylet.holds)}
+        raylet.draining = True
+        return {"accepted": True}
 
 
 class Client(EngineClient):

@@ -258,14 +258,20 @@ class World:
     def drain(self) -> None:
         node_id = self._any_ready(NodeState.READY)
         if node_id:
-            self.head.journal.move(node_id, "drain", 0.0)
-            self.head.draining.begin(node_id, None)
+            self.head.journal.move(node_id, "drain", 0.0, code=self.chance.choice(["idle", "user_drain"]))
+            self.head.draining.begin(node_id)
 
     def undrain(self) -> None:
         node_id = self._any_ready(NodeState.DRAINING)
         if node_id:
-            self.head.journal.move(node_id, "undrain", 0.0)
-            self.head.draining.end(node_id)
+            self._call_off(node_id)
+
+    def _call_off(self, node_id: str) -> None:
+        """Ray's own way back (it leaves, and is started again) is not modelled."""
+        self.head.journal.move(node_id, "undrain", 0.0)
+        self.head.draining.end(node_id)
+        for raylet in self.ray.raylets.values():
+            raylet.draining = raylet.draining and raylet.node_id != node_id
 
     def look_at_drains(self) -> None:
         self.head.draining.check()
@@ -331,8 +337,7 @@ class World:
             if agent.ending:
                 self._lose(agent.node_id)
         while node_id := self._any_ready(NodeState.DRAINING):
-            self.head.journal.move(node_id, "undrain", 0.0)
-            self.head.draining.end(node_id)
+            self._call_off(node_id)
         await self.rejoin()
         for _ in range(12):
             self.tell_state()

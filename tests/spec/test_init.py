@@ -102,3 +102,12 @@ def test_an_unknown_starter_suggests_one() -> None:
         write_starter("dokcer", Path("unused"))
     with pytest.raises(UsageError, match="aws-train"):
         write_starter("zzz", Path("unused"))
+
+
+@pytest.mark.parametrize("name", ["train", "tune", "data"])
+def test_a_local_starter_of_an_ai_library_brings_its_ray_where_there_is_none(name: str) -> None:
+    texts = starter_texts(f"local-{name}", ray=False)
+    spec = parse_spec(texts["cluster.yaml"])
+    assert spec.ray is not None and spec.ray.version and name in spec.ray.extras
+    assert "import ray" in texts["job.py"] and spec.env["STORAGE"]
+    assert unsupported(spec) == ()

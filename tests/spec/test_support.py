@@ -102,6 +102,8 @@ VALUES: dict[str, Any] = {
     "setup": ["ls"],
     "version": "2.60.0",
     "extras": ["train"],
+    "packages": ["optuna"],
+    "object_store": "1GiB",
     "python": "/usr/bin/python3",
     "fair_share": "user",
     "preemption": True,

@@ -140,3 +140,26 @@ def test_hosts_come_and_go_with_the_spec(cluster: SshCluster, hosts: list[SshHos
     assert set(cluster.api_hosts()) == {first, second}
     assert traces(hosts[2]) == []
     assert len(cluster.wait_job(job, "succeeded")["attempts"]) == 1  # all this did not touch it
+
+
+def test_a_cluster_on_hosts_ends_itself_and_is_started_again(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    """Its head's host is asked how it ended: the head had nobody to tell."""
+    cluster.write(more="engine: none\nlifetime: {after_last_job: 1s}")
+    cluster.up()
+    assert cluster.cli("submit", "--submission-id", "one", "--", "echo", "hello").stdout == "hello\n"
+    wait_until(lambda: cluster.json("list")["clusters"][0]["state"] == "ended", what="it has ended itself")
+    kept = {
+        "--host",
+        "--keep",
+        "--spare",
+    }  # each host's own daemon, which waits for a head, and the agent that it has ready
+    running = [
+        line for host in hosts for line in traces(host) if line.startswith(USER) and not kept & set(line.split())
+    ]
+    assert running == []
+    assert "kept on its head's host" in cluster.cli("jobs", code=4).stderr
+    cluster.write()
+    cluster.up()
+    assert cluster.cli("logs", "one").stdout == "hello\n" and cluster.status()["state"] == "ready"
+    cluster.down()
+    assert [traces(host) for host in hosts] == [[], [], []]

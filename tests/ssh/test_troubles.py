@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from clusterctl.client.registry import read_json
 from tests.ssh.cluster import ROOT, SshCluster, traces
 from tests.support.cluster import wait_until
 from tests.support.ssh_hosts import SshHost
+from tests.support.talk import ECHO, Forwarder, talk
 
 
 class Impostor:
@@ -219,7 +221,7 @@ def test_a_host_behind_a_jump_host_and_an_inventory_file(cluster: SshCluster, ho
     assert [shell.returncode for shell in shells] == [3, 3]
 
 
-def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost], tmp_path: Path) -> None:
+def test_exec_cp_ssh_and_forward_reach_a_node(cluster: SshCluster, hosts: list[SshHost], tmp_path: Path) -> None:
     cluster.write(low=2)
     cluster.up()
     said = cluster.cli("exec", "cpu-1", "cpu-2", "--", "sh", "-c", 'echo "it\'s"; exit 3', code=3).stdout
@@ -240,6 +242,30 @@ def test_exec_cp_and_ssh_reach_a_node(cluster: SshCluster, hosts: list[SshHost],
     assert read_json(cluster.place / "tunnel.json")["port"]
     answer = json.loads(cluster.cli("exec", "--all", "--json", "--", "hostname").stdout)
     assert {ran["node"] for ran in answer["nodes"]} == {"head-1", "cpu-1", "cpu-2"}
+    check_forward(cluster, hosts)
+
+
+def check_forward(cluster: SshCluster, hosts: list[SshHost]) -> None:
+    """To a program that listens on its host's own address, with the login ended on the way."""
+    address = next(node["address"] for node in cluster.ready_nodes() if node["id"] == "cpu-2")
+    (host,) = [host for host in hosts if host.address == address]
+    job = cluster.submit("--nodes", "2", "--", "python3", "-u", "-c", ECHO, "0.0.0.0", "7070")
+    wait_until(lambda: cluster.cli("logs", job).stdout.count("7070") == 2, what="both listen")
+    forwarder = Forwarder(cluster.start("forward", "--json", "0:7070", "0:7071", "cpu-2"), 2)
+    try:
+        noise = os.urandom(8_000_000)
+        assert talk(forwarder.ports[0], noise) == noise + b"bye"
+        assert talk(forwarder.ports[1], b"x") == b""
+        forwarder.wait_said("nothing takes connections on port 7071 of cpu-2")
+        before = host.container.logs().count(b"Accepted publickey")
+        host.run("pkill", "-f", "^sshd: tester")
+        assert talk(forwarder.ports[0], b"again") == b"againbye"
+        assert host.container.logs().count(b"Accepted publickey") == before + 1
+        assert forwarder.end(signal.SIGINT) == 0
+    finally:
+        forwarder.process.kill()
+        forwarder.process.communicate()
+        cluster.cli("job", "cancel", job)
 
 
 def _decoded(host_key: str) -> bytes:

@@ -20,10 +20,10 @@ from clusterctl_runtime.engine.wheelhouse import Wanted, Wheel, Wheelhouse, plat
 from tests.support.docker_engine import cache_directory
 
 
-def wanted(*extras: str, ray: str = "2.60.0", python: str = "") -> Wanted:
+def wanted(*extras: str, ray: str = "2.60.0", python: str = "", packages: tuple[str, ...] = ()) -> Wanted:
     """What a node like this machine is given; `python` where its minor version is another."""
     facts = read_engine_facts()
-    return Wanted(ray, tuple(sorted({"default", *extras})), python or facts["python"], platform_of(facts))
+    return Wanted(ray, tuple(sorted({"default", *extras})), python or facts["python"], platform_of(facts), packages)
 
 
 def kept_wheels(*wants: Wanted) -> tuple[Wheelhouse, list[Wheel]]:

@@ -21,6 +21,7 @@ COLOURS = {
     "stopped": "dim",
     "queued": "yellow",
     "cancelled": "dim",
+    "ended": "dim",
 }
 
 
@@ -54,6 +55,7 @@ def _summary(document: dict[str, Any]) -> str:
             f"nodes   {counts_text(document['node_counts']) or 'none'}",
             f"jobs    {counted}",
             f"cost    {money(cost.get('per_hour'))}/h, {money(cost.get('total'))} so far",
+            *([f"end     {one_line(document['lifetime']['text'])}"] if document.get("lifetime") else []),
         ]
     )
 

@@ -13,12 +13,17 @@ from clusterctl.client.head.api import Api
 
 
 @verb
-def explain(call: Call, subject: Annotated[str, typer.Argument(metavar="ID", help="A job or a node.")]) -> None:
+def explain(
+    call: Call, subject: Annotated[str, typer.Argument(metavar="ID", help="A job, a node, or the cluster itself.")]
+) -> None:
     """Say why a job waits, or why a node is as it is.
 
+    Of the cluster itself, by its name: when it ends itself, and what happened to it.
+
     \b
-    Example:
+    Examples:
       clusterctl explain j-abcd2345
+      clusterctl explain demo
     """
     cluster = call.cluster()
     with Api.of(cluster) as api:

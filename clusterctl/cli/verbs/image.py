@@ -1,7 +1,8 @@
-"""`clusterctl image build|list|rm`."""
+"""`clusterctl image build|dockerfile|list|rm`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.text import columns
 from clusterctl.client.registry import Registry
 from clusterctl.client.specfile import read_spec
-from clusterctl.core.errors import UsageError
+from clusterctl.core.errors import ClusterctlError, UsageError
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -33,7 +34,7 @@ Region = Annotated[str, typer.Option(metavar="NAME", help="Without SPEC: where."
 
 @app.callback()
 def main() -> None:
-    """Make machine images of which nodes start faster, and remove them.
+    """Make images of which nodes start faster, and remove them.
 
     \b
     Examples:
@@ -64,6 +65,42 @@ def build(
 
     document = build_image(Registry(), _spec(spec, place, provider, region), pool, call.say)
     call.show(document, render)
+
+
+@app.command("dockerfile")
+@verb
+def dockerfile(
+    call: Call,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.", show_default=False)],
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose image it makes [default: the first].", show_default=False)
+    ] = "",
+    base: Annotated[str, typer.Option("--from", metavar="IMAGE", help="Start from this one.", show_default=False)] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it there instead of showing it.", show_default=False)
+    ] = None,
+    place: OfPlaces = "",
+) -> None:
+    """Write the Dockerfile of a container image with what nodes would otherwise install: Ray, and what `setup` does.
+
+    \b
+    Example:
+      clusterctl image dockerfile cluster.yaml | docker build -t vision -
+    """
+    from clusterctl.client.images.dockerfile import dockerfile as made
+
+    document = asdict(made(read_spec(spec, place).spec, pool, base))
+    if out is None:
+        call.show(document, lambda d: str(d["text"]).rstrip("\n"))
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(document["text"])
+    except FileExistsError:
+        raise UsageError(f"{out} is there already: name another file, or remove it") from None
+    except OSError as error:
+        raise ClusterctlError(f"{out} cannot be written: {error.strerror}") from error
+    call.show(document | {"file": str(out)}, lambda d: f"{d['file']}: {d['base']} with {_content(d)}")
 
 
 @app.command("list")
@@ -125,6 +162,12 @@ def _spec(path: Path | None, place: str, provider: str, region: str) -> Any:
         example = f"--provider {cloud.name} --region {cloud.example[cloud.name]['region']}"
         raise UsageError(f"name a SPEC, or --provider and --region, as in `{example}`")
     return parse_spec(_SPEC.format(provider=provider, region=region))
+
+
+def _content(document: dict[str, Any]) -> str:
+    count = len(document["setup"])
+    parts = [*document["requirements"], *([f"{count} setup command{'' if count == 1 else 's'}"] if count else [])]
+    return " and ".join(parts)
 
 
 def render(document: dict[str, Any]) -> str:

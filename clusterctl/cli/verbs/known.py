@@ -14,6 +14,7 @@ from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render import status as render_status
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.text import columns, duration, money
+from clusterctl.client.ended import STATE, ask, sentence
 from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.node_list import total
 from clusterctl.client.registry import Cluster, Registry
@@ -73,6 +74,9 @@ def _describe(cluster: Cluster) -> dict[str, Any]:
         with Api.of(cluster) as api:
             status = api.get("/api/v1/status")
     except ClusterctlError as error:
+        if note := ask(cluster):
+            nothing = {"nodes": 0, "price_per_hour": 0.0}
+            return document | nothing | {"state": STATE, "ended": note, "reason": sentence(cluster, note)}
         return document | {"reason": str(error)}
     cost = (status.get("cost") or {}).get("per_hour")
     return document | {"state": status["state"], "nodes": total(status), "price_per_hour": cost}
@@ -95,7 +99,8 @@ def render(document: dict[str, Any], now: float) -> str:
     told = [line for finding in document.get("found", ()) for line in _tell(finding)] + document.get("troubles", [])
     header = ["cluster", "state", "place", "nodes", "$/h", "age", "spec"]
     nothing = "no clusters are known here: `clusterctl up SPEC` starts one"
-    return "\n".join([*map(one_line, told), columns(header, rows, right=(3, 4, 5)) if rows else nothing])
+    ended = [one_line(item["reason"]) for item in document["clusters"] if item["state"] == STATE]
+    return "\n".join([*map(one_line, told), columns(header, rows, right=(3, 4, 5)) if rows else nothing, *ended])
 
 
 def _tell(finding: dict[str, Any]) -> list[str]:

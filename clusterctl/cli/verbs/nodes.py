@@ -1,4 +1,4 @@
-"""`clusterctl nodes` and `clusterctl node show|drain`."""
+"""`clusterctl nodes` and `clusterctl node show|drain|undrain`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.render.draining import render_drain, render_leaving, what_engine_runs
 from clusterctl.cli.render.explain import failed_setup, render_story
 from clusterctl.cli.render.mounts import render_mounts
 from clusterctl.cli.render.status import render_node_list, render_nodes
+from clusterctl.client.nodes.leaving import follow_leave, last_event
 from clusterctl.client.nodes.node_list import list_nodes
+from clusterctl.core.errors import UsageError
+from clusterctl.spec.units import parse_duration
 
 NodeId = Annotated[str, typer.Argument(metavar="ID", help="The node.")]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -19,7 +23,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 
 @app.callback()
 def main() -> None:
-    """Show or drain one node.
+    """Show or drain one node, or call its drain off.
 
     \b
     Example:
@@ -74,7 +78,7 @@ def show(call: Call, node: NodeId) -> None:
 
 def render_node(document: dict[str, Any], now: float) -> str:
     """One node, what runs on it, its story, and the end of a setup that failed; `now` in unix seconds."""
-    running = ", ".join(document.get("running") or []) or "nothing"
+    running = ", ".join([*(document.get("running") or []), *what_engine_runs(document)]) or "nothing"
     parts = [render_nodes([document], now), f"runs: {running}", render_story(document.get("story") or [])]
     if mounts := document.get("mounts"):
         parts.insert(2, render_mounts(mounts))
@@ -85,12 +89,56 @@ def render_node(document: dict[str, Any], now: float) -> str:
 
 @app.command("drain")
 @verb
-def drain(call: Call, node: NodeId) -> None:
-    """Let a node finish its work, then remove it.
+def drain(
+    call: Call,
+    node: NodeId,
+    deadline: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="How long what runs there may go on; `none`: until it ends by itself."),
+    ] = "10m",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the node is gone.")] = False,
+) -> None:
+    """Take a node out: no new work from now on, and at the deadline what still runs there is ended.
+
+    Work of Ray learns of it from Ray: Train saves and goes on elsewhere, Serve moves its replicas. Jobs that are
+    ended at the deadline are tried again on other nodes. Said again, it sets another deadline.
+
+    \b
+    Examples:
+      clusterctl node drain gpu-3
+      clusterctl node drain gpu-3 --deadline 2h --wait
+    """
+    with call.api() as api:
+        since = last_event(api) if wait else 0
+        document = api.post(f"/api/v1/nodes/{node}/drain", {"deadline": _seconds(deadline)})
+        if not wait:
+            call.show(document, lambda d: render_drain(d, time.time()))
+            return
+        call.say(render_drain(document, time.time()))
+        how = follow_leave(api, node, since, lambda d: call.say(render_leaving(d, time.time())))
+    call.show({"id": node, "state": how}, lambda d: f"node {d['id']} is {d['state']}")
+
+
+def _seconds(deadline: str) -> float | None:
+    if deadline == "none":
+        return None
+    try:
+        return parse_duration(deadline)
+    except ValueError as error:
+        raise UsageError(f"--deadline: {error}, or none") from error
+
+
+@app.command("undrain")
+@verb
+def undrain(call: Call, node: NodeId) -> None:
+    """Call off `node drain`: the node takes work again.
+
+    Ray knows no way back from a drain. It starts nothing new there until what it still runs there has ended, and
+    is then started again.
 
     \b
     Example:
-      clusterctl node drain gpu-3
+      clusterctl node undrain gpu-3
     """
     with call.api() as api:
-        call.show(api.post(f"/api/v1/nodes/{node}/drain"), lambda d: f"node {d['id']}: {d['state']}")
+        call.show(api.post(f"/api/v1/nodes/{node}/undrain"), lambda d: f"node {d['id']}: {d['state']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,10 @@ def plan(
 def plan_of(registry: Registry, files: SpecFiles, start: str = "") -> dict[str, Any]:
     """The running cluster's own answer; for a cluster without a head, all that its spec asks for, in the first place of those
     that begin with `start` that is of use."""
+    from clusterctl.spec.lifetime import check_to_come
+
+    for one in files.each:
+        check_to_come(one.spec, one.located, time.time())
     warnings: list[str] = []
     chosen = files.beginning(start)
     if files.name in registry.names():
@@ -71,10 +76,11 @@ def _plan_new(
 ) -> dict[str, Any]:
     from clusterctl.client.up.engine_wheels import install_note
     from clusterctl.client.up.planning import plan_new
+    from clusterctl.spec.lifetime import lifetime_notes
     from clusterctl.spec.network import network_notes
 
     note = install_note(chosen[0].spec, registry.home / "engines")
-    said = {"notes": [*([note] if note else []), *network_notes(chosen[0].spec)]}
+    said = {"notes": [*([note] if note else []), *network_notes(chosen[0].spec), *lifetime_notes(chosen[0].spec)]}
     if not files.listed:
         document = plan_new(chosen[0]) | {"place": chosen[0].place}
         return document | {"warnings": [*warnings, *document["warnings"]]} | said

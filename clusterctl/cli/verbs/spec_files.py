@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,10 +85,13 @@ def validate(
 def check(path: Path) -> dict[str, Any]:
     """{"valid", "cluster", "places", "faults", "warnings"}: warnings are parts that this version cannot carry out."""
     from clusterctl.spec.faults import SpecError
+    from clusterctl.spec.lifetime import check_to_come
     from clusterctl.spec.support import unsupported
 
     try:
         files = read_places(path)
+        for one in files.each:
+            check_to_come(one.spec, one.located, time.time())
     except SpecError as error:
         faults = [_place(fault) for fault in error.faults]
         return {"valid": False, "cluster": "", "places": [], "faults": faults, "warnings": []}

@@ -78,6 +78,7 @@ def up(
     stopwatch.begin("read the spec")
     if timeline is not None:
         check_timeline_path(timeline)
+    from clusterctl.spec.lifetime import check_to_come
     from clusterctl.spec.support import check_supported
 
     def tell(text: str) -> None:
@@ -88,6 +89,7 @@ def up(
     files = read_places(spec)
     for source in files.each:
         check_supported(source.spec, source.located)
+        check_to_come(source.spec, source.located, time.time())
     registry = Registry()
     _announce_engine(files.each[0], registry, tell)
     with changing(registry, files.name, "up"):
@@ -107,6 +109,7 @@ def up(
         "spec_changed": started.spec_changed,
         "seconds": round(time.monotonic() - began, 3),
         "pools": status.get("pools", []),
+        "lifetime": status.get("lifetime"),
     }
     call.show(document, _render_done)
 
@@ -153,6 +156,16 @@ class Attempt:
             if self.timeline is not None:
                 _write_timeline(call, self.timeline, stopwatch, started)
         return started, status
+
+
+class NotReady(ClusterctlError):
+    """The cluster is not ready: `why` says what is missing, in several lines."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}\n  the cluster stays as it is: `clusterctl events` tells more, `up` again goes on, `down` ends it"
+        )
+        self.why = why
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -249,11 +262,11 @@ def _wait(
             if done:
                 return status
             if readiness.hopeless:
-                raise ClusterctlError(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
+                raise NotReady(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
             bring_wheels(api, engines, status, call.say)
             if time.monotonic() > deadline:
-                raise ClusterctlError(_why_not(started, readiness, f"not ready after {patience:g} s"))
-    raise ClusterctlError(_why_not(started, readiness, "its head ended"))
+                raise NotReady(_why_not(started, readiness, f"not ready after {patience:g} s"))
+    raise NotReady(_why_not(started, readiness, "its head ended"))
 
 
 def _statuses(api: Api) -> Generator[dict[str, Any], None, None]:
@@ -282,13 +295,13 @@ def _why_not(started: Started, readiness: Readiness, what: str) -> str:
     lines = [f"cluster {started.cluster.name!r}: {what}"]
     lines += [f"  waiting for {text}" for text in readiness.waiting if text not in failed]
     lines += [f"  failed: {text}" for text in failed]
-    lines.append("  the cluster stays as it is: `clusterctl events` tells more, `up` again goes on, `down` ends it")
     return "\n".join(lines)
 
 
 def _render_done(document: dict[str, Any]) -> str:
     pools = ", ".join(f"{p['name']} {p.get('ready', 0)} ready (max {p.get('max')})" for p in document["pools"])
     where = f" in {document['place']}" if document["place"] else ""
+    end = f"\nit {one_line(document['lifetime']['text'])}" if document["lifetime"] else ""
     return f"cluster {document['cluster']} is up{where} after {document['seconds']:.1f} s" + (
-        f": {pools}" if pools else ""
+        f": {pools}{end}" if pools else end
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from clusterctl.client.ended import note_of, sentence
 from clusterctl.client.processes import is_running, is_same
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import Unreachable
@@ -24,6 +25,10 @@ _MOST = 1 << 16  # bytes that are read of an answer from whoever it may be
 
 class Gone(Unreachable):
     """There is no head, and nobody who would start one: waiting for it is of no use."""
+
+
+class Ended(Gone):
+    """The cluster has ended itself: nothing of it runs."""
 
 
 class Unproven(Unreachable):
@@ -45,6 +50,8 @@ class Endpoint:
 def locate(cluster: Cluster) -> Endpoint:
     """Where the head of `cluster` listens now. A head on this machine says so itself in head.json, since its port may
     change when it is started again. Raises Unreachable where none can be listening."""
+    if note := note_of(cluster):
+        raise Ended(sentence(cluster, note))
     client = cluster.read_client()
     again = f"`clusterctl up {cluster.spec_path or 'SPEC'}` starts it again"
     if not client.get("token"):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import socket
 import sys
 import threading
@@ -21,13 +20,15 @@ from typing import Any
 
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.nodes.kept import Kept
 from clusterctl.client.nodes.machines import head_machine, open_hosts
+from clusterctl.client.pump import pump
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.provision.carried import NothingListens, Way
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 
 IDLE_SECONDS = 3600.0
 LOOK_SECONDS = 2.0
-_PIECE = 1 << 16
 
 
 class Tunnel:
@@ -37,7 +38,7 @@ class Tunnel:
         self._directory = directory
         self._hosts = open_hosts(directory, lambda text: print(text, file=sys.stderr, flush=True))
         self._machine = head_machine(directory)
-        self._connection: Connection | None = None
+        self._login = Kept(lambda: self._hosts.connect(self._machine))
         self._port = 0  # of the head's API, on its machine
         self._here = 0
         self._said: tuple[str, int] = ("", 0)
@@ -51,7 +52,7 @@ class Tunnel:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         listener.settimeout(LOOK_SECONDS)
-        self._connect()
+        self._login.get()
         self._here = listener.getsockname()[1]
         self._say({"port": self._here})
         while self._directory.exists() and (self._open or time.monotonic() - self._used < IDLE_SECONDS):
@@ -70,34 +71,32 @@ class Tunnel:
         with self._lock:
             self._open += 1
         try:
-            channel = self._channel()
-            if channel is not None:
-                with contextlib.closing(channel):
-                    _pipe(client, channel)
+            way = self._way()
+            if way is not None:
+                pump(client, way)
         finally:
             client.close()
             with self._lock:
                 self._open -= 1
                 self._used = time.monotonic()
 
-    def _channel(self) -> Any:
-        """A channel to the head's API; None when it cannot be had, which the client sees as a connection that was cut."""
-        for fresh in (False, True):
+    def _way(self) -> Way | None:
+        """A way to the head's API; None when it cannot be had, which the client sees as a connection that was cut."""
+        broken: Connection | None = None
+        for _ in range(2):
+            connection: Connection | None = None
             try:
+                connection = self._login.get(instead_of=broken)
                 with self._lock:
-                    if fresh or self._connection is None or not self._connection.transport.is_active():
-                        self._connect()
-                    if not self._port:
-                        self._port = self._head_port()
-                    connection, port = self._connection, self._port
-                assert connection is not None
-                channel = connection.reach(port)
+                    port = self._port = self._port or _head_port(connection)
+                way = connection.reach(port)
                 self._note("", port)
-                return channel
+                return way
             except Exception as error:  # paramiko raises many kinds; all of them mean: not now
                 print(f"no way to the head: {error}", file=sys.stderr, flush=True)
                 self._note(str(error) or type(error).__name__)
                 self._port = 0
+                broken = None if isinstance(error, NothingListens) else connection  # others may be using it
         return None
 
     def _note(self, trouble: str, head_port: int = 0) -> None:
@@ -108,37 +107,12 @@ class Tunnel:
                 self._said = (trouble, head_port)
                 self._say({"port": self._here, "head_port": head_port, **({"trouble": trouble} if trouble else {})})
 
-    def _connect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._hosts.connect(self._machine)
 
-    def _head_port(self) -> int:
-        assert self._connection is not None
-        answer = self._connection.ask({"do": "wait_head", "seconds": 0})
-        if "head" not in answer:
-            raise HostTrouble("no_head", "no head runs on it")
-        return int(answer["head"]["port"])
-
-
-def _pipe(client: socket.socket, channel: Any) -> None:
-    """Bytes both ways until both sides are done or one breaks."""
-    sources = [client, channel]
-    with contextlib.suppress(OSError, EOFError):
-        while sources:
-            ready, _, _ = select.select(sources, [], [])
-            if client in ready:
-                data = client.recv(_PIECE)
-                if data:
-                    channel.sendall(data)
-                else:
-                    channel.shutdown_write()
-                    sources.remove(client)
-            if channel in ready:
-                data = channel.recv(_PIECE)
-                if not data:
-                    return
-                client.sendall(data)
+def _head_port(connection: Connection) -> int:
+    answer = connection.ask({"do": "wait_head", "seconds": 0})
+    if "head" not in answer:
+        raise HostTrouble("no_head", "no head runs on it")
+    return int(answer["head"]["port"])
 
 
 def main() -> int:

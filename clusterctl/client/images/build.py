@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +18,12 @@ from clusterctl_runtime.files.private import make_private_dir, write_private
 
 from clusterctl.client.registry import Registry, read_json
 from clusterctl.core.errors import ClusterctlError, UsageError
+from clusterctl.spec.installers import installers
 
 if TYPE_CHECKING:
     from clusterctl.spec.model import ClusterSpec
 
 NAME = "image-build"  # stands for the cluster's name in tags
-_INSTALLERS = re.compile(r"(PIP|UV)_[A-Z_]+|(HTTPS?|NO)_PROXY", re.IGNORECASE)
 
 
 def build_image(registry: Registry, spec: ClusterSpec, pool: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -73,9 +72,8 @@ def _recipe(spec: ClusterSpec, pool: str) -> Any:
         raise UsageError("a cluster with `engine: none` needs nothing that an image would have")
     if spec.ray.python:
         raise UsageError("`engine.ray.python` names a Python that the image has already: there is nothing to build")
-    env = {**spec.env, **next((p.env for p in spec.pools if p.name == pool), {})}
-    chosen = {name: value for name, value in env.items() if _INSTALLERS.fullmatch(name)}
-    return ImageRecipe(spec.ray.version or TESTED_VERSION, tuple(spec.ray.extras), chosen)
+    version, extras = spec.ray.version or TESTED_VERSION, tuple(spec.ray.extras)
+    return ImageRecipe(version, extras, installers(spec, pool), tuple(spec.ray.packages))
 
 
 class _Note:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -19,10 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.command_result import CommandResult
+from clusterctl.client.nodes.kept import Kept
 from clusterctl.client.nodes.machines import head_machine
 from clusterctl.client.nodes.node_list import list_nodes
+from clusterctl.client.nodes.ports import SocketWay, hosts_of, nothing_listens, reach
 from clusterctl.client.registry import Cluster, machine_of
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, UsageError
+from clusterctl.provision.carried import NothingListens, Way
 from clusterctl.provision.ssh.command import ssh_argv
 from clusterctl.provision.ssh.openssh import as_word
 
@@ -51,6 +55,15 @@ class Access(Protocol):
         """Copies a file or directory from the node."""
         ...
 
+    def knock(self) -> None:
+        """Makes the way to the node and speaks to nothing there. Raises ClusterctlError where there is none."""
+        ...
+
+    def dial(self, port: int) -> Way:
+        """A connection to a port of the node, as a program on it would have. For several threads at once. Raises NothingListens,
+        and ClusterctlError where the way there broke."""
+        ...
+
 
 def nodes_of(cluster: Cluster, names: Sequence[str] = (), *, pool: str = "") -> list[dict[str, Any]]:
     """The nodes of these names, or all (of a pool) whose agents have dialled in. Raises NotFound."""
@@ -74,10 +87,7 @@ def access(cluster: Cluster, node: dict[str, Any]) -> Access:
     if cluster.head_is_remote and node["pool"] == "head":
         return SshAccess(cluster, node)
     if cluster.head_is_remote:
-        raise ClusterctlError(
-            f"nothing is logged in to on {node['id']}: only the head's machine has SSH. Run it as a job on that pool: "
-            f"`clusterctl submit --pool {node['pool']} -- CMD`"
-        )
+        return BehindHead(cluster, node)
     raise ClusterctlError(f"nodes of provider {node.get('provider')!r} cannot be logged in to from here yet")
 
 
@@ -86,6 +96,7 @@ class LocalAccess:
 
     def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
         self._node = node["id"]
+        self._address = str(node.get("address") or "")
         self._directory = _directory_on_disk(cluster, node)
         self._named = {
             "CLUSTERCTL_CLUSTER": cluster.name,
@@ -112,6 +123,18 @@ class LocalAccess:
     def get(self, source: str, target: Path) -> None:
         _copy(self._directory / source, target, f"copying {source} from {self._node}")
 
+    def knock(self) -> None:
+        """It is this machine."""
+
+    def dial(self, port: int) -> Way:
+        """The nodes of this machine share its ports, but for what listens on a node's own address."""
+        for host in hosts_of(self._address):
+            try:
+                return SocketWay(socket.create_connection((host, port)))
+            except OSError:
+                continue
+        raise nothing_listens(self._node, port)
+
 
 class SshAccess:
     """Nodes are claims on hosts: the host is logged in to with the spec's logins and host keys."""
@@ -120,9 +143,11 @@ class SshAccess:
         from clusterctl.client.nodes.machines import known_hosts, open_hosts
 
         self._node = node["id"]
+        self._address = str(node.get("address") or "")
         self._known_hosts = known_hosts(cluster.directory)
         self._hosts: Hosts = open_hosts(cluster.directory, lambda text: print(text))
         self._machine = _machine_of(cluster, node["id"], self._hosts.machines)
+        self._login = Kept(lambda: self._hosts.connect(self._machine))
 
     def shell_argv(self) -> list[str]:
         """OpenSSH with the user's own configuration for this host; what the spec says wins, and host keys are ours to judge."""
@@ -146,6 +171,17 @@ class SshAccess:
     def get(self, source: str, target: Path) -> None:
         self._with_files(lambda files: _get(files, source, target))
 
+    def knock(self) -> None:
+        """Logs in, for all that is dialled."""
+        self._login.get()
+
+    def dial(self, port: int) -> Way:
+        """Through one login, which is made anew when it does not serve."""
+        try:
+            return reach(self._login, port, hosts_of(self._address), f"host {self._machine.id}")
+        except NothingListens as error:
+            raise nothing_listens(self._node, port) from error
+
     def _with_files(self, work: Any) -> None:
         import paramiko
 
@@ -157,6 +193,55 @@ class SshAccess:
             raise ClusterctlError(f"copying with host {self._machine.id} failed: {error}") from error
         finally:
             connection.close()
+
+
+class BehindHead:
+    """A worker on a cloud: only the head's machine has SSH, and the worker's ports are reached from there."""
+
+    def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
+        from clusterctl.client.nodes.machines import open_hosts
+
+        self._node, self._pool, self._address = str(node["id"]), str(node["pool"]), str(node.get("address") or "")
+        hosts, machine = open_hosts(cluster.directory, lambda text: print(text)), head_machine(cluster.directory)
+        self._login = Kept(lambda: hosts.connect(machine))
+
+    def shell_argv(self) -> list[str]:
+        raise self._no_login()
+
+    def run(self, argv: Sequence[str]) -> CommandResult:
+        raise self._no_login()
+
+    def put(self, source: Path, target: str) -> None:
+        raise self._no_login()
+
+    def get(self, source: str, target: Path) -> None:
+        raise self._no_login()
+
+    def _no_login(self) -> ClusterctlError:
+        return ClusterctlError(
+            f"nothing is logged in to on {self._node}: only the head's machine has SSH. Run it as a job on that pool: "
+            f"`clusterctl submit --pool {self._pool} -- CMD`"
+        )
+
+    def knock(self) -> None:
+        """Logs in to the head's machine."""
+        if not self._address:
+            raise ClusterctlError(
+                f"the address of {self._node} is not known yet: `clusterctl nodes` shows what it is doing"
+            )
+        self._login.get()
+
+    def dial(self, port: int) -> Way:
+        """What listens on 127.0.0.1 of the worker alone is out of reach, and told as that."""
+        self.knock()
+        try:
+            return reach(self._login, port, [self._address], "the head's machine")
+        except NothingListens as error:
+            raise NothingListens(
+                f"nothing takes connections on {self._address}:{port}, which is {self._node} as the head's machine sees it: is "
+                "the program running, and does it listen on 0.0.0.0? What listens on 127.0.0.1 of a cloud's worker alone "
+                "is not reached, since only the head's machine has SSH"
+            ) from error
 
 
 def _machine_of(cluster: Cluster, node_id: str, machines: Sequence[Machine]) -> Machine:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
+import socket
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from clusterctl.client.nodes.command_result import CommandResult
+from clusterctl.client.nodes.ports import hosts_of, nothing_listens
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
+from clusterctl.provision.carried import Carried, NothingListens, Way
+from clusterctl.provision.ssh.trouble import said
 from clusterctl.provision.used_providers import scratch
 
 ROOM = "/clusterctl/node"  # as the provider lays a container out
@@ -27,6 +33,7 @@ class ContainerAccess:
     def __init__(self, cluster: Cluster, node: dict[str, Any]) -> None:
         self._cluster = cluster
         self._node, self._container = str(node["id"]), str(node["instance_id"])
+        self._address = str(node.get("address") or "")
         self._notes = scratch(cluster.provider_dir, str(node.get("provider") or cluster.provider), cluster.provider)
         self._environment = {
             "CLUSTERCTL_CLUSTER": cluster.name,
@@ -88,6 +95,36 @@ class ContainerAccess:
             raise ClusterctlError(f"{what} failed: {error.filename or target}: {error.strerror or error}") from error
         finally:
             api.close()
+
+    def knock(self) -> None:
+        """Raises where the container does not run."""
+        api = self._open()
+        try:
+            seen = self._call(f"looking at {self._node}", api.inspect_container)
+        finally:
+            api.close()
+        if not seen["State"]["Running"]:
+            raise ClusterctlError(
+                f"the container of {self._node} does not run: `clusterctl explain {self._node}` tells why"
+            )
+
+    def dial(self, port: int) -> Way:
+        """A program in the container carries the bytes: it reaches what listens there on any address, wherever the engine is."""
+        api = self._open()
+        try:
+            channel = self._call(f"running python3 on {self._node}", lambda container: _Program(api, container))
+        except BaseException:
+            api.close()
+            raise
+        try:
+            return Carried(channel, port, hosts_of(self._address))
+        except NothingListens as error:
+            raise nothing_listens(self._node, port) from error
+        except (EOFError, OSError) as error:
+            raise ClusterctlError(
+                f"port {port} of {self._node} is reached by python3 in its container, and that did not run "
+                f"({channel.said() or error})"
+            ) from error
 
     # ------------------------------------------------------------ inside
 
@@ -157,6 +194,50 @@ def _unpack(archive: tarfile.TarFile, target: Path) -> bool:
             shutil.copyfileobj(data, file, CHUNK)
         path.chmod(entry.mode & 0o777)
     return found
+
+
+class _Program:
+    """`ssh/programs/port.py` under way in a container, as a channel. A thread takes what it says out of the engine's stream."""
+
+    def __init__(self, api: Any, container: str) -> None:
+        from clusterctl_providers.docker.stream import Stream
+
+        from clusterctl.provision.ssh.programs.running import source
+
+        argv = ["python3", "-I", "-c", source("port.py").decode()]
+        made = api.exec_create(container, argv, stdin=True)["Id"]
+        self._api, self._stream = api, Stream(api.exec_start(made, socket=True))
+        self._ours, self._theirs = socket.socketpair()
+        self._errors = b""
+        self._thread = threading.Thread(target=self._carry, daemon=True)
+        self._thread.start()
+        self.recv, self.sendall = self._ours.recv, self._ours.sendall
+
+    def said(self) -> str:
+        """The end of its stderr, after it has ended."""
+        return said(self._errors.rstrip())
+
+    def close(self) -> None:
+        """Ends it, and the connection to the engine. Can be repeated."""
+        with contextlib.suppress(OSError):
+            self._ours.shutdown(socket.SHUT_RDWR)
+        self._ours.close()
+        self._thread.join()
+
+    def _carry(self) -> None:
+        from clusterctl_providers.docker.stream import STDERR
+
+        with (
+            contextlib.closing(self._api),
+            contextlib.suppress(OSError),
+            contextlib.closing(self._stream),
+            self._theirs,
+        ):
+            for stream, data in self._stream.frames(self._theirs.fileno(), self._stream.close):
+                if stream == STDERR:
+                    self._errors = (self._errors + data)[-1000:]
+                else:
+                    self._theirs.sendall(data)
 
 
 class _Chunks(io.RawIOBase):

@@ -26,7 +26,8 @@ def bring_wheels(api: Api, store: Path, status: dict[str, Any], tell: Callable[[
 
     house = Wheelhouse(store)
     for entry in api.get("/api/v1/engine/wheels")["wanted"]:
-        wanted = Wanted(entry["ray"], tuple(entry["extras"]), entry["python"], entry["platform"])
+        packages = tuple(entry.get("packages") or ())
+        wanted = Wanted(entry["ray"], tuple(entry["extras"]), entry["python"], entry["platform"], packages)
         wheels = house.get(wanted, lambda text: None)
         blobs = [(wheel, f"/api/v1/blobs/{wheel.sha256}") for wheel in wheels]
         missing = [(wheel, path) for wheel, path in blobs if not api.has(path)]
@@ -48,19 +49,27 @@ def install_note(spec: ClusterSpec, store: Path) -> str:
     if spec.kind.machine == "process":
         return first_time(ray, store)
     name = f"Ray {ray.version}" if ray.version else "Ray"
-    return f"{name} is installed on nodes that lack it: about {DOWNLOAD} MB to download, once, and {ON_DISK} MB on a node's disk"
+    size = f"about {DOWNLOAD} MB to download, once, and {ON_DISK} MB on a node's disk"
+    return f"{name} is installed on nodes that lack it: {size}{_more(ray)}"
 
 
 def first_time(ray: Ray, store: Path) -> str:
     """The same for nodes on this machine: "" too where it was installed before."""
     from clusterctl_runtime.engine.environment import TESTED_VERSION
+    from clusterctl_runtime.engine.requirements import plain_requirements
 
     here = check_ray()
-    if ray.python or (here.ok and ray.version in ("", here.found) and not ray.extras):
+    if ray.python or (here.ok and ray.version in ("", here.found) and not ray.extras and not ray.packages):
         return ""
     version = ray.version or (here.found if here.ok else TESTED_VERSION)
     for note in store.glob("*/engine.json"):
         known = read_json(note)
-        if known.get("ray") == version and set(ray.extras) <= set(known.get("extras") or ()):
+        same = known.get("ray") == version and set(plain_requirements(ray.packages)) == set(known.get("packages") or ())
+        if same and set(ray.extras) <= set(known.get("extras") or ()):
             return ""
-    return f"Ray {version} is installed once below {store}: about {DOWNLOAD} MB to download, {ON_DISK} MB on disk"
+    return f"Ray {version} is installed once below {store}: about {DOWNLOAD} MB to download, {ON_DISK} MB on disk{_more(ray)}"
+
+
+def _more(ray: Ray) -> str:
+    """What is not in those sizes."""
+    return f", and more for {', '.join(ray.packages)}" if ray.packages else ""

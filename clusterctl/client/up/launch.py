@@ -12,6 +12,7 @@ from pathlib import Path
 from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.down.take_down import is_half_down, take_down
+from clusterctl.client.ended import note_of, revive
 from clusterctl.client.head import process
 from clusterctl.client.head.api import Api
 from clusterctl.client.head.config import write_config_here
@@ -68,6 +69,9 @@ def _bring_up(
     if source.name not in registry.names() or _text_of(registry.load(source.name).spec_file) != source.text:
         review_spec(source)
     cluster = _registered(registry, source, trying=trial)
+    if note_of(cluster):
+        tell(f"cluster {cluster.name} had ended itself: it is started again, with its jobs and their logs")
+        revive(cluster)
     note(cluster.head_dir, source.spec)  # whatever becomes of its head, `down` knows where something of it may be
     place = source.spec.kind.head_place(source.spec.provider_settings)
     if place == "host":

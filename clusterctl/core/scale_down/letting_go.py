@@ -27,6 +27,7 @@ from clusterctl.core.scale_down.stopping import WarmPools, stop
 
 CAPACITY_BLOCK = "capacity-block"  # the market of nodes that the provider takes away on a day known beforehand
 REVOCABLE = frozenset({"idle", "consolidation"})  # codes of drains that demand may call back
+NOTICE_SLACK = 5.0  # seconds by which the times of one notice may differ
 _OVER = frozenset({NodeState.TERMINATING, NodeState.FAILED, NodeState.STOPPING, NodeState.STOPPED})
 _NEVER_UP = frozenset({NodeState.PLANNED, NodeState.REQUESTED, NodeState.BOOTING})
 
@@ -78,20 +79,45 @@ def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], warm: War
     return leaving
 
 
+def plan_overdue(views: Sequence[NodeView], complete: Mapping[str, bool], now: float) -> ScaleDown:
+    """Ends what was drained with a deadline once that has passed, whatever still runs there."""
+    leaving = ScaleDown()
+    for view in views:
+        node = view.node
+        if node.state is not NodeState.DRAINING or node.drain_by is None:
+            continue
+        if now < node.drain_by:
+            leaving.wake.append(node.drain_by)
+        elif complete.get(node.id, False):
+            text = f"{node.reason or 'it drains'}; that time is over"
+            leaving.actions.append(Terminate(node.id, node.instance_id, Reason(node.code or "drained", text)))
+    return leaving
+
+
 def plan_notices(views: Sequence[NodeView], now: float) -> ScaleDown:
-    """Drains spot nodes that the provider announced to take away; work that still runs at the deadline is killed."""
+    """Drains spot nodes that the provider announced to take away; work that still runs at the deadline is killed. A drain that
+    would have ended later gets the provider's deadline."""
     leaving = ScaleDown()
     for view in views:
         if view.preempt_at is None or view.preempt_at <= now:
             continue
         leaving.wake.append(view.preempt_at)
-        if not draining(view) and view.node.state in (NodeState.JOINING, NodeState.READY):
+        if view.node.state in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING) and _leaves_later(view):
             left = f"in {view.preempt_at - now:.0f} s"
             reason = Reason("spot_notice", f"spot interruption: the provider takes this node away {left}")
             if _by_calendar(view):
                 reason = Reason("capacity_ends", f"its capacity block ends {left}")
             leaving.actions.append(Drain(view.node.id, reason, view.preempt_at))
     return leaving
+
+
+def _leaves_later(view: NodeView) -> bool:
+    """Whether it does not drain yet, or with a deadline after the one that the provider has set; told twice, that may differ by
+    moments."""
+    if not draining(view):
+        return True
+    by = view.node.drain_by
+    return view.drain == "requested" and (by is None or by > (view.preempt_at or 0.0) + NOTICE_SLACK)
 
 
 def _by_calendar(view: NodeView) -> bool:

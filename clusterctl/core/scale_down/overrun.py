@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from clusterctl.core.limits import CENT, day_ends, month_ends
-from clusterctl.core.model import PENDING_STATES, Action, Drain, NodeState, NodeView, Reason, State, Terminate
+from clusterctl.core.model import PENDING_STATES, Action, Drain, NodeState, NodeView, Reason, State
 from clusterctl.core.scale_down.letting_go import ScaleDown, draining, effort, let_go, may_go
 
 BUDGETS = frozenset({"budget_per_day", "budget_per_month"})
@@ -112,22 +112,6 @@ def _out(view: NodeView, overrun: Overrun, busy: bool, drain_after: float | None
         text = f"{overrun.text}: what runs on it is stopped after {drain_after:.0f} s (limits.drain_after)"
         return Drain(view.node.id, Reason(overrun.code, text, overrun.fix), now + drain_after)
     return let_go(view, Reason(overrun.code, f"{overrun.text}, and nothing runs on it", overrun.fix))
-
-
-def plan_overdue(views: Sequence[NodeView], state: State, complete: Mapping[str, bool], now: float) -> ScaleDown:
-    """Ends what was drained for a limit when the time that the user gave it is over, whatever still runs there."""
-    leaving, after = ScaleDown(), state.limits.drain_after
-    for view in views:
-        node = view.node
-        if after is None or node.state is not NodeState.DRAINING or node.code not in OVERRUNS:
-            continue
-        ends = node.since + after
-        if now < ends:
-            leaving.wake.append(ends)
-        elif complete.get(node.id, False):
-            text = f"{node.reason}; that time is over"
-            leaving.actions.append(Terminate(node.id, node.instance_id, Reason(node.code, text)))
-    return leaving
 
 
 def notes(state: State, now: float) -> tuple[Reason, ...]:

@@ -10,6 +10,7 @@ from clusterctl.core.offers import Choice, waits_for_gpu
 from clusterctl.core.scheduling.rooms import Need, Room, Scale, copies, take
 from clusterctl.core.scheduling.selectors import accepts
 
+MOST_ON_ONE = 1000  # copies that a node is thought to be good for: what needs nothing is worth something, too
 Contents = tuple[tuple[int, int], ...]  # (number of a shape, copies)
 
 
@@ -54,7 +55,9 @@ class Market:
                     able.append(choice.number)
                     self.fits[choice.number].append(number)
             opens = self._may_open(number, able)
-            costs = [self.choices[c].cost / copies(self.choices[c].room, need, scale.gpu) for c in opens]
+            costs = [
+                self.choices[c].cost / min(copies(self.choices[c].room, need, scale.gpu), MOST_ON_ONE) for c in opens
+            ]
             self.needs.append(need)
             self.opens.append(frozenset(opens))
             self.worth.append(min(costs, default=0.0))

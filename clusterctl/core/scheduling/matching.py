@@ -17,7 +17,7 @@ from clusterctl.core.offers import Choice, choices_of, usable
 from clusterctl.core.order import Turn, levels, turn
 from clusterctl.core.scheduling.buying import buy, buy_apart
 from clusterctl.core.scheduling.candidates import Candidates
-from clusterctl.core.scheduling.demand import Ask, Gang, Single, asks_of, shapes_of
+from clusterctl.core.scheduling.demand import Ask, Gang, Single, asks_of, merge, shapes_of
 from clusterctl.core.scheduling.free_capacity import Seat, Tier
 from clusterctl.core.scheduling.market import Market, Purchase
 from clusterctl.core.scheduling.obstacles import obstacle_to
@@ -282,8 +282,15 @@ class Matching:
         choices = choices_of(offers, self.state.pools, self.scale, self.keys, by_zone=False)
         return Market.of(choices, self.market.shapes, self.scale)
 
+    def _obstacle_on_one_node(self, demand: Demand) -> Reason | None:
+        """Of a gang that is packed as one larger shape: said as what was asked for."""
+        if not demand.gang or (len(demand.bundles) == 1 and demand.bundles[0][1] == 1):
+            return None
+        reason = self._obstacle(merge(demand.bundles))
+        return replace(reason, text=f"{bundles_text(demand.bundles)} on one node: {reason.text}")
+
     def _gang_obstacle(self, gang: Gang) -> Reason:
-        what = bundles_text(gang.bundles)
+        what = bundles_text(gang.bundles) + (" on as many nodes" if gang.distinct else "")
         for shape, count in gang.bundles:
             opens = self.market.opening(self.market.numbers[shape])
             if not opens:
@@ -301,7 +308,7 @@ class Matching:
                 )
         numbers = [self.market.numbers[shape] for shape, _ in gang.bundles]
         found = self._first_limit([choice for number in numbers for choice in self.market.opening(number)])
-        text = f"{what} is served whole or not at all, and the limits allow only part of it: {found.text}"
+        text = f"{what} is served whole or not at all, and the limits allow only part of it: with that {found.text}"
         return Reason(found.code, text, found.fix, found.details)
 
     def _first_limit(self, opens: Sequence[Choice]) -> Reason:
@@ -339,7 +346,7 @@ class Matching:
                     what = copies_of(ask.shape, amounts[tier])
                     self._say_late(demand, what, amounts[tier], {tier: by_tier[tier]})
             for n in claim.left.values():
-                self._refuse(demand, n, self._obstacle(ask.shape))
+                self._refuse(demand, n, self._obstacle_on_one_node(demand) or self._obstacle(ask.shape))
 
     def _say_late(self, demand: Demand, what: str, count: int, by_tier: dict[Tier, list[int]]) -> None:
         nodes = self.candidates.nodes
@@ -384,6 +391,14 @@ class Matching:
     def used(self) -> set[str]:
         """Ids of the nodes that some demand was packed onto."""
         return {candidate.node_id for candidate in self.candidates.nodes if candidate.used}
+
+    def kept(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Idle nodes that demand was packed onto, each with the ids of that demand."""
+        return tuple(
+            (candidate.node_id, tuple(candidate.demand_ids))
+            for candidate in self.candidates.nodes
+            if candidate.demand_ids and candidate.view is not None and candidate.view.idle_since is not None
+        )
 
     def passed_over(self) -> list[PassedOver]:
         """Offers that may not be used now, each with its reason."""

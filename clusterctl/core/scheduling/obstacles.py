@@ -82,12 +82,14 @@ def _no_engine(what: str, offers: Sequence[Offer]) -> Reason:
 
 def _too_large(shape: Shape, what: str, able: Sequence[Offer]) -> Reason:
     for name, amount in shape.resources.items:
-        most = max(offer.resources.units.get(name, 0) for offer in able)
+        largest = max(able, key=lambda offer: (offer.resources.units.get(name, 0), offer.pool))
+        most = largest.resources.units.get(name, 0)
         if most == 0:
             return Reason("not_offered", f"{what}: no node on offer has any {name}", f"add a pool that offers {name}")
         if most < amount:
-            text = f"{what} is more than any node on offer has: the most is {most / 10_000:g} x {name}"
-            return Reason("too_large", text, f"ask for {most / 10_000:g} x {name}, or add a pool with larger nodes")
+            amount_text = f"{most / 10_000:g} x {name}"
+            text = f"{what} is more than any pool can give: the largest node of pool {largest.pool} has {amount_text}"
+            return Reason("too_large", text, f"ask for {amount_text}, or add a pool with larger nodes")
     text = f"{what}: no single node on offer has all of that together"
     return Reason("too_large", text, "ask for less, or add a pool with larger nodes")
 

@@ -310,7 +310,7 @@ def _why_not(board: _Board, request: Request) -> Reason:
 
 def describe(shape: Shape) -> str:
     """A shape in words: "1 x GPU (L4), 8 x CPU in pool gpu"."""
-    text = str(shape.resources)
+    text = str(shape.resources) if shape.resources else "a place on any node"
     if shape.gpu_type:
         text += f" ({shape.gpu_type})"
     if shape.pool:

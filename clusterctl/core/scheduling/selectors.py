@@ -58,11 +58,9 @@ def sparing_engine(shape: Shape) -> Shape:
     return replace(shape, selectors=tuple(pair for pair in shape.selectors if pair != NEEDS_ENGINE))
 
 
-def _named(offer: Offer, extra: Labels, keys: frozenset[str]) -> Labels:
-    """Those of the labels that Ray derives from the node's place and kind, then the offer's own, then `extra`, which
-    `keys` name. This is asked for each node and offer of a plan, and most plans name none."""
-    if not keys:
-        return ()
+def labels_of_node(offer: Offer, own: Labels = ()) -> dict[str, str]:
+    """All labels of a node of this offer: those that name its place and kind in Ray's words, then the offer's, then its `own`.
+    The planner believes that a node has them, and its raylet is started with them."""
     derived = {
         "ray.io/node-group": offer.pool,
         "ray.io/market-type": offer.market,
@@ -70,8 +68,14 @@ def _named(offer: Offer, extra: Labels, keys: frozenset[str]) -> Labels:
         "ray.io/availability-zone": offer.zone,
         "ray.io/accelerator-type": offer.gpu_type,
     }
-    merged = {k: v for k, v in derived.items() if v} | dict(offer.labels) | dict(extra)
-    return tuple(sorted(pair for pair in merged.items() if pair[0] in keys))
+    return {k: v for k, v in derived.items() if v} | dict(offer.labels) | dict(own)
+
+
+def _named(offer: Offer, own: Labels, keys: frozenset[str]) -> Labels:
+    """Those of its labels that `keys` name. This is asked for each node and offer of a plan, and most plans name none."""
+    if not keys:
+        return ()
+    return tuple(sorted(pair for pair in labels_of_node(offer, own).items() if pair[0] in keys))
 
 
 def kind_of_offer(offer: Offer, pool: Pool, keys: frozenset[str]) -> Kind:

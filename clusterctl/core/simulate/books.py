@@ -129,7 +129,14 @@ class Books:
         return node
 
     def move(
-        self, node_id: str, event: str, now: float, reason: Reason, instance_id: str = "", address: str = ""
+        self,
+        node_id: str,
+        event: str,
+        now: float,
+        reason: Reason,
+        instance_id: str = "",
+        address: str = "",
+        drain_by: float | None = None,
     ) -> Node:
         """Applies an event of the life cycle; raises IllegalTransition where the table has no entry."""
         record = self.nodes[node_id]
@@ -143,6 +150,7 @@ class Books:
             address=address or before.address,
             reason=reason.text,
             code=reason.code,
+            drain_by=drain_by if state is NodeState.DRAINING else None,
         )
         record.changed()
         self._views = None

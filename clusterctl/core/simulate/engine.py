@@ -42,7 +42,6 @@ class Event(IntEnum):
     VANISH = 4
     STOPPED = 5
     CALL = 6
-    DRAIN_DEADLINE = 7
     SUBMIT = 8
     DECIDE = 9
 
@@ -157,10 +156,8 @@ class Simulation:
                 self.changed()  # its place under the limits is free; otherwise the next look books it
         elif event is Event.STOPPED:
             self.changed()
-        elif event is Event.CALL:
-            self.executor.create(payload)  # type: ignore[arg-type]
         else:
-            self._drain_deadline(*payload)  # type: ignore[misc]
+            self.executor.create(payload)  # type: ignore[arg-type]
 
     def _submit(self, index: int) -> None:
         job = self.state.trace.jobs[index]
@@ -230,15 +227,6 @@ class Simulation:
         self.stop_bill(machine)
         self.evict(machine.node_id)
         self.changed()
-
-    def drain_until(self, deadline: float, node: Node) -> None:
-        """What still runs on a draining node then is killed."""
-        self.at(deadline, Event.DRAIN_DEADLINE, (node.id, node.generation))
-
-    def _drain_deadline(self, node_id: str, generation: int) -> None:
-        record = self.state.books.nodes.get(node_id)
-        if record and record.node.generation == generation and record.node.state is NodeState.DRAINING:
-            self.evict(node_id)
 
     def evict(self, node_id: str) -> None:
         """Ends all work on a node; the jobs start again from their last checkpoint."""

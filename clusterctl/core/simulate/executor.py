@@ -48,10 +48,6 @@ class Loop(Protocol):
         """Ends all work on the node; its jobs queue again."""
         ...
 
-    def drain_until(self, deadline: float, node: Node) -> None:
-        """What still runs on the node at `deadline` is evicted."""
-        ...
-
     def ask_cloud(self, nodes: tuple[Node, ...], delay: float) -> None:
         """`create` is called with them so many seconds later."""
         ...
@@ -120,12 +116,10 @@ class Executor:
     def _drain(self, drain: Drain) -> None:
         state = self._state
         self._loop.log_action(drain.op, drain.node_id, drain.reason)
-        node = state.books.move(drain.node_id, "drain", state.now, drain.reason)
+        state.books.move(drain.node_id, "drain", state.now, drain.reason, drain_by=drain.deadline)
         if not state.books.nodes[drain.node_id].work:
             state.books.note(drain.node_id, drain="acked")
             self._loop.changed()
-        elif drain.deadline is not None:
-            self._loop.drain_until(drain.deadline, node)
 
     def _terminate(self, end: Terminate) -> None:
         state = self._state

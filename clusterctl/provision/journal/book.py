@@ -222,9 +222,11 @@ class Journal:
         instance_id: str = "",
         address: str = "",
         durable: bool = True,
+        drain_by: float | None = None,
     ) -> Node:
         """Applies a life-cycle event and returns the node after it. An event that its state forbids raises when strict,
-        else puts the node into quarantine. `since` changes only with the state. Not `durable`: the caller does not wait for
+        else puts the node into quarantine. `since` changes only with the state; `drain_by` is kept while it drains, and each
+        "drain" sets it anew. Not `durable`: the caller does not wait for
         the disk; it is written with the next transaction, and `commit` waits for that."""
         with self.together() if durable else contextlib.nullcontext(), self._lock:
             record = self._newest(node_id)
@@ -248,6 +250,7 @@ class Journal:
                 code=code or ("" if state is not node.state else node.code),
                 instance_id=instance_id or node.instance_id,
                 address=address or node.address,
+                drain_by=drain_by if event == "drain" and state is NodeState.DRAINING else None,
             )
             if after == node:
                 return node

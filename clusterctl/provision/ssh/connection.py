@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import paramiko
-from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, OPEN_FAILED_CONNECT_FAILED
 
+from clusterctl.provision.carried import Carried, NothingListens, Way
 from clusterctl.provision.ssh.dialing import Patience, dial
 from clusterctl.provision.ssh.gateways import Gateways
 from clusterctl.provision.ssh.hostkeys import Trust
@@ -30,6 +31,7 @@ from clusterctl.provision.ssh.target import Target
 from clusterctl.provision.ssh.trouble import HostTrouble
 
 OPEN_SECONDS = 60.0  # that a channel may take: what PAM does for a session comes before it
+LOOPBACK = "127.0.0.1"
 TURN_SECONDS = 5.0  # that sshd gets to notice that a session has ended, where it allows so few
 
 
@@ -127,33 +129,36 @@ class Connection:
             self._sessions -= 1
             self._turn.notify_all()
 
-    def reach(self, port: int) -> Any:
-        """A channel to a port of 127.0.0.1 there. Where its sshd forwards none, a program on the host carries the bytes.
-        Raises HostTrouble, and what paramiko raises."""
+    def reach(self, port: int, hosts: Sequence[str] = (LOOPBACK,)) -> Way:
+        """A way to a port of the first of `hosts` that takes it, as seen from there. Where its sshd forwards none, a program on
+        the host carries the bytes. Raises NothingListens, HostTrouble, and what paramiko raises."""
         if isinstance(self.transport, Master):
-            return self._carried(port)  # OpenSSH's client does not say whether it was forwarded
-        there = ("127.0.0.1", port)
-        try:
-            return self.transport.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=OPEN_SECONDS)
-        except paramiko.ChannelException as error:
-            if error.code != OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
-                raise
-        return self._carried(port)
+            return self._carried(port, hosts)  # OpenSSH's client does not say whether it was forwarded
+        for host in hosts:
+            try:
+                there = (host, port)
+                return self.transport.open_channel("direct-tcpip", there, (LOOPBACK, 0), timeout=OPEN_SECONDS)
+            except paramiko.ChannelException as error:
+                if error.code == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+                    return self._carried(port, hosts)
+                if error.code != OPEN_FAILED_CONNECT_FAILED:
+                    raise
+        raise NothingListens(f"nothing answers on port {port}")
 
-    def _carried(self, port: int) -> _Carried:
+    def _carried(self, port: int, hosts: Sequence[str]) -> Carried:
         channel = self._open_session(longest=TURN_SECONDS)
         try:
             _begin(channel, FIND_PYTHON).await_ready(READY_PATIENCE[-1])
             text = source("port.py")
             channel.settimeout(None)
-            channel.sendall(b"%d\n%s%d\n" % (len(text), text, port))
-            return _Carried(channel, self._close_session)
+            channel.sendall(b"%d\n%s" % (len(text), text))
         except NotBegun as error:
             self._close_session(channel)
             raise error.trouble() from None
         except BaseException:
             self._close_session(channel)
             raise
+        return Carried(_Session(channel, self._close_session), port, hosts)
 
     @contextmanager
     def files(self) -> Iterator[paramiko.SFTPClient]:
@@ -184,20 +189,15 @@ class Connection:
             self._gateways.leave(self.target.jumps)
 
 
-class _Carried:
-    """A channel by way of a program; its turn is given back once."""
+class _Session:
+    """A channel whose turn is given back when it is closed."""
 
-    def __init__(self, channel: AnyChannel, give_back: Callable[[AnyChannel], None]) -> None:
-        self._channel, self._give_back = channel, give_back
-        self._closed = threading.Lock()
+    def __init__(self, channel: AnyChannel, close: Callable[[AnyChannel], None]) -> None:
+        self._channel, self._close = channel, close
+        self.recv, self.sendall = channel.recv, channel.sendall
 
     def close(self) -> None:
-        """Can be repeated, and called by several threads."""
-        if self._closed.acquire(blocking=False):
-            self._give_back(self._channel)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._channel, name)
+        self._close(self._channel)
 
 
 def connect(

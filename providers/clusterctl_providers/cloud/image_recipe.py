@@ -14,7 +14,8 @@ from clusterctl_providers.base import ImageRecipe
 
 def content_of(base: str, arch: str, recipe: ImageRecipe, disk: int) -> str:
     """A digest that is equal for images that would be the same. `base` is the image's id, `disk` in bytes."""
-    facts = [base, arch, recipe.ray, sorted(recipe.extras), sorted(recipe.env.items()), disk, script()]
+    facts = [base, arch, recipe.ray, sorted(recipe.extras), sorted(recipe.packages)]
+    facts += [sorted(recipe.env.items()), disk, script()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -30,15 +31,19 @@ def user_data(recipe: ImageRecipe, content: str, linger: float = 0.0) -> str:
     index that needs a password: user data is no place for secrets."""
     _refuse_secrets(recipe.env)
     requirement = f"ray[{','.join(sorted({*recipe.extras, 'default'}))}]=={recipe.ray}"
-    facts = {"requirement": requirement, "ray": recipe.ray, "content": content}
+    facts = {"requirements": [requirement, *recipe.packages], "ray": recipe.ray, "content": content}
     document = {**facts, "env": dict(recipe.env), "linger": linger}
     return f"{script().rstrip()}\n{json.dumps(document, separators=(',', ':'))}\n"
 
 
+def with_password(env: Mapping[str, str]) -> str:
+    """The first variable whose address has a user or a password in it; "" for none."""
+    return next((name for name, value in env.items() if re.search(r"://[^/@\s]+@", value)), "")
+
+
 def _refuse_secrets(env: Mapping[str, str]) -> None:
-    for name, value in env.items():
-        if re.search(r"://[^/@\s]+@", value):
-            raise BadRequest(
-                f"{name} has a password in its address, and what an instance is started with can be read by others: use an "
-                "index that needs none, or make the image yourself"
-            )
+    if name := with_password(env):
+        raise BadRequest(
+            f"{name} has a password in its address, and what an instance is started with can be read by others: use an "
+            "index that needs none, or make the image yourself"
+        )

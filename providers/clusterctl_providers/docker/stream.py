@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,7 @@ class Stream:
         self._socket: Any = self._file.raw._sock
         self._socket.settimeout(0.0)  # it may be silent for as long as it likes: `select` waits
         self._buffer = b""
+        self._unsent = memoryview(b"")
 
     def frames(
         self, stdin: int | None = None, at_end: Callable[[], None] = lambda: None
@@ -64,16 +66,31 @@ class Stream:
             yield number, frame
 
     def _wait(self, stdin: int | None, at_end: Callable[[], None]) -> int | None:
-        """Until there is something to read, or to send, which is sent. Returns where more may come from."""
-        sources = [self._socket] if stdin is None else [self._socket, stdin]
-        ready, _, _ = select.select(sources, [], [])
+        """Until there is something to read, or to send, which is sent. Returns where more may come from. What is sent waits for
+        the far side, and reading for nobody: a program that answers before it has heard all is read meanwhile."""
+        reading = [self._socket] if stdin is None or self._unsent else [self._socket, stdin]
+        ready, writable, _ = select.select(reading, [self._socket] if self._unsent else [], [])
+        if writable:
+            self._send()
         if stdin is None or stdin not in ready:
             return stdin
         data = os.read(stdin, _PIECE)
         if not data:
             at_end()
             return None
-        self._socket.settimeout(None)
-        self._socket.sendall(data)
-        self._socket.settimeout(0.0)
+        self._unsent = memoryview(data)
+        self._send()
         return stdin
+
+    def _send(self) -> None:
+        """As much as goes now; what cannot be sent any more is dropped, since the end of the stream tells."""
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            self._unsent = memoryview(b"")
+
+    def close(self) -> None:
+        """Ends the connection, and what runs there sees the end of its input. `frames` ends where another thread is in it."""
+        self._socket.shutdown(socket.SHUT_RDWR)

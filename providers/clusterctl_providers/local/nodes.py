@@ -131,7 +131,8 @@ def write_node(state: Path, token: str, record: Mapping[str, Any], bootstrap: Ma
     node = LocalNode(path, json.loads(known.read_text()))
     if not node.pid():
         _make_short_dir(node.short_dir)
-        write_private(path / "bootstrap.json", json.dumps({**bootstrap, "directory": str(node.short_dir)}))
+        places = {"directory": str(node.short_dir), "disk": str(path)}
+        write_private(path / "bootstrap.json", json.dumps({**bootstrap, **places}))
     return node
 
 

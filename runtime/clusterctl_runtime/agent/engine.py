@@ -24,11 +24,12 @@ TELL_SECONDS = 0.3  # between two lines about how far an installation is
 
 class EngineHost:
     """`changed` is called whenever `state` did. Starts and stops follow each other in the order the head asked for. `store`
-    has the environments that are installed here, from wheels that `fetch` gets from the head."""
+    has the environments that are installed here, from wheels that `fetch` gets from the head. `disk`: where there is room for
+    what Ray spills."""
 
-    def __init__(self, directory: Path, changed: Callable[[], None], store: Path, fetch: Fetch) -> None:
+    def __init__(self, directory: Path, changed: Callable[[], None], store: Path, fetch: Fetch, disk: Path) -> None:
         self._directory, self._changed = directory, changed
-        self._store, self._fetch = store, fetch
+        self._store, self._fetch, self._disk = store, fetch, disk
         self._installing: asyncio.Future[str] | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._raylet: Any = None
@@ -100,6 +101,7 @@ class EngineHost:
             if not python:
                 return
             self._config.python = python
+        self._config.spill_dir = str(self._disk)
         scratch = str(self._directory / "ray")
         if not self._config.temp_dir and len(scratch) <= LONGEST_TEMP_DIR:
             self._config.temp_dir = scratch  # goes with the node's directory, however the node ends

@@ -78,6 +78,7 @@ class Node:
             self._engine_says,
             Path(bootstrap.engines) if bootstrap.engines else directory.path / "engines",
             functools.partial(fetch_wheel, self._link, self._blob_hello),
+            Path(bootstrap.disk) if bootstrap.disk else directory.path,
         )
         self._exits = watch_exits(asyncio.get_running_loop())
         self._notice_its_death()

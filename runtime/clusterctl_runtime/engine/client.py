@@ -18,7 +18,7 @@ from typing import Any
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.model import Demand
 from clusterctl.core.resources import Resources
-from clusterctl_runtime.engine.demand import demand_of, plain_resources
+from clusterctl_runtime.engine.demand import NodeUser, Waiting, demand_of, plain_resources, waiting_of
 
 HELPER = Path(__file__).with_name("helper.py")
 REPLY_SECONDS = 30.0
@@ -51,10 +51,12 @@ class EngineNode:
 @dataclass(frozen=True)
 class EngineState:
     """`healthy`: false while the GCS does not answer, or when this Ray cannot be read at all (`message` says which): then nothing
-    but the pools' `min` is known to be wanted."""
+    but the pools' `min` is known to be wanted. `drivers`: who runs, by our task or else Ray's job id; None while Ray is not
+    asked, which is while nothing is requested with `request_resources`."""
 
     nodes: tuple[EngineNode, ...] = ()
     demand: tuple[Demand, ...] = ()
+    drivers: tuple[str, ...] | None = None
     version: str = ""
     healthy: bool = False
     message: str = ""
@@ -134,15 +136,17 @@ class EngineClient:
         reply = await self._ask("resize", node=ray_node_id, resources=resources)
         return {str(k): float(v) for k, v in reply["totals"].items()}
 
-    async def drain(self, ray_node_id: str, message: str, preempt_deadline: float | None = None) -> bool:
-        """True once Ray takes no new work there and its state says so. Without a deadline (unix seconds) only an idle node is
-        drained; with one, running work has until then. False also when Ray could not be asked."""
-        try:
-            reply = await self._ask("drain", node=ray_node_id, message=message, deadline=preempt_deadline)
-        except EngineRefused as error:
-            self._log.warning("Ray node %s was not drained: %s", ray_node_id[:12], error)
-            return False
+    async def drain_if_idle(self, ray_node_id: str, message: str) -> bool:
+        """True once Ray takes no new work on a node where nothing runs, and its state says so; False where something does.
+        EngineRefused when Ray could not be asked."""
+        reply = await self._ask("drain", node=ray_node_id, message=message, if_idle=True)
         return bool(reply["accepted"])
+
+    async def drain(self, ray_node_id: str, message: str, left: float | None = None) -> None:
+        """Returns once Ray takes no new work there and its state says so: the raylet ends by itself when nothing runs on it any
+        more. `left`: seconds that running work has, which Ray tells its libraries; None for no end. Said again it sets another
+        time. EngineRefused when Ray could not be asked."""
+        await self._ask("drain", node=ray_node_id, message=message, if_idle=False, left=left)
 
     async def hold_gpus(self, ray_node_id: str, count: float) -> tuple[str, list[int]]:
         """(hold id, ids of the GPUs): Ray gives them to nobody until `release_gpus`. `count` is whole, or a share of one GPU, of
@@ -242,9 +246,19 @@ class EngineClient:
         instance_type_name, details; failed: ray_node_type_name, instance_type_name, count, reason."""
         await self._ask("report", pending=pending, failed=failed)
 
-    async def clear_requests(self) -> None:
-        """Forgets `request_resources`: Ray itself keeps it after the driver that asked has ended."""
-        await self._ask("clear_requests")
+    async def forget_requests(self) -> bool:
+        """Ends what `request_resources` asked for, which Ray itself keeps after the driver that asked has ended. False, and
+        nothing is done, while any driver runs: Ray does not know who asked."""
+        return bool((await self._ask("forget_requests"))["forgotten"])
+
+    async def waiting(self) -> tuple[Waiting, ...]:
+        """What waits for a node now, by driver. Ray is asked for it: some milliseconds, more with thousands of tasks."""
+        return tuple(waiting_of((await self._ask("who"))["waiting"]))
+
+    async def users(self, ray_node_id: str) -> tuple[NodeUser, ...]:
+        """Actors and placement groups that are on a node."""
+        rows = (await self._ask("users", node=ray_node_id))["users"]
+        return tuple(NodeUser(row["kind"], row["name"], row["task"] or row["job"], row["detached"]) for row in rows)
 
     async def _ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         process = self._process
@@ -370,6 +384,9 @@ class EngineClient:
         return EngineState(
             nodes=tuple(self._node_of(n) for n in message["nodes"]),
             demand=demand,
+            drivers=None
+            if (drivers := message.get("drivers")) is None
+            else tuple(task or job for job, task in drivers.items()),
             version=message["version"],
             healthy=True,
         )

@@ -26,6 +26,7 @@ PINNED_PORTS = {
     "metrics_export": 6385,
 }
 PINNED_GCS, PINNED_DASHBOARD, PINNED_WORKERS = 6379, 8265, (10002, 19999)
+_SPILL_SETTINGS = {"RAY_object_spilling_directory", "RAY_object_spilling_config"}  # the user's own win
 HEAD_PORTS = ("gcs", "dashboard", "dashboard_metrics")
 
 
@@ -34,9 +35,10 @@ class EngineConfig:
     """What a node needs to run its part of the engine. `token` is a secret: it goes to a 0600 file, never into argv or a log.
 
     `gcs_address` is "host:port" of the head's GCS; on the head it is the port to bind, "" for a free one. `python` "" is the
-    interpreter that runs the agent; `node_ip` "" is 127.0.0.1; `temp_dir` "" is chosen on the node. `resources`: CPU, GPU,
-    memory (bytes) and custom ones. `environment`: what the agent installs first, to use its interpreter (`installing`), {} =
-    nothing. `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this machine.
+    interpreter that runs the agent; `node_ip` "" is 127.0.0.1; `temp_dir` "" is chosen on the node, where `spill_dir` is the
+    node's disk. `resources`: CPU, GPU, memory (bytes) and custom ones. `node_labels`: all that work can select by.
+    `environment`: what the agent installs first, to use its interpreter (`installing`), {} = nothing. `instance_id` is
+    "NODE@GENERATION". `single_host`: several raylets share this machine.
     """
 
     role: str = "worker"  # "head" | "worker"
@@ -46,13 +48,11 @@ class EngineConfig:
     gcs_address: str = ""
     token: str = ""
     temp_dir: str = ""
+    spill_dir: str = ""
     resources: dict[str, float] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
+    node_labels: dict[str, str] = field(default_factory=dict)
     instance_id: str = ""
     instance_type: str = ""
-    market: str = ""
-    zone: str = ""
-    region: str = ""
     pool: str = ""
     dashboard_port: int = 0
     ports: dict[str, int] = field(default_factory=dict)
@@ -93,6 +93,12 @@ class RayCommand:
         return self.directory / "gcs"
 
     @property
+    def spill(self) -> Path:
+        """Where objects go that the object store has no room for. Not below Ray's own directory, which may be in a /tmp
+        that is memory."""
+        return Path(self.config.spill_dir or self.directory) / "spill"
+
+    @property
     def token_path(self) -> Path:
         return self.directory / "token"
 
@@ -117,10 +123,10 @@ class RayCommand:
             arguments.append(f"--memory={memory}")
         if config.object_store_memory:
             arguments.append(f"--object-store-memory={config.object_store_memory}")
+        if not _SPILL_SETTINGS & config.env.keys():
+            arguments.append(f"--object-spilling-directory={self.spill}")
         if resources:
             arguments.append(f"--resources={json.dumps(resources, sort_keys=True)}")
-        if config.labels:
-            arguments.append("--labels=" + ",".join(f"{k}={v}" for k, v in sorted(config.labels.items())))
         arguments += [f"--{name.replace('_', '-')}-port={ports[name]}" for name in PINNED_PORTS]
         first, last = config.worker_ports or (0, 0)
         return [*arguments, f"--min-worker-port={first}", f"--max-worker-port={last}"]
@@ -163,9 +169,8 @@ class RayCommand:
             "RAY_CLOUD_INSTANCE_ID": config.instance_id,
             "RAY_CLOUD_INSTANCE_TYPE_NAME": config.instance_type,
             "RAY_NODE_TYPE_NAME": config.pool,
-            "RAY_NODE_MARKET_TYPE": config.market,
-            "RAY_NODE_REGION": config.region,
-            "RAY_NODE_ZONE": config.zone,
+            # Not `--labels`, which takes none of Ray's own; and what Ray finds out by itself is not what the planner counts on.
+            "RAY_OVERRIDE_LABELS": json.dumps(config.node_labels) if config.node_labels else "",
         }
         ours = {
             MARK: self.mark,

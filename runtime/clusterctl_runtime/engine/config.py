@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from clusterctl.core.model import Node
 from clusterctl.core.resources import Resources
+from clusterctl.core.scheduling.selectors import labels_of_node
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.providers.kind import Kind
 from clusterctl_runtime.engine.command import PINNED_DASHBOARD, PINNED_GCS, PINNED_PORTS, PINNED_WORKERS, EngineConfig
@@ -77,18 +78,17 @@ def _node_config(spec: ClusterSpec, node: Node, books: NodeBooks, token_path: Pa
     kind = spec.kind_of(pool)
     single_host = kind.machine == "process"
     resources = dict(books.total.to_dict())
-    if single_host and node.offer.gpu_type:
+    if (
+        node.offer.gpu_type
+    ):  # what `accelerator_type=` asks for: Ray sees it by itself only where the GPU is no pretended one
         resources[f"accelerator_type:{node.offer.gpu_type}"] = 1
     return EngineConfig(
         node_ip="" if single_host else (books.address or node.address),
         token=token_path.read_text().strip(),
         resources=resources,
-        labels=engine_labels({**dict(node.offer.labels), **dict(books.labels)}),
+        node_labels=engine_labels(labels_of_node(node.offer, tuple(books.labels))),
         instance_id=f"{node.id}@{node.generation}",
         instance_type=node.offer.instance_type,
-        market=node.offer.market,
-        zone=node.offer.zone,
-        region=node.offer.region,
         pool=node.pool,
         worker_ports=[] if single_host else list(PINNED_WORKERS),
         object_store_memory=_store(spec, kind, int(books.total.get("memory"))),
@@ -111,19 +111,18 @@ def mounted_python(spec: ClusterSpec, kind: Kind) -> str:
 
 
 def engine_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Those that Ray accepts: its own namespace and values it cannot parse stay out."""
-    return {
-        k: v for k, v in labels.items() if _LABEL_KEY.match(k) and _LABEL_VALUE.match(v) and not k.startswith("ray.io/")
-    }
+    """Those that a selector of Ray can name: it parses no others."""
+    return {k: v for k, v in labels.items() if _LABEL_KEY.match(k) and _LABEL_VALUE.match(v)}
 
 
 def _store(spec: ClusterSpec, kind: Kind, memory: int) -> int:
     """Bytes for the object store, 0 = Ray's default. A container's must fit in its /dev/shm, which is half of its memory
     where the spec says nothing (`docker_container`)."""
+    asked = spec.ray.object_store if spec.ray else None
     if kind.machine == "container":
         shared = int(spec.providers[kind.name].get("shm_size") or memory)
-        return int(min(memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
-    return _local_store() if kind.machine == "process" else 0
+        return int(min(asked or memory * CONTAINER_STORE_SHARE, shared * CONTAINER_SHM_SHARE))
+    return asked or (_local_store() if kind.machine == "process" else 0)
 
 
 def _local_store() -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from clusterctl.core.model import Demand, Shape, Strategy, labels_of
@@ -15,6 +16,50 @@ _ACCELERATOR = "accelerator_type:"
 _IN_GROUP = re.compile(r"(_group_(\d+_)?[0-9a-f]+$|^bundle_group)")
 _NOT_FOR_SALE = re.compile(r"^(object_store_memory$|node:|accelerator_type:)")
 _STRATEGIES: tuple[Strategy, ...] = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What one driver waits for. `driver`: our task, or Ray's job id where it is none of ours. `tasks`, `actors`: how many of
+    each demand, by its id; `groups`: ids of demands, each a placement group."""
+
+    driver: str
+    tasks: Mapping[str, int]
+    actors: Mapping[str, int]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodeUser:
+    """An actor or a placement group (`kind`) on a node, and whose: `driver` as in Waiting."""
+
+    kind: str
+    name: str
+    driver: str
+    detached: bool
+
+
+def waiting_of(rows: Sequence[Mapping[str, Any]]) -> list[Waiting]:
+    """`rows` is the helper's answer. The ids are those of `demand_of`, since the shapes are the same."""
+    return [
+        Waiting(
+            row["task"] or row["job"],
+            _counted(row["tasks"]),
+            _counted(row["actors"]),
+            tuple(_id("placement_group", group) for group in row["gangs"]),
+        )
+        for row in rows
+    ]
+
+
+def _counted(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for entry in entries:
+        shape = shape_of(entry)
+        if shape is not None:
+            key = _id("task", _digest(((shape, 1),)))
+            counts[key] = counts.get(key, 0) + int(entry["count"])
+    return counts
 
 
 def demand_of(state: Mapping[str, Any], since: Mapping[str, float], now: float) -> tuple[Demand, ...]:
@@ -45,7 +90,7 @@ def _add(
     since: Mapping[str, float],
     now: float,
 ) -> None:
-    key = f"ray:{source}:{name[:16] or _digest(bundles)}"
+    key = _id(source, name or _digest(bundles))
     if key in found:
         count += found[key].count
     found[key] = Demand(
@@ -92,6 +137,10 @@ def _plain_selector(selectors: dict[str, str], label: str) -> str:
     if not value or value.startswith(("!", "in(")):
         return ""
     return selectors.pop(label)
+
+
+def _id(source: str, name: str) -> str:
+    return f"ray:{source}:{name[:16]}"
 
 
 def _digest(bundles: tuple[tuple[Shape, int], ...]) -> str:

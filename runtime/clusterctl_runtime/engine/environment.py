@@ -7,7 +7,8 @@ import pkgutil
 import secrets
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from clusterctl.core.errors import ClusterctlError
 
@@ -27,6 +28,7 @@ class EngineEnvironment:
     version: str
     python_version: str  # "3.11.7"
     extras: tuple[str, ...] = ()  # those whose requirements are installed
+    packages: Mapping[str, str] = field(default_factory=dict)  # name -> version of what is installed
 
 
 def find_environment(python: str = "") -> EngineEnvironment:
@@ -49,7 +51,9 @@ def find_environment(python: str = "") -> EngineEnvironment:
         raise EngineUnavailable(
             f"Ray {found['ray']} of {interpreter} lacks its dashboard's libraries: {INSTALL}, or pip install 'ray[default]'"
         )
-    return EngineEnvironment(interpreter, found["ray"], found["python_version"], tuple(found["extras"]))
+    return EngineEnvironment(
+        interpreter, found["ray"], found["python_version"], tuple(found["extras"]), found["packages"]
+    )
 
 
 def _short(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Runs under the engine's Python, by path, beside the head: the only user of Ray's private interfaces to cluster state.
 
-One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "holds" | "report" |
-"clear_requests", ...}.
+One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "holds" | "report" | "who" | "users" |
+"forget_requests", ...}.
 Out: {"t": "state", ...} whenever what Ray tells has changed (asked every 100 ms), {"t": "reply", "id", ...},
 {"t": "lost", "message"} while the GCS does not answer; {"t": "unsupported", "message"}, and then the end, when this Ray speaks
 otherwise.
@@ -23,10 +23,25 @@ CALL_SECONDS = 5.0
 DRAIN_CONFIRM_SECONDS = 5.0
 HOLD_SECONDS = 15.0
 TOLD_SECONDS = 5.0
+DRIVERS_SECONDS = 2.0  # between two looks at who runs, and only while `request_resources` is in force
+SPARING = 20  # and at least so many times as long as such a look took
+MOST_TASKS, MOST_ACTORS = 2000, 10_000  # that one answer to "who" or "users" is made from
 HOLD = "hold:"  # how the names of actors begin that hold GPUs
+OURS = "clusterctl_helper"  # in the metadata of this process' own job, once it is a driver
+TASK = "clusterctl_task"  # in that of our jobs' drivers
+INTERNAL = "_ray_internal"  # how the namespaces of Ray's own drivers begin
 IDLE_TERMINATION, PREEMPTION = 1, 2
+NORMAL_TASK = 0
+PENDING_CREATION, ALIVE, RESTARTING = 1, 2, 3  # of actors
+PENDING, REMOVED, RESCHEDULING = 0, 3, 4  # of placement groups
 STATUS = {1: "RUNNING", 2: "DEAD", 3: "IDLE", 4: "DRAINING"}
-NEEDED = ("get_cluster_resource_state", "drain_node", "resize_raylet_resource_instances", "report_autoscaling_state")
+NEEDED = (
+    "get_cluster_resource_state",
+    "drain_node",
+    "resize_raylet_resource_instances",
+    "report_autoscaling_state",
+    "get_all_job_info",
+)
 _OUT = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)  # whatever Ray prints is no protocol
 _OUT_LOCK = threading.Lock()
@@ -111,6 +126,106 @@ class Gcs:
         """Forgets what drivers asked for with `request_resources`."""
         self._client.request_cluster_resource_constraint([], [], [], timeout_s=CALL_SECONDS)
 
+    def drivers(self):
+        """Ray's job id -> our task, "" where it is none of ours, of every driver that runs."""
+        return {job: task for job, (task, running) in self.jobs().items() if running}
+
+    def jobs(self):
+        """Ray's job id -> (our task or "", whether its driver runs). Ray's own and this process are none."""
+        table = self._client.get_all_job_info(
+            skip_submission_job_info_field=True, skip_is_running_tasks_field=True, timeout=CALL_SECONDS
+        )
+        return {
+            job.job_id.hex(): (job.config.metadata.get(TASK, ""), not job.is_dead)
+            for job in table.values()
+            if not (OURS in job.config.metadata or job.config.ray_namespace.startswith(INTERNAL))
+        }
+
+
+class Tables:
+    """The GCS's tables of tasks, actors and placement groups, for who asks why something waits or stays. Imports and connects
+    with the first question."""
+
+    def __init__(self, address):
+        self._address, self._lock = address, threading.Lock()
+        self._service: Any = None
+        self._stubs: Any = None
+
+    def waiting(self, drivers):
+        """What waits for a node, by driver: {"job", "tasks" and "actors": shapes with counts, "gangs": ids of groups}. Work
+        inside a group waits with it."""
+        found = {job: {"tasks": {}, "actors": {}, "gangs": []} for job in drivers}
+
+        def count(kind, job_id, work):
+            if (entry := found.get(job_id.hex())) is not None and not work.placement_group_id:
+                selectors = {label: _sorted_selector(text) for label, text in work.label_selector.items()}
+                key = json.dumps({"resources": dict(work.required_resources), "selectors": selectors}, sort_keys=True)
+                entry[kind][key] = entry[kind].get(key, 0) + 1
+
+        for event in self._tasks():
+            if event.task_info.type == NORMAL_TASK:
+                count("tasks", event.job_id, event.task_info)
+        for actor in (*self._actors(PENDING_CREATION), *self._actors(RESTARTING)):
+            count("actors", actor.job_id, actor)
+        for group in self._groups():
+            if (entry := found.get(group.creator_job_id.hex())) is not None and group.state in (PENDING, RESCHEDULING):
+                entry["gangs"].append(group.placement_group_id.hex())
+        return [
+            {"job": job, "gangs": entry["gangs"], **{kind: _listed(entry[kind]) for kind in ("tasks", "actors")}}
+            for job, entry in sorted(found.items())
+            if any(entry.values())
+        ]
+
+    def users(self, node_id):
+        """Actors and placement groups on a node: {"kind", "name", "detached", "job": Ray's id}."""
+        return [
+            {"kind": "actor", "name": a.name or a.class_name, "detached": a.is_detached, "job": a.job_id.hex()}
+            for a in self._actors(ALIVE)
+            if a.address.node_id.hex() == node_id and not a.name.startswith(HOLD)
+        ] + [
+            {
+                "kind": "placement group",
+                "name": group.name or group.placement_group_id.hex()[:16],
+                "detached": group.is_detached,
+                "job": group.creator_job_id.hex(),
+            }
+            for group in self._groups()
+            if group.state != REMOVED and any(bundle.node_id.hex() == node_id for bundle in group.bundles)
+        ]
+
+    def _tasks(self):
+        service, stubs = self._open()
+        filters = service.GetTaskEventsRequest.Filters(exclude_driver=True)
+        filters.state_filters.add(state="PENDING_NODE_ASSIGNMENT", predicate=0)
+        request = service.GetTaskEventsRequest(limit=MOST_TASKS, filters=filters)
+        return stubs["tasks"].GetTaskEvents(request, timeout=CALL_SECONDS).events_by_task
+
+    def _actors(self, state):
+        service, stubs = self._open()
+        filters = service.GetAllActorInfoRequest.Filters(state=state)
+        request = service.GetAllActorInfoRequest(limit=MOST_ACTORS, filters=filters)
+        return stubs["actors"].GetAllActorInfo(request, timeout=CALL_SECONDS).actor_table_data
+
+    def _groups(self):
+        service, stubs = self._open()
+        request = service.GetAllPlacementGroupRequest(limit=MOST_ACTORS)
+        return stubs["groups"].GetAllPlacementGroup(request, timeout=CALL_SECONDS).placement_group_table_data
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._stubs is None:
+                from ray._private.grpc_utils import init_grpc_channel
+                from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+                channel = init_grpc_channel(self._address, asynchronous=False)
+                self._service, made = gcs_service_pb2, gcs_service_pb2_grpc
+                self._stubs = {
+                    "tasks": made.TaskInfoGcsServiceStub(channel),
+                    "actors": made.ActorInfoGcsServiceStub(channel),
+                    "groups": made.PlacementGroupInfoGcsServiceStub(channel),
+                }
+        return self._service, self._stubs
+
 
 def _node(node):
     return {
@@ -122,6 +237,16 @@ def _node(node):
         "available": dict(node.available_resources),
         "activity": list(node.node_activity),
     }
+
+
+def _sorted_selector(text):
+    """As `_shape` writes it: Ray's tables have it as the user wrote it."""
+    head, listed, rest = text.partition("in(")
+    return f"{head}in({','.join(sorted(rest.removesuffix(')').split(',')))})" if listed else text
+
+
+def _listed(counts):
+    return [{**json.loads(shape), "count": n} for shape, n in sorted(counts.items())]
 
 
 def _counted(entries):
@@ -223,16 +348,24 @@ class Holds:
 
     def _driver(self) -> Any:
         import ray
+        from ray.job_config import JobConfig
 
         with self._lock:
             if not ray.is_initialized():
-                ray.init(self._address, namespace="clusterctl", log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(
+                    self._address,
+                    namespace="clusterctl",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    job_config=JobConfig(metadata={OURS: "1"}),
+                )
         return ray
 
 
 class Helper:
     def __init__(self, address):
-        self._gcs, self._holds = Gcs(address), Holds(address)
+        self._gcs, self._holds, self._tables = Gcs(address), Holds(address), Tables(address)
+        self._drivers, self._drivers_due, self._requested = None, 0.0, []
         self._commands = ThreadPoolExecutor(max_workers=8)
         self._last = {}
         self._changed = threading.Condition()
@@ -244,6 +377,7 @@ class Helper:
             started = time.monotonic()
             try:
                 state = self._gcs.state()
+                state = {**state, "drivers": self._drivers_while(state["requests"])}
             except Unsupported as error:
                 end_unsupported(error)
             except Exception as error:
@@ -264,6 +398,18 @@ class Helper:
                 say({"t": "state", "version": self._gcs.version, **state})
             time.sleep(max(0.0, POLL_SECONDS - (time.monotonic() - started)))
 
+    def _drivers_while(self, requested):
+        """Who runs, as of some seconds ago at most, while something is requested: what Ray itself does not connect. Else None."""
+        now = time.monotonic()
+        if not requested:
+            self._drivers = None
+        elif self._drivers is None or requested != self._requested or now >= self._drivers_due:
+            self._drivers = self._gcs.drivers()
+            took = time.monotonic() - now
+            self._drivers_due = now + took + max(DRIVERS_SECONDS, SPARING * took)
+        self._requested = requested
+        return self._drivers
+
     def answer(self, command):
         """Carries one command out and replies; whatever goes wrong is the reply's "error"."""
         try:
@@ -279,21 +425,25 @@ class Helper:
         return {"totals": totals, "seconds": time.perf_counter() - started}
 
     def do_drain(self, command):
-        """An idle drain is asked for only where Ray looks idle: the mere question marks the node's actors as preempted."""
-        node_id, deadline = command["node"], command.get("deadline")
+        """An idle drain is asked for only where Ray looks idle: the mere question marks the node's actors as preempted. Any other
+        is a preemption, and may be said again with another time: "left" in seconds, null for no end."""
+        node_id, if_idle, left = command["node"], command["if_idle"], command.get("left")
         with self._changed:
             if not self._changed.wait_for(lambda: self._last, DRAIN_CONFIRM_SECONDS):
                 raise Refused("Ray's GCS has not told its nodes yet")
         node = self._last.get(node_id)
-        if node is None or node["status"] in ("DEAD", "DRAINING"):
+        if node is None or node["status"] == "DEAD" or (if_idle and node["status"] == "DRAINING"):
             return {"accepted": True, "detail": "Ray does not use this node any more"}
-        if deadline is None and not _is_idle(node):
+        if if_idle and not _is_idle(node):
             return {"accepted": False, "detail": "the node is in use"}
-        reason = IDLE_TERMINATION if deadline is None else PREEMPTION
-        accepted, detail = self._gcs.drain(node_id, reason, command["message"], int((deadline or 0) * 1000))
-        if not accepted:
+        reason = IDLE_TERMINATION if if_idle else PREEMPTION
+        deadline = 0 if if_idle or left is None else int((time.time() + left) * 1000)
+        accepted, detail = self._gcs.drain(node_id, reason, command["message"], deadline)
+        if accepted and self._until_draining(node_id):
+            return {"accepted": True, "detail": "Ray accepted, and its state confirms it"}
+        if if_idle:
             return {"accepted": False, "detail": str(detail)}
-        return {"accepted": self._until_draining(node_id), "detail": "Ray accepted, and its state confirms it or not"}
+        raise Refused(f"Ray does not let go of node {node_id}: {detail or 'its state does not show that it would'}")
 
     def _until_draining(self, node_id):
         """Accepting is not enough: unknown nodes are accepted too."""
@@ -316,9 +466,20 @@ class Helper:
         self._gcs.report(command["pending"], command["failed"])
         return {}
 
-    def do_clear_requests(self, command):
+    def do_who(self, command):
+        drivers = self._gcs.drivers()
+        return {"waiting": [{**w, "task": drivers[w["job"]]} for w in self._tables.waiting(drivers)]}
+
+    def do_users(self, command):
+        jobs = self._gcs.jobs()
+        return {"users": [{**u, "task": jobs.get(u["job"], ("",))[0]} for u in self._tables.users(command["node"])]}
+
+    def do_forget_requests(self, command):
+        """Only where no driver runs now: any that does may have asked for the very same."""
+        if self._gcs.drivers():
+            return {"forgotten": False}
         self._gcs.clear_requests()
-        return {}
+        return {"forgotten": True}
 
     def serve(self):
         """Carries out commands, several at a time, and returns at the end of stdin without waiting for the last ones."""

@@ -46,7 +46,8 @@ class InstallFailed(Exception):
 
 
 class Installation:
-    """One environment, as the head describes it: {"digest", "ray", "extras", "python", "wheels": [{"file", "sha256", "size"}]}.
+    """One environment, as the head describes it: {"digest", "ray", "extras", "packages", "python", "wheels": [{"file", "sha256",
+    "size"}]}.
 
     `fetch(sha256, offset)` yields the wheel's bytes from there on and raises OSError to be asked again; None where all wheels
     are here. `tell` gets a line about how far it is, now and then.
@@ -116,7 +117,7 @@ class Installation:
         try:
             uv = await loop.run_in_executor(None, self._unpack_uv)
             await self._build(uv, part)
-            facts = {k: self._wanted[k] for k in ("digest", "ray", "extras", "python")}
+            facts = {k: self._wanted.get(k, []) for k in ("digest", "ray", "extras", "packages", "python")}
             note = {**facts, "seconds": round(time.monotonic() - began, 3)}
             (part / "env" / MARKER).write_text(json.dumps(note))
             if self._place.exists():  # without its marker or its interpreter

@@ -120,7 +120,9 @@ class Raylet:
                 f"the engine's directory {path} is too long for Ray's unix sockets ({len(str(path))} characters, at most "
                 f"{LONGEST_TEMP_DIR}): set a shorter one"
             )
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        for old in (self._scratch, self._command.spill):
+            shutil.rmtree(old, ignore_errors=True)
+        self._command.spill.mkdir(mode=0o700)
         self._scratch.mkdir(mode=0o700)  # FileExistsError when it is someone else's, or a link
         path.mkdir(exist_ok=True)
 
@@ -246,7 +248,8 @@ class Raylet:
         if self._command.block is not None:
             self._command.block.release()
             self._command.block = None
-        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+        for path in (self._scratch, self._command.spill):
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     def _set(self, **changes: Any) -> None:
         self.state = {**self.state, **changes}

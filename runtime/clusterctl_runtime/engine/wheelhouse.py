@@ -53,15 +53,24 @@ class Wanted:
     extras: tuple[str, ...]
     python: str
     platform: str
+    packages: tuple[str, ...] = ()  # requirements of the spec, beside Ray
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+        asked = asdict(self)
+        if not self.packages:
+            del asked["packages"]  # what was resolved before there were any is known by the same key
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def requirements(self) -> list[str]:
         """pip is for runtime environments, which Ray makes with it; uv is what installs on the nodes."""
-        return [f"ray[{','.join(self.extras)}]=={self.ray}", "pip", f"uv=={UV_VERSION}"]
+        return [f"ray[{','.join(self.extras)}]=={self.ray}", *self.packages, "pip", f"uv=={UV_VERSION}"]
+
+    def __str__(self) -> str:
+        with_packages = f" and {', '.join(self.packages)}" if self.packages else ""
+        extras = ", ".join(self.extras)
+        return f"Ray {self.ray} with {extras}{with_packages} for Python {self.python} on {self.platform}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,7 @@ def environment_of(wanted: Wanted, wheels: list[Wheel]) -> dict[str, Any]:
         "digest": hashlib.sha256("\n".join(content).encode()).hexdigest(),
         "ray": wanted.ray,
         "extras": list(wanted.extras),
+        "packages": list(wanted.packages),
         "python": wanted.python,
         "wheels": [{"file": w.file, "sha256": w.sha256, "size": w.size} for w in wheels],
     }
@@ -207,10 +217,9 @@ def resolve(wanted: Wanted, uv: str, env: Mapping[str, str]) -> list[Wheel]:
             raise IndexUnreachable(f"the package index gave no answer within {RESOLVE_SECONDS:.0f} s") from None
         if done.returncode:
             said = done.stderr.strip()[-1500:]
-            what = f"Ray {wanted.ray} with {', '.join(wanted.extras)} for Python {wanted.python} on {wanted.platform}"
             if _BLAME.search(said):
-                raise NoWheels(f"{what} is not in the package index: {said}")
-            raise IndexUnreachable(f"{what} could not be looked for in the package index: {said}")
+                raise NoWheels(f"{wanted} is not in the package index: {said}")
+            raise IndexUnreachable(f"{wanted} could not be looked for in the package index: {said}")
         lock = tomllib.loads((place / "pylock.toml").read_text())
         return [_best(package, place) for package in lock["packages"]]
 

@@ -1,4 +1,5 @@
-"""`python -m clusterctl_runtime.head DIR`: the head daemon. Ends with 0 only when the cluster was taken down."""
+"""`python -m clusterctl_runtime.head DIR`: the head daemon. Ends with 0 only when the cluster was taken down or has ended
+itself."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.files.lock import Lock, LockHeld, take
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.lifetime.watch import ENDED_FILE
 from clusterctl_runtime.head.loop import run
 from clusterctl_runtime.head.nodes.admission import private_umask
 
@@ -71,6 +73,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         with _lock(directory):
+            if (directory / ENDED_FILE).exists():
+                logging.info("the cluster has ended itself: `clusterctl up SPEC` starts it again")
+                return 0
             return run(_serve(directory))
     except ClusterctlError as error:
         logging.error("%s", error)

@@ -272,7 +272,7 @@ class Autoscaler:
     def _before(self, action: Any) -> None:
         """Before the provider ends a machine, its node takes no more work and its own is accounted for."""
         if isinstance(action, Drain):
-            self._draining.begin(action.node_id, action.deadline)
+            self._draining.begin(action.node_id)
         elif isinstance(action, Terminate) and action.node_id:
             self._fleet.forget(action.node_id, action.reason.text)
         elif isinstance(action, Stop):

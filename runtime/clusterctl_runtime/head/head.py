@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import inf
@@ -23,11 +24,12 @@ from clusterctl.provision.journal.book import whole_journal
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.provision.used_providers import beside, note, scratch
 from clusterctl.spec.hash import spec_hash
-from clusterctl.spec.load import parse_spec
+from clusterctl.spec.lifetime import check_to_come
+from clusterctl.spec.load import parse_located
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.network import dials_publicly, has_engine
 from clusterctl.spec.providers.registry import KINDS
-from clusterctl.spec.to_core import pool_requests
+from clusterctl.spec.to_core import core_lifetime, pool_requests
 from clusterctl.version import __version__
 from clusterctl_runtime.agent.bundle import build_bundle
 from clusterctl_runtime.engine.images import default_image
@@ -44,10 +46,13 @@ from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.charges import charges_document
 from clusterctl_runtime.head.jobs.dispatch import Dispatcher
 from clusterctl_runtime.head.jobs.queue import Queue
+from clusterctl_runtime.head.lifetime.ending import end_cluster, use_of
+from clusterctl_runtime.head.lifetime.watch import LifetimeWatch
 from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.network.listening import EVERYWHERE, listen, listen_on_all
 from clusterctl_runtime.head.nodes.admission import Admission, Tokens
 from clusterctl_runtime.head.nodes.agents import AgentServer
+from clusterctl_runtime.head.nodes.asked_drains import AskedDrains
 from clusterctl_runtime.head.nodes.draining import Draining
 from clusterctl_runtime.head.nodes.endpoint import Endpoint, address
 from clusterctl_runtime.head.nodes.fleet import Fleet
@@ -85,6 +90,7 @@ class Head:
         self.port = 0
         self._agent_hosts: dict[str, list[str]] = {}  # by provider
         self.ended = asyncio.Event()
+        self._taking_down = asyncio.Lock()
         directory = config.directory
         self._ca_pem = ensure_certificates(directory, config.uid)
         self.store = Store(directory / "store.db")
@@ -111,6 +117,16 @@ class Head:
         self.standby = self._make_standby()
         self.provisioner = self._make_provisioner()
         self._wire_up()
+        self.lifetime = LifetimeWatch(
+            directory,
+            config.name,
+            lambda: core_lifetime(self.config.spec),
+            lambda rules: use_of(self, rules),
+            lambda ending: self._shut(f"it is ending itself, since {ending.text}"),
+            self.events,
+        )
+        if self.lifetime.ending is not None:  # an earlier head was about to
+            self._shut(f"it is ending itself, since {self.lifetime.ending.text}")
 
     def _take_over(self, handover: Handover) -> str:
         instance_id, lost = handover.take_over(self.journal, steady_time())
@@ -160,6 +176,7 @@ class Head:
         )
         self.dispatcher = Dispatcher(lambda: self.config, self.book, self.fleet, self.work, self.store)
         self.draining = Draining(self.fleet, lambda: self.autoscaler.wake())
+        self.asked_drains = AskedDrains(self.fleet, self.draining)
         self.engine = self._make_engine()
         self.autoscaler = Autoscaler(
             lambda: self.config,
@@ -338,8 +355,9 @@ class Head:
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.pulse.run()),
             asyncio.create_task(Garbage().run()),
+            asyncio.create_task(self._live_out()),
         ]
-        self.state = "ready"
+        self.state = "stopping" if self.queue.closed else "ready"
         self.events.add(
             "cluster",
             self.config.name,
@@ -378,7 +396,13 @@ class Head:
     async def use_spec(self, text: str, packed: list[dict[str, Any]] | None = None) -> bool:
         """Puts a new spec in force; false when it says the same. `packed` are its files as the client uploaded them, None for
         those in force. Raises UsageError with the place of every fault."""
-        spec = parse_spec(text, f"{self.config.name}.yaml")
+        if self.queue.closed:
+            raise Refused(
+                f"cluster {self.config.name!r} takes no spec any more: {self.queue.closed}. Once it is down: `up`"
+            )
+        spec, located = parse_located(text, f"{self.config.name}.yaml")
+        if spec.lifetime != self.config.spec.lifetime:
+            check_to_come(spec, located, time.time())
         if spec.cluster != self.config.name:
             raise UsageError(f"this cluster is called {self.config.name!r}, the spec says {spec.cluster!r}")
         files = packed_files(spec, self.config.files if packed is None else packed, self.blobs)
@@ -429,19 +453,33 @@ class Head:
 
     async def take_down(self) -> dict[str, Any]:
         """Ends every node and then this process. Can be repeated, also after a crash in the middle."""
-        self.state = "stopping"
-        self.queue.closed = "it is being taken down"
-        self.dispatcher.paused = True
+        self._shut("it is being taken down")
         self.events.add("cluster", self.config.name, "down", "the cluster is being taken down")
-        await self.autoscaler.stop()
-        for provider in self.provisioner.providers.values():
-            if isinstance(provider, OwnMachine):
-                provider.leaving = True
-        await asyncio.to_thread(self.provisioner.down)
-        for node_id in [books.node_id for books in self.ledger]:
-            self.ledger.close(node_id)
+        await self.end_nodes()
         asyncio.get_running_loop().call_later(0.2, self.ended.set)  # after the answer has left
         return {"instances": 0}
+
+    async def end_nodes(self) -> None:
+        """Returns when no provider lists anything of the cluster any more; raises ClusterctlError where one fails for long."""
+        async with self._taking_down:
+            await self.autoscaler.stop()
+            for provider in self.provisioner.providers.values():
+                if isinstance(provider, OwnMachine):
+                    provider.leaving = True
+            await asyncio.to_thread(self.provisioner.down)
+            for node_id in [books.node_id for books in self.ledger]:
+                self.ledger.close(node_id)
+
+    def _shut(self, why: str) -> None:
+        """From this moment on nothing is taken in, started or bought."""
+        self.state = "stopping"
+        self.queue.closed = self.queue.closed or why
+        self.dispatcher.paused = self.autoscaler.stopped = True
+
+    async def _live_out(self) -> None:
+        """The cluster's end by its own rules, if it comes to that."""
+        await end_cluster(self, await self.lifetime.decided())
+        self.ended.set()
 
 
 def driver_slots(config: HeadConfig) -> int:

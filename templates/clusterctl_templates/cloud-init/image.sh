@@ -52,9 +52,9 @@ def make_environment(env):
 
 def install(document, env):
     make_environment(env)
-    say("installing " + document["requirement"])
+    say("installing " + ", ".join(document["requirements"]))
     pip = [PLACE + "/bin/python3", "-I", "-m", "pip", "install", "--no-input", "--no-cache-dir", "--disable-pip-version-check"]
-    run(pip + [document["requirement"]], env)
+    run(pip + document["requirements"], env)
     found = run([PLACE + "/bin/python3", "-I", "-c", "import importlib.metadata as m; print(m.version('ray'))"], env).strip()
     if found != document["ray"]:
         raise OSError("Ray %s was installed, %s was wanted" % (found, document["ray"]))

@@ -225,6 +225,19 @@ def adopt_head(request: Json, blob: bytes) -> Json:
     return {}
 
 
+def ended(request: Json, blob: bytes) -> Json:
+    """What the head noted when its cluster ended itself; None where it has not. Changes nothing."""
+    return {"ended": read(ROOT / "head" / "ended.json")}
+
+
+def revive_head() -> None:
+    """A head whose cluster had ended itself may start again. What it had decided goes first: with that alone it would end
+    anew."""
+    if (ROOT / "head" / "ended.json").exists():
+        (ROOT / "head" / "lifetime.json").unlink(missing_ok=True)
+        (ROOT / "head" / "ended.json").unlink()
+
+
 def logs(request: Json, blob: bytes) -> Json:
     """The ends of the logs of the host's own daemon, for when it does not get through to the head."""
     return {"log": tail(ROOT / "standby.log")}
@@ -250,6 +263,7 @@ def install(request: Json, blob: bytes) -> Json:
         write(ROOT / "host.json", json.dumps(request["settings"]).encode())
         run["standby"] = [sys.executable, "-I", bundle, "--host", str(ROOT / "host.json")]
     if request.get("head"):
+        revive_head()
         (ROOT / "tmp").mkdir(mode=0o700, exist_ok=True)  # what the engine's helper leaves there goes with the rest
         python = str(ROOT / request["head"] / "bin" / "python3")
         run["head"] = [
@@ -729,7 +743,7 @@ def sha256(text: str) -> str:
 
 ACTIONS = {
     action.__name__: action
-    for action in (probe, whose, adopt_head, wait_head, logs, install, place_dist, place_files, remove, sweep)
+    for action in (probe, whose, adopt_head, wait_head, ended, logs, install, place_dist, place_files, remove, sweep)
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 from clusterctl_runtime.agent.mounting.mounts import Mounts
 from clusterctl_runtime.agent.mounting.ways import MountFailed
+from clusterctl_runtime.agent.preparing.in_image import done_in_image
 from clusterctl_runtime.agent.preparing.package_locks import WAIT_SECONDS, busy, patient_environment, until_free
 from clusterctl_runtime.agent.preparing.packages import PackageError, Packages
 from clusterctl_runtime.agent.preparing.placing import (
@@ -145,9 +147,12 @@ class Preparation:
             await self._place(mount)
         if commands and (about := about_python(plan)):
             self._output.say(about)
-        ran = int(self._done.get("ran", 0)) if self._done.get("begun") == plan["digest"] else 0
+        begun = self._done.get("begun") == plan["digest"]
+        ran = int(self._done.get("ran", 0)) if begun else done_in_image(commands, os.environ)
+        if ran and not begun:
+            self._output.say(f"the first {ran} of {len(commands)} commands were run when this node's image was made")
         for number, command in enumerate(commands, 1):
-            if number <= ran:  # it succeeded at an earlier try
+            if number <= ran:  # it succeeded at an earlier try, or in the image
                 continue
             step = f"setup {number} of {len(commands)}: {_first_line(command)}"
             self._tell(digest=plan["digest"], state="running", step=step)

@@ -22,6 +22,7 @@ from clusterctl_runtime.head.api.status_board import StatusBoard
 from clusterctl_runtime.head.api.tickets import Tickets
 from clusterctl_runtime.head.jobs.book import SubmissionConflict
 from clusterctl_runtime.head.nodes.admission import Tokens
+from clusterctl_runtime.head.nodes.draining import NotAsked
 from clusterctl_runtime.head.storage.blobs import TooLarge
 from clusterctl_runtime.head.storage.store import StoreUnavailable
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _STATUS: tuple[tuple[type[ClusterctlError], int, str], ...] = (
     (SubmissionConflict, 409, "conflict"),
     (StoreUnavailable, 503, "store_unavailable"),
+    (NotAsked, 503, "engine_unavailable"),
     (TooLarge, 413, "too_large"),
     (BadRequest, 400, "bad_request"),
     (UsageError, 422, "invalid"),

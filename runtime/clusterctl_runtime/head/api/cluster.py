@@ -67,7 +67,7 @@ async def _follow_events(head: Head, since: int, limit: int, subject: str) -> As
 
 @router.get("/api/v1/explain/{subject}")
 async def explain(subject: str, head: HeadDep) -> dict[str, Any]:
-    return explain_document(head, subject)
+    return await explain_document(head, subject)
 
 
 @router.get("/api/v1/offers")

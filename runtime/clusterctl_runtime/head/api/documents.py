@@ -51,6 +51,7 @@ def status_document(head: Head) -> Document:
             "total": round(spend.total, 6),
             "today": round(spend.today, 6),
         },
+        "lifetime": head.lifetime.document(census.per_hour),
         "messages": _messages(head, problem, pools),
     }
 

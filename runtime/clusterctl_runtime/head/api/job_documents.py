@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.head.engine.waits import wait_document
 from clusterctl_runtime.head.jobs.arrays import Array
 from clusterctl_runtime.head.jobs.job import Job
 
+if TYPE_CHECKING:
+    from clusterctl_runtime.head.head import Head
+
+
+def wait_of(head: Head, job: Job) -> dict[str, Any] | None:
+    """Why a job waits: one that is queued for its start, one that runs for what it wants of the engine, as of the last `look`."""
+    if job.state != "running" or head.engine is None or not (pieces := head.engine.waits.of(job.id)):
+        return head.book.wait_of(job)
+    return wait_document(pieces, head.autoscaler.demand, head.autoscaler.last_plan.waits)
+
+
+async def look(head: Head) -> None:
+    """Before `wait_of` is asked of jobs that run: asks the engine what waits, if anything does."""
+    if head.engine is not None:
+        await head.engine.waits.look()
+
 
 def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The job as the API shows it (`job show --json`). `wait` says why it is queued."""
+    """The job as the API shows it (`job show --json`). `wait` says why it is queued, or what it waits for
+    while it runs."""
     request = job.request
     return {
         "id": job.id,

@@ -13,8 +13,9 @@ from fastapi.responses import JSONResponse
 from clusterctl.core.errors import UsageError
 from clusterctl_runtime.head.api.context import LARGEST, HeadDep
 from clusterctl_runtime.head.api.explaining import plan_job
-from clusterctl_runtime.head.api.job_documents import array_document, job_document, shown_text
-from clusterctl_runtime.head.api.streams import KEEP_ALIVE_SECONDS, SignOfLife, first_of, ndjson
+from clusterctl_runtime.head.api.job_documents import array_document, job_document, look, shown_text, wait_of
+from clusterctl_runtime.head.api.streams import SignOfLife, first_of, ndjson
+from clusterctl_runtime.head.engine.waits import FRESH_SECONDS
 from clusterctl_runtime.head.jobs.arrays import Array
 from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.requests import Batch, JobRequest
@@ -26,6 +27,7 @@ router = APIRouter(prefix="/api/v1", tags=["jobs"])
 MOST_ON_PAGE = 1000
 LOOKED_AT_ONCE = 1000  # jobs that one turn of the loop looks at for a page
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+WAITS_INTERVAL = 2.0  # seconds between two questions to Ray for who follows a job while something waits
 COUNTS_INTERVAL = 0.25  # who follows an array is told at most so often
 
 
@@ -85,18 +87,19 @@ async def list_jobs(
     def is_wanted(job: Job) -> bool:
         if (state and job.state != state) or (array and job.array_id != array):
             return False
-        text = shown_text(job, head.book.wait_of(job)) if words else ""
+        text = shown_text(job, wait_of(head, job)) if words else ""
         return all(word in text for word in words)
 
+    await look(head)
     chosen: list[Job] = []
-    look = LOOKED_AT_ONCE if state or words else limit + 1
-    while len(chosen) <= limit and (jobs := head.book.newest(before, look, members)):
+    most = LOOKED_AT_ONCE if state or words else limit + 1
+    while len(chosen) <= limit and (jobs := head.book.newest(before, most, members)):
         chosen += islice(filter(is_wanted, jobs), limit + 1 - len(chosen))
         before = jobs[-1].seq
         await asyncio.sleep(0)
     page = chosen[:limit]
     counts = members.counts if members else head.book.counts
-    documents = [job_document(job, head.book.wait_of(job)) for job in page]
+    documents = [job_document(job, wait_of(head, job)) for job in page]
     return {"jobs": documents, "counts": dict(counts), "next": page[-1].seq if len(chosen) > limit else None}
 
 
@@ -131,7 +134,8 @@ async def _watch_array(head: Head, array: Array) -> AsyncIterator[Any]:
 @router.get("/jobs/{job_id}")
 async def show_job(job_id: str, head: HeadDep) -> dict[str, Any]:
     job = head.book.get(job_id)
-    return job_document(job, head.book.wait_of(job))
+    await look(head)
+    return job_document(job, wait_of(head, job))
 
 
 @router.post("/jobs/{job_id}/cancel")
@@ -155,12 +159,30 @@ async def watch_job(job_id: str, head: HeadDep) -> Response:
 
 
 async def _watch(head: Head, job: Job) -> AsyncIterator[Any]:
-    told: dict[str, Any] | None = None
+    told, life = None, SignOfLife()
     while True:
         changed = head.book.changed(job.id)
-        document = job_document(job, head.book.wait_of(job))
-        yield document if document != told else None
-        told = document
+        if job.state == "running":
+            await look(head)
+        document = job_document(job, wait_of(head, job))
+        if document != told:
+            told = document
+            life.said()
+            yield document
+        elif life.is_due():
+            yield None
         if job.final:
             return
-        await first_of([changed], KEEP_ALIVE_SECONDS)
+        await _until_news(head, job, changed, life.due_in)
+
+
+async def _until_news(head: Head, job: Job, changed: asyncio.Event, timeout: float) -> None:
+    """Of the job itself at once; of what it wants of the engine while it runs a moment later, since Ray's own tables are late,
+    and once more from time to time while anything waits: the reason may be another one by then."""
+    if job.state != "running" or head.engine is None:
+        await first_of([changed], timeout)
+        return
+    waits = head.engine.waits
+    pause = min(timeout, WAITS_INTERVAL) if waits.wants else timeout
+    if await first_of([changed, waits.news()], pause) and not changed.is_set():
+        await first_of([changed], FRESH_SECONDS)

@@ -111,6 +111,7 @@ def node_document(head: Head, view: NodeView) -> Document:
         "heard": view.heartbeat,
         "idle_since": view.idle_since,
         "drain": view.drain,
+        "drain_by": node.drain_by,
         "engine": books.engine.state if books else "off",
         "preparing": head.preparing.document(node),
     }
@@ -123,7 +124,8 @@ def _provider(head: Head, node: Node) -> str:
 
 
 def node_detail(head: Head, view: NodeView) -> Document:
-    """What lists show of it, its story, its facts, the tasks on it, and what its setup printed."""
+    """What lists show of it, its story, its facts, the tasks on it, what the engine uses there (which may run something that
+    uses nothing: see `engine_idle`), and what its setup printed."""
     books = head.ledger.get(view.node.id)
     return {
         **node_document(head, view),
@@ -131,6 +133,8 @@ def node_detail(head: Head, view: NodeView) -> Document:
         "facts": books.facts if books else {},
         "mounts": head.preparing.mounts_of(view.node),
         "running": sorted(books.holdings) if books else [],
+        "engine_uses": books.engine.used.to_dict() if books else {},
+        "engine_idle": books is None or books.engine.state != "ready" or books.engine.idle,
         "output": head.preparing.output(view.node.id),
     }
 

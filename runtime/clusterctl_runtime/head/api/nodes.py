@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
 
-from clusterctl.core.errors import NotFound, Refused, UsageError
+from clusterctl.core.errors import NotFound, UsageError
 from clusterctl.core.model import LIVE_STATES, NodeState, NodeView
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.api.node_documents import Wanted, node_detail, node_page
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
 MOST_ON_PAGE = 1000
+DRAIN_SECONDS, LONGEST_DRAIN = 600.0, 30 * 86400.0
 WHOLE_OUTPUT = 1024 * 1024  # more than an agent sends
 
 
@@ -79,15 +81,24 @@ async def show_setup(node_id: str, head: HeadDep) -> dict[str, Any]:
     return {"id": node_id, "state": node.state.value, "preparing": head.preparing.document(node), "output": output}
 
 
+class DrainRequest(BaseModel):
+    """`deadline`: seconds that what runs there has; null for as long as it takes."""
+
+    deadline: float | None = Field(default=DRAIN_SECONDS, ge=0, le=LONGEST_DRAIN, allow_inf_nan=False)
+
+
 @router.post("/{node_id}/drain")
-async def drain_node(node_id: str, head: HeadDep) -> dict[str, Any]:
-    view = _view(head, node_id)
-    if view.node.role == "head":
-        raise Refused("the head node cannot be drained: `clusterctl down` ends the cluster")
-    if view.node.state not in (NodeState.READY, NodeState.DRAINING):
-        raise Refused(f"node {node_id} is {view.node.state.value}: only a ready node can be drained")
-    node = head.fleet.move(node_id, "drain", "asked for by a user", "user_drain")
-    head.draining.begin(node_id, None)
+async def drain_node(node_id: str, head: HeadDep, request: DrainRequest | None = None) -> dict[str, Any]:
+    """No new work; the node goes when what runs there has ended, or has been ended at the deadline."""
+    await head.asked_drains.drain(_view(head, node_id), (request or DrainRequest()).deadline)
     head.autoscaler.wake()
-    await head.fleet.written.flush()
-    return {"id": node_id, "state": node.state.value}
+    return node_detail(head, _view(head, node_id))
+
+
+@router.post("/{node_id}/undrain")
+async def undrain_node(node_id: str, head: HeadDep) -> dict[str, Any]:
+    """The node takes work again."""
+    _view(head, node_id)
+    await head.asked_drains.call_off(node_id)
+    head.autoscaler.wake()
+    return node_detail(head, _view(head, node_id))

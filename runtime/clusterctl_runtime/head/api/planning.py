@@ -9,6 +9,7 @@ from clusterctl_providers.base import PoolRequest
 
 from clusterctl.core import diff
 from clusterctl.core.model import Offer
+from clusterctl.spec.lifetime import lifetime_notes
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.network import network_notes
 from clusterctl.spec.to_core import core_limits, core_pools, pool_requests
@@ -25,7 +26,7 @@ def plan_document(head: Head, spec: ClusterSpec) -> dict[str, Any]:
     state = replace(now.state, pools=core_pools(spec), limits=core_limits(spec))
     first = replace(now, state=state, offers=offers).plan()
     document = diff.plan_document(what_changes(head.config.spec, spec, state.nodes, first, offers))
-    return {**document, "notes": network_notes(spec)}
+    return {**document, "notes": [*network_notes(spec), *lifetime_notes(spec)]}
 
 
 def _offers(head: Head, spec: ClusterSpec) -> tuple[Offer, ...]:

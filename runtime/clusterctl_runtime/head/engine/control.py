@@ -17,15 +17,26 @@ from clusterctl.core.model import Demand, Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl.core.scheduling.selectors import needing_engine
 from clusterctl.spec.network import has_engine, node_has_engine
-from clusterctl_runtime.engine.client import HELPER, EngineClient, EngineNode, EngineState, helper_environment
+from clusterctl_runtime.engine.client import (
+    HELPER,
+    EngineClient,
+    EngineNode,
+    EngineRefused,
+    EngineState,
+    helper_environment,
+)
 from clusterctl_runtime.engine.command import EngineConfig
 from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
+from clusterctl_runtime.engine.demand import NodeUser, Waiting
 from clusterctl_runtime.engine.environment import mint_token
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.engine.requests import StandingRequests
 from clusterctl_runtime.head.engine.shares import EngineShares
 from clusterctl_runtime.head.engine.supply import EngineSupply, NoEngine, Supplied
+from clusterctl_runtime.head.engine.waits import RayWaits
+from clusterctl_runtime.head.nodes.draining import Answer, NotAsked
 from clusterctl_runtime.head.nodes.fleet import Fleet
 from clusterctl_runtime.head.nodes.ledger import NodeLedger
 from clusterctl_runtime.head.storage.events import EventLog
@@ -35,6 +46,7 @@ log = logging.getLogger(__name__)
 RESTART_PAUSE = 2.0
 MAX_HEAD_FAILURES = 5
 TELL_SECONDS = 0.5  # between two lines about wheels that nodes wait for
+_WHY = "clusterctl removes this node"
 _BUSY = frozenset({"supplying", "installing", "starting", "ready"})
 
 
@@ -67,6 +79,8 @@ class EngineControl:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.shares = EngineShares(fleet, events, self._spawn, self._runs_on)
         self.state: EngineState | None = None
+        self.waits = RayWaits(self._waiting, self.demand)
+        self.requests = StandingRequests(self._forget_requests, events, self._spawn)
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
         self.message = ""
@@ -133,7 +147,7 @@ class EngineControl:
         if engine.state == "ready":
             if self._is_another(books, node, str(message.get("version", ""))):
                 return
-            engine.known, engine.used = False, Resources()
+            engine.known, engine.used, engine.status = False, Resources(), ""
             self.shares.settle(node.id)  # it begins with the whole node
             if node.role == "head":
                 self._spawn(self._head_is_ready(node, message))
@@ -353,10 +367,30 @@ class EngineControl:
         if state.healthy and news:
             self.shares.hold_again()
             self.shares.settle_all()
+        self.requests.take(state)
+        if before is None or before.demand != state.demand:
+            self.waits.changed()
         if before is None or before.demand != state.demand or freed:
             self._wake()
         if freed:
             self._dispatch()
+
+    async def _waiting(self) -> tuple[Waiting, ...]:
+        return await self._client.waiting() if self._client is not None else ()
+
+    async def _forget_requests(self) -> bool:
+        return self._client is not None and await self._client.forget_requests()
+
+    async def users(self, node_id: str) -> tuple[NodeUser, ...]:
+        """Ray's actors and placement groups on a node; none where Ray cannot be asked."""
+        books = self._fleet.ledger.get(node_id)
+        if self._client is None or books is None or books.engine.state != "ready":
+            return ()
+        try:
+            return await self._client.users(books.engine.ray_node_id)
+        except ClusterctlError as error:
+            log.info("Ray was not asked who uses %s: %s", node_id, error)
+            return ()
 
     def _books_of(self, engine_node: EngineNode) -> NodeLedger | None:
         node_id = engine_node.instance_id.rpartition("@")[0]
@@ -371,18 +405,52 @@ class EngineControl:
         freed = not engine.known or not engine.used.fits_in(used) or (idle and not engine.idle)
         if not idle or not engine.idle:
             books.busy = steady_time()
+        if engine_node.status == "DEAD" and engine.status != "DEAD" and books.drain:
+            self._wake()  # what a drain has waited for
+        engine.status = engine_node.status
         engine.used, engine.total, engine.idle, engine.known = used, engine_node.total, idle, True
         return freed
 
     # ------------------------------------------------------------ draining and the end
 
-    async def drain(self, books: NodeLedger, deadline: float | None) -> bool:
-        """True where there is no Ray to ask. False at once where Ray uses the node and no `deadline` (unix seconds) is given."""
-        if self._client is None:
+    async def drain(self, books: NodeLedger, *, if_idle: bool, deadline: float | None) -> Answer:
+        """As the protocol says. Ray itself knows both: an idle node's end, which it refuses where the node is in use, and a
+        preemption with a deadline, of which its libraries learn, so that they save what they have or move."""
+        if self.has_left(books):
+            return Answer.OUT
+        client = self._client
+        if (why := self.hindrance(books)) or client is None:
+            raise NotAsked(why)
+        if if_idle and not books.engine.idle:
+            return Answer.IN_USE
+        try:
+            if if_idle:
+                agreed = await client.drain_if_idle(books.engine.ray_node_id, _WHY)
+                return Answer.OUT if agreed else Answer.IN_USE
+            left = None if deadline is None else max(deadline - steady_time(), 0.0)
+            await client.drain(books.engine.ray_node_id, _WHY, left)
+        except EngineRefused as error:
+            raise NotAsked(str(error)) from error
+        self._events.add("engine", books.node_id, "drains", f"Ray starts nothing new on {books.node_id}")
+        return Answer.LEAVING
+
+    def has_left(self, books: NodeLedger) -> bool:
+        """Also where it never was, and where Ray's head was given up. A raylet that was drained ends by itself once nothing runs
+        there; of a node that is not connected only Ray's head knows."""
+        node = self._fleet.journal.get(books.node_id)
+        if node is not None and not self._runs_on(node):
             return True
-        if deadline is None and not books.engine.idle:
-            return False
-        return await self._client.drain(books.engine.ray_node_id, "clusterctl removes this node", deadline)
+        if self.phase == "failed" or books.engine.status == "DEAD":
+            return True
+        return books.connected and books.engine.state != "ready"
+
+    def hindrance(self, books: NodeLedger) -> str:
+        """Why Ray cannot be asked of this node now; "" where it can, or where there is nothing to ask it."""
+        if self.has_left(books) or (self.phase == "ready" and books.connected):
+            return ""
+        if not books.connected:
+            return f"the agent of {books.node_id} is not connected, so that nobody knows what Ray runs there"
+        return f"Ray cannot be asked to leave it ({self.trouble or 'its head is starting'})"
 
     def called_off(self, books: NodeLedger) -> None:
         """Starts Ray again on a worker that takes work and where it has ended in good order: it was drained, and the drain was

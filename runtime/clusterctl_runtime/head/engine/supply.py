@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from clusterctl_runtime.engine.environment import (
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.engine.index import IndexUnreachable
 from clusterctl_runtime.engine.installing import Installation, InstallFailed
+from clusterctl_runtime.engine.requirements import lacking, plain_requirements
 from clusterctl_runtime.engine.wheelhouse import NoWheels, Wanted, Wheel, Wheelhouse, environment_of, platform_of
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.config import HeadConfig
@@ -124,7 +125,7 @@ class EngineSupply:
             version = await self._version(found)
             if self._fits(found, version):
                 return Supplied()
-            wanted = Wanted(version, self._extras(), found["python"], platform_of(found))
+            wanted = Wanted(version, self._extras(), found["python"], platform_of(found), self._packages())
             environment = environment_of(wanted, await self._wheels(wanted))
             return Supplied(environment=environment | await self._shared(kind, wanted, environment))
         except (NoWheels, EngineUnavailable) as error:
@@ -137,10 +138,10 @@ class EngineSupply:
         installed here."""
         for python in (*beside, self._config().engine_python):
             found = await asyncio.to_thread(_look, python)
-            if found and found.version == version and (not extras or set(self._extras()) <= set(found.extras)):
+            if found and found.version == version and (not extras or self._has_all(found.extras, found.packages)):
                 return python
         own = await asyncio.to_thread(read_engine_facts)
-        wanted = Wanted(version, self._extras(), own["python"], platform_of(own))
+        wanted = Wanted(version, self._extras(), own["python"], platform_of(own), self._packages())
         environment = environment_of(wanted, await self._wheels(wanted))
         return await Installation(self.store, environment, None, self._tell).ensure()
 
@@ -173,10 +174,17 @@ class EngineSupply:
         return is_new_enough(str(found.get("ray") or "")) and "default" in (found.get("extras") or ())
 
     def _fits(self, found: dict[str, Any], version: str) -> bool:
-        return found.get("ray") == version and set(self._extras()) <= set(found.get("extras") or ())
+        return found.get("ray") == version and self._has_all(found.get("extras") or (), found.get("packages") or {})
+
+    def _has_all(self, extras: Iterable[str], packages: Mapping[str, str]) -> bool:
+        """Whether an environment that was found has what the spec wants beside Ray."""
+        return set(self._extras()) <= set(extras) and not lacking(self._packages(), packages)
 
     def _extras(self) -> tuple[str, ...]:
         return tuple(sorted({"default", *(self._config().spec.ray or Ray()).extras}))
+
+    def _packages(self) -> tuple[str, ...]:
+        return plain_requirements((self._config().spec.ray or Ray()).packages)
 
     # ------------------------------------------------------------ wheels
 

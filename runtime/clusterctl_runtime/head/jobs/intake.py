@@ -53,6 +53,11 @@ class Intake:
         # What is on its way to the disk. A job "a.1" stands under "a.1" and "a.*", an array "a" under "a" and "a.**".
         self._coming: dict[str, set[asyncio.Future[None]]] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is on its way."""
+        return bool(self._coming)
+
     async def settled(self, names: Iterable[str], arrays: Collection[str] = ()) -> None:
         """Returns when none of `names` is on its way: each is a job's or an array's, or nobody's. `arrays`: those of them that
         are to be arrays, of which no member may be on its way either."""

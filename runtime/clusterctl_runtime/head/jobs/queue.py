@@ -50,6 +50,11 @@ class Queue:
         self._arrived = arrived
         self.closed = ""  # why nothing is taken in any more
 
+    @property
+    def arriving(self) -> bool:
+        """Whether something is being taken in, or tried again, that is not in the book yet."""
+        return self._intake.busy
+
     async def submit(self, requests: Sequence[JobRequest]) -> tuple[list[Job], bool]:
         """Takes all of `requests` or none; returns the jobs in order and whether any is new. On disk when it returns."""
         await self._intake.settled(*named_by(requests))
@@ -145,6 +150,8 @@ class Queue:
     async def retry(self, job_id: str) -> Job:
         """Queues a job that has ended once more. That it is wanted again is on disk before anything starts."""
         await self._intake.settled([job_id])
+        if self.closed:
+            raise Refused(f"this cluster runs no jobs any more: {self.closed}")
         job = self._book.get(job_id)
         if not job.final:
             raise Refused(f"job {job_id} is {job.state}: only a job that has ended can be tried again")

@@ -275,11 +275,13 @@ class Fleet:
 
     # ------------------------------------------------------------ life cycle
 
-    def move(self, node_id: str, event: str, reason: str, code: str) -> Node:
+    def move(self, node_id: str, event: str, reason: str, code: str, drain_by: float | None = None) -> Node:
         """Journals an event of a node's life and tells it. Nobody waits for the disk: after a crash the node's agent says again
         how far it is, and whoever promises something first awaits `written.flush`."""
         before = self.journal.get(node_id)
-        node = self.journal.move(node_id, event, steady_time(), reason=reason, code=code, durable=False)
+        node = self.journal.move(
+            node_id, event, steady_time(), reason=reason, code=code, durable=False, drain_by=drain_by
+        )
         self.written.soon()
         if before is None or before.state is not node.state:
             self._events.tell_state(node, code or event, reason)

@@ -41,6 +41,7 @@ class EngineShare(Watched):
     used: Resources = field(default_factory=Resources)
     total: Resources = field(default_factory=Resources)
     idle: bool = True
+    status: str = ""  # Ray's own word: IDLE, RUNNING, DRAINING or DEAD
     known: bool = False  # the state below has listed it at least once
     info: dict[str, Any] = field(default_factory=dict)
 

@@ -1,6 +1,7 @@
-"""Data-parallel training on eight GPUs, resumed from its last checkpoint when a machine is lost.
+"""Data-parallel training, resumed from its last checkpoint when a machine is lost, and saved in time when one is about to be.
 
-Run it with `clusterctl submit job.py`. Set STORAGE to a bucket (s3://..., gs://...): checkpoints must outlive the machines.
+Run it with `clusterctl submit job.py`. STORAGE is a place that every node reaches and that outlives the machines: a bucket
+(s3://..., gs://...) or a mounted directory. WORKERS and DEVICE ("gpu" or "cpu") are what it trains on.
 """
 
 import os
@@ -13,7 +14,10 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer
 
 STORAGE = os.environ.get("STORAGE", "s3://my-bucket/train")
-EPOCHS = 20
+WORKERS = int(os.environ.get("WORKERS", "8"))
+DEVICE = os.environ.get("DEVICE", "gpu")
+EPOCHS = int(os.environ.get("EPOCHS", "20"))
+EVERY = 5  # epochs from one checkpoint to the next
 
 
 def train_loop(config):
@@ -24,7 +28,7 @@ def train_loop(config):
     network = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 1))
     model = train.torch.prepare_model(network)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config["lr"])
-    first = 0
+    first, rushed = 0, False
     checkpoint = train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as directory:
@@ -38,21 +42,25 @@ def train_loop(config):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        # Every worker asks, and all get the same answer: whether a machine of theirs is being taken away.
+        leaving = train.get_preemption_info() is not None
+        due = epoch % EVERY == EVERY - 1 or epoch == config["epochs"] - 1 or (leaving and not rushed)
+        rushed = rushed or leaving
         with tempfile.TemporaryDirectory() as directory:
             saved = None
-            if train.get_context().get_world_rank() == 0:
+            if due and train.get_context().get_world_rank() == 0:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
                 torch.save(state, Path(directory) / "state.pt")
                 saved = Checkpoint.from_directory(directory)
-            train.report({"epoch": epoch, "loss": loss.item()}, checkpoint=saved)
+            train.report({"epoch": epoch, "first": first, "loss": loss.item()}, checkpoint=saved)
 
 
 def main():
-    ray.init(runtime_env={"pip": ["torch"]})  # `clusterctl submit` has set the address
+    ray.init()  # `clusterctl submit` has set the address
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"lr": 1e-3, "epochs": EPOCHS},
-        scaling_config=ScalingConfig(num_workers=8, use_gpu=True),
+        scaling_config=ScalingConfig(num_workers=WORKERS, use_gpu=DEVICE == "gpu"),
         run_config=RunConfig(
             name=os.environ.get("CLUSTERCTL_JOB_ID", "train"),
             storage_path=STORAGE,

@@ -1,0 +1,109 @@
+"""The cluster's end, by its head: jobs are told to end, then every node is ended and proven to be gone, then it is noted that the
+cluster has ended. Each step may be done again: a head that was started anew while it ended begins with the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any, Protocol
+
+from clusterctl.core.lifetime import Lifetime, Use
+from clusterctl.provision.journal.book import Journal
+from clusterctl_runtime.files.private import write_private
+from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.jobs.attempts import GRACE_SECONDS, Work
+from clusterctl_runtime.head.jobs.book import JobBook
+from clusterctl_runtime.head.jobs.queue import Queue
+from clusterctl_runtime.head.lifetime.watch import ENDED_FILE, Ending
+from clusterctl_runtime.head.nodes.ledger import Ledger
+from clusterctl_runtime.head.storage.events import EventLog
+from clusterctl_runtime.head.storage.store import Store
+from clusterctl_runtime.head.turns import in_turns
+
+log = logging.getLogger(__name__)
+
+JOBS_SECONDS = GRACE_SECONDS + 5.0  # that programs get from their first signal on
+AGAIN_SECONDS = 30.0  # after a try at ending the nodes that failed
+CERTAIN_SECONDS = 60.0  # after a head's start: by then Ray has told what it runs, which no book of the head has
+
+
+class Head(Protocol):
+    """What of the head is looked at, and ended."""
+
+    config: HeadConfig
+    started: float
+    book: JobBook
+    queue: Queue
+    work: Work
+    ledger: Ledger
+    engine: Any
+    events: EventLog
+    store: Store
+    journal: Journal
+
+    async def end_nodes(self) -> None: ...
+
+
+def use_of(head: Head, rules: Lifetime) -> Use:
+    """What uses the cluster at this moment. Nodes are looked at only where it counts whether they idle."""
+    jobs = head.book.counts["queued"] + head.book.counts["running"] + head.queue.arriving
+    last = next(reversed(head.book.ended.values()), None)
+    ended = last.ended if last is not None else None
+    if rules.idle is None or jobs:
+        return Use(jobs, ended)
+    busy = max((books.busy for books in head.ledger), default=None)
+    return Use(jobs, ended, tuple(_others(head)), busy, head.started + (CERTAIN_SECONDS if head.engine else 0.0))
+
+
+def _others(head: Head) -> list[str]:
+    """What the engine runs or wants, which no job of the queue stands for."""
+    wanted = len(head.engine.demand()) if head.engine else 0
+    if wanted:
+        return [f"Ray wants room for {wanted} more kind{'s' if wanted > 1 else ''} of work"]
+    used = next((books.node_id for books in head.ledger if books.engine.known and not books.engine.idle), "")
+    return [f"Ray uses {used}"] if used else []
+
+
+async def end_cluster(head: Head, ending: Ending) -> None:
+    """Returns when nothing is left but the head's files, and that is noted there. Goes on for as long as it takes."""
+    name = head.config.name
+    head.events.add("cluster", name, "ends_itself", f"the cluster ends itself: {ending.text}", rule=ending.rule)
+    await _end_jobs(head, f"the cluster ended itself: {ending.text}")
+    while not await _ended_nodes(head):  # noqa: ASYNC110  nor do providers tell that they answer again
+        await asyncio.sleep(AGAIN_SECONDS)
+    head.work.lose_unknown({})  # of nodes that are gone nobody will tell how their programs ended
+    head.events.add("cluster", name, "ended", "the cluster has ended itself: its providers list nothing of it any more")
+    await head.store.flush()
+    document = {
+        "at": time.time(),
+        "rule": ending.rule,
+        "text": ending.text,
+        "cost": round(head.journal.spend(steady_time()).total, 6),
+        "jobs": {state: head.book.counts[state] for state in ("succeeded", "failed", "cancelled")},
+    }
+    await asyncio.to_thread(write_private, head.config.directory / ENDED_FILE, json.dumps(document))
+
+
+async def _end_jobs(head: Head, reason: str) -> None:
+    """Those that run get the signal that `job cancel` sends, and its time to save what they have."""
+    async for part in in_turns(list(head.book.jobs.values())):
+        for job in part:
+            head.work.cancel(job, reason)
+    deadline = steady_time() + JOBS_SECONDS
+    while head.book.running and (left := deadline - steady_time()) > 0:
+        await head.events.wait(head.events.last, left)
+
+
+async def _ended_nodes(head: Head) -> bool:
+    try:
+        await head.end_nodes()
+    except Exception as error:
+        log.exception("the cluster could not be ended yet")
+        text = f"the cluster could not end itself yet: {error}; it is tried again in {AGAIN_SECONDS:g} s"
+        head.events.add("cluster", head.config.name, "end_failed", text)
+        return False
+    return True
