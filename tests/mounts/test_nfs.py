@@ -130,7 +130,8 @@ def test_it_is_mounted_kept_by_the_next_agent_made_again_when_it_is_lost_and_unm
 
     async def second(mounts: Mounts) -> None:
         before = place.stat().st_dev
-        assert await mounts.recheck() and mounts.trouble() == ""
+        await mounts.recheck()
+        assert mounts.trouble() == ""
         assert (await make(mounts, told))["state"] == "mounted" and place.stat().st_dev == before
         subprocess.run(["umount", str(place)], check=True)
         until = time.monotonic() + 30
@@ -187,7 +188,7 @@ def test_a_server_that_hangs_stops_neither_the_look_nor_the_end_and_no_removal_w
         await make(mounts, told)
 
     async def hanging(mounts: Mounts) -> None:
-        assert not await mounts.recheck()
+        await mounts.recheck()
         assert "does not answer within 2 s" in mounts.trouble()
 
     run(tmp_path / "node", mount, close=False)

@@ -10,12 +10,14 @@ import pytest
 
 from tests.mounts.conftest import KEYS, S3
 from tests.mounts.conftest import s3 as s3
-from tests.ssh.cluster import ROOT, SshCluster, traces
+from tests.ssh.cluster import SshCluster, traces
 from tests.support.cluster import wait_until
 from tests.support.docker_engine import DockerEngine
 from tests.support.ssh_hosts import SshHost, SshHosts
 
-PROGRAMS = {path: {"bind": path, "mode": "ro"} for path in ("/usr/bin/rclone", "/usr/bin/fusermount3")}
+PROGRAMS = {
+    path: {"bind": path, "mode": "ro"} for path in ("/usr/bin/rclone", "/usr/bin/fusermount3", "/usr/bin/fusermount")
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +29,13 @@ def hosts(docker_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory)
         )
 
 
-def spec(cluster: SshCluster, server: S3, gateway: str, to: str = "/data") -> None:
+def spec(cluster: SshCluster, server: S3, gateway: str) -> None:
     url = f"http://{gateway}:{server.port}"
     cluster.write(
         [cluster.hosts[1].address],
         low=1,
         more=f"engine: none\nhead: {{host: {cluster.hosts[0].address}}}\nenv: {json.dumps(KEYS)}\n"
-        f"mounts: [{{from: 's3://onhosts', to: {to}, mode: cached, endpoint: '{url}'}}]",
+        f"mounts: [{{from: 's3://onhosts', to: /data, mode: cached, endpoint: '{url}'}}]",
     )
 
 
@@ -53,9 +55,9 @@ def test_a_bucket_is_on_every_host_and_its_loss_its_agents_death_and_the_end_are
 ) -> None:
     s3.put("onhosts", hello=b"from the bucket")
     gateway = hosts[0].address.rpartition(".")[0] + ".1"
-    spec(cluster, s3, gateway, to="/etc/ssh/x") if False else spec(cluster, s3, gateway)
+    spec(cluster, s3, gateway)
     worker = hosts[1]
-    worker.run("mkdir", "/data")
+    worker.run("mkdir", "-p", "/data")
     worker.run("mount", "-t", "tmpfs", "mine", "/data")
     failed = cluster.cli("up", str(cluster.spec), "-y", code=None)
     assert failed.returncode and "mine (tmpfs) is mounted there and is not this node's" in failed.stderr
@@ -71,7 +73,8 @@ def test_a_bucket_is_on_every_host_and_its_loss_its_agents_death_and_the_end_are
     assert cluster.cli("submit", "-q", "--pool", "cpu", "--", "cat", "/data/hello").stdout == "from the bucket"
 
     before = worker.run("pgrep", "rclone")
-    worker.run("pkill", "-9", "-f", f"--spare {ROOT}|--bootstrap {ROOT}".replace("tester", "admin"))
+    agents = f"/home/{cluster.user}/.clusterctl-host/nodes"
+    worker.run("pkill", "-9", "-f", "--", f"--(spare|bootstrap) {agents}")
     job = cluster.submit("--pool", "cpu", "--", "sh", "-c", "head -c 2000000 /dev/zero > /data/big")
     cluster.wait_job(job, "succeeded")
     assert worker.run("pgrep", "rclone") == before, "the next agent has kept it"
