@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.errors import ClusterctlError, Refused
 from clusterctl.core.model import Demand, Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl.core.scheduling.selectors import needing_engine
@@ -69,7 +69,8 @@ class EngineControl:
         if not self._token_path.exists():
             write_private(self._token_path, mint_token())
         self._client: EngineClient | None = None
-        self._address = ""
+        self._address = self._dashboard = ""
+        self._head: dict[str, Any] = {}  # what Ray's head said when it was ready, and on which node
         self._expected = ""  # where Ray's head is about to listen
         self._session = ""  # of Ray's head: another one is another Ray cluster
         self._head_failures = 0
@@ -99,6 +100,26 @@ class EngineControl:
     @property
     def address(self) -> str:
         return self._address
+
+    def access(self) -> dict[str, Any]:
+        """What a program outside of the cluster needs to speak to Ray, beside the token: {"node", "gcs" and "dashboard" (each
+        "host:port", as seen on that node), "version", "python" (its version)}. Raises Refused while Ray is not ready."""
+        if self.phase != "ready" or not self._head:
+            raise Refused(
+                f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it"
+            )
+        said = self._head
+        return {
+            "node": said["node"],
+            "gcs": self._address,
+            "dashboard": self._dashboard,
+            "version": self.version,
+            "python": str(said.get("python_version") or ""),
+        }
+
+    def read_token(self) -> str:
+        """The cluster's token for Ray, a secret. Reads a file."""
+        return self._token_path.read_text().strip()
 
     def demand(self) -> tuple[Demand, ...]:
         """What Ray wants, as it told last; nothing while its GCS does not answer. Nodes without it are not for that."""
@@ -203,6 +224,7 @@ class EngineControl:
             books,
             self._token_path,
             self._address or self._expected,
+            self._dashboard,
             supplied.python,
             supplied.environment,
         )
@@ -273,6 +295,7 @@ class EngineControl:
             self._leave_old_session()
         self._session = session
         self._address, self.version = address, str(message.get("version", ""))
+        self._dashboard, self._head = str(message.get("dashboard") or ""), {**message, "node": node.id}
         inside = self._helper_inside(node, message)
         client = EngineClient(
             python="" if inside else await self._helper_python(str(message.get("python") or "")),
