@@ -261,6 +261,18 @@ def test_rays_own_tools_and_programs_here_speak_to_the_cluster_after_one_eval(ra
     (client,) = ray_cluster.json("jobs", "--match", "ray-client")["jobs"]
     assert client["state"] == "running", "it is a driver of the queue like any other"
     ray_cluster.cli("env", "--", "sh", "-c", "exit 7", code=7)
+    own = ray_cluster.json("jobs", "--match", "raysubmit_")["ray_jobs"][0]
+    assert (own["source"], own["kind"], own["state"]) == ("ray", "submission", "succeeded") and own["ended"] > own[
+        "started"
+    ]
+    assert "of `ray job submit`" in ray_cluster.cli("job", "show", own["id"]).stdout
+    told = ray_cluster.cli("logs", own["id"], code=1).stderr
+    assert f"`clusterctl env -- ray job logs {own['id']}` prints what it wrote" in told
+    assert "ray job stop" in ray_cluster.cli("job", "cancel", own["id"], code=1).stderr
+    listed = ray_cluster.json("jobs")
+    of_queue = {driver["entrypoint"] for driver in listed["ray_jobs"] if driver["kind"] == "driver"}
+    assert not any("job.py" in entrypoint for entrypoint in of_queue), "drivers of the queue's jobs are not Ray's own"
+    ray_cluster.cli("job", "cancel", "raysubmit_never", code=3)
     ray_cluster.cli("job", "cancel", client["id"])
     ray_cluster.wait_job(client["id"], "cancelled")
 

@@ -248,6 +248,12 @@ class EngineClient:
         """Forgets `request_resources`: Ray itself keeps it after the driver that asked has ended."""
         await self._ask("clear_requests")
 
+    async def own_jobs(self) -> list[dict[str, Any]]:
+        """Ray's own, the newest 100: {"id", "source": "ray", "kind": "submission" or "driver", "state" (as ours, or "ended"),
+        "submitted", "started", "ended" (unix seconds or None), "exit_code", "reason", "entrypoint"}; drivers with "address" and
+        "pid". EngineRefused when Ray could not be asked."""
+        return list((await self._ask("jobs"))["jobs"])
+
     async def _ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:

@@ -24,6 +24,12 @@ async def access(head: HeadDep) -> dict[str, Any]:
     return {**head.engine.access(), "token": await asyncio.to_thread(head.engine.read_token)}
 
 
+@router.get("/jobs")
+async def own_jobs(head: HeadDep) -> dict[str, Any]:
+    """Jobs of Ray's own, which the queue knows nothing of: asked of Ray when somebody asks."""
+    return {"jobs": await head.engine.own_jobs() if head.engine else []}
+
+
 @router.get("/wheels")
 async def wanted_wheels(head: HeadDep) -> dict[str, Any]:
     missing = head.engine.supply.missing if head.engine else {}

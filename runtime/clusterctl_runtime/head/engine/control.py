@@ -117,6 +117,14 @@ class EngineControl:
             "python": str(said.get("python_version") or ""),
         }
 
+    async def own_jobs(self) -> list[dict[str, Any]]:
+        """Those that Ray has beside the queue's, as `EngineClient.own_jobs` tells them. Raises Refused, EngineRefused."""
+        if self._client is None:
+            raise Refused(
+                f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it"
+            )
+        return await self._client.own_jobs()
+
     def read_token(self) -> str:
         """The cluster's token for Ray, a secret. Reads a file."""
         return self._token_path.read_text().strip()
