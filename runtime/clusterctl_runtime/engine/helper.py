@@ -277,8 +277,7 @@ def _row(job_id, kind, state, entrypoint, began, ended):
 
 def _is_by_hand(config):
     """Not of the queue, of a submission, or of Ray's and our own parts."""
-    known = config.metadata
-    namespace = config.ray_namespace
+    known, namespace = config.metadata, config.ray_namespace
     ours = TASK in known or OURS in known or namespace == NAMESPACE
     return not ours and "job_submission_id" not in known and not namespace.startswith(INTERNAL)
 
@@ -410,13 +409,11 @@ class Holds:
             if not ray.is_initialized():
                 ray.init(
                     self._address,
-                    namespace="clusterctl",
+                    namespace=NAMESPACE,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     job_config=JobConfig(metadata={OURS: "1"}),
                 )
-
-                ray.init(self._address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
         return ray
 
 
