@@ -24,7 +24,7 @@ SHARED = ("tests/browser/", "tests/engine/")  # one Chromium, one Ray for the wh
 # Several processes end at the same time when what takes minutes begins first and what takes seconds fills the gaps.
 FIRST = (
     "tests/ssh/", "tests/aws/", "tests/azure/", "tests/gcp/", "tests/any_cloud/", "tests/crash/", "tests/engine/",
-    "tests/docker/", "tests/e2e/", "tests/mixed/", "tests/cloud/", "tests/contract/", "tests/setup/",
+    "tests/docker/", "tests/e2e/", "tests/mixed/", "tests/mounts/", "tests/cloud/", "tests/contract/", "tests/setup/",
 )  # fmt: skip
 
 

@@ -45,8 +45,12 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "dashboard": Verb(
             "clusterctl.cli.verbs.dashboard", "dashboard", "Open the cluster's web page through a local port."
         ),
+        "env": Verb(
+            "clusterctl.cli.verbs.env", "app", "Set what Ray's own tools need to speak to the cluster, from here."
+        ),
     },
     "Jobs": {
+        "run": Verb("clusterctl.cli.verbs.run", "app", "Run one job on a cluster of its own, and take that down."),
         "submit": Verb("clusterctl.cli.verbs.submit", "app", "Run a Python file or a command on the cluster."),
         "jobs": Verb("clusterctl.cli.verbs.jobs", "jobs", "List jobs, newest first."),
         "job": Verb("clusterctl.cli.verbs.jobs", "app", "Show, cancel or retry one job."),

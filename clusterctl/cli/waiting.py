@@ -42,6 +42,17 @@ def wait_for_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
         api.clone().post(f"/api/v1/jobs/{job_id}/cancel")
         call.say(f"cancelling job {job_id}; Ctrl-C again detaches")
         cancelled = True
+    return _told(call, api, job_id, end)
+
+
+def watch_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
+    """As `wait_for_job`, for whoever deals with Ctrl-C itself."""
+    reader, printer = LogReader(api, job_id, ranks=ranks), LogPrinter(ranks=ranks > 1, as_json=call.json)
+    return _told(call, api, job_id, _stream(call, api, job_id, reader, printer))
+
+
+def _told(call: Call, api: Api, job_id: str, end: End) -> int:
+    """The exit code; why it did not succeed is said."""
     if end.state != "succeeded":
         reason = api.clone().get(f"/api/v1/jobs/{job_id}").get("reason")
         call.say(f"job {job_id} {end.state}" + (f": {reason}" if reason else ""))

@@ -318,6 +318,23 @@ class HasDirectory(Protocol):
 
 
 @dataclass(frozen=True)
+class KeptVolume:
+    """A volume that survived its cluster or will. `place`: what it is called there; `removal`: the command that removes it."""
+
+    cluster: str
+    volume: str
+    place: str
+    removal: str
+
+
+@runtime_checkable
+class HasKeptVolumes(Protocol):
+    def kept_volumes(self) -> list[KeptVolume]:
+        """Those of all clusters that this user has or had there."""
+        ...
+
+
+@dataclass(frozen=True)
 class HeadDisk:
     """The disk with the head's state: it outlives the instance. `paths` are where a machine may show it, the first one
     that exists counts; `attached_to` is an instance, "" for none."""

@@ -165,3 +165,4 @@ def test_what_cannot_be_forwarded_is_told_in_a_sentence(cluster: LocalCluster, j
     assert f"job {waiting} runs on no node yet" in cluster.cli("forward", "0:1", waiting, code=1).stderr
     cluster.cli("job", "cancel", waiting)
     assert f"job {waiting} has ended (cancelled)" in cluster.cli("forward", "0:1", waiting, code=1).stderr
+    assert "this cluster has no engine" in cluster.cli("env", code=2).stderr

@@ -144,7 +144,7 @@ def test_a_tunnel_is_ours_only_while_a_process_of_this_user_has_its_words(
 
         with monkeypatch.context() as there:
             there.setattr("os.kill", of_another_user)
-            assert tunnels._living(cluster.directory) == 0
+            assert tunnels._living(cluster) == 0
 
 
 def test_through_a_tunnel_the_heads_own_port_is_proven(stub: StubHead) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from clusterctl.client.head.endpoint import connect, locate
-from clusterctl.client.head.forward import _TCP_TABLE, _in_table, forward, listening_socket
+from clusterctl.client.head.forward import _TCP_TABLE, _in_table, forward
+from clusterctl.client.local_port import listening_socket
 from clusterctl.core.errors import ClusterctlError
 from tests.support.stub_head import Stream, StubHead
 
@@ -17,7 +18,7 @@ from tests.support.stub_head import Stream, StubHead
 @pytest.fixture
 def port(stub: StubHead) -> Iterator[int]:
     """The local port of a forwarder to the stub."""
-    sock = listening_socket(0)
+    sock = listening_socket(0, "choose another")
     ended: list[asyncio.Future[None]] = []
     begun = threading.Event()
 
@@ -112,7 +113,7 @@ def test_open_gives_no_ticket_to_another_user(port: int, monkeypatch: pytest.Mon
 
 def test_a_taken_port_is_a_sentence(port: int) -> None:
     with pytest.raises(ClusterctlError, match=rf"cannot listen on 127\.0\.0\.1:{port} \(.*\): choose another --port"):
-        listening_socket(port)
+        listening_socket(port, "choose another --port")
 
 
 def test_addresses_are_written_as_the_kernel_writes_them() -> None:

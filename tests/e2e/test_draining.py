@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -37,88 +36,96 @@ while True:
 """
 
 
-@pytest.fixture(scope="module")
-def draining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+class Draining(LocalCluster):
     """A cluster with one worker, on which an actor of Ray's runs that tells what it hears of a drain."""
-    cluster = LocalCluster(tmp_path_factory.mktemp("draining"), SPEC)
+
+    driver = ""
+
+    def told(self) -> list[tuple[str, str]]:
+        """(node, deadline) as the actor told them, oldest first."""
+        lines = self.cli("logs", self.driver).stdout.splitlines()
+        return [(line.split()[1], line.split()[2]) for line in lines if line.startswith("told ")]
+
+    def worker(self) -> str:
+        """The one on which the actor runs."""
+
+        def found() -> str | None:
+            nodes = self.status()["nodes"]
+            return next((n["id"] for n in nodes if n["pool"] == "cpu" and n["owner"] == "engine"), None)
+
+        node = wait_until(found, what="Ray uses a worker")
+        assert node is not None
+        return node
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Draining]:
+    made = Draining(tmp_path_factory.mktemp("draining"), SPEC)
     try:
-        cluster.up()
-        (cluster.directory / "job.py").write_text(TRAINS)
-        cluster.driver = cluster.submit("job.py")  # type: ignore[attr-defined]
-        wait_until(lambda: told(cluster), what="the actor runs")
-        yield cluster
+        made.up()
+        (made.directory / "job.py").write_text(TRAINS)
+        made.driver = made.submit("job.py")
+        wait_until(made.told, what="the actor runs")
+        yield made
     finally:
-        cluster.clean_up()
+        made.clean_up()
 
 
-def told(cluster: LocalCluster) -> list[tuple[str, str]]:
-    """(node, deadline) as the actor told them, oldest first."""
-    lines = cluster.cli("logs", cluster.driver).stdout.splitlines()  # type: ignore[attr-defined]
-    return [(line.split()[1], line.split()[2]) for line in lines if line.startswith("told ")]
-
-
-def node_of(cluster: LocalCluster) -> dict[str, Any]:
-    """The worker on which the actor runs."""
-    return wait_until(
-        lambda: next((n for n in cluster.status()["nodes"] if n["pool"] == "cpu" and n["owner"] == "engine"), None)
-    )
-
-
-def test_where_ray_does_not_answer_the_drain_is_refused_and_the_node_takes_work_as_before(draining: LocalCluster):
-    node = node_of(draining)["id"]
-    (gcs,) = [process for process in draining.processes() if process.name() == "gcs_server"]
+def test_where_ray_does_not_answer_the_drain_is_refused_and_the_node_takes_work_as_before(cluster: Draining):
+    node = cluster.worker()
+    (gcs,) = [process for process in cluster.processes() if process.name() == "gcs_server"]
     gcs.send_signal(signal.SIGSTOP)
     try:
-        wait_until(lambda: draining.status()["engine"]["state"] != "ready", what="the head notices")
-        refused = draining.cli("node", "drain", node, code=1)
+        wait_until(lambda: cluster.status()["engine"]["state"] != "ready", what="the head notices")
+        refused = cluster.cli("node", "drain", node, code=1)
     finally:
         gcs.send_signal(signal.SIGCONT)
     assert f"node {node} was not drained: Ray cannot be asked to leave it" in refused.stderr
     assert "It takes work as before; try again when Ray answers." in refused.stderr
-    now = draining.look(f"/api/v1/nodes/{node}")
+    now = cluster.look(f"/api/v1/nodes/{node}")
     assert (now["state"], now["drain"], now["drain_by"]) == ("ready", "", None)
-    wait_until(lambda: draining.status()["engine"]["state"] == "ready", what="Ray answers again")
-    assert [deadline for _, deadline in told(draining)] == ["None"]
+    wait_until(lambda: cluster.status()["engine"]["state"] == "ready", what="Ray answers again")
+    assert [deadline for _, deadline in cluster.told()] == ["None"]
 
 
-def test_a_drain_outlives_the_heads_daemon_and_is_called_off(draining: LocalCluster):
-    node = node_of(draining)["id"]
+def test_a_drain_outlives_the_heads_daemon_and_is_called_off(cluster: Draining):
+    node = cluster.worker()
     before = time.time()
-    said = draining.cli("node", "drain", node, "--deadline", "1h").stdout
+    said = cluster.cli("node", "drain", node, "--deadline", "1h").stdout
     assert f"node {node} drains: it takes no new work, Ray starts nothing new there" in said
-    assert "what Ray runs there (1 CPU) may go on until " in said
+    assert "Ray's work (1 CPU) may go on until " in said
     assert all(len(line) <= 80 for line in said.splitlines())
-    wait_until(lambda: told(draining)[-1][1] != "None", what="the actor hears of it from Ray")
-    assert abs(int(told(draining)[-1][1]) / 1000 - before - 3600) < 30
+    wait_until(lambda: cluster.told()[-1][1] != "None", what="the actor hears of it from Ray")
+    assert abs(int(cluster.told()[-1][1]) / 1000 - before - 3600) < 300
     for words in (("node", "show", node), ("nodes",), ("explain", node)):
-        assert "a user drains it: what still runs there is ended at" in draining.cli(*words).stdout
-    old = draining.head_pid()
-    draining.kill(old)
-    wait_until(lambda: draining.head_pid() != old and draining.cli("status", code=None).returncode == 0)
-    wait_until(lambda: draining.status()["engine"]["state"] == "ready", what="the new daemon speaks to Ray")
-    again = draining.look(f"/api/v1/nodes/{node}")
-    assert (again["state"], again["drain"]) == ("draining", "requested") and again["engine_uses"] == {"CPU": 1}
-    assert abs(again["drain_by"] - before - 3600) < 30
-    draining.cli("node", "drain", node, "--deadline", "2h")
-    wait_until(lambda: abs(int(told(draining)[-1][1]) / 1000 - before - 7200) < 60, what="the other deadline")
-    assert "ready" in draining.cli("node", "undrain", node).stdout
-    assert "it does not drain" in draining.cli("node", "undrain", node, code=5).stderr
+        assert "a user drains it: what still runs there is ended at" in cluster.cli(*words).stdout
+    old = cluster.head_pid()
+    cluster.kill(old)
+    wait_until(lambda: cluster.head_pid() != old and cluster.cli("status", code=None).returncode == 0)
+    wait_until(lambda: cluster.look(f"/api/v1/nodes/{node}")["engine_uses"], what="the new daemon hears of Ray there")
+    again = cluster.look(f"/api/v1/nodes/{node}")
+    assert (again["state"], again["drain"]) == ("draining", "requested")
+    assert abs(again["drain_by"] - before - 3600) < 300
+    cluster.cli("node", "drain", node, "--deadline", "2h")
+    wait_until(lambda: abs(int(cluster.told()[-1][1]) / 1000 - before - 7200) < 300, what="the other deadline")
+    assert "ready" in cluster.cli("node", "undrain", node).stdout
+    assert "it does not drain" in cluster.cli("node", "undrain", node, code=5).stderr
 
 
-def test_at_the_deadline_what_runs_is_ended_and_the_work_goes_on_elsewhere(draining: LocalCluster):
-    node, first = node_of(draining)["id"], told(draining)[-1][0]
-    done = draining.cli("node", "drain", node, "--deadline", "3s", "--wait")
+def test_at_the_deadline_what_runs_is_ended_and_the_work_goes_on_elsewhere(cluster: Draining):
+    node, first = cluster.worker(), cluster.told()[-1][0]
+    done = cluster.cli("node", "drain", node, "--deadline", "3s", "--wait")
     assert f"node {node} is gone" in done.stdout
-    assert f"node {node} waits for what Ray runs there (1 CPU), for at most" in done.stderr
-    wait_until(lambda: told(draining)[-1][0] != first, what="Ray has restarted the actor on another node")
-    assert node_of(draining)["id"] != node
-    texts = [event["text"] for event in draining.json("events", "--subject", node)["events"]]
+    assert "Ray's work (1 CPU) may go on until " in done.stderr
+    wait_until(lambda: cluster.told()[-1][0] != first, what="Ray has restarted the actor on another node")
+    assert cluster.worker() != node
+    texts = [event["text"] for event in cluster.json("events", "--subject", node)["events"]]
     assert any("that time is over" in text for text in texts)
 
 
-def test_a_node_that_is_empty_goes_long_before_its_deadline(draining: LocalCluster):
-    draining.cli("job", "cancel", draining.driver)  # type: ignore[attr-defined]
-    idle = wait_until(lambda: [n["id"] for n in draining.ready_nodes("cpu") if n["owner"] == ""], what="Ray is done")
+def test_a_node_that_is_empty_goes_long_before_its_deadline(cluster: Draining):
+    cluster.cli("job", "cancel", cluster.driver)
+    idle = wait_until(lambda: [n["id"] for n in cluster.ready_nodes("cpu") if n["owner"] == ""], what="Ray is done")
     started = time.monotonic()
-    draining.cli("node", "drain", idle[0], "--wait")
+    cluster.cli("node", "drain", idle[0], "--wait")
     assert time.monotonic() - started < 120

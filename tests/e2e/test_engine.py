@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,6 +217,64 @@ def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
         except OSError:
             continue
     assert refused
+
+
+TOOLS = """
+set -e
+eval "$(python -m clusterctl env)"
+ray status
+ray list nodes --format json > nodes.json
+ray job submit --submission-id raysubmit_$$ -- python -c 'import ray; ray.init(); print("job of", ray.nodes()[0]["NodeID"])'
+python client.py
+"""
+CLIENT = """
+import os, ray
+ray.init(os.environ["CLUSTERCTL_RAY_CLIENT"])
+print("client of", ray.get(ray.remote(num_cpus=0)(lambda: ray.nodes()[0]["NodeID"]).remote()))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_rays_own_tools_and_programs_here_speak_to_the_cluster_after_one_eval(ray_cluster):
+    work = ray_cluster.directory / "tools"
+    work.mkdir(exist_ok=True)
+    (work / "client.py").write_text(CLIENT)
+    environment = {**ray_cluster.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", TOOLS],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    nodes = {node["node_id"] for node in json.loads((work / "nodes.json").read_text())}
+    assert " 1 head" in done.stdout and nodes
+    for what in ("job of", "client of"):
+        (node,) = {line.split()[-1] for line in done.stdout.splitlines() if line.startswith(what)}
+        assert node in nodes
+    told = ray_cluster.cli("env", "--json").stdout
+    token = Path(json.loads(told)["variables"]["RAY_AUTH_TOKEN_PATH"])
+    assert token.stat().st_mode & 0o777 == 0o600 and token.read_text() not in told
+    (client,) = ray_cluster.json("jobs", "--match", "ray-client")["jobs"]
+    assert client["state"] == "running", "it is a driver of the queue like any other"
+    ray_cluster.cli("env", "--", "sh", "-c", "exit 7", code=7)
+    own = ray_cluster.json("jobs", "--match", "raysubmit_")["ray_jobs"][0]
+    assert (own["source"], own["kind"], own["state"]) == ("ray", "submission", "succeeded") and own["ended"] > own[
+        "started"
+    ]
+    assert "of `ray job submit`" in ray_cluster.cli("job", "show", own["id"]).stdout
+    told = ray_cluster.cli("logs", own["id"], code=1).stderr
+    assert f"`clusterctl env -- ray job logs {own['id']}` prints what it wrote" in told
+    assert "ray job stop" in ray_cluster.cli("job", "cancel", own["id"], code=1).stderr
+    listed = ray_cluster.json("jobs")
+    of_queue = {driver["entrypoint"] for driver in listed["ray_jobs"] if driver["kind"] == "driver"}
+    assert not any("job.py" in entrypoint for entrypoint in of_queue), "drivers of the queue's jobs are not Ray's own"
+    ray_cluster.cli("job", "cancel", "raysubmit_never", code=3)
+    ray_cluster.cli("job", "cancel", client["id"])
+    ray_cluster.wait_job(client["id"], "cancelled")
 
 
 def test_a_raylet_killed_is_replaced_and_ray_retries_its_task(ray_cluster):

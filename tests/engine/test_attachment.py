@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from tests.engine.conftest import Cluster
+
 JOB = """
 import json, os, time, ray
 ray.init()
@@ -56,3 +58,40 @@ print(ray.get(color.remote()))
     with cluster.driver(code, env={"COLOR": "blue", "SHAPE": "round"}, cwd=str(tmp_path)) as driver:
         assert driver.line() == "red round"
         assert driver.end() == 0
+
+
+STATE = """
+import json, os, sys, ray
+from ray.job_submission import JobSubmissionClient
+from ray.util.state import list_nodes
+ray.init()
+
+def nodes():
+    return sorted(node.node_id for node in list_nodes())
+
+told = {
+    "driver": nodes(),
+    "task": ray.get(ray.remote(num_gpus=1)(nodes).remote()),
+    "own": sorted(node["NodeID"] for node in ray.nodes()),
+    "jobs": len(JobSubmissionClient().list_jobs()),
+    "serve": os.environ["RAY_DASHBOARD_ADDRESS"],
+}
+print(json.dumps(told))
+"""
+
+
+def test_drivers_and_tasks_ask_their_own_cluster_for_its_state_where_another_ray_runs_beside_it(
+    cluster, loop, tmp_path
+):
+    other = Cluster(loop, tmp_path)
+    try:
+        other.start_node("head", role="head")
+        for each in (cluster, other):
+            each.dashboard()  # it answers
+        with cluster.driver(STATE, cwd=str(tmp_path)) as driver:
+            told = json.loads(driver.line())
+            assert driver.end() == 0
+    finally:
+        other.stop()
+    assert told["driver"] == told["task"] == told["own"] and cluster.node("head").ray_node_id in told["own"]
+    assert told["jobs"] >= 1 and told["serve"] == cluster.dashboard()

@@ -45,6 +45,7 @@ class Town:
             counts=dict.fromkeys(("queued", "running", "succeeded", "failed", "cancelled"), 0)
         )
         plan = SimpleNamespace(waits=())
+        self.lifetime: Any = SimpleNamespace(document=lambda per_hour: None)  # it does not end itself
         self.autoscaler: Any = SimpleNamespace(
             last_plan=plan, refusals={}, beyond=(), offers_error="", observed=(), demand=(), groups={}
         )

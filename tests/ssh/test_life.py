@@ -146,10 +146,13 @@ def test_a_cluster_on_hosts_ends_itself_and_is_started_again(cluster: SshCluster
     """Its head's host is asked how it ended: the head had nobody to tell."""
     cluster.write(more="engine: none\nlifetime: {after_last_job: 1s}")
     cluster.up()
-    assert cluster.cli("submit", "--", "echo", "hello").stdout == "hello\n"
-    job = cluster.json("jobs")["jobs"][0]["id"]
+    assert cluster.cli("submit", "--submission-id", "one", "--", "echo", "hello").stdout == "hello\n"
     wait_until(lambda: cluster.json("list")["clusters"][0]["state"] == "ended", what="it has ended itself")
-    kept = {"--host", "--keep"}  # each host's own daemon, which waits for a head
+    kept = {
+        "--host",
+        "--keep",
+        "--spare",
+    }  # each host's own daemon, which waits for a head, and the agent that it has ready
     running = [
         line for host in hosts for line in traces(host) if line.startswith(USER) and not kept & set(line.split())
     ]
@@ -157,6 +160,6 @@ def test_a_cluster_on_hosts_ends_itself_and_is_started_again(cluster: SshCluster
     assert "kept on its head's host" in cluster.cli("jobs", code=4).stderr
     cluster.write()
     cluster.up()
-    assert cluster.cli("logs", job).stdout == "hello\n" and cluster.status()["state"] == "ready"
+    assert cluster.cli("logs", "one").stdout == "hello\n" and cluster.status()["state"] == "ready"
     cluster.down()
     assert [traces(host) for host in hosts] == [[], [], []]

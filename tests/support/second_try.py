@@ -28,6 +28,7 @@ REAL = frozenset(
         "engine",
         "gcp",
         "mixed",
+        "mounts",
         "setup",
         "ssh",
     }

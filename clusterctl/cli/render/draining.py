@@ -10,6 +10,8 @@ from clusterctl.cli.render.text import amounts, duration, plural
 
 def render_drain(node: dict[str, Any], now: float) -> str:
     """What will happen to a node that was just drained, and until when; `now` in unix seconds."""
+    if node["state"] != "draining":
+        return f"node {node['id']} is {node['state']}"
     nothing_new = ", Ray starts nothing new there" if node["engine"] == "ready" else ""
     first = f"node {node['id']} drains: it takes no new work{nothing_new}"
     runs = what_runs(node)
@@ -33,14 +35,18 @@ def render_leaving(node: dict[str, Any], now: float) -> str:
 
 
 def what_runs(node: dict[str, Any]) -> str:
-    """ "2 tasks of jobs and Ray (2 CPU)"; "" for nothing."""
-    parts = []
-    if running := node.get("running"):
-        parts.append(f"{plural(len(running), 'task')} of jobs")
-    if not node.get("engine_idle", True):
-        uses = node.get("engine_uses")
-        parts.append(f"what Ray runs there ({amounts(uses)})" if uses else "what Ray runs there")
-    return " and ".join(parts)
+    """ "2 tasks and Ray's work (2 CPU)"; "" for nothing."""
+    running = node.get("running")
+    tasks = [plural(len(running), "task")] if running else []
+    return " and ".join([*tasks, *what_engine_runs(node)])
+
+
+def what_engine_runs(node: dict[str, Any]) -> list[str]:
+    """One entry, or none where the engine is idle."""
+    if node.get("engine_idle", True):
+        return []
+    uses = node.get("engine_uses")
+    return [f"Ray's work ({amounts(uses)})" if uses else "Ray's work"]
 
 
 def _clock(at: float, now: float) -> str:

@@ -13,7 +13,42 @@ from clusterctl.cli.render.text import amounts, columns, duration
 
 def render_jobs(document: dict[str, Any], now: float) -> str:
     """The document of `jobs`; `now` in unix seconds, for ages and for how long they have run."""
-    jobs = document.get("jobs") or []
+    own = document.get("ray_jobs") or []
+    ours = _render_ours(document.get("jobs") or [], now)
+    return f"{ours}\n\n{_render_rays(own, now)}" if own else ours
+
+
+def _render_rays(jobs: list[dict[str, Any]], now: float) -> str:
+    rows = [
+        [
+            job["id"],
+            state(job["state"]),
+            _code(job),
+            duration(now - job["submitted"]) if job.get("submitted") else "-",
+            duration(_ran(job, now)),
+            one_line(job.get("reason") or job["entrypoint"]),
+        ]
+        for job in jobs
+    ]
+    return columns(["job of Ray's own", "state", "exit", "age", "ran", "reason, or what runs"], rows, right=(2, 3, 4))
+
+
+def render_ray_job(job: dict[str, Any], now: float) -> str:
+    """One job that Ray has beside the queue's."""
+    lines = [
+        f"job {job['id']}: {state(job['state'])}",
+        f"runs       {one_line(job['entrypoint'])}",
+        "whose      Ray's own, beside the queue: "
+        + ("of `ray job submit`" if job["kind"] == "submission" else f"process {job['pid']} on {job['address']}"),
+        f"started    {clock(job.get('started'))}",
+        f"ran        {duration(_ran(job, now))}" + (f", exit code {job['exit_code']}" if _code(job) else ""),
+    ]
+    if job.get("reason"):
+        lines.append(f"reason     {one_line(job['reason'])}")
+    return "\n".join(lines)
+
+
+def _render_ours(jobs: list[dict[str, Any]], now: float) -> str:
     if not jobs:
         return "no jobs"
     rows = [

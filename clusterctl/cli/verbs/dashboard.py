@@ -15,7 +15,8 @@ from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.client.head.api import Api
 from clusterctl.client.head.endpoint import connect, locate
-from clusterctl.client.head.forward import can_tell_users_apart, forward, listening_socket
+from clusterctl.client.head.forward import can_tell_users_apart, forward
+from clusterctl.client.local_port import listening_socket
 
 
 @verb
@@ -35,7 +36,7 @@ def dashboard(
       clusterctl dashboard --no-browser
     """
     cluster = call.cluster()
-    with listening_socket(port) as sock:
+    with listening_socket(port, "choose another --port, or leave it out") as sock:
         base = f"http://127.0.0.1:{sock.getsockname()[1]}/"
 
         def make_ticket() -> str:

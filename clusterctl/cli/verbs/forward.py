@@ -44,8 +44,8 @@ def forward(
     made = forwardings(route, wanted)
     with contextlib.ExitStack() as open_ones:
         for forwarding in made:
-            open_ones.callback(forwarding.close)
-            forwarding.begin()
+            open_ones.callback(forwarding.local.close)
+            forwarding.local.begin()
             document = {"cluster": call.cluster().name, **forwarding.document()}
             if call.json:
                 output.write_json_line(document)

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.render.jobs import render_job, render_jobs
+from clusterctl.cli.render.jobs import render_job, render_jobs, render_ray_job
 from clusterctl.cli.render.text import counts_text
+from clusterctl.client.head.api import Api
+from clusterctl.client.ray.own_jobs import elsewhere, own_job, own_jobs
 from clusterctl.client.submit.job_list import list_jobs
+from clusterctl.core.errors import ClusterctlError, NotFound
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.")]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -44,6 +47,8 @@ def jobs(
 ) -> None:
     """List jobs, newest first.
 
+    Those that Ray has beside the queue's (`ray job submit`, programs that joined by themselves) come below, marked as Ray's.
+
     \b
     Examples:
       clusterctl jobs --state queued
@@ -51,6 +56,11 @@ def jobs(
     """
     with call.api() as api:
         document = list_jobs(api, limit, state=state, array=array, match=match)
+        if call.cluster().engine == "ray" and not array:
+            try:
+                document["ray_jobs"] = own_jobs(api, state, match)[:limit]
+            except ClusterctlError as error:
+                call.say(f"Ray's own jobs are not shown: {error}")
     call.show(document, lambda d: render_jobs(d, time.time()))
 
 
@@ -64,7 +74,11 @@ def show(call: Call, job: JobId) -> None:
       clusterctl job show j-abcd2345 --json
     """
     with call.api() as api:
-        call.show(api.get(f"/api/v1/jobs/{job}"), lambda d: render_job(d, time.time()))
+        try:
+            document, render = api.get(f"/api/v1/jobs/{job}"), render_job
+        except NotFound as error:
+            document, render = own_job(api, job, error), render_ray_job
+        call.show(document, lambda d: render(d, time.time()))
 
 
 @app.command("cancel")
@@ -77,7 +91,7 @@ def cancel(call: Call, job: JobId) -> None:
       clusterctl job cancel j-abcd2345
     """
     with call.api() as api:
-        call.show(api.post(f"/api/v1/jobs/{job}/cancel"), _told)
+        call.show(_asked(api, job, "cancel"), _told)
 
 
 @app.command("retry")
@@ -90,7 +104,14 @@ def retry(call: Call, job: JobId) -> None:
       clusterctl job retry j-abcd2345
     """
     with call.api() as api:
-        call.show(api.post(f"/api/v1/jobs/{job}/retry"), _told)
+        call.show(_asked(api, job, "retry"), _told)
+
+
+def _asked(api: Api, job: str, what: str) -> dict[str, Any]:
+    try:
+        return api.post(f"/api/v1/jobs/{job}/{what}")
+    except NotFound as error:
+        raise elsewhere(own_job(api, job, error), what) from error
 
 
 def _told(document: dict[str, Any]) -> str:

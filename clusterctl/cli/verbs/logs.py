@@ -10,6 +10,7 @@ import typer
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.logs import LogPrinter
 from clusterctl.client.head.api import Api
+from clusterctl.client.ray.own_jobs import elsewhere, own_job
 from clusterctl.client.submit.logs import End, LogReader
 from clusterctl.core.errors import NotFound
 
@@ -52,7 +53,9 @@ def _show_setup(call: Call, api: Api, node: str, tail: int | None) -> None:
     try:
         document = api.get(f"/api/v1/nodes/{node}/setup")
     except NotFound as error:
-        raise NotFound(f"no job or node {node!r}: `clusterctl jobs` and `clusterctl nodes` list them") from error
+        neither = NotFound(f"no job or node {node!r}: `clusterctl jobs` and `clusterctl nodes` list them")
+        neither.__cause__ = error
+        raise elsewhere(own_job(api, node, neither), "logs") from error
     lines = document["output"].removesuffix("\n").split("\n") if document["output"] else []
     shown = lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
     call.show(document, lambda _: "\n".join(shown) or f"no setup was run on {node} yet")

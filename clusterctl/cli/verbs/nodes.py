@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
-from clusterctl.cli.render.draining import render_drain, render_leaving
+from clusterctl.cli.render.draining import render_drain, render_leaving, what_engine_runs
 from clusterctl.cli.render.explain import failed_setup, render_story
 from clusterctl.cli.render.mounts import render_mounts
 from clusterctl.cli.render.status import render_node_list, render_nodes
@@ -78,7 +78,7 @@ def show(call: Call, node: NodeId) -> None:
 
 def render_node(document: dict[str, Any], now: float) -> str:
     """One node, what runs on it, its story, and the end of a setup that failed; `now` in unix seconds."""
-    running = ", ".join(document.get("running") or []) or "nothing"
+    running = ", ".join([*(document.get("running") or []), *what_engine_runs(document)]) or "nothing"
     parts = [render_nodes([document], now), f"runs: {running}", render_story(document.get("story") or [])]
     if mounts := document.get("mounts"):
         parts.insert(2, render_mounts(mounts))

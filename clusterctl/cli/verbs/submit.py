@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -117,14 +118,66 @@ def submit(
     for option, given in {"--cron": cron, "--requirements": requirements}.items():
         if given:
             raise UsageError(f"{option} is {_NOT_YET}: leave it out")
+    wanted = wanted_of(
+        call,
+        lambda: call.cluster().engine != "none",
+        program=program,
+        working_dir=working_dir,
+        name=name,
+        env=env,
+        nodes=nodes,
+        cpus=cpus,
+        gpus=gpus,
+        gpu_type=gpu_type,
+        memory=memory,
+        resource=resource,
+        pool=pool,
+        priority=priority,
+        user=user,
+        max_retries=max_retries,
+        timeout=timeout,
+        array=array,
+        after=after,
+        submission_id=submission_id,
+        engine=engine,
+    )
+    return _plan(call, wanted) if plan else _run(call, wanted, detach)
+
+
+def wanted_of(
+    call: Call,
+    has_engine: Callable[[], bool],
+    *,
+    program: list[str],
+    working_dir: Path | None,
+    name: str,
+    env: list[str],
+    nodes: int | None,
+    cpus: float | None,
+    gpus: float,
+    gpu_type: str,
+    memory: str,
+    resource: list[str],
+    pool: str,
+    priority: int,
+    user: str,
+    max_retries: int | None,
+    timeout: str,
+    engine: bool,
+    array: str = "",
+    after: Sequence[str] = (),
+    submission_id: str = "",
+) -> Wanted:
+    """The job that the options of the command line ask for, which are as the user wrote them. `has_engine` says whether
+    the cluster has one. Raises UsageError."""
     indices, limit = parse_array(array) if array else (None, None)
     assert call.context is not None
     is_file = not call.context.meta["clusterctl.command"]
     if is_file and not program[0].endswith(".py"):
-        raise UsageError(
-            f"{program[0]!r} is not a FILE.py: to run a command write `clusterctl submit -- {' '.join(program)}`"
-        )
-    wanted = Wanted(
+        way = "submit" if call.context.info_name == "submit" else "run SPEC"
+        command = f"clusterctl {way} -- {' '.join(program)}"
+        raise UsageError(f"{program[0]!r} is not a FILE.py: to run a command write `{command}`")
+    return Wanted(
         argv=program[1:] if is_file else program,
         script=Path(program[0]) if is_file else None,
         working_dir=working_dir,
@@ -143,12 +196,11 @@ def submit(
         timeout=_measured("--timeout", timeout) if timeout else None,
         array=indices,
         array_limit=limit,
-        after=parse_after(after),
+        after=parse_after(list(after)),
         submission_id=submission_id or submission.mint_id(),
-        engine=call.cluster().engine != "none",
+        engine=has_engine(),
         needs_engine=engine,
     )
-    return _plan(call, wanted) if plan else _run(call, wanted, detach)
 
 
 def _plan(call: Call, wanted: Wanted) -> int:

@@ -158,6 +158,16 @@ class Attempt:
         return started, status
 
 
+class NotReady(ClusterctlError):
+    """The cluster is not ready: `why` says what is missing, in several lines."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}\n  the cluster stays as it is: `clusterctl events` tells more, `up` again goes on, `down` ends it"
+        )
+        self.why = why
+
+
 def read_plan(path: Path) -> dict[str, Any]:
     """Of a file of `plan --json`, the parts that have to be the same when it is carried out. Raises UsageError."""
     try:
@@ -252,11 +262,11 @@ def _wait(
             if done:
                 return status
             if readiness.hopeless:
-                raise ClusterctlError(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
+                raise NotReady(_why_not(started, readiness, "gave up") + _setup_output(api, readiness))
             bring_wheels(api, engines, status, call.say)
             if time.monotonic() > deadline:
-                raise ClusterctlError(_why_not(started, readiness, f"not ready after {patience:g} s"))
-    raise ClusterctlError(_why_not(started, readiness, "its head ended"))
+                raise NotReady(_why_not(started, readiness, f"not ready after {patience:g} s"))
+    raise NotReady(_why_not(started, readiness, "its head ended"))
 
 
 def _statuses(api: Api) -> Generator[dict[str, Any], None, None]:
@@ -285,7 +295,6 @@ def _why_not(started: Started, readiness: Readiness, what: str) -> str:
     lines = [f"cluster {started.cluster.name!r}: {what}"]
     lines += [f"  waiting for {text}" for text in readiness.waiting if text not in failed]
     lines += [f"  failed: {text}" for text in failed]
-    lines.append("  the cluster stays as it is: `clusterctl events` tells more, `up` again goes on, `down` ends it")
     return "\n".join(lines)
 
 

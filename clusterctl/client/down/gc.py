@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from clusterctl.client.down.kept import kept_volumes
 from clusterctl.client.down.places import Place, places
 from clusterctl.client.images.build import builds
 from clusterctl.client.registry import Registry, read_json
@@ -50,6 +51,8 @@ def collect_strays(
             dry_run=dry_run,
             here=maker(),
         )
+        for sentence in kept_volumes(registry, searched, scratch):
+            tell(sentence)
     for one in source.each if source is not None else ():
         if one.spec.kind.machine == "host":
             from clusterctl.client.down.host_owners import clean_hosts

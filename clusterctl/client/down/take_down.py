@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
+from clusterctl.client.ray.environment import ways
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 from clusterctl.provision.waiting import MOST_NAMES, StillWaiting, listed
@@ -38,6 +39,7 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
     caller holds the cluster's lock."""
     if abandon and not cluster.on_hosts:
         raise UsageError("--abandon is for hosts reached by SSH: instances are ended by their provider")
+    ways(cluster).stop()  # while the head is there to be told
     if cluster.on_hosts:
         from clusterctl.client.up.hosts import take_down_remote
 

@@ -25,19 +25,6 @@ _TCP_TABLE = Path("/proc/net/tcp")
 Reach = Callable[[], http.client.HTTPConnection]  # to the head, which has proven that it is; raises ClusterctlError
 
 
-def listening_socket(port: int, otherwise: str = "choose another --port, or leave it out") -> socket.socket:
-    """Bound to 127.0.0.1; port 0 is any free one. Raises ClusterctlError where the port is taken."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what ended a moment ago is in nobody's way
-        sock.bind(("127.0.0.1", port))
-        sock.listen()  # before the address is told to anyone
-    except OSError as error:
-        sock.close()
-        raise ClusterctlError(f"cannot listen on 127.0.0.1:{port} ({error.strerror}): {otherwise}") from error
-    return sock
-
-
 def can_tell_users_apart() -> bool:
     """Whether this system says to whom a local connection belongs."""
     return _TCP_TABLE.exists()

@@ -11,24 +11,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.local_port import LocalPort, until_unused
 from clusterctl.client.nodes.kept import Kept
 from clusterctl.client.nodes.machines import head_machine, open_hosts
-from clusterctl.client.pump import pump
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.carried import NothingListens, Way
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
 
 IDLE_SECONDS = 3600.0
-LOOK_SECONDS = 2.0
 
 
 class Tunnel:
@@ -43,42 +40,19 @@ class Tunnel:
         self._here = 0
         self._said: tuple[str, int] = ("", 0)
         self._lock = threading.Lock()
-        self._open = 0
-        self._used = time.monotonic()
 
     def serve(self) -> None:
         """Forwards until the cluster's directory is gone, or nobody has used it for a while."""
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        listener.settimeout(LOOK_SECONDS)
+        port = LocalPort(self._way)
         self._login.get()
-        self._here = listener.getsockname()[1]
+        self._here = port.number
         self._say({"port": self._here})
-        while self._directory.exists() and (self._open or time.monotonic() - self._used < IDLE_SECONDS):
-            try:
-                client, _ = listener.accept()
-            except TimeoutError:
-                continue
-            self._used = time.monotonic()
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        port.begin()
+        until_unused([port], IDLE_SECONDS, self._directory.exists)
 
     def _say(self, document: dict[str, Any]) -> None:
         with contextlib.suppress(FileNotFoundError):
             write_private(self._directory / "tunnel.json", json.dumps({"pid": os.getpid(), **document}))
-
-    def _serve(self, client: socket.socket) -> None:
-        with self._lock:
-            self._open += 1
-        try:
-            way = self._way()
-            if way is not None:
-                pump(client, way)
-        finally:
-            client.close()
-            with self._lock:
-                self._open -= 1
-                self._used = time.monotonic()
 
     def _way(self) -> Way | None:
         """A way to the head's API; None when it cannot be had, which the client sees as a connection that was cut."""

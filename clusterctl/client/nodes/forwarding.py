@@ -6,23 +6,18 @@ that the name means by then. What is wrong is told once, and once when it is ove
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clusterctl.client.head.api import Api
-from clusterctl.client.head.forward import listening_socket
+from clusterctl.client.local_port import LocalPort
 from clusterctl.client.nodes.access import Access, LocalAccess, access, nodes_of
-from clusterctl.client.pump import pump
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound, Unreachable, UsageError
 from clusterctl.provision.carried import Way
 
-BREATH_SECONDS = 0.2  # where this process may open no more files: until others have been closed
 Node = dict[str, Any]
 
 
@@ -137,7 +132,7 @@ def _identity(node: Node) -> tuple[Any, ...]:
 
 
 class Forwarding:
-    """One local port that listens from now on, and leads there once it is begun."""
+    """One local port that leads to one of the node."""
 
     def __init__(self, route: Route, ports: Ports) -> None:
         """Raises ClusterctlError where the local port cannot be had."""
@@ -147,38 +142,12 @@ class Forwarding:
                 f"127.0.0.1:{ports.there} already"
             )
         self._route, self._there = route, ports.there
-        self._listener = listening_socket(ports.here, "choose another, or 0 for any free one")
+        self.local = LocalPort(lambda: route.dial(ports.there), ports.here, "choose another, or 0 for any free one")
 
     def document(self) -> dict[str, Any]:
-        """{"cluster", "node", "node_port", "port", "address"}; the last two are the local ones."""
-        port = self._listener.getsockname()[1]
-        node = self._route.node["id"]
+        """{"node", "node_port", "port", "address"}; the last two are the local ones."""
+        port, node = self.local.number, self._route.node["id"]
         return {"node": node, "node_port": self._there, "port": port, "address": f"127.0.0.1:{port}"}
-
-    def begin(self) -> None:
-        """Returns at once."""
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        """Listens no more. Connections that are open end with the process."""
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                if self._listener.fileno() < 0:
-                    return
-                time.sleep(BREATH_SECONDS)
-                continue
-            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
-
-    def _carry(self, client: socket.socket) -> None:
-        with contextlib.closing(client):
-            way = self._route.dial(self._there)
-            if way is not None:
-                pump(client, way)
 
 
 def forwardings(route: Route, wanted: Sequence[Ports]) -> list[Forwarding]:
@@ -189,6 +158,6 @@ def forwardings(route: Route, wanted: Sequence[Ports]) -> list[Forwarding]:
             made.append(Forwarding(route, ports))
     except BaseException:
         for forwarding in made:
-            forwarding.close()
+            forwarding.local.close()
         raise
     return made

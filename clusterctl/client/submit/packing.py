@@ -182,5 +182,6 @@ def _too_large(root: Path, entries: list[Entry], total: int, limit: int, what: s
     names = ", ".join(f"{name} ({size / 2**20:,.1f} MiB)" for name, size in largest)
     return (
         f"{what} {root} is {total / 2**20:,.1f} MiB, over the limit of {limit / 2**20:,.0f} MiB. "
-        f"Largest: {names}. Name what the nodes do not need in {OURS}, or keep data in shared storage"
+        f"Largest: {names}. Name what the nodes do not need in {OURS}, or keep data in storage that every node mounts "
+        "(`mounts` of the spec, docs/storage.md)"
     )

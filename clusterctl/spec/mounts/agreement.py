@@ -97,7 +97,7 @@ def _obstacle(mount: Mount, kind: Kind) -> tuple[str, str] | None:
     assert scheme is not None
     if scheme.cloud and scheme.cloud != kind.name:
         whose = KINDS[scheme.cloud].title
-        what = f"only machines of {whose} find {scheme.title} by such a name, and nodes here are of {kind.title}"
+        what = f"only machines of {whose} find {scheme.title} by such a name, and these nodes are of provider {kind.name!r}"
         return what, "where a VPN leads to it, write its address, as in nfs://10.0.0.5/export"
     if kind.machine == "container" and scheme.files is not None and scheme.title != _NFS_TITLE:
         return f"containers have no rights to mount {scheme.title}", _ON_THE_MACHINE.format(kind.name)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from docker.types import DeviceRequest, LogConfig
+from docker.types import DeviceRequest, LogConfig, Mount
 
 from clusterctl.core.errors import BadRequest
 from clusterctl_providers.base import TAG_MAKER, CreateRequest, ProviderContext
@@ -43,9 +43,10 @@ def creation(
     image: Image,
     network: Network,
     gpus: Sequence[str] | None,
+    mounts: Sequence[Mount],
 ) -> dict[str, Any]:
     """The arguments of the SDK's create_container. `gpus`: ids to give, () for none, None where nobody knows their ids and the
-    engine chooses."""
+    engine chooses. `mounts`: of its volumes."""
     settings, api = context.settings, engine.api
     resources = request.offer.resources
     memory = int(resources.get("memory") or engine.memory)
@@ -62,6 +63,7 @@ def creation(
         cap_drop=list(DROPPED),
         security_opt=None if settings.get("allow_sudo") else ["no-new-privileges"],
         binds=binds(settings, engine.host, context.engine_shared) or None,
+        mounts=list(mounts) or None,
         device_requests=_devices(request, gpus),
         port_bindings=_published(request, settings),
         extra_hosts={"host.docker.internal": "host-gateway"} if engine.is_desktop else None,

@@ -32,6 +32,7 @@ from clusterctl_providers.base import (
     TAG_UID,
     CreateRequest,
     CreateResult,
+    KeptVolume,
     PoolRequest,
     ProviderContext,
 )
@@ -44,6 +45,7 @@ from clusterctl_providers.docker.images import Images
 from clusterctl_providers.docker.network import Network
 from clusterctl_providers.docker.rows import SCOPE, described, inspected, is_over, listed, name_of
 from clusterctl_providers.docker.tokens import Tokens
+from clusterctl_providers.docker.volumes import kept_volumes, mounts_of, remove_volumes
 from clusterctl_providers.this_machine import Ends, maker, only_offer
 
 CALLS = 8  # containers that are made or ended at the same time
@@ -164,6 +166,9 @@ class DockerProvider:
             found[labels[TAG_UID]] = (name, before + count)
         return sorted((name, uid, count) for uid, (name, count) in found.items())
 
+    def kept_volumes(self) -> list[KeptVolume]:
+        return kept_volumes(self._engine)
+
     def agent_endpoint(self) -> tuple[str, str]:
         """Makes the network: its gateway is where the head listens."""
         setting = str(self._context.settings.get("head_address") or "")
@@ -174,7 +179,8 @@ class DockerProvider:
         return [*program, str(self._state), instance_id, json.dumps(dict(environment)), *argv]
 
     def sweep(self) -> list[str]:
-        """The network goes once no container is on it."""
+        """The network goes once no container is on it, and volumes that nobody asked to keep."""
+        remove_volumes(self._engine, self._context)
         docker_network.remove_network(self._engine, self._context)
         self.__dict__.pop("_network", None)
         return []
@@ -253,7 +259,8 @@ class DockerProvider:
 
     def _create_container(self, request: CreateRequest, gpus: Sequence[str] | None) -> str | Instance:
         image = self._images.get(self._image_name(request.pool))
-        wanted = creation(self._engine, self._context, request, image, self._network, gpus)
+        mounts = mounts_of(self._engine, self._context, request.pool.spec)
+        wanted = creation(self._engine, self._context, request, image, self._network, gpus, mounts)
         try:
             return str(self._engine.api.create_container(**wanted)["Id"])
         except APIError as error:

@@ -60,17 +60,11 @@ class EngineHost:
             raise NotReady(
                 f"the engine of this node is {self.state.get('state')}, not ready: {self.state.get('detail', '')}"
             )
+        from clusterctl_runtime.engine.command import own_path
         from clusterctl_runtime.engine.launch import task_env
 
-        return {**self._path(spec), **task_env(self._config, self._raylet.state, spec)}
-
-    def _path(self, spec: TaskSpec) -> dict[str, str]:
-        """`python`, `ray` and `serve` are the engine's, where it has an environment of its own."""
-        programs = Path(self._config.python or sys.executable).parent
-        if not (programs.parent / "pyvenv.cfg").exists():
-            return {}
-        others = spec.env.get("PATH") or os.environ.get("PATH") or os.defpath
-        return {"PATH": f"{programs}{os.pathsep}{others}"}
+        path = own_path(self._config.python, spec.env.get("PATH") or os.environ.get("PATH", ""))
+        return {**path, **task_env(self._config, self._raylet.state, spec)}
 
     def _then(self, work: Any) -> asyncio.Future[None]:
         before = self._last

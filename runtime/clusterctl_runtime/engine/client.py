@@ -260,6 +260,12 @@ class EngineClient:
         rows = (await self._ask("users", node=ray_node_id))["users"]
         return tuple(NodeUser(row["kind"], row["name"], row["task"] or row["job"], row["detached"]) for row in rows)
 
+    async def own_jobs(self) -> list[dict[str, Any]]:
+        """Ray's own, the newest 100: {"id", "source": "ray", "kind": "submission" or "driver", "state" (as ours, or "ended"),
+        "submitted", "started", "ended" (unix seconds or None), "exit_code", "reason", "entrypoint"}; drivers with "address" and
+        "pid". EngineRefused when Ray could not be asked."""
+        return list((await self._ask("jobs"))["jobs"])
+
     async def _ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:

@@ -34,11 +34,12 @@ HEAD_PORTS = ("gcs", "dashboard", "dashboard_metrics")
 class EngineConfig:
     """What a node needs to run its part of the engine. `token` is a secret: it goes to a 0600 file, never into argv or a log.
 
-    `gcs_address` is "host:port" of the head's GCS; on the head it is the port to bind, "" for a free one. `python` "" is the
-    interpreter that runs the agent; `node_ip` "" is 127.0.0.1; `temp_dir` "" is chosen on the node, where `spill_dir` is the
-    node's disk. `resources`: CPU, GPU, memory (bytes) and custom ones. `node_labels`: all that work can select by.
-    `environment`: what the agent installs first, to use its interpreter (`installing`), {} = nothing. `instance_id` is
-    "NODE@GENERATION". `single_host`: several raylets share this machine.
+    `gcs_address` is "host:port" of the head's GCS; on the head it is the port to bind, "" for a free one; `dashboard` "host:port"
+    is where a worker reaches Ray's dashboard, "" where it does not. `python` "" is the interpreter that runs the agent; `node_ip`
+    "" is 127.0.0.1; `temp_dir` "" is chosen on the node, where `spill_dir` is the node's disk. `resources`: CPU, GPU, memory
+    (bytes) and custom ones. `node_labels`: all that work can select by. `environment`: what the agent installs first, to use its
+    interpreter (`installing`), {} = nothing. `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this
+    machine.
     """
 
     role: str = "worker"  # "head" | "worker"
@@ -46,6 +47,7 @@ class EngineConfig:
     environment: dict[str, Any] = field(default_factory=dict)
     node_ip: str = ""
     gcs_address: str = ""
+    dashboard: str = ""
     token: str = ""
     temp_dir: str = ""
     spill_dir: str = ""
@@ -165,6 +167,7 @@ class RayCommand:
         """All of it: this process' own without RAY_... and PYTHON..., then the config's `env`, then ours, which wins."""
         config = self.config
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PYTHON"))}
+        inherited |= own_path(config.python, inherited.get("PATH", ""))  # for what Ray's own jobs call `python`
         placed = {
             "RAY_CLOUD_INSTANCE_ID": config.instance_id,
             "RAY_CLOUD_INSTANCE_TYPE_NAME": config.instance_type,
@@ -191,3 +194,12 @@ class RayCommand:
             ours["RAY_custom_unit_instance_resources"] = ""  # a rehearsed TPU is a number, to be resized like a CPU's
         inherited["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # Ray gives its workers GPUs by nvidia-smi's numbers
         return {**inherited, **config.env, **{k: v for k, v in placed.items() if v}, **ours}
+
+
+def own_path(python: str, path: str) -> dict[str, str]:
+    """{"PATH"}: `path` ("": the system's own) with the `python`, `ray` and `serve` of the engine first. {} where `python` ("":
+    this one) is of no environment of its own."""
+    programs = Path(python or sys.executable).parent
+    if not (programs.parent / "pyvenv.cfg").exists():
+        return {}
+    return {"PATH": f"{programs}{os.pathsep}{path or os.defpath}"}

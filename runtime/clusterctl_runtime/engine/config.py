@@ -58,13 +58,16 @@ def worker_config(
     books: NodeBooks,
     token_path: Path,
     address: str,
+    dashboard: str,
     python: str,
     environment: dict[str, Any],
 ) -> EngineConfig:
-    """`address` is the GCS's, as the head's raylet told it."""
+    """`address` is the GCS's and `dashboard` that of Ray's dashboard, as the head's raylet told them. The dashboard listens on
+    loopback, so that only nodes of the same machine are told of it."""
     made = _node_config(spec, node, books, token_path)
     made.python, made.environment = python, environment
     made.gcs_address = address
+    made.dashboard = dashboard if made.single_host else ""
     if not made.single_host and made.node_ip == address.rpartition(":")[0].strip("[]"):
         made.ports = {name: port + BESIDE_HEAD for name, port in PINNED_PORTS.items()}
         made.worker_ports = list(BESIDE_HEAD_WORKERS)

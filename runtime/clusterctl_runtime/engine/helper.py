@@ -1,7 +1,7 @@
 """Runs under the engine's Python, by path, beside the head: the only user of Ray's private interfaces to cluster state.
 
 One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "holds" | "report" | "who" | "users" |
-"forget_requests", ...}.
+"forget_requests" | "jobs", ...}.
 Out: {"t": "state", ...} whenever what Ray tells has changed (asked every 100 ms), {"t": "reply", "id", ...},
 {"t": "lost", "message"} while the GCS does not answer; {"t": "unsupported", "message"}, and then the end, when this Ray speaks
 otherwise.
@@ -26,6 +26,12 @@ TOLD_SECONDS = 5.0
 DRIVERS_SECONDS = 2.0  # between two looks at who runs, and only while `request_resources` is in force
 SPARING = 20  # and at least so many times as long as such a look took
 MOST_TASKS, MOST_ACTORS = 2000, 10_000  # that one answer to "who" or "users" is made from
+MOST_JOBS = 100
+NAMESPACE = "clusterctl"  # of what is ours in Ray
+SUBMITTED = b"_ray_internal_job_info_"  # how the keys begin under which Ray keeps what was submitted to it
+STATES = {
+    "PENDING": "queued", "RUNNING": "running", "SUCCEEDED": "succeeded", "FAILED": "failed", "STOPPED": "cancelled"
+}  # fmt: skip
 HOLD = "hold:"  # how the names of actors begin that hold GPUs
 OURS = "clusterctl_helper"  # in the metadata of this process' own job, once it is a driver
 TASK = "clusterctl_task"  # in that of our jobs' drivers
@@ -121,6 +127,17 @@ class Gcs:
         for entry in failed:
             state.failed_instance_requests.add(**entry)
         self._client.report_autoscaling_state(state.SerializeToString(), timeout_s=CALL_SECONDS)
+
+    def own_jobs(self):
+        """Ray's own jobs, newest first: those of `ray job submit`, and drivers that are of no job of the queue."""
+        keys = self._client.internal_kv_keys(SUBMITTED, namespace=b"job", timeout=CALL_SECONDS)
+        values = self._client.internal_kv_multi_get(keys, namespace=b"job", timeout=CALL_SECONDS) if keys else {}
+        rows = [_submitted(key[len(SUBMITTED) :].decode(), json.loads(value)) for key, value in values.items()]
+        drivers = self._client.get_all_job_info(
+            skip_submission_job_info_field=True, skip_is_running_tasks_field=True, timeout=CALL_SECONDS
+        )
+        rows += [_driver(job) for job in drivers.values() if _is_by_hand(job.config)]
+        return sorted(rows, key=lambda row: (row["submitted"] or 0.0, row["id"]), reverse=True)
 
     def clear_requests(self):
         """Forgets what drivers asked for with `request_resources`."""
@@ -225,6 +242,44 @@ class Tables:
                     "groups": made.PlacementGroupInfoGcsServiceStub(channel),
                 }
         return self._service, self._stubs
+
+
+def _submitted(job_id, info):
+    """A job of `ray job submit`, of what Ray keeps of it in JSON."""
+    state = STATES.get(info.get("status"), str(info.get("status")).lower())
+    return {
+        **_row(job_id, "submission", state, info.get("entrypoint"), info.get("start_time"), info.get("end_time")),
+        "exit_code": info.get("driver_exit_code"),
+        "reason": _first_line(info.get("message") or "-") if state == "failed" else "",
+    }
+
+
+def _driver(job):
+    """A program that joined by itself. How it ended nobody tells Ray."""
+    state = "ended" if job.is_dead else "running"
+    where = {"address": job.driver_ip_address, "pid": job.driver_pid}
+    return {**_row(job.job_id.hex(), "driver", state, job.entrypoint, job.start_time, job.end_time), **where}
+
+
+def _row(job_id, kind, state, entrypoint, began, ended):
+    times = {"submitted": (began or 0) / 1000 or None, "started": (began or 0) / 1000 or None}
+    told = {"exit_code": None, "reason": "", "entrypoint": str(entrypoint or "")[:1000]}
+    return {
+        "id": job_id,
+        "source": "ray",
+        "kind": kind,
+        "state": state,
+        **times,
+        "ended": (ended or 0) / 1000 or None,
+        **told,
+    }
+
+
+def _is_by_hand(config):
+    """Not of the queue, of a submission, or of Ray's and our own parts."""
+    known, namespace = config.metadata, config.ray_namespace
+    ours = TASK in known or OURS in known or namespace == NAMESPACE
+    return not ours and "job_submission_id" not in known and not namespace.startswith(INTERNAL)
 
 
 def _node(node):
@@ -354,7 +409,7 @@ class Holds:
             if not ray.is_initialized():
                 ray.init(
                     self._address,
-                    namespace="clusterctl",
+                    namespace=NAMESPACE,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     job_config=JobConfig(metadata={OURS: "1"}),
@@ -480,6 +535,10 @@ class Helper:
             return {"forgotten": False}
         self._gcs.clear_requests()
         return {"forgotten": True}
+
+    def do_jobs(self, command):
+        """The newest of them."""
+        return {"jobs": self._gcs.own_jobs()[:MOST_JOBS]}
 
     def serve(self):
         """Carries out commands, several at a time, and returns at the end of stdin without waiting for the last ones."""

@@ -43,8 +43,8 @@ class Raylet:
     """One raylet (and on the head the GCS and the dashboard). `on_change` is called with `state` whenever it changed.
 
     `state`: {"state": "starting|ready|failed|stopped", "ray_node_id", "address" (for RAY_ADDRESS), "dashboard" ("host:port", head
-    only; it answers some seconds after the node is ready), "version", "session" (the same after a restart = the same Ray
-    cluster), "detail", "token_path"}.
+    only; it answers some seconds after the node is ready), "version", "python_version", "session" (the same after a restart = the
+    same Ray cluster), "detail", "token_path"}.
     """
 
     def __init__(self, config: EngineConfig, directory: Path, on_change: Callable[[dict[str, Any]], None]) -> None:
@@ -185,7 +185,9 @@ class Raylet:
             if self._ready is not None and not self._ready.done():
                 self._ready.set_exception(EngineFailed(refusal))
             return
-        known = {k: message[k] for k in ("ray_node_id", "address", "dashboard", "version", "session_dir")}
+        known = {
+            k: message[k] for k in ("ray_node_id", "address", "dashboard", "version", "python_version", "session_dir")
+        }
         self.state.update(known, session=Path(known["session_dir"]).name)
         if self._config.role == "head":
             self._command.remember_gcs_port(known["address"])
@@ -285,9 +287,12 @@ def task_env(config: EngineConfig, state: dict[str, Any], task: TaskSpec) -> dic
     attached = (
         {} if config.node_ip else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     )  # else Ray replaces 127.0.0.1 in its address
+    dashboard = str(state.get("dashboard") or config.dashboard)
+    served = f"http://{dashboard}"
     return {
         **attached,
         "RAY_ADDRESS": str(state["address"]),
+        **({"RAY_API_SERVER_ADDRESS": served, "RAY_DASHBOARD_ADDRESS": served} if dashboard else {}),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(state["token_path"]),
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -7,7 +7,7 @@ Arguments are those of `ray start`. What differs from the plain command:
 - a raylet that drained and ended well ends this process too (`ray start --block` would wait for ever);
 - a GCS that keeps its state on disk is started again beside the running raylet when it dies: nobody loses anything;
 - 127.0.0.1 stays 127.0.0.1, and then nothing listens on other addresses (the plain command takes the machine's own);
-- the raylet does not wait for the dashboard's agent: it is told that agent's port;
+- the raylet does not wait for the dashboard's agent: it is told that agent's port, and its workers which cluster is theirs;
 - on the head, nothing waits for the dashboard, and there is no Ray Client server;
 - what shows the output of Ray's workers to drivers starts when the node is up.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import socket
 import sys
@@ -112,6 +113,7 @@ def announcing(base: type, announcer: Announcer) -> type:
                 dashboard=self.webui_url or "",
                 session_dir=self.get_session_dir_path(),
                 version=ray.__version__,
+                python_version=platform.python_version(),
             )
             self._up = True
             super().start_log_monitor()
@@ -179,13 +181,19 @@ def announcing(base: type, announcer: Announcer) -> type:
     return AnnouncingNode
 
 
-def telling_all_ports(start: Callable[..., Any], port: str) -> Callable[..., Any]:
+def telling_raylets(start: Callable[..., Any], port: str) -> Callable[..., Any]:
     """Ray's starter of processes. A raylet that is not told where the dashboard's agent will listen asks that agent, and joins
-    its cluster only when it is up, seconds later; Ray itself does not hand the port on."""
+    its cluster only when it is up, seconds later; Ray itself does not hand the port on. And its workers, which inherit its
+    environment, are told which cluster is theirs: what asks for one by itself (the state API, Train when it cleans up) would
+    look for any Ray of this machine."""
 
     def starting(command: list[str], process_type: str, *args: Any, **kwargs: Any) -> Any:
+        if process_type != "raylet":
+            return start(command, process_type, *args, **kwargs)
         told = [f"--dashboard_agent_listen_port={port}", "--undefok=dashboard_agent_listen_port"]
-        return start([*command, *told] if process_type == "raylet" else command, process_type, *args, **kwargs)
+        address = next((word.partition("=")[2] for word in command if word.startswith("--gcs-address=")), "")
+        updates = {**(kwargs.pop("env_updates", None) or {}), **({"RAY_ADDRESS": address} if address else {})}
+        return start([*command, *told], process_type, *args, env_updates=updates, **kwargs)
 
     return starting
 
@@ -215,7 +223,7 @@ def main(arguments: list[str]) -> None:
     node_module.Node = announcing(node_module.Node, announcer)
     os.environ["RAY_START_HOOK"] = "clusterctl_engine_start.without_client_server"
     given = {name: value for name, _, value in (argument.partition("=") for argument in arguments)}
-    services.start_ray_process = telling_all_ports(services.start_ray_process, given.get(LISTEN_PORT, "0"))
+    services.start_ray_process = telling_raylets(services.start_ray_process, given.get(LISTEN_PORT, "0"))
     if "--address" in given:
         wait_for_head(given["--address"])
     scripts.start.main(args=arguments, standalone_mode=True)

@@ -40,7 +40,7 @@ class Mounts:
         self._state: dict[str, Message] = {}  # by place, as the head is told
         self._unsent = False
         self._watch: TableWatch | None = None
-        self._repairing: asyncio.Task[None] | None = None  # or looking at what an earlier agent has mounted
+        self._repairing: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------ what others ask
 
@@ -50,20 +50,19 @@ class Mounts:
             (f"{m['from']} at {m['place']}: {m['detail']}" for m in self._state.values() if m["state"] == "lost"), ""
         )
 
-    async def recheck(self) -> bool:
-        """At the start of an agent: whether all that an earlier one had mounted is there and answers. Looks and changes
-        nothing: what is missing is made when the head has said what is wanted."""
-        ours = [(place, entry) for place, entry in self._record.entries.items() if not entry.get("link")]
-        for place, entry in ours:
+    async def recheck(self) -> None:
+        """At the start of an agent: notes what of an earlier one's is gone or does not answer, so that no task starts without it.
+        Changes nothing: what is missing is made when the head has said what is wanted."""
+        for place, entry in self._record.entries.items():
             seen = mounted_at(place)
+            if entry.get("link"):
+                continue
             if seen is None or not self._record.is_ours(place, seen):
                 detail = "it is not mounted any more"
             else:
                 detail = (await check(place, False, dict(os.environ), RECHECK_SECONDS)).error
             if detail:
-                self._tell(place, {"from": entry.get("from", ""), "state": "lost", "detail": detail})
-                return False
-        return True
+                self._tell(place, {"from": entry.get("from", ""), "to": place, "state": "lost", "detail": detail})
 
     @property
     def is_any(self) -> bool:
@@ -82,12 +81,6 @@ class Mounts:
         self._unsent = bool(self._state)
 
     # ------------------------------------------------------------ what happens
-
-    def wanted(self, wanted: Sequence[Message], env: Mapping[str, str]) -> None:
-        """All of this is there already, as `recheck` has found: from now on it is watched."""
-        if not self._wanted and wanted:
-            self._wanted, self._env = list(wanted), env
-            self._repairing = asyncio.ensure_future(self._look_at_all())
 
     async def make(
         self, wanted: Sequence[Message], env: Mapping[str, str], say: Callable[[str], None], *, defer: bool
@@ -128,16 +121,6 @@ class Mounts:
             log.error("%s", text)
 
     # ------------------------------------------------------------ inside
-
-    async def _look_at_all(self) -> None:
-        """What there is, for the head, which asks again after each restart of this agent."""
-        for told in self._wanted:
-            try:
-                self._done(told, await self._mounter.mount(told, self._env))
-            except MountFailed as error:
-                self._tell(self._mounter.place_of(told), {**_named(told), "state": "lost", "detail": str(error)})
-        self._repairing = None
-        self._look_after()
 
     async def _settled(self) -> None:
         if self._repairing is not None:

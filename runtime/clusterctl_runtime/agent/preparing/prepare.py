@@ -66,8 +66,10 @@ class Preparation:
         self.state: Message = {"digest": self._done.get("digest", ""), "state": "done" if self._done else "none"}
 
     async def recheck(self) -> None:
-        """What an earlier agent has mounted may be gone: then the plan is carried out again, and what it did is not repeated."""
-        if not await self._mounts.recheck():
+        """What an earlier agent has mounted may be gone, and is watched by nobody: the plan is carried out again, and finds what
+        is there and done already."""
+        if self._mounts.is_any:
+            await self._mounts.recheck()
             self._done = {**self._done, "digest": ""}
             self.state = {"digest": "", "state": "none"}
 
@@ -78,7 +80,6 @@ class Preparation:
                 self._next = plan
             return
         if self._done.get("digest") == plan["digest"]:
-            self._mounts.wanted(plan.get("mounts") or [], plan.get("env") or {})
             self._tell(digest=plan["digest"], state="done")
             return
         self._task = asyncio.ensure_future(self._run(plan))

@@ -51,14 +51,14 @@ export class OverviewView {
   }
 
   drawTiles(status, ready, total) {
-    const { head = {}, engine = {}, jobs = {}, cost = {} } = status;
-    const signature = JSON.stringify([status.cluster, status.state, head, engine, jobs, cost, ready, total]);
+    const { head = {}, engine = {}, jobs = {}, cost = {}, lifetime } = status;
+    const signature = JSON.stringify([status.cluster, status.state, head, engine, jobs, cost, lifetime?.text, ready, total]);
     if (signature === this.signature) return;
     this.signature = signature;
     const engineName = engine.name && engine.name !== "none" ? `${engine.name} ${engine.version ?? ""}` : "none";
     fill(
       this.tiles,
-      tile("Cluster", status.cluster, chip(status.state)),
+      tile("Cluster", status.cluster, [chip(status.state), lifetime && ` ${lifetime.text}`]),
       tile("Head", head.address || "–", `clusterctl ${head.version ?? ""}`),
       tile("Engine", engineName, engine.name && engine.name !== "none" ? chip(engine.state) : "plain jobs only"),
       tile("Nodes ready", count(ready), `of ${count(total)} known`),

@@ -1,17 +1,33 @@
-"""The wheels of the engine over HTTP: what a head that reaches no package index waits for, and a client that brings it."""
+"""The engine over HTTP: the way to Ray itself, and its wheels, which a head that reaches no package index waits for."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 
+from clusterctl.core.errors import UsageError
 from clusterctl_runtime.engine.wheelhouse import Wheel
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.jobs.requests import WheelList
 
 router = APIRouter(prefix="/api/v1/engine", tags=["engine"])
+
+
+@router.get("/access")
+async def access(head: HeadDep) -> dict[str, Any]:
+    """How to speak to Ray itself, with its token: for whoever may do everything here."""
+    if head.engine is None:
+        raise UsageError("this cluster has no engine (`engine: none`), so there is no Ray to speak to")
+    return {**head.engine.access(), "token": await asyncio.to_thread(head.engine.read_token)}
+
+
+@router.get("/jobs")
+async def own_jobs(head: HeadDep) -> dict[str, Any]:
+    """Jobs of Ray's own, which the queue knows nothing of: asked of Ray when somebody asks."""
+    return {"jobs": await head.engine.own_jobs() if head.engine else []}
 
 
 @router.get("/wheels")

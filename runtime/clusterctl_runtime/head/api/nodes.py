@@ -90,9 +90,10 @@ class DrainRequest(BaseModel):
 @router.post("/{node_id}/drain")
 async def drain_node(node_id: str, head: HeadDep, request: DrainRequest | None = None) -> dict[str, Any]:
     """No new work; the node goes when what runs there has ended, or has been ended at the deadline."""
-    await head.asked_drains.drain(_view(head, node_id), (request or DrainRequest()).deadline)
+    node = await head.asked_drains.drain(_view(head, node_id), (request or DrainRequest()).deadline)
     head.autoscaler.wake()
-    return node_detail(head, _view(head, node_id))
+    view = head.fleet.roster.get(node_id, steady_time())
+    return node_detail(head, view) if view else {"id": node_id, "state": NodeState.GONE.value, "reason": node.reason}
 
 
 @router.post("/{node_id}/undrain")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.errors import ClusterctlError, Refused
 from clusterctl.core.model import Demand, Node, NodeState
 from clusterctl.core.resources import Resources
 from clusterctl.core.scheduling.selectors import needing_engine
@@ -73,7 +73,8 @@ class EngineControl:
         if not self._token_path.exists():
             write_private(self._token_path, mint_token())
         self._client: EngineClient | None = None
-        self._address = ""
+        self._address = self._dashboard = ""
+        self._head: dict[str, Any] = {}  # what Ray's head said when it was ready, and on which node
         self._expected = ""  # where Ray's head is about to listen
         self._session = ""  # of Ray's head: another one is another Ray cluster
         self._head_failures = 0
@@ -106,6 +107,34 @@ class EngineControl:
     @property
     def address(self) -> str:
         return self._address
+
+    def access(self) -> dict[str, Any]:
+        """What a program outside of the cluster needs to speak to Ray, beside the token: {"node", "gcs" and "dashboard" (each
+        "host:port", as seen on that node), "version", "python" (its version)}. Raises Refused while Ray is not ready."""
+        if self.phase != "ready" or not self._head:
+            raise Refused(
+                f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it"
+            )
+        said = self._head
+        return {
+            "node": said["node"],
+            "gcs": self._address,
+            "dashboard": self._dashboard,
+            "version": self.version,
+            "python": str(said.get("python_version") or ""),
+        }
+
+    async def own_jobs(self) -> list[dict[str, Any]]:
+        """Those that Ray has beside the queue's, as `EngineClient.own_jobs` tells them. Raises Refused, EngineRefused."""
+        if self._client is None:
+            raise Refused(
+                f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it"
+            )
+        return await self._client.own_jobs()
+
+    def read_token(self) -> str:
+        """The cluster's token for Ray, a secret. Reads a file."""
+        return self._token_path.read_text().strip()
 
     def demand(self) -> tuple[Demand, ...]:
         """What Ray wants, as it told last, as far as that is to be believed yet; nothing while its GCS does not answer."""
@@ -214,6 +243,7 @@ class EngineControl:
             books,
             self._token_path,
             self._address or self._expected,
+            self._dashboard,
             supplied.python,
             supplied.environment,
         )
@@ -284,6 +314,7 @@ class EngineControl:
             self._leave_old_session()
         self._session = session
         self._address, self.version = address, str(message.get("version", ""))
+        self._dashboard, self._head = str(message.get("dashboard") or ""), {**message, "node": node.id}
         inside = self._helper_inside(node, message)
         client = EngineClient(
             python="" if inside else await self._helper_python(str(message.get("python") or "")),

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 JOBS_SECONDS = GRACE_SECONDS + 5.0  # that programs get from their first signal on
 AGAIN_SECONDS = 30.0  # after a try at ending the nodes that failed
-CERTAIN_SECONDS = 60.0  # after a head's start: by then its nodes and the engine have told what they run
+CERTAIN_SECONDS = 60.0  # after a head's start: by then Ray has told what it runs, which no book of the head has
 
 
 class Head(Protocol):
@@ -56,7 +56,7 @@ def use_of(head: Head, rules: Lifetime) -> Use:
     if rules.idle is None or jobs:
         return Use(jobs, ended)
     busy = max((books.busy for books in head.ledger), default=None)
-    return Use(jobs, ended, tuple(_others(head)), busy, head.started + CERTAIN_SECONDS)
+    return Use(jobs, ended, tuple(_others(head)), busy, head.started + (CERTAIN_SECONDS if head.engine else 0.0))
 
 
 def _others(head: Head) -> list[str]:

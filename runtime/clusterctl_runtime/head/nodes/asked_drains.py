@@ -24,10 +24,10 @@ class AskedDrains:
         self._draining = draining
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def drain(self, view: NodeView, seconds: float | None) -> None:
+    async def drain(self, view: NodeView, seconds: float | None) -> Node:
         """The node takes no new work; what runs there has `seconds`, or as long as it takes (None), and never longer than the
-        provider leaves it. Said again it sets another deadline. Returns when that is on disk and the engine has agreed. Raises
-        Refused where the node cannot be drained, NotAsked where the engine could not be: then all is as before."""
+        provider leaves it. Said again it sets another deadline. Returns its record, when that is on disk and the engine has
+        agreed. Raises Refused where the node cannot be drained, NotAsked where the engine could not be: then all is as before."""
         async with self._locks.setdefault(view.node.id, asyncio.Lock()):
             before = self._drainable(view.node.id)
             books = self._fleet.ledger.get(before.id)
@@ -40,6 +40,7 @@ class AskedDrains:
                 self._take_back(before, wanted)
                 await self._fleet.written.flush()
                 raise _refusal(before, str(error)) from error
+            return wanted
 
     async def call_off(self, node_id: str) -> None:
         """The node takes work again, once that is on disk. Raises Refused unless it drains because a user wanted that, and is not

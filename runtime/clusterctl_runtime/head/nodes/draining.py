@@ -151,6 +151,9 @@ class Draining:
                 self._unheard.add(node.id)
                 log.warning("draining %s: %s", node.id, error)
             return error
+        except Exception as error:  # whatever it is, it is asked again, and whoever waits for the answer is told
+            log.exception("draining %s", node.id)
+            return NotAsked(f"the head failed to ask the engine ({type(error).__name__}; see head.log)")
         if books.drain != "requested":
             return None
         if answer is Answer.OUT:

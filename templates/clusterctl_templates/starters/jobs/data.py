@@ -42,7 +42,7 @@ def main():
     )
     scored.write_parquet(f"{STORAGE}/scored", mode="overwrite")  # block by block: nothing waits for the whole
     written = ray.data.read_parquet(f"{STORAGE}/scored")
-    print(f"{written.count()} rows, mean score {written.mean('score'):.4f}, in {STORAGE}/scored")
+    print(f"{written.count()} rows with {', '.join(written.schema().names)} in {STORAGE}/scored")
 
 
 if __name__ == "__main__":
