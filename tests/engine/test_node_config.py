@@ -38,7 +38,7 @@ def test_a_raylet_has_every_label_for_which_its_node_is_bought(tmp_path: Path, l
     (tmp_path / "token").write_text("0" * 64)
     node = Node("gpu-1", 1, "t", OFFER, NodeState.JOINING, 0.0, 0.0)
     books = NodeLedger(node.id, 1, OFFER.resources)
-    config = worker_config(SPEC, node, books, tmp_path / "token", "127.0.0.1:1", "", {})
+    config = worker_config(SPEC, node, books, tmp_path / "token", "127.0.0.1:1", "", "", {})
     expected = {"ray.io/availability-zone": "eu-1a", "team": "vision"}.get(label, SELECTORS[label])
     assert config.node_labels[label] == expected
     command = RayCommand(config, tmp_path, tmp_path, "m")
