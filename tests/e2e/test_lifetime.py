@@ -41,7 +41,7 @@ def test_a_head_that_is_killed_while_it_ends_the_cluster_goes_on_ending_it(clust
     go = cluster.directory / "go"
     job = cluster.submit("--", "sh", "-c", SAVES.replace("GO", str(go)))
     cluster.wait_job(job, "running")
-    at = datetime.now(timezone.utc) + timedelta(seconds=5)
+    at = datetime.now(timezone.utc) + timedelta(seconds=10)  # the time that `up` needs on a busy machine
     cluster.spec.write_text(PLAIN + f"lifetime: {{at: '{at:%Y-%m-%dT%H:%M:%SZ}'}}\n")
     said = cluster.cli("up", str(cluster.spec)).stdout
     assert f"it ends itself at {at:%Y-%m-%d %H:%M} UTC, in " in said

@@ -160,7 +160,14 @@ def test_a_moment_counts_by_peoples_clock(post: Post) -> None:
     """A laptop slept: the head's own time has not gone on, the wall clock's has."""
     post.rules, post.use = Lifetime(at=START + 3600), Use(1)
     post.look()
-    post.wall += 3601
+    post.wall += 3540
+    told = post.watch.document(1.0)
+    assert (
+        told is not None
+        and told["ends_at"] == START + 3600
+        and "at 2026-12-01 09:00 UTC, in 1 min (at)" in told["text"]
+    )
+    post.wall += 61
     post.look()
     assert [ending.rule for ending in post.closed] == ["at"]
 

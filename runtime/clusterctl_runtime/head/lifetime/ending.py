@@ -10,6 +10,7 @@ import logging
 import time
 from typing import Any, Protocol
 
+from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.lifetime import Lifetime, Use
 from clusterctl.provision.journal.book import Journal
 from clusterctl_runtime.files.private import write_private
@@ -77,7 +78,6 @@ async def end_cluster(head: Head, ending: Ending) -> None:
         await asyncio.sleep(AGAIN_SECONDS)
     head.work.lose_unknown({})  # of nodes that are gone nobody will tell how their programs ended
     head.events.add("cluster", name, "ended", "the cluster has ended itself: its providers list nothing of it any more")
-    await head.store.flush()
     document = {
         "at": time.time(),
         "rule": ending.rule,
@@ -85,7 +85,19 @@ async def end_cluster(head: Head, ending: Ending) -> None:
         "cost": round(head.journal.spend(steady_time()).total, 6),
         "jobs": {state: head.book.counts[state] for state in ("succeeded", "failed", "cancelled")},
     }
-    await asyncio.to_thread(write_private, head.config.directory / ENDED_FILE, json.dumps(document))
+    while not await _noted(head, json.dumps(document)):  # noqa: ASYNC110  a full disk tells nobody that it has room again
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _noted(head: Head, text: str) -> bool:
+    """Whether jobs, events and the last word are all on disk."""
+    try:
+        await head.store.flush()
+        await asyncio.to_thread(write_private, head.config.directory / ENDED_FILE, text)
+    except (OSError, ClusterctlError) as error:
+        log.error("the cluster has ended, and that could not be noted: %s", error)
+        return False
+    return True
 
 
 async def _end_jobs(head: Head, reason: str) -> None:

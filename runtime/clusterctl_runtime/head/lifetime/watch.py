@@ -107,13 +107,14 @@ class LifetimeWatch:
             return None
         use, now = self._use(rules), self._clock()
         ahead = self._ahead(rules, note(self.seen, use, now), use)
-        cost = None
-        if ahead.ends_at is not None:
-            left = _in_minutes(max(0.0, ahead.ends_at - now))
-            cost = round(per_hour * left / 3600, 2)
-            ahead = replace(ahead, ends_at=now + left)
-        text = tell(ahead, now, per_hour)
-        ends_at = None if ahead.ends_at is None else round(ahead.ends_at)
+        if ahead.ends_at is None:
+            text = tell(ahead, now, per_hour)
+            return {"rule": "", "ends_at": None, "cost": None, "ending": False, "text": text}
+        left = max(0.0, ahead.ends_at - now)
+        ends_at = round(self._wall() + left)  # by people's clock
+        shown = _in_minutes(left)
+        text = tell(replace(ahead, ends_at=ends_at), ends_at - shown, per_hour)
+        cost = round(per_hour * shown / 3600, 2)
         return {"rule": ahead.rule, "ends_at": ends_at, "cost": cost, "ending": False, "text": text}
 
     def _ahead(self, rules: Lifetime, seen: Seen, use: Use) -> Outlook:
