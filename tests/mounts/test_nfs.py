@@ -35,7 +35,7 @@ pytestmark = [
     ),
 ]
 CONFIG = """\
-NFS_CORE_PARAM {{ Protocols = 4; NFS_Port = {port}; Enable_NLM = false; Enable_RQUOTA = false; Bind_addr = 127.0.0.1; }}
+NFS_CORE_PARAM {{ Protocols = 4; NFS_Port = {port}; Enable_NLM = false; Enable_RQUOTA = false; }}
 NFSv4 {{ Graceless = true; RecoveryBackend = fs; RecoveryRoot = {here}; Only_Numeric_Owners = true; }}
 EXPORT {{ Export_Id = 1; Path = {export}; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash; SecType = sys;
   FSAL {{ Name = VFS; }} }}
@@ -55,7 +55,9 @@ class Server:
         self.log = here / "log"
         argv = ["ganesha.nfsd", "-F", "-f", str(here / "conf"), "-L", str(self.log), "-p", str(here / "pid")]
         self.process = subprocess.Popen(argv, env={**os.environ, "PATH": "/usr/bin:/usr/sbin:/bin:/sbin"})
-        wait_until(lambda: f":{self.port:04X} " in Path("/proc/net/tcp").read_text().upper(), what="it listens")
+        tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+        listens = f":{self.port:04X} "
+        wait_until(lambda: any(listens in table.read_text().upper() for table in tables), what="it listens")
 
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

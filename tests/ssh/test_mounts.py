@@ -24,9 +24,12 @@ PROGRAMS = {
 def hosts(docker_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[SshHost]]:
     """Two that may mount, as machines may."""
     with SshHosts(docker_engine, tmp_path_factory.mktemp("keys")) as made:
-        yield made.start(
+        hosts = made.start(
             2, PROGRAMS, cap_add=["SYS_ADMIN"], devices=["/dev/fuse"], security_opt=["apparmor=unconfined"]
         )
+        for host in hosts:
+            host.run("chmod", "666", "/dev/fuse")  # as udev makes it
+        yield hosts
 
 
 def spec(cluster: SshCluster, server: S3, gateway: str) -> None:
@@ -47,7 +50,7 @@ def cluster(hosts: list[SshHost], tmp_path: Path) -> Iterator[SshCluster]:
 
 
 def mounted(host: SshHost) -> list[str]:
-    return [line for line in host.run("cat", "/proc/mounts").splitlines() if "fuse" in line]
+    return [line for line in host.run("cat", "/proc/mounts").splitlines() if " fuse.rclone " in line]
 
 
 def test_a_bucket_is_on_every_host_and_its_loss_its_agents_death_and_the_end_are_looked_after(
@@ -62,6 +65,7 @@ def test_a_bucket_is_on_every_host_and_its_loss_its_agents_death_and_the_end_are
     failed = cluster.cli("up", str(cluster.spec), "-y", code=None)
     assert failed.returncode and "mine (tmpfs) is mounted there and is not this node's" in failed.stderr
     worker.run("umount", "/data")
+    worker.run("rmdir", "/data")
     cluster.up()
     assert cluster.cli("submit", "-q", "--pool", "cpu", "--", "cat", "/data/hello").stdout == "from the bucket"
     assert mounted(worker) and "test-secret" not in worker.run("ps", "-eo", "args")

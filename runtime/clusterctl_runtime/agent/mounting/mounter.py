@@ -154,6 +154,11 @@ class Mounter:
                 raise MountFailed(
                     f"{name}: that directory is not empty, and a mount would hide what is in it"
                 ) from None
+            if "ways" in told and not os.access(place, os.W_OK):
+                raise MountFailed(
+                    f"{name}: that directory is not this user's, who has to show the bucket there: remove it, or "
+                    f"give it to user {os.geteuid()}"
+                ) from None
             return
         except OSError as error:
             made = await run_child([*as_root(), "mkdir", "-p", "--", place], MOUNT_SECONDS, env)

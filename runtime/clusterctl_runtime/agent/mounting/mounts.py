@@ -24,7 +24,7 @@ from clusterctl_runtime.wire import Message
 
 log = logging.getLogger(__name__)
 VARIABLE = "CLUSTERCTL_MOUNTS"  # what comes before the places of mounts: "" where they are as the spec says
-RECHECK_SECONDS = 5.0
+RECHECK_SECONDS = 20.0
 
 
 class Mounts:

@@ -82,6 +82,8 @@ def choose(told: Message, name: str, env: Mapping[str, str]) -> Message:
         )
     if not Path("/dev/fuse").exists():
         raise MountFailed(f"{name}: this node has no /dev/fuse: its kernel lacks it, or its container was not given it")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MountFailed(f"{name}: this user may not open /dev/fuse: `chmod 666 /dev/fuse` is what most systems have")
     return way
 
 
@@ -125,9 +127,9 @@ async def start_program(
 
 
 def end_of(log: Path) -> str:
-    """The last line that a program wrote."""
+    """The last lines that a program wrote, on one: what went wrong often stands before that it did."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         lines = []
-    return lines[-1][-400:] if lines else "it said nothing"
+    return " | ".join(lines[-2:])[-600:] if lines else "it said nothing"
