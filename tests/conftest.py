@@ -20,10 +20,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
-SHARED = ("tests/browser/", "tests/engine/")  # one Chromium, one Ray for the whole folder
+SHARED = ("tests/ai/", "tests/browser/", "tests/engine/")  # one Chromium, one Ray for the whole folder
 # Several processes end at the same time when what takes minutes begins first and what takes seconds fills the gaps.
 FIRST = (
-    "tests/ssh/", "tests/aws/", "tests/azure/", "tests/gcp/", "tests/any_cloud/", "tests/crash/", "tests/engine/",
+    "tests/ai/", "tests/ssh/", "tests/aws/", "tests/azure/", "tests/gcp/", "tests/any_cloud/", "tests/crash/", "tests/engine/",
     "tests/docker/", "tests/e2e/", "tests/mixed/", "tests/mounts/", "tests/cloud/", "tests/contract/", "tests/setup/",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.second_try import folder_of
 
-FOLDERS = frozenset({"browser", "docker", "e2e", "engine", "setup", "ssh"})
+FOLDERS = frozenset({"ai", "browser", "docker", "e2e", "engine", "setup", "ssh"})
 FIXTURES = frozenset({"cluster", "docker_engine", "make_cluster"})
 STORIES = (
     "crash", "crash_parts", "doctor", "head_parts", "identity_deaths", "leftovers", "lost_home", "made_images", "weather"

@@ -17,6 +17,7 @@ REAL = frozenset(
         "any_cloud",
         "aws",
         "azure",
+        "ai",
         "browser",
         "cli",
         "client",
