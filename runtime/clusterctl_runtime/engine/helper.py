@@ -139,6 +139,10 @@ class Gcs:
         rows += [_driver(job) for job in drivers.values() if _is_by_hand(job.config)]
         return sorted(rows, key=lambda row: (row["submitted"] or 0.0, row["id"]), reverse=True)
 
+    def clear_requests(self):
+        """Forgets what drivers asked for with `request_resources`."""
+        self._client.request_cluster_resource_constraint([], [], [], timeout_s=CALL_SECONDS)
+
     def drivers(self):
         """Ray's job id -> our task, "" where it is none of ours, of every driver that runs."""
         return {job: task for job, (task, running) in self.jobs().items() if running}
