@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ai_engine import EXTRAS, PACKAGES, RAY, kept_engines, link_job_wheels
+from tests.support.ai_engine import EXTRAS, PACKAGES, RAY, kept_engines
 from tests.support.cluster import LocalCluster, wait_until
 
 SECONDS = 400.0  # that any of it may take: many times what it takes on an idle machine
@@ -24,12 +24,7 @@ engine:
     extras: {json.dumps(EXTRAS)}
     packages: {json.dumps(PACKAGES)}
     object_store: {STORE}
-    env:
-      RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S: "0.5"
-      PIP_NO_INDEX: "1"
-      PIP_FIND_LINKS: DIRECTORY/links
-      UV_NO_INDEX: "1"
-      UV_FIND_LINKS: DIRECTORY/links
+    env: {{RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S: "0.5"}}
 env: {{STORAGE: DIRECTORY/shared, WORKERS: "2", DEVICE: cpu, OMP_NUM_THREADS: "1"}}
 pools:
   - {{name: cpu, min: 0, max: 3, resources: {{CPU: 2}}, idle_timeout: 20s, labels: {{team: vision}}}}
@@ -158,7 +153,6 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     cluster = LocalCluster(directory, SPEC.replace("DIRECTORY", str(directory)), name="ai")
     cluster.home.mkdir()
     (cluster.home / "engines").symlink_to(engines)
-    link_job_wheels(directory / "links")
     try:
         cluster.up()
         assert cluster.ready_nodes() == [], "it starts with no worker"

@@ -20,12 +20,11 @@ from clusterctl_runtime.engine.requirements import plain_requirements
 from clusterctl_runtime.engine.wheelhouse import Wheelhouse, environment_of
 
 from tests.support.docker_engine import cache_directory
-from tests.support.wheel_index import kept_wheels, wanted
+from tests.support.wheel_index import wanted
 
 RAY = "2.60.0"
 EXTRAS = ("data", "train", "tune")
 PACKAGES = ("torch==2.13.0", "transformers", "accelerate", "optuna")
-JOB_WHEELS = wanted(packages=("iniconfig>=2",))  # uv is among them
 
 
 def kept_engines() -> Path:
@@ -55,14 +54,5 @@ def _torch_for_cpus() -> Iterator[None]:
         del os.environ["UV_TORCH_BACKEND"]
 
 
-def link_job_wheels(directory: Path) -> None:
-    """A directory for --find-links that has what the runtime environments of the tests install."""
-    house, wheels = kept_wheels(JOB_WHEELS)
-    directory.mkdir()
-    for wheel in wheels:
-        (directory / wheel.file).symlink_to(house.path(wheel.sha256))
-
-
 if __name__ == "__main__":
-    kept_wheels(JOB_WHEELS)
     print(kept_engines())

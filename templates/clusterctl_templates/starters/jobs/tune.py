@@ -55,7 +55,7 @@ def make_tuner():
             search_alg=OptunaSearch(),
             scheduler=ASHAScheduler(max_t=STEPS, grace_period=2),
         ),
-        run_config=RunConfig(name=NAME, storage_path=STORAGE, checkpoint_config=CheckpointConfig(num_to_keep=4)),
+        run_config=RunConfig(name=NAME, storage_path=STORAGE, checkpoint_config=CheckpointConfig(num_to_keep=1)),
     )
 
 
