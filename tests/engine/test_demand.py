@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from clusterctl_runtime.engine.demand import BELIEVED_AFTER, believed, demand_of, plain_resources, shape_of
+from clusterctl_runtime.engine.demand import (
+    BELIEVED_AFTER,
+    believed,
+    demand_of,
+    plain_resources,
+    shape_of,
+    without_orphans,
+)
 
 from clusterctl.core.model import Demand, Shape
 from clusterctl.core.resources import Resources
@@ -41,6 +48,13 @@ def test_a_group_that_replaces_another_is_believed_once_what_the_other_held_must
     assert believed(told, {"CPU", "GPU"}, now=9.0) == (task,), "the old group's GPU looks used on the node that is left"
     assert believed(told, {"CPU", "GPU"}, now=9.0 + BELIEVED_AFTER) == told
     assert believed(told, {"CPU"}, now=9.0) == told, "nothing of it is in use: nothing could be counted twice"
+
+
+def test_what_was_requested_is_no_demand_once_no_driver_runs_however_often_it_is_said_again():
+    told = demand_of(state(tasks=[entry(1, GPU=1)], requests=[entry(2, CPU=1)]), {}, now=9.0)
+    (task,) = (d for d in told if d.source == "task")
+    assert without_orphans(told, ()) == (task,), "of an actor that is detached, say: it runs without a driver"
+    assert without_orphans(told, ("j-1/1/0",)) == without_orphans(told, None) == told
 
 
 @pytest.mark.parametrize(

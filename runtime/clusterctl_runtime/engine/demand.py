@@ -80,6 +80,13 @@ def demand_of(state: Mapping[str, Any], since: Mapping[str, float], now: float) 
     return tuple(found[key] for key in sorted(found))
 
 
+def without_orphans(demand: Sequence[Demand], drivers: Sequence[str] | None) -> tuple[Demand, ...]:
+    """Without requests that nobody is left to use: of `drivers` none runs (None: nothing is requested). They come back after they
+    were forgotten: Train and Data ask through an actor of their own, which outlives a driver that was killed and says its last
+    wish again every 20 s, for three minutes."""
+    return tuple(wanted for wanted in demand if drivers != () or wanted.source != "request")
+
+
 def believed(demand: Sequence[Demand], in_use: Collection[str], now: float) -> tuple[Demand, ...]:
     """Without placement groups that came in the last BELIEVED_AFTER seconds, while Ray's work holds anything that they ask for
     (`in_use` names it): Ray shows a group that replaces another for up to a second beside what that one held, and a node would

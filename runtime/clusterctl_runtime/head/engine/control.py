@@ -28,7 +28,7 @@ from clusterctl_runtime.engine.client import (
 )
 from clusterctl_runtime.engine.command import EngineConfig
 from clusterctl_runtime.engine.config import head_config, mounted_python, worker_config
-from clusterctl_runtime.engine.demand import BELIEVED_AFTER, NodeUser, Waiting, believed
+from clusterctl_runtime.engine.demand import BELIEVED_AFTER, NodeUser, Waiting, believed, without_orphans
 from clusterctl_runtime.engine.environment import mint_token
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.clock import steady_time
@@ -142,7 +142,8 @@ class EngineControl:
 
     def _told(self) -> tuple[Demand, ...]:
         """Nodes without the engine are not for that."""
-        demand = self.state.demand if self.state and self.state.healthy else ()
+        state = self.state
+        demand = without_orphans(state.demand, state.drivers) if state and state.healthy else ()
         spec = self._config().spec
         return demand if all(has_engine(spec, pool) for pool in spec.pools) else tuple(map(_needing_engine, demand))
 
