@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
 from clusterctl.spec.mounts.agreement import check_mounts
 from clusterctl.spec.mounts.mount import Mount
+from clusterctl.spec.network import has_engine
 from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kind import MARKETS, Kind, Place
@@ -69,6 +70,7 @@ def check_cluster(spec: Parts) -> list[Finding]:
         *_check_markets(spec),
         *_check_limits(spec),
         *_check_ray(spec),
+        *_check_whole_amounts(spec),
         *_check_files(spec),
         *check_mounts(spec),
     ]
@@ -293,6 +295,16 @@ def _check_ray(spec: Parts) -> Iterator[Finding]:
             suggestion = did_you_mean(extra, RAY_EXTRAS) or f"Ray has {', '.join(RAY_EXTRAS)}"
             yield Finding((*path, "extras", index), f"Ray has no extra {shorten(extra)}", suggestion)
     yield from _check_packages(spec.ray)
+
+
+def _check_whole_amounts(spec: Parts) -> Iterator[Finding]:
+    """A task may ask for half of something; what a node has is whole for Ray."""
+    parts = [(("pools", index, "resources"), pool.resources, pool) for index, pool in enumerate(spec.pools)]
+    for path, resources, pool in [(("head", "resources"), spec.head.resources, None), *parts]:
+        for name, amount in resources.items():
+            if amount != int(amount) and has_engine(spec, pool):
+                text = f"a node of Ray has {name} in whole numbers, not {amount:g}"
+                yield Finding((*path, name), text, "write a whole number, or `engine: none`")
 
 
 def _check_packages(ray: Ray) -> Iterator[Finding]:

@@ -62,7 +62,9 @@ def test_durations_have_units_or_are_seconds(written: str, seconds: float) -> No
 
 
 def test_memory_is_a_size() -> None:
-    spec = parse_spec("cluster: a\nprovider: local\npools: [{name: cpu, resources: {CPU: 0.5, memory: 8GiB}}]")
+    spec = parse_spec(
+        "cluster: a\nprovider: local\nengine: none\npools: [{name: cpu, resources: {CPU: 0.5, memory: 8GiB}}]"
+    )
     assert spec.pools[0].resources == {"CPU": 0.5, "memory": 8 * GIB}
 
 

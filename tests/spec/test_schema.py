@@ -88,7 +88,7 @@ def test_specs_that_are_read_pass_the_schema(text: str) -> None:
         "engine: {ray: }\n",
         "engine: ray\n",
         "engine: {ray: {version: 2.60}}\n",
-        "head: {disk: 1073741824, resources: {memory: 8GiB, CPU: 0.5}}\n",
+        "engine: none\nhead: {disk: 1073741824, resources: {memory: 8GiB, CPU: 0.5}}\n",
     ],
 )
 def test_short_forms_pass_the_schema(part: str) -> None:
