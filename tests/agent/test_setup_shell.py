@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusterctl_runtime.agent.mounting.mounts import Mounts
 from clusterctl_runtime.agent.preparing import package_locks, setup_shell
 from clusterctl_runtime.agent.preparing.package_locks import busy, is_locked, patient_environment
 from clusterctl_runtime.agent.preparing.prepare import Preparation, about_python
@@ -64,6 +65,7 @@ class Room:
                 None,
                 self.watchdog,
                 self.env,
+                Mounts(self.directory, lambda: None, lambda pid: None),
                 changed,  # type: ignore[arg-type]
             )
             preparation.start({"t": "prepare", "digest": "d", "setup": list(commands), **plan})

@@ -96,7 +96,10 @@ def filled(desk: Any, count: int) -> Any:
 
 def test_a_page_of_a_long_list_costs_what_one_of_a_short_list_costs(desk: Any) -> None:
     def page() -> None:
-        assert len(asyncio.run(list_jobs(SimpleNamespace(book=desk.book), limit=50, before=None))["jobs"]) == 50  # type: ignore[arg-type]
+        assert (
+            len(asyncio.run(list_jobs(SimpleNamespace(book=desk.book, engine=None), limit=50, before=None))["jobs"])
+            == 50
+        )  # type: ignore[arg-type]
 
     filled(desk, 200)
     page()  # the first call imports
@@ -107,7 +110,7 @@ def test_a_page_of_a_long_list_costs_what_one_of_a_short_list_costs(desk: Any) -
 
 def test_the_pages_of_a_list_are_the_whole_list_whatever_comes_and_goes_between_them(desk: Any) -> None:
     async def scenario() -> list[str]:
-        head: Any = SimpleNamespace(book=desk.book)
+        head: Any = SimpleNamespace(book=desk.book, engine=None)
         await desk.queue.submit([wanted(submission_id="a"), wanted(submission_id="s", array=list(range(25)))])
         found, page = [], await list_jobs(head, limit=10, array="s", before=None)
         while True:
@@ -123,7 +126,7 @@ def test_the_pages_of_a_list_are_the_whole_list_whatever_comes_and_goes_between_
 
 def test_jobs_are_found_by_state_and_by_words_on_whatever_page_they_are(desk: Any) -> None:
     async def ids(**which: Any) -> tuple[list[str], int | None]:
-        page = await list_jobs(SimpleNamespace(book=desk.book), **{"limit": 10, "before": None, **which})  # type: ignore[arg-type]
+        page = await list_jobs(SimpleNamespace(book=desk.book, engine=None), **{"limit": 10, "before": None, **which})  # type: ignore[arg-type]
         return [job["id"] for job in page["jobs"]], page["next"]
 
     async def scenario() -> None:

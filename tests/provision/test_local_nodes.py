@@ -83,13 +83,14 @@ def papers(tmp_path: Path) -> Path:
 
 
 def test_a_node_starts_in_a_session_and_directory_of_its_own_with_its_bootstrap(
-    open_local: Open,
+    open_local: Open, tmp_path: Path
 ) -> None:
     provider = open_local(short_dir="/tmp")
     made = create(provider)
     said = json.loads(provider.console_log(made.id).splitlines()[0])
     bootstrap = json.loads(Path(said["argv"][1]).read_text())
     assert said["argv"][0] == "--bootstrap" and said["sid"] and said["instance"] == made.id
+    assert Path(bootstrap.pop("disk")) == papers(tmp_path), "what is too much for memory goes there"
     assert bootstrap == {"join_token": "once", "directory": said["cwd"]}
     assert len(said["cwd"]) + len("/session_2026-01-31_00-00-00_000000_4194304/sockets/plasma_store") < 107
     assert made.address == "127.0.0.1" and made.state == "running"
