@@ -18,7 +18,7 @@ from tests.bench.by_hand import ray_by_hand
 from tests.bench.rows import Row, row
 from tests.support.cluster import LocalCluster
 
-PAIRS = 40
+PAIRS = 150
 WARM_UP = 3
 SPEC = """\
 cluster: bench
