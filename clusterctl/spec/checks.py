@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
 from clusterctl.spec.mounts.agreement import check_mounts
-from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.network import has_engine
-from clusterctl.spec.parts import Auth, FileMount, Head, Limits, Ray
+from clusterctl.spec.parts import Ray
 from clusterctl.spec.pool import Pool
-from clusterctl.spec.providers.kind import MARKETS, Kind, Place
+from clusterctl.spec.providers.kind import MARKETS, Kind
 from clusterctl.spec.providers.registry import KINDS
+from clusterctl.spec.whole import Parts
 
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?([a-z0-9.]*)")
 OLDEST_RAY = (2, 56)  # the first with token authentication everywhere
@@ -24,35 +24,6 @@ RAY_EXTRAS = (
     "adag", "air", "all", "cgraph", "client", "cpp", "data", "default", "llm", "observability", "rllib", "serve",
     "serve-async-inference", "serve-grpc", "train", "tune",
 )  # fmt: skip
-
-
-class Parts(Protocol):
-    """What is compared."""
-
-    @property
-    def provider_name(self) -> str: ...
-    @property
-    def kind(self) -> Kind: ...
-    def kind_of(self, pool: Pool | None) -> Kind: ...
-    @property
-    def provider_settings(self) -> Mapping[str, Any]: ...
-    def settings_of(self, pool: Pool | None) -> Mapping[str, Any]: ...
-    @property
-    def head_place(self) -> Place: ...
-    @property
-    def auth(self) -> Auth: ...
-    @property
-    def head(self) -> Head: ...
-    @property
-    def ray(self) -> Ray | None: ...
-    @property
-    def pools(self) -> Sequence[Pool]: ...
-    @property
-    def files(self) -> Sequence[FileMount]: ...
-    @property
-    def mounts(self) -> Sequence[Mount]: ...
-    @property
-    def limits(self) -> Limits: ...
 
 
 def check_cluster(spec: Parts) -> list[Finding]:

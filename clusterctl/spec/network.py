@@ -7,35 +7,17 @@ other; so nodes outside of it start none, and serve jobs of the queue only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator
 
 from clusterctl.core.model import Node
 from clusterctl.core.scheduling.selectors import NO_ENGINE
 from clusterctl.spec.faults import Path
-from clusterctl.spec.parts import Head, Ray
 from clusterctl.spec.pool import Pool
-from clusterctl.spec.providers.kind import Kind, Place
+from clusterctl.spec.providers.kind import Place
+from clusterctl.spec.whole import Parts
 
 SHARED = "shared"
 _MACHINES = {"process": "processes", "container": "containers", "host": "hosts", "instance": "instances"}
-
-
-class Parts(Protocol):
-    """What of a spec it hangs on."""
-
-    @property
-    def kind(self) -> Kind: ...
-    def kind_of(self, pool: Pool | None) -> Kind: ...
-    def settings_of(self, pool: Pool | None) -> Mapping[str, Any]: ...
-    @property
-    def head_place(self) -> Place: ...
-    @property
-    def head(self) -> Head: ...
-    @property
-    def ray(self) -> Ray | None: ...
-    @property
-    def pools(self) -> Sequence[Pool]: ...
 
 
 def shares_network(spec: Parts, pool: Pool | None) -> bool:

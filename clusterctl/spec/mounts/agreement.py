@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator
 
 from clusterctl.spec.faults import Finding, Path, shorten
 from clusterctl.spec.mounts.mount import Mount
-from clusterctl.spec.parts import FileMount
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kind import Kind
 from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.providers.storage import shared_storage_of
-
-
-class Parts(Protocol):
-    """What of a spec it hangs on."""
-
-    @property
-    def kind(self) -> Kind: ...
-    def kind_of(self, pool: Pool | None) -> Kind: ...
-    def settings_of(self, pool: Pool | None) -> Mapping[str, Any]: ...
-    @property
-    def pools(self) -> Sequence[Pool]: ...
-    @property
-    def files(self) -> Sequence[FileMount]: ...
-    @property
-    def mounts(self) -> Sequence[Mount]: ...
+from clusterctl.spec.whole import Parts
 
 
 def mounts_of(spec: Parts, pool: Pool | None) -> list[Mount]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from clusterctl.spec.mounts.agreement import Parts, mounts_of, region_for
+from clusterctl.spec.mounts.agreement import mounts_of, region_for
 from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.storage import MIB, file_document
+from clusterctl.spec.whole import Parts
 
 
 @dataclass(frozen=True)
