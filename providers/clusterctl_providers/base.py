@@ -235,6 +235,11 @@ class ImageRecipe:
     env: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
 
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """As pip and uv take them."""
+        return (f"ray[{','.join(sorted({*self.extras, 'default'}))}]=={self.ray}", *self.packages)
+
 
 @dataclass(frozen=True)
 class MadeImage:

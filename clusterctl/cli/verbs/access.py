@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Optional, TextIO
 
 import typer
-from typer.core import TyperCommand
 
 from clusterctl.cli import output
+from clusterctl.cli.behind_dashes import BehindDashes
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.escape import escaped
 from clusterctl.client.nodes.access import access, nodes_of, shell_code
@@ -21,15 +21,6 @@ from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
 
 AT_ONCE = 64
 executing = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-
-class ExecCommand(TyperCommand):
-    """Keeps apart what stands before `--` (nodes) and behind it (the command), which the parser itself does not tell."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        cut = args.index("--") if "--" in args else len(args)
-        ctx.meta["clusterctl.command"] = args[cut + 1 :]
-        return super().parse_args(ctx, args[:cut])
 
 
 @verb
@@ -58,7 +49,7 @@ def ssh(
         ) from error
 
 
-@executing.command(cls=ExecCommand, name="exec")
+@executing.command(cls=BehindDashes, name="exec")
 @verb
 def execute(
     call: Call,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from clusterctl.cli import output
+from clusterctl.cli.behind_dashes import BehindDashes
 from clusterctl.cli.call import Call, verb
 from clusterctl.client.nodes.access import shell_code
 from clusterctl.client.ray.environment import SHELLS, reached, render_shell, run, unlike
@@ -17,16 +17,7 @@ from clusterctl.core.errors import UsageError
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-class EnvCommand(TyperCommand):
-    """Keeps what stands behind `--` apart: the command."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        cut = args.index("--") if "--" in args else len(args)
-        ctx.meta["clusterctl.command"] = args[cut + 1 :]
-        return super().parse_args(ctx, args[:cut])
-
-
-@app.command(cls=EnvCommand, name="env", options_metavar="[OPTIONS] [-- CMD...]")
+@app.command(cls=BehindDashes, name="env", options_metavar="[OPTIONS] [-- CMD...]")
 @verb
 def env(
     call: Call,

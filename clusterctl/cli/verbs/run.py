@@ -25,6 +25,7 @@ from clusterctl.client.lock import changing
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.specfile import SpecFiles, read_places
 from clusterctl.client.submit import submission
+from clusterctl.client.submit.logs import FINAL
 from clusterctl.client.submit.submission import Wanted
 from clusterctl.client.up.placing import Placing
 from clusterctl.client.up.timeline import Stopwatch
@@ -230,7 +231,7 @@ class OneJob:
                 api.post(f"{path}/cancel")
                 deadline = time.monotonic() + CANCEL_SECONDS
                 for job in follow(lambda: api.stream(f"{path}/watch", silence=LOOK_SECONDS)):
-                    if job["state"] in ("succeeded", "failed", "cancelled") or time.monotonic() > deadline:
+                    if job["state"] in FINAL or time.monotonic() > deadline:
                         return
         except ClusterctlError as error:
             self.call.say(f"the job could not be told to end: {error}")

@@ -21,6 +21,8 @@ from clusterctl.core.errors import ClusterctlError, UsageError
 from clusterctl.spec.installers import installers
 
 if TYPE_CHECKING:
+    from clusterctl_providers.base import ImageRecipe
+
     from clusterctl.spec.model import ClusterSpec
 
 NAME = "image-build"  # stands for the cluster's name in tags
@@ -39,7 +41,7 @@ def build_image(registry: Registry, spec: ClusterSpec, pool: str, tell: Callable
     if wanted not in requests:
         raise UsageError(f"no pool is named {wanted!r}: there are {', '.join(sorted(requests))}")
     settings = {k: v for k, v in spec.provider_settings.items() if k != "ssh_from"}  # nobody logs in to the machine
-    recipe, request = _recipe(spec, wanted), PoolRequest(wanted, requests[wanted])
+    recipe, request = recipe_of(spec, wanted), PoolRequest(wanted, requests[wanted])
     with _noted(registry, spec.provider_name, settings, [request.spec, recipe]) as note:
         context = ProviderContext(NAME, note.uid, str(note.path.parent), settings)
         provider = make_provider(spec.provider_name, context)
@@ -64,7 +66,8 @@ def build_image(registry: Registry, spec: ClusterSpec, pool: str, tell: Callable
     }
 
 
-def _recipe(spec: ClusterSpec, pool: str) -> Any:
+def recipe_of(spec: ClusterSpec, pool: str) -> ImageRecipe:
+    """What an image for this pool gets. Raises UsageError where that is nothing."""
     from clusterctl_providers.base import ImageRecipe
     from clusterctl_runtime.engine.environment import TESTED_VERSION
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from clusterctl_providers.cloud.image_recipe import with_password
 from clusterctl_runtime.agent.preparing.in_image import VARIABLE, noted
-from clusterctl_runtime.engine.environment import TESTED_VERSION
 from clusterctl_runtime.engine.images import default_image
 
+from clusterctl.client.images.build import recipe_of
 from clusterctl.core.errors import UsageError
 from clusterctl.spec.installers import installers, is_installer
 
@@ -45,7 +45,8 @@ def dockerfile(spec: ClusterSpec, pool: str = "", base: str = "") -> Dockerfile:
     """Of `pool`, "" for the first. `base`: the image to start from, "" for what its nodes would start from. Raises UsageError
     where there is nothing to put into an image, or a password that must not be in one."""
     chosen = _pool(spec, pool)
-    requirements, commands = _requirements(spec), (*spec.setup, *chosen.setup)
+    requirements = recipe_of(spec, chosen.name).requirements if spec.ray is not None else ()
+    commands = (*spec.setup, *chosen.setup)
     left_out = _needs(spec, chosen) if commands else ""
     setup = () if left_out else commands
     if not (requirements or setup):
@@ -95,17 +96,8 @@ def _base(spec: ClusterSpec, pool: Pool) -> str:
     """A machine image is none for containers."""
     named = ""
     if spec.kind_of(pool).machine == "container":
-        named = pool.image or str(spec.provider_settings.get("image") or "")
+        named = pool.image or str(spec.settings_of(pool).get("image") or "")
     return named or default_image(None)
-
-
-def _requirements(spec: ClusterSpec) -> tuple[str, ...]:
-    if spec.ray is None:
-        return ()
-    if spec.ray.python:
-        raise UsageError("`engine.ray.python` names a Python that the image has already: there is nothing to install")
-    extras = ",".join(sorted({*spec.ray.extras, "default"}))
-    return (f"ray[{extras}]=={spec.ray.version or TESTED_VERSION}", *spec.ray.packages)
 
 
 def _needs(spec: ClusterSpec, pool: Pool) -> str:

@@ -30,8 +30,7 @@ def user_data(recipe: ImageRecipe, content: str, linger: float = 0.0) -> str:
     """The script and its document; `linger`: seconds that the machine stays on after its last word. Raises BadRequest for an
     index that needs a password: user data is no place for secrets."""
     _refuse_secrets(recipe.env)
-    requirement = f"ray[{','.join(sorted({*recipe.extras, 'default'}))}]=={recipe.ray}"
-    facts = {"requirements": [requirement, *recipe.packages], "ray": recipe.ray, "content": content}
+    facts = {"requirements": list(recipe.requirements), "ray": recipe.ray, "content": content}
     document = {**facts, "env": dict(recipe.env), "linger": linger}
     return f"{script().rstrip()}\n{json.dumps(document, separators=(',', ':'))}\n"
 
