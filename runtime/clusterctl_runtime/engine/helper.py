@@ -133,10 +133,7 @@ class Gcs:
         keys = self._client.internal_kv_keys(SUBMITTED, namespace=b"job", timeout=CALL_SECONDS)
         values = self._client.internal_kv_multi_get(keys, namespace=b"job", timeout=CALL_SECONDS) if keys else {}
         rows = [_submitted(key[len(SUBMITTED) :].decode(), json.loads(value)) for key, value in values.items()]
-        drivers = self._client.get_all_job_info(
-            skip_submission_job_info_field=True, skip_is_running_tasks_field=True, timeout=CALL_SECONDS
-        )
-        rows += [_driver(job) for job in drivers.values() if _is_by_hand(job.config)]
+        rows += [_driver(job) for job in self._job_table() if _is_by_hand(job.config)]
         return sorted(rows, key=lambda row: (row["submitted"] or 0.0, row["id"]), reverse=True)
 
     def clear_requests(self):
@@ -149,14 +146,18 @@ class Gcs:
 
     def jobs(self):
         """Ray's job id -> (our task or "", whether its driver runs). Ray's own and this process are none."""
+        return {
+            job.job_id.hex(): (job.config.metadata.get(TASK, ""), not job.is_dead)
+            for job in self._job_table()
+            if not (OURS in job.config.metadata or job.config.ray_namespace.startswith(INTERNAL))
+        }
+
+    def _job_table(self):
+        """Every driver that Ray knows, also those that have ended; without what Ray would have to ask others for."""
         table = self._client.get_all_job_info(
             skip_submission_job_info_field=True, skip_is_running_tasks_field=True, timeout=CALL_SECONDS
         )
-        return {
-            job.job_id.hex(): (job.config.metadata.get(TASK, ""), not job.is_dead)
-            for job in table.values()
-            if not (OURS in job.config.metadata or job.config.ray_namespace.startswith(INTERNAL))
-        }
+        return table.values()
 
 
 class Tables:

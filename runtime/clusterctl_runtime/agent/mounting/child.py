@@ -29,20 +29,17 @@ class Ended:
         return " ".join(self.said.split())[-400:]
 
 
-async def run_child(argv: Sequence[str], seconds: float, env: Mapping[str, str], stdin: bytes = b"") -> Ended:
+async def run_child(argv: Sequence[str], seconds: float, env: Mapping[str, str]) -> Ended:
     """Never raises: that a program is missing is an exit code of 127, as in a shell. What it prints goes to a file, which no
     child that hangs can keep us from reading."""
     with tempfile.TemporaryFile() as output:
         try:
             process = await asyncio.create_subprocess_exec(
-                *argv, env=dict(env), stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                *argv, env=dict(env), stdin=asyncio.subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True, cwd="/",
             )  # fmt: skip
         except OSError as error:
             return Ended(127, f"{argv[0]}: {error.strerror}")
-        if process.stdin is not None:
-            process.stdin.write(stdin)
-            process.stdin.close()
         ending = asyncio.ensure_future(process.wait())
         try:
             await asyncio.wait([ending], timeout=seconds)

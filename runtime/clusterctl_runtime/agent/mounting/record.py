@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_runtime.agent.preparing.removal import remove_tree
+from clusterctl_runtime.agent.tasks.processes import read_process
 from clusterctl_runtime.files.mount_table import Mounted, detach, mounted_at, run_briefly, unmount_commands
 from clusterctl_runtime.files.private import write_private
 
@@ -123,20 +124,14 @@ def _flush(entry: Entry) -> Iterator[str]:
 
 def _is_program(entry: Entry) -> bool:
     """Whether the process of its pid is still the one that was started: a pid may be another's by now."""
-    try:
-        stat = Path(f"/proc/{int(entry.get('pid') or 0)}/stat").read_bytes()
-    except (OSError, ValueError):
-        return False
-    fields = stat.rpartition(b")")[2].split()
-    return fields[0] != b"Z" and fields[19].decode() == entry.get("started")
+    process = read_process(int(entry.get("pid") or 0))
+    return process is not None and not process.zombie and str(process.started) == entry.get("started")
 
 
 def started_at(pid: int) -> str:
     """When a process began, in ticks since the boot: with its pid it is one process for ever. "" for none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
-        return ""
+    process = read_process(pid)
+    return str(process.started) if process is not None else ""
 
 
 def _end_program(entry: Entry) -> None:

@@ -112,9 +112,7 @@ class EngineControl:
         """What a program outside of the cluster needs to speak to Ray, beside the token: {"node", "gcs" and "dashboard" (each
         "host:port", as seen on that node), "version", "python" (its version)}. Raises Refused while Ray is not ready."""
         if self.phase != "ready" or not self._head:
-            raise Refused(
-                f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it"
-            )
+            raise self._not_ready()
         said = self._head
         return {
             "node": said["node"],
@@ -127,10 +125,11 @@ class EngineControl:
     async def own_jobs(self) -> list[dict[str, Any]]:
         """Those that Ray has beside the queue's, as `EngineClient.own_jobs` tells them. Raises Refused, EngineRefused."""
         if self._client is None:
-            raise Refused(
-                f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it"
-            )
+            raise self._not_ready()
         return await self._client.own_jobs()
+
+    def _not_ready(self) -> Refused:
+        return Refused(f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it")
 
     def read_token(self) -> str:
         """The cluster's token for Ray, a secret. Reads a file."""
