@@ -46,7 +46,7 @@ def test_buckets_and_volumes_are_there_for_jobs_and_nothing_is_left_of_them_but_
             "cat work/note",
         )
         assert said == "kept"
-        argvs = [" ".join(process.cmdline()) for process in psutil.process_iter()]
+        argvs = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
         assert any("rclone mount bucket:data/sets" in argv for argv in argvs)
         assert not any(KEYS["AWS_SECRET_ACCESS_KEY"] in argv for argv in argvs), "no list of processes shows a key"
         assert KEYS["AWS_SECRET_ACCESS_KEY"] not in cluster.head_log(10**7)
