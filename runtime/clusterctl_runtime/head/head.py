@@ -463,12 +463,16 @@ class Head:
         """Returns when no provider lists anything of the cluster any more; raises ClusterctlError where one fails for long."""
         async with self._taking_down:
             await self.autoscaler.stop()
-            for provider in self.provisioner.providers.values():
-                if isinstance(provider, OwnMachine):
-                    provider.leaving = True
+            if self.own_machine is not None:
+                self.own_machine.leaving = True
             await asyncio.to_thread(self.provisioner.down)
             for node_id in [books.node_id for books in self.ledger]:
                 self.ledger.close(node_id)
+
+    @property
+    def own_machine(self) -> OwnMachine | None:
+        """The instance that this runs on, where its cluster's provider launched it."""
+        return next((one for one in self.provisioner.providers.values() if isinstance(one, OwnMachine)), None)
 
     def _shut(self, why: str) -> None:
         """From this moment on nothing is taken in, started or bought."""
