@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 
 from clusterctl_runtime.backoff import Backoff
@@ -69,7 +70,12 @@ async def check(target: Target) -> str:
     except (asyncio.TimeoutError, TimeoutError):
         return f"{target.host}:{target.port} did not answer GET {target.check} within {CHECK_SECONDS:g} s"
     except OSError as error:
-        return f"no connection to {target.host}:{target.port} ({error.strerror or error})"
+        return f"no connection to {target.host}:{target.port} ({reason(error)})"
+
+
+def reason(error: OSError) -> str:
+    """The system's own word."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error) or "no answer"
 
 
 async def _check(target: Target) -> str:

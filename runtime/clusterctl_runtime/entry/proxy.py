@@ -16,7 +16,7 @@ from typing import Any
 
 import h11
 
-from clusterctl_runtime.entry.checks import CONNECT_SECONDS
+from clusterctl_runtime.entry.checks import CONNECT_SECONDS, reason
 from clusterctl_runtime.entry.router import Open, Service
 
 log = logging.getLogger(__name__)
@@ -194,10 +194,11 @@ class _Conversation:
         to = target.target
         try:
             return await asyncio.wait_for(asyncio.open_connection(to.host, to.port), CONNECT_SECONDS)
-        except (OSError, asyncio.TimeoutError) as error:
-            reason = getattr(error, "strerror", "") or "no answer"
-            target.refused(f"no connection to {to.host}:{to.port} ({reason})")
-            return None
+        except asyncio.TimeoutError:
+            target.refused(f"no connection to {to.host}:{to.port} (no answer)")
+        except OSError as error:
+            target.refused(f"no connection to {to.host}:{to.port} ({reason(error)})")
+        return None
 
     def _placed(self, request: h11.Request) -> tuple[Service | None, bytes, Headers]:
         """The service, the path there, and the headers without what was for us; no service where the caller may not."""

@@ -167,9 +167,16 @@ class Entry:
             if message["number"] == route.number:
                 route.confirmed = route.number
                 route.states = {key: TargetState(**state) for key, state in message["targets"].items()}
-        else:
-            route.states[message["id"]] = TargetState(message["open"], message["healthy"], message["why"])
-        self._changed(name)
+                self._changed(name)
+            return
+        target = message["id"]
+        before = route.states.get(target, TargetState())
+        now = route.states[target] = TargetState(message["open"], message["healthy"], message["why"])
+        leaves = all(one.id != target for one in route.targets)
+        if leaves and not now.open:
+            del route.states[target]
+        if (before.healthy, before.why) != (now.healthy, now.why) or leaves:
+            self._changed(name)
 
     def _say_route(self, name: str) -> None:
         route = self._routes[name]
