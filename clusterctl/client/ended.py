@@ -10,7 +10,7 @@ from typing import Any
 
 from clusterctl_runtime.files.private import write_private
 
-from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.registry import Cluster, read_note
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.lifetime import moment
 
@@ -22,7 +22,7 @@ LIFETIME_FILE = "lifetime.json"  # what the head saw, and decided
 def note_of(cluster: Cluster) -> dict[str, Any]:
     """What the head noted last, as far as it is known on this machine: {"at", "rule", "text", "cost", "jobs"}; {} for a cluster
     that has not ended itself."""
-    return read_json((cluster.directory if cluster.head_is_remote else cluster.head_dir) / FILE)
+    return read_note((cluster.directory if cluster.head_is_remote else cluster.head_dir) / FILE)
 
 
 def ask(cluster: Cluster) -> dict[str, Any]:

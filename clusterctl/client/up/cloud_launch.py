@@ -18,7 +18,7 @@ from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.patience import PASSING, patiently
-from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.registry import Cluster, read_note
 from clusterctl.client.up.cloud_search import LAUNCH_RATE, NotToBeHad, Search, Try, next_try
 from clusterctl.client.up.readiness import GIVE_UP_AFTER
 from clusterctl.core.errors import ClusterctlError, ProviderError, UnknownOutcome
@@ -252,7 +252,7 @@ class Launching:
     def _wish_for_its_place(self, zone: str) -> None:
         from clusterctl_providers.base import NetworkPlace
 
-        former = read_json(self.cluster.directory / "head-place.json")
+        former = read_note(self.cluster.directory / "head-place.json")
         self.provisioner.head_place = None
         if former.get("zone") != zone:
             return
