@@ -47,6 +47,7 @@ def render_service(one: dict[str, Any], here: str) -> str:
         + (f" (before it: {', '.join(_before(one))})" if _before(one) else ""),
         f"health     {'GET ' + one['health'] if one['health'] else 'it takes connections'}",
         f"reached    {here}",
+        f"token      `clusterctl service token {one['name']}`",
     ]  # fmt: skip
     if one["public_port"]:
         lines.append(f"outside    https://HEAD:{one['public_port']}{one['path']}")

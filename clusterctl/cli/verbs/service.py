@@ -192,7 +192,7 @@ def _seconds(option: str, text: str) -> float:
 def _here(call: Call, one: dict[str, Any]) -> str:
     if call.cluster().head_is_remote or not one["entry_port"]:
         return f"`clusterctl service forward {one['name']}` makes it a port of this machine"
-    return f"http://127.0.0.1:{one['entry_port']}{one['path']} with `clusterctl service token {one['name']}`"
+    return f"http://127.0.0.1:{one['entry_port']}{one['path']}"
 
 
 @app.command("list")

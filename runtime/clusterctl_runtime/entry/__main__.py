@@ -36,7 +36,7 @@ class Entry:
     def __init__(self) -> None:
         self._services: dict[str, Service] = {}
         self._proxy = Proxy(self._services)
-        self._servers: list[asyncio.Server] = []
+        self._listening: list[tuple[asyncio.Server, socket.socket, ssl.SSLContext | None]] = []
         self._changed: dict[tuple[str, str], Open] = {}
         self._dirty = asyncio.Event()
         self._ended = asyncio.Event()
@@ -50,7 +50,8 @@ class Entry:
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
         tasks = [asyncio.create_task(self._obey(orders)), asyncio.create_task(self._tell_changes())]
         await self._ended.wait()
-        for server in self._servers:
+        for server, sock, context in self._listening:
+            await self._take_last(sock, context)
             server.close()
         await self._proxy.drain(DRAIN_SECONDS if self._orphan else 1.0)
         for task in tasks:
@@ -114,8 +115,21 @@ class Entry:
         server = await asyncio.start_server(
             self._proxy, sock=sock, ssl=context, limit=PIECE, backlog=1024, ssl_handshake_timeout=patience
         )
-        self._servers.append(server)
+        self._listening.append((server, sock, context))
         return int(sock.getsockname()[1])
+
+    async def _take_last(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Whoever has connected and was not taken yet would be cut off when the socket is closed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = sock.accept()
+            except OSError:
+                return
+            connection.setblocking(False)
+            reader = asyncio.StreamReader(limit=PIECE)
+            protocol = asyncio.StreamReaderProtocol(reader, self._proxy)
+            await loop.connect_accepted_socket(lambda p=protocol: p, connection, ssl=context)
 
     # ------------------------------------------------------------ telling
 

@@ -26,6 +26,7 @@ HEAD_SECONDS = 20.0  # for these to come, once they have begun to
 IDLE_SECONDS = 75.0  # between two requests of one connection
 PIECE = 64 * 1024
 MOST_CONNECTIONS = 2048
+FRESH_SECONDS = 2.0
 LINGER_SECONDS, LINGER_BYTES = 1.0, 1024 * 1024
 PREAMBLE = b"CLUSTERCTL "  # "CLUSTERCTL NAME TOKEN\n" before anything else: all of the connection is of that service, at its root
 _PLACE = re.compile(rb"/services/([a-z0-9][a-z0-9-]{0,62})(/[^?#]*)?(\?.*)?")
@@ -64,6 +65,7 @@ class Proxy:
         self._services = services
         self._connections: set[asyncio.Task[Any]] = set()
         self.busy = 0  # connections on which a request is being answered
+        self.fresh = 0  # and those whose first one is not here yet
         self.closing = False
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,11 +88,12 @@ class Proxy:
             writer.close()
 
     async def drain(self, seconds: float) -> None:
-        """No more requests on connections that are open; returns when those that are being answered have been, or after
-        `seconds`."""
+        """No second request on any connection; returns when those that are being answered have been, or after `seconds`. Who has
+        connected and said nothing yet is given a moment."""
         self.closing = True
-        deadline = asyncio.get_running_loop().time() + seconds
-        while self.busy and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  it is about to end anyway
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        while clock() < begun + seconds and (self.busy or (self.fresh and clock() < begun + FRESH_SECONDS)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
@@ -111,24 +114,31 @@ class _Conversation:
         self._whole: Service | None = None  # the service that all of this connection is of
 
     async def run(self) -> None:
-        await self._preamble()
-        while not self._proxy.closing:
-            try:
-                request = await self._head()
-            except h11.RemoteProtocolError as error:
-                await self._refuse(error.error_status_hint, str(error), error.error_status_hint)
-                return
-            if request is None:
-                return
+        self._proxy.fresh += 1
+        try:
+            await self._preamble()
+            request = await self._next()
+        finally:
+            self._proxy.fresh -= 1
+        while request is not None:
             self._method = request.method
             self._proxy.busy += 1
             try:
                 await self._answer(request)
             finally:
                 self._proxy.busy -= 1
-            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE or self._proxy.closing:
                 return
             self._http.start_next_cycle()
+            request = await self._next()
+
+    async def _next(self) -> h11.Request | None:
+        """None where there is none. One that makes no sense is refused."""
+        try:
+            return await self._head()
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error.error_status_hint, str(error))
+            return None
 
     async def _preamble(self) -> None:
         data = b""
@@ -214,11 +224,10 @@ class _Conversation:
         headers.append((b"x-forwarded-prefix", b"/services/" + found[1]))
         return service, (found[2] or b"/") + (found[3] or b""), headers
 
-    async def _refuse(self, status: int, message: str, hint: int = 0) -> None:
+    async def _refuse(self, status: int, message: str) -> None:
         """In JSON, as the head's API does; the connection ends with it, since the request's body is not read."""
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise Gone
-        status = hint or status
         body = json.dumps({"error": {"code": str(status), "message": message}}).encode() + b"\n"
         headers = [
             (b"content-type", b"application/json"),
