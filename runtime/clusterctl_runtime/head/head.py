@@ -19,7 +19,7 @@ from clusterctl_providers.base import HasAgentEndpoint, HasInside, PoolRequest, 
 
 from clusterctl.core.errors import Refused, UsageError
 from clusterctl.core.model import Node, Policy
-from clusterctl.provision.bootstrap import bootstrap_document
+from clusterctl.provision.bootstrap import JoinSecrets, bootstrap_document
 from clusterctl.provision.journal.book import whole_journal
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.provision.used_providers import beside, note, scratch
@@ -60,6 +60,8 @@ from clusterctl_runtime.head.nodes.ledger import Ledger
 from clusterctl_runtime.head.nodes.preparing import Preparing, packed_files
 from clusterctl_runtime.head.nodes.standby import Standby
 from clusterctl_runtime.head.pulse import Pulse
+from clusterctl_runtime.head.services.controller import Services
+from clusterctl_runtime.head.services.entry import Entry
 from clusterctl_runtime.head.spec_change import what_changes
 from clusterctl_runtime.head.storage.blobs import BlobStore
 from clusterctl_runtime.head.storage.events import EventLog
@@ -192,6 +194,7 @@ class Head:
             lambda: self.config, self.book, self.work, self.store, self.blobs, self.events, self._arrived
         )
         self.book.released = lambda job: self._arrived()
+        self.services = self._make_services()
         self.agents = AgentServer(
             self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet, self._bundle
         )
@@ -220,6 +223,24 @@ class Head:
         self.dispatcher.starts.shares = engine.shares
         return engine
 
+    def _make_services(self) -> Services:
+        directory = self.config.directory
+        entry = Entry(directory, lambda: None, lambda name: services.wake(name))
+        services = Services(
+            self.store,
+            self.book,
+            self.queue,
+            self.work,
+            self.ledger,
+            self.events,
+            entry,
+            self.journal.live,
+            JoinSecrets(directory).service_token,
+        )
+        self.book.moved = services.job_moved
+        self.draining.changed = services.node_changed
+        return services
+
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
         """What runs a program on a node, where its provider has a way; () where not."""
         pool = next((pool for pool in self.config.spec.pools if pool.name == node.pool), None)
@@ -227,7 +248,7 @@ class Head:
         return provider.inside(node.instance_id, argv, environment) if isinstance(provider, HasInside) else ()
 
     def _packages_of_the_spec(self) -> set[str]:
-        return {str(file["digest"]) for file in self.config.files}
+        return {str(file["digest"]) for file in self.config.files} | self.services.packages()
 
     def _arrived(self) -> None:
         self.dispatcher.wake()
@@ -352,6 +373,7 @@ class Head:
             asyncio.create_task(server.serve(sockets=[api_socket])),
             asyncio.create_task(self.dispatcher.run()),
             asyncio.create_task(self.autoscaler.run()),
+            asyncio.create_task(self.services.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.pulse.run()),
             asyncio.create_task(Garbage().run()),
@@ -383,6 +405,7 @@ class Head:
         await self._close()
 
     async def _close(self) -> None:
+        self.services.entry.close(for_good=bool(self.queue.closed))
         await self.agents.stop()
         if self.engine:
             await self.engine.stop()
