@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """`answers`: text -> how often. `failures`: what was no 200, with the seconds since the load began. `slowest`: seconds that an
-    answer took at most."""
+    """`answers`: text -> how often. `failures`: what was no 200, with the seconds since the load began. `slowest`: seconds that
+    an answer took at most."""
 
     answers: Counter[str] = field(default_factory=Counter[str])
     failures: list[str] = field(default_factory=list[str])

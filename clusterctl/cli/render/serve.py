@@ -90,6 +90,6 @@ def render_logs(document: Row) -> str:
     parts: list[str] = []
     for replica in document["replicas"]:
         title = f"{replica['deployment']} {replica['replica']} on {replica['node'] or 'no node'}, {replica['state']}"
-        text = replica["text"].rstrip("\n") or f"({replica['trouble'] or 'nothing'})"
-        parts.append(f"==> {title} <==\n{text}")
+        written = [text.rstrip("\n") for text in (replica["text"], replica["printed"]) if text.strip()]
+        parts.append("\n".join([f"==> {title} <==", *(written or [f"({replica['trouble'] or 'nothing'})"])]))
     return "\n\n".join(parts)

@@ -151,25 +151,33 @@ async def log_document(serve: ServeControl, name: str, number: int | None, deplo
         why = f": {version.detail}" if version.detail else ""
         raise NotFound(f"Serve has no version {version.number} of {name!r} now, it is {version.state}{why}")
     replicas = [
-        {
-            "deployment": d["name"],
-            "replica": r["replica_id"],
-            "node": _node_of(r),
-            "state": str(r["state"]).lower(),
-            "row": r,
-        }
-        for d in (row.get("deployments") or {}).values()
-        if not deployment or d["name"] == deployment
-        for r in (*(d.get("replicas") or []), *(d.get("recent_dead_replicas") or []))
+        await _replica_log(serve, deployed["name"], replica, lines)
+        for deployed in (row.get("deployments") or {}).values()
+        if not deployment or deployed["name"] == deployment
+        for replica in (*(deployed.get("replicas") or []), *(deployed.get("recent_dead_replicas") or []))
     ]
-    for replica in replicas:
-        told = replica.pop("row")
-        replica["text"], replica["trouble"] = "", ""
-        try:
-            if told.get("node_id") and told.get("log_file_path"):
-                replica["text"] = await serve.serve.log(told["node_id"], told["log_file_path"], lines)
-            else:
-                replica["trouble"] = "it has not begun to write"
-        except ClusterctlError as error:
-            replica["trouble"] = str(error)
     return {"name": name, "version": version.number, "state": version.state, "replicas": replicas}
+
+
+async def _replica_log(serve: ServeControl, deployment: str, row: Document, lines: int) -> Document:
+    """`text` is what it logged by Serve's logger, `printed` what else it wrote."""
+    found: Document = {
+        "deployment": deployment,
+        "replica": row["replica_id"],
+        "node": _node_of(row),
+        "state": str(row["state"]).lower(),
+        "text": "",
+        "printed": "",
+        "trouble": "" if row.get("node_id") else "it has no node yet",
+    }
+    if not row.get("node_id"):
+        return found
+    try:
+        if row.get("log_file_path"):
+            file = str(row["log_file_path"]).lstrip("/")
+            found["text"] = await serve.serve.log(node_id=row["node_id"], filename=file, lines=lines)
+        for stream in ("out", "err") if row.get("actor_id") else ():
+            found["printed"] += await serve.serve.log(actor_id=row["actor_id"], suffix=stream, lines=lines)
+    except ClusterctlError as error:
+        found["trouble"] = str(error)
+    return found

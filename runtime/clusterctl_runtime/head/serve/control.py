@@ -46,6 +46,7 @@ from clusterctl_runtime.head.storage.events import EventLog
 log = logging.getLogger(__name__)
 
 MOVING_SECONDS = 0.4  # between looks while something is on its way
+AGAIN_SECONDS = 2.0  # after one that Serve or Ray did not answer
 STEADY_SECONDS = 15.0  # while nothing is
 SETTLE_SECONDS = 1.0  # for which a version without its route still takes requests that were under way to it
 FIXED = ("proxy_location", "http_options", "grpc_options", "controller_options")  # Serve takes them when it starts only
@@ -72,6 +73,7 @@ class ServeControl:
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._brought: dict[str, str] = {}  # package -> the Ray session that has it
+        self._dropped: set[str] = set()  # of those that Ray is not to have, told so since its head was started
         self._switched: dict[str, float] = {}  # application -> when its route was seen in force, monotonic
         self.trouble = ""  # why Serve could not be looked at, or brought to what is wanted
 
@@ -123,10 +125,6 @@ class ServeControl:
         """Set when something is another than now."""
         return self._changed
 
-    def wake(self) -> None:
-        """Something may be different in Ray: look soon."""
-        self._wanted.set()
-
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
         kept = self.records.options
         if kept is None:
@@ -157,20 +155,22 @@ class ServeControl:
     async def run(self) -> None:
         """For ever."""
         while True:
-            pause = STEADY_SECONDS if self.records.options is not None else None
             self._wanted.clear()
-            if self.records.options is not None:
-                try:
-                    moving = await self._look()
-                except ClusterctlError as error:
-                    self._say(str(error))
-                    moving = True
-                except Exception:  # the head goes on; the next look tries again
-                    log.exception("serve")
-                    moving = False
-                pause = MOVING_SECONDS if moving else STEADY_SECONDS
+            pause = None if self.records.options is None else await self._looked()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), pause)
+
+    async def _looked(self) -> float:
+        """After how many seconds to look again."""
+        try:
+            moving = await self._look()
+        except ClusterctlError as error:
+            self._say(str(error))
+            return AGAIN_SECONDS
+        except Exception:  # the head goes on; the next look tries again
+            log.exception("serve")
+            return STEADY_SECONDS
+        return MOVING_SECONDS if moving else STEADY_SECONDS
 
     async def _look(self) -> bool:
         """One look at Serve, and what follows from it; whether something is on its way."""
@@ -257,16 +257,19 @@ class ServeControl:
             return
         sent = await self._engine().helper().bring_package(package_uri(package), self._blobs.existing(package))
         self._brought[package] = session
+        self._dropped.discard(package)
         log.info("package %s %s", package[:12], "was given to Ray" if sent else "is with Ray")
 
     async def _forget_packages(self, needed: set[str]) -> None:
-        for package in [p for p in self._brought if p not in needed]:
+        for package in (self.records.packages() | self._brought.keys()) - needed - self._dropped:
             await self._engine().helper().drop_package(package_uri(package))
-            del self._brought[package]
+            self._brought.pop(package, None)
+            self._dropped.add(package)
 
     def ray_is_ready(self) -> None:
         """Ray's head was started, or started again: what it keeps beside its tables is to be looked at once more."""
         self._brought.clear()
+        self._dropped.clear()
         self._wanted.set()
 
     # ------------------------------------------------------------ what is told

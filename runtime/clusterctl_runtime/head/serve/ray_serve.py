@@ -62,10 +62,9 @@ class RayServe:
         """Serve ends, with all that it has."""
         await self._ask("DELETE", PATH, None, APPLY_SECONDS)
 
-    async def log(self, node: str, file: str, lines: int) -> str:
-        """The end of a file among Ray's logs of a node (Ray's id). Raises ServeSilent where the node has it no more."""
-        query = urlencode({"node_id": node, "filename": file.lstrip("/"), "lines": lines})
-        return await self._ask("GET", f"/api/v0/logs/file?{query}")
+    async def log(self, **which: Any) -> str:
+        """The end of a file among Ray's logs, by Ray's own words for which. Raises ServeSilent where there is none (any more)."""
+        return await self._ask("GET", f"/api/v0/logs/file?{urlencode(which)}")
 
     async def _ask(self, method: str, path: str, body: Any = None, seconds: float = 20.0) -> str:
         engine = self._engine()
