@@ -60,10 +60,10 @@ from clusterctl_runtime.head.nodes.ledger import Ledger
 from clusterctl_runtime.head.nodes.preparing import Preparing, packed_files
 from clusterctl_runtime.head.nodes.standby import Standby
 from clusterctl_runtime.head.pulse import Pulse
-from clusterctl_runtime.head.services.controller import Services
-from clusterctl_runtime.head.services.entry import Entry
 from clusterctl_runtime.head.serve.control import ServeControl
 from clusterctl_runtime.head.serve.ray_serve import default_options
+from clusterctl_runtime.head.services.controller import Services
+from clusterctl_runtime.head.services.entry import Entry
 from clusterctl_runtime.head.spec_change import what_changes
 from clusterctl_runtime.head.storage.blobs import BlobStore
 from clusterctl_runtime.head.storage.events import EventLog
@@ -500,12 +500,16 @@ class Head:
         """Returns when no provider lists anything of the cluster any more; raises ClusterctlError where one fails for long."""
         async with self._taking_down:
             await self.autoscaler.stop()
-            for provider in self.provisioner.providers.values():
-                if isinstance(provider, OwnMachine):
-                    provider.leaving = True
+            if self.own_machine is not None:
+                self.own_machine.leaving = True
             await asyncio.to_thread(self.provisioner.down)
             for node_id in [books.node_id for books in self.ledger]:
                 self.ledger.close(node_id)
+
+    @property
+    def own_machine(self) -> OwnMachine | None:
+        """The instance that this runs on, where its cluster's provider launched it."""
+        return next((one for one in self.provisioner.providers.values() if isinstance(one, OwnMachine)), None)
 
     def _shut(self, why: str) -> None:
         """From this moment on nothing is taken in, started or bought."""
