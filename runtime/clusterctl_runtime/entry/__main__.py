@@ -1,7 +1,7 @@
 """`python -m clusterctl_runtime.entry`: the process. Told what to do over its standard input, in JSON lines; tells on its
 standard output. The last word on its input is kept when that ends: the head is being started again, and requests go on.
 
-in     {"t": "listen", "port", "public": {"host", "port", "certificate", "key"} or null}      once, first
+in     {"t": "listen", "port", "public": {"host", "port", "certificate", "key"} or null}      first, and when it changes
        {"t": "set", "name", "number", "targets": [Target], "tokens": [sha256]}      {"t": "drop", "name"}      {"t": "end"}
 out    {"t": "listens", "port", "public", "error"}
        {"t": "set", "name", "number", "targets": {id: {"open", "healthy", "why"}}}      answers each "set": from now on it holds.
@@ -41,6 +41,7 @@ class Entry:
         self._dirty = asyncio.Event()
         self._ended = asyncio.Event()
         self._orphan = False
+        self._port = 0
 
     async def run(self) -> None:
         """Until it is told to end, or another entry has taken over."""
@@ -83,8 +84,13 @@ class Entry:
             self._ended.set()
 
     async def _listen(self, order: dict[str, Any]) -> None:
-        told: dict[str, Any] = {"t": "listens", "port": 0, "public": None, "error": ""}
-        told["port"] = await self._serve("127.0.0.1", int(order["port"]), None)
+        """Can be said again, with another public address."""
+        told: dict[str, Any] = {"t": "listens", "port": self._port, "public": None, "error": ""}
+        if not self._port:
+            told["port"] = self._port = await self._serve("127.0.0.1", int(order["port"]), None)
+        for listening in [one for one in self._listening if one[2] is not None]:
+            self._listening.remove(listening)
+            listening[0].close()
         public = order["public"]
         if public:
             try:

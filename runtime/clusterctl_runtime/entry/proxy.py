@@ -316,11 +316,14 @@ class _Exchange:
         try:
             await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
-                raise Gone
+                fault = sending.exception()
+                raise fault if isinstance(fault, h11.LocalProtocolError) else Gone()
             if await answering:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
                 await self._splice()
+        except h11.LocalProtocolError as error:
+            await self._client._refuse(400, str(error))
         except (h11.RemoteProtocolError, OSError, EOFError) as error:
             await self._broken(error)
         finally:
@@ -341,6 +344,8 @@ class _Exchange:
         sent = [
             (name, value) for name, value in headers if name not in _HOP and not name.startswith(b"x-forwarded-for")
         ]
+        if all(name != b"host" for name, _ in sent):  # HTTP/1.0 has none
+            sent.append((b"host", f"{self._target.target.host}:{self._target.target.port}".encode()))
         sent += self._client.forwarded()
         sent += [(b"connection", b"Upgrade"), (b"upgrade", upgrade)] if upgrade else [(b"connection", b"close")]
         wanted = h11.Request(method=request.method, target=self._target.target.prefix.encode() + path, headers=sent)
