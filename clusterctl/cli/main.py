@@ -61,6 +61,11 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "service": Verb(
             "clusterctl.cli.verbs.service", "app", "Keep programs running behind one address, and update them."
         ),
+        "serve": Verb(
+            "clusterctl.cli.verbs.serve",
+            "app",
+            "Serve applications with Ray Serve; new versions take over without a failed request.",
+        ),
     },
     "Nodes": {
         "nodes": Verb("clusterctl.cli.verbs.nodes", "nodes", "List nodes, with the reason for each."),

@@ -62,6 +62,8 @@ from clusterctl_runtime.head.nodes.ledger import Ledger
 from clusterctl_runtime.head.nodes.preparing import Preparing, packed_files
 from clusterctl_runtime.head.nodes.standby import Standby
 from clusterctl_runtime.head.pulse import Pulse
+from clusterctl_runtime.head.serve.control import ServeControl
+from clusterctl_runtime.head.serve.ray_serve import default_options
 from clusterctl_runtime.head.services.controller import Services
 from clusterctl_runtime.head.services.entry import Entry, Public
 from clusterctl_runtime.head.spec_change import what_changes
@@ -182,6 +184,7 @@ class Head:
         self.draining = Draining(self.fleet, lambda: self.autoscaler.wake())
         self.asked_drains = AskedDrains(self.fleet, self.draining)
         self.engine = self._make_engine()
+        self.serve = self._make_serve() if self.engine else None
         self.autoscaler = Autoscaler(
             lambda: self.config,
             self.provisioner,
@@ -243,6 +246,14 @@ class Head:
         self.draining.changed = services.node_changed
         return services
 
+    def _make_serve(self) -> ServeControl:
+        here = self.config.spec.kind.machine == "process"  # several clusters then share this machine's ports
+        serve = ServeControl(
+            self.config.directory, lambda: self.engine, self.blobs, self.events, lambda: default_options(here)
+        )
+        self.engine.ready = serve.ray_is_ready
+        return serve
+
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
         """What runs a program on a node, where its provider has a way; () where not."""
         pool = next((pool for pool in self.config.spec.pools if pool.name == node.pool), None)
@@ -250,7 +261,8 @@ class Head:
         return provider.inside(node.instance_id, argv, environment) if isinstance(provider, HasInside) else ()
 
     def _packages_of_the_spec(self) -> set[str]:
-        return {str(file["digest"]) for file in self.config.files} | self.services.packages()
+        served = self.serve.records.packages() if self.serve else set[str]()
+        return served | {str(file["digest"]) for file in self.config.files} | self.services.packages()
 
     def _arrived(self) -> None:
         self.dispatcher.wake()
@@ -381,6 +393,8 @@ class Head:
             asyncio.create_task(Garbage().run()),
             asyncio.create_task(self._live_out()),
         ]
+        if self.serve:
+            tasks.append(asyncio.create_task(self.serve.run()))
         self.state = "stopping" if self.queue.closed else "ready"
         self.events.add(
             "cluster",
@@ -489,12 +503,16 @@ class Head:
         """Returns when no provider lists anything of the cluster any more; raises ClusterctlError where one fails for long."""
         async with self._taking_down:
             await self.autoscaler.stop()
-            for provider in self.provisioner.providers.values():
-                if isinstance(provider, OwnMachine):
-                    provider.leaving = True
+            if self.own_machine is not None:
+                self.own_machine.leaving = True
             await asyncio.to_thread(self.provisioner.down)
             for node_id in [books.node_id for books in self.ledger]:
                 self.ledger.close(node_id)
+
+    @property
+    def own_machine(self) -> OwnMachine | None:
+        """The instance that this runs on, where its cluster's provider launched it."""
+        return next((one for one in self.provisioner.providers.values() if isinstance(one, OwnMachine)), None)
 
     def _shut(self, why: str) -> None:
         """From this moment on nothing is taken in, started or bought."""
