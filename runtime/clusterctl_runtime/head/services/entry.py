@@ -183,7 +183,8 @@ class Entry:
             self._changed(name)
 
     def _say_listen(self) -> None:
-        self._say({"t": "listen", "port": _port_of(self._directory), "public": _document(self._public())})
+        port, public = _port_of(self._directory), _document(self._public())
+        self._say({"t": "listen", "port": port, "public": public, "shares": self._earlier_lives()})
 
     def _say_route(self, name: str) -> None:
         route = self._routes[name]
