@@ -175,9 +175,11 @@ def test_nothing_is_said_to_serve_where_it_has_what_is_wanted(post: Post) -> Non
     assert not post.look(3) and post.serve.puts == before
 
 
-def test_a_serve_that_lost_everything_is_told_again_with_its_packages(post: Post) -> None:
+@pytest.mark.parametrize("session", ["the same one", "another"])
+def test_a_serve_that_lost_everything_is_told_again_with_its_packages(post: Post, session: str) -> None:
+    post.serve.session = "the same one"
     post.live("a")
-    post.serve.rows, post.serve.packages, post.serve.session = {}, set(), "s2"
+    post.serve.rows, post.serve.packages, post.serve.session = {}, set(), session
     post.control.ray_is_ready()
     post.look()
     assert post.serve.routes() == {"chat~1": "/chat"} and post.serve.packages == {package_uri(DIGEST)}
@@ -223,6 +225,9 @@ def test_a_ray_without_serve_fails_the_version_and_says_what_to_write(post: Post
     post.serve.answer = (501, "Serve dependencies are not installed.")
     post.look()
     assert post.states() == ["failed"] and post.control.application("chat").versions[0].detail == NO_SERVE
+    post.ask(post.control.delete("chat"))
+    post.look()
+    assert post.control.records.applications == {} and post.control.records.options is None
 
 
 def test_a_serve_that_does_not_answer_changes_nothing(post: Post) -> None:

@@ -179,7 +179,7 @@ class ServeControl:
         try:
             details = await self.serve.details()
         except ServeRefused as error:
-            await self._refused(error, [])
+            await self._without_serve(error)
             return False
         told = told_of(details)
         async with self._one_at_a_time:
@@ -193,6 +193,18 @@ class ServeControl:
         await self._converge(details, told)
         self._say("")
         return any(a.rolling or a.leaving or a.ended for a in self.records.applications.values())
+
+    async def _without_serve(self, error: ServeRefused) -> None:
+        """This Ray has none, so that nothing can run, and nothing is there to be deleted."""
+        self._say(str(error))
+        async with self._one_at_a_time:
+            before = self.records.applications
+            after = {
+                name: fail(application, str(error)) for name, application in before.items() if not application.ended
+            }
+            if after != before:
+                await self._save(after, self.records.options if after else None)
+                self._tell_of(before, after)
 
     def _after(self, application: Application, told: Mapping[str, Told]) -> Application:
         after = follow(application, told, self._clock())
