@@ -58,6 +58,9 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "explain": Verb("clusterctl.cli.verbs.explain", "explain", "Say why a job waits, or why a node is as it is."),
     },
     "Services": {
+        "service": Verb(
+            "clusterctl.cli.verbs.service", "app", "Keep programs running behind one address, and update them."
+        ),
         "serve": Verb(
             "clusterctl.cli.verbs.serve",
             "app",
