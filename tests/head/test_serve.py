@@ -153,7 +153,7 @@ def test_a_new_version_runs_beside_the_old_one_takes_its_route_and_then_the_old_
     post.now += SETTLE_SECONDS
     post.look()
     assert post.serve.routes() == {"chat~2": "/chat"}
-    assert post.states() == ["former", "live"]
+    assert post.states() == ["former", "live"] and post.control.working == 1
 
 
 @pytest.mark.parametrize("looks", range(6))
@@ -225,6 +225,7 @@ def test_a_ray_without_serve_fails_the_version_and_says_what_to_write(post: Post
     post.serve.answer = (501, "Serve dependencies are not installed.")
     post.look()
     assert post.states() == ["failed"] and post.control.application("chat").versions[0].detail == NO_SERVE
+    assert post.control.working == 0, "nothing of it keeps a cluster from ending itself"
     post.ask(post.control.delete("chat"))
     post.look()
     assert post.control.records.applications == {} and post.control.records.options is None

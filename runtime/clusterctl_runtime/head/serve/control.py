@@ -123,6 +123,11 @@ class ServeControl:
             raise NotFound(f"no application {name!r} is deployed here (there are: {known})")
         return self.records.applications[name]
 
+    @property
+    def working(self) -> int:
+        """How many applications answer, or are about to: the cluster is in use also where nobody asks them anything."""
+        return sum(bool(a.live or a.rolling) for a in self.records.applications.values())
+
     def changed(self) -> asyncio.Event:
         """Set when something is another than now."""
         return self._changed
