@@ -57,6 +57,16 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "logs": Verb("clusterctl.cli.verbs.logs", "logs", "Print what a job wrote, or the setup of a node."),
         "explain": Verb("clusterctl.cli.verbs.explain", "explain", "Say why a job waits, or why a node is as it is."),
     },
+    "Services": {
+        "service": Verb(
+            "clusterctl.cli.verbs.service", "app", "Keep programs running behind one address, and update them."
+        ),
+        "serve": Verb(
+            "clusterctl.cli.verbs.serve",
+            "app",
+            "Serve applications with Ray Serve; new versions take over without a failed request.",
+        ),
+    },
     "Nodes": {
         "nodes": Verb("clusterctl.cli.verbs.nodes", "nodes", "List nodes, with the reason for each."),
         "node": Verb("clusterctl.cli.verbs.nodes", "app", "Show or drain one node, or call its drain off."),

@@ -25,9 +25,21 @@ def past(spec: ClusterSpec, located: Document, now: float) -> tuple[Fault, ...]:
 
 
 def lifetime_notes(spec: ClusterSpec) -> list[str]:
-    """A sentence with the rules by which the cluster ends itself; none where it has none."""
+    """A sentence with the rules by which the cluster ends itself, and what it costs then; none where it has none."""
+    text, rest = rules_of(spec), billed_at_rest(spec)
+    stays = f"; what stays then and is billed until `clusterctl down`: {rest}" if rest else ""
+    return [f"{text}{stays}"] if text else []
+
+
+def rules_of(spec: ClusterSpec) -> str:
+    """ "the cluster ends itself 10 min after its last job"; "" where it does not."""
     text = _rules(core_lifetime(spec))
-    return [f"the cluster ends itself {text}"] if text else []
+    return f"the cluster ends itself {text}" if text else ""
+
+
+def billed_at_rest(spec: ClusterSpec) -> str:
+    """What a cluster has cost money for that has ended itself: "" where that is nothing."""
+    return spec.cloud.billed_at_rest() if spec.head_place == "instance" and spec.cloud else ""
 
 
 def _rules(rules: Lifetime) -> str:

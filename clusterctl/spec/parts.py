@@ -113,6 +113,13 @@ class Ray(SpecModel):
         "machine. What does not fit is spilled to the node's disk.",
         examples=["64GiB"],
     )
+    fault_tolerant: bool | None = Field(
+        default=None,
+        description="Whether Ray's head keeps what it knows (named actors, placement groups, Serve's applications) on its disk, "
+        "and is the same Ray cluster when it is started again; default: where it can be. With `true` a head that cannot does "
+        "not start.",
+        examples=[True],
+    )
     env: Env = Field(default={}, description="Environment of Ray's own processes.")
 
 

@@ -11,7 +11,6 @@ from clusterctl.spec.faults import Fault, Path, SpecError
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.network import unreachable
 from clusterctl.spec.providers.registry import KINDS
-from clusterctl.spec.to_core import core_lifetime
 from clusterctl.version import __version__
 
 
@@ -57,15 +56,7 @@ def unsupported(spec: ClusterSpec, located: Document | None = None) -> tuple[Fau
         if row.provider in ("", spec.provider_name)
         for path in _set_paths(spec, row.field)
     )
-    return tuple(sorted([*faults, *_apart(spec, located), *_no_end(spec, located)]))
-
-
-def _no_end(spec: ClusterSpec, located: Document | None) -> Iterator[Fault]:
-    """A head on an instance may not end its own machine."""
-    if spec.head_place == "instance" and core_lifetime(spec):
-        lacks = f"a head on an instance of {spec.kind.title} cannot end the machine that it runs on"
-        fix = "`clusterctl down` ends it all; `limits.budget` bounds what its workers cost"
-        yield _lacking("'lifetime'", lacks, fix, ("lifetime",), spec, located)
+    return tuple(sorted([*faults, *_apart(spec, located)]))
 
 
 def _apart(spec: ClusterSpec, located: Document | None) -> Iterator[Fault]:

@@ -271,3 +271,19 @@ def test_the_head_is_reached_by_the_ways_of_aws_and_by_its_private_address(
     assert [i.id for i in cluster.cloud.instances()] == [head.id], "a head does not replace the machine that it runs on"
     cluster.down()
     assert cluster.cloud.leftovers() == []
+
+
+def test_a_cluster_ends_itself_with_its_heads_machine_last_and_up_brings_its_jobs_back(make: Make) -> None:
+    cluster = make(POOL)
+    cluster.spec.write_text(cluster.spec.read_text() + "lifetime: {after_last_job: 1s}\n")
+    cluster.up()
+    assert cluster.cli("submit", "--submission-id", "one", "--cpus", "1", "--", "echo", "hello").stdout == "hello\n"
+    wait_until(lambda: not cluster.cloud.instances(), what="it has ended itself")
+    assert len(cluster.volumes()) == 1, "its queue and its logs stay"
+    status = cluster.json("status")
+    assert status["state"] == "ended" and "1 s after its last job" in status["reason"]
+    assert status["ended"]["disk"] in status["reason"] and "its head's disk of 20 GiB" in status["reason"]
+    assert "it is started again, with its jobs" in cluster.cli("up", str(cluster.spec), "-y").stderr
+    assert cluster.cli("logs", "one").stdout == "hello\n" and cluster.status()["lifetime"]["ends_at"] is None
+    cluster.down()
+    assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from clusterctl_providers.aws.policies import NAMES, actions_of, render_policy
 from clusterctl_providers.aws.provider import AwsProvider
+from clusterctl_runtime.head.handover import OwnMachine
 
 from clusterctl.core.errors import AuthFailed
 from clusterctl.core.model import Instance
@@ -122,11 +123,14 @@ def test_a_head_lives_with_its_smaller_policy(stage: Stage, tmp_path: Path) -> N
     client = stage.open(key_of(tmp_path), worker_profile="auto")
     client.create([stage.request("cpu-9")])  # `up` made the security group, the key pair and the workers' role
     client.identity.worker_profile()
+    (own,) = client.create([stage.request("head-1")])
+    assert isinstance(own, Instance), own
     stage.cloud.world.allowed = HEAD
     head = stage.open(key_of(tmp_path), worker_profile="auto")
     before = len(stage.cloud.world.calls)
     assert head.offers(stage.pools[0])
-    head.terminate([instance.id for instance in head.list()[0].instances])
+    head.terminate([instance.id for instance in head.list()[0].instances if instance.id != own.id])
+    OwnMachine.around(head, own.id).end_itself()  # where its cluster ends itself
     live(stage, head)
     assert set(stage.cloud.world.actions(before)) == HEAD < CLIENT
 

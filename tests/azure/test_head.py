@@ -154,3 +154,22 @@ def test_an_up_killed_anywhere_is_finished_by_the_next_with_one_head(make: Make)
     assert len(cluster.heads()) == 1 and len(cluster.disks()) == 1
     cluster.down()
     assert cluster.cloud.leftovers() == []
+
+
+def test_a_cluster_ends_itself_with_its_heads_machine_last_and_down_removes_the_rest(make: Make) -> None:
+    cluster = make(POOL)
+    cluster.spec.write_text(cluster.spec.read_text() + "lifetime: {after_last_job: 1s}\n")
+    cluster.up()
+    assert cluster.cli("submit", "--submission-id", "one", "--cpus", "1", "--", "echo", "hello").stdout == "hello\n"
+    wait_until(lambda: not cluster.cloud.machines(), what="it has ended itself")
+    assert len(cluster.disks()) == 1, "its queue and its logs stay"
+    status = cluster.json("status")
+    assert status["state"] == "ended" and "1 s after its last job" in status["reason"]
+    assert (
+        status["ended"]["disk"] in status["reason"]
+        and "its head's disk of 20 GiB" in status["reason"]
+        and "a NAT gateway" in status["reason"]
+    )
+    done = cluster.cli("down", cluster.name, "-y")
+    assert "had ended itself" in done.stderr and "the head of cluster" not in done.stderr
+    assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []

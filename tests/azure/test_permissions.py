@@ -14,6 +14,7 @@ from clusterctl_providers.azure.bastion import find_host, find_machine
 from clusterctl_providers.azure.provider import AzureProvider
 from clusterctl_providers.azure.roles import ASSIGN, NAMES, UNASSIGN, actions_of, grants_only, render_role, role_guid
 from clusterctl_providers.base import HeadMachine, PoolRequest
+from clusterctl_runtime.head.handover import OwnMachine
 
 from clusterctl.client.images.build import build_image
 from clusterctl.client.images.made import list_images, remove_images
@@ -90,6 +91,12 @@ def live(stage: Stage, pools: Sequence[PoolRequest] = (), keep: Sequence[str] = 
     assert provider.look_up(ids).keys() == set(ids)
     provider.terminate(ids)
     wait_until(lambda: {i.id for i in provider.list()[0].instances} <= {*keep}, what="nothing else listed")
+
+
+def end_itself(provider: AzureProvider, head: str) -> None:
+    """What a head does last whose cluster ends itself."""
+    OwnMachine.around(provider, head).end_itself()
+    wait_until(lambda: not provider.list()[0].instances, what="its own machine gone")
 
 
 def live_with_a_head(stage: Stage, **settings: Any) -> None:
@@ -180,6 +187,7 @@ def test_a_head_lives_with_its_smaller_roles(stage: Stage) -> None:
         with stage.cloud.credentials(as_head(cluster, **settings)):
             before = len(stage.cloud.world.called_by)
             live(cluster, more, keep=(head.id,), **settings)
+            end_itself(cluster.provider, head.id)
             called |= seen(stage.cloud, before)
         cluster.close()
     check(called | ALONG, HEAD | LOOKUP | {"Microsoft.ManagedIdentity/userAssignedIdentities/read"})

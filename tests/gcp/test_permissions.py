@@ -13,6 +13,7 @@ import yaml
 from clusterctl_providers.base import HeadMachine, PoolRequest
 from clusterctl_providers.gcp.provider import GcpProvider
 from clusterctl_providers.gcp.roles import NAMES, permissions_of, render_role
+from clusterctl_runtime.head.handover import OwnMachine
 
 from clusterctl.client.images.build import build_image
 from clusterctl.client.images.made import list_images, remove_images
@@ -114,8 +115,13 @@ def test_a_head_lives_with_its_smaller_role(stage: Stage) -> None:
     """As its own account, bound to its cluster; workers' accounts it may hand on beside."""
     client = stage.open(head_machine=HeadMachine(public=True, ssh_from=("192.0.2.7",)), worker_service_account="auto")
     client.renew_access()  # `up` made the rules of the firewall and the accounts
+    (own,) = client.create([stage.request("head-1", wanted=PoolRequest("head", pool().spec, role="head"))])
+    assert isinstance(own, Instance), own
     before = len(stage.cloud.world.called_by)
     with stage.cloud.credentials(make_key(stage.cloud.world.accounts[client.identity.head_account()], stage.cloud.url)):
+        OwnMachine.around(
+            stage.open(worker_service_account="auto"), own.id
+        ).end_itself()  # where its cluster ends itself
         live(stage, worker_service_account="auto")
     check(seen(stage.cloud, before), HEAD | {"iam.serviceAccounts.actAs", "iam.serviceAccounts.get"})
 

@@ -85,8 +85,26 @@ def test_the_rules_in_a_sentence() -> None:
     ]
 
 
-def test_a_head_on_an_instance_cannot_end_itself_yet() -> None:
-    cloud = "cluster: demo\nprovider: {aws: {region: us-east-1}}\npools: [{name: a, instances: [m6i.large]}]\n"
-    assert unsupported(parse_spec(cloud)) == ()
-    (fault,) = unsupported(parse_spec(cloud + "lifetime: {idle: 2h}\n"))
-    assert "a head on an instance of" in fault.message and "`clusterctl down` ends it all" in fault.suggestion
+@pytest.mark.parametrize(
+    ("settings", "stays"),
+    [
+        ("aws: {region: us-east-1, head_volume: 30GiB}", "its head's disk of 30 GiB"),
+        ("gcp: {region: us-central1, head_address: 10.0.0.5}", ""),
+        (
+            "azure: {region: westeurope}",
+            "its head's disk of 20 GiB, a NAT gateway (about $0.045 per hour) and public addresses",
+        ),
+        ("azure: {region: westeurope, reach: private, outbound: public}", "its head's disk of 20 GiB"),
+    ],
+)
+def test_what_a_cluster_that_has_ended_itself_still_costs_is_said_before_it_starts(settings: str, stays: str) -> None:
+    cloud = f"cluster: demo\nprovider: {{{settings}}}\npools: [{{name: a, gpu: {{name: A100}}}}]\n"
+    said = f"; what stays then and is billed until `clusterctl down`: {stays}" if stays else ""
+    spec = parse_spec(cloud + "lifetime: {idle: 2h}\n")
+    assert lifetime_notes(spec) == [f"the cluster ends itself after 2 h in which nothing uses it{said}"]
+
+
+def test_a_head_on_an_instance_of_a_cloud_ends_itself_as_well() -> None:
+    for settings in ("aws: {region: us-east-1}", "gcp: {region: us-central1}", "azure: {region: westeurope}"):
+        cloud = f"cluster: demo\nprovider: {{{settings}}}\npools: [{{name: a, gpu: {{name: A100}}}}]\n"
+        assert unsupported(parse_spec(cloud + "lifetime: {idle: 2h}\n")) == ()

@@ -11,6 +11,7 @@ import typer
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.client.down.take_down import take_down
+from clusterctl.client.ended import said_at
 from clusterctl.client.head.api import Api
 from clusterctl.client.lock import changing
 from clusterctl.client.registry import NAME, Cluster, Registry
@@ -44,6 +45,10 @@ def down(
     cluster = find(registry, which or call.cluster_name)
     if not yes:
         _confirm(cluster)
+    from clusterctl.client.down.asking import ask
+
+    if note := ask(cluster):  # its head is not waited for
+        call.say(said_at(cluster, note))
     with changing(registry, cluster.name, "down"):
         take_down(registry, registry.load(cluster.name), call.say, abandon or ())
     document = {"cluster": cluster.name, "uid": cluster.uid, "seconds": round(time.monotonic() - began, 3), "left": 0}

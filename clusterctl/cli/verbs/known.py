@@ -14,7 +14,7 @@ from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render import status as render_status
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.text import columns, duration, money
-from clusterctl.client.ended import STATE, ask, sentence
+from clusterctl.client.ended import STATE, sentence
 from clusterctl.client.head.api import Api
 from clusterctl.client.nodes.node_list import total
 from clusterctl.client.registry import Cluster, Registry
@@ -74,6 +74,8 @@ def _describe(cluster: Cluster) -> dict[str, Any]:
         with Api.of(cluster) as api:
             status = api.get("/api/v1/status")
     except ClusterctlError as error:
+        from clusterctl.client.down.asking import ask
+
         if note := ask(cluster):
             nothing = {"nodes": 0, "price_per_hour": 0.0}
             return document | nothing | {"state": STATE, "ended": note, "reason": sentence(cluster, note)}

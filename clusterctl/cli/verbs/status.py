@@ -11,7 +11,7 @@ import typer
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.status import render_status
-from clusterctl.client.ended import STATE, ask, sentence
+from clusterctl.client.ended import STATE, sentence
 from clusterctl.client.head.api import Api, follow
 from clusterctl.client.nodes.node_list import whole_status
 from clusterctl.client.registry import Cluster
@@ -58,6 +58,8 @@ def _document(cluster: Cluster, *, whole: bool) -> dict[str, Any]:
         with Api.of(cluster) as api:
             return whole_status(api) if whole else api.get("/api/v1/status")
     except ClusterctlError:
+        from clusterctl.client.down.asking import ask
+
         note = ask(cluster)
         if not note:
             raise

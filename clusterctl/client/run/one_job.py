@@ -17,12 +17,12 @@ DEFAULT: Mapping[str, str] = {"after_last_job": "10m", "idle": "30m"}  # the sec
 
 
 def for_one_job(files: SpecFiles, name: str) -> SpecFiles:
-    """The spec for a cluster of this name ("": its own), with a lifetime if it has none and its head can keep to it."""
+    """The spec for a cluster of this name ("": its own), with a lifetime if it has none."""
     return replace(files, each=tuple(_for_one_job(one, name or one.name) for one in files.each))
 
 
 def _for_one_job(one: SpecFile, name: str) -> SpecFile:
-    added = {} if core_lifetime(one.spec) or one.spec.head_place == "instance" else DEFAULT
+    added = {} if core_lifetime(one.spec) else DEFAULT
     if name == one.name and not added:
         return one
     checked_name(name)
@@ -42,11 +42,5 @@ def refuse_known(registry: Registry, name: str) -> None:
 
 def what_if_nobody_is_left(source: SpecFile) -> str:
     """What becomes of the cluster when this process, or this machine, dies."""
-    notes = lifetime_notes(source.spec)
-    if notes:
-        return f"should this command or its machine die, {notes[0]}"
-    title = source.spec.kind.title
-    return (
-        f"a head on an instance of {title} cannot end itself: should this command or its machine die, the cluster goes on "
-        f"until `clusterctl down {source.name}`"
-    )
+    (rules,) = lifetime_notes(source.spec)
+    return f"should this command or its machine die, {rules}"

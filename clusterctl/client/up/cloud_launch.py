@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, cast
 from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.ended import HEAD_PLACE
 from clusterctl.client.patience import PASSING, patiently
-from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.registry import Cluster, read_note
 from clusterctl.client.up.cloud_search import LAUNCH_RATE, NotToBeHad, Search, Try, next_try
 from clusterctl.client.up.readiness import GIVE_UP_AFTER
 from clusterctl.core.errors import ClusterctlError, ProviderError, UnknownOutcome
@@ -247,12 +248,12 @@ class Launching:
         """A successor takes over the address, so that the nodes find it."""
         where = self.whereabouts(node)
         place = {"zone": node.offer.zone, "instance": node.instance_id, **asdict(where.place)}
-        write_private(self.cluster.directory / "head-place.json", json.dumps(place))
+        write_private(self.cluster.directory / HEAD_PLACE, json.dumps(place))
 
     def _wish_for_its_place(self, zone: str) -> None:
         from clusterctl_providers.base import NetworkPlace
 
-        former = read_json(self.cluster.directory / "head-place.json")
+        former = read_note(self.cluster.directory / HEAD_PLACE)
         self.provisioner.head_place = None
         if former.get("zone") != zone:
             return

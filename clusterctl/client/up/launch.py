@@ -86,6 +86,8 @@ def _bring_up(
     if process.answers(cluster):
         with Api.of(cluster) as api:
             return Started(cluster, "running", _put_spec(api, cluster, source, mounts, confirm))
+    if process.is_out_of_reach(cluster):
+        process.stop(cluster)
     if process.supervisor_pid(cluster):
         tell(f"the head of cluster {cluster.name} is being started again")
         process.start(cluster)

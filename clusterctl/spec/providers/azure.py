@@ -180,6 +180,14 @@ class AzureSettings(CloudSettings):
     def _own_network(self) -> bool:
         return not (self.network or self.subnet)
 
+    def billed_at_rest(self) -> str:
+        """Beside the disk what of the network has a price."""
+        gateway = self._own_network and self.outbound in ("", "nat")
+        network = ["a NAT gateway (about $0.045 per hour)"] if gateway else []
+        addresses = ["public addresses"] if gateway or self.reach == "public" else []
+        *first, last = [super().billed_at_rest(), *network, *addresses]
+        return f"{', '.join(first)} and {last}" if first else last
+
     def _check_names(self) -> Iterator[Finding]:
         """A name alone is looked up in the resource group, and that of the cluster's own has nothing of the user's."""
         if self.resource_group:

@@ -59,3 +59,7 @@ class CloudSettings(SpecModel):
         default=5, description="Calls to the cloud per second at most; the account's other programs need some as well."
     )
     endpoint_url: str = Field(default="", description="Another endpoint than the cloud's own, for stand-ins.")
+
+    def billed_at_rest(self) -> str:
+        """What of a cluster stays, and is billed, when its head on an instance has ended all that runs, and that instance."""
+        return f"its head's disk of {self.head_volume / 1024**3:g} GiB"

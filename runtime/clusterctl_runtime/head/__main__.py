@@ -17,6 +17,7 @@ from clusterctl.core.errors import ClusterctlError
 from clusterctl_runtime.files.lock import Lock, LockHeld, take
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.handover import FILE as HANDOVER_FILE
 from clusterctl_runtime.head.lifetime.watch import ENDED_FILE
 from clusterctl_runtime.head.loop import run
 from clusterctl_runtime.head.nodes.admission import private_umask
@@ -61,6 +62,11 @@ async def _serve(directory: Path) -> int:
     return code
 
 
+def _has_ended(directory: Path) -> bool:
+    """Whether nothing is left to be done. On an instance of its cluster a head ends that one last, and noted the end before."""
+    return (directory / ENDED_FILE).exists() and not (directory / HANDOVER_FILE).exists()
+
+
 def main() -> int:
     """The process' exit code: 0 after `down`, STOPPED_BY_SIGNAL, or 1 where the head cannot run, with why in `head.error`."""
     directory = Path(sys.argv[1])
@@ -73,7 +79,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         with _lock(directory):
-            if (directory / ENDED_FILE).exists():
+            if _has_ended(directory):
                 logging.info("the cluster has ended itself: `clusterctl up SPEC` starts it again")
                 return 0
             return run(_serve(directory))

@@ -76,8 +76,8 @@ class Handover:
 
 
 class OwnMachine(Wrapper):
-    """A provider, for a head that runs on one of its instances: that instance it never ends. When the cluster is taken down
-    (`leaving`) the head ends all others; its own, and what the cluster has besides instances, is ended by the client."""
+    """A provider, for a head that runs on one of its instances: that one it ends by `end_itself` alone. When the cluster is taken
+    down (`leaving`) the head ends all others; its own, and what the cluster has besides, is ended by the client."""
 
     def __init__(self, inner: Provider, instance_id: str) -> None:
         super().__init__(inner)
@@ -120,6 +120,11 @@ class OwnMachine(Wrapper):
                 f"{self.own} is the machine that the head itself runs on: end it with the cloud's own tools, then "
                 "`clusterctl up` puts another in its place with the queue as it is"
             )
+
+    def end_itself(self) -> None:
+        """Ends the own instance, and with it this process soon: for a cluster that ends itself, of which nothing else runs.
+        Returns when the provider accepted; raises ProviderError."""
+        self.inner.terminate([self.own])
 
     def stop(self, instance_ids: Sequence[str]) -> None:
         """Passes over the own instance."""

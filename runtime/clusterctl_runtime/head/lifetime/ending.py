@@ -1,5 +1,6 @@
 """The cluster's end, by its head: jobs are told to end, then every node is ended and proven to be gone, then it is noted that the
-cluster has ended. Each step may be done again: a head that was started anew while it ended begins with the first.
+cluster has ended, and then the instance is ended that the head itself runs on. Each step may be done again: a head that was
+started anew while it ended begins with the first, and one that had noted the end with its own instance.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from clusterctl.provision.journal.book import Journal
 from clusterctl_runtime.files.private import write_private
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.config import HeadConfig
+from clusterctl_runtime.head.handover import OwnMachine
 from clusterctl_runtime.head.jobs.attempts import GRACE_SECONDS, Work
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.queue import Queue
 from clusterctl_runtime.head.lifetime.watch import ENDED_FILE, Ending
 from clusterctl_runtime.head.nodes.ledger import Ledger
+from clusterctl_runtime.head.services.controller import Services
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.store import Store
 from clusterctl_runtime.head.turns import in_turns
@@ -39,6 +42,7 @@ class Head(Protocol):
     started: float
     book: JobBook
     queue: Queue
+    services: Services
     work: Work
     ledger: Ledger
     engine: Any
@@ -46,12 +50,16 @@ class Head(Protocol):
     store: Store
     journal: Journal
 
+    @property
+    def own_machine(self) -> OwnMachine | None: ...
+
     async def end_nodes(self) -> None: ...
 
 
 def use_of(head: Head, rules: Lifetime) -> Use:
     """What uses the cluster at this moment. Nodes are looked at only where it counts whether they idle."""
     jobs = head.book.counts["queued"] + head.book.counts["running"] + head.queue.arriving
+    jobs = max(jobs, head.services.working)  # whose next replica may be waiting for its turn
     last = next(reversed(head.book.ended.values()), None)
     ended = last.ended if last is not None else None
     if rules.idle is None or jobs:
@@ -70,7 +78,16 @@ def _others(head: Head) -> list[str]:
 
 
 async def end_cluster(head: Head, ending: Ending) -> None:
-    """Returns when nothing is left but the head's files, and that is noted there. Goes on for as long as it takes."""
+    """Returns when nothing is left but the head's files, and that is noted there. Goes on for as long as it takes. On an
+    instance of its cluster it never returns: the machine ends below it."""
+    if not (head.config.directory / ENDED_FILE).exists():
+        await _end_and_note(head, ending)
+    while head.own_machine is not None:
+        await _end_own_machine(head, head.own_machine)
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _end_and_note(head: Head, ending: Ending) -> None:
     name = head.config.name
     head.events.add("cluster", name, "ends_itself", f"the cluster ends itself: {ending.text}", rule=ending.rule)
     await _end_jobs(head, f"the cluster ended itself: {ending.text}")
@@ -114,8 +131,21 @@ async def _ended_nodes(head: Head) -> bool:
     try:
         await head.end_nodes()
     except Exception as error:
-        log.exception("the cluster could not be ended yet")
-        text = f"the cluster could not end itself yet: {error}; it is tried again in {AGAIN_SECONDS:g} s"
-        head.events.add("cluster", head.config.name, "end_failed", text)
+        _tell_failure(head, "the cluster could not end itself yet", error)
         return False
     return True
+
+
+async def _end_own_machine(head: Head, machine: OwnMachine) -> None:
+    try:
+        await asyncio.to_thread(machine.end_itself)
+    except Exception as error:
+        _tell_failure(
+            head, f"all other nodes have ended, and {machine.own}, which the head runs on, could not yet", error
+        )
+
+
+def _tell_failure(head: Head, what: str, error: Exception) -> None:
+    log.error("%s", what, exc_info=error)
+    text = f"{what}: {error}; it is tried again in {AGAIN_SECONDS:g} s"
+    head.events.add("cluster", head.config.name, "end_failed", text)
