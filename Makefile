@@ -17,7 +17,7 @@ help:    ## show this
 $(STAMP): pyproject.toml requirements-dev.lock
 	$(PY) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	touch $(STAMP)
 
@@ -33,7 +33,9 @@ system:  ## Debian packages that the tests start for real (needs root or sudo)
 demo: setup      ## the main job, shown on this machine
 	PATH=$(BIN):$$PATH scripts/demo.sh
 
+# Tests start our programs some thousand times, many on machines that cannot keep what they compile.
 test: setup system  ## all tests (what CI runs)
+	$(BIN)/python -m compileall -q clusterctl providers/clusterctl_providers runtime/clusterctl_runtime templates/clusterctl_templates
 	$(BIN)/pytest tests -n $(JOBS) --no-loadscope-reorder
 
 test-quick: setup  ## the tests that need no machine, Docker, sshd, Ray or browser: minutes, for the inner loop

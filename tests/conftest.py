@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from typing import Any
 
 import pytest
@@ -15,6 +17,11 @@ from tests.support.second_try import FlakyList, SecondTry
 
 # A shell that runs a command in the background makes it ignore SIGINT, and all that it starts. Tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests start our programs some thousand times. Where bytecode is not kept, as in many images of containers, each would compile
+# all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples in every run, however busy the machine is: `pytest --hypothesis-profile=default tests/core` tries new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

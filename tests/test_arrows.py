@@ -72,11 +72,13 @@ ARROWS: dict[str, set[str]] = {
     },
     **{part: {*LEAVES, "clusterctl.core", "clusterctl.spec", "clusterctl_runtime.engine", *HEAD_SIDE} for part in HEAD_SIDE},
     "clusterctl_runtime.dashboard": set(),
+    "clusterctl_runtime.entry": {*LEAVES},
     "clusterctl_runtime.head": {
         *LEAVES,
         "clusterctl.proof",
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",
         "clusterctl_runtime.wire", "clusterctl_runtime.engine", *HEAD_SIDE, "clusterctl_runtime.dashboard",
+        "clusterctl_runtime.entry",
         "clusterctl_runtime.agent.bundle",
         "clusterctl_templates",
     },

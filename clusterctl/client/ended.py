@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.registry import Cluster, read_note
 from clusterctl.core.lifetime import moment
 
 STATE = "ended"
@@ -22,7 +22,7 @@ def note_of(cluster: Cluster) -> dict[str, Any]:
     """What the head noted last, as far as it is known on this machine: {"at", "rule", "text", "cost", "jobs"}; {} for a cluster
     that has not ended itself. Where its head was an instance, `at` is when it was found gone, `cost` is None, there is no `rule`,
     "disk" is the id of the one with its state, and "billed" tells what remains and costs money."""
-    return read_json((cluster.directory if cluster.head_is_remote else cluster.head_dir) / FILE)
+    return read_note((cluster.directory if cluster.head_is_remote else cluster.head_dir) / FILE)
 
 
 def sentence(cluster: Cluster, note: dict[str, Any]) -> str:

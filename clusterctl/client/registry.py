@@ -4,7 +4,8 @@
     Registry.resolve(name)       -c NAME, else $CLUSTERCTL_CLUSTER, else the only cluster known
     Registry.forget(cluster)     removes the directory and all that is in it
 
-What a cluster runs is never decided from these files alone: they can be lost, and found again from the provider's tags.
+What a cluster runs is never decided from these files alone: they can be lost, and found again from the provider's tags. Who it
+is, its uid, is in two of them (`cluster.json` and `head/config.json`), each made anew from the other.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ from clusterctl_runtime.files.private import make_private_dir, write_private
 from clusterctl.core.errors import ClusterctlError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+FILE, CONFIG = "cluster.json", "head/config.json"
+OF_A_HEAD = (
+    "head/nodes.db",
+    "head/store.db",
+    "inventory.json",
+)  # where one of them lies, something of a cluster may run
+
+
+class Damaged(ClusterctlError):
+    """A file of ours is not what was written there."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +91,40 @@ class Cluster:
 
     def read_client(self) -> dict[str, Any]:
         """How to reach the head, as `up` left it: {"url", "token"}; {} before the first `up` came so far."""
-        return read_json(self.client_file)
+        try:
+            return read_json(self.client_file)
+        except Damaged as error:
+            here = f"`clusterctl up {self.spec_path or 'SPEC'}` starts the head again with a new one"
+            there = f"put a copy of it back; without one only `clusterctl down {self.name}` works, which ends its jobs"
+            raise Damaged(
+                f"{self.client_file} is damaged, which has the token of cluster {self.name!r}: "
+                f"{there if self.head_is_remote else here}"
+            ) from error
 
     def read_config(self) -> dict[str, Any]:
         """What the head starts from, or what `down` knows of one elsewhere; {} before the first `up` came so far."""
-        return read_json(self.config_file)
+        try:
+            return read_json(self.config_file)
+        except Damaged:
+            return self._config_again()
+
+    def _config_again(self) -> dict[str, Any]:
+        """The part of it that `down` needs, from the spec that was last put in force from here."""
+        from clusterctl.spec.load import parse_spec
+
+        try:
+            spec = parse_spec(self.spec_file.read_text(encoding="utf-8"), str(self.spec_file))
+        except OSError as error:
+            raise Damaged(
+                f"{self.config_file} is damaged and {self.spec_file} cannot be read ({error.strerror}): copy your spec to "
+                f"{self.spec_file}, from which it is made anew"
+            ) from error
+        document = spec.model_dump(mode="json", by_alias=True)
+        return {"name": self.name, "uid": self.uid, "spec": document, "state_dir": str(self.provider_dir)}
 
     def read_head(self) -> dict[str, Any]:
         """What the head said of itself when it began to listen; {} while it has not."""
-        return read_json(self.head_dir / "head.json")
+        return read_note(self.head_dir / "head.json")
 
 
 class Registry:
@@ -108,7 +144,7 @@ class Registry:
         """Of the clusters known here, sorted."""
         if not self.root.is_dir():
             return []
-        return sorted(path.name for path in self.root.iterdir() if (path / "cluster.json").is_file())
+        return sorted(path.name for path in self.root.iterdir() if NAME.fullmatch(path.name) and is_of_a_cluster(path))
 
     def create(
         self,
@@ -122,12 +158,13 @@ class Registry:
         trying: bool = False,
     ) -> Cluster:
         """The cluster `name`, made if it is new. Its uid is minted once and survives every later `up`; `uid` is that of a
-        new one that exists already and was found again. `trying`: a new one is in one of several places, until `settle`."""
+        new one that exists already and was found again. `trying`: a new one is in one of several places, until `settle`. Raises
+        Damaged where a head's state lies whose uid nobody knows: another one would leave behind all that runs."""
         directory = self.root / checked_name(name)
-        known = read_json(directory / "cluster.json")
+        known = {} if uid else known_of(directory)
         body = {
             "name": name,
-            "uid": known.get("uid") or uid or str(uuid.uuid4()),
+            "uid": uid or known.get("uid") or str(uuid.uuid4()),
             "provider": provider,
             "machine": machine_of({"provider": provider}),
             "engine": engine,
@@ -140,19 +177,19 @@ class Registry:
         make_private_dir(self.root)
         for path in (directory, directory / "head", directory / "provider"):
             make_private_dir(path)
-        if body != known:
-            write_private(directory / "cluster.json", json.dumps(body, indent=1))
+        if body != read_note(directory / FILE):
+            write_private(directory / FILE, json.dumps(body, indent=1))
         return self.load(name)
 
     def settle(self, cluster: Cluster) -> None:
         """The place of `cluster` has what it needs: it stays there as long as it lives."""
-        path = cluster.directory / "cluster.json"
-        write_private(path, json.dumps({**read_json(path), "trying": False}, indent=1))
+        note = {**known_of(cluster.directory), "trying": False}
+        write_private(cluster.directory / FILE, json.dumps(note, indent=1))
 
     def load(self, name: str) -> Cluster:
         """Raises NotFound with the names that are known."""
         directory = self.root / checked_name(name)
-        body = read_json(directory / "cluster.json")
+        body = known_of(directory)
         if not body:
             raise NotFound(f"no cluster named {name!r} is known here ({self._known()})")
         return Cluster(
@@ -208,6 +245,48 @@ def kept_volumes(home: Path, name: str) -> Path:
     return home / "volumes" / name
 
 
+def is_of_a_cluster(directory: Path) -> bool:
+    """Whether a cluster is known by that directory, and be it by what is left in it."""
+    return any((directory / name).is_file() for name in (FILE, CONFIG, *OF_A_HEAD))
+
+
+def known_of(directory: Path) -> dict[str, Any]:
+    """What `cluster.json` says, or would say where it is lost or damaged; {} where there is no cluster. Raises Damaged where
+    there is one, and nothing says whose its machines are."""
+    note = read_note(directory / FILE)
+    if not note.get("uid"):
+        note = _known_again(directory)
+    if not note and is_of_a_cluster(directory):
+        raise Damaged(
+            f"neither {directory / FILE} nor {directory / CONFIG} can be read any more, so that nobody knows which machines "
+            f"are those of cluster {directory.name!r}: put a copy of one of them back, or move {directory} away and find the "
+            "cluster by what runs, with `clusterctl list --adopt SPEC`"
+        )
+    return note
+
+
+def _known_again(directory: Path) -> dict[str, Any]:
+    """From what the head was given. The user's own file and the time are not in it."""
+    config = read_note(directory / CONFIG)
+    if not config.get("uid"):
+        return {}
+    from clusterctl.spec.providers.given import providers_in
+
+    spec = config.get("spec") or {}
+    provider = next(iter(providers_in(spec)), "")
+    return {
+        "name": directory.name,
+        "uid": str(config["uid"]),
+        "provider": provider,
+        "machine": machine_of({"provider": provider}),
+        "engine": "none" if spec.get("engine") == "none" else "ray",
+        "created": (directory / CONFIG).stat().st_mtime,
+        "spec_path": "",
+        "place": provider,
+        "trying": False,
+    }
+
+
 def machine_of(note: Mapping[str, Any]) -> str:
     """What the nodes of the cluster with this `cluster.json` are. It is noted there, since a command that reads no spec need
     not load what providers are."""
@@ -226,15 +305,27 @@ def checked_name(name: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`, or {} where there is no such file; raises ClusterctlError on a damaged one."""
+    """The JSON object in `path`, or {} where there is no such file; raises Damaged where it is another thing."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
-        raise ClusterctlError(
-            f"{path} is not JSON ({error}): move it away and run `clusterctl up SPEC` again"
+        raise Damaged(
+            f"{path} is damaged ({error}): put a copy of it back, or remove it and run `clusterctl up SPEC`"
         ) from error
     except OSError as error:
         raise ClusterctlError(f"{path} cannot be read ({error.strerror}): check its owner and mode") from error
-    return body if isinstance(body, dict) else {}
+    if not isinstance(body, dict):
+        raise Damaged(
+            f"{path} is damaged (no object): put a copy of it back, or remove it and run `clusterctl up SPEC`"
+        )
+    return body
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """The same of what is found out again where it is missing: {} for a damaged one, too."""
+    try:
+        return read_json(path)
+    except Damaged:
+        return {}

@@ -40,6 +40,10 @@ class JoinSecrets:
         """What it is exchanged for."""
         return self._derive("credential", node_id, generation)
 
+    def service_token(self, name: str, number: int) -> str:
+        """What lets callers of a service in; another number is another token."""
+        return "svc-" + self._derive("service", name, number)[:40]
+
     def _derive(self, purpose: str, node_id: str, generation: int) -> str:
         message = f"{purpose}/{node_id}/{generation}".encode()
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()

@@ -28,7 +28,10 @@ def used(directory: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UsageError(f"{directory / FILE} cannot be read ({error}): run `clusterctl up SPEC`") from error
+        raise UsageError(
+            f"{directory / FILE} is damaged ({error}): put a copy of it back, or remove it if every provider that ever had "
+            "nodes of this cluster is still in its spec, since others are looked at no more then"
+        ) from error
 
 
 def note(directory: Path, spec: ClusterSpec) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ engine:
     extras: {json.dumps(EXTRAS)}
     packages: {json.dumps(PACKAGES)}
     object_store: {STORE}
-    env: {{RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S: "0.5"}}
+    env: {{RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S: "0.5", RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY: "1"}}
 env: {{STORAGE: DIRECTORY/shared, WORKERS: "2", DEVICE: cpu, OMP_NUM_THREADS: "1"}}
 pools:
   - {{name: cpu, min: 0, max: 3, resources: {{CPU: 2}}, idle_timeout: 20s, labels: {{team: vision}}}}

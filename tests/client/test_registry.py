@@ -11,10 +11,10 @@ import pytest
 from clusterctl_runtime.files.private import write_private
 
 from clusterctl.client.lock import Busy, changing
-from clusterctl.client.registry import Registry
+from clusterctl.client.registry import Damaged, Registry
 from clusterctl.client.specfile import SpecFile
 from clusterctl.client.up.launch import write_files
-from clusterctl.core.errors import ClusterctlError, NotFound
+from clusterctl.core.errors import NotFound
 from clusterctl.spec.load import parse_located
 
 SPEC = "cluster: demo\nprovider: local\nengine: none\npools:\n  - {name: cpu, max: 1, resources: {CPU: 1}}\n"
@@ -117,11 +117,32 @@ def test_a_forgotten_cluster_leaves_no_file(registry: Registry) -> None:
     assert registry.names() == [] and not cluster.directory.exists()
 
 
-def test_a_damaged_description_is_a_sentence_that_names_the_file(registry: Registry) -> None:
+@pytest.mark.parametrize("text", ["{nonsense", "", "[]", "{}", None])
+def test_a_description_that_is_lost_or_damaged_is_made_anew_with_the_same_uid(
+    registry: Registry, text: str | None
+) -> None:
+    cluster = make(registry)
+    write_files(cluster, SpecFile(Path("/x/cluster.yaml"), SPEC, *parse_located(SPEC)))
+    file = cluster.directory / "cluster.json"
+    file.unlink() if text is None else file.write_text(text)
+    again = registry.load("demo")
+    assert registry.names() == ["demo"]
+    assert (again.uid, again.provider, again.machine, again.engine) == (cluster.uid, "local", "process", "none")
+    assert make(registry).uid == cluster.uid and json.loads(file.read_text())["uid"] == cluster.uid
+
+
+def test_no_uid_is_minted_where_that_of_a_cluster_is_lost(registry: Registry) -> None:
     cluster = make(registry)
     (cluster.directory / "cluster.json").write_text("{nonsense")
-    with pytest.raises(ClusterctlError, match=r"cluster\.json is not JSON"):
-        registry.load("demo")
+    for again in (lambda: registry.load("demo"), lambda: make(registry), registry.all):
+        with pytest.raises(
+            Damaged, match=r"nobody knows which machines are those of cluster 'demo'.* list --adopt SPEC"
+        ):
+            again()
+    write_private(cluster.head_dir / "nodes.db", "x")
+    (cluster.directory / "cluster.json").unlink()
+    with pytest.raises(Damaged):
+        make(registry)
 
 
 def test_the_home_comes_from_the_environment() -> None:

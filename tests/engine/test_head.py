@@ -7,6 +7,7 @@ import signal
 import time
 
 import httpx
+from clusterctl_runtime.engine.launch import EngineFailed
 
 from tests.engine.test_raylets import pid_of
 from tests.support.cluster import wait_until
@@ -50,6 +51,27 @@ def test_the_gcs_is_started_again_under_running_drivers(cluster):
         assert driver.end() == 0
     assert head.state["state"] == "ready"
     cluster.until(lambda s: s.healthy and sum(n.status in ("IDLE", "RUNNING") for n in s.nodes) == 3)
+
+
+def test_a_head_whose_state_is_damaged_begins_anew_and_says_so_unless_the_spec_wants_it_kept(cluster):
+    begin = {"role": "head", "gcs_address": ""}
+    for wanted, ends in ((True, "failed"), (None, "ready"), (False, "ready")):
+        said = []
+        head = cluster.raylet(f"damaged-{wanted}", on_change=said.append, fault_tolerant=wanted, **begin)
+        store = head._command.store / "kv"
+        store.mkdir(parents=True, exist_ok=True)
+        (store / "CURRENT").write_text("MANIFEST-of another\n")
+        try:
+            cluster.loop.run(head.start())
+        except EngineFailed as error:
+            assert "fault_tolerant is true" in str(error) and "gcs_server ended" in str(error)
+        assert said[-1]["state"] == ends, said[-1]
+        assert ("Ray begins anew" in said[-1]["detail"]) is (wanted is None)
+        assert (store / "CURRENT").exists() is (wanted is not None), (
+            "what is damaged goes where Ray begins anew, and nowhere else"
+        )
+        cluster.loop.run(head.stop())
+        del cluster.raylets[f"damaged-{wanted}"]
 
 
 def test_a_head_started_anew_is_the_same_ray_cluster(cluster):

@@ -143,7 +143,9 @@ def test_an_agent_that_dies_is_terminated_at_once_and_its_leftovers_go_with_its_
     wait_until(lambda: state_of(provider, made) == "terminated", what="the death noticed")
     provider.terminate([made.id])
     wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in marked), what="leftovers gone")
-    assert provider.list()[0].instances == ()
+    wait_until(
+        lambda: provider.list()[0].instances == (), what="its remains gone, which are removed after its processes"
+    )
     for orphan in psutil.process_iter(["cwd"]):  # the one without the mark was orphaned before anyone looked
         if orphan.info["cwd"] and orphan.info["cwd"].startswith(str(tmp_path)):
             orphan.kill()

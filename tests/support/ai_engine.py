@@ -23,7 +23,7 @@ from tests.support.docker_engine import cache_directory
 from tests.support.wheel_index import wanted
 
 RAY = "2.60.0"
-EXTRAS = ("data", "train", "tune")
+EXTRAS = ("data", "serve", "train", "tune")
 PACKAGES = ("torch==2.13.0", "transformers", "accelerate", "optuna")
 
 

@@ -86,6 +86,8 @@ def render_job(job: dict[str, Any], now: float) -> str:
         f"submitted  {clock(job.get('submitted'))} by {one_line(job.get('user') or '-')}",
         f"ran        {duration(_ran(job, now))}" + (f", exit code {job['exit_code']}" if _code(job) else ""),
     ]
+    if service := job.get("service"):
+        lines.append(f"service    {service['name']}, version {service['version']}")
     if job.get("reason"):
         lines.append(f"reason     {one_line(job['reason'])}")
     fix = (job.get("wait") or {}).get("fix")

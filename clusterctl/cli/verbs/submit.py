@@ -174,7 +174,8 @@ def wanted_of(
     assert call.context is not None
     is_file = not call.context.meta["clusterctl.command"]
     if is_file and not program[0].endswith(".py"):
-        way = "submit" if call.context.info_name == "submit" else "run SPEC"
+        name = call.context.command_path.removeprefix("clusterctl ")
+        way = {"run": "run SPEC", "service run": "service run --name NAME"}.get(name, name)
         command = f"clusterctl {way} -- {' '.join(program)}"
         raise UsageError(f"{program[0]!r} is not a FILE.py: to run a command write `{command}`")
     return Wanted(

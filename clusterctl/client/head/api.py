@@ -96,6 +96,10 @@ class Api:
         """As `get`: the call may be repeated."""
         return self._again_if_stale("PUT", path, data=_encoded(body))
 
+    def delete(self, path: str) -> Json:
+        """As `get`: the call may be repeated."""
+        return self._again_if_stale("DELETE", path)
+
     def upload(self, path: str, file: IO[bytes], size: int) -> None:
         """PUT of `size` bytes from `file`, read as they are sent."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from clusterctl_runtime.backoff import Backoff, wait_until
 
 from clusterctl.client.processes import arguments_of, is_running
-from clusterctl.client.registry import read_json
+from clusterctl.client.registry import read_note
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision import isolated
 
@@ -42,7 +42,7 @@ class Companion:
 
     def said(self) -> dict[str, Any]:
         """What it said last, whether it runs or not."""
-        return read_json(self.file)
+        return read_note(self.file)
 
     def living(self) -> dict[str, Any]:
         """What it says, when it really is ours: after a crash another user's process may have the port, and would get the token.

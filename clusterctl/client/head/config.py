@@ -15,7 +15,7 @@ from typing import Any
 
 from clusterctl_runtime.files.private import write_private
 
-from clusterctl.client.registry import Cluster, kept_volumes
+from clusterctl.client.registry import Cluster, kept_volumes, read_note
 from clusterctl.spec.model import ClusterSpec
 
 
@@ -78,7 +78,8 @@ def _whole(cluster: Cluster, spec: ClusterSpec, text: str, engine_python: str, s
 
 
 def _token_of(cluster: Cluster) -> str:
-    return str(cluster.read_client().get("token") or "")
+    """ "" where none was minted, and where it cannot be read any more."""
+    return str(read_note(cluster.client_file).get("token") or "")
 
 
 def _document(config: Mapping[str, Any]) -> str:

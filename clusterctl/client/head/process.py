@@ -14,13 +14,14 @@ from pathlib import Path
 
 from clusterctl_runtime.backoff import Backoff, wait_until
 
+from clusterctl.client.full_disk import full_disk
 from clusterctl.client.head.api import Api
 from clusterctl.client.processes import arguments_of, is_running
-from clusterctl.client.registry import Cluster
+from clusterctl.client.registry import Cluster, read_note
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision import isolated
 
-SUPERVISOR = "clusterctl_runtime.head.supervisor"
+SUPERVISOR, HEAD = "clusterctl_runtime.head.supervisor", "clusterctl_runtime.head"
 START_SECONDS = 60.0
 END_SECONDS = 15.0
 _LOOK = 0.02  # seconds between two looks at a file
@@ -42,8 +43,19 @@ def supervisor_pid(cluster: Cluster) -> int:
 
 def head_pid(cluster: Cluster) -> int:
     """The pid of the running head, or 0."""
+    if _note_is_damaged(cluster):
+        return _found(HEAD, cluster.head_dir)
     pid = int(cluster.read_head().get("pid") or 0)
     return pid if _is_ours(pid, cluster.head_dir) else 0
+
+
+def is_out_of_reach(cluster: Cluster) -> bool:
+    """Whether a file was lost or damaged without which nobody speaks to a head on this machine, even if it runs."""
+    return _note_is_damaged(cluster) or not read_note(cluster.client_file).get("token")
+
+
+def _note_is_damaged(cluster: Cluster) -> bool:
+    return (cluster.head_dir / "head.json").exists() and not cluster.read_head().get("pid")
 
 
 def start(cluster: Cluster) -> None:
@@ -87,7 +99,8 @@ def _did_not_start(cluster: Cluster, what: str) -> str:
         f"The end of {path}:\n{_tail(path)}"
         for path in (cluster.head_dir / "supervisor.log", cluster.head_dir / "head.log")
     ]
-    return "\n".join([f"the head of cluster {cluster.name!r} {what}.", *ends])
+    full = full_disk([cluster.head_dir])
+    return "\n".join([f"the head of cluster {cluster.name!r} {what}.", *([full] if full else ends)])
 
 
 def _tail(path: Path, size: int = 2000) -> str:
@@ -132,9 +145,21 @@ def _signal(pid: int, number: int) -> None:
 def _live_pid(cluster: Cluster, name: str) -> int:
     try:
         pid = int((cluster.head_dir / name).read_text())
-    except (OSError, ValueError):
+    except OSError:
         return 0
+    except ValueError:  # damaged
+        return _found(SUPERVISOR, cluster.head_dir)
     return pid if _is_ours(pid, cluster.head_dir) else 0
+
+
+def _found(module: str, directory: Path) -> int:
+    """The process that runs a module of ours for that directory, by all command lines of this machine; 0 for none."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        if [module, str(directory)] == (process.info["cmdline"] or [])[-2:]:
+            return process.pid
+    return 0
 
 
 def _is_ours(pid: int, directory: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl_runtime.files.private import write_private
 
-from clusterctl.client.registry import machine_of, read_json
+from clusterctl.client.registry import known_of, machine_of, read_json
 from clusterctl.core.errors import Unreachable
 from clusterctl.provision.ssh.inventory import Login, Machine
 
@@ -72,7 +72,7 @@ def open_hosts(directory: Path, tell: Callable[[str], None], machines: Iterable[
     """The hosts of a cluster that is known here, ready to be connected to."""
     from clusterctl.provision.ssh.hosts import Hosts
 
-    cluster, saved = read_json(directory / "cluster.json"), read_json(directory / FILE)
+    cluster, saved = known_of(directory), read_json(directory / FILE)
     return Hosts(
         cluster["name"],
         cluster["uid"],
@@ -85,5 +85,5 @@ def open_hosts(directory: Path, tell: Callable[[str], None], machines: Iterable[
 
 def known_hosts(directory: Path) -> Path:
     """Where host keys are remembered, for OpenSSH too: those of instances, which come and go with the cluster, beside it."""
-    on_hosts = machine_of(read_json(directory / "cluster.json")) == "host"
+    on_hosts = machine_of(known_of(directory)) == "host"
     return (directory.parent.parent if on_hosts else directory) / "known_hosts"

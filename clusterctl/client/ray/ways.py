@@ -23,7 +23,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.local_port import LocalPort, until_unused
 from clusterctl.client.nodes.forwarding import Route
 from clusterctl.client.ray.client_server import ClientServer
-from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.registry import Cluster, Registry, read_note
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision.carried import Way
 
@@ -42,7 +42,7 @@ class Ways:
 
     def serve(self) -> None:
         """Until the cluster's directory is gone, or nobody has used it for a while."""
-        before = read_json(self._cluster.directory / "ray.ports")
+        before = read_note(self._cluster.directory / "ray.ports")
         dials: dict[str, Callable[[], Way | None]] = {
             "gcs": lambda: self._dial("gcs"),
             "dashboard": lambda: self._dial("dashboard"),
@@ -104,7 +104,7 @@ def main() -> int:
         Ways(cluster).serve()
         return 0
     finally:
-        if read_json(directory / FILE).get("pid") == os.getpid():
+        if read_note(directory / FILE).get("pid") == os.getpid():
             (directory / FILE).unlink(missing_ok=True)
 
 

@@ -125,6 +125,11 @@ def submit(
 ) -> dict[str, Any]:
     """Packs, uploads what the head does not have, and posts; returns {"id", "state"} once the head has it on disk. `home`
     is never packed: the tokens of clusters lie there. `say` is told what of the directory did not travel."""
+    return api.post_once("/api/v1/jobs", packed_request(api, wanted, home, say))
+
+
+def packed_request(api: Api, wanted: Wanted, home: Path | None, say: Callable[[str], object]) -> dict[str, Any]:
+    """The body of `POST /api/v1/jobs`, once all that the job needs is on the head."""
     check_text(wanted)
     package, script = "", ""
     if wanted.script is not None:
@@ -132,7 +137,7 @@ def submit(
         package, script = _upload(api, place, wanted.script, home, say), place.script
     elif wanted.working_dir is not None:
         package = _upload(api, ScriptLocation(wanted.working_dir, ""), None, home, say)
-    return api.post_once("/api/v1/jobs", job_request(wanted, package, script))
+    return job_request(wanted, package, script)
 
 
 def check_text(wanted: Wanted) -> None:

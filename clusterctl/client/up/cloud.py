@@ -25,7 +25,7 @@ from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.config import config_there, keep_config
 from clusterctl.client.nodes.machines import open_hosts
-from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.registry import Cluster, Registry, read_note
 from clusterctl.client.up.cloud_launch import Launching
 from clusterctl.client.up.cloud_login import FirstLogin
 from clusterctl.client.up.install import HeadInstall
@@ -100,7 +100,7 @@ class CloudHead:
 
     def is_in_place(self) -> bool:
         """Whether the last `up` came to its end with just this, and the head answers."""
-        if read_json(self.cluster.directory / IN_PLACE).get("digest") != self.digest:
+        if read_note(self.cluster.directory / IN_PLACE).get("digest") != self.digest:
             return False
         return headprocess.answers(self.cluster)
 

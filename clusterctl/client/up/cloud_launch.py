@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, cast
 from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.begun import note_begun
 from clusterctl.client.ended import HEAD_PLACE
 from clusterctl.client.patience import PASSING, patiently
-from clusterctl.client.registry import Cluster, read_json
+from clusterctl.client.registry import Cluster, read_note
 from clusterctl.client.up.cloud_search import LAUNCH_RATE, NotToBeHad, Search, Try, next_try
 from clusterctl.client.up.readiness import GIVE_UP_AFTER
 from clusterctl.core.errors import ClusterctlError, ProviderError, UnknownOutcome
@@ -173,6 +174,8 @@ class Launching:
         actions = [a for a in plan.actions if isinstance(a, Launch) or getattr(a, "node_id", "") in ours]
         for action in actions:
             self._before(action, heads)
+        if any(isinstance(action, Launch) for action in actions):
+            note_begun(self.cluster)
         # A worker whose launch an earlier `up` left open is for `workers`: it is told the head's address, which is not known yet.
         outcomes = self.provisioner.apply(Plan(tuple(actions)), lambda node: node.role == "head")
         for outcome in outcomes:
@@ -253,7 +256,7 @@ class Launching:
     def _wish_for_its_place(self, zone: str) -> None:
         from clusterctl_providers.base import NetworkPlace
 
-        former = read_json(self.cluster.directory / HEAD_PLACE)
+        former = read_note(self.cluster.directory / HEAD_PLACE)
         self.provisioner.head_place = None
         if former.get("zone") != zone:
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.doctor.machine import check_ray
 from clusterctl.client.head.api import Api
-from clusterctl.client.registry import read_json
+from clusterctl.client.registry import read_note
 
 if TYPE_CHECKING:
     from clusterctl.spec.model import ClusterSpec
@@ -63,7 +63,7 @@ def first_time(ray: Ray, store: Path) -> str:
         return ""
     version = ray.version or (here.found if here.ok else TESTED_VERSION)
     for note in store.glob("*/engine.json"):
-        known = read_json(note)
+        known = read_note(note)
         same = known.get("ray") == version and set(plain_requirements(ray.packages)) == set(known.get("packages") or ())
         if same and set(ray.extras) <= set(known.get("extras") or ()):
             return ""

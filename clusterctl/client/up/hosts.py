@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from clusterctl_runtime.backoff import Backoff, wait_until
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.begun import note_begun
 from clusterctl.client.head import process, tunnels
 from clusterctl.client.head.api import Api
-from clusterctl.client.head.config import config_there
+from clusterctl.client.head.config import config_there, keep_config
 from clusterctl.client.nodes.machines import (
     note_touched,
     open_hosts,
@@ -28,7 +29,7 @@ from clusterctl.client.nodes.machines import (
     saved_machines,
     touched_machines,
 )
-from clusterctl.client.registry import Cluster, Registry, read_json
+from clusterctl.client.registry import Cluster, Registry, read_note
 from clusterctl.client.up.install import HeadInstall
 from clusterctl.core.errors import ClusterctlError, Unreachable, UsageError
 from clusterctl.provision.ssh.connection import Connection, HostTrouble
@@ -60,7 +61,7 @@ class Remote:
         data = bundle_bytes()
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self._head = HeadInstall(cluster, registry.home / "cache", self.bundle, tell)
-        self._known = {e["id"]: e for e in read_json(cluster.directory / HOSTS_FILE).get("hosts", [])}
+        self._known = {e["id"]: e for e in read_note(cluster.directory / HOSTS_FILE).get("hosts", [])}
         self._looked_at: set[str] = set()
         self._twins = Twins(self.machines)
         self._entries: dict[str, dict[str, Any]] = {}
@@ -92,7 +93,7 @@ class Remote:
 
     def is_in_place(self) -> bool:
         """Whether the last `up` installed just this, the head answers, and all its hosts are there."""
-        if read_json(self.cluster.directory / HOSTS_FILE).get("digest") != self.digest:
+        if read_note(self.cluster.directory / HOSTS_FILE).get("digest") != self.digest:
             return False
         if not process.answers(self.cluster):
             return False
@@ -125,6 +126,8 @@ class Remote:
         """Makes everything be in place; every host with its trouble, if it has one. Raises ClusterctlError without a head."""
         wanted = {machine.id for machine in self.machines}
         before = [machine for machine in saved_machines(self.cluster.directory) if machine.id not in wanted]
+        note_begun(self.cluster)
+        keep_config(self.cluster, self.source.spec, self.source.text)  # whose machines these are, a second time
         save_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
         hosts = open_hosts(self.cluster.directory, self.tell, self.machines)
         waiting = StillWaiting(self.tell, first=SLOW_SECONDS)
@@ -353,7 +356,7 @@ def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Seq
         raise UsageError(
             f"{', '.join(strange)}: no such host of cluster {cluster.name!r}; it has {', '.join(sorted(names))}"
         )
-    if read_json(cluster.directory / "tunnel.json").get("port") and process.answers(cluster):
+    if read_note(cluster.directory / "tunnel.json").get("port") and process.answers(cluster):
         tell(f"the head of cluster {cluster.name} ends its nodes")
         try:
             with Api.of(cluster) as api:

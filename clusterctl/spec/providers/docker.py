@@ -28,7 +28,7 @@ class DockerSettings(SpecModel):
     ports: list[str] = Field(
         default=[],
         description="Ports of the head node to publish on 127.0.0.1, as PORT or PORT_HERE:PORT_IN_THE_CONTAINER.",
-        examples=[["8000", "18265:8265"]],
+        examples=[["8000", "18080:8080"]],
     )
     shm_size: Size | None = Field(
         default=None, description="Size of /dev/shm of a node; default: half of its memory.", examples=["4GiB"]

@@ -31,7 +31,7 @@ KIND = Kind(
             "keep_stopped",
         }
     ),
-    starters={"local": "tasks", "local-train": "train", "local-tune": "tune", "local-data": "data"},
+    starters={"local": "tasks", "local-train": "train", "local-tune": "tune", "local-data": "data", "local-serve": "service"},
     other_names=("localhost",),
     boot_seconds=1.0,
     search=Search(where=(), looked="always"),

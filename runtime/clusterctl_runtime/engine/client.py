@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -22,6 +23,7 @@ from clusterctl_runtime.engine.demand import NodeUser, Waiting, demand_of, plain
 
 HELPER = Path(__file__).with_name("helper.py")
 REPLY_SECONDS = 30.0
+PIECE = 1 << 20  # bytes of a package that travel at a time
 RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 UNSUPPORTED_EXIT = 3
 
@@ -266,7 +268,29 @@ class EngineClient:
         "pid". EngineRefused when Ray could not be asked."""
         return list((await self._ask("jobs"))["jobs"])
 
-    async def _ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+    async def http(self, method: str, url: str, body: Any = None, seconds: float = REPLY_SECONDS) -> tuple[int, str]:
+        """A request to Ray's dashboard, made where that listens: status and text of the answer. EngineRefused without one,
+        EngineUnsure where it may have been carried out."""
+        reply = await self._ask("http", method=method, url=url, body=body, seconds=seconds, patience=seconds + 5)
+        return int(reply["status"]), str(reply["text"])
+
+    async def bring_package(self, uri: str, path: Path) -> bool:
+        """Ray's nodes can have this archive from Ray, until it is dropped; whether it had to be sent."""
+        if (await self._ask("package", uri=uri))["there"]:
+            return False
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            for start in range(0, max(size, 1), PIECE):
+                piece = base64.b64encode(await asyncio.to_thread(file.read, PIECE)).decode()
+                last = start + PIECE >= size
+                await self._ask("package", uri=uri, data=piece, last=last, patience=90.0)
+        return True
+
+    async def drop_package(self, uri: str) -> None:
+        """Ray forgets it. Idempotent."""
+        await self._ask("drop_package", uri=uri)
+
+    async def _ask(self, do: str, *, patience: float = REPLY_SECONDS, **arguments: Any) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:
             raise EngineRefused(f"the engine's helper is not running: {do} was not asked")
@@ -276,7 +300,7 @@ class EngineClient:
         try:
             process.stdin.write(json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
             await process.stdin.drain()
-            reply = await asyncio.wait_for(future, REPLY_SECONDS)
+            reply = await asyncio.wait_for(future, patience)
         except (asyncio.TimeoutError, ConnectionError) as error:
             raise EngineUnsure(f"the engine's helper did not answer to {do}") from error
         finally:

@@ -38,8 +38,8 @@ class EngineConfig:
     is where a worker reaches Ray's dashboard, "" where it does not. `python` "" is the interpreter that runs the agent; `node_ip`
     "" is 127.0.0.1; `temp_dir` "" is chosen on the node, where `spill_dir` is the node's disk. `resources`: CPU, GPU, memory
     (bytes) and custom ones. `node_labels`: all that work can select by. `environment`: what the agent installs first, to use its
-    interpreter (`installing`), {} = nothing. `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this
-    machine.
+    interpreter (`installing`), {} = nothing. `fault_tolerant`: the head's GCS keeps its state on disk (True: it must, False: it
+    does not, None: where it can). `instance_id` is "NODE@GENERATION". `single_host`: several raylets share this machine.
     """
 
     role: str = "worker"  # "head" | "worker"
@@ -60,6 +60,7 @@ class EngineConfig:
     ports: dict[str, int] = field(default_factory=dict)
     worker_ports: list[int] = field(default_factory=list)  # [first, last]; [] = any
     object_store_memory: int = 0  # bytes, 0 = Ray's default
+    fault_tolerant: bool | None = None
     env: dict[str, str] = field(default_factory=dict)
     single_host: bool = False
     min_version: str = MIN_VERSION

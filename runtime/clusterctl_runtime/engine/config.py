@@ -44,7 +44,7 @@ def head_config(
     workers, drivers run beside it under the queue's books."""
     made = _node_config(spec, node, books, token_path)
     made.python, made.environment = python, environment
-    made.role = "head"
+    made.role, made.fault_tolerant = "head", spec.ray.fault_tolerant if spec.ray else None
     made.resources = {}
     if not made.single_host:
         made.gcs_address = f"{made.node_ip}:{PINNED_GCS}"

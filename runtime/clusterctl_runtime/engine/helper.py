@@ -1,7 +1,7 @@
 """Runs under the engine's Python, by path, beside the head: the only user of Ray's private interfaces to cluster state.
 
 One JSON object a line. In: {"id", "do": "resize" | "drain" | "hold_gpus" | "release" | "holds" | "report" | "who" | "users" |
-"forget_requests" | "jobs", ...}.
+"forget_requests" | "jobs" | "http" | "package" | "drop_package", ...}.
 Out: {"t": "state", ...} whenever what Ray tells has changed (asked every 100 ms), {"t": "reply", "id", ...},
 {"t": "lost", "message"} while the GCS does not answer; {"t": "unsupported", "message"}, and then the end, when this Ray speaks
 otherwise.
@@ -9,13 +9,17 @@ otherwise.
 The address and the token come from the environment (CLUSTERCTL_GCS, RAY_AUTH_TOKEN_PATH). It ends with its stdin.
 """
 
+import base64
 import json
 import logging
 import os
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NoReturn
 
 POLL_SECONDS = 0.1
@@ -27,6 +31,8 @@ DRIVERS_SECONDS = 2.0  # between two looks at who runs, and only while `request_
 SPARING = 20  # and at least so many times as long as such a look took
 MOST_TASKS, MOST_ACTORS = 2000, 10_000  # that one answer to "who" or "users" is made from
 MOST_JOBS = 100
+PACKAGE_SECONDS = 60.0  # for the GCS to take one
+PINNED_SECONDS = 10 * 365 * 24 * 3600  # Ray forgets a package that nothing uses at the moment, unless it is pinned
 NAMESPACE = "clusterctl"  # of what is ours in Ray
 SUBMITTED = b"_ray_internal_job_info_"  # how the keys begin under which Ray keeps what was submitted to it
 STATES = {
@@ -139,6 +145,21 @@ class Gcs:
     def clear_requests(self):
         """Forgets what drivers asked for with `request_resources`."""
         self._client.request_cluster_resource_constraint([], [], [], timeout_s=CALL_SECONDS)
+
+    def has_package(self, uri):
+        """Whether the GCS has it; if so it will not go by itself."""
+        found = self._client.internal_kv_exists(uri.encode(), None, timeout=CALL_SECONDS)
+        if found:
+            self._client.pin_runtime_env_uri(uri, PINNED_SECONDS, timeout=CALL_SECONDS)
+        return bool(found)
+
+    def put_package(self, uri, data):
+        """A zip archive that nodes can have as a `working_dir`, until it is dropped."""
+        self._client.internal_kv_put(uri.encode(), data, True, None, timeout=PACKAGE_SECONDS)
+        self._client.pin_runtime_env_uri(uri, PINNED_SECONDS, timeout=CALL_SECONDS)
+
+    def drop_package(self, uri):
+        self._client.internal_kv_del(uri.encode(), False, None, timeout=CALL_SECONDS)
 
     def drivers(self):
         """Ray's job id -> our task, "" where it is none of ours, of every driver that runs."""
@@ -423,6 +444,7 @@ class Helper:
         self._gcs, self._holds, self._tables = Gcs(address), Holds(address), Tables(address)
         self._drivers, self._drivers_due, self._requested = None, 0.0, []
         self._commands = ThreadPoolExecutor(max_workers=8)
+        self._packages: dict[str, list[bytes]] = {}  # what has come of them so far
         self._last = {}
         self._changed = threading.Condition()
 
@@ -540,6 +562,38 @@ class Helper:
     def do_jobs(self, command):
         """The newest of them."""
         return {"jobs": self._gcs.own_jobs()[:MOST_JOBS]}
+
+    def do_http(self, command):
+        """One request to Ray's dashboard, with its token: {"status", "text"}."""
+        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text().strip()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        body = None if command["body"] is None else json.dumps(command["body"]).encode()
+        url, method = command["url"], command["method"]
+        request = urllib.request.Request(url, data=body, method=method, headers=headers)  # noqa: S310  ours is http
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=command["seconds"]) as answer:
+                return {"status": answer.status, "text": answer.read().decode(errors="replace")}
+        except urllib.error.HTTPError as error:
+            return {"status": error.code, "text": error.read().decode(errors="replace")}
+        except OSError as error:
+            raise Refused(f"Ray's dashboard does not answer: {_first_line(error)}") from error
+
+    def do_package(self, command):
+        """Without "data": whether the GCS has it. With it: the next piece (in base64), and with "last" it is put there."""
+        uri, data = command["uri"], command.get("data")
+        if data is None:
+            self._packages.pop(uri, None)
+            return {"there": self._gcs.has_package(uri)}
+        pieces = self._packages.setdefault(uri, [])
+        pieces.append(base64.b64decode(data))
+        if command["last"]:
+            self._gcs.put_package(uri, b"".join(self._packages.pop(uri)))
+        return {"there": command["last"]}
+
+    def do_drop_package(self, command):
+        self._gcs.drop_package(command["uri"])
+        return {}
 
     def serve(self):
         """Carries out commands, several at a time, and returns at the end of stdin without waiting for the last ones."""

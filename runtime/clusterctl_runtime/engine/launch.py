@@ -63,9 +63,15 @@ class Raylet:
         """Returns when Ray says that this node is up; raises EngineFailed otherwise, with nothing left running."""
         self._ending = False
         self._set(state="starting", detail="", ray_node_id="", address="", dashboard="", version="", session="")
-        persistent, detail = self._config.role == "head" and sys.platform.startswith("linux"), ""
-        failure = await self._attempt(persistent)
-        if failure and persistent and (self._died or {}).get("process") == "gcs_server":
+        wanted, able, detail = self._config.fault_tolerant, sys.platform.startswith("linux"), ""
+        persistent = self._config.role == "head" and able and wanted is not False
+        failure = (
+            await self._attempt(persistent) if able or not wanted else f"on {sys.platform} Ray keeps nothing on disk"
+        )
+        unkept = bool(failure) and (not able or (persistent and (self._died or {}).get("process") == "gcs_server"))
+        if unkept and wanted:
+            failure += "\nengine.ray.fault_tolerant is true: Ray's head does not start without its state on disk"
+        elif unkept and persistent:
             shutil.rmtree(self._command.store, ignore_errors=True)
             detail = f"Ray begins anew and will keep nothing over a restart: {failure}"
             failure = await self._attempt(persistent=False)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import inf
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -19,7 +20,7 @@ from clusterctl_providers.base import HasAgentEndpoint, HasInside, PoolRequest, 
 
 from clusterctl.core.errors import Refused, UsageError
 from clusterctl.core.model import Node, Policy
-from clusterctl.provision.bootstrap import bootstrap_document
+from clusterctl.provision.bootstrap import JoinSecrets, bootstrap_document
 from clusterctl.provision.journal.book import whole_journal
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.provision.used_providers import beside, note, scratch
@@ -28,6 +29,7 @@ from clusterctl.spec.lifetime import check_to_come
 from clusterctl.spec.load import parse_located
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.network import dials_publicly, has_engine
+from clusterctl.spec.parts import read_listen
 from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import core_lifetime, pool_requests
 from clusterctl.version import __version__
@@ -60,6 +62,10 @@ from clusterctl_runtime.head.nodes.ledger import Ledger
 from clusterctl_runtime.head.nodes.preparing import Preparing, packed_files
 from clusterctl_runtime.head.nodes.standby import Standby
 from clusterctl_runtime.head.pulse import Pulse
+from clusterctl_runtime.head.serve.control import ServeControl
+from clusterctl_runtime.head.serve.ray_serve import default_options
+from clusterctl_runtime.head.services.controller import Services
+from clusterctl_runtime.head.services.entry import Entry, Public
 from clusterctl_runtime.head.spec_change import what_changes
 from clusterctl_runtime.head.storage.blobs import BlobStore
 from clusterctl_runtime.head.storage.events import EventLog
@@ -178,6 +184,7 @@ class Head:
         self.draining = Draining(self.fleet, lambda: self.autoscaler.wake())
         self.asked_drains = AskedDrains(self.fleet, self.draining)
         self.engine = self._make_engine()
+        self.serve = self._make_serve() if self.engine else None
         self.autoscaler = Autoscaler(
             lambda: self.config,
             self.provisioner,
@@ -192,6 +199,7 @@ class Head:
             lambda: self.config, self.book, self.work, self.store, self.blobs, self.events, self._arrived
         )
         self.book.released = lambda job: self._arrived()
+        self.services = self._make_services()
         self.agents = AgentServer(
             self.config.uid, self.admission, self.blobs, self.store, self.events, self.fleet, self._bundle
         )
@@ -220,6 +228,32 @@ class Head:
         self.dispatcher.starts.shares = engine.shares
         return engine
 
+    def _make_services(self) -> Services:
+        directory = self.config.directory
+        entry = Entry(directory, lambda: public_entry(self.config), lambda name: services.wake(name))
+        services = Services(
+            self.store,
+            self.book,
+            self.queue,
+            self.work,
+            self.ledger,
+            self.events,
+            entry,
+            self.journal.live,
+            JoinSecrets(directory).service_token,
+        )
+        self.book.moved = services.job_moved
+        self.draining.changed = services.node_changed
+        return services
+
+    def _make_serve(self) -> ServeControl:
+        here = self.config.spec.kind.machine == "process"  # several clusters then share this machine's ports
+        serve = ServeControl(
+            self.config.directory, lambda: self.engine, self.blobs, self.events, lambda: default_options(here)
+        )
+        self.engine.ready = serve.ray_is_ready
+        return serve
+
     def _into(self, node: Node, argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
         """What runs a program on a node, where its provider has a way; () where not."""
         pool = next((pool for pool in self.config.spec.pools if pool.name == node.pool), None)
@@ -227,7 +261,8 @@ class Head:
         return provider.inside(node.instance_id, argv, environment) if isinstance(provider, HasInside) else ()
 
     def _packages_of_the_spec(self) -> set[str]:
-        return {str(file["digest"]) for file in self.config.files}
+        served = self.serve.records.packages() if self.serve else set[str]()
+        return served | {str(file["digest"]) for file in self.config.files} | self.services.packages()
 
     def _arrived(self) -> None:
         self.dispatcher.wake()
@@ -352,11 +387,14 @@ class Head:
             asyncio.create_task(server.serve(sockets=[api_socket])),
             asyncio.create_task(self.dispatcher.run()),
             asyncio.create_task(self.autoscaler.run()),
+            asyncio.create_task(self.services.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.pulse.run()),
             asyncio.create_task(Garbage().run()),
             asyncio.create_task(self._live_out()),
         ]
+        if self.serve:
+            tasks.append(asyncio.create_task(self.serve.run()))
         self.state = "stopping" if self.queue.closed else "ready"
         self.events.add(
             "cluster",
@@ -383,6 +421,7 @@ class Head:
         await self._close()
 
     async def _close(self) -> None:
+        self.services.entry.close(for_good=bool(self.queue.closed))
         await self.agents.stop()
         if self.engine:
             await self.engine.stop()
@@ -425,6 +464,7 @@ class Head:
         self._made |= spec.providers
         self.provisioner.use_pools(self._pool_requests())
         self.preparing.changed()
+        self.services.entry.listen_anew()
         self.events.add("cluster", self.config.name, "spec_changed", "a new spec is in force")
         self._arrived()
         return True
@@ -484,6 +524,16 @@ class Head:
         """The cluster's end by its own rules, if it comes to that."""
         await end_cluster(self, await self.lifetime.decided())
         self.ended.set()
+
+
+def public_entry(config: HeadConfig) -> Public | None:
+    """Where others than this machine reach services, None where they do not."""
+    wanted = config.spec.services
+    if wanted.listen is None:
+        return None
+    host, port = read_listen(wanted.listen)
+    certificate, key = wanted.certificate or config.directory / "head.pem", wanted.key or config.directory / "head.key"
+    return Public(host, port, Path(certificate), Path(key))
 
 
 def driver_slots(config: HeadConfig) -> int:

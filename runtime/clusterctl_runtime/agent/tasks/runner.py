@@ -295,9 +295,7 @@ class Runner:
         task.claim = claim_port(task.spec.port)
         if task.claim is None:
             task.report.stopped = "port_taken"
-            taken = (
-                f"port {task.spec.port} of its node, where its ranks were to meet, is taken: tried again with another"
-            )
+            taken = f"port {task.spec.port} of its node, where it was to listen, is taken: tried again with another"
             self._end(task, None, taken)
         return task.claim is not None
 

@@ -15,7 +15,7 @@ from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refuse
 from clusterctl.provision.bootstrap import JOIN_SECRET
 from clusterctl.version import __version__
 from clusterctl_runtime.dashboard import mount
-from clusterctl_runtime.head.api import cluster, control, engine, hosts, jobs, logs, nodes
+from clusterctl_runtime.head.api import cluster, control, engine, hosts, jobs, logs, nodes, serve, services
 from clusterctl_runtime.head.api.documents import status_document
 from clusterctl_runtime.head.api.guard import Guard
 from clusterctl_runtime.head.api.status_board import StatusBoard
@@ -70,6 +70,8 @@ def create_app(head: Head) -> Guard:
     app.state.board = StatusBoard(lambda: status_document(head), head.events)
     for router in (
         cluster.router, nodes.router, hosts.router, jobs.router, logs.router, control.router, engine.router,
+        services.router,
+        serve.router,
     ):  # fmt: skip
         app.include_router(router)
     mount(app)

@@ -64,6 +64,7 @@ def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]
         "after": request.get("after") or [],
         "driver": bool(request.get("driver")),
         "script": request.get("script", ""),
+        "service": request.get("service"),
         "wait": wait,
     }
 
@@ -72,7 +73,8 @@ def shown_text(job: Job, wait: dict[str, Any] | None) -> str:
     """What a person can look for in a list of jobs."""
     request = job.request
     command = (request.get("script", ""), *(request.get("argv") or ()))
-    told = (job.state, (wait or {}).get("text", "") or job.reason, request.get("user", ""), job.shape.pool)
+    service = (request.get("service") or {}).get("name", "")
+    told = (service, job.state, (wait or {}).get("text", "") or job.reason, request.get("user", ""), job.shape.pool)
     return " ".join((job.id, job.name, *command, *told)).lower()
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from clusterctl.core.errors import UsageError
+from clusterctl.core.errors import BadRequest, Refused, UsageError
 from clusterctl_runtime.head.api.context import LARGEST, HeadDep
 from clusterctl_runtime.head.api.explaining import plan_job
 from clusterctl_runtime.head.api.job_documents import array_document, job_document, look, shown_text, wait_of
@@ -48,6 +48,7 @@ async def put_blob(digest: str, request: Request, response: Response, head: Head
 
 @router.post("/jobs", status_code=201, response_model=None)
 async def submit(body: JobRequest, head: HeadDep) -> JSONResponse:
+    refuse_replicas([body])
     jobs, created = await head.queue.submit([body])
     if body.array is not None:
         answer = {"id": jobs[0].array_id, "state": "queued", "ids": [job.id for job in jobs]}
@@ -58,8 +59,16 @@ async def submit(body: JobRequest, head: HeadDep) -> JSONResponse:
 
 @router.post("/jobs:batch", status_code=201, response_model=None)
 async def submit_batch(body: Batch, head: HeadDep) -> JSONResponse:
-    jobs, _ = await head.queue.submit(await body.requests())
+    requests = await body.requests()
+    refuse_replicas(requests)
+    jobs, _ = await head.queue.submit(requests)
     return JSONResponse({"ids": [job.id for job in jobs]}, 201)
+
+
+def refuse_replicas(requests: Iterable[JobRequest]) -> None:
+    """Raises BadRequest for a job that says of itself that it belongs to a service."""
+    if any(request.service is not None for request in requests):
+        raise BadRequest("replicas of services are started by the head: `clusterctl service run`")
 
 
 @router.post("/jobs:plan")
@@ -149,6 +158,8 @@ async def cancel_job(job_id: str, head: HeadDep) -> dict[str, Any]:
 
 @router.post("/jobs/{job_id}/retry")
 async def retry_job(job_id: str, head: HeadDep) -> dict[str, Any]:
+    if service := head.book.get(job_id).request.get("service"):
+        raise Refused(f"{job_id} was a replica of service {service['name']}, which starts its replicas itself")
     job = await head.queue.retry(job_id)
     return {"id": job.id, "state": job.state}
 

@@ -86,6 +86,7 @@ class EngineControl:
         self.requests = StandingRequests(self._forget_requests, events, self._spawn)
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
+        self.ready: Callable[[], None] = lambda: None  # is called when Ray's head was started, or started again
         self.message = ""
         self._lacking = ""  # of Ray's head, which is ready all the same
         self.version = ""
@@ -127,6 +128,21 @@ class EngineControl:
         if self._client is None:
             raise self._not_ready()
         return await self._client.own_jobs()
+
+    def helper(self) -> EngineClient:
+        """What speaks to Ray. Raises Refused while Ray is not ready."""
+        if self._client is None or self.phase != "ready":
+            raise self._not_ready()
+        return self._client
+
+    @property
+    def session(self) -> str:
+        """Which Ray cluster this is: another one has lost what the last one had. "" before the first."""
+        return self._session
+
+    def dashboard(self) -> str:
+        """The URL of Ray's dashboard, as the helper has it. Raises Refused while Ray is not ready."""
+        return f"http://{self.access()['dashboard']}"
 
     def _not_ready(self) -> Refused:
         return Refused(f"Ray is not ready on this cluster ({self.trouble or self.phase}): `clusterctl status` shows it")
@@ -329,6 +345,7 @@ class EngineControl:
         self._events.add("engine", "ray", "ready", f"Ray {self.version} is ready at {address}")
         self._start_workers()
         self._wake()
+        self.ready()
 
     def _helper_inside(self, node: Node, message: Mapping[str, Any]) -> Sequence[str]:
         """What runs the helper on Ray's head node, where that is not this machine: it holds GPUs only beside a raylet."""

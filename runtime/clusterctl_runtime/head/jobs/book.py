@@ -43,6 +43,7 @@ class JobBook:
         self.gate = Gate(self.jobs)
         self.released: Callable[[Job], None] = lambda job: None  # told of a held job that may start now
         self.doomed: Callable[[Job], None] = lambda job: None  # and of one that never will: it is cancelled
+        self.moved: Callable[[Job], None] = lambda job: None  # and of each that is in another state
         self._lines = Lines()
         self.running: dict[str, Job] = {}
         self.ended: OrderedDict[str, Job] = OrderedDict()  # in the order in which they ended
@@ -210,6 +211,7 @@ class JobBook:
             self.ended[job.id] = job
             self.gate.leave(job)
         self.save(job)
+        self.moved(job)
         if job.final:
             self._to_judge.append(self.gate.after(job))
             self._judge()

@@ -17,7 +17,7 @@ from clusterctl_runtime.head.config import HeadConfig
 from clusterctl_runtime.head.jobs.asked import GroupKey
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import JobBook
-from clusterctl_runtime.head.jobs.gang import gang_addresses, gang_environment, gang_port
+from clusterctl_runtime.head.jobs.gang import gang_addresses, gang_environment, gang_port, replica_port, with_port
 from clusterctl_runtime.head.jobs.job import Attempt, Job, task_id
 from clusterctl_runtime.head.jobs.lines import in_order
 from clusterctl_runtime.head.jobs.lookahead import PATIENCE_SECONDS, Lookahead
@@ -206,17 +206,22 @@ class Dispatcher:
         pools = {pool.name: pool.env for pool in spec.pools}
         books = [self._fleet.ledger.get(n) for n in attempt.nodes]
         addresses = gang_addresses(books)
+        service = request.get("service")
+        port = replica_port(service, attempt) if service else 0
 
         def argv(rank: int) -> list[str]:
+            words = with_port(request["argv"], port) if service else list(request["argv"])
             if not request.get("script"):
-                return list(request["argv"])
-            return [self._python_of(attempt.nodes[rank], books[rank]), "-u", request["script"], *request["argv"]]
+                return words
+            return [self._python_of(attempt.nodes[rank], books[rank]), "-u", request["script"], *words]
 
         def build(rank: int) -> TaskSpec:
             node = self._fleet.journal.get(attempt.nodes[rank])
             env = {**spec.env, **pools.get(node.pool if node else "", {}), **request["env"]}
             env["CLUSTERCTL_CLUSTER"] = config.name
             env.update(gang_environment(job, attempt, rank, addresses))
+            if service:
+                env |= {"PORT": str(port), "CLUSTERCTL_SERVICE": service["name"]}
             return TaskSpec(
                 task=task_id(attempt.id, rank),
                 argv=argv(rank),
@@ -228,7 +233,7 @@ class Dispatcher:
                 timeout=request["timeout"],
                 runtime_env=dict(request["runtime_env"]),
                 after=after,
-                port=gang_port(attempt) if job.nodes > 1 and rank == 0 else 0,
+                port=gang_port(attempt) if (job.nodes > 1 and rank == 0) or (service and not service["port"]) else 0,
             )
 
         return build

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clusterctl_runtime.head.jobs.job import Attempt, Job, number_of
 from clusterctl_runtime.head.nodes.ledger import NodeLedger
@@ -42,6 +43,16 @@ def gang_port(attempt: Attempt) -> int:
     """Where rank 0 listens. All ranks must know it before any is started, so it follows from the attempt; rank 0's agent looks
     whether it is free, and if not the next attempt has another one."""
     return FIRST_PORT + zlib.crc32(attempt.id.encode()) % PORTS
+
+
+def replica_port(service: Mapping[str, Any], attempt: Attempt) -> int:
+    """Where a replica of a service listens: where its user said, or as rank 0 of a gang would."""
+    return int(service["port"]) or gang_port(attempt)
+
+
+def with_port(argv: Sequence[str], port: int) -> list[str]:
+    """The command with the port in place of `{port}`."""
+    return [word.replace("{port}", str(port)) for word in argv]
 
 
 def gang_addresses(books: Sequence[NodeLedger | None]) -> list[str]:

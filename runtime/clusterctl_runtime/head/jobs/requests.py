@@ -11,9 +11,20 @@ from clusterctl_runtime.head.turns import in_turns
 
 MAX_NODES = 10_000
 MAX_ARRAY = 100_000  # jobs in one submission
+MAX_REPLICAS = 1000  # of a service
 MAX_BATCH = 10_000  # requests in one batch
 MAX_BYTES = 1024 * 1024  # of one request: it goes to each node that it runs on, beside many others
 Identifier = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
+
+
+class ReplicaOf(BaseModel):
+    """What a job is a replica of, as the head says. `port`: where its program listens, 0 for one that is free on its node."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    version: int
+    port: int
 
 
 class JobRequest(BaseModel):
@@ -51,6 +62,7 @@ class JobRequest(BaseModel):
         default=[], max_length=1000
     )
     runtime_env: dict[str, Any] = {}
+    service: ReplicaOf | None = None
 
     @model_validator(mode="after")
     def _something_to_run(self) -> JobRequest:
@@ -73,6 +85,38 @@ class JobRequest(BaseModel):
         if self.driver and (self.nodes or 1) > 1:
             raise ValueError("a driver runs once, on the head node: leave out `driver` to run a gang on several nodes")
         return self
+
+
+class ServiceRequest(BaseModel):
+    """A new version of a service. `job` is what each of its replicas runs; `health` the path whose GET it answers with 2xx once
+    it is well ("": it takes connections); `patience` the seconds that it has for that, `grace` those that open requests have
+    when a replica leaves. `id` is the client's: said again, it is the same version. `replicas` None: as many as there are."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    id: str = Field(min_length=8, max_length=64)
+    job: JobRequest
+    port: int = Field(default=0, ge=0, le=65535)
+    replicas: int | None = Field(default=None, ge=0, le=MAX_REPLICAS)
+    health: str = Field(default="", pattern=r"^(/[!-~]*)?$", max_length=1000)
+    patience: float = Field(default=600.0, gt=0, le=86400)
+    grace: float = Field(default=60.0, ge=0, le=86400)
+
+    @model_validator(mode="after")
+    def _a_plain_program(self) -> ServiceRequest:
+        job = self.job
+        odd = {"nodes": job.nodes, "array": job.array, "after": job.after, "timeout": job.timeout, "driver": job.driver}
+        if given := [name for name, value in odd.items() if value]:
+            raise ValueError(f"a replica of a service is a plain program that goes on: leave out {', '.join(given)}")
+        if job.service is not None or job.submission_id:
+            raise ValueError("what a replica is called is the head's: leave out `service` and `submission_id`")
+        return self
+
+
+class Scale(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    replicas: int = Field(ge=0, le=MAX_REPLICAS)
 
 
 class Batch(BaseModel):

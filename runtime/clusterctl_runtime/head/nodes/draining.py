@@ -74,6 +74,9 @@ class Draining:
         self._fleet = fleet
         self._wake = wake
         self.engine: EngineDrain = NoEngineDrain()
+        self.changed: Callable[[str], None] = lambda node_id: (
+            None
+        )  # told of a node that drains, by another time, or no more
         self._asking: dict[str, asyncio.Task[NotAsked | None]] = {}
         self._leaving: dict[str, float | None] = {}  # the engine takes nothing new there, and knows this deadline
         self._out: set[str] = set()  # the engine is out, queue work is still ending
@@ -84,6 +87,7 @@ class Draining:
         books = self._fleet.ledger.get(node_id)
         if books and books.drain == "":
             books.drain = "requested"
+        self.changed(node_id)
 
     def end(self, node_id: str) -> None:
         """The drain was called off: the node takes work again. What the engine was asked for meanwhile it may still do."""
@@ -96,6 +100,7 @@ class Draining:
             task.cancel()
         if books:
             self.engine.called_off(books)
+        self.changed(node_id)
         self._fleet.takes_work_again()
 
     def check(self) -> None:

@@ -34,7 +34,11 @@ _FIRST: Migration = (
     """CREATE TABLE IF NOT EXISTS credentials (
     node TEXT PRIMARY KEY, boot_id TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",
 )
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)  # a later one is appended; none is changed once it has been released
+_SERVICES: Migration = ("CREATE TABLE services (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",)
+MIGRATIONS: tuple[Migration, ...] = (
+    _FIRST,
+    _SERVICES,
+)  # a later one is appended; none is changed once it has been released
 
 AT_ONCE = 50  # who waited for a commit and go on in one turn of the loop
 Statement = tuple[str, Sequence[Any]]

@@ -1,6 +1,6 @@
-"""A service on the cluster's GPUs that grows with its traffic and stays when the job ends.
+"""A service on the cluster's GPUs that grows with its traffic.
 
-Run it with `clusterctl submit job.py`.
+Deploy it with `clusterctl serve deploy job:app --name model --route-prefix /model`, and again after each change.
 """
 
 import ray
@@ -20,18 +20,7 @@ class Model:
 
     async def __call__(self, request):
         body = await request.json()
-        return self.measure(body["text"])
-
-    def measure(self, text):
-        return {"length": len(text), "gpu": self.gpu}
+        return {"length": len(body["text"]), "gpu": self.gpu}
 
 
-def main():
-    ray.init()  # `clusterctl submit` has set the address
-    handle = serve.run(Model.bind(), name="model", route_prefix="/model")
-    print(handle.measure.remote("hello").result())
-    print("serving on port 8000 of the head node, path /model")
-
-
-if __name__ == "__main__":
-    main()
+app = Model.bind()
