@@ -112,7 +112,7 @@ class Services:
     @property
     def working(self) -> int:
         """How many there are that are to run: the cluster is in use."""
-        return sum(not record.stopped and bool(record.wanted) for record in self.records.values())
+        return sum(not r.stopped and bool(r.wanted and r.replicas) for r in self.records.values())
 
     def packages(self) -> set[str]:
         """Digests of the packages that any version needs."""
