@@ -229,8 +229,8 @@ class Services:
         if record.stopped or not record.wanted:
             why = "the service was stopped" if record.stopped else "its version was given up"
             return Decision(leave=tuple((seen.part.job, why) for seen in here))
-        patience = record.version(record.wanted).request.patience
-        wish = Wish(record.replicas, record.current, record.wanted, patience, record.ends)
+        asked = record.version(record.wanted).request
+        wish = Wish(record.replicas, record.current, record.wanted, asked.patience, record.ends, asked.surge)
         return decide(wish, [self._replica(seen) for seen in here if _end_of(seen) != "lost"], now)
 
     def _give_up(self, record: Record, why: str, culprit: str) -> None:
