@@ -18,6 +18,7 @@ from tests.cloud.aws import cloud as aws
 from tests.cloud.gcp.cloud import GcpCloud
 from tests.cloud.gcp.world import PROJECT
 from tests.cloud.gcp.world import REGION as GOOGLE_REGION
+from tests.support.cluster import with_packages
 
 AWS, GOOGLE = f"aws/{aws.REGION}", f"gcp/{GOOGLE_REGION}"
 LOGIN = "could not be logged in to"  # how far an `up` comes that has all machines
@@ -78,7 +79,7 @@ class Home:
     def __init__(self, directory: Path, both: Clouds, *names: str, more: str = "") -> None:
         """`names` of places, in the order in which they are written; default: both."""
         directory.mkdir(exist_ok=True)
-        self.registry, self.said, self.both = Registry(directory / "home", {}), list[str](), both
+        self.registry, self.said, self.both = Registry(with_packages(directory / "home"), {}), list[str](), both
         self.path = directory / "cluster.yaml"
         self.write(*names, more=more)
 

@@ -9,7 +9,7 @@ from typing import Any
 from tests.cloud.aws.cloud import REGION, AwsCloud
 from tests.cloud.aws.machines import AwsMachines
 from tests.cloud.machines import GATEWAY
-from tests.support.cluster import LocalCluster
+from tests.support.cluster import LocalCluster, with_packages
 
 
 class AwsCluster(LocalCluster):
@@ -40,6 +40,7 @@ pools:
 {pools}
 """
         super().__init__(directory, spec)
+        with_packages(self.home)
 
     def consoles(self) -> str:
         return "\n".join(f"--- {i}\n{self.machines.machines.console(i)}" for i in self.machines.machines.ids())

@@ -29,7 +29,7 @@ from clusterctl.provision.journal.book import Journal
 from clusterctl.spec.providers.cloud import PRIVATE_NETWORKS
 from tests.aws.stage import Stage, pool
 from tests.cloud.aws.cloud import REGION, AwsCloud, credentials
-from tests.support.cluster import wait_until
+from tests.support.cluster import wait_until, with_packages
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
 HEAD = PoolRequest("head", {"instances": ["t3.large"], "market": ["on-demand"]}, "head")
@@ -191,7 +191,7 @@ class Home:
     """A cluster in a home of its own whose machines never come up."""
 
     def __init__(self, directory: Path, cloud: AwsCloud) -> None:
-        self.registry, self.said = Registry(directory / "home"), list[str]()
+        self.registry, self.said = Registry(with_packages(directory / "home")), list[str]()
         directory.mkdir(exist_ok=True)
         path = directory / "cluster.yaml"
         path.write_text(SPEC.format(region=REGION, vpc=cloud.vpc, url=cloud.url))

@@ -11,7 +11,7 @@ from tests.cloud.azure.machine import Machine
 from tests.cloud.azure.machines import AzureMachines
 from tests.cloud.azure.world import REGION, SUBSCRIPTION
 from tests.cloud.machines import GATEWAY
-from tests.support.cluster import LocalCluster
+from tests.support.cluster import LocalCluster, with_packages
 
 HEAD = "Standard_B2s_v2"
 
@@ -48,6 +48,7 @@ pools:
 {pools}
 """
         super().__init__(directory, spec)
+        with_packages(self.home)
 
     def consoles(self) -> str:
         return "\n".join(f"--- {i}\n{self.machines.machines.console(i)}" for i in self.machines.machines.ids())

@@ -27,7 +27,7 @@ from tests.azure.stage import Stage, launches, pool
 from tests.cloud.azure import cards
 from tests.cloud.azure.cloud import AzureCloud
 from tests.cloud.azure.world import REGION, SUBSCRIPTION
-from tests.support.cluster import wait_until
+from tests.support.cluster import wait_until, with_packages
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
 HEAD = PoolRequest("head", {"instances": ["Standard_B2s_v2"], "market": ["on-demand"]}, "head")
@@ -100,7 +100,7 @@ class Home:
     """A cluster in a home of its own whose machines never come up."""
 
     def __init__(self, directory: Path, cloud: AzureCloud) -> None:
-        self.registry, self.said = Registry(directory / "home"), list[str]()
+        self.registry, self.said = Registry(with_packages(directory / "home")), list[str]()
         directory.mkdir(exist_ok=True)
         path = directory / "cluster.yaml"
         network = Parts(cloud).make_network(

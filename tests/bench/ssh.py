@@ -77,6 +77,7 @@ def _many() -> list[Row]:
             place = Path(directory) / str(count)
             place.mkdir()
             cluster = SshCluster(place, hosts[:count])
+            (cluster.home / "cache").unlink()  # a first `up`, which makes the head's packages
             before = _received(hosts[count - 1])
             try:
                 began = time.perf_counter()
@@ -122,6 +123,7 @@ def _ours(directory: Path, hosts: Sequence[SshHost]) -> tuple[dict[int, float], 
     """Seconds to so many nodes, and those of a second `up`."""
     directory.mkdir()
     cluster = SshCluster(directory, hosts)
+    (cluster.home / "cache").unlink()  # as above
     head, *workers = [host.address for host in hosts]
     more = f"engine: {{ray: {{python: {sys.executable}}}}}\nhead: {{host: {head}}}"
     cluster.write(workers, low=3, more=more, pool="idle_timeout: 10m")

@@ -10,7 +10,7 @@ from tests.cloud.gcp.cloud import GcpCloud
 from tests.cloud.gcp.machines import GcpMachines
 from tests.cloud.gcp.world import PROJECT, REGION
 from tests.cloud.machines import GATEWAY
-from tests.support.cluster import LocalCluster
+from tests.support.cluster import LocalCluster, with_packages
 
 HEAD = "e2-standard-2"
 
@@ -43,6 +43,7 @@ pools:
 {pools}
 """
         super().__init__(directory, spec)
+        with_packages(self.home)
 
     def consoles(self) -> str:
         return "\n".join(f"--- {i}\n{self.machines.machines.console(i)}" for i in self.machines.machines.ids())

@@ -25,7 +25,7 @@ from clusterctl.spec.providers.cloud import PRIVATE_NETWORKS
 from tests.cloud.gcp.cloud import GcpCloud
 from tests.cloud.gcp.world import PROJECT, REGION
 from tests.gcp.stage import Stage, pool
-from tests.support.cluster import wait_until
+from tests.support.cluster import wait_until, with_packages
 
 UID = "5f3a6f0e-57f4-4d39-a7e1-4c4a3e0b8a01"
 HEAD = PoolRequest("head", {"instances": ["e2-standard-2"], "market": ["on-demand"]}, "head")
@@ -97,7 +97,7 @@ class Home:
     """A cluster in a home of its own whose machines never come up."""
 
     def __init__(self, directory: Path, cloud: GcpCloud) -> None:
-        self.registry, self.said = Registry(directory / "home"), list[str]()
+        self.registry, self.said = Registry(with_packages(directory / "home")), list[str]()
         directory.mkdir(exist_ok=True)
         path = directory / "cluster.yaml"
         path.write_text(SPEC.format(project=PROJECT, region=REGION, url=cloud.url))

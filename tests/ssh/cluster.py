@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.client.registry import read_json
-from tests.support.cluster import LocalCluster, wait_until
+from tests.support.cluster import LocalCluster, wait_until, with_packages
 from tests.support.ssh_hosts import SshHost
 
 USER = "tester"
@@ -22,6 +22,7 @@ class SshCluster(LocalCluster):
 
     def __init__(self, directory: Path, hosts: Sequence[SshHost], name: str = "demo", user: str = USER) -> None:
         super().__init__(directory, "", name)
+        with_packages(self.home)
         self.user = user
         self.hosts = list(hosts)
         self.user_home = directory / "user"

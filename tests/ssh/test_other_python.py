@@ -45,7 +45,7 @@ def test_a_head_comes_up_under_another_python_than_the_clients(host: SshHost, tm
     cluster = SshCluster(tmp_path, [host])
     kept = cache_directory() / "head-packages"  # what the package index gave is kept from one run to the next
     kept.mkdir(mode=0o700, exist_ok=True)
-    cluster.home.mkdir(mode=0o700)
+    (cluster.home / "cache").unlink()
     (cluster.home / "cache").symlink_to(kept)
     try:
         said = cluster.cli("up", str(cluster.spec), "-y", timeout=240).stderr

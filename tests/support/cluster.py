@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,18 @@ from clusterctl.client.registry import Registry
 from tests.support.looker import WHOLE_STATUS, Looker
 
 T = TypeVar("T")
+
+
+@functools.cache
+def _cache() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="clusterctl-cache-")
+
+
+def with_packages(home: Path) -> Path:
+    """`home`, as one has it that has made a cluster before: the packages that its heads need are made once per test process."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "cache").symlink_to(_cache().name)
+    return home
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 120.0, what: str = "") -> T:

@@ -31,6 +31,7 @@ OURS = ("clusterctl", "clusterctl_providers", "clusterctl_runtime", "clusterctl_
 CLIENT_ONLY = frozenset({"typer", "rich", "httpx"})  # what only the command line imports
 # directory of site-packages -> the entries of it that travel
 CALLED = {name: called for kind in KINDS.values() if kind.library for name, called in kind.library.data.items()}
+KEPT = 6  # archives, the newest ones: one for each provider, of some 20 MiB
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -72,10 +73,16 @@ def _build(cache: Path, extras: tuple[str, ...], others: Path | None) -> Distrib
     path = cache / f"dist-{digest}.tar.gz"
     if not path.exists():
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in cache.glob("dist-*.tar.gz"):
-            old.unlink(missing_ok=True)
+        _make_room(cache)
         write_private(path, _archive(files))
     return Distribution(f"dist-{digest}", path.read_bytes())
+
+
+def _make_room(cache: Path) -> None:
+    """Whoever has clusters in several clouds goes from one to the other, and each has an archive of its own."""
+    archives = sorted(cache.glob("dist-*.tar.gz"), key=lambda path: path.stat().st_mtime)
+    for old in archives[: max(0, len(archives) + 1 - KEPT)]:
+        old.unlink(missing_ok=True)
 
 
 def head_packages(extras: Collection[str] = ()) -> set[str]:
