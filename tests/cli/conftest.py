@@ -21,10 +21,14 @@ def run(tmp_path: Path) -> Run:
     environment.pop("CLUSTERCTL_CLUSTER", None)
 
     def call(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-        options = {"text": True, "capture_output": True, "timeout": 120, "stdin": subprocess.DEVNULL} | more
-        return subprocess.run(
-            [sys.executable, "-m", "clusterctl", *arguments], cwd=tmp_path, env=environment, **options
-        )  # type: ignore[call-overload]
+        options = {
+            "text": True,
+            "capture_output": True,
+            "timeout": 120,
+            "stdin": subprocess.DEVNULL,
+            "env": environment,
+        }
+        return subprocess.run([sys.executable, "-m", "clusterctl", *arguments], cwd=tmp_path, **options | more)  # type: ignore[call-overload]
 
     return call
 

@@ -170,6 +170,21 @@ def test_what_the_system_refuses_is_a_sentence_that_names_it(run, tmp_path: Path
     assert f"the disk of {tmp_path}/home" in done.stderr and "on this machine is full (" in done.stderr, done.stderr
 
 
+def test_a_cluster_of_which_nothing_was_made_is_taken_down_without_asking_its_provider(run, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "cluster: demo\nprovider: {aws: {region: us-east-1}}\nengine: none\npools: [{name: cpu, instances: [m7i.large]}]\n"
+    )
+    nobody = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    nobody |= {"HOME": str(tmp_path), "CLUSTERCTL_HOME": str(tmp_path / "home"), "AWS_EC2_METADATA_DISABLED": "true"}
+    up = run("up", "c.yaml", env=nobody)
+    assert up.returncode == 1 and "no AWS credentials" in up.stderr, up.stderr
+    down = run("down", "demo", env=nobody)
+    assert down.returncode == 0 and "nothing was ever made of cluster demo: no provider is asked" in down.stderr, (
+        down.stderr
+    )
+    assert not (tmp_path / "home" / "clusters" / "demo").exists()
+
+
 def test_doctor_says_what_there_is(run) -> None:
     done = run("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}

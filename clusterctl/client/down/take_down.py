@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clusterctl.client.begun import is_begun
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
@@ -39,6 +40,10 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
     caller holds the cluster's lock."""
     if abandon and not cluster.on_hosts:
         raise UsageError("--abandon is for hosts reached by SSH: instances are ended by their provider")
+    if not is_begun(cluster):
+        tell(f"nothing was ever made of cluster {cluster.name}: no provider is asked")
+        registry.forget(cluster)
+        return
     ways(cluster).stop()  # while the head is there to be told
     if cluster.on_hosts:
         from clusterctl.client.up.hosts import take_down_remote

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 from clusterctl_runtime.backoff import Backoff
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.begun import note_begun
 from clusterctl.client.ended import HEAD_PLACE
 from clusterctl.client.patience import PASSING, patiently
 from clusterctl.client.registry import Cluster, read_note
@@ -173,6 +174,8 @@ class Launching:
         actions = [a for a in plan.actions if isinstance(a, Launch) or getattr(a, "node_id", "") in ours]
         for action in actions:
             self._before(action, heads)
+        if any(isinstance(action, Launch) for action in actions):
+            note_begun(self.cluster)
         # A worker whose launch an earlier `up` left open is for `workers`: it is told the head's address, which is not known yet.
         outcomes = self.provisioner.apply(Plan(tuple(actions)), lambda node: node.role == "head")
         for outcome in outcomes:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl_runtime.backoff import Backoff, wait_until
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.begun import note_begun
 from clusterctl.client.head import process, tunnels
 from clusterctl.client.head.api import Api
 from clusterctl.client.head.config import config_there, keep_config
@@ -125,6 +126,7 @@ class Remote:
         """Makes everything be in place; every host with its trouble, if it has one. Raises ClusterctlError without a head."""
         wanted = {machine.id for machine in self.machines}
         before = [machine for machine in saved_machines(self.cluster.directory) if machine.id not in wanted]
+        note_begun(self.cluster)
         keep_config(self.cluster, self.source.spec, self.source.text)  # whose machines these are, a second time
         save_machines(self.cluster.directory, [*self.machines, *before], self._options(), self._touched)
         hosts = open_hosts(self.cluster.directory, self.tell, self.machines)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clusterctl_runtime.files.private import write_private
 
+from clusterctl.client.begun import note_begun, note_new
 from clusterctl.client.down.take_down import is_half_down, take_down
 from clusterctl.client.ended import note_of, revive
 from clusterctl.client.head import process
@@ -83,6 +84,7 @@ def _bring_up(
             f"the head of cluster {cluster.name!r} runs on an instance, the spec wants it on this machine: "
             f"`clusterctl down {cluster.name}` first"
         )
+    note_begun(cluster)
     if process.answers(cluster):
         with Api.of(cluster) as api:
             return Started(cluster, "running", _put_spec(api, cluster, source, mounts, confirm))
@@ -105,7 +107,8 @@ def _bring_up(
 
 
 def _registered(registry: Registry, source: SpecFile, *, trying: bool) -> Cluster:
-    return registry.create(
+    is_new = source.name not in registry.names()
+    cluster = registry.create(
         source.name,
         provider=source.spec.provider_name,
         engine="ray" if source.spec.ray else "none",
@@ -113,6 +116,9 @@ def _registered(registry: Registry, source: SpecFile, *, trying: bool) -> Cluste
         place=source.place,
         trying=trying,
     )
+    if is_new:
+        note_new(cluster)
+    return cluster
 
 
 def _bring_up_remote(
