@@ -1,6 +1,6 @@
 """`python -m clusterctl`."""
 
-from clusterctl.cli.main import run
+from clusterctl.cli.start import run
 
 if __name__ == "__main__":
     run()

@@ -94,7 +94,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
         call = Call(options["cluster_name"], options["as_json"], options["quiet"], options["verbose"], context)
         try:
             code = function(call, **given)
-        except ClusterctlError:
+        except (ClusterctlError, OSError):
             if call.verbose:
                 traceback.print_exc(file=sys.stderr)
             raise

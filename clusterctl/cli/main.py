@@ -182,7 +182,7 @@ def _home() -> str:
 
 
 def run() -> NoReturn:
-    """Entry point. Exit codes: see docs/cli.md."""
+    """The whole command, to its end. Exit codes: see docs/cli.md."""
     # A user without a home, as containers have them, has the one that Docker gives: what must be kept then asks for a directory.
     os.environ.setdefault("HOME", _home())
     try:
@@ -193,6 +193,14 @@ def run() -> NoReturn:
         # A spec's faults already begin with file:line:column, as editors and people look for them.
         say(str(error) if hasattr(error, "faults") else f"clusterctl: {error}")
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from clusterctl.cli.failing import sentence
+        from clusterctl.cli.output import say
+
+        say(f"clusterctl: {sentence(error)}")
+        sys.exit(1)
     except ModuleNotFoundError as error:
         extra = _extra_with((error.name or "").partition(".")[0])
         if not extra:
@@ -213,7 +221,3 @@ def _extra_with(module: str) -> str:
     libraries = (kind.library for kind in KINDS.values() if kind.library is not None)
     found = next((library.extra for library in libraries if module in library.modules), "")
     return "simulate" if module == "plotly" else found
-
-
-if __name__ == "__main__":
-    run()

@@ -38,6 +38,7 @@ POOL_FIELDS: dict[str, Way] = {
 CLUSTER_FIELDS: dict[str, Way] = {
     "limits": "in-place",
     "queue": "in-place",
+    "services": "in-place",
     "lifetime": "in-place",
     "env": "in-place",
     "files": "in-place",

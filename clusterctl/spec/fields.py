@@ -33,6 +33,12 @@ def read_amounts(value: Any) -> Any:
     """Resources as plain numbers: sizes become bytes; familiar names written otherwise are refused."""
     if not isinstance(value, dict):
         return value
+    amounts, findings = amounts_in(value)
+    return refuse(findings) if findings else amounts
+
+
+def amounts_in(value: dict[Any, Any]) -> tuple[dict[Any, Any], list[Finding]]:
+    """The same, and what is wrong with them."""
     amounts: dict[Any, Any] = {}
     findings: list[Finding] = []
     for name, amount in value.items():
@@ -47,7 +53,7 @@ def read_amounts(value: Any) -> Any:
             findings += _check_amount(str(name), amounts[name])
         except ValueError as error:
             findings.append(Finding((name,), str(error)))
-    return refuse(findings) if findings else amounts
+    return amounts, findings
 
 
 def _familiar(name: str) -> str:
@@ -56,8 +62,13 @@ def _familiar(name: str) -> str:
     return lower if lower in SIZES else _WELL_KNOWN.get(lower, name)
 
 
+def is_number(value: Any) -> bool:
+    """Whether YAML has it as a number, and a finite one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_amount(name: str, amount: Any) -> Iterator[Finding]:
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
+    if not is_number(amount):
         yield Finding((name,), f"the amount of {name!r} must be a number, not {shorten(amount)}")
     elif amount < 0:
         yield Finding((name,), f"resource {name!r} is negative ({amount:g})")

@@ -65,6 +65,7 @@ CLUSTER_EFFECTS: dict[str, Effect] = {
     "env": "in-place",
     "limits": "in-place",
     "queue": "in-place",
+    "services": "in-place",
     "lifetime": "in-place",
 }
 

@@ -17,7 +17,18 @@ from clusterctl.spec.checks import check_cluster
 from clusterctl.spec.faults import refuse
 from clusterctl.spec.fields import Env, Name
 from clusterctl.spec.mounts.mount import Mount
-from clusterctl.spec.parts import Auth, Engine, EngineChoice, FileMount, Head, Lifetime, Limits, Queue, Ray
+from clusterctl.spec.parts import (
+    Auth,
+    Engine,
+    EngineChoice,
+    FileMount,
+    Head,
+    Lifetime,
+    Limits,
+    Queue,
+    Ray,
+    ServiceEntry,
+)
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.choice import Provider, ProviderSettings
 from clusterctl.spec.providers.cloud import CloudSettings
@@ -62,6 +73,9 @@ class ClusterSpec(SpecModel):
     env: Env = Field(default={}, description="Environment of every job.", examples=[{"HF_HOME": "/data/hf"}])
     limits: Limits = Field(default=Limits(), description="Limits of the cluster.")
     queue: Queue = Field(default=Queue(), description="The order of waiting jobs.")
+    services: ServiceEntry = Field(
+        default=ServiceEntry(), description="Where services are reached from other machines; left out: nowhere."
+    )
     lifetime: Lifetime = Field(default=Lifetime(), description="When the cluster ends itself; left out: never.")
 
     @field_validator("engine", mode="after")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+import re
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from clusterctl.spec.base import Size, SpecModel, form_of
+from clusterctl.spec.faults import Finding, refuse
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Moment, Money, Text
 from clusterctl.spec.pool import HostEntry
 from clusterctl.spec.providers.choice import ProviderName
@@ -210,3 +212,47 @@ class Lifetime(SpecModel):
         description="At this moment, whatever runs; in UTC where no zone is given.",
         examples=["2026-12-01T08:00", "2026-12-01T08:00+01:00"],
     )
+
+
+_LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+
+
+def read_listen(text: str) -> tuple[str, int]:
+    """Address and port of `0.0.0.0:8443` or `[::]:8443`. Raises ValueError."""
+    found = _LISTEN.fullmatch(text)
+    if found is None or not 0 < int(found[3]) < 65536:
+        raise ValueError(f"{text!r} is no address with a port: write one as in 0.0.0.0:8443 or [::]:8443")
+    return str(ip_address(found[1] or found[2])), int(found[3])
+
+
+class ServiceEntry(SpecModel):
+    """Where services are reached from other machines, beside this one; always with TLS, and with a token of each service
+    (docs/services.md)."""
+
+    listen: Text | None = Field(
+        default=None,
+        description="Address and port on the head's machine; left out, others reach services through a tunnel only.",
+        examples=["0.0.0.0:8443", "[::]:8443"],
+    )
+    certificate: Text | None = Field(
+        default=None,
+        description="File with its certificate and chain (PEM) on the head's machine; left out: one of the cluster's own.",
+        examples=["/etc/ssl/services.pem"],
+    )
+    key: Text | None = Field(
+        default=None, description="File with the certificate's key, there as well.", examples=["/etc/ssl/services.key"]
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_listen(value)
+        return value
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> ServiceEntry:
+        if (self.certificate is None) is not (self.key is None):
+            has, lacks = ("certificate", "key") if self.certificate else ("key", "certificate")
+            refuse([Finding((has,), f"`{has}` without `{lacks}`", "write both, or neither")])
+        return self

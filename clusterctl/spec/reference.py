@@ -36,6 +36,7 @@ _HEADINGS = {
     "Budget": "`limits: {budget: ...}`",
     "UserLimits": "`limits: {per_user: {NAME: ...}}`",
     "Queue": "`queue`",
+    "ServiceEntry": "`services`",
     "Lifetime": "`lifetime`",
 }
 

@@ -22,7 +22,8 @@ from words import WORD
 
 api = FastAPI()
 
-@serve.deployment(ray_actor_options={"num_cpus": 0.5}, max_constructor_retry_count=1, max_ongoing_requests=20)
+@serve.deployment(ray_actor_options={"num_cpus": 0.5}, max_constructor_retry_count=1, max_ongoing_requests=20,
+                  graceful_shutdown_wait_loop_s=0.5)
 @serve.ingress(api)
 class Model:
     def __init__(self, loads):

@@ -64,7 +64,10 @@ def test_down_takes_the_file_too_and_ends_what_runs(cluster: LocalCluster) -> No
     cluster.up()
     cluster.submit("--", "sh", "-c", "sleep 300 & setsid sleep 300 & wait")
     wait_until(lambda: cluster.status()["jobs"]["running"] == 1, what="the job runs")
-    cluster.cli("down", str(cluster.spec))
+    refused = cluster.cli("down", str(cluster.spec), code=5).stderr
+    assert "cluster demo has jobs (1 running), which would be lost: `clusterctl down demo -y`" in refused
+    assert cluster.status()["jobs"]["running"] == 1, "nobody could be asked"
+    cluster.cli("down", str(cluster.spec), "-y")
     assert nothing_is_left(cluster)
 
 

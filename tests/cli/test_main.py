@@ -3,6 +3,8 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,6 +130,44 @@ def test_a_cluster_that_up_never_finished_can_be_taken_down(run, tmp_path: Path)
     (directory / "cluster.json").write_text(json.dumps({"name": "half", "uid": "7d0f0e9e-3f0a-4f57-9a4b-111111111111"}))
     assert run("status").returncode == 4
     assert run("down").returncode == 0 and not directory.exists()
+
+
+INTERRUPTED = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from clusterctl.cli.start import run
+run()
+"""
+
+
+def test_an_interrupt_in_the_first_moment_is_one_line_and_exit_code_130() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "clusterctl: interrupted\n")
+
+
+def test_what_the_system_refuses_is_a_sentence_that_names_it(run, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "cluster: demo\nprovider: local\nengine: none\npools: [{name: cpu, resources: {CPU: 1}}]\n"
+    )
+    (tmp_path / "home").write_text("")
+    done = run("up", "c.yaml")
+    said = f"{tmp_path}/home is to be the directory for all that is kept (CLUSTERCTL_HOME), and is a file: name another"
+    assert (done.returncode, done.stderr) == (1, f"clusterctl: {said}\n")
+    (tmp_path / "home").unlink()
+    (tmp_path / "home").mkdir()
+    full = [sys.executable, "-m", "clusterctl", "up", "c.yaml"]
+    environment = {**os.environ, "CLUSTERCTL_HOME": str(tmp_path / "home")}
+    script = f'mount -t tmpfs -o size=64k tmpfs {tmp_path}/home && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *full],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert f"the disk of {tmp_path}/home" in done.stderr and "on this machine is full (" in done.stderr, done.stderr
 
 
 def test_doctor_says_what_there_is(run) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl.client.up.readiness import GIVE_UP_AFTER, Readiness
+from clusterctl.client.up.readiness import FAILED_TICKS, GIVE_UP_AFTER, Readiness
 
 TAKING = ("running", "waiting", "failed")
 
@@ -136,3 +136,14 @@ def test_nodes_that_take_work_need_not_be_looked_at() -> None:
     assert readiness.waiting == ["pool cpu: 2499 of 2500 ready [cpu-2500 booting (the provider says that it runs)]"]
     many["pools"][0]["in_service"] = 2500
     assert readiness.feed(many, [])
+
+
+def test_an_autoscaler_that_fails_is_what_up_waits_for_and_ends_with() -> None:
+    readiness, (document, nodes) = Readiness(), status(node("head-1", "ready"), node("cpu-1", "ready"))
+    for times in (1, 2, FAILED_TICKS):
+        document["autoscaler"] = {"failing": "the autoscaler fails", "failed_ticks": times}
+        assert not readiness.feed(document, nodes)
+        assert readiness.waiting == ["the autoscaler fails"]
+        assert readiness.hopeless == (["the autoscaler fails"] if times == FAILED_TICKS else [])
+    document["autoscaler"] = {"failing": "", "failed_ticks": 0}
+    assert readiness.feed(document, nodes)

@@ -75,6 +75,7 @@ def test_containers_of_an_image_without_ray_share_one_that_is_installed_on_their
         job = cluster.submit(str(path))
         cluster.wait_job(job, "succeeded")
         assert f"on {cluster.home / 'engines' / 'shared'}/" in cluster.cli("logs", job).stdout
+        _serves_from_a_container(cluster)
         for container in cluster.containers():
             assert container.attrs["HostConfig"]["Binds"] == [
                 f"{cluster.home}/engines/shared:{cluster.home}/engines/shared:ro"
@@ -82,3 +83,24 @@ def test_containers_of_an_image_without_ray_share_one_that_is_installed_on_their
             places = "ls /clusterctl/node/engines/*/lib/python3.11/site-packages /clusterctl/node/engines/wheels"
             assert "ray" not in container.exec_run(["sh", "-c", places], user="root").output.decode().split()
         cluster.down()
+
+
+SERVED = """
+from ray import serve
+
+@serve.deployment
+def hello(request):
+    return "hello from " + __import__("socket").gethostname()
+
+app = hello.bind()
+"""
+
+
+def _serves_from_a_container(cluster: DockerCluster) -> None:
+    """Serve is asked by a helper in the container of Ray's head: its dashboard listens on loopback there."""
+    work = cluster.directory / "service"
+    work.mkdir()
+    (work / "main.py").write_text(SERVED)
+    cluster.cli("serve", "deploy", "main:app", "--working-dir", str(work))
+    fetch = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8000').read().decode())"
+    assert cluster.cli("exec", "head-1", "--", "python3", "-c", fetch).stdout.endswith("hello from cpu-1\n")

@@ -137,3 +137,14 @@ time.sleep(600)
     cluster.cli("job", "cancel", job)
     wait_until(lambda: len(cluster.ready_nodes("cpu")) == 1, what="its request ends with it, and the idle node goes")
     assert "request_forgotten" in {event["code"] for event in cluster.json("events")["events"]}
+
+
+def test_a_cluster_whose_ray_lacks_serve_says_what_to_write_into_the_spec(cluster: LocalCluster) -> None:
+    work = cluster.directory / "service"
+    work.mkdir(exist_ok=True)
+    (work / "main.py").write_text("app = None\n")
+    refused = cluster.cli("serve", "deploy", "main:app", "--working-dir", str(work), code=1).stderr
+    assert "version 1 of main failed, nothing answers there" in refused and "extras: [serve]" in refused
+    assert cluster.json("serve", "status")["applications"][0]["state"] == "failed"
+    cluster.cli("serve", "delete", "--all")
+    assert cluster.json("serve", "status")["applications"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -202,6 +203,31 @@ def test_a_replica_whose_node_is_killed_is_replaced_and_others_answer_meanwhile(
     wait_until(lambda: len(load.answers) > at + 20)
     load.end()
     assert len(load.failures) <= 3  # what was open there, one for each of those who ask
+
+
+def test_others_reach_services_where_the_spec_says_so_with_tls_and_the_token(cluster: Serving):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster.spec.write_text(f"{SPEC}services: {{listen: '127.0.0.1:{port}'}}\n")
+    cluster.up()
+    assert wait_until(lambda: cluster.web()["public_port"]) == port
+    told = cluster.json("service", "token", "web")
+    context = ssl.create_default_context(cadata=told["ca"])
+
+    def get(path: str, token: str) -> str:
+        plain = socket.create_connection(("127.0.0.1", port), 60)
+        with plain, context.wrap_socket(plain, server_hostname=told["server_name"]) as sock:
+            sock.sendall(f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+            return sock.makefile("rb").read().decode()
+
+    assert get("/services/web/", "").startswith("HTTP/1.1 401 ")
+    assert get("/services/web/", told["token"]).endswith("\r\n\r\none")
+    renewed = cluster.json("service", "token", "web", "--new")["token"]
+    wait_until(
+        lambda: get("/services/web/", told["token"]).startswith("HTTP/1.1 401 "), what="the old token is refused"
+    )
+    assert get("/services/web/", renewed).endswith("one")
 
 
 def test_a_service_that_is_stopped_takes_nothing_and_runs_nothing(cluster: Serving):

@@ -110,8 +110,10 @@ def test_a_request_arrives_as_it_was_but_for_what_was_meant_for_the_entry(runnin
     _, seen = running.ask("/seen?x=1&y=%20", headers={"X-Mine": "yes"})
     assert seen == b"a"  # its path begins with the prefix
     running.use(to(programs("b")))
-    _, seen = running.ask("/seen?x=1&y=%20", headers={"X-Mine": "yes"})
+    lies = {"X-Forwarded-For": "10.9.8.7", "X-Forwarded-Prefix": "/lie", "Connection": "X-Hop", "X-Hop": "lie"}
+    _, seen = running.ask("/seen?x=1&y=%20", headers={"X-Mine": "yes", **lies})
     text = seen.decode()
+    assert "127.0.0.1" in text and "/services/llm" in text and "10.9.8.7" not in text and "lie" not in text
     assert text.startswith("/seen?x=1&y=%20\n") and "X-Mine: yes".lower() in text.lower() and TOKEN not in text
     _, seen = running.ask("/seen", headers={"X-Clusterctl-Token": TOKEN, "Authorization": "Bearer theirs"})
     assert "Bearer theirs" in seen.decode() and TOKEN not in seen.decode()

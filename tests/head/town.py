@@ -47,7 +47,15 @@ class Town:
         plan = SimpleNamespace(waits=())
         self.lifetime: Any = SimpleNamespace(document=lambda per_hour: None)  # it does not end itself
         self.autoscaler: Any = SimpleNamespace(
-            last_plan=plan, refusals={}, beyond=(), offers_error="", observed=(), demand=(), groups={}
+            last_plan=plan,
+            refusals={},
+            beyond=(),
+            offers_error="",
+            observed=(),
+            demand=(),
+            groups={},
+            failing="",
+            failed_ticks=0,
         )
 
     def _open(self, node: Node) -> NodeLedger:

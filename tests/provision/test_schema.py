@@ -146,6 +146,8 @@ def test_a_later_migration_reaches_files_that_are_there(path: Path, monkeypatch:
         monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, ("CREATE TABLE later (id)",)))
     Store(store).close()
     Journal(nodes).close()
-    for file in (store, nodes):
+    for file, module in ((store, store_module), (nodes, journal_file)):
         with closing(sqlite3.connect(file)) as db:
-            assert schema_version(db) == 2 and db.execute("SELECT count(*) FROM later").fetchone() == (0,)
+            assert schema_version(db) == len(module.MIGRATIONS) and db.execute(
+                "SELECT count(*) FROM later"
+            ).fetchone() == (0,)

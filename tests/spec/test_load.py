@@ -249,3 +249,14 @@ def check_spec_or_error(text: str) -> None:
             assert "\n" not in str(fault)
     else:
         assert ClusterSpec.model_validate(spec.model_dump(mode="json", by_alias=True)) == spec
+
+
+def test_types_of_the_fake_cloud_are_amounts_sizes_and_prices() -> None:
+    text = "cluster: demo\nprovider:\n  fake:\n    types: {big: %s}\npools: [{name: cpu, max: 2, instances: [big]}]\n"
+    types = parse_spec(text % '{CPU: 2, memory: "8 GiB", price: 1, gpu_type: L4}').provider_settings["types"]
+    assert types == {"big": {"CPU": 2, "memory": 8 * GIB, "price": 1, "gpu_type": "L4"}}
+    with pytest.raises(SpecError) as refused:
+        parse_spec(text % '{CPU: lots, cpus: 2, price: "0.1", spot_price: -1}')
+    said = str(refused.value)
+    for part in (":4:24: the amount of 'CPU'", "did you mean 'CPU'?", "'price' is in $/h", "'spot_price' is in $/h"):
+        assert part in said, said

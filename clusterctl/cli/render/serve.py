@@ -35,7 +35,8 @@ def render_serve(document: Row, now: float) -> str:
         parts.append(f"HTTP: port {http['port']} of {http['node'] or 'the head node'}, on {http['host']}")
     header = ["application", "state", "version", "route", "replicas"]
     parts.append(columns(header, [_application(row) for row in document["applications"]]))
-    parts += [line for row in document["applications"] for line in _notes(row)]
+    if notes := [line for row in document["applications"] for line in _notes(row)]:
+        parts.append("\n".join(notes))
     versions = [
         _version(row, v, now) for row in document["applications"] for v in reversed(row["versions"][-VERSIONS_SHOWN:])
     ]

@@ -14,6 +14,7 @@ COLOURS = {
     "running": "green",
     "succeeded": "green",
     "failed": "red",
+    "degraded": "red",
     "quarantined": "red",
     "draining": "yellow",
     "terminating": "yellow",

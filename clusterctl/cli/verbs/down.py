@@ -16,7 +16,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.lock import changing
 from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.specfile import read_places
-from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.errors import ClusterctlError, Refused
 
 
 @verb
@@ -25,7 +25,10 @@ def down(
     which: Annotated[
         str, typer.Argument(metavar="NAME|SPEC", help="The cluster or its file.", show_default=False)
     ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask when jobs are running.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask when there are jobs (needed without a terminal)."),
+    ] = False,
     abandon: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--abandon", metavar="HOST", help="A host that is gone for good: forget what is on it (ssh)."),
@@ -62,14 +65,18 @@ def find(registry: Registry, which: str) -> Cluster:
 
 
 def _confirm(cluster: Cluster) -> None:
-    """Asks on a terminal when work would be lost; elsewhere `down` means what it says."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return
+    """Asks on a terminal when work would be lost; elsewhere nobody can answer, and it is refused."""
     try:
         with Api.of(cluster) as api:
             jobs = api.get("/api/v1/status").get("jobs") or {}
     except ClusterctlError:
         return
     busy = ", ".join(f"{jobs[state]} {state}" for state in ("running", "queued") if jobs.get(state))
-    if busy and not typer.confirm(f"Cluster {cluster.name} has jobs ({busy}). End it?", err=True):
+    if not busy:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Refused(
+            f"cluster {cluster.name} has jobs ({busy}), which would be lost: `clusterctl down {cluster.name} -y` ends it"
+        )
+    if not typer.confirm(f"Cluster {cluster.name} has jobs ({busy}). End it?", err=True):
         raise ClusterctlError("nothing was changed")

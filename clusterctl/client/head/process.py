@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clusterctl_runtime.backoff import Backoff, wait_until
 
+from clusterctl.client.full_disk import full_disk
 from clusterctl.client.head.api import Api
 from clusterctl.client.processes import arguments_of, is_running
 from clusterctl.client.registry import Cluster, read_note
@@ -98,7 +99,8 @@ def _did_not_start(cluster: Cluster, what: str) -> str:
         f"The end of {path}:\n{_tail(path)}"
         for path in (cluster.head_dir / "supervisor.log", cluster.head_dir / "head.log")
     ]
-    return "\n".join([f"the head of cluster {cluster.name!r} {what}.", *ends])
+    full = full_disk([cluster.head_dir])
+    return "\n".join([f"the head of cluster {cluster.name!r} {what}.", *([full] if full else ends)])
 
 
 def _tail(path: Path, size: int = 2000) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 USELESS = frozenset({"bad_request", "auth_failed"})  # refusals of a launch that no second try turns round
 GIVE_UP_AFTER = 3  # failed launches of a pool while it stays below its min
+FAILED_TICKS = 3  # of the autoscaler in a row: what it stumbles over lasts
 SETUP_FAILED = "setup_failed"
 NAMED = 3  # so many nodes that wait for the same are named one by one
 _ENGINE_DONE = frozenset({"", "none", "ready"})
@@ -38,6 +39,10 @@ class Readiness:
         self.hopeless += self._short_of_machines(status)
         self.hopeless += [f"pool {name}: {p['text']}" for name, p in _problems(status) if p["code"] in USELESS]
         self.hopeless += [f"{n.get('id')}: {_preparing(n).get('error')}" for n in nodes if _is_stuck(n)]
+        autoscaler = status.get("autoscaler") or {}
+        if autoscaler.get("failing"):
+            self.waiting.append(autoscaler["failing"])
+            self.hopeless += [autoscaler["failing"]] if autoscaler["failed_ticks"] >= FAILED_TICKS else []
         if (status.get("engine") or {}).get("state") == "failed":
             self.hopeless += _missing_engine(status["engine"])
         return not self.waiting

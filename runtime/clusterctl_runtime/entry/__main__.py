@@ -1,7 +1,8 @@
 """`python -m clusterctl_runtime.entry`: the process. Told what to do over its standard input, in JSON lines; tells on its
 standard output. The last word on its input is kept when that ends: the head is being started again, and requests go on.
 
-in     {"t": "listen", "port", "public": {"host", "port", "certificate", "key"} or null}      once, first
+in     {"t": "listen", "port", "public": {"host", "port", "certificate", "key"} or null, "shares"}      first, and when it
+                 changes; "shares": an earlier entry of this cluster may listen there
        {"t": "set", "name", "number", "targets": [Target], "tokens": [sha256]}      {"t": "drop", "name"}      {"t": "end"}
 out    {"t": "listens", "port", "public", "error"}
        {"t": "set", "name", "number", "targets": {id: {"open", "healthy", "why"}}}      answers each "set": from now on it holds.
@@ -41,6 +42,7 @@ class Entry:
         self._dirty = asyncio.Event()
         self._ended = asyncio.Event()
         self._orphan = False
+        self._port = 0
 
     async def run(self) -> None:
         """Until it is told to end, or another entry has taken over."""
@@ -83,33 +85,41 @@ class Entry:
             self._ended.set()
 
     async def _listen(self, order: dict[str, Any]) -> None:
-        told: dict[str, Any] = {"t": "listens", "port": 0, "public": None, "error": ""}
-        told["port"] = await self._serve("127.0.0.1", int(order["port"]), None)
+        """Can be said again, with another public address."""
+        told: dict[str, Any] = {"t": "listens", "port": self._port, "public": None, "error": ""}
+        if not self._port:
+            told["port"] = self._port = await self._serve("127.0.0.1", int(order["port"]), None, order["shares"])
+        for listening in [one for one in self._listening if one[2] is not None]:
+            self._listening.remove(listening)
+            listening[0].close()
         public = order["public"]
         if public:
             try:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
                 context.load_cert_chain(public["certificate"], public["key"])
-                told["public"] = await self._serve(public["host"], int(public["port"]), context)
+                told["public"] = await self._serve(public["host"], int(public["port"]), context, order["shares"])
             except OSError as error:  # ssl.SSLError is one
                 where = f"{public['host']}:{public['port']}"
                 told["error"] = f"services are not reached at {where} ({error.strerror or error})"
         self._tell(told)
 
-    async def _serve(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
-        """Returns the port. An earlier entry may still listen there: whoever comes last takes over."""
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    async def _serve(self, host: str, port: int, context: ssl.SSLContext | None, shares: bool) -> int:
+        """Returns the port. `shares`: an earlier entry of this cluster may listen there, and this one takes over."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if host == "::":
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if port and not shares:
+                _refuse_taken(family, host, port)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((host, port))
         except OSError:
             sock.close()
             if context is None and port:
-                return await self._serve(host, 0, None)
+                return await self._serve(host, 0, None, False)
             raise
         patience = None if context is None else 10.0
         server = await asyncio.start_server(
@@ -154,6 +164,13 @@ class Entry:
             sys.stdout.flush()
         except OSError:
             self._orphan = True
+
+
+def _refuse_taken(family: socket.AddressFamily, host: str, port: int) -> None:
+    """Raises OSError where anybody listens there: another cluster's entry would share the port, and get half of the requests."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
 
 
 def main() -> None:

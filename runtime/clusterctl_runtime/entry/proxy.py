@@ -212,7 +212,14 @@ class _Conversation:
 
     def _placed(self, request: h11.Request) -> tuple[Service | None, bytes, Headers]:
         """The service, the path there, and the headers without what was for us; no service where the caller may not."""
-        headers = [(name, value) for name, value in request.headers]
+        named = {
+            word.strip().lower()
+            for name, value in request.headers
+            if name == b"connection"
+            for word in value.split(b",")
+        }
+        dropped = (named - {b"upgrade"}) | _HOP - {b"upgrade"}
+        headers = [(n, v) for n, v in request.headers if n not in dropped and not n.startswith(b"x-forwarded-")]
         if self._whole is not None:
             return self._whole, request.target, headers
         found = _PLACE.fullmatch(request.target)
@@ -316,11 +323,14 @@ class _Exchange:
         try:
             await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
-                raise Gone
+                fault = sending.exception()
+                raise fault if isinstance(fault, h11.LocalProtocolError) else Gone()
             if await answering:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
                 await self._splice()
+        except h11.LocalProtocolError as error:
+            await self._client._refuse(400, str(error))
         except (h11.RemoteProtocolError, OSError, EOFError) as error:
             await self._broken(error)
         finally:
@@ -338,9 +348,9 @@ class _Exchange:
 
     async def _send_request(self, request: h11.Request, path: bytes, headers: Headers, upgrade: bytes) -> None:
         """Returns when the client has left; what the target does not want any more is read all the same."""
-        sent = [
-            (name, value) for name, value in headers if name not in _HOP and not name.startswith(b"x-forwarded-for")
-        ]
+        sent = [(name, value) for name, value in headers if name != b"upgrade"]
+        if all(name != b"host" for name, _ in sent):  # HTTP/1.0 has none
+            sent.append((b"host", f"{self._target.target.host}:{self._target.target.port}".encode()))
         sent += self._client.forwarded()
         sent += [(b"connection", b"Upgrade"), (b"upgrade", upgrade)] if upgrade else [(b"connection", b"close")]
         wanted = h11.Request(method=request.method, target=self._target.target.prefix.encode() + path, headers=sent)

@@ -99,6 +99,7 @@ class Autoscaler:
         self._forgiving = False
         self.decision_seconds: deque[float] = deque(maxlen=1000)
         self.stopped = False
+        self.failing, self.failed_ticks = "", 0  # why the last tick failed, "" where it did not; how many did in a row
         self._all_known = False  # no node of an earlier head is missing in the journal
         self._idle = asyncio.Event()
 
@@ -121,15 +122,27 @@ class Autoscaler:
             self._wanted.clear()
             try:
                 await self.tick()
-            except Exception:  # one bad tick must not end the loop: the world is looked at afresh next time
+            except Exception as error:  # one bad tick must not end the loop: the world is looked at afresh next time
                 log.exception("the autoscaler's tick failed")
-                self._events.add(
-                    "cluster", "autoscaler", "tick_failed", "a tick of the autoscaler failed; see head.log"
-                )
+                self._failed(error)
                 await asyncio.sleep(1.0)
+            else:
+                self._recovered()
             await self._rest()
             await self._sleep()
         self._idle.set()
+
+    def _failed(self, error: Exception) -> None:
+        """Shown for as long as it lasts; an event when it begins, and when the reason is another."""
+        what = f"the autoscaler fails, so that no node comes or goes: {type(error).__name__}: {error} (more is in head.log)"
+        if what != self.failing:
+            self._events.add("cluster", "autoscaler", "tick_failed", what)
+        self.failing, self.failed_ticks = what, self.failed_ticks + 1
+
+    def _recovered(self) -> None:
+        if self.failing:
+            self._events.add("cluster", "autoscaler", "recovered", "the autoscaler works again")
+        self.failing, self.failed_ticks = "", 0
 
     async def stop(self) -> None:
         """Ends the loop after the tick under way: nothing is launched from then on."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import inf
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -28,6 +29,7 @@ from clusterctl.spec.lifetime import check_to_come
 from clusterctl.spec.load import parse_located
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.network import dials_publicly, has_engine
+from clusterctl.spec.parts import read_listen
 from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import core_lifetime, pool_requests
 from clusterctl.version import __version__
@@ -63,7 +65,7 @@ from clusterctl_runtime.head.pulse import Pulse
 from clusterctl_runtime.head.serve.control import ServeControl
 from clusterctl_runtime.head.serve.ray_serve import default_options
 from clusterctl_runtime.head.services.controller import Services
-from clusterctl_runtime.head.services.entry import Entry
+from clusterctl_runtime.head.services.entry import Entry, Public
 from clusterctl_runtime.head.spec_change import what_changes
 from clusterctl_runtime.head.storage.blobs import BlobStore
 from clusterctl_runtime.head.storage.events import EventLog
@@ -228,7 +230,7 @@ class Head:
 
     def _make_services(self) -> Services:
         directory = self.config.directory
-        entry = Entry(directory, lambda: None, lambda name: services.wake(name))
+        entry = Entry(directory, lambda: public_entry(self.config), lambda name: services.wake(name))
         services = Services(
             self.store,
             self.book,
@@ -462,6 +464,7 @@ class Head:
         self._made |= spec.providers
         self.provisioner.use_pools(self._pool_requests())
         self.preparing.changed()
+        self.services.entry.listen_anew()
         self.events.add("cluster", self.config.name, "spec_changed", "a new spec is in force")
         self._arrived()
         return True
@@ -521,6 +524,16 @@ class Head:
         """The cluster's end by its own rules, if it comes to that."""
         await end_cluster(self, await self.lifetime.decided())
         self.ended.set()
+
+
+def public_entry(config: HeadConfig) -> Public | None:
+    """Where others than this machine reach services, None where they do not."""
+    wanted = config.spec.services
+    if wanted.listen is None:
+        return None
+    host, port = read_listen(wanted.listen)
+    certificate, key = wanted.certificate or config.directory / "head.pem", wanted.key or config.directory / "head.key"
+    return Public(host, port, Path(certificate), Path(key))
 
 
 def driver_slots(config: HeadConfig) -> int:

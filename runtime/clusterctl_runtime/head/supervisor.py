@@ -5,6 +5,7 @@ Standard library only and nothing to lose: its whole state is the head's pid.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,7 +49,10 @@ class Supervisor:
             if time.monotonic() - started > STEADY_SECONDS:
                 pauses.reset()
             pause = pauses.next()
-            print(f"the head ended with code {code}; starting it again in {pause:.1f} s", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # a full disk
+                print(
+                    f"the head ended with code {code}; starting it again in {pause:.1f} s", file=sys.stderr, flush=True
+                )
             time.sleep(pause)
         return 0
 

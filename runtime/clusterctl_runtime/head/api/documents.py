@@ -31,7 +31,7 @@ def status_document(head: Head) -> Document:
     return {
         "cluster": head.config.name,
         "uid": head.config.uid,
-        "state": head.state,
+        "state": "degraded" if head.state == "ready" and head.autoscaler.failing else head.state,
         "head": {
             "address": f"127.0.0.1:{head.port}",
             "version": __version__,
@@ -40,6 +40,7 @@ def status_document(head: Head) -> Document:
             "problem": problem,
         },
         "engine": engine_document(head),
+        "autoscaler": {"failing": head.autoscaler.failing, "failed_ticks": head.autoscaler.failed_ticks},
         "pools": pools,
         "nodes": [node_document(head, view) for view in first_nodes(views, census)],
         "node_counts": named(census.states),
@@ -57,12 +58,12 @@ def status_document(head: Head) -> Document:
 
 
 def _messages(head: Head, problem: Document | None, pools: list[Document]) -> list[str]:
-    """What keeps the cluster from being as it should, each said once: limits that it exceeds, refused launches, offers and
-    lists that failed. What was refused of a pool is of no interest once nothing waits any more."""
+    """What keeps the cluster from being as it should, each said once: a planner that fails, limits that it exceeds, refused
+    launches, offers and lists that failed. What was refused of a pool is of no interest once nothing waits any more."""
     troubles = [("head node", problem)]
     if head.autoscaler.last_plan.waits:
         troubles += [(f"pool {pool['name']}", pool["problem"]) for pool in pools]
-    said = [f"{reason.text} ({reason.fix})" for reason in head.autoscaler.beyond]
+    said = [head.autoscaler.failing, *(f"{reason.text} ({reason.fix})" for reason in head.autoscaler.beyond)]
     said += [f"{what}: {trouble['text']}" for what, trouble in troubles if trouble]
     said += [head.autoscaler.offers_error, *(scope.error for scope in head.autoscaler.observed)]
     return list(dict.fromkeys(text for text in said if text))

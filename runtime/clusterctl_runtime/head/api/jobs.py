@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from clusterctl.core.errors import BadRequest, UsageError
+from clusterctl.core.errors import BadRequest, Refused, UsageError
 from clusterctl_runtime.head.api.context import LARGEST, HeadDep
 from clusterctl_runtime.head.api.explaining import plan_job
 from clusterctl_runtime.head.api.job_documents import array_document, job_document, look, shown_text, wait_of
@@ -158,6 +158,8 @@ async def cancel_job(job_id: str, head: HeadDep) -> dict[str, Any]:
 
 @router.post("/jobs/{job_id}/retry")
 async def retry_job(job_id: str, head: HeadDep) -> dict[str, Any]:
+    if service := head.book.get(job_id).request.get("service"):
+        raise Refused(f"{job_id} was a replica of service {service['name']}, which starts its replicas itself")
     job = await head.queue.retry(job_id)
     return {"id": job.id, "state": job.state}
 

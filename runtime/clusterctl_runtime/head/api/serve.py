@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from clusterctl.core.serving import Version
 from clusterctl_runtime.head.api.context import HeadDep
 from clusterctl_runtime.head.api.serve_documents import log_document, serve_document, told_document
 from clusterctl_runtime.head.api.streams import SignOfLife, first_of, ndjson
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.serve.control import MOST_APPLICATIONS, ServeControl
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _serve(head: Head) -> ServeControl:
 
 @router.post("/applications", status_code=202)
 async def deploy(body: Deployment, head: HeadDep) -> dict[str, Any]:
-    now = time.time()
+    now = steady_time()
     wanted = {
         one.name: Version(0, one.config, one.route, one.package, 0, now, now + body.seconds)
         for one in body.applications

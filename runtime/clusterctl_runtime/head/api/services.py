@@ -14,6 +14,7 @@ from clusterctl_runtime.head.api.streams import SignOfLife, first_of, ndjson
 from clusterctl_runtime.head.jobs.requests import Scale, ServiceRequest
 from clusterctl_runtime.head.services.controller import Seen
 from clusterctl_runtime.head.services.record import Record
+from clusterctl_runtime.wire import server_name
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -59,8 +60,7 @@ async def stop_service(name: str, head: HeadDep) -> dict[str, Any]:
 
 @router.get("/{name}/token")
 async def token_of_service(name: str, head: HeadDep) -> dict[str, Any]:
-    record = head.services.get(name)
-    return {"name": name, "token": head.services.token(record)}
+    return _token_document(head, head.services.get(name))
 
 
 @router.post("/{name}/token")
@@ -70,8 +70,16 @@ async def new_token_of_service(name: str, head: HeadDep) -> dict[str, Any]:
     def renew(record: Record) -> None:
         record.token += 1
 
-    record = await head.services.change(name, renew, "it has a new token")
-    return {"name": name, "token": head.services.token(record)}
+    return _token_document(head, await head.services.change(name, renew, "it has a new token"))
+
+
+def _token_document(head: Head, record: Record) -> dict[str, Any]:
+    """`ca` and `server_name`: by what callers from outside know the entry, where it has the cluster's own certificate."""
+    document = {"name": record.name, "token": head.services.token(record)}
+    if head.config.spec.services.certificate is None:
+        ca = (head.config.directory / "ca.pem").read_text()
+        document |= {"ca": ca, "server_name": server_name(head.config.uid)}
+    return document
 
 
 @router.get("/{name}/watch")

@@ -23,6 +23,7 @@ from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.queue import Queue
 from clusterctl_runtime.head.lifetime.watch import ENDED_FILE, Ending
 from clusterctl_runtime.head.nodes.ledger import Ledger
+from clusterctl_runtime.head.serve.control import ServeControl
 from clusterctl_runtime.head.services.controller import Services
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.store import Store
@@ -43,6 +44,7 @@ class Head(Protocol):
     book: JobBook
     queue: Queue
     services: Services
+    serve: ServeControl | None
     work: Work
     ledger: Ledger
     engine: Any
@@ -60,6 +62,7 @@ def use_of(head: Head, rules: Lifetime) -> Use:
     """What uses the cluster at this moment. Nodes are looked at only where it counts whether they idle."""
     jobs = head.book.counts["queued"] + head.book.counts["running"] + head.queue.arriving
     jobs = max(jobs, head.services.working)  # whose next replica may be waiting for its turn
+    jobs += head.serve.working if head.serve else 0
     last = next(reversed(head.book.ended.values()), None)
     ended = last.ended if last is not None else None
     if rules.idle is None or jobs:

@@ -84,7 +84,7 @@ class _NoIpv6(OSError):
 
 def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
     except OSError as error:
         raise _NoIpv6(error.errno, error.strerror) from error
     try:

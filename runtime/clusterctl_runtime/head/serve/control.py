@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from clusterctl.core.serving import (
     wanted_of,
     without_leaving,
 )
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.serve.ray_serve import (
     OURS,
     RayServe,
@@ -65,16 +65,18 @@ class ServeControl:
         blobs: BlobStore,
         events: EventLog,
         defaults: Callable[[], dict[str, Any]],
+        clock: Callable[[], float] = steady_time,
     ) -> None:
         self.records = Records(directory)
         self.serve = RayServe(engine)
         self._engine, self._blobs, self._events, self._defaults = engine, blobs, events, defaults
+        self._clock = clock
         self._one_at_a_time = asyncio.Lock()
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._brought: dict[str, str] = {}  # package -> the Ray session that has it
         self._dropped: set[str] = set()  # of those that Ray is not to have, told so since its head was started
-        self._switched: dict[str, float] = {}  # application -> when its route was seen in force, monotonic
+        self._switched: dict[str, float] = {}  # application -> when its route was seen in force
         self.trouble = ""  # why Serve could not be looked at, or brought to what is wanted
 
     # ------------------------------------------------------------ what people ask for
@@ -97,7 +99,7 @@ class ServeControl:
 
     async def roll_back(self, name: str, to: int | None, seconds: float) -> Application:
         async with self._one_at_a_time:
-            now = time.time()
+            now = self._clock()
             changed = roll_back(self.application(name), to, now, now + seconds)
             together = {**self.records.applications, name: changed}
             _check_routes(together)
@@ -120,6 +122,11 @@ class ServeControl:
             known = ", ".join(sorted(self.records.applications)) or "none"
             raise NotFound(f"no application {name!r} is deployed here (there are: {known})")
         return self.records.applications[name]
+
+    @property
+    def working(self) -> int:
+        """How many applications answer, or are about to: the cluster is in use also where nobody asks them anything."""
+        return sum(bool(a.live or a.rolling) for a in self.records.applications.values())
 
     def changed(self) -> asyncio.Event:
         """Set when something is another than now."""
@@ -163,7 +170,7 @@ class ServeControl:
     async def _looked(self) -> float:
         """After how many seconds to look again."""
         try:
-            moving = await self._look()
+            moving = await self.look()
         except ClusterctlError as error:
             self._say(str(error))
             return AGAIN_SECONDS
@@ -172,12 +179,12 @@ class ServeControl:
             return STEADY_SECONDS
         return MOVING_SECONDS if moving else STEADY_SECONDS
 
-    async def _look(self) -> bool:
+    async def look(self) -> bool:
         """One look at Serve, and what follows from it; whether something is on its way."""
         try:
             details = await self.serve.details()
         except ServeRefused as error:
-            await self._refused(error, [])
+            await self._without_serve(error)
             return False
         told = told_of(details)
         async with self._one_at_a_time:
@@ -192,13 +199,25 @@ class ServeControl:
         self._say("")
         return any(a.rolling or a.leaving or a.ended for a in self.records.applications.values())
 
+    async def _without_serve(self, error: ServeRefused) -> None:
+        """This Ray has none, so that nothing can run, and nothing is there to be deleted."""
+        self._say(str(error))
+        async with self._one_at_a_time:
+            before = self.records.applications
+            after = {
+                name: fail(application, str(error)) for name, application in before.items() if not application.ended
+            }
+            if after != before:
+                await self._save(after, self.records.options if after else None)
+                self._tell_of(before, after)
+
     def _after(self, application: Application, told: Mapping[str, Told]) -> Application:
-        after = follow(application, told, time.time())
+        after = follow(application, told, self._clock())
         if not after.leaving or not switched(after, told):
             self._switched.pop(application.name, None)
             return after
-        since = self._switched.setdefault(application.name, time.monotonic())
-        if time.monotonic() - since < SETTLE_SECONDS:
+        since = self._switched.setdefault(application.name, self._clock())
+        if self._clock() - since < SETTLE_SECONDS:
             return after
         del self._switched[application.name]
         return without_leaving(after)

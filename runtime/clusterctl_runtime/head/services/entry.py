@@ -104,6 +104,10 @@ class Entry:
             return None
         return route.states.get(target_id, TargetState()).open
 
+    def listen_anew(self) -> None:
+        """Where others reach services has changed."""
+        self._say_listen()
+
     # ------------------------------------------------------------ its process
 
     async def run(self) -> None:
@@ -133,7 +137,7 @@ class Entry:
             process = await asyncio.to_thread(_start, self._directory, theirs)
         answers, self._orders = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
         try:
-            self._say({"t": "listen", "port": _port_of(self._directory), "public": _document(self._public())})
+            self._say_listen()
             for name in self._routes:
                 self._say_route(name)
             while line := await answers.readline():
@@ -177,6 +181,10 @@ class Entry:
             del route.states[target]
         if (before.healthy, before.why) != (now.healthy, now.why) or leaves:
             self._changed(name)
+
+    def _say_listen(self) -> None:
+        port, public = _port_of(self._directory), _document(self._public())
+        self._say({"t": "listen", "port": port, "public": public, "shares": self._earlier_lives()})
 
     def _say_route(self, name: str) -> None:
         route = self._routes[name]
