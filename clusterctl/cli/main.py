@@ -71,6 +71,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "nodes": Verb("clusterctl.cli.verbs.nodes", "nodes", "List nodes, with the reason for each."),
         "node": Verb("clusterctl.cli.verbs.nodes", "app", "Show or drain one node, or call its drain off."),
         "ssh": Verb("clusterctl.cli.verbs.access", "ssh", "Open a shell on a node."),
+        "dev": Verb("clusterctl.cli.verbs.dev", "dev", "Open a shell, Jupyter or VS Code on a node bought for it."),
         "exec": Verb("clusterctl.cli.verbs.access", "executing", "Run a command on nodes and show what each said."),
         "cp": Verb("clusterctl.cli.verbs.access", "cp", "Copy a file or a directory to or from a node."),
         "forward": Verb("clusterctl.cli.verbs.forward", "forward", "Make ports of a node ports of this machine."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_up_runs_the_head_on_an_instance_and_down_leaves_nothing(make: Make) -> 
     refused = cluster.cli("exec", "cpu-1", "--", "true", code=1)
     assert "clusterctl submit --pool cpu" in refused.stderr
     check_forward(cluster)
+    check_dev(cluster)
     cluster.down()
     assert cluster.cloud.leftovers() == [] and cluster.machines.machines.ids() == []
 
@@ -104,6 +106,15 @@ def check_forward(cluster: CloudHeadCluster) -> None:
         forwarder.process.kill()
         forwarder.process.communicate()
     cluster.cli("job", "cancel", job)
+
+
+def check_dev(cluster: CloudHeadCluster) -> None:
+    """A shell on a worker, where nothing else logs in."""
+    shell = cluster.start("dev", "--pool", "cpu", stdin=subprocess.PIPE)
+    said, told = shell.communicate("echo on-$CLUSTERCTL_NODE_ID; hostname -I\n")
+    (worker,) = cluster.ready_nodes()
+    assert said.split() == [f"on-{worker['id']}", worker["address"]], told
+    assert f"a shell on {worker['id']};" in told and f"{worker['id']} is let go" in told
 
 
 def test_the_host_key_of_the_user_data_is_good_for_one_login(make: Make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,18 @@ def test_a_port_of_a_container_is_forwarded_and_one_of_its_successor_when_it_was
         forwarder.process.kill()
         forwarder.process.communicate()
         cluster.cli("job", "cancel", job)
+
+
+def test_a_node_to_work_on_is_a_container_with_a_terminal(cluster: DockerCluster) -> None:
+    """By OpenSSH's server, which this image has, as its user who is not root."""
+    master, slave = pty.openpty()
+    shell = cluster.start("dev", "--pool", "cpu", stdin=slave)
+    os.write(master, b"echo $CLUSTERCTL_NODE_ID-$(id -un)-$(tty); exit 5\n")
+    said, told = shell.communicate()
+    os.close(master)
+    os.close(slave)
+    assert shell.returncode == 5 and re.search(r"cpu-\d-tester-/dev/pts/\d", said), told
+    assert "by the way of" not in told and "is let go" in told
 
 
 def test_links_that_a_node_makes_lead_nowhere_on_this_machine(cluster: DockerCluster, tmp_path: Path) -> None:

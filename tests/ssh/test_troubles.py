@@ -245,6 +245,7 @@ def test_exec_cp_ssh_and_forward_reach_a_node(cluster: SshCluster, hosts: list[S
     assert {ran["node"] for ran in answer["nodes"]} == {"head-1", "cpu-1", "cpu-2"}
     check_forward(cluster, hosts)
     check_service(cluster)
+    check_dev(cluster)
 
 
 def check_service(cluster: SshCluster) -> None:
@@ -285,6 +286,14 @@ def check_forward(cluster: SshCluster, hosts: list[SshHost]) -> None:
         forwarder.process.kill()
         forwarder.process.communicate()
         cluster.cli("job", "cancel", job)
+
+
+def check_dev(cluster: SshCluster) -> None:
+    """By an SSH server of the job's own, as a user who is not root."""
+    shell = cluster.start("dev", stdin=subprocess.PIPE)
+    said, told = shell.communicate("echo on-$CLUSTERCTL_NODE_ID; id -un\n")
+    assert shell.returncode == 0 and said.split()[0] in ("on-cpu-1", "on-cpu-2") and said.split()[1] == "tester", told
+    assert "by the way of" not in told and f"{said.split()[0][3:]} is let go" in told
 
 
 def _decoded(host_key: str) -> bytes:

@@ -3,7 +3,7 @@ judged by files that we name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from clusterctl.provision.ssh.openssh import as_text, as_word, command_line
@@ -35,3 +35,8 @@ def _way(target: Target, known_hosts: KnownHosts, options: Sequence[str]) -> str
     hop = replace(last, jumps=tuple(before))
     through = [*ssh_argv(hop, known_hosts, options), "-W", f"[{target.host}]:{target.port}"]
     return command_line([*through, "--", last.given])
+
+
+def argv_of(options: Mapping[str, str], host: str) -> list[str]:
+    """OpenSSH's client with these options of ssh_config and no file of them."""
+    return ["ssh", "-F", "none", *(word for name, value in options.items() for word in ("-o", f"{name}={value}")), host]
