@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 UNIT = 10_000
+BYTES = {
+    "memory": "memory",
+    "object_store_memory": "object store",
+}  # resources that count bytes, and what they are called
+_SIZE_UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 @dataclass(frozen=True, order=True)
@@ -82,4 +87,16 @@ class Resources:
         return {k: v // UNIT if v % UNIT == 0 else v / UNIT for k, v in self.items}
 
     def __str__(self) -> str:
-        return ", ".join(f"{amount:g} x {name}" for name, amount in self.to_dict().items()) or "nothing"
+        return ", ".join(amount_text(name, amount) for name, amount in self.items) or "nothing"
+
+
+def amount_text(name: str, units: int) -> str:
+    """As people write it: "4 x CPU", "0.5 x GPU", "6 GiB memory"; of what counts bytes the unit that keeps it short."""
+    if name in BYTES:
+        return f"{_size_text(units / UNIT)} {BYTES[name]}"
+    return f"{units // UNIT if units % UNIT == 0 else units / UNIT} x {name}"
+
+
+def _size_text(size: float) -> str:
+    unit, name = next((pair for pair in _SIZE_UNITS if size >= pair[0]), (1, "B"))
+    return f"{size / unit:.1f}".removesuffix(".0") + f" {name}"

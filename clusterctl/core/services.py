@@ -35,13 +35,15 @@ class Replica:
 @dataclass(frozen=True)
 class Wish:
     """So many `replicas` of version `wanted`; while that has not proven itself, `current` is the one that has (0: none).
-    `patience`: seconds that a replica of `wanted` has to become well. `ends`: when replicas of `current` ended by themselves."""
+    `patience`: seconds that a replica of `wanted` has to become well. `ends`: when replicas of `current` ended by themselves.
+    `surge`: in an update new replicas start beside the old ones; else one old one leaves first each time."""
 
     replicas: int
     current: int
     wanted: int
     patience: float
     ends: Sequence[float] = ()
+    surge: bool = True
 
     @property
     def is_update(self) -> bool:
@@ -76,9 +78,10 @@ def decide(wish: Wish, replicas: Sequence[Replica], now: float) -> Decision:
     leave += [(r.job, f"it is not well: {r.why}") for r in hopeless]
     lasting = [r for r in lasting if r not in hopeless]
     well = sum(r.state == "well" for r in lasting)
-    kept, gone = _bridging(others, wish.replicas - well, now)
+    missing = max(0, wish.replicas - well - (wish.is_update and not wish.surge))
+    kept, gone = _bridging(others, missing, now)
     leave += [(r.job, _why_gone(r, wish)) for r in gone]
-    start = _started(wish, len(lasting), well + len(kept), now)
+    start = _started(wish, len(lasting), len(kept), missing, now)
     return Decision(
         start=start,
         leave=tuple(leave),
@@ -123,12 +126,15 @@ def _why_gone(replica: Replica, wish: Wish) -> str:
     return "its node goes" if replica.moving else f"version {wish.wanted} takes its place"
 
 
-def _started(wish: Wish, lasting: int, serving: int, now: float) -> tuple[int, ...]:
-    missing = max(0, wish.replicas - lasting)
+def _started(wish: Wish, lasting: int, kept: int, bridging: int, now: float) -> tuple[int, ...]:
+    """`bridging`: how many of an earlier version are to serve until others do."""
+    new = max(0, wish.replicas - lasting)
     if not wish.is_update:
-        return (wish.wanted,) * missing if now >= restart_at(wish.ends, now) else ()
-    old = max(0, wish.replicas - serving) if wish.current and now >= restart_at(wish.ends, now) else 0
-    return (wish.wanted,) * missing + (wish.current,) * old
+        return (wish.wanted,) * new if now >= restart_at(wish.ends, now) else ()
+    old = max(0, bridging - kept) if wish.current and now >= restart_at(wish.ends, now) else 0
+    if not wish.surge:
+        new = min(new, max(0, wish.replicas - lasting - kept - old))
+    return (wish.wanted,) * new + (wish.current,) * old
 
 
 def restart_at(ends: Sequence[float], now: float) -> float:

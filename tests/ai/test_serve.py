@@ -162,6 +162,16 @@ def test_what_serve_does_not_take_is_said_with_its_place_in_the_file(service: Se
     assert "app.yaml:9:23: num_replicas: Input should be greater than 0" in service.deploy(code=2).stderr
 
 
+def test_rays_gcs_is_killed_under_load_and_given_the_packages_again(service: Service, all_the_time: Load) -> None:
+    cluster, old = service.cluster, service.say()
+    before = cluster.head_log(10**7).count("is with Ray")
+    with load(service.port, "/chat/say") as seen:
+        (gcs,) = [process for process in cluster.processes() if process.name() == "gcs_server"]
+        gcs.kill()
+        wait_until(lambda: cluster.head_log(10**7).count("is with Ray") > before, SECONDS, "the package is looked at")
+    assert seen.failures == [] and seen.answers.keys() == {old} and all_the_time.failures == []
+
+
 def test_a_rollback_goes_on_when_the_head_is_killed_in_its_middle(service: Service, all_the_time: Load) -> None:
     cluster, live = service.cluster, service.say()
     with load(service.port, "/chat/say") as seen:

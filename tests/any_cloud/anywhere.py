@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from clusterctl_providers.aws.provider import AwsProvider
+from clusterctl_providers.gcp.provider import GcpProvider
+
 from clusterctl.cli.call import Call
 from clusterctl.cli.verbs.up import Attempt
 from clusterctl.client.down.take_down import take_down
@@ -67,7 +71,16 @@ class Clouds:
 
 @contextlib.contextmanager
 def clouds() -> Iterator[Clouds]:
-    with aws.credentials(), aws.AwsCloud("127.77.0.0/16") as amazon, GcpCloud("127.78.0.0/16") as google:
+    """Their lists do not lag: nothing is waited for before the second look at what is empty."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        aws.credentials(),
+        aws.AwsCloud("127.77.0.0/16") as amazon,
+        GcpCloud("127.78.0.0/16") as google,
+    ):
+        for provider in (AwsProvider, GcpProvider):
+            patch.setattr(provider, "settle_seconds", 0.1)
+            patch.setattr(provider, "in_flight_seconds", 0.1)
         amazon.world.consoles = google.world.consoles = lambda instance_id: "Kernel panic - not syncing"
         with google.credentials():
             yield Clouds(amazon, google)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from clusterctl_providers.aws.calls import Calls as AwsCalls
-from clusterctl_providers.aws.provider import AwsProvider
 from clusterctl_providers.gcp.calls import Calls as GcpCalls
 
 from clusterctl.client import registry
@@ -54,8 +53,6 @@ def brittle(monkeypatch: pytest.MonkeyPatch, fuse: Fuse) -> None:
 @pytest.fixture
 def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clouds]:
     monkeypatch.setattr(cloud_login, "FIRST_LOGIN_SECONDS", 0.2)
-    monkeypatch.setattr(AwsProvider, "settle_seconds", 0.1)
-    monkeypatch.setattr(AwsProvider, "in_flight_seconds", 0.1)
     with clouds() as both:
         both.sold_out(AWS, "cpu")
         yield both

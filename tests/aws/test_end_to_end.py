@@ -20,7 +20,7 @@ ray.init()
 @ray.remote(num_cpus=2)
 def where():
     return socket.gethostname()
-print("ran on", sorted(set(ray.get([where.remote() for _ in range(4)]))))
+print("ran on", sorted(set(ray.get([where.remote() for _ in range(2)]))))
 """
 SPOT = "  - {name: cpu, instances: [t3.micro, t3.small], market: [spot, on-demand], max: 4, idle_timeout: 3s}"
 

@@ -19,7 +19,7 @@ ray.init()
 @ray.remote(num_cpus=2)
 def where():
     return socket.gethostname()
-print("ran on", sorted(set(ray.get([where.remote() for _ in range(4)]))))
+print("ran on", sorted(set(ray.get([where.remote() for _ in range(2)]))))
 """
 SPOT = "  - {name: cpu, instances: [Standard_D2s_v5, Standard_D2as_v5], market: [spot, on-demand], max: 4, idle_timeout: 3s}"
 

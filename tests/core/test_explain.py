@@ -92,7 +92,7 @@ def test_what_no_node_could_ever_hold_says_what_the_most_is() -> None:
             "STRICT_SPREAD",
             "pool_max",
             "a gang of 4 (4 times 1 x CPU) on as many nodes is served whole or not at all, and the limits allow only part of it: "
-            "with that pool cpu has 3 of at most 3 nodes",
+            "it takes 4 nodes, and pool cpu may have 3",
             "ask for 3 instead of 4 times 1 x CPU, or raise max of pool cpu from 3 to 4",
         ),
     ],

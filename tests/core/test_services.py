@@ -99,6 +99,19 @@ CASES: list[tuple[str, Wish, tuple[Replica, ...], Decision]] = [
         Decision(start=(1,)),
     ),
     (
+        "without room for both an old one leaves first",
+        replace(UPDATE, surge=False),
+        TWO,
+        Decision(start=(2,), leave=(("b", "version 2 takes its place"),)),
+    ),
+    (
+        "the next one once the first new one is well",
+        replace(UPDATE, surge=False),
+        (TWO[0], a("well", 2, "c")),
+        Decision(start=(2,), leave=(("a", "version 2 takes its place"),)),
+    ),
+    ("and not before", replace(UPDATE, surge=False), (TWO[0], a("waiting", 2, "c")), Decision()),
+    (
         "scaled to nothing, all go",
         replace(STEADY, replicas=0),
         TWO,
@@ -150,10 +163,10 @@ def test_nothing_well_is_taken_away_while_fewer_than_wanted_would_be_left(wish: 
         assert len(well) - len(taken) >= wish.replicas, (taken, decision)
 
 
-@given(wishes, some)
-def test_it_comes_to_rest_with_so_many_of_the_wanted_version(wish: Wish, replicas: list[Replica]):
+@given(wishes, some, st.booleans())
+def test_it_comes_to_rest_with_so_many_of_the_wanted_version(wish: Wish, replicas: list[Replica], surge: bool):
     """Whatever there is: where every program that is started becomes well, the wish comes true."""
-    number = 0
+    number, wish = 0, replace(wish, surge=surge)
     for _ in range(20):
         decision = decide(wish, replicas, NOW)
         if decision.give_up:
@@ -170,3 +183,11 @@ def test_it_comes_to_rest_with_so_many_of_the_wanted_version(wish: Wish, replica
             wish = replace(wish, current=wish.wanted)
     assert [(r.version, r.state, r.moving) for r in replicas] == [(wish.wanted, "well", False)] * wish.replicas
     assert wish.current == wish.wanted
+
+
+@given(wishes, some)
+def test_without_surge_an_update_needs_no_room_that_is_not_there(wish: Wish, replicas: list[Replica]):
+    decision = decide(replace(wish, surge=False), replicas, NOW)
+    if wish.is_update and not decision.give_up:
+        alive = sum(replica.state != "broken" for replica in replicas)
+        assert alive - len(decision.leave) + len(decision.start) <= max(alive, wish.replicas)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
+import json
 import os
 import socket
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from clusterctl_runtime.entry.target import Target
 from clusterctl_runtime.head.services.entry import Entry
@@ -27,6 +29,7 @@ class Running:
     """An `Entry` whose loop runs in a thread."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
@@ -54,6 +57,9 @@ class Running:
         body = response.read()
         connection.close()
         return response.status, body
+
+    def pid(self) -> int:
+        return json.loads((self.directory / "entry.json").read_text())["pid"]
 
     def name(self) -> str:
         status, body = self.ask()
@@ -205,3 +211,28 @@ def test_when_the_head_is_started_again_requests_go_on_at_the_same_address(tmp_p
         assert not load.failures
     finally:
         (second or first).end()
+
+
+def test_an_entry_that_dies_is_started_again_at_its_port(running: Running, programs: Any):
+    running.use(to(programs("a"), "/ready"))
+    port, pid = running.entry.port, running.pid()
+    psutil.Process(pid).kill()
+    wait_until(lambda: running.pid() != pid, what="there is another one")
+    assert running.name() == "a"
+    assert running.entry.port == port
+
+
+def test_a_request_that_makes_no_sense_is_refused_and_so_is_a_body_that_nobody_may_send(
+    running: Running, programs: Any
+):
+    a = programs("a")
+    running.use(to(a))
+    for request in (
+        b"GET /services/llm/ HTTP/1.1\r\n\r\n",  # no Host
+        b"POST /services/llm/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /services/llm/ HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000,
+    ):
+        with socket.create_connection(("127.0.0.1", running.entry.port), 60) as sock:
+            sock.sendall(request)
+            assert sock.recv(12) in (b"HTTP/1.1 400", b"HTTP/1.1 401", b"HTTP/1.1 431")
+    assert a.paths == []

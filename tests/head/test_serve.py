@@ -185,6 +185,14 @@ def test_a_serve_that_lost_everything_is_told_again_with_its_packages(post: Post
     assert post.serve.routes() == {"chat~1": "/chat"} and post.serve.packages == {package_uri(DIGEST)}
 
 
+def test_a_gcs_that_was_started_again_is_given_its_packages_again(post: Post) -> None:
+    post.live("a")
+    post.serve.packages, before = set(), post.serve.puts
+    post.control.ray_is_ready()
+    post.look()
+    assert post.serve.packages == {package_uri(DIGEST)} and post.serve.puts == before
+
+
 def test_what_others_gave_to_serve_is_sent_along_and_left_alone(post: Post) -> None:
     theirs = {"name": "theirs", "route_prefix": "/theirs", "import_path": "x:y"}
     post.serve.rows["theirs"] = post.serve._row(theirs)

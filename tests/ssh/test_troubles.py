@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,7 +244,25 @@ def test_exec_cp_ssh_and_forward_reach_a_node(cluster: SshCluster, hosts: list[S
     answer = json.loads(cluster.cli("exec", "--all", "--json", "--", "hostname").stdout)
     assert {ran["node"] for ran in answer["nodes"]} == {"head-1", "cpu-1", "cpu-2"}
     check_forward(cluster, hosts)
+    check_service(cluster)
     check_dev(cluster)
+
+
+def check_service(cluster: SshCluster) -> None:
+    """One replica on each host; the entry on the head's host reaches both, and this machine reaches the entry."""
+    program = ("python3", "-m", "http.server", "8000", "--directory", "/etc")
+    cluster.cli("service", "run", "--name", "web", "--replicas", "2", "--port", "8000", "--health", "/", "--", *program)
+    forwarder = Forwarder(cluster.start("service", "forward", "web", "--json"), 1)
+    try:
+        names: set[bytes] = set()
+        for _ in range(4):
+            with urllib.request.urlopen(f"{forwarder.rows[0]['url']}hostname", timeout=60) as answer:
+                names.add(answer.read())
+        assert len(names) == 2 and all(name.startswith(b"host") for name in names)
+    finally:
+        forwarder.process.send_signal(signal.SIGINT)
+        forwarder.process.wait(60)
+    cluster.cli("service", "stop", "web")
 
 
 def check_forward(cluster: SshCluster, hosts: list[SshHost]) -> None:

@@ -27,6 +27,7 @@ REAL = frozenset(
         "docker",
         "e2e",
         "engine",
+        "entry",
         "gcp",
         "mixed",
         "mounts",

@@ -54,7 +54,8 @@ def render_service(one: dict[str, Any], here: str) -> str:
     if one["entry_trouble"]:
         lines.append(f"trouble    {one_line(one['entry_trouble'])}")
     if given_up := one["given_up"]:
-        lines.append(f"given up   version {given_up['version']}: {one_line(given_up['why'])}")
+        logs = f" (`clusterctl logs {given_up['job']}`)" if given_up["job"] else ""
+        lines.append(f"given up   version {given_up['version']}: {one_line(given_up['why'])}{logs}")
     if one["members"]:
         rows = [
             [

@@ -68,6 +68,10 @@ def run(
         str, typer.Option(metavar="TIME", help="A replica is to be well so long after its start.")
     ] = "10m",
     grace: Annotated[str, typer.Option(metavar="TIME", help="Open requests of one that leaves have so long.")] = "1m",
+    no_surge: Annotated[
+        bool,
+        typer.Option("--no-surge", help="Where there is no room for both: an old replica leaves before each new one."),
+    ] = False,
     env: Annotated[list[str], typer.Option(metavar="K=V", help="Set in its environment; repeat for more.")] = [],  # noqa: B006
     working_dir: Annotated[
         Path | None,
@@ -120,7 +124,9 @@ def run(
         timeout="",
         engine=False,
     )
-    serving = Serving(_port(port), replicas, health, _seconds("--timeout", timeout), _seconds("--grace", grace))
+    serving = Serving(
+        _port(port), replicas, health, _seconds("--timeout", timeout), _seconds("--grace", grace), not no_surge
+    )
     with call.api() as api:
         document = ask(api, name, wanted, serving, Registry().home, call.say)
         return _update(call, api, document, detach)

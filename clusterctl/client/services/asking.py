@@ -26,6 +26,7 @@ class Serving:
     health: str
     patience: float
     grace: float
+    surge: bool
 
 
 def ask(api: Api, name: str, wanted: Wanted, serving: Serving, home: Path, say: Callable[[str], object]) -> Document:
@@ -40,6 +41,7 @@ def ask(api: Api, name: str, wanted: Wanted, serving: Serving, home: Path, say: 
         "health": serving.health,
         "patience": serving.patience,
         "grace": serving.grace,
+        "surge": serving.surge,
     }
     return with_patience(lambda: api.put(f"/api/v1/services/{name}", body), 30.0)
 

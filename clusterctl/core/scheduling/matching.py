@@ -307,9 +307,27 @@ class Matching:
                     found.code, f"{what} is served whole or not at all: {found.text}", found.fix, found.details
                 )
         numbers = [self.market.numbers[shape] for shape, _ in gang.bundles]
-        found = self._first_limit([choice for number in numbers for choice in self.market.opening(number)])
-        text = f"{what} is served whole or not at all, and the limits allow only part of it: with that {found.text}"
-        return Reason(found.code, text, found.fix, found.details)
+        opens = [choice for number in numbers for choice in self.market.opening(number)]
+        found = self._first_limit(opens)
+        text = f"{what} is served whole or not at all, and the limits allow only part of it:"
+        needed, pools = self._nodes_of(gang), {choice.offer.pool for choice in opens}
+        pool = self.allowance.pools[pools.pop()] if found.code == "pool_max" and len(pools) == 1 else None
+        if pool is None or needed <= pool.max:
+            return Reason(found.code, f"{text} with that {found.text}", found.fix, found.details)
+        text, fix = (
+            f"{text} it takes {needed} nodes, and pool {pool.name} may have {pool.max}",
+            f"raise max of pool {pool.name}",
+        )
+        return Reason(found.code, text, f"{fix} from {pool.max} to {needed}", found.details)
+
+    def _nodes_of(self, gang: Gang) -> int:
+        """How many nodes it takes, of the largest that there are for each of its shapes."""
+        needed = 0
+        for shape, count in gang.bundles:
+            opens = self.market.opening(self.market.numbers[shape])
+            most = 1 if gang.distinct else max(shape.resources.count_in(choice.offer.resources) for choice in opens)
+            needed += -(-count // most)
+        return needed
 
     def _first_limit(self, opens: Sequence[Choice]) -> Reason:
         """The limit that is reached first when as many nodes as possible are taken."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from clusterctl.core.limits import Allowance
 from clusterctl.core.model import Offer, PassedOver, Pool, Reason, Shape
 from clusterctl.core.offers import Choice
+from clusterctl.core.resources import amount_text
 from clusterctl.core.scheduling.placement import describe
 from clusterctl.core.scheduling.rooms import Scale, copies
 from clusterctl.core.scheduling.selectors import NEEDS_ENGINE, accepts, kind_of_offer, selector_keys, sparing_engine
@@ -87,9 +88,9 @@ def _too_large(shape: Shape, what: str, able: Sequence[Offer]) -> Reason:
         if most == 0:
             return Reason("not_offered", f"{what}: no node on offer has any {name}", f"add a pool that offers {name}")
         if most < amount:
-            amount_text = f"{most / 10_000:g} x {name}"
-            text = f"{what} is more than any pool can give: the largest node of pool {largest.pool} has {amount_text}"
-            return Reason("too_large", text, f"ask for {amount_text}, or add a pool with larger nodes")
+            there = amount_text(name, most)
+            text = f"{what} is more than any pool can give: the largest node of pool {largest.pool} has {there}"
+            return Reason("too_large", text, f"ask for {there}, or add a pool with larger nodes")
     text = f"{what}: no single node on offer has all of that together"
     return Reason("too_large", text, "ask for less, or add a pool with larger nodes")
 

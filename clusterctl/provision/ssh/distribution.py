@@ -7,6 +7,7 @@ there, compiled ones too: no network, no index, the same versions. For other mac
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import io
@@ -112,7 +113,13 @@ def _our_metadata() -> Iterator[tuple[str, Path]]:
             yield str(entry), Path(str(entry.locate()))
 
 
-def _files_of(name: str) -> Iterator[tuple[str, Path]]:
+@functools.cache
+def _files_of(name: str) -> tuple[tuple[str, Path], ...]:
+    """Of an installed distribution. What is installed stays as it is while this process runs."""
+    return tuple(_installed(name))
+
+
+def _installed(name: str) -> Iterator[tuple[str, Path]]:
     for entry in metadata.files(name) or []:
         if entry.parts[0] == ".." or entry.suffix == ".pyc":
             continue  # console scripts, and bytecode that is added below when it is there

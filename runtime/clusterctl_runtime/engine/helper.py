@@ -577,7 +577,8 @@ class Helper:
         except urllib.error.HTTPError as error:
             return {"status": error.code, "text": error.read().decode(errors="replace")}
         except OSError as error:
-            raise Refused(f"Ray's dashboard does not answer: {_first_line(error)}") from error
+            why = getattr(error, "reason", error)
+            raise Refused(f"Ray's dashboard does not answer: {_first_line(why)}") from error
 
     def do_package(self, command):
         """Without "data": whether the GCS has it. With it: the next piece (in base64), and with "last" it is put there."""

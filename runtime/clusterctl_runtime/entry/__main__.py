@@ -66,7 +66,7 @@ class Entry:
         except Exception:
             log.exception("its orders make no sense")
         self._orphan = True
-        asyncio.get_running_loop().call_later(ORPHAN_SECONDS, self._ended.set)
+        asyncio.get_running_loop().call_later(ORPHAN_SECONDS if self._port else 0.0, self._ended.set)
 
     async def _do(self, order: dict[str, Any]) -> None:
         name = str(order.get("name"))

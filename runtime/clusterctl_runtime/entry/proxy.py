@@ -127,6 +127,8 @@ class _Conversation:
                 await self._answer(request)
             finally:
                 self._proxy.busy -= 1
+            if self._http.their_state in (h11.SEND_BODY, h11.ERROR):
+                await self._hear_out()
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE or self._proxy.closing:
                 return
             self._http.start_next_cycle()
@@ -138,6 +140,7 @@ class _Conversation:
             return await self._head()
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint, str(error))
+            await self._hear_out()
             return None
 
     async def _preamble(self) -> None:
@@ -250,12 +253,15 @@ class _Conversation:
             self._send(h11.Data(data=body))
         self._send(h11.EndOfMessage())
         await self._writer.drain()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._hear_out(), LINGER_SECONDS)
 
     async def _hear_out(self) -> None:
-        """Whoever is still sending would have its connection reset, and never see why it was refused."""
-        self._writer.write_eof() if self._writer.can_write_eof() else None
+        """Whoever is still sending would have its connection reset, and might never see its answer."""
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._hear_some(), LINGER_SECONDS)
+
+    async def _hear_some(self) -> None:
         heard = 0
         while heard < LINGER_BYTES and (data := await self._reader.read(PIECE)):
             heard += len(data)

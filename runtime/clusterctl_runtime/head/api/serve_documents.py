@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 MOST_WAITS = 3
+MARKS = (":job_id:", ":actor_name:", ":task_name:")  # how lines begin that Ray writes into its workers' output
 
 
 def told_document(application: Application, head: Head | None = None) -> Document:
@@ -50,7 +51,7 @@ def _version_document(version: Version) -> Document:
 def _waits(head: Head) -> list[str]:
     """What Ray has no room for, and why, in words. Whose it is Ray does not say."""
     found = [d for d in demand_documents(head) if d["source"] in ("task", "actor", "placement_group")]
-    return [f"{d['count']} x {d['shape']}: {d['reason']}" for d in found[:MOST_WAITS] if d["reason"]]
+    return [d["reason"] for d in found[:MOST_WAITS] if d["reason"]]
 
 
 async def serve_document(head: Head, serve: ServeControl) -> Document:
@@ -177,7 +178,15 @@ async def _replica_log(serve: ServeControl, deployment: str, row: Document, line
             file = str(row["log_file_path"]).lstrip("/")
             found["text"] = await serve.serve.log(node_id=row["node_id"], filename=file, lines=lines)
         for stream in ("out", "err") if row.get("actor_id") else ():
-            found["printed"] += await serve.serve.log(actor_id=row["actor_id"], suffix=stream, lines=lines)
+            written = await serve.serve.log(actor_id=row["actor_id"], suffix=stream, lines=lines)
+            found["printed"] += _without(found["text"], written)
     except ClusterctlError as error:
         found["trouble"] = str(error)
     return found
+
+
+def _without(text: str, written: str) -> str:
+    """What is in no line of `text`, and no mark of Ray's own: Serve's logger writes to both."""
+    known = set(text.splitlines())
+    own = [line for line in written.splitlines() if line not in known and not line.startswith(MARKS)]
+    return "".join(f"{line}\n" for line in own)

@@ -84,14 +84,16 @@ def _token_document(head: Head, record: Record) -> dict[str, Any]:
 
 @router.get("/{name}/watch")
 async def watch_service(name: str, head: HeadDep) -> Response:
-    return ndjson(_watch(head, head.services.get(name)))
+    head.services.get(name)
+    return ndjson(_watch(head, name))
 
 
-async def _watch(head: Head, record: Record) -> AsyncIterator[Any]:
+async def _watch(head: Head, name: str) -> AsyncIterator[Any]:
     """Its document whenever it has changed. Does not end by itself."""
     told, life = None, SignOfLife()
     while True:
-        changed = head.services.changed(record.name)
+        record = head.services.get(name)
+        changed = head.services.changed(name)
         waiting = [head.book.changed(part.job) for part in record.parts]  # why they wait is told by their jobs
         document = service_document(head, record)
         if document != told:

@@ -86,7 +86,9 @@ class EngineControl:
         self.requests = StandingRequests(self._forget_requests, events, self._spawn)
         self.supply = EngineSupply(config, self._supply_changed)
         self._telling: asyncio.TimerHandle | None = None
-        self.ready: Callable[[], None] = lambda: None  # is called when Ray's head was started, or started again
+        self.ready: Callable[[], None] = lambda: (
+            None
+        )  # is called when Ray's head or its GCS was started, or started again
         self.message = ""
         self._lacking = ""  # of Ray's head, which is ready all the same
         self.version = ""
@@ -191,6 +193,8 @@ class EngineControl:
             self._say(node, engine.detail, "installing")
         if node.role == "head":
             self._lacking = engine.detail if engine.state == "ready" else ""
+            if engine.state == before == "ready":  # its GCS was started again beneath it
+                self.ready()
         if engine.state == "ready" and engine.detail and (before, told) != ("ready", engine.detail):
             self._events.add("engine", node.id, "degraded", f"{node.id}: {engine.detail}")
         if engine.state == before:

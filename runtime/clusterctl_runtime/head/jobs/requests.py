@@ -90,7 +90,8 @@ class JobRequest(BaseModel):
 class ServiceRequest(BaseModel):
     """A new version of a service. `job` is what each of its replicas runs; `health` the path whose GET it answers with 2xx once
     it is well ("": it takes connections); `patience` the seconds that it has for that, `grace` those that open requests have
-    when a replica leaves. `id` is the client's: said again, it is the same version. `replicas` None: as many as there are."""
+    when a replica leaves. `id` is the client's: said again, it is the same version. `replicas` None: as many as there are.
+    `surge`: an update starts new replicas beside the old ones; else one old one leaves first each time."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -101,6 +102,7 @@ class ServiceRequest(BaseModel):
     health: str = Field(default="", pattern=r"^(/[!-~]*)?$", max_length=1000)
     patience: float = Field(default=600.0, gt=0, le=86400)
     grace: float = Field(default=60.0, ge=0, le=86400)
+    surge: bool = True
 
     @model_validator(mode="after")
     def _a_plain_program(self) -> ServiceRequest:

@@ -227,11 +227,11 @@ class ServeControl:
         wanted = {n: w for a in applications.values() for n, w in wanted_of(a).items()}
         ours = {name: one for name, one in told.items() if OURS.fullmatch(name)}
         others = foreign(details)
+        for version, _ in wanted.values():
+            await self._bring(version.package)
         if not applications and not ours:
             await self._end_serve(bool(details.get("applications")))
         elif {name: route for name, (_, route) in wanted.items()} != {n: one.route_asked for n, one in ours.items()}:
-            for version, _ in wanted.values():
-                await self._bring(version.package)
             rows = [_config_of(name, version, route) for name, (version, route) in wanted.items()]
             try:
                 await self.serve.apply({**(self.records.options or {}), "applications": [*rows, *others]})
@@ -286,7 +286,7 @@ class ServeControl:
             self._dropped.add(package)
 
     def ray_is_ready(self) -> None:
-        """Ray's head was started, or started again: what it keeps beside its tables is to be looked at once more."""
+        """Ray's head or its GCS was started, or started again: a GCS forgets what was pinned."""
         self._brought.clear()
         self._dropped.clear()
         self._wanted.set()

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.core.serving import RUNNING, Told
-from clusterctl_runtime.engine.client import EngineClient
+from clusterctl_runtime.engine.client import EngineClient, EngineRefused
 
 PATH = "/api/serve/applications/"
 APPLY_SECONDS = 90.0  # Serve's controller may have to be started first
@@ -68,7 +68,10 @@ class RayServe:
 
     async def _ask(self, method: str, path: str, body: Any = None, seconds: float = 20.0) -> str:
         engine = self._engine()
-        status, text = await engine.helper().http(method, engine.dashboard() + path, body, seconds)
+        try:
+            status, text = await engine.helper().http(method, engine.dashboard() + path, body, seconds)
+        except EngineRefused as error:
+            raise ServeSilent(f"Serve cannot be asked now ({error})") from error
         if status < 300:
             return text
         if status == 501:

@@ -11,8 +11,9 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from clusterctl.core.errors import BadRequest, ClusterctlError, NotFound, Refused
@@ -30,8 +31,9 @@ from clusterctl_runtime.head.nodes.ledger import Ledger
 from clusterctl_runtime.head.services.entry import Entry, TargetState
 from clusterctl_runtime.head.services.record import Part, Record, check_name, load_records, packages_of, record_of
 from clusterctl_runtime.head.storage.events import EventLog
-from clusterctl_runtime.head.storage.store import Statement, Store
+from clusterctl_runtime.head.storage.store import Statement, Store, StoreUnavailable, statement
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 AGAIN_SECONDS = 1.0  # while something is on its way of which no event tells
 FAILED_SECONDS = 5.0  # after a look that failed
@@ -112,7 +114,7 @@ class Services:
     @property
     def working(self) -> int:
         """How many there are that are to run: the cluster is in use."""
-        return sum(not record.stopped and bool(record.wanted) for record in self.records.values())
+        return sum(not r.stopped and bool(r.wanted and r.replicas) for r in self.records.values())
 
     def packages(self) -> set[str]:
         """Digests of the packages that any version needs."""
@@ -138,22 +140,33 @@ class Services:
         if self._queue.closed:
             raise Refused(f"this cluster runs no services any more: {self._queue.closed}")
         async with self._lock(name):
-            record = self.records.setdefault(name, Record(name))
-            version = record.ask(request, steady_time())
-            await self._save(record)
+            version = await self._changed(name, lambda record: record.ask(request, steady_time()))
         self._events.add("service", name, "version", f"version {version.number} of service {name} is wanted")
         self.wake(name)
         return version.number
 
     async def change(self, name: str, what: Callable[[Record], Any], told: str) -> Record:
         """What a user wants of it, on disk."""
-        record = self.get(name)
+        self.get(name)
         async with self._lock(name):
-            what(record)
-            await self._save(record)
+            await self._changed(name, what)
         self._events.add("service", name, "wanted", f"service {name}: {told}")
         self.wake(name)
-        return record
+        return self.get(name)
+
+    async def _changed(self, name: str, what: Callable[[Record], T]) -> T:
+        """All of it, or where the disk does not take it nothing: who is told so must not find that it comes true later."""
+        before = self.records.get(name)
+        record = deepcopy(before) if before is not None else Record(name)
+        result = what(record)
+        try:
+            await self._save(record)
+        except StoreUnavailable:
+            taken_back = record_of(before) if before else statement("DELETE FROM services WHERE name = ?", (name,))
+            self._store.write_together([taken_back])
+            raise
+        self.records[name] = record
+        return result
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
@@ -229,8 +242,8 @@ class Services:
         if record.stopped or not record.wanted:
             why = "the service was stopped" if record.stopped else "its version was given up"
             return Decision(leave=tuple((seen.part.job, why) for seen in here))
-        patience = record.version(record.wanted).request.patience
-        wish = Wish(record.replicas, record.current, record.wanted, patience, record.ends)
+        asked = record.version(record.wanted).request
+        wish = Wish(record.replicas, record.current, record.wanted, asked.patience, record.ends, asked.surge)
         return decide(wish, [self._replica(seen) for seen in here if _end_of(seen) != "lost"], now)
 
     def _give_up(self, record: Record, why: str, culprit: str) -> None:
