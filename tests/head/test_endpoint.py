@@ -50,10 +50,10 @@ def test_agents_are_heard_by_either_family() -> None:
 def test_a_machine_without_ipv6_listens_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.socket
 
-    def without(family: int, kind: int) -> socket.socket:
+    def without(family: int, *what: int) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(97, "Address family not supported by protocol")
-        return real(family, kind)
+        return real(family, *what)
 
     monkeypatch.setattr(listening.socket, "socket", without)
     with closing(bound(EVERYWHERE, 0)) as sock:
