@@ -65,6 +65,8 @@ def start(cluster: Cluster) -> None:
     failure = cluster.head_dir / "head.error"  # what kept a head from starting, in a sentence
     failure.unlink(missing_ok=True)
     if not supervisor_pid(cluster):
+        if full := full_disk([cluster.head_dir]):  # it would be started again and again
+            raise ClusterctlError(f"the head of cluster {cluster.name!r} cannot start: {full}")
         (cluster.head_dir / "head.json").unlink(missing_ok=True)  # of a head that died
         process = _spawn(cluster)
     deadline = time.monotonic() + START_SECONDS
@@ -99,8 +101,9 @@ def _did_not_start(cluster: Cluster, what: str) -> str:
         f"The end of {path}:\n{_tail(path)}"
         for path in (cluster.head_dir / "supervisor.log", cluster.head_dir / "head.log")
     ]
-    full = full_disk([cluster.head_dir])
-    return "\n".join([f"the head of cluster {cluster.name!r} {what}.", *([full] if full else ends)])
+    return "\n".join(
+        [f"the head of cluster {cluster.name!r} {what}.", *filter(None, [full_disk([cluster.head_dir])]), *ends]
+    )
 
 
 def _tail(path: Path, size: int = 2000) -> str:
