@@ -176,10 +176,11 @@ class Allowance:
                 (("pool", pool.name),),
             )
         if code == "breaker_open":
+            minutes = math.ceil(((self.breaker_until(pool.name) or self.now) - self.now) / 60)
             return Reason(
                 code,
                 f"pool {pool.name} failed to launch {self.policy.breaker_failures} times within "
-                f"{self.policy.breaker_window:.0f} s, so launching is paused",
+                f"{self.policy.breaker_window / 60:.0f} min, so launching is paused for {minutes} min more",
                 f"see `clusterctl events` for the failures of pool {pool.name}",
             )
         if code == "launch_rate":

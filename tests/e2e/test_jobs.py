@@ -186,3 +186,18 @@ def test_what_a_job_would_need_is_said_before_it_is_submitted(cluster):
     refused = cluster.cli("submit", "--plan", "--cpus", "500", "--", "true")
     assert "would not start" in refused.stdout and "fix" in refused.stdout
     assert cluster.status()["jobs"]["queued"] == 0 and cluster.ready_nodes() == []
+
+
+def test_a_job_is_named_by_its_name_or_as_the_last_one_wherever_a_job_is_named(cluster):
+    first = cluster.submit("--name", "says-hello", "--", "echo", "hello")
+    after = cluster.submit("--name", "follows", "--after", "says-hello:any", "--", "sleep", "600")
+    cluster.wait_job(first, "succeeded")
+    assert cluster.cli("logs", "says-hello").stdout == "hello\n"
+    assert cluster.json("job", "show", "last")["id"] == after == cluster.json("explain", "follows")["id"]
+    assert cluster.json("job", "retry", first[:7])["id"] == first
+    done = cluster.cli("job", "cancel", "follows", "nobody", "--json", code=1)
+    assert [one["id"] for one in json.loads(done.stdout)["jobs"]] == [after]
+    assert "no job 'nobody'" in done.stderr
+    array = cluster.submit("--array", "0-1", "--name", "pair", "--", "true")
+    assert cluster.json("job", "show", "pair")["id"] == array
+    assert cluster.json("job", "show", "pair.1")["id"] == f"{array}.1"

@@ -10,11 +10,16 @@ import typer
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.explain import render_explain
 from clusterctl.client.head.api import Api
+from clusterctl.client.submit.naming import job_id
+from clusterctl.core.errors import NotFound
 
 
 @verb
 def explain(
-    call: Call, subject: Annotated[str, typer.Argument(metavar="ID", help="A job, a node, or the cluster itself.")]
+    call: Call,
+    subject: Annotated[
+        str, typer.Argument(metavar="JOB|NODE", help="A job by its id, name or `last`; a node, or the cluster itself.")
+    ],
 ) -> None:
     """Say why a job waits, or why a node is as it is.
 
@@ -27,5 +32,12 @@ def explain(
     """
     cluster = call.cluster()
     with Api.of(cluster) as api:
-        document = {"place": cluster.place} | api.get(f"/api/v1/explain/{subject}")
+        try:
+            found = api.get(f"/api/v1/explain/{subject}")
+        except NotFound:
+            job = job_id(api, subject)
+            if job == subject:
+                raise
+            found = api.get(f"/api/v1/explain/{job}")
+        document = {"place": cluster.place} | found
     call.show(document, lambda d: render_explain(d, time.time()))

@@ -12,13 +12,14 @@ from clusterctl.cli.render.logs import LogPrinter
 from clusterctl.client.head.api import Api
 from clusterctl.client.ray.own_jobs import elsewhere, own_job
 from clusterctl.client.submit.logs import End, LogReader
+from clusterctl.client.submit.naming import job_id
 from clusterctl.core.errors import NotFound
 
 
 @verb
 def logs(
     call: Call,
-    job: Annotated[str, typer.Argument(metavar="ID", help="The job, or a node.")],
+    job: Annotated[str, typer.Argument(metavar="JOB|NODE", help="A job by its id, name or `last`; or a node.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
     rank: Annotated[Optional[int], typer.Option(min=0, metavar="N", help="Only this rank of a gang.")] = None,  # noqa: UP045
     attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="This attempt [default: the last].")] = None,
@@ -32,13 +33,14 @@ def logs(
     """
     with call.api() as api:
         try:
-            ranks = int(api.get(f"/api/v1/jobs/{job}").get("nodes") or 1)
+            found = api.get(f"/api/v1/jobs/{job_id(api, job)}")
         except NotFound:
             _show_setup(call, api, job, tail)
             return
+        ranks = int(found.get("nodes") or 1)
         printer = LogPrinter(ranks=rank is None and ranks > 1, as_json=call.json)
         end: End | None = None
-        reader = LogReader(api, job, ranks=ranks, rank=rank, attempt=attempt, tail=tail)
+        reader = LogReader(api, str(found["id"]), ranks=ranks, rank=rank, attempt=attempt, tail=tail)
         with closing(reader.pieces(follow_on=follow)) as pieces:
             for piece in pieces:
                 if isinstance(piece, End):

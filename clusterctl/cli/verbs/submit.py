@@ -89,7 +89,7 @@ def submit(
     after: Annotated[
         list[str],
         typer.Option(
-            metavar="ID[:any|:ok]", help="Start when that job or array succeeded, or (:any) ended; repeat for more."
+            metavar="JOB[:any|:ok]", help="Start when that job or array succeeded, or (:any) ended; repeat for more."
         ),
     ] = [],  # noqa: B006
     cron: Annotated[str, typer.Option(metavar="EXPR", hidden=True)] = "",

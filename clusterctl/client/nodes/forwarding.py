@@ -15,6 +15,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.local_port import LocalPort
 from clusterctl.client.nodes.access import Access, LocalAccess, access, nodes_of
 from clusterctl.client.registry import Cluster
+from clusterctl.client.submit.naming import job_id
 from clusterctl.core.errors import ClusterctlError, NotFound, Unreachable, UsageError
 from clusterctl.provision.carried import Way
 
@@ -54,7 +55,7 @@ class _NoJob(NotFound):
 def _node_of_job(cluster: Cluster, name: str) -> str:
     with Api.of(cluster) as api:
         try:
-            job = api.get(f"/api/v1/jobs/{name}")
+            job = api.get(f"/api/v1/jobs/{job_id(api, name)}")
         except NotFound as error:
             raise _NoJob(str(error)) from error
     if "counts" in job:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.client.head.api import Api
+from clusterctl.client.submit.naming import job_id
 from clusterctl.core.errors import UsageError
 
 
@@ -131,13 +132,20 @@ def submit(
 def packed_request(api: Api, wanted: Wanted, home: Path | None, say: Callable[[str], object]) -> dict[str, Any]:
     """The body of `POST /api/v1/jobs`, once all that the job needs is on the head."""
     check_text(wanted)
+    after = [_by_id(api, item) for item in wanted.after]
     package, script = "", ""
     if wanted.script is not None:
         place = place_script(wanted.script, wanted.working_dir)
         package, script = _upload(api, place, wanted.script, home, say), place.script
     elif wanted.working_dir is not None:
         package = _upload(api, ScriptLocation(wanted.working_dir, ""), None, home, say)
-    return job_request(wanted, package, script)
+    return {**job_request(wanted, package, script), "after": after}
+
+
+def _by_id(api: Api, item: str) -> str:
+    """ID[:any|:ok] of JOB[:any|:ok]."""
+    word, colon, how = item.partition(":")
+    return f"{job_id(api, word)}{colon}{how}"
 
 
 def check_text(wanted: Wanted) -> None:

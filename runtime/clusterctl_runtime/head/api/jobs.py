@@ -18,6 +18,7 @@ from clusterctl_runtime.head.api.streams import SignOfLife, first_of, ndjson
 from clusterctl_runtime.head.engine.waits import FRESH_SECONDS
 from clusterctl_runtime.head.jobs.arrays import Array
 from clusterctl_runtime.head.jobs.job import Job
+from clusterctl_runtime.head.jobs.naming import job_named
 from clusterctl_runtime.head.jobs.requests import Batch, JobRequest
 
 if TYPE_CHECKING:
@@ -138,6 +139,13 @@ async def _watch_array(head: Head, array: Array) -> AsyncIterator[Any]:
             return
         await first_of([changed], life.due_in)
         await asyncio.sleep(COUNTS_INTERVAL)
+
+
+@router.get("/jobs:named")
+async def named(word: str, head: HeadDep, to_end: bool = False) -> dict[str, Any]:
+    """Which job or array is meant by an id, the beginning of one, a name, `last`, or a member as NAME.INDEX; `to_end`: to be
+    cancelled."""
+    return {"id": await job_named(head.book, word, to_end=to_end)}
 
 
 @router.get("/jobs/{job_id}")
