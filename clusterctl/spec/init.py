@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,9 +19,9 @@ STARTERS = {name: kind for kind in KINDS.values() for name in kind.starters}
 
 
 def write_starter(provider: str, directory: Path) -> list[Path]:
-    """Writes `cluster.yaml` and `job.py` into `directory` (made if need be) and returns their paths. Overwrites
-    nothing: raises UsageError naming what is in the way, and leaves no file of its own behind when it fails."""
-    texts = starter_texts(provider, ray=importlib.util.find_spec("ray") is not None)
+    """Writes `cluster.yaml` and `job.py` into `directory` (made if need be), whose name is the cluster's, and returns their
+    paths. Overwrites nothing: raises UsageError naming what is in the way, and leaves no file of its own behind when it fails."""
+    texts = starter_texts(provider, ray=importlib.util.find_spec("ray") is not None, cluster=cluster_name(directory))
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file: name a directory for cluster.yaml and job.py")
     present = [str(directory / name) for name in texts if os.path.lexists(directory / name)]
@@ -43,8 +44,15 @@ def write_starter(provider: str, directory: Path) -> list[Path]:
     return written
 
 
-def starter_texts(name: str, *, ray: bool) -> dict[str, str]:
-    """File name -> text of the starter `name`. `ray`: whether Ray is installed here: local clusters and containers need it."""
+def cluster_name(directory: Path) -> str:
+    """The name of the directory as that of a cluster; "" where nothing of it can be one."""
+    plain = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower())
+    return plain.lstrip("-0123456789")[:40].rstrip("-")
+
+
+def starter_texts(name: str, *, ray: bool, cluster: str = "") -> dict[str, str]:
+    """File name -> text of the starter `name`. `ray`: whether Ray is installed here: local clusters and containers need it.
+    `cluster`: the cluster's name, "" for the starter's own."""
     if name not in STARTERS:
         near = did_you_mean(name, STARTERS) or f"there are {', '.join(STARTERS)}"
         raise UsageError(f"no starter named {name!r}: {near}")
@@ -53,8 +61,9 @@ def starter_texts(name: str, *, ray: bool) -> dict[str, str]:
     job = "plain" if kind.machine in ("process", "container") and not ray and not own else kind.starters[name]
     spec = _text("specs", f"{name}.yaml")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701  YAML
+    text = environment.from_string(spec).render(ray=ray)
     return {
-        "cluster.yaml": environment.from_string(spec).render(ray=ray),
+        "cluster.yaml": re.sub(r"(?m)^cluster: .*$", f"cluster: {cluster}", text, count=1) if cluster else text,
         "job.py": _text("jobs", f"{job}.py"),
     }
 

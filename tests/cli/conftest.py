@@ -27,8 +27,9 @@ def run(tmp_path: Path) -> Run:
             "timeout": 120,
             "stdin": subprocess.DEVNULL,
             "env": environment,
+            "cwd": tmp_path,
         }
-        return subprocess.run([sys.executable, "-m", "clusterctl", *arguments], cwd=tmp_path, **options | more)  # type: ignore[call-overload]
+        return subprocess.run([sys.executable, "-m", "clusterctl", *arguments], **options | more)  # type: ignore[call-overload]
 
     return call
 

@@ -64,7 +64,9 @@ def test_help_and_version(run) -> None:
         (["validate", "missing.yaml"], "missing.yaml: no such file"),
         (["up", "missing.yaml"], "missing.yaml: no such file"),
         (["plan", "missing.yaml"], "missing.yaml: no such file"),
-        (["validate"], "name the file to check"),
+        (["validate"], "cluster.yaml: no such file"),
+        (["plan"], "cluster.yaml: no such file"),
+        (["up"], "cluster.yaml: no such file"),
         (["cost", "--by", "moon"], "--by 'moon'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -103,6 +105,10 @@ def test_faults_of_a_spec_come_with_file_line_and_column(run, tmp_path: Path) ->
 
 
 def test_init_writes_what_validate_accepts_and_overwrites_nothing(run, tmp_path: Path) -> None:
+    (tmp_path / "2. My Project").mkdir()
+    assert run("init", "--provider", "local", "2. My Project").returncode == 0
+    named = run("validate", "--json", cwd=tmp_path / "2. My Project")
+    assert json.loads(named.stdout)["cluster"] == "my-project", "named after its directory"
     assert run("init", "--provider", "local").returncode == 0
     assert json.loads(run("validate", "cluster.yaml", "--json").stdout)["valid"]
     before = (tmp_path / "job.py").read_text()

@@ -22,7 +22,7 @@ CHANGES = 10  # exit code of `--exit-code` when there is something to do
 @verb
 def plan(
     call: Call,
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")],
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")] = Path("cluster.yaml"),
     place: Annotated[
         str,
         typer.Option(

@@ -12,7 +12,6 @@ import typer
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.client.specfile import read_places
-from clusterctl.core.errors import UsageError
 from clusterctl.spec.init import STARTERS, write_starter
 from clusterctl.spec.providers.registry import KINDS
 
@@ -51,7 +50,7 @@ def _render_written(document: dict[str, Any]) -> str:
 @verb
 def validate(
     call: Call,
-    spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="The file to check.", show_default=False)] = None,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The file to check.")] = Path("cluster.yaml"),
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
 ) -> int:
     """Check a spec: every fault with its line and column.
@@ -66,8 +65,6 @@ def validate(
 
         output.write(json.dumps(json_schema(), indent=2) + "\n")
         return 0
-    if spec is None:
-        raise UsageError("name the file to check, as in `clusterctl validate cluster.yaml`")
     document = check(spec)
     if call.json:
         output.write_json(document)

@@ -43,7 +43,7 @@ LOOK_SECONDS = 1.0  # where nothing changes for so long, the watch is begun anew
 @verb
 def up(
     call: Call,
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")],
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.")] = Path("cluster.yaml"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before nodes are drained or replaced.")] = False,
     timeout: Annotated[
         str, typer.Option(metavar="TIME", help="Give up waiting after so long, as in 90s or 20m.")
