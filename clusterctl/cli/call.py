@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clusterctl.cli import output
+from clusterctl.cli import completing, output
 from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
@@ -24,6 +24,7 @@ ClusterName = Annotated[
         "-c",
         metavar="NAME",
         show_default=False,
+        autocompletion=completing.clusters,
         help="Which cluster [default: $CLUSTERCTL_CLUSTER, else the only one known].",
     ),
 ]

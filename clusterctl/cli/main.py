@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from clusterctl.cli.call import AsJson, ClusterName, Quiet, Verbose
+from clusterctl.cli.completing import VARIABLE, is_asked
 from clusterctl.core.errors import ClusterctlError
 from clusterctl.version import __version__
 
@@ -96,6 +97,11 @@ SECTIONS: dict[str, dict[str, Verb]] = {
             "doctor",
             "Check this machine, and what the clusters known here or a spec need, and say what to mend.",
         ),
+        "completion": Verb(
+            "clusterctl.cli.verbs.about",
+            "completion",
+            "Print what makes a shell complete verbs, options, and names of clusters, jobs, nodes and services.",
+        ),
         "version": Verb("clusterctl.cli.verbs.about", "version", "Print the version."),
     },
 }
@@ -109,11 +115,21 @@ class Verbs(TyperGroup):
         """In the order of the help's sections."""
         return list(VERBS)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Verbs by their names alone: importing them all takes longer than a shell may wait."""
+        from typer._click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=verb.line) for name, verb in VERBS.items() if name.startswith(incomplete)]
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Imports that verb's module; for a name that is none, fails with the nearest one."""
         verb = VERBS.get(cmd_name)
         if verb is not None:
             return load(cmd_name, verb)
+        if is_asked():
+            return None
         near = difflib.get_close_matches(cmd_name, VERBS, n=1)
         return ctx.fail(f"No such command {cmd_name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
 
@@ -186,8 +202,12 @@ def run() -> NoReturn:
     """The whole command, to its end. Exit codes: see docs/cli.md."""
     # A user without a home, as containers have them, has the one that Docker gives: what must be kept then asks for a directory.
     os.environ.setdefault("HOME", _home())
+    if is_asked():
+        from typer.completion import completion_init  # pyright: ignore[reportPrivateImportUsage]
+
+        completion_init()
     try:
-        typer.main.get_command(app).main(prog_name="clusterctl")
+        typer.main.get_command(app).main(prog_name="clusterctl", complete_var=VARIABLE)
     except ClusterctlError as error:
         from clusterctl.cli.output import say
 

@@ -343,3 +343,24 @@ def test_an_unreachable_head_is_exit_code_4_and_up_starts_it_again(cluster: Loca
     document = cluster.json("up", str(cluster.spec))
     assert document["head"] == "started" and document["pools"][0]["ready"] >= 1
     assert cluster.head_pid() != head
+
+
+def test_bash_completes_verbs_options_and_the_names_that_there_are(cluster: LocalCluster) -> None:
+    job = cluster.submit("--name", "measured", "--", "true")
+    programs = Path(sys.executable).parent
+
+    def completed(*words: str) -> list[str]:
+        typed = " ".join(f"'{word}'" for word in ("clusterctl", *words))
+        script = f'eval "$(clusterctl completion bash)"; COMP_WORDS=({typed}); COMP_CWORD={len(words)}; '
+        script += '_clusterctl_completion clusterctl; printf "%s\\n" "${COMPREPLY[@]}"'
+        env = {**cluster.env, "PATH": f"{programs}:{cluster.env['PATH']}"}
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60)
+        assert not done.stderr, done.stderr
+        return done.stdout.split()
+
+    assert completed("st") == ["status"] and completed("job", "c") == ["cancel"]
+    assert completed("logs", "mea") == ["measured"] and completed("job", "show", job[:5]) == [job]
+    assert completed("node", "show", "head") == ["head-1"] and "head-1" in completed("explain", "")
+    assert completed("down", "de") == completed("-c", "de") == ["demo"]
+    assert completed("up", "--time") == ["--timeout", "--timeline"]
+    assert completed("nonsense", "x") == [] and completed("-c", "nobody", "logs", "m") == []

@@ -101,6 +101,8 @@ def test_help_imports_no_verb(tmp_path: Path) -> None:
     assert ours <= {
         "clusterctl.cli.main",
         "clusterctl.cli.call",
+        "clusterctl.cli.completing",
+        "clusterctl.cli.start",
         "clusterctl.cli.output",
         "clusterctl.cli.render",
         "clusterctl.cli.render.escape",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional, TextIO
 
 import typer
 
-from clusterctl.cli import output
+from clusterctl.cli import completing, output
 from clusterctl.cli.behind_dashes import BehindDashes
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.escape import escaped
@@ -27,7 +27,13 @@ executing = typer.Typer(rich_markup_mode=None, add_completion=False)
 def ssh(
     call: Call,
     node: Annotated[
-        str, typer.Argument(metavar="[NODE]", help="Which node [default: the head's].", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[NODE]",
+            help="Which node [default: the head's].",
+            show_default=False,
+            autocompletion=completing.nodes,
+        ),
     ] = "",
 ) -> int:
     """Open a shell on a node.

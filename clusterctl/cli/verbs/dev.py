@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 from clusterctl_providers.this_machine import user_name
 
-from clusterctl.cli import output
+from clusterctl.cli import completing, output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.waiting import INTERRUPTED, Reasons
 from clusterctl.client.dev.place import DevPlace, Facts, find, host_entry, ssh_argv
@@ -29,7 +29,13 @@ from clusterctl.provision.carried import Way
 def dev(
     call: Call,
     name: Annotated[
-        str, typer.Argument(metavar="[JOB|NODE]", help="One of before, to go there again.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[JOB|NODE]",
+            help="One of before, to go there again.",
+            show_default=False,
+            autocompletion=completing.jobs_and_nodes,
+        ),
     ] = "",
     cpus: Annotated[float, typer.Option(min=0, metavar="X", help="CPUs of the node that are held.")] = 1.0,
     gpus: Annotated[float, typer.Option(min=0, metavar="X", help="GPUs of it.", show_default=False)] = 0.0,

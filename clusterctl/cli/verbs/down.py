@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from clusterctl.cli import completing
 from clusterctl.cli.call import Call, verb
 from clusterctl.client.down.take_down import take_down
 from clusterctl.client.ended import said_at
@@ -23,7 +24,10 @@ from clusterctl.core.errors import ClusterctlError, Refused
 def down(
     call: Call,
     which: Annotated[
-        str, typer.Argument(metavar="NAME|SPEC", help="The cluster or its file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME|SPEC", help="The cluster or its file.", show_default=False, autocompletion=completing.clusters
+        ),
     ] = "",
     yes: Annotated[
         bool,

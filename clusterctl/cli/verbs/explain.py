@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clusterctl.cli import completing
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.explain import render_explain
 from clusterctl.client.head.api import Api
@@ -18,7 +19,12 @@ from clusterctl.core.errors import NotFound
 def explain(
     call: Call,
     subject: Annotated[
-        str, typer.Argument(metavar="JOB|NODE", help="A job by its id, name or `last`; a node, or the cluster itself.")
+        str,
+        typer.Argument(
+            metavar="JOB|NODE",
+            help="A job by its id, name or `last`; a node, or the cluster itself.",
+            autocompletion=completing.jobs_and_nodes,
+        ),
     ],
 ) -> None:
     """Say why a job waits, or why a node is as it is.

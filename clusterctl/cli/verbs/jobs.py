@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clusterctl.cli import completing
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.jobs import render_job, render_jobs, render_ray_job
 from clusterctl.cli.render.text import counts_text
@@ -18,8 +19,18 @@ from clusterctl.client.submit.job_list import list_jobs
 from clusterctl.client.submit.naming import job_id
 from clusterctl.core.errors import ClusterctlError, NotFound
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id or the beginning of that, its name, or `last`.")]
-JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids or beginnings of such, names, or `last`.")]
+JobId = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB", help="Its id or the beginning of that, its name, or `last`.", autocompletion=completing.jobs
+    ),
+]
+JobIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="JOB...", help="Ids or beginnings of such, names, or `last`.", autocompletion=completing.jobs
+    ),
+]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from clusterctl.cli import completing
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.logs import LogPrinter
 from clusterctl.client.head.api import Api
@@ -19,7 +20,14 @@ from clusterctl.core.errors import NotFound
 @verb
 def logs(
     call: Call,
-    job: Annotated[str, typer.Argument(metavar="JOB|NODE", help="A job by its id, name or `last`; or a node.")],
+    job: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB|NODE",
+            help="A job by its id, name or `last`; or a node.",
+            autocompletion=completing.jobs_and_nodes,
+        ),
+    ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
     rank: Annotated[Optional[int], typer.Option(min=0, metavar="N", help="Only this rank of a gang.")] = None,  # noqa: UP045
     attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="This attempt [default: the last].")] = None,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from clusterctl.cli import completing
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.draining import render_drain, render_leaving, what_engine_runs
 from clusterctl.cli.render.explain import failed_setup, render_story
@@ -17,7 +18,7 @@ from clusterctl.client.nodes.node_list import list_nodes
 from clusterctl.core.errors import UsageError
 from clusterctl.spec.units import parse_duration
 
-NodeId = Annotated[str, typer.Argument(metavar="ID", help="The node.")]
+NodeId = Annotated[str, typer.Argument(metavar="ID", help="The node.", autocompletion=completing.nodes)]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 

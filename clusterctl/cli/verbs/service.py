@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from clusterctl.cli import output
+from clusterctl.cli import completing, output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.logs import json_of
 from clusterctl.cli.render.services import render_service, render_services
@@ -24,7 +24,7 @@ from clusterctl.client.services.reaching import EntryWays
 from clusterctl.client.submit.logs import LogReader, Piece
 from clusterctl.core.errors import NotFound, UsageError
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The service.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The service.", autocompletion=completing.services)]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return once it is on the head's disk.")]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 LAST_LINES = 15  # of a replica that failed
