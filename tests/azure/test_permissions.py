@@ -22,7 +22,7 @@ from clusterctl.client.registry import Registry
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl.core.model import Instance
 from tests.azure.parts import Parts
-from tests.azure.stage import BOTH, Stage, pool
+from tests.azure.stage import BOTH, Stage, pool, vms
 from tests.azure.test_image_build import Builder, machine, registry, spec_for
 from tests.azure.test_images import gallery
 from tests.cloud.azure import conditions
@@ -93,10 +93,11 @@ def live(stage: Stage, pools: Sequence[PoolRequest] = (), keep: Sequence[str] = 
     wait_until(lambda: {i.id for i in provider.list()[0].instances} <= {*keep}, what="nothing else listed")
 
 
-def end_itself(provider: AzureProvider, head: str) -> None:
-    """What a head does last whose cluster ends itself."""
-    OwnMachine.around(provider, head).end_itself()
-    wait_until(lambda: not provider.list()[0].instances, what="its own machine gone")
+def end_itself(stage: Stage, head: str, **settings: Any) -> None:
+    """What a head does last whose cluster ends itself: how its own machine went it asks nobody."""
+    before = len(vms(stage.cloud))
+    OwnMachine.around(stage.open(**settings), head).end_itself()
+    wait_until(lambda: len(vms(stage.cloud)) < before, what="its own machine gone")
 
 
 def live_with_a_head(stage: Stage, **settings: Any) -> None:
@@ -187,7 +188,7 @@ def test_a_head_lives_with_its_smaller_roles(stage: Stage) -> None:
         with stage.cloud.credentials(as_head(cluster, **settings)):
             before = len(stage.cloud.world.called_by)
             live(cluster, more, keep=(head.id,), **settings)
-            end_itself(cluster.provider, head.id)
+            end_itself(cluster, head.id, **settings)
             called |= seen(stage.cloud, before)
         cluster.close()
     check(called | ALONG, HEAD | LOOKUP | {"Microsoft.ManagedIdentity/userAssignedIdentities/read"})

@@ -103,26 +103,6 @@ def test_copies_belong_to_the_nodes_user_and_come_back_as_they_went(cluster: Doc
     assert missing.returncode == 3 and "/nowhere" in missing.stderr
 
 
-def test_a_port_of_a_container_is_forwarded_and_one_of_its_successor_when_it_was_replaced(
-    cluster: DockerCluster,
-) -> None:
-    job = cluster.submit("--pool", "cpu", "--max-retries", "2", "--", "python3", "-u", "-c", ECHO, "127.0.0.1", "7070")
-    wait_until(lambda: "7070" in cluster.cli("logs", job).stdout, what="it listens")
-    forwarder = Forwarder(cluster.start("forward", "--json", "0:7070", job), 1)
-    try:
-        (port,), first = forwarder.ports, forwarder.rows[0]["node"]
-        assert talk(port, b"hello") == b"hellobye"
-        (container,) = cluster.containers(first)
-        container.kill()
-        wait_until(lambda: talk(port, b"again") == b"againbye", what="it is found where it runs now")
-        assert cluster.job(job)["attempts"][-1]["nodes"] != [first] and any(first in line for line in forwarder.said)
-        assert forwarder.end(signal.SIGINT) == 0
-    finally:
-        forwarder.process.kill()
-        forwarder.process.communicate()
-        cluster.cli("job", "cancel", job)
-
-
 def test_a_node_to_work_on_is_a_container_with_a_terminal(cluster: DockerCluster) -> None:
     """By OpenSSH's server, which this image has, as its user who is not root."""
     master, slave = pty.openpty()
@@ -156,3 +136,24 @@ def test_a_shell_opens_in_the_container_and_commands_find_the_engine_whatever_th
         cluster.env["DOCKER_HOST"] = cluster.engine.host
     os.close(master)
     os.close(slave)
+
+
+def test_a_port_of_a_container_is_forwarded_and_one_of_its_successor_when_it_was_replaced(
+    cluster: DockerCluster,
+) -> None:
+    """The last test with this cluster: one of its nodes is another afterwards."""
+    job = cluster.submit("--pool", "cpu", "--max-retries", "2", "--", "python3", "-u", "-c", ECHO, "127.0.0.1", "7070")
+    wait_until(lambda: "7070" in cluster.cli("logs", job).stdout, what="it listens")
+    forwarder = Forwarder(cluster.start("forward", "--json", "0:7070", job), 1)
+    try:
+        (port,), first = forwarder.ports, forwarder.rows[0]["node"]
+        assert talk(port, b"hello") == b"hellobye"
+        (container,) = cluster.containers(first)
+        container.kill()
+        wait_until(lambda: talk(port, b"again") == b"againbye", what="it is found where it runs now")
+        assert cluster.job(job)["attempts"][-1]["nodes"] != [first] and any(first in line for line in forwarder.said)
+        assert forwarder.end(signal.SIGINT) == 0
+    finally:
+        forwarder.process.kill()
+        forwarder.process.communicate()
+        cluster.cli("job", "cancel", job)

@@ -13,7 +13,6 @@ import secrets
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from clusterctl.client.submit import submission
 from clusterctl.client.submit.logs import FINAL, End, LogReader
 from clusterctl.client.submit.submission import Wanted
 from clusterctl.core.errors import ClusterctlError, NotFound
+from clusterctl.provision import isolated
 from clusterctl.provision.carried import Way
 from clusterctl.provision.ssh.command import argv_of
 from clusterctl.provision.ssh.openssh import as_word
@@ -147,7 +147,7 @@ class DevPlace:
 
     def ssh_options(self, facts: Facts) -> dict[str, str]:
         """As they stand in a file of OpenSSH's client."""
-        command = [sys.executable, "-m", "clusterctl", "-c", self.cluster.name, "dev", "--pipe", self.job]
+        command = [*isolated.module("clusterctl"), "-c", self.cluster.name, "dev", "--pipe", self.job]
         home = ["env", f"CLUSTERCTL_HOME={self.cluster.directory.parent.parent}"]
         return {
             "HostName": self.job,

@@ -208,16 +208,17 @@ class Jupyter:
 
     def __init__(self, directory: Path) -> None:
         self.token, self.trouble, self.process = secrets.token_hex(24), "", None
-        python = shutil.which("python") or shutil.which("python3") or sys.executable
+        # The user's own, with what the user has on its path.
+        theirs = shutil.which("python") or shutil.which("python3") or sys.executable
         found = "import importlib.util as u; print([m for m in ('jupyterlab', 'notebook') if u.find_spec(m)])"
         modules = re.findall(
-            r"jupyterlab|notebook", subprocess.run([python, "-c", found], capture_output=True, text=True).stdout
+            r"jupyterlab|notebook", subprocess.run([theirs, "-c", found], capture_output=True, text=True).stdout
         )
         if not modules:
-            self.trouble = f"neither jupyterlab nor notebook can be imported by {python}"
+            self.trouble = f"neither jupyterlab nor notebook can be imported by {theirs}"
             return
         self.port, log = free_port(), directory / "jupyter.log"
-        argv = [python, "-m", modules[0], "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        argv = [theirs, "-m", modules[0], "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                 f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={Path.home()}"]  # fmt: skip
         with log.open("wb") as output:
             environment = {**os.environ, "JUPYTER_TOKEN": self.token}
