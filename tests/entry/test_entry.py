@@ -59,7 +59,10 @@ class Running:
         return response.status, body
 
     def pid(self) -> int:
-        return json.loads((self.directory / "entry.json").read_text())["pid"]
+        """It is on disk a moment after the entry listens."""
+        file = self.directory / "entry.json"
+        wait_until(file.exists, what="the entry is noted")
+        return json.loads(file.read_text())["pid"]
 
     def name(self) -> str:
         status, body = self.ask()
