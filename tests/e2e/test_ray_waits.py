@@ -120,6 +120,7 @@ request_resources(num_cpus=4)
 print("asked", flush=True)
 time.sleep(600)
 """
+    wait_until(lambda: not cluster.ready_nodes(), what="nodes of the tests before are gone: the actor would fit there")
     job = cluster.submit(script(cluster, "keeps", text))
     wait_until(lambda: len(cluster.ready_nodes("cpu")) == 2, what="two nodes for four CPUs")
     reasons: dict[str, dict[str, Any]] = {}
