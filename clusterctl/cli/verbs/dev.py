@@ -16,6 +16,8 @@ from clusterctl_providers.this_machine import user_name
 
 from clusterctl.cli import completing, output
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.durations import duration
+from clusterctl.cli.verbs.submit import GpuType
 from clusterctl.cli.waiting import INTERRUPTED, Reasons
 from clusterctl.client.dev.place import DevPlace, Facts, find, host_entry, ssh_argv
 from clusterctl.client.local_port import LocalPort
@@ -39,7 +41,7 @@ def dev(
     ] = "",
     cpus: Annotated[float, typer.Option(min=0, metavar="X", help="CPUs of the node that are held.")] = 1.0,
     gpus: Annotated[float, typer.Option(min=0, metavar="X", help="GPUs of it.", show_default=False)] = 0.0,
-    gpu_type: Annotated[str, typer.Option(metavar="NAME", help="GPU model, as in L4.", show_default=False)] = "",
+    gpu_type: GpuType = "",
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory of it, as in 8GiB.", show_default=False)] = "",
     pool: Annotated[str, typer.Option(metavar="P", help="Only a node of this pool.", show_default=False)] = "",
     jupyter: Annotated[bool, typer.Option("--jupyter", help="Jupyter there, at a port here.")] = False,
@@ -72,7 +74,9 @@ def dev(
         wanted = Wanted([], name=f"dev of {user_name()}", cpus=cpus, gpus=gpus, gpu_type=gpu_type, pool=pool,
                         memory=_size(memory), user=user_name(), engine=call.cluster().engine != "none")  # fmt: skip
         with call.api() as api:
-            place = DevPlace.begin(call.cluster(), api, wanted, idle=_seconds(idle), jupyter=jupyter)
+            place = DevPlace.begin(
+                call.cluster(), api, wanted, idle=duration("--idle", idle, some=True), jupyter=jupyter
+            )
         call.say(f"job {place.job} holds the node; `clusterctl job cancel {place.job}` ends it at any time")
     facts = _ready(call, place)
     if ssh_config:
@@ -87,18 +91,6 @@ def _size(text: str) -> int:
         return parse_size(text) if text else 0
     except ValueError as error:
         raise UsageError(f"--memory: {error}") from error
-
-
-def _seconds(text: str) -> float:
-    from clusterctl.spec.units import parse_duration
-
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"--idle: {error}") from error
-    if seconds <= 0:
-        raise UsageError(f"--idle: {text!r} is not more than nothing")
-    return seconds
 
 
 def _ready(call: Call, place: DevPlace) -> Facts:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.durations import duration
 from clusterctl.cli.render.serve import render_deployed, render_logs, render_serve
 from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Registry
@@ -17,7 +18,6 @@ from clusterctl.client.serve.config import Config, of_import_path, read_config
 from clusterctl.client.serve.deploying import deploy as send
 from clusterctl.client.serve.deploying import follow_deletion, follow_versions, version_of
 from clusterctl.core.errors import ClusterctlError, UsageError
-from clusterctl.spec.units import parse_duration
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -77,7 +77,7 @@ def deploy(
     """
     config = _config(what, name, route_prefix, working_dir)
     with call.api() as api:
-        rows = send(api, config, _seconds(timeout), Registry().home, call.say)
+        rows = send(api, config, duration("--timeout", timeout) if timeout else None, Registry().home, call.say)
         if not detach:
             rows = _follow(call, api, rows, config)
     call.show({"applications": rows}, lambda d: render_deployed(d["applications"]))
@@ -113,15 +113,6 @@ def _fail(row: dict[str, Any], version: dict[str, Any], config: Config | None) -
     kept = f"version {row['live']} goes on" if row["live"] else "nothing answers there"
     what = "was given up" if version["state"] == "dropped" else "failed"
     raise ClusterctlError(f"version {version['version']} of {row['name']} {what}, {kept}: {version['detail']}")
-
-
-def _seconds(timeout: str) -> float | None:
-    if not timeout:
-        return None
-    try:
-        return parse_duration(timeout)
-    except ValueError as error:
-        raise UsageError(f"--timeout: {error}") from error
 
 
 @app.command("status")
@@ -184,7 +175,7 @@ def rollback(
     """
     with call.api() as api:
         body: dict[str, Any] = {"to": to}
-        if (seconds := _seconds(timeout)) is not None:
+        if (seconds := duration("--timeout", timeout) if timeout else None) is not None:
             body["seconds"] = seconds
         row = api.post(f"/api/v1/serve/applications/{name}/rollback", body)
         rows = [row]

@@ -12,9 +12,10 @@ import typer
 
 from clusterctl.cli import completing, output
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.durations import duration
 from clusterctl.cli.render.logs import json_of
 from clusterctl.cli.render.services import render_service, render_services
-from clusterctl.cli.verbs.submit import SubmitCommand, wanted_of
+from clusterctl.cli.verbs.submit import GpuType, InPool, Priority, SubmitCommand, User, wanted_of
 from clusterctl.cli.waiting import INTERRUPTED
 from clusterctl.client.head.api import Api, follow
 from clusterctl.client.local_port import LocalPort
@@ -82,14 +83,14 @@ def run(
     ] = None,
     cpus: Annotated[Optional[float], typer.Option(min=0, metavar="X", help="CPUs of each replica.")] = None,  # noqa: UP045
     gpus: Annotated[float, typer.Option(min=0, metavar="X", help="GPUs of each replica.", show_default=False)] = 0.0,
-    gpu_type: Annotated[str, typer.Option(metavar="NAME", help="GPU model, as in L4.", show_default=False)] = "",
+    gpu_type: GpuType = "",
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory of each, as in 8GiB.", show_default=False)] = "",
     resource: Annotated[
         list[str], typer.Option(metavar="K=V", help="Amount of a custom resource of each; repeat for more.")
     ] = [],  # noqa: B006
-    pool: Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)] = "",
-    priority: Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")] = 0,
-    user: Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)] = "",
+    pool: InPool = "",
+    priority: Priority = 0,
+    user: User = "",
     detach: Detach = False,
 ) -> int:
     """Start a service, or a new version of it.
@@ -125,7 +126,7 @@ def run(
         engine=False,
     )
     serving = Serving(
-        _port(port), replicas, health, _seconds("--timeout", timeout), _seconds("--grace", grace), not no_surge
+        _port(port), replicas, health, duration("--timeout", timeout), duration("--grace", grace), not no_surge
     )
     with call.api() as api:
         document = ask(api, name, wanted, serving, Registry().home, call.say)
@@ -184,15 +185,6 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise UsageError(f"--port {text!r}: write a port from 1 to 65535, or auto for a free one")
     return int(text)
-
-
-def _seconds(option: str, text: str) -> float:
-    from clusterctl.spec.units import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
 
 
 def _here(call: Call, one: dict[str, Any]) -> str:

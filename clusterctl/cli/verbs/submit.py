@@ -14,12 +14,19 @@ from clusterctl_providers.this_machine import user_name
 from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.durations import duration
 from clusterctl.cli.render.explain import render_submission
 from clusterctl.cli.waiting import wait_for_array, wait_for_job
 from clusterctl.client.registry import Registry
 from clusterctl.client.submit import submission
 from clusterctl.client.submit.submission import Wanted
 from clusterctl.core.errors import UsageError
+
+# options that `service run` has, too
+GpuType = Annotated[str, typer.Option(metavar="NAME", help="GPU model, as in L4.", show_default=False)]
+InPool = Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)]
+Priority = Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")]
+User = Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)]
 
 
 class SubmitCommand(TyperCommand):
@@ -63,17 +70,17 @@ def submit(
     ] = None,
     cpus: Annotated[Optional[float], typer.Option(min=0, metavar="X", help="CPUs per node.")] = None,  # noqa: UP045
     gpus: Annotated[float, typer.Option(min=0, metavar="X", help="GPUs per node.", show_default=False)] = 0.0,
-    gpu_type: Annotated[str, typer.Option(metavar="NAME", help="GPU model, as in L4.", show_default=False)] = "",
+    gpu_type: GpuType = "",
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory per node, as in 8GiB.", show_default=False)] = "",
     resource: Annotated[
         list[str], typer.Option(metavar="K=V", help="Amount of a custom resource per node; repeat for more.")
     ] = [],  # noqa: B006
-    pool: Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)] = "",
+    pool: InPool = "",
     engine: Annotated[
         bool, typer.Option("--engine", help="Only on nodes that run the cluster's engine, for a program that calls it.")
     ] = False,
-    priority: Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")] = 0,
-    user: Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)] = "",
+    priority: Priority = 0,
+    user: User = "",
     max_retries: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Try again so often when it fails.")
     ] = None,
@@ -188,13 +195,13 @@ def wanted_of(
         cpus=cpus,
         gpus=gpus,
         gpu_type=gpu_type,
-        memory=_measured("--memory", memory) if memory else 0,
+        memory=_size("--memory", memory) if memory else 0,
         resources=parse_resources(resource),
         pool=pool,
         priority=priority,
         user=user or user_name(),
         max_retries=max_retries,
-        timeout=_measured("--timeout", timeout) if timeout else None,
+        timeout=duration("--timeout", timeout, some=True) if timeout else None,
         array=indices,
         array_limit=limit,
         after=parse_after(list(after)),
@@ -222,12 +229,12 @@ def _run(call: Call, wanted: Wanted, detach: bool) -> int:
         return wait_for_job(call, api, accepted["id"], ranks=wanted.nodes or 1)
 
 
-def _measured(option: str, text: str) -> Any:
-    """Bytes of a size or seconds of a duration."""
-    from clusterctl.spec.units import parse_duration, parse_size
+def _size(option: str, text: str) -> int:
+    """Bytes."""
+    from clusterctl.spec.units import parse_size
 
     try:
-        value = parse_size(text) if option == "--memory" else parse_duration(text)
+        value = parse_size(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from error
     if value <= 0:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.durations import duration
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.plan import destructive, render_plan
 from clusterctl.cli.render.progress import make_progress
@@ -85,7 +86,7 @@ def up(
         stopwatch.begin(text)
         call.say(text)
 
-    patience = _seconds(timeout)
+    patience = duration("--timeout", timeout)
     files = read_places(spec)
     for source in files.each:
         check_supported(source.spec, source.located)
@@ -206,15 +207,6 @@ def _announce_engine(source: SpecFile, registry: Registry, tell: Callable[[str],
     known = (registry.home / "clusters" / source.name).exists() and source.spec.kind.machine != "process"
     if not known and (text := install_note(source.spec, registry.home / "engines")):
         tell(text)
-
-
-def _seconds(text: str) -> float:
-    from clusterctl.spec.units import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"--timeout: {error}") from error
 
 
 def _confirm(call: Call, api: Api, text: str, yes: bool) -> None:

@@ -8,7 +8,6 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
-from weakref import WeakValueDictionary
 
 from sortedcontainers import SortedDict
 
@@ -23,6 +22,7 @@ from clusterctl_runtime.head.jobs.job import WRITTEN, Attempt, Job, number_of, r
 from clusterctl_runtime.head.jobs.lines import Line, Lines
 from clusterctl_runtime.head.storage.store import Statement, Store, statement
 from clusterctl_runtime.head.turns import AT_ONCE
+from clusterctl_runtime.head.watchers import Watchers
 
 LOST_RETRIES = 3  # attempts lost to a node are repeated this often even when the job asked for no retries
 
@@ -57,7 +57,7 @@ class JobBook:
         self.waits: dict[GroupKey, WaitsOfGroup] = {}
         self.starting: dict[str, object] = {}  # queued jobs that have left their line: what makes the start of each
         self._told: dict[str, dict[str, Any]] = {}  # job id -> why it waits, where that is not its whole group's reason
-        self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._watchers = Watchers()
         self.forgotten = Forgotten(store)
         self._load()
 
@@ -352,16 +352,11 @@ class JobBook:
 
     def _touch(self, job: Job) -> None:
         for name in (job.id, job.array_id):
-            watcher = self._watchers.pop(name, None)
-            if watcher:
-                watcher.set()
+            self._watchers.tell(name)
 
     def changed(self, name: str) -> asyncio.Event:
         """An event that is set at the next change of the job, or of any member of the array. Whoever waits holds it."""
-        watcher = self._watchers.get(name)
-        if watcher is None:
-            watcher = self._watchers[name] = asyncio.Event()
-        return watcher
+        return self._watchers.of(name)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

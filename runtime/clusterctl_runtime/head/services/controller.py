@@ -32,6 +32,7 @@ from clusterctl_runtime.head.services.entry import Entry, TargetState
 from clusterctl_runtime.head.services.record import Part, Record, check_name, load_records, packages_of, record_of
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.store import Statement, Store, StoreUnavailable, statement
+from clusterctl_runtime.head.watchers import Watchers
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Services:
         self._ill_since: dict[str, float] = {}
         self._written: dict[str, Statement] = {}
         self._wanted = asyncio.Event()
-        self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._watchers = Watchers()
         if self.records:
             self._wanted.set()
 
@@ -86,7 +87,7 @@ class Services:
         if name in self.records:
             self._due[name] = 0.0
             self._wanted.set()
-            self._touch(name)
+            self._watchers.tell(name)
 
     def job_moved(self, job: Job) -> None:
         """One that is a replica's has another state."""
@@ -99,17 +100,9 @@ class Services:
             if any(seen.node is not None and seen.node.id == node_id for seen in self.seen(record)):
                 self.wake(name)
 
-    def _touch(self, name: str) -> None:
-        watcher = self._watchers.pop(name, None)
-        if watcher:
-            watcher.set()
-
     def changed(self, name: str) -> asyncio.Event:
         """Set at the next change of the service. Whoever waits holds it."""
-        watcher = self._watchers.get(name)
-        if watcher is None:
-            watcher = self._watchers[name] = asyncio.Event()
-        return watcher
+        return self._watchers.of(name)
 
     @property
     def working(self) -> int:
@@ -210,7 +203,7 @@ class Services:
             at = steady_time() + FAILED_SECONDS
         if at is not None and self._due.get(name) != 0.0:
             self._due[name] = at
-        self._touch(name)
+        self._watchers.tell(name)
 
     async def _look(self, record: Record) -> float | None:
         """One comparison and what follows of it. Returns when to look again though nothing happens."""
