@@ -61,7 +61,7 @@ class Jobs:
         work.mkdir(parents=True)
         (work / "job.py").write_text(text)
         if starter:
-            job = files("clusterctl_templates").joinpath("starters", "jobs", f"{starter}.py")
+            job = files("clusterctl_templates") / "starters" / "jobs" / f"{starter}.py"
             (work / "starter.py").write_text(job.read_text())
         return work
 

@@ -106,10 +106,10 @@ class FlakyList:
 
 
 def _reason(report: Any) -> str:
-    """The first line of what was raised."""
+    """The first and the last line of what was raised: what a command was, and what it said at its end."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = crash.message if crash else str(report.longrepr or report.when)
-    return text.strip().partition("\n")[0][:160]
+    lines = (crash.message if crash else str(report.longrepr or report.when)).strip().splitlines() or [""]
+    return " ... ".join(line.strip()[:160] for line in dict.fromkeys((lines[0], lines[-1])))
 
 
 def _names(path: Path) -> set[str]:
