@@ -53,6 +53,7 @@ class HeadDouble:
         self.hellos: list[wire.Message] = []
         self.said: list[wire.Message] = []  # everything but logs and beats
         self.beats = 0
+        self.uses: list[dict[str, float]] = []  # what beats tell of the machine
         self.connections = 0
         self.fetched: list[str] = []  # blobs that were asked for
         self.reports: dict[str, list[wire.Message]] = {}
@@ -198,6 +199,7 @@ class HeadDouble:
         kind = message["t"]
         if kind == "beat":
             self.beats += 1
+            self.uses += [message["use"]] if "use" in message else []
             if self.echoes:
                 echo = wire.encode({"t": "beat", "seq": message["seq"]})
                 self._loop.call_later(self.echo_delay, writer.write, echo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -173,16 +174,40 @@ def test_a_program_that_prints_without_end_does_not_fill_the_page(page: Page, li
     assert len(lines) <= 5000
 
 
+def test_figures_over_time_are_plotted_with_their_units_and_those_of_the_moment_that_is_pointed_at(page: Page) -> None:
+    page.wait(lambda: page.attribute("#history svg", "viewBox"), "a plot")
+    page.wait(
+        lambda: re.match(r"CPUs: in use [\d.]+, held by jobs 0, there are \d", _plot(page, "CPUs")), "CPUs in use"
+    )
+    assert re.match(r"Memory: in use [\d.]+ GiB, .* there are [\d.]+ GiB", _plot(page, "Memory").replace("\u00a0", " "))
+    assert _plot(page, "Cost") == "Cost: all nodes $0.00/h"
+    titles = [title.text for title in page.all("#history h3") if title.is_displayed()]
+    assert titles == ["Nodes", "Jobs", "Cost", "CPUs", "Memory"], "nothing of GPUs and a budget where there are none"
+    assert "now" in page.text("#history figure")
+    page.driver.find_element(By.CSS_SELECTOR, "#history svg").send_keys(Keys.ARROW_LEFT)
+    page.wait(lambda: page.all("#history figure:first-child figcaption time"), "the time of the figures")
+    page.click("#history .choice button:nth-child(2)")
+    page.driver.refresh()
+    page.wait_text("Live", "#connection")
+    page.wait(lambda: page.attribute("#history .choice button:nth-child(2)", "aria-pressed") == "true", "a day")
+    assert not page.complaints()
+
+
+def _plot(page: Page, title: str) -> str:
+    return page.attribute(f"#history svg[aria-label^={title}]", "aria-label") or ""
+
+
 def test_pages_that_were_left_or_are_hidden_hold_no_connections(page: Page, live: Live) -> None:
     """A browser has six per host, over all tabs: were streams kept open, the buttons would do nothing."""
     job = live.python(SLEEPS)
     for tab in range(3):
-        for _ in range(3):
+        for _ in range(2):
             page.enter(live.ticket())
             page.go(f"/jobs/{job}")
             page.wait(lambda: page.lines() == ["here"], "the job's line")
         if tab < 2:
             page.driver.switch_to.new_window("tab")
+            page.driver.execute_cdp_cmd("Page.bringToFront", {})  # a tab that stayed hidden would rightly show nothing
     page.click("#cancel")
     page.click("#dialog-yes")
     page.wait_text("cancelled", ".title .chip")

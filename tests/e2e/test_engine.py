@@ -65,7 +65,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClust
 
 def write_job(cluster: LocalCluster, name: str, text: str) -> Path:
     work = cluster.directory / name
-    work.mkdir()
+    work.mkdir(exist_ok=True)
     (work / "job.py").write_text(text)
     (work / "helper.py").write_text("def square(x): return x * x\n")
     return work / "job.py"

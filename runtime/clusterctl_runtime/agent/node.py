@@ -35,6 +35,7 @@ from clusterctl_runtime.agent.tasks.journal import Journal
 from clusterctl_runtime.agent.tasks.leftovers import Leftovers
 from clusterctl_runtime.agent.tasks.runner import Runner
 from clusterctl_runtime.agent.tasks.watchdog import Watchdog, sweep
+from clusterctl_runtime.agent.use import Use
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 
@@ -56,6 +57,7 @@ class Node:
         self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
         self._credential = directory.credential(self._owner)
         self._hardware = Hardware(directory.path, self._hardware_changed)
+        self._use = Use(lambda: bool(self._hardware.facts.get("gpus")))
         self._engine_facts: dict[str, Any] = {}
         os.environ[FILES_VARIABLE] = str(directory.files)  # the engine's processes inherit it too
         os.environ.setdefault(MOUNTS_VARIABLE, "")
@@ -296,6 +298,10 @@ class Node:
         if items:
             messages.append({"t": "tasks", "items": items})
         return messages
+
+    def vitals(self) -> Message:
+        use = self._use.news()
+        return {"use": use} if use else {}
 
     def next_log(self) -> tuple[Message, bytes] | None:
         return self._outbox.take_log()

@@ -2,6 +2,7 @@
 
 import { forget, token } from "./session.js";
 
+const PATIENCE = 30_000; // ms; an answer that is no stream is given up after so long: it is asked for again
 const SILENCE = 40_000; // ms; a stream says something every 15 s, so two missing ones mean that it is dead
 
 /** The head's own words for a failure. `status` 0: it could not be reached. */
@@ -52,7 +53,9 @@ async function failure(response) {
 }
 
 export async function get(path, signal) {
-  return (await call("GET", path, { signal })).json();
+  const limit = AbortSignal.timeout(PATIENCE);
+  const response = await call("GET", path, { signal: signal ? AbortSignal.any([signal, limit]) : limit });
+  return response.json();
 }
 
 export async function post(path, body = {}) {

@@ -50,7 +50,8 @@ export function bar(parts, whole, label) {
   return svg;
 }
 
-function vector(tag, attributes) {
+/** An element of SVG. */
+export function vector(tag, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
   return element;

@@ -11,7 +11,7 @@ import { NodesView, NodeView } from "./nodes.js";
 import { OverviewView } from "./overview.js";
 import { admit } from "./session.js";
 
-const HIDDEN_FOR = 5_000; // ms after which a tab that nobody sees lets its connections go
+const HIDDEN_FOR = 2_000; // ms after which a tab that nobody sees lets its connections go
 
 const main = document.getElementById("main");
 const connection = new Connection();
@@ -117,6 +117,7 @@ async function begin() {
     tickAll();
     connection.tick();
   }, 1000);
+  watchVisibility(); // a tab that was opened behind others is hidden from the start
   start();
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from clusterctl.core.lifetime import moment
 from clusterctl.core.model import PENDING_STATES, Block, Demand, NodeState, Offer
 from clusterctl.core.scheduling.remedies import COMING
 from clusterctl.core.scheduling.selectors import NEEDS_ENGINE
@@ -64,9 +65,17 @@ def _messages(head: Head, problem: Document | None, pools: list[Document]) -> li
     if head.autoscaler.last_plan.waits:
         troubles += [(f"pool {pool['name']}", pool["problem"]) for pool in pools]
     said = [head.autoscaler.failing, *(f"{reason.text} ({reason.fix})" for reason in head.autoscaler.beyond)]
-    said += [f"{what}: {trouble['text']}" for what, trouble in troubles if trouble]
+    said += [f"{what}: {_told(trouble)}" for what, trouble in troubles if trouble]
     said += [head.autoscaler.offers_error, *(scope.error for scope in head.autoscaler.observed)]
     return list(dict.fromkeys(text for text in said if text))
+
+
+def _told(trouble: Document) -> str:
+    """A refusal with the machine, its moment, and when the pool is tried again."""
+    if "machine" not in trouble:
+        return trouble["text"]
+    again = f"; tried again at {moment(trouble['until'])}" if trouble["until"] else ""
+    return f"{trouble['text']} ({trouble['machine']}, refused at {moment(trouble['at'])}{again})"
 
 
 def engine_document(head: Head) -> Document:
@@ -114,13 +123,24 @@ def pool_documents(head: Head, census: Census) -> list[Document]:
 
 def problem_document(head: Head, pool: str) -> Document | None:
     """Why a pool's last launch was refused, or why its min is not being served; None when nothing is wrong."""
-    if pool in head.autoscaler.refusals:
-        code, text = head.autoscaler.refusals[pool]
-        return {"code": code, "text": text}
+    if (refusal := head.autoscaler.refusals.get(pool)) is not None:
+        until = head.autoscaler.refused_until(pool, steady_time())
+        return {
+            "code": refusal.code,
+            "text": refusal.text,
+            "machine": f"{_provider_of(head, pool)} {refusal.machine}",
+            "at": refusal.at,
+            "until": until,
+        }
     wait = next((w for w in head.autoscaler.last_plan.waits if w.demand_id == f"min:{pool}"), None)
     if wait is None or wait.reason.code in COMING:
         return None
     return {"code": wait.reason.code, "text": wait.reason.text + (f" ({wait.reason.fix})" if wait.reason.fix else "")}
+
+
+def _provider_of(head: Head, pool: str) -> str:
+    spec = head.config.spec
+    return next((spec.kind_of(one).name for one in spec.pools if one.name == pool), spec.provider_name)
 
 
 def demand_documents(head: Head) -> list[Document]:

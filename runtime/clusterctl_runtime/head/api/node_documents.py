@@ -131,6 +131,7 @@ def node_detail(head: Head, view: NodeView) -> Document:
         **node_document(head, view),
         "story": head.journal.story(view.node.id),
         "facts": books.facts if books else {},
+        "use": books.use if books else {},
         "mounts": head.preparing.mounts_of(view.node),
         "running": sorted(books.holdings) if books else [],
         "engine_uses": books.engine.used.to_dict() if books else {},
