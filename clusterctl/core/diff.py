@@ -6,7 +6,8 @@ does not know (image, disk, setup ...) come as plain mappings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -58,6 +59,7 @@ _WHY: dict[Way, str] = {
     "refused": "cannot be changed while the cluster exists: take it down first",
 }
 _HEAD_STAYS = "the head node that runs stays as it is: `down` and `up` make another"
+MOST_CHOICES = 5  # of a pool: nobody reads more, and a pool without a type may have forty
 _SEVERITY: tuple[Way, ...] = ("in-place", "drain", "replace", "refused")
 
 
@@ -84,8 +86,35 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A type in a market at a price that a pool may get, in all the places that have it at that price. `at_once`: how many of
+    them are launched first. `why_not`: why it is not to be had now, "" where it is."""
+
+    instance_type: str
+    market: str
+    places: tuple[str, ...]
+    price: float  # $/h
+    price_source: str
+    price_date: str
+    at_once: int = 0
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class PoolChoices:
+    """What a pool would get: `choices` in the order in which they are tried, MOST_CHOICES at most, and `more` after them."""
+
+    pool: str
+    most: int  # nodes
+    at_once: int
+    choices: tuple[Choice, ...]
+    more: int = 0
+
+
+@dataclass(frozen=True)
 class SpecPlan:
-    """What `up` would do. `price_max` is $/h if every pool grew to its max at its dearest; `warnings` are sentences."""
+    """What `up` would do. `price_max` is $/h if every pool grew to its max at its dearest; `warnings` are sentences; `pools` say
+    which machines each gets, the head first."""
 
     cluster: str
     changes: tuple[Change, ...]
@@ -93,6 +122,7 @@ class SpecPlan:
     price_after: float = 0.0
     price_max: float = 0.0
     warnings: tuple[str, ...] = ()
+    pools: tuple[PoolChoices, ...] = ()
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -130,7 +160,9 @@ def plan_spec(
     before = sum(view.node.price for view in live)
     after = first.price_after if first is not None else before
     warnings = (*_price_warnings(new, offers), *(_launch_warnings(first) if first is not None else ()))
-    return SpecPlan(name, tuple(changes), round(before, 6), round(after, 6), _price_at_max(new, offers), warnings)
+    most = _price_at_max(new, offers)
+    pools = tuple(_choices(new, first, offers))
+    return SpecPlan(name, tuple(changes), round(before, 6), round(after, 6), most, warnings, pools)
 
 
 def _pools(spec: Fields) -> dict[str, Fields]:
@@ -240,6 +272,40 @@ def _node_changes(first: Plan | None, live: Sequence[NodeView]) -> list[Change]:
     return changes
 
 
+def _choices(spec: Fields, first: Plan | None, offers: Sequence[Offer]) -> Iterator[PoolChoices]:
+    """Of every pool that something is on offer for."""
+    actions = first.actions if first is not None else ()
+    bought = Counter(action.offer.key for action in actions if isinstance(action, Launch))
+    by_pool: dict[str, list[Offer]] = {}
+    for offer in sorted(offers, key=lambda one: (bool(one.closed), one.rank, one.price, one.key)):
+        by_pool.setdefault(offer.pool, []).append(offer)
+    most = {name: int(pool.get("max", 1)) for name, pool in _pools(spec).items()}
+    for name in sorted(by_pool, key=lambda one: (one in most, list(most).index(one) if one in most else 0)):
+        alike: dict[tuple[str, str, float, str], list[Offer]] = {}
+        for offer in by_pool[name]:
+            alike.setdefault((offer.instance_type, offer.market, offer.price, offer.closed), []).append(offer)
+        found = [_choice(group, bought) for group in alike.values()]
+        found.sort(key=lambda one: not one.at_once)  # what is launched first is shown, whatever comes before it
+        at_once = sum(one.at_once for one in found)
+        yield PoolChoices(name, most.get(name, 1), at_once, tuple(found[:MOST_CHOICES]), len(found[MOST_CHOICES:]))
+
+
+def _choice(alike: Sequence[Offer], bought: Mapping[str, int]) -> Choice:
+    """One of offers that differ in their places; those where something is launched first are named first."""
+    places = dict.fromkeys(offer.where for offer in sorted(alike, key=lambda one: not bought.get(one.key)))
+    one = alike[0]
+    return Choice(
+        one.instance_type,
+        one.market,
+        tuple(places),
+        one.price,
+        one.price_source,
+        one.price_date,
+        sum(bought.get(offer.key, 0) for offer in alike),
+        one.closed,
+    )
+
+
 def _price_at_max(spec: Fields, offers: Sequence[Offer]) -> float:
     """What it would cost if every pool were full of its dearest offer, as far as `limits.cost_per_hour` lets it; with
     the head, whose pool no spec names."""
@@ -289,6 +355,28 @@ def plan_document(plan: SpecPlan) -> dict[str, Any]:
                 "reason": change.reason,
             }
             for change in plan.changes
+        ],
+        "pools": [
+            {
+                "name": pool.pool,
+                "max": pool.most,
+                "at_once": pool.at_once,
+                "choices": [
+                    {
+                        "type": one.instance_type,
+                        "market": one.market,
+                        "places": list(one.places),
+                        "price": one.price,
+                        "price_source": one.price_source,
+                        "price_date": one.price_date,
+                        "at_once": one.at_once,
+                        "why_not": one.why_not,
+                    }
+                    for one in pool.choices
+                ],
+                "more": pool.more,
+            }
+            for pool in plan.pools
         ],
         "cost": {"before": plan.price_before, "after": plan.price_after, "max": plan.price_max},
         "warnings": list(plan.warnings),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
+from clusterctl.core.lifetime import moment
 from clusterctl.core.model import Node, NodeState, Offer, Policy, Pool, Reason, State
 from clusterctl.core.resources import UNIT
 
@@ -31,6 +32,13 @@ def month_ends(now: float) -> float:
 def budget_rate(left: float, seconds: float) -> float:
     """The $/h that `left` dollars can pay for the rest of the period, looking one hour ahead at most."""
     return max(left, 0.0) / max(min(seconds, 3600.0) / 3600.0, 1e-3)
+
+
+def breaker_until(policy: Policy, failures: Sequence[tuple[str, float]], pool: str, now: float) -> float | None:
+    """When the breaker of `pool` closes again; None while it is closed."""
+    window = policy.breaker_window
+    recent = sorted(at for name, at in failures if name == pool and at <= now < at + window)
+    return recent[-policy.breaker_failures] + window if len(recent) >= policy.breaker_failures else None
 
 
 @dataclass
@@ -129,11 +137,7 @@ class Allowance:
 
     def breaker_until(self, pool: str) -> float | None:
         """When the breaker of `pool` closes again; None while it is closed."""
-        window = self.policy.breaker_window
-        recent = sorted(at for name, at in self.state.failures if name == pool and at <= self.now < at + window)
-        if len(recent) < self.policy.breaker_failures:
-            return None
-        return recent[-self.policy.breaker_failures] + window
+        return breaker_until(self.policy, self.state.failures, pool, self.now)
 
     def _count(self, offer: Offer, n: int) -> None:
         self.nodes += n
@@ -176,13 +180,7 @@ class Allowance:
                 (("pool", pool.name),),
             )
         if code == "breaker_open":
-            minutes = math.ceil(((self.breaker_until(pool.name) or self.now) - self.now) / 60)
-            return Reason(
-                code,
-                f"pool {pool.name} failed to launch {self.policy.breaker_failures} times within "
-                f"{self.policy.breaker_window / 60:.0f} min, so launching is paused for {minutes} min more",
-                f"see `clusterctl events` for the failures of pool {pool.name}",
-            )
+            return self._paused(pool)
         if code == "launch_rate":
             if self.held_for:
                 text = f"the launches of this minute are kept for {self.held_for}"
@@ -193,6 +191,20 @@ class Allowance:
                 "raise limits.launches_per_minute, or wait",
             )
         return self._money_or_count(code, offer)
+
+    def _paused(self, pool: Pool) -> Reason:
+        """With the last refusal in its own words, and how long the breaker is open still."""
+        until = self.breaker_until(pool.name) or self.now
+        minutes = math.ceil((until - self.now) / 60)
+        text = (
+            f"pool {pool.name} failed to launch {self.policy.breaker_failures} times within "
+            f"{self.policy.breaker_window / 60:.0f} min, so launching is paused for {minutes} min more (until {moment(until)})"
+        )
+        last = next((one for one in self.state.last_failures if one.pool == pool.name), None)
+        if last is not None:
+            text += f"; last, at {moment(last.at)}, {pool.provider} {last.machine} failed: {last.text}"
+        fix = f"see `clusterctl events` for the failures of pool {pool.name}; `clusterctl up` with its spec tries again at once"
+        return Reason("breaker_open", text, fix, (("pool", pool.name), ("until", f"{until:.0f}")))
 
     def _money_or_count(self, code: str, offer: Offer) -> Reason:
         pool, limits = self.pools[offer.pool], self.state.limits

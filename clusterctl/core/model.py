@@ -63,6 +63,11 @@ class Offer:
             return self.zone or self.region
         return f"{self.region} (zone {self.zone})"
 
+    @property
+    def machine(self) -> str:
+        """For people: "g5.xlarge spot in us-east-1a"."""
+        return " ".join([self.instance_type, self.market, *(["in", self.where] if self.where else [])])
+
 
 ENDING_SECONDS = 30.0  # that an agent may take to end its work once its lease is over
 CLOCK_RATE = 1.1  # the head's time may run so much faster than a node's
@@ -303,6 +308,16 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A pool's last launch that failed: when, of which machine (type, market and place, for people), and in whose words why."""
+
+    pool: str
+    at: float
+    machine: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Spend:
     today: float = 0.0
     month: float = 0.0
@@ -322,6 +337,7 @@ class State:
     spend: Spend = Spend()
     launches: tuple[float, ...] = ()  # times of recent launches, for launches_per_minute
     failures: tuple[tuple[str, float], ...] = ()  # (pool, time) of recent failed launches, for the breaker
+    last_failures: tuple[Failure, ...] = ()  # of each pool that has some, the newest
     next_number: tuple[tuple[str, int], ...] = ()  # pool -> number of its next node: ids are never reused
     sightings: tuple[tuple[str, int], ...] = ()  # kept by upkeep.count_sightings: orphans and missing nodes, times seen
 

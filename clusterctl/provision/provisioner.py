@@ -31,6 +31,7 @@ from clusterctl.core.model import (
     Action,
     Block,
     Drain,
+    Failure,
     Instance,
     Launch,
     Mark,
@@ -163,6 +164,10 @@ class Provisioner:
     def failures(self, now: float, window: float = 3600.0) -> tuple[tuple[str, float], ...]:
         """(pool, time) of launches that failed in a row within `window` seconds, for the breaker."""
         return self.journal.failures(now - window)
+
+    def last_failures(self) -> tuple[Failure, ...]:
+        """Of each pool with such launches, the last one."""
+        return self.journal.last_failures()
 
     def launches(self, now: float, window: float = 60.0) -> tuple[float, ...]:
         """Times of launches within `window` seconds, for the limit of launches per minute."""

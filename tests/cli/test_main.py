@@ -221,3 +221,26 @@ def test_a_ray_that_will_be_installed_is_announced_with_its_size(
     assert first_time(Ray(version="2.60.0", extras=["serve"]), tmp_path) == "", "it is there"
     assert first_time(Ray(version="2.60.0", extras=["tune"]), tmp_path) != ""
     assert first_time(Ray(version="2.60.0", packages=["optuna"]), tmp_path).endswith("and more for optuna")
+
+
+def test_plan_shows_the_machines_of_each_pool_with_their_prices_in_80_columns(run, tmp_path: Path) -> None:
+    text = "cluster: demo\nprovider: fake\nengine: none\npools: [{name: cpu, min: 2, max: 4}]\n"
+    (tmp_path / "c.yaml").write_text(text)
+    document = json.loads(run("plan", "c.yaml", "--json").stdout)
+    assert [(pool["name"], pool["at_once"]) for pool in document["pools"]] == [("head", 1), ("cpu", 2)]
+    lines = run("plan", "c.yaml").stdout.splitlines()
+    best = document["pools"][1]["choices"][0]
+    (row,) = [line for line in lines if line.startswith("  cpu ")]
+    assert row.split()[1:4] == ["2", "of", "4"] and best["type"] in row and "$" in row
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_type_that_nobody_has_is_an_error_of_validate_and_of_plan_with_what_to_write(run, tmp_path: Path) -> None:
+    text = "cluster: demo\nprovider: {aws: {region: us-east-1}}\npools: [{name: cpu, instances: [g5.xlrage]}]\n"
+    (tmp_path / "c.yaml").write_text(text)
+    for verb in ("validate", "plan"):
+        done = run(verb, "c.yaml")
+        assert done.returncode == 2 and "c.yaml:3:33: " in done.stderr and "did you mean 'g5.xlarge'?" in done.stderr
+    (tmp_path / "c.yaml").write_text(text.replace("g5.xlrage", "c99x.large"))
+    done = run("validate", "c.yaml")
+    assert done.returncode == 0 and "warning: c.yaml:3:33: 'c99x.large' is not among" in done.stderr

@@ -142,3 +142,22 @@ def test_the_document_is_that_of_plan_json() -> None:
         }
     ]
     assert document["cost"] == {"before": 0, "after": 0, "max": 0}
+
+
+def test_each_pool_says_which_machines_it_gets_at_which_price_and_how_many_at_once() -> None:
+    offers = (
+        offer("old", price=2.0),
+        offer(price=0.5, zone="a"),
+        offer(price=0.5, zone="b"),
+        *(offer(type_=f"dear-{number}", price=1.0 + number) for number in range(6)),
+        replace(offer(type_="shut", price=0.1), closed="no capacity until noon"),
+        offer("head", price=0.25),
+    )
+    first = decide(state(pools=(pool("cpu", 2, 3), pool("old"))), offers=offers)
+    document = plan_document(plan_spec(None, OLD, first=first, offers=offers))
+    head, cpu, old = document["pools"]
+    assert [head["name"], cpu["name"], old["name"]] == ["head", "cpu", "old"]
+    assert (cpu["at_once"], cpu["max"], cpu["more"]) == (2, 3, 3)
+    best = cpu["choices"][0]
+    assert (best["price"], sorted(best["places"]), best["at_once"]) == (0.5, ["a", "b"], 2)
+    assert len(cpu["choices"]) == 5 and old["at_once"] == 0 and old["choices"][0]["price"] == 2.0

@@ -6,7 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from clusterctl.core.model import Block, Instance, Limits, Mark, NodeState, Observed, Policy, Spend, Work, dead_after
+from clusterctl.core.lifetime import moment
+from clusterctl.core.model import (
+    Block,
+    Failure,
+    Instance,
+    Limits,
+    Mark,
+    NodeState,
+    Observed,
+    Policy,
+    Spend,
+    Work,
+    dead_after,
+)
 from clusterctl.core.upkeep import ABSENT, count_sightings
 from tests.core.worlds import (
     NOW,
@@ -259,6 +272,17 @@ def test_every_limit_says_what_would_let_it_pass() -> None:
     plan = decide(state(pools=gpu_world, limits=Limits(gpus=1)), want(of=shape(GPU=1), count=2), offers=(GPU,))
     assert len(ops(plan, "launch")) == 1
     assert plan.waits[-1].reason.fix == "raise limits.gpus from 1 to 2"
+
+
+def test_a_paused_pool_says_until_when_and_the_last_refusal_in_its_own_words() -> None:
+    last = Failure("cpu", NOW - 30, "g5.xlarge spot in us-east-1a", "EC2 has no image ami-1")
+    world = state(failures=tuple(("cpu", NOW - 100 - n) for n in range(5)), last_failures=(last,))
+    (wait,) = decide(world, want()).waits
+    assert f"until {moment(NOW + 600 - 104)}" in wait.reason.text
+    assert (
+        f"last, at {moment(NOW - 30)}, fake g5.xlarge spot in us-east-1a failed: EC2 has no image ami-1"
+        in wait.reason.text
+    )
 
 
 def test_limits_that_loosen_by_themselves_wake_the_planner_then() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 from clusterctl.cli.output import paint
 from clusterctl.cli.render.escape import one_line
-from clusterctl.cli.render.text import money
+from clusterctl.cli.render.text import columns, money
 
 _SIGNS = {"add": "+", "create": "+", "launch": "+", "+": "+", "change": "~", "update": "~", "~": "~"}
 _REMOVALS = frozenset({"remove", "delete", "terminate", "drain", "-"})
 _COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 _OF_PLACES = {"first": "green", "next": "", "out": "red"}
+SHOWN = 3  # machines of a pool
 PAGE = 80  # columns
 _TAKES_NODES = frozenset({"drain", "replace"})
 
@@ -39,6 +40,8 @@ def render_plan(document: dict[str, Any]) -> str:
         lines += _action(action)
     if not actions:
         lines.append("  nothing to do")
+    if not nowhere:
+        lines += _machines(document.get("pools") or [])
     if cost:
         most = f", at most {money(cost['max'])}/h" if cost.get("max") else ""
         lines.append(f"cost {money(cost.get('before'))}/h -> {money(cost.get('after'))}/h{most}")
@@ -62,6 +65,40 @@ def _places(document: dict[str, Any]) -> list[str]:
                 one_line(why), PAGE, initial_indent="      ", subsequent_indent="      ", break_long_words=False
             )
     return ["places, in the order in which they are tried", *lines, ""] if lines else []
+
+
+def _machines(pools: list[dict[str, Any]]) -> list[str]:
+    """What each pool gets, in the order in which it is tried; nothing where no machine costs anything."""
+    if not any(one["price"] for pool in pools for one in pool["choices"]):
+        return []
+    from clusterctl_providers.catalog.choice import SPOT_ESTIMATE, SPOT_ESTIMATE_SOURCE
+
+    rows: list[tuple[str, ...]] = []
+    for pool in pools:
+        for number, one in enumerate(pool["choices"][:SHOWN]):
+            name = "" if number else pool["name"]
+            at_once = "" if number else f"{pool['at_once']} of {pool['max']}"
+            price = ("~" if one["price_source"] == SPOT_ESTIMATE_SOURCE else "") + money(one["price"])
+            why_not = f" (closed: {_shortened(one['why_not'])})" if one["why_not"] else ""
+            rows.append((name, at_once, one["type"], one["market"], price, _where(one["places"]) + why_not))
+        hidden = len(pool["choices"][SHOWN:]) + pool["more"]
+        if hidden:
+            rows.append(("", "", f"and {hidden} more", "", "", ""))
+    table = columns(("pool", "at once", "type", "market", "$/h", "where"), rows, right=(4,))
+    lines = ["", "machines, in the order in which each pool tries them", *(f"  {line}" for line in table.splitlines())]
+    if any(one["price_source"] == SPOT_ESTIMATE_SOURCE for pool in pools for one in pool["choices"][:SHOWN]):
+        lines.append(f"  ~ estimated as {SPOT_ESTIMATE:g} of the price on demand: no spot price is known")
+    return [*lines, ""]
+
+
+def _where(places: list[str]) -> str:
+    return places[0] + (f" +{len(places) - 1}" if len(places) > 1 else "")
+
+
+def _shortened(text: str, most: int = 30) -> str:
+    """On one line, and at most so long."""
+    text = one_line(text)
+    return text if len(text) <= most else text[: most - 3].rstrip() + "..."
 
 
 def _in(document: dict[str, Any]) -> str:

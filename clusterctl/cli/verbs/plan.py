@@ -51,11 +51,12 @@ def plan(
 def plan_of(registry: Registry, files: SpecFiles, start: str = "") -> dict[str, Any]:
     """The running cluster's own answer; for a cluster without a head, all that its spec asks for, in the first place of those
     that begin with `start` that is of use."""
+    from clusterctl.client.up.review import check_names
     from clusterctl.spec.lifetime import check_to_come
 
     for one in files.each:
         check_to_come(one.spec, one.located, time.time())
-    warnings: list[str] = []
+    warnings = [str(fault) for one in files.each for fault in check_names(one)] if not files.listed else []
     chosen = files.beginning(start)
     if files.name in registry.names():
         cluster = registry.load(files.name)
@@ -63,7 +64,8 @@ def plan_of(registry: Registry, files: SpecFiles, start: str = "") -> dict[str, 
         source = next((one for one in chosen if where_of(one) == here), chosen[0])
         try:
             with Api.of(cluster) as api:
-                return api.post("/api/v1/plan", {"yaml": source.text}) | {"place": source.place}
+                document = api.post("/api/v1/plan", {"yaml": source.text})
+                return document | {"place": source.place, "warnings": [*warnings, *document["warnings"]]}
         except Unreachable as error:
             warnings.append(f"{error}. What it has is not counted here: this is what a new cluster would get")
         if not cluster.trying:

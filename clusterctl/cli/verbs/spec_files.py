@@ -15,6 +15,8 @@ from clusterctl.client.specfile import read_places
 from clusterctl.spec.init import STARTERS, write_starter
 from clusterctl.spec.providers.registry import KINDS
 
+UP_REFUSES = " (`up` would refuse it)"
+
 
 @verb
 def init(
@@ -72,7 +74,7 @@ def validate(
         for fault in document["faults"]:
             output.say(fault["text"])
         for warning in document["warnings"]:
-            output.say(f"{warning['text']} (`up` would refuse it)")
+            output.say(f"warning: {warning['text']}")
         if document["valid"]:
             where = f", which may be in {', '.join(document['places'])}" if len(document["places"]) > 1 else ""
             output.write_line(f"{spec} is a valid spec of cluster {document['cluster']}{where}")
@@ -81,6 +83,7 @@ def validate(
 
 def check(path: Path) -> dict[str, Any]:
     """{"valid", "cluster", "places", "faults", "warnings"}: warnings are parts that this version cannot carry out."""
+    from clusterctl.client.up.review import check_names
     from clusterctl.spec.faults import SpecError
     from clusterctl.spec.lifetime import check_to_come
     from clusterctl.spec.support import unsupported
@@ -89,6 +92,7 @@ def check(path: Path) -> dict[str, Any]:
         files = read_places(path)
         for one in files.each:
             check_to_come(one.spec, one.located, time.time())
+        unknown = dict.fromkeys(fault for one in files.each for fault in check_names(one))
     except SpecError as error:
         faults = [_place(fault) for fault in error.faults]
         return {"valid": False, "cluster": "", "places": [], "faults": faults, "warnings": []}
@@ -98,16 +102,16 @@ def check(path: Path) -> dict[str, Any]:
         "cluster": files.name,
         "places": [one.place for one in files.each],
         "faults": [],
-        "warnings": [_place(fault) for fault in lacking],
+        "warnings": [*(_place(fault, UP_REFUSES) for fault in lacking), *map(_place, unknown)],
     }
 
 
-def _place(fault: Any) -> dict[str, Any]:
+def _place(fault: Any, besides: str = "") -> dict[str, Any]:
     return {
         "file": fault.file,
         "line": fault.line,
         "column": fault.column,
         "message": fault.message,
         "suggestion": fault.suggestion,
-        "text": str(fault),
+        "text": f"{fault}{besides}",
     }

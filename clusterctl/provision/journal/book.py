@@ -8,10 +8,11 @@ woke from a pause cannot act on an old view. Safe to use from several threads; r
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from clusterctl_providers.base import TAG_SPEC
 
 from clusterctl.core.errors import ClusterctlError, IllegalTransition
 from clusterctl.core.lifecycle import next_state
-from clusterctl.core.model import PENDING_STATES, Instance, Launch, Node, NodeState, Offer, Spend
+from clusterctl.core.model import PENDING_STATES, Failure, Instance, Launch, Node, NodeState, Offer, Spend
 from clusterctl.provision.billing import billed, count
 from clusterctl.provision.costs import CostRow, Meter
 from clusterctl.provision.journal.disk import Disk
@@ -32,6 +33,7 @@ from clusterctl.provision.journal.records import Record, record_from_text, recor
 _TELL = "INSERT INTO story (node_id, generation, at, state, event, reason, code) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # launches that a provider turned down for now: the offer is blocked for a while, the pool itself is not at fault
 _NOT_THE_POOLS_FAULT = frozenset({"no_capacity", "quota_exceeded", "throttled", "head_lost"})
+_LAST_FAILURE = "last_failure:"  # and the pool: a key of `meta`
 REMEMBERED = 3600.0  # seconds for which launches are kept in memory: longer than anybody asks for
 
 
@@ -52,6 +54,7 @@ class Journal:
         self._numbers: dict[str, int] = {}
         self._launches: deque[float] = deque()
         self._failures: list[tuple[str, float]] = []
+        self._last_failures: dict[str, Failure] = {}  # by pool
         self._meter = Meter()
         self._disk = Disk(self.path)
         self._lock = self._disk.memory
@@ -124,11 +127,18 @@ class Journal:
         with self._lock:
             return tuple((pool, at) for pool, at in self._failures if at >= since)
 
+    def last_failures(self) -> tuple[Failure, ...]:
+        """The newest of each pool, of those that `failures` counts."""
+        with self._lock:
+            return tuple(self._last_failures[pool] for pool in sorted(self._last_failures))
+
     def forget_failures(self) -> None:
         """The breaker closes: whoever is in charge says that it is time to try again."""
         with self.together(), self._lock:
             self._failures.clear()
             self._disk.write("DELETE FROM failures", ())
+            for pool in list(self._last_failures):
+                self._forget_last_failure(pool)
 
     def meta_get(self, key: str, default: str = "") -> str:
         """A note of the cluster's; `default` where there is none."""
@@ -346,14 +356,17 @@ class Journal:
                 query = f"{intents} AND at >= ({intents} ORDER BY at DESC LIMIT 1) - ? ORDER BY at"
                 launches = deque(at for (at,) in self._disk.read(query, (REMEMBERED,)))
                 failures = self._disk.read("SELECT pool, at FROM failures ORDER BY at, pool")
+                kept = self._disk.read("SELECT value FROM meta WHERE key LIKE ?", (f"{_LAST_FAILURE}%",))
+                last = [Failure(**json.loads(text)) for (text,) in kept]
                 for text, checksum in self._disk.read("SELECT record, checksum FROM nodes ORDER BY id, generation"):
                     record = record_from_text(text, checksum)
                     if record.node.state is not NodeState.GONE:
                         records[record.node.id] = record
                     else:
                         gone.append(record)
-            except (sqlite3.DatabaseError, ValueError) as error:
+            except (sqlite3.DatabaseError, ValueError, TypeError) as error:
                 raise damaged(self.path, error) from error
+            self._last_failures = {one.pool: one for one in last}
             self._records, self._gone, self._nodes, self._by_state, self._meter = {}, {}, None, {}, Meter()
             self._numbers, self._launches, self._failures = numbers, launches, failures
             for record in gone:
@@ -410,10 +423,19 @@ class Journal:
         if well and any(pool == after.pool for pool, _ in self._failures):
             self._failures = [failure for failure in self._failures if failure[0] != after.pool]
             self._disk.write("DELETE FROM failures WHERE pool = ?", (after.pool,))
+            self._forget_last_failure(after.pool)
         failed = after.state is NodeState.FAILED and before.state in PENDING_STATES
         if failed and after.code not in _NOT_THE_POOLS_FAULT:
             self._failures.append((after.pool, now))
             self._disk.write("INSERT INTO failures VALUES (?, ?, ?)", (after.pool, now, after.code))
+            last = Failure(after.pool, now, after.offer.machine, after.reason)
+            self._last_failures[after.pool] = last
+            key = f"{_LAST_FAILURE}{after.pool}"
+            self._disk.write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(asdict(last))))
+
+    def _forget_last_failure(self, pool: str) -> None:
+        if self._last_failures.pop(pool, None):
+            self._disk.write("DELETE FROM meta WHERE key = ?", (f"{_LAST_FAILURE}{pool}",))
 
     def _raise_number(self, node: Node) -> None:
         """Ids are never reused: the pool's next number is above every number ever used, adopted ones included."""

@@ -11,16 +11,18 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clusterctl.core.errors import ProviderError
+from clusterctl.core.limits import breaker_until
 from clusterctl.core.model import (
     Action,
     Demand,
     Drain,
     Launch,
     Mark,
+    NodeState,
     NodeView,
     Observed,
     Offer,
@@ -59,6 +61,16 @@ LONGEST_SLEEP = 30.0
 REST, LONGEST_REST = 5.0, 0.5  # after a tick: so many times as long as its plan took, and at most so many seconds
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A launch that was refused: the provider's `text`, of which machine, and when."""
+
+    code: str
+    text: str
+    machine: str
+    at: float
+
+
 class Autoscaler:
     """`engine_demand` returns what Ray wants now. `last_plan` and `decision_seconds` are for status, explain and metrics."""
 
@@ -92,9 +104,7 @@ class Autoscaler:
         self.last_plan = Plan(())
         self.beyond: tuple[Reason, ...] = ()  # limits that what runs exceeds
         self.demand: tuple[Demand, ...] = ()
-        self.refusals: dict[
-            str, tuple[str, str]
-        ] = {}  # pool -> (code, sentence) of its last launch, if that was refused
+        self.refusals: dict[str, Refusal] = {}  # of each pool's last launch, if that was refused, while it matters
         self.groups: dict[str, GroupKey] = {}  # which queued jobs a demand stands for
         self._forgiving = False
         self.decision_seconds: deque[float] = deque(maxlen=1000)
@@ -189,6 +199,7 @@ class Autoscaler:
         plan = await self._plan()
         self.last_plan = plan
         self._book.set_waits(_waits_by_group(plan, groups))
+        self._forget_refusals(plan)
         self._draining.check()  # not while it is planned: work that came calls a node back before its drain goes on
         due = self._provisioner.wake_at()
         if plan.actions or (due is not None and due <= steady_time()):
@@ -196,6 +207,25 @@ class Autoscaler:
                 self._before(action)
             for outcome in await asyncio.to_thread(self._provisioner.apply, plan):
                 self._after(outcome)
+
+    def _forget_refusals(self, plan: Plan) -> None:
+        """What was refused matters while the pool is held up by it, or tried again: a pool that may launch, and for which the
+        plan launches nothing, is wanted by nobody."""
+        if not self.refusals:
+            return
+        now = steady_time()
+        tried = {action.offer.pool for action in plan.actions if isinstance(action, Launch | Start)}
+        unclear = self._fleet.journal.in_state(NodeState.PLANNED, NodeState.REQUESTED)
+        for pool in set(self.refusals) - tried - {node.pool for node in unclear}:
+            if self.refused_until(pool, now) is None:
+                del self.refusals[pool]
+
+    def refused_until(self, pool: str, now: float) -> float | None:
+        """When the pool may be tried again: the first of what holds some of its offers back; None where nothing does."""
+        blocks = [block.until for block in self._provisioner.blocks(now) if block.offer_key.startswith(f"{pool}/")]
+        if blocks:
+            return min(blocks)
+        return breaker_until(self._policy, self._provisioner.failures(now), pool, now)
 
     async def _plan(self) -> Plan:
         """The plan for this moment, made in a thread: it takes a while with thousands of nodes. What becomes of a node meanwhile
@@ -263,6 +293,7 @@ class Autoscaler:
             spend=journal.spend(now),
             launches=self._provisioner.launches(now),
             failures=self._provisioner.failures(now),
+            last_failures=self._provisioner.last_failures(),
             next_number=journal.next_numbers(),
             sightings=self._sightings,
         )
@@ -299,7 +330,9 @@ class Autoscaler:
         if not outcome.ok:
             self._events.add("provider", subject, outcome.code, f"{action.op} of {subject} failed: {outcome.error}")
             if isinstance(action, Launch | Start) and not self._forgiving:
-                self.refusals[action.offer.pool] = (outcome.code, outcome.error)
+                self.refusals[action.offer.pool] = Refusal(
+                    outcome.code, outcome.error, action.offer.machine, steady_time()
+                )
             self.wake(observe=True)
             return
         if isinstance(action, Undrain):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from clusterctl.core.lifetime import moment
 from clusterctl.core.model import PENDING_STATES, Block, Demand, NodeState, Offer
 from clusterctl.core.scheduling.remedies import COMING
 from clusterctl.core.scheduling.selectors import NEEDS_ENGINE
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 Document = dict[str, Any]
+FIRST_JOBS = 3  # of a kind of waiting work that are named
 MOST_DEMANDS = 100  # groups of what waits that the status names; there are as many as there are different wishes
 
 
@@ -64,9 +67,17 @@ def _messages(head: Head, problem: Document | None, pools: list[Document]) -> li
     if head.autoscaler.last_plan.waits:
         troubles += [(f"pool {pool['name']}", pool["problem"]) for pool in pools]
     said = [head.autoscaler.failing, *(f"{reason.text} ({reason.fix})" for reason in head.autoscaler.beyond)]
-    said += [f"{what}: {trouble['text']}" for what, trouble in troubles if trouble]
+    said += [f"{what}: {_told(trouble)}" for what, trouble in troubles if trouble]
     said += [head.autoscaler.offers_error, *(scope.error for scope in head.autoscaler.observed)]
     return list(dict.fromkeys(text for text in said if text))
+
+
+def _told(trouble: Document) -> str:
+    """A refusal with the machine, its moment, and when the pool is tried again."""
+    if "machine" not in trouble:
+        return trouble["text"]
+    again = f"; tried again at {moment(trouble['until'])}" if trouble["until"] else ""
+    return f"{trouble['text']} ({trouble['machine']}, refused at {moment(trouble['at'])}{again})"
 
 
 def engine_document(head: Head) -> Document:
@@ -114,13 +125,24 @@ def pool_documents(head: Head, census: Census) -> list[Document]:
 
 def problem_document(head: Head, pool: str) -> Document | None:
     """Why a pool's last launch was refused, or why its min is not being served; None when nothing is wrong."""
-    if pool in head.autoscaler.refusals:
-        code, text = head.autoscaler.refusals[pool]
-        return {"code": code, "text": text}
+    if (refusal := head.autoscaler.refusals.get(pool)) is not None:
+        until = head.autoscaler.refused_until(pool, steady_time())
+        return {
+            "code": refusal.code,
+            "text": refusal.text,
+            "machine": f"{_provider_of(head, pool)} {refusal.machine}",
+            "at": refusal.at,
+            "until": until,
+        }
     wait = next((w for w in head.autoscaler.last_plan.waits if w.demand_id == f"min:{pool}"), None)
     if wait is None or wait.reason.code in COMING:
         return None
     return {"code": wait.reason.code, "text": wait.reason.text + (f" ({wait.reason.fix})" if wait.reason.fix else "")}
+
+
+def _provider_of(head: Head, pool: str) -> str:
+    spec = head.config.spec
+    return next((spec.kind_of(one).name for one in spec.pools if one.name == pool), spec.provider_name)
 
 
 def demand_documents(head: Head) -> list[Document]:
@@ -143,6 +165,7 @@ def demand_documents(head: Head) -> list[Document]:
                 "gang": demand.gang,
                 "source": demand.source,
                 "since": demand.since,
+                "jobs": _jobs_of(head, demand),
                 "reason": reason.text if reason else "",
                 "code": reason.code if reason else "",
                 "fix": reason.fix if reason else "",
@@ -155,6 +178,12 @@ def _still_wanted(head: Head, demand: Demand) -> int:
     """Jobs may have started since the last plan; what Ray wants is as fresh as it told us."""
     group = head.autoscaler.groups.get(demand.id)
     return demand.count if group is None else len(head.book.groups.get(group, ()))
+
+
+def _jobs_of(head: Head, demand: Demand) -> list[str]:
+    """Ids of the first jobs that it stands for; none where they are Ray's wishes."""
+    group = head.autoscaler.groups.get(demand.id)
+    return [] if group is None else [job.id for job in islice(head.book.groups.get(group, ()), FIRST_JOBS)]
 
 
 def shape_text(demand: Demand) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,11 @@ class EngineSupply:
         own = await asyncio.to_thread(read_engine_facts)
         if not place or (wanted.python, wanted.platform) != (own["python"], platform_of(own)):
             return {}
-        return {"shared": await Installation(Path(place), environment, None, self._tell, wheels=self.store).share()}
+        return {
+            "shared": await self._told(
+                Installation(Path(place), environment, None, self._tell, wheels=self.store).share()
+            )
+        }
 
     def note_head(self, facts: dict[str, Any]) -> None:
         """The head node's Python is everyone's."""
@@ -143,7 +147,7 @@ class EngineSupply:
         own = await asyncio.to_thread(read_engine_facts)
         wanted = Wanted(version, self._extras(), own["python"], platform_of(own), self._packages())
         environment = environment_of(wanted, await self._wheels(wanted))
-        return await Installation(self.store, environment, None, self._tell).ensure()
+        return await self._told(Installation(self.store, environment, None, self._tell).ensure())
 
     def _judge_python(self, found: dict[str, Any]) -> None:
         if self._minor and found["python"] != self._minor:
@@ -226,6 +230,13 @@ class EngineSupply:
             self.house.place(wheel, blobs.path(wheel.sha256))
         self.house.keep(wanted, wheels)
         self._brought.set()
+
+    async def _told(self, installing: Awaitable[str]) -> str:
+        """What an installation tells of itself holds while it lasts."""
+        try:
+            return await installing
+        finally:
+            self._tell("")
 
     def _tell(self, text: str) -> None:
         """From any thread."""
