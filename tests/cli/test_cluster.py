@@ -97,6 +97,35 @@ def test_a_job_brings_its_own_packages_or_says_why_it_cannot_have_them(cluster: 
     )
 
 
+def test_what_is_piped_in_is_the_program_or_is_refused_and_a_file_from_elsewhere_says_what_travels(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    def piped(text: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "clusterctl", "submit", *words]
+        return subprocess.run(
+            command, env=cluster.env, cwd=cluster.directory, input=text, capture_output=True, text=True, timeout=300
+        )
+
+    program = "import sys; print('by input', sys.argv[1:], repr(sys.stdin.read()))"
+    done = piped(program, "-", "--epochs", "3")
+    assert (done.returncode, done.stdout) == (0, "by input ['--epochs', '3'] ''\n"), done
+    assert (piped("", "-").returncode, "no program came in" in piped("", "-").stderr) == (2, True)
+    assert "has no directory" in piped(program, "--working-dir", ".", "-").stderr
+    assert piped("", "--", "true").returncode == 0, "an empty pipe is what many programs start others with"
+
+    (tmp_path / "lone.py").write_text("import os; print(sorted(os.listdir()))")
+    (tmp_path / "data.txt").write_text("1\n2\n")
+    with (tmp_path / "data.txt").open() as data:
+        refused = subprocess.run(
+            [sys.executable, "-m", "clusterctl", "submit", "--", "cat"],
+            env=cluster.env, cwd=cluster.directory, stdin=data, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    assert refused.returncode == 2 and "does not reach the job" in refused.stderr and "< /dev/null" in refused.stderr
+    done = cluster.cli("submit", str(tmp_path / "lone.py"))
+    assert done.stdout == "['lone.py']\n"
+    assert f"lone.py travels alone, since it is not in {cluster.directory}: --working-dir DIR" in done.stderr
+
+
 def test_a_detached_job_is_watched_by_its_id(cluster: LocalCluster) -> None:
     accepted = cluster.json("submit", "-d", "--name", "greeting", "--", "sh", "-c", "echo one; echo two")
     assert set(accepted) == {"id", "state"}

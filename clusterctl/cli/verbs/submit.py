@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.durations import duration
+from clusterctl.cli.piped import FROM_INPUT, refuse_input, script_from_input
 from clusterctl.cli.render.explain import render_submission
 from clusterctl.cli.waiting import wait_for_array, wait_for_job
 from clusterctl.client.registry import Registry
@@ -56,7 +57,8 @@ MAX_ARRAY = 100_000
 def submit(
     call: Call,
     program: Annotated[
-        list[str], typer.Argument(metavar="PROGRAM", help="FILE.py and its arguments, or -- and a command.")
+        list[str],
+        typer.Argument(metavar="PROGRAM", help="FILE.py (- : piped in) and its arguments, or -- and a command."),
     ],
     name: Annotated[str, typer.Option(metavar="TEXT", help="A name for people.", show_default=False)] = "",
     env: Annotated[list[str], typer.Option(metavar="K=V", help="Set in the job's environment; repeat for more.")] = [],  # noqa: B006
@@ -186,14 +188,21 @@ def wanted_of(
     indices, limit = parse_array(array) if array else (None, None)
     assert call.context is not None
     is_file = not call.context.meta["clusterctl.command"]
-    if is_file and not program[0].endswith(".py"):
-        name = call.context.command_path.removeprefix("clusterctl ")
-        way = {"run": "run SPEC", "service run": "service run --name NAME"}.get(name, name)
+    verb_name = call.context.command_path.removeprefix("clusterctl ")
+    piped = is_file and program[0] == FROM_INPUT
+    if is_file and not piped and not program[0].endswith(".py"):
+        way = {"run": "run SPEC", "service run": "service run --name NAME"}.get(verb_name, verb_name)
         command = f"clusterctl {way} -- {' '.join(program)}"
         raise UsageError(f"{program[0]!r} is not a FILE.py: to run a command write `{command}`")
+    if piped and working_dir is not None:
+        raise UsageError("a program that is piped in has no directory: leave --working-dir out, or name a file of it")
+    if not piped:
+        refuse_input(f"clusterctl {verb_name}")
+    script = script_from_input() if piped else Path(program[0]) if is_file else None
     return Wanted(
         argv=program[1:] if is_file else program,
-        script=Path(program[0]) if is_file else None,
+        script=script,
+        piped=piped,
         working_dir=working_dir,
         name=name,
         env=parse_env(env),
