@@ -13,12 +13,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from clusterctl.client.head.endpoint import connect, locate
+from clusterctl.client.registry import Registry
 from tests.support.cluster import LocalCluster, wait_until
 
 
@@ -55,6 +59,23 @@ def test_status_has_the_keys_that_scripts_read(cluster: LocalCluster) -> None:
     assert {"queued", "running", "succeeded", "failed", "cancelled"} <= set(status["jobs"])
     text = cluster.cli("status").stdout
     assert text.startswith(f"cluster demo ({status['uid'][:8]}): ready") and "cpu-1" in text and "\x1b" not in text
+
+
+def test_the_metrics_are_such_as_prometheus_takes(cluster: LocalCluster) -> None:
+    endpoint = locate(Registry(cluster.home).load(cluster.name))
+    with closing(connect(endpoint, cluster.name)) as connection:
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {endpoint.token}"})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert all(family.documentation and name.startswith("clusterctl_") for name, family in families.items())
+    wrong = {name for name, f in families.items() for s in f.samples if "quantile" in s.labels and f.type != "summary"}
+    wrong |= {name for name, f in families.items() for s in f.samples if "le" in s.labels and f.type != "histogram"}
+    assert wrong == set(), "labels that mean something else to it"
+    assert families["clusterctl_plan_seconds"].type == "histogram"
+    nodes = {s.labels["pool"]: s.value for s in families["clusterctl_nodes"].samples if s.labels["state"] == "ready"}
+    assert nodes["cpu"] == 1
 
 
 def test_submit_shows_the_output_and_ends_with_the_programs_exit_code(cluster: LocalCluster) -> None:
