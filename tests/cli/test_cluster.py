@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from clusterctl.client.head.endpoint import connect, locate
 from clusterctl.client.registry import Registry
 from tests.support.cluster import LocalCluster, wait_until
+from tests.support.wheels import make_wheel
 
 
 def lines(text: str) -> list[Any]:
@@ -100,6 +101,21 @@ def test_a_file_is_found_by_what_comes_before_the_double_dash(cluster: LocalClus
     assert cluster.cli("submit", "missing.py", code=2).stderr.startswith("clusterctl: there is no file")
     job = cluster.job(cluster.submit("--", "missing.py", "--flag"))
     assert job["entrypoint"] == ["missing.py", "--flag"] and not job["script"]
+
+
+def test_a_job_brings_its_own_packages_or_says_why_it_cannot_have_them(cluster: LocalCluster) -> None:
+    make_wheel(cluster.directory / "wheels", "own_words", "1.5", program="own-words")
+    (cluster.directory / "needs.txt").write_text("own_words  # ours\n")
+    here = ("--env", "PIP_NO_INDEX=1", "--env", f"PIP_FIND_LINKS={cluster.directory / 'wheels'}")
+    assert cluster.cli("submit", *here, "--requirements", "needs.txt", "--", "own-words").stdout == "1.5\n"
+    (cluster.directory / "needs.txt").write_text("nobody-has-this\n")
+    failed = cluster.cli("submit", *here, "--requirements", "needs.txt", "--", "own-words", code=1)
+    assert "the job's requirements were not installed" in failed.stderr and "nobody-has-this" in failed.stderr
+    (cluster.directory / "needs.txt").write_text("-e .\n")
+    assert (
+        "needs.txt:1: -e is not read here"
+        in cluster.cli("submit", "--requirements", "needs.txt", "--", "true", code=2).stderr
+    )
 
 
 def test_a_detached_job_is_watched_by_its_id(cluster: LocalCluster) -> None:
