@@ -14,6 +14,7 @@ import typer
 
 from clusterctl.cli import completing, output
 from clusterctl.client.head.api import Api
+from clusterctl.client.meter import watched_by
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
 
@@ -107,11 +108,14 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*, context: typer.Context, **given: Any) -> Any:
+        from clusterctl.cli.render.meter import make_meter  # not for --help
+
         before: dict[str, Any] = context.obj if isinstance(context.obj, dict) else {}
         options = {name: given.pop(name) or before.get(name, default) for name, (_, default) in _SHARED.items()}
         call = Call(options["cluster_name"], options["as_json"], options["quiet"], options["verbose"], context)
         try:
-            code = function(call, **given)
+            with watched_by(make_meter(call.quiet)):
+                code = function(call, **given)
         except (ClusterctlError, OSError):
             if call.verbose:
                 traceback.print_exc(file=sys.stderr)

@@ -80,4 +80,33 @@ def read_places(path: Path) -> SpecFiles:
 
 
 def _file(path: Path, one: PlacedSpec) -> SpecFile:
+    if one.spec.ray is not None and one.spec.ray.requirements:
+        one = _with_packages(path, one)
     return SpecFile(path, one.text, one.spec, one.located, one.place)
+
+
+def _with_packages(path: Path, one: PlacedSpec) -> PlacedSpec:
+    """What is in the requirements file is a part of the spec from here on: it is compared, kept and sent with it. Raises
+    SpecError."""
+    from dataclasses import replace
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    from clusterctl.spec.faults import SpecError
+    from clusterctl.spec.load import parse_spec
+    from clusterctl.spec.requirements import RAY_ITSELF, read_requirements
+    from clusterctl.spec.rewriting import with_packages
+
+    assert one.spec.ray is not None
+    name = one.spec.ray.requirements
+    at = ("engine", "ray", "requirements")
+    try:
+        lines = read_requirements(path.absolute().parent / Path(name).expanduser())
+    except UsageError as error:
+        raise SpecError([one.located.fault(at, str(error))]) from error
+    if any(canonicalize_name(Requirement(line).name) == "ray" for line in lines):
+        what, fix = RAY_ITSELF
+        raise SpecError([one.located.fault(at, f"{name}: {what.lower()}", fix)])
+    text = with_packages(one.located, lines, f"{path.name} with the packages of {name}")
+    return replace(one, text=text, spec=parse_spec(text, str(path)))

@@ -59,6 +59,9 @@ def _offers(
         notes = (
             [] if settings.get("region") else [f"provider {kind.name} names no region: prices are those of {region}"]
         )
+        if pool.get("reservation") and not pool.get("instances") and not pool.get("gpu"):
+            what = f"what {pool['reservation']} of pool {pool['name']} reserves is known to {kind.title} alone"
+            return [], [*notes, f"{what}: name it in `instances` to have it simulated"], ()
         choice = catalog.choose(kind.cloud.catalogue, region, pool.get("zones") or [], pool)
         return list(choice.offers), notes, choice.left_out
     if kind.imagined:  # it asks nobody

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from clusterctl.spec.faults import Finding, Path, did_you_mean, flow, shorten
@@ -16,6 +16,7 @@ from clusterctl.spec.parts import Ray
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kind import MARKETS, Kind
 from clusterctl.spec.providers.registry import KINDS
+from clusterctl.spec.requirements import RAY_ITSELF, wrong_requirement
 from clusterctl.spec.whole import Parts
 
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?([a-z0-9.]*)")
@@ -284,18 +285,16 @@ def _check_packages(ray: Ray) -> Iterator[Finding]:
     if ray.packages and ray.python:
         text = "nothing is installed where `python` names an interpreter"
         yield Finding(path, text, "install them there and leave `packages` out, or leave `python` out")
+    if ray.requirements and ray.python:
+        text = "nothing is installed where `python` names an interpreter"
+        fix = "install them there and leave `requirements` out, or leave `python` out"
+        yield Finding(("engine", "ray", "requirements"), text, fix)
     for index, line in enumerate(ray.packages):
-        try:
-            wanted = Requirement(line)
-        except InvalidRequirement:
-            fix = "write a name, with a version if need be, as in torch==2.13.0; an index is named where uv or pip is set up"
-            yield Finding((*path, index), f"{shorten(line)} is no requirement", fix)
-            continue
-        if wanted.url:
-            fix = f"write `{wanted.name}`, and name the index or directory that has it where uv or pip is set up"
-            yield Finding((*path, index), f"{shorten(line)} names a file: packages come from an index", fix)
-        elif canonicalize_name(wanted.name) == "ray":
-            yield Finding((*path, index), "Ray itself is no package", "write `version` and `extras` of `engine.ray`")
+        wrong = wrong_requirement(line)
+        if wrong:
+            yield Finding((*path, index), *wrong)
+        elif canonicalize_name(Requirement(line).name) == "ray":
+            yield Finding((*path, index), *RAY_ITSELF)
 
 
 def _check_files(spec: Parts) -> Iterator[Finding]:

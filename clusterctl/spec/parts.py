@@ -106,6 +106,12 @@ class Ray(SpecModel):
         "installed where something is missing.",
         examples=[["torch==2.13.0", "transformers", "optuna"]],
     )
+    requirements: Text = Field(
+        default="",
+        description="A requirements file, from where the spec is: its lines count as `packages` do, as they are when `plan` or "
+        "`up` reads them (docs/dependencies.md).",
+        examples=["requirements.txt"],
+    )
     python: str = Field(
         default="", description="A Python interpreter on the nodes that already has Ray; nothing is installed."
     )

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from clusterctl.core.errors import UsageError
 from clusterctl.spec.base import Size, SpecModel, form_of
 from clusterctl.spec.faults import Finding, refuse, shorten
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Labels, Money, Name, Text
+from clusterctl.spec.host_ranges import expand
 from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.providers.choice import ProviderName, ProviderSettings
 from clusterctl.spec.providers.registry import A_RESERVATION, A_ZONE, EXAMPLE
+
+FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
+
+
+def _read_fingerprint(value: str) -> str:
+    if value and not re.fullmatch(FINGERPRINT, value):
+        raise ValueError(
+            f"{shorten(value)} is no fingerprint of a host key: SHA256: and 43 characters, as `ssh-keygen -l -f FILE` prints it"
+        )
+    return value
 
 
 class Gpu(SpecModel):
@@ -30,9 +43,9 @@ class Host(SpecModel):
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of its SSH server.")
     key: str = Field(default="", description="Private key file, if not `auth.key`.")
     jump: str = Field(default="", description="Jump host, as user@host:port.")
-    host_key: str = Field(
+    host_key: Annotated[str, AfterValidator(_read_fingerprint)] = Field(
         default="",
-        pattern=r"^(SHA256:[A-Za-z0-9+/]{43})?$",
+        json_schema_extra={"pattern": rf"^({FINGERPRINT})?$"},
         description="Fingerprint of its host key, as `ssh-keygen -l` prints it: it and no other is believed.",
     )
     resources: Amounts = Field(default={}, description="What it has, where that is not to be found out.")
@@ -179,11 +192,17 @@ def _check_repeats(path: tuple[str, ...], values: list[str]) -> Iterator[Finding
 
 def _check_hosts(pool: Pool) -> Iterator[Finding]:
     assert isinstance(pool.hosts, list)
-    names = [(entry, 0) if isinstance(entry, str) else (entry.host, entry.port or 0) for entry in pool.hosts]
     seen: set[tuple[str, int]] = set()
-    for index, name in enumerate(names):
-        if name in seen:
-            yield Finding(("hosts", index), f"host {shorten(name[0])} is listed twice")
-        seen.add(name)
-    if pool.min > len(names):
-        yield Finding(("min",), f"min ({pool.min}) is above the number of hosts ({len(names)})")
+    for index, entry in enumerate(pool.hosts):
+        text, port = (entry, 0) if isinstance(entry, str) else (entry.host, entry.port or 0)
+        try:
+            names = expand(text)
+        except UsageError as error:
+            yield Finding(("hosts", index), str(error))
+            return
+        for name in names:
+            if (name, port) in seen:
+                yield Finding(("hosts", index), f"host {shorten(name)} is listed twice")
+            seen.add((name, port))
+    if pool.min > len(seen):
+        yield Finding(("min",), f"min ({pool.min}) is above the number of hosts ({len(seen)})")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.ai_engine import EXTRAS, PACKAGES, RAY, kept_engines
@@ -25,7 +27,7 @@ engine:
     packages: {json.dumps(PACKAGES)}
     object_store: {STORE}
     env: {{RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S: "0.5", RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY: "1"}}
-env: {{STORAGE: DIRECTORY/shared, WORKERS: "2", DEVICE: cpu, OMP_NUM_THREADS: "1"}}
+env: {{WORKERS: "2", DEVICE: cpu, OMP_NUM_THREADS: "1"}}
 pools:
   - {{name: cpu, min: 0, max: 3, resources: {{CPU: 2}}, idle_timeout: 20s, labels: {{team: vision}}}}
   - {{name: gpu, min: 0, max: 1, resources: {{CPU: 1, GPU: 1, FAST: 2}}, idle_timeout: 20s, labels: {{disk: nvme}}}}
@@ -44,28 +46,37 @@ class Jobs:
     def __init__(self, cluster: LocalCluster) -> None:
         self.cluster = cluster
         self.started: list[str] = []
-        self.shared = cluster.directory / "shared"
-        self.shared.mkdir()
+        self._tries = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Before each test, and before its second try: directories in which nothing is yet."""
+        self._tries += 1
+        self.shared = self.cluster.directory / "shared" / str(self._tries)
+        self.shared.mkdir(parents=True)
 
     def write(self, name: str, text: str = "", starter: str = "") -> Path:
         """A directory with job.py; `starter`: beside it, as starter.py."""
-        work = self.cluster.directory / name
-        work.mkdir()
+        work = self.cluster.directory / "work" / str(self._tries) / name
+        work.mkdir(parents=True)
         (work / "job.py").write_text(text)
         if starter:
-            job = files("clusterctl_templates").joinpath("starters", "jobs", f"{starter}.py")
+            job = files("clusterctl_templates") / "starters" / "jobs" / f"{starter}.py"
             (work / "starter.py").write_text(job.read_text())
         return work
 
     def start(self, work: Path, *options: str, program: str = "job.py") -> str:
         """Submits it; its id."""
-        self.started.append(self.cluster.submit("--working-dir", str(work), *options, str(work / program)))
+        self.started.append(self.cluster.submit(*self._options(work, *options), str(work / program)))
         return self.started[-1]
 
     def run(self, work: Path, *options: str, program: str = "job.py") -> str:
         """Submits it and waits for its end; what it printed."""
-        submit = ("submit", "--working-dir", str(work), *options, str(work / program))
+        submit = ("submit", *self._options(work, *options), str(work / program))
         return self.cluster.cli(*submit, timeout=SECONDS).stdout
+
+    def _options(self, work: Path, *options: str) -> tuple[str, ...]:
+        return ("--working-dir", str(work), "--env", f"STORAGE={self.shared}", *options)
 
     def wait(self, job: str) -> None:
         """Until it has succeeded."""
@@ -115,21 +126,24 @@ class Jobs:
         events = self.cluster.json("events", "--limit", "1000")["events"]
         return [e for e in events if e["code"] == "launch" and e["subject"].startswith(f"{pool}-")]
 
-    def directory_of(self, node_id: str) -> Path:
-        """The one of its agent."""
-        written = [json.loads(path.read_text()) for path in self.cluster.home.rglob("bootstrap.json")]
-        (directory,) = [each["directory"] for each in written if each["node_id"] == node_id]
-        return Path(directory)
+    def announce(self, ray_node_id: str, seconds: float) -> None:
+        """As its cloud does: what the agent finds where it asks its machine's metadata service."""
+        agent, _ = self._agent_and_raylet(ray_node_id)
+        bootstrap = Path(agent.cmdline()[agent.cmdline().index("--bootstrap") + 1])
+        notice = {"action": "terminate", "time": time.time() + seconds, "from": 0}
+        (Path(json.loads(bootstrap.read_text())["directory"]) / "metadata.json").write_text(json.dumps(notice))
 
     def kill_node(self, ray_node_id: str) -> None:
-        """The raylet of that node, and its agent."""
+        for process in self._agent_and_raylet(ray_node_id):
+            process.kill()
+
+    def _agent_and_raylet(self, ray_node_id: str) -> tuple[psutil.Process, psutil.Process]:
         found = [p for p in self.cluster.processes() if any(ray_node_id in part for part in p.cmdline())]
         (raylet,) = [process for process in found if process.name() == "raylet"]
         start = raylet.parent()
         agent = start.parent() if start else None
         assert agent and "agent" in " ".join(agent.cmdline()), "Ray's processes are children of the agent"
-        for process in (agent, raylet):
-            process.kill()
+        return agent, raylet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -140,7 +154,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_goes_on(jobs: Jobs) -> Iterator[None]:
-    """A test that failed leaves no job that the next one would wait for."""
+    """A test that failed leaves no job that the next one, or its own second try, would wait for."""
+    jobs.begin()
     yield
     while jobs.started:
         jobs.cluster.cli("job", "cancel", jobs.started.pop(), code=None)
@@ -150,7 +165,7 @@ def nothing_goes_on(jobs: Jobs) -> Iterator[None]:
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     engines = kept_engines()
     directory = tmp_path_factory.mktemp("ai")
-    cluster = LocalCluster(directory, SPEC.replace("DIRECTORY", str(directory)), name="ai")
+    cluster = LocalCluster(directory, SPEC, name="ai")
     cluster.home.mkdir()
     (cluster.home / "engines").symlink_to(engines)
     try:

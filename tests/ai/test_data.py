@@ -35,18 +35,13 @@ rows = held.map_batches(Add, compute=pool, batch_size=1).take_all()
 print(json.dumps({"right": all(row["sum"] == row["id"] + 1 for row in rows), "rows": len(rows)}))
 """
 SIZE = 16 * 16 * 2**20
-CSV = """\
-import json, os
-import ray
-ray.init()
-path = os.environ["STORAGE"] + "/table"
-ray.data.from_items([{"n": n, "word": f"w{n}"} for n in range(100)]).write_csv(path)
-print(json.dumps({"rows": ray.data.read_csv(path).filter(expr="n >= 90").count()}))
-"""
+ROWS = 20_000
 
 
-def test_csv_is_written_and_read(jobs: Jobs) -> None:
-    assert jobs.result(jobs.write("csv", CSV)) == {"rows": 10}
+def test_the_starter_scores_what_it_has_made_and_writes_it(jobs: Jobs) -> None:
+    work = jobs.write("data", starter="data")
+    said = jobs.run(work, "--env", f"ROWS={ROWS}", program="starter.py")
+    assert f"{ROWS} rows with id, value, score in {jobs.shared}/scored" in said
 
 
 def test_more_data_than_an_object_store_holds_is_spilled_to_the_disk_of_the_nodes_and_read_back(jobs: Jobs) -> None:

@@ -3,10 +3,8 @@ costs what was done since the last checkpoint."""
 
 from __future__ import annotations
 
-import json
-import time
-
-from tests.ai.conftest import Jobs
+from tests.ai.conftest import SECONDS, Jobs
+from tests.support.cluster import wait_until
 
 # The starter's own loop, which notes what each worker does, and waits where the test has something to do.
 HELD = """\
@@ -49,15 +47,19 @@ EPOCHS = 12
 
 
 def test_training_goes_on_from_its_checkpoints_when_a_node_is_taken_and_when_one_is_killed(jobs: Jobs) -> None:
+    wait_until(lambda: not jobs.cluster.ready_nodes("spot"), SECONDS, "nobody has bought nodes before")
+    before = len(jobs.launches("spot"))
     job = jobs.start(jobs.write("train", HELD, starter="train"), "--env", f"EPOCHS={EPOCHS}")
     at_hold = [jobs.wait_for_note("epochs", count, job) for count in range(1, 2 * 7 + 1)]
     first_nodes = {note["node"] for note in at_hold}
     assert len(first_nodes) == 2
-    bought = jobs.launches("spot")
+    bought = jobs.launches("spot")[before:]
     assert len(bought) == 2 and len({event["text"].partition(" for ")[2] for event in bought}) == 1, "as one gang"
 
-    doomed = jobs.cluster.ready_nodes("spot")[0]["id"]
-    announce(jobs, doomed, seconds=8)
+    doomed = at_hold[0]["node"]
+    jobs.announce(doomed, seconds=600)
+    jobs.wait_for_epoch(first=0, epoch=8, job=job)
+    jobs.kill_node(doomed)
     second = jobs.wait_for_epoch(first=8, epoch=10, job=job)
     jobs.kill_node(next(note["node"] for note in second if note["rank"] == 1))
     jobs.wait(job)
@@ -70,9 +72,3 @@ def test_training_goes_on_from_its_checkpoints_when_a_node_is_taken_and_when_one
     assert [len(each) for each in nodes.values()] == [2, 2, 2]
     assert len(nodes[8] - nodes[0]) == 1 and nodes[10] != nodes[8], "on replacements"
     assert "'epoch': 11" in jobs.cluster.cli("logs", job).stdout
-
-
-def announce(jobs: Jobs, node_id: str, seconds: float) -> None:
-    """As the cloud does: what the agent finds where it asks its machine's metadata service."""
-    notice = {"action": "terminate", "time": time.time() + seconds, "from": 0}
-    (jobs.directory_of(node_id) / "metadata.json").write_text(json.dumps(notice))

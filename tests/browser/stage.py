@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -25,7 +25,7 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.registry import Cluster
 
 CLUSTERCTL = [sys.executable, "-m", "clusterctl"]
-DEADLINE = 60.0  # seconds that anything on the page may take, on a slow and busy machine
+DEADLINE = 120.0  # seconds that anything on the page may take, on a slow and busy machine
 CHROMIUM_FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -207,7 +207,12 @@ class Page:
         patience = WebDriverWait(
             self.driver, DEADLINE, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException]
         )
-        return patience.until(lambda _: condition(), what)
+        try:
+            return patience.until(lambda _: condition(), what)
+        except TimeoutException:
+            said = [self.text(place) for place in ("#connection", "#banner", "#log-state", "main")]
+            hidden = self._script("return document.hidden")
+            pytest.fail(f"waited in vain for {what}; hidden: {hidden}, the page says: {' | '.join(said)[:2000]}")
 
     def click(self, selector: str) -> None:
         def clicked() -> bool:

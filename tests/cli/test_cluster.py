@@ -66,7 +66,7 @@ def test_submit_shows_the_output_and_ends_with_the_programs_exit_code(cluster: L
 
 
 def test_a_file_travels_with_its_directory_and_gets_its_arguments(cluster: LocalCluster) -> None:
-    (cluster.directory / "package").mkdir()
+    (cluster.directory / "package").mkdir(exist_ok=True)
     (cluster.directory / "package" / "__init__.py").write_text("NAME = 'imported'\n")
     script = "import os, sys, package\nprint(package.NAME, sys.argv[1:], os.environ['COLOUR'])\n"
     (cluster.directory / "job.py").write_text(script)

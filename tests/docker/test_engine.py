@@ -99,7 +99,7 @@ app = hello.bind()
 def _serves_from_a_container(cluster: DockerCluster) -> None:
     """Serve is asked by a helper in the container of Ray's head: its dashboard listens on loopback there."""
     work = cluster.directory / "service"
-    work.mkdir()
+    work.mkdir(exist_ok=True)
     (work / "main.py").write_text(SERVED)
     cluster.cli("serve", "deploy", "main:app", "--working-dir", str(work))
     fetch = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8000').read().decode())"

@@ -9,8 +9,9 @@ import pytest
 
 from clusterctl.core.errors import UsageError
 from clusterctl.simulation.command import POLICIES, simulate
+from clusterctl.simulation.setting import setting_of
 from clusterctl.simulation.table import duration, render_table
-from clusterctl.spec.load import SpecError
+from clusterctl.spec.load import SpecError, parse_spec
 
 SPEC = """
 cluster: demo
@@ -60,6 +61,13 @@ def test_bad_lines_pools_without_offers_and_jobs_too_large_are_said_and_the_rest
     assert "pool none has no offers: aws has no instance type 'm99.huge'" in text
     assert "1 job unserved, as job 4" in text
     assert "clusterctl" in text
+
+
+def test_what_a_reservation_holds_is_not_guessed() -> None:
+    pools = "pools: [{name: train, reservation: cr-0123456789abcdef0, max: 8}]\n"
+    setting = setting_of(parse_spec(f"cluster: a\nprovider: {{aws: {{region: us-east-1}}}}\n{pools}"))
+    assert not setting.setting.offers
+    assert "what cr-0123456789abcdef0 of pool train reserves is known to AWS alone" in " ".join(setting.notes)
 
 
 def test_the_same_seed_gives_the_same_document(files: tuple[Path, Path]) -> None:

@@ -29,13 +29,6 @@ def test_the_page_has_the_table_of_events() -> None:
     assert written == {event: ({s.value for s in allowed}, target.value) for event, (allowed, target) in EVENTS.items()}
 
 
-def test_the_pages_link_to_pages_that_exist() -> None:
-    for page in ("vocabulary.md", "node-lifecycle.md", "spec.md"):
-        for link in (DOCS / page).read_text().split("](")[1:]:
-            target = link.split(")")[0]
-            assert target.startswith("http") or (DOCS / target).exists(), f"{page} links to {target}"
-
-
 def test_the_vocabulary_has_the_states_of_a_job_and_the_words_of_the_core() -> None:
     text = (DOCS / "vocabulary.md").read_text()
     for word in ("offer", "gang", "drain", "reason", "plan", "observed", "block", "launch token", "generation"):

@@ -137,7 +137,8 @@ def test_the_reference_in_the_docs_is_that_of_this_version() -> None:
 
 def test_the_specs_in_the_docs_are_those_of_the_contract() -> None:
     blocks = [block.split("```")[0] for block in (DOCS / "spec.md").read_text().split("```yaml\n")[1:]]
-    assert blocks[:2] == [SMALLEST, FULL]
+    not_yet = "queue: {fair_share: user, preemption: true}\n"  # read, and not carried out: no example for people
+    assert blocks[:2] == [SMALLEST, FULL.replace(not_yet, "")]
 
 
 def test_the_module_prints_schema_and_reference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """A test that drives real processes and fails is run once more in the same run. Those that passed only then are listed at
-the end, and in `build/flaky.txt` with the first try's traceback: work to do, not noise."""
+the end, and all first tries in `build/flaky.txt` with their tracebacks: work to do, not noise."""
 
 from __future__ import annotations
 
@@ -90,23 +90,26 @@ class FlakyList:
             return
         stats = terminalreporter.stats
         lost = {report.nodeid for kind in ("failed", "error") for report in stats.get(kind, ())}
-        flaky = {report.nodeid: report for report in stats.get("rerun", ()) if report.nodeid not in lost}
+        first = {report.nodeid: report for report in stats.get("rerun", ())}
+        flaky = {name: report for name, report in first.items() if name not in lost}
         path = Path(config.rootpath, LIST)
         before = _names(path)
-        _write(path, flaky)
+        _write(path, first)
         terminalreporter.write_line(f"flaky: {len(flaky)}", yellow=bool(flaky), bold=bool(flaky))
         for name, report in sorted(flaky.items()):
             again = " (in the list of the run before, too)" if name in before else ""
             terminalreporter.write_line(f"  {name}{again}: {_reason(report)}")
-        if flaky:
-            terminalreporter.write_line(f"  passed at the second try only; what the first said is in {LIST}")
+        for name in sorted(first.keys() & lost):  # the second try may have failed for what the first had left
+            terminalreporter.write_line(f"failed twice: {name}: at the first try: {_reason(first[name])}")
+        if first:
+            terminalreporter.write_line(f"  what the first tries said is in {LIST}")
 
 
 def _reason(report: Any) -> str:
-    """The first line of what was raised."""
+    """The first and the last line of what was raised: what a command was, and what it said at its end."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = crash.message if crash else str(report.longrepr or report.when)
-    return text.strip().partition("\n")[0][:160]
+    lines = (crash.message if crash else str(report.longrepr or report.when)).strip().splitlines() or [""]
+    return " ... ".join(line.strip()[:160] for line in dict.fromkeys((lines[0], lines[-1])))
 
 
 def _names(path: Path) -> set[str]:
@@ -114,10 +117,10 @@ def _names(path: Path) -> set[str]:
     return {line for line in lines if line and not line[0].isspace()}
 
 
-def _write(path: Path, flaky: dict[str, Any]) -> None:
+def _write(path: Path, first: dict[str, Any]) -> None:
     """A name a line; below it, indented, the first try's traceback."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
-    for name, report in sorted(flaky.items()):
+    for name, report in sorted(first.items()):
         lines += [name, *(f"    {line}" for line in str(report.longrepr or "").splitlines())]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

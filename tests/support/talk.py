@@ -11,7 +11,8 @@ from typing import Any
 ECHO = """
 import socket, sys, threading
 listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
-print(listener.getsockname()[1], flush=True)
+sys.stdout.write(f"{listener.getsockname()[1]}\\n")  # in one piece: others print beside it
+sys.stdout.flush()
 def serve(client):
     with client:
         while data := client.recv(65536):

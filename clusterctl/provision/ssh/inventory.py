@@ -5,7 +5,6 @@ An inventory file has one host per line ("user@host:port", or a range), `#` begi
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterctl.core.errors import UsageError
+from clusterctl.spec.host_ranges import RANGE, expand
 
 if TYPE_CHECKING:
     from clusterctl.spec.model import ClusterSpec
     from clusterctl.spec.parts import Auth
     from clusterctl.spec.pool import Host
 
-MOST_OF_A_RANGE = 4096
-_RANGE = re.compile(r"\[([0-9]+)-([0-9]+)\]")
 # No part begins with "-": it would be an option of the ssh command.
 _ENTRY = re.compile(
     r"(?:(?P<user>[^@\s-][^@\s]*)@)?"
@@ -115,26 +113,9 @@ def _file(path: Path, directory: Path) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.partition("#")[0].strip()
         if entry:
-            if not _ENTRY.fullmatch(_RANGE.sub("0", entry)):
+            if not _ENTRY.fullmatch(RANGE.sub("0", entry)):
                 raise UsageError(f"{place}:{number}: {entry!r} is no host: write one per line, as user@host:port")
             yield from expand(entry)
-
-
-def expand(text: str) -> list[str]:
-    """`node[01-03].lab` is three names; several ranges multiply. Raises UsageError on ranges that run backwards."""
-    pieces: list[list[str]] = []
-    end = 0
-    for match in _RANGE.finditer(text):
-        first, last = match.groups()
-        if int(first) > int(last) or int(last) - int(first) >= MOST_OF_A_RANGE:
-            raise UsageError(
-                f"the range {match.group()} of host {text!r} runs backwards, or has over {MOST_OF_A_RANGE} hosts"
-            )
-        pieces.append([text[end : match.start()]])
-        pieces.append([str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)])
-        end = match.end()
-    pieces.append([text[end:]])
-    return ["".join(parts) for parts in itertools.product(*pieces)]
 
 
 def parse_login(text: str) -> Login:

@@ -56,6 +56,10 @@ class Session(Protocol):
         """What is to be said now; it is not given again."""
         ...
 
+    def vitals(self) -> Message:
+        """What goes with a heartbeat."""
+        ...
+
     def next_log(self) -> tuple[Message, bytes] | None:
         """The next piece of a log, with its bytes; None where there is nothing."""
         ...
@@ -210,7 +214,7 @@ class Link:
         while True:
             seq += 1
             self._beats.append((seq, time.monotonic()))
-            writer.write(encode({"t": "beat", "seq": seq}))
+            writer.write(encode({**self._session.vitals(), "t": "beat", "seq": seq}))
             await asyncio.sleep(every)
             if time.monotonic() - self._last_word > lease:
                 raise asyncio.TimeoutError(f"the head was silent for {lease:g} s")

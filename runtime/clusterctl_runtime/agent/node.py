@@ -23,7 +23,7 @@ from clusterctl_runtime.agent.mounting.mounts import Mounts
 from clusterctl_runtime.agent.notices.source import Confirms, Notice, Source
 from clusterctl_runtime.agent.notices.watch import source_of, watch_notices
 from clusterctl_runtime.agent.outbox import Outbox
-from clusterctl_runtime.agent.preparing.blobs import fetch_blob, fetch_wheel
+from clusterctl_runtime.agent.preparing.blobs import fetch_blobs, fetch_wheel
 from clusterctl_runtime.agent.preparing.packages import Packages
 from clusterctl_runtime.agent.preparing.prepare import FILES_VARIABLE, Preparation
 from clusterctl_runtime.agent.preparing.removal import remove_tree
@@ -35,6 +35,7 @@ from clusterctl_runtime.agent.tasks.journal import Journal
 from clusterctl_runtime.agent.tasks.leftovers import Leftovers
 from clusterctl_runtime.agent.tasks.runner import Runner
 from clusterctl_runtime.agent.tasks.watchdog import Watchdog, sweep
+from clusterctl_runtime.agent.use import Use
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 
@@ -56,6 +57,7 @@ class Node:
         self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
         self._credential = directory.credential(self._owner)
         self._hardware = Hardware(directory.path, self._hardware_changed)
+        self._use = Use(lambda: bool(self._hardware.facts.get("gpus")))
         self._engine_facts: dict[str, Any] = {}
         os.environ[FILES_VARIABLE] = str(directory.files)  # the engine's processes inherit it too
         os.environ.setdefault(MOUNTS_VARIABLE, "")
@@ -83,7 +85,7 @@ class Node:
         self._exits = watch_exits(asyncio.get_running_loop())
         self._notice_its_death()
         self._outbox = Outbox(self._journal, watchdog, self._link.wake)
-        self._packages = Packages(directory.packages, functools.partial(fetch_blob, self._link, self._blob_hello))
+        self._packages = Packages(directory.packages, functools.partial(fetch_blobs, self._link, self._blob_hello))
         self._mounts = Mounts(directory.path, self._link.wake, lambda pid: self._leftovers.spare(pid))
         self._preparation = Preparation(
             directory.files,
@@ -296,6 +298,10 @@ class Node:
         if items:
             messages.append({"t": "tasks", "items": items})
         return messages
+
+    def vitals(self) -> Message:
+        use = self._use.news()
+        return {"use": use} if use else {}
 
     def next_log(self) -> tuple[Message, bytes] | None:
         return self._outbox.take_log()

@@ -43,6 +43,8 @@ from clusterctl_runtime.head.credentials import use_credentials
 from clusterctl_runtime.head.engine.supply import shared_engines
 from clusterctl_runtime.head.garbage import Garbage
 from clusterctl_runtime.head.handover import Handover, OwnMachine
+from clusterctl_runtime.head.history.figures import look
+from clusterctl_runtime.head.history.recorder import Recorder
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.charges import charges_document
@@ -208,6 +210,9 @@ class Head:
             self.agents.wheels = self.engine.supply.wheel
         self.retention = Retention(
             self.book, self.events, self.logs, self.blobs, self._packages_of_the_spec, self.store
+        )
+        self.history = Recorder(
+            self.store, lambda: look(lambda: self.config, self.fleet.roster, self.ledger, self.book, self.journal)
         )
         self.work.restore()
 
@@ -390,6 +395,7 @@ class Head:
             asyncio.create_task(self.services.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.pulse.run()),
+            asyncio.create_task(self.history.run()),
             asyncio.create_task(Garbage().run()),
             asyncio.create_task(self._live_out()),
         ]

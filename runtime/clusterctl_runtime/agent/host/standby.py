@@ -149,6 +149,9 @@ class Host:
         self._refusals, self._ended, self._found_more = {}, {}, False
         return [message]
 
+    def vitals(self) -> Message:
+        return {}
+
     def next_log(self) -> tuple[Message, bytes] | None:
         return None
 

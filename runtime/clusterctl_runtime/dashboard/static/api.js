@@ -2,6 +2,7 @@
 
 import { forget, token } from "./session.js";
 
+const PATIENCE = 30_000; // ms; an answer that is no stream is given up after so long: it is asked for again
 const SILENCE = 40_000; // ms; a stream says something every 15 s, so two missing ones mean that it is dead
 
 /** The head's own words for a failure. `status` 0: it could not be reached. */
@@ -52,7 +53,9 @@ async function failure(response) {
 }
 
 export async function get(path, signal) {
-  return (await call("GET", path, { signal })).json();
+  const limit = AbortSignal.timeout(PATIENCE);
+  const response = await call("GET", path, { signal: signal ? AbortSignal.any([signal, limit]) : limit });
+  return response.json();
 }
 
 export async function post(path, body = {}) {
@@ -85,6 +88,21 @@ async function read(path, { signal, each, opened }) {
     signal.removeEventListener("abort", abort);
     reading.delete(abort);
   }
+}
+
+/** Reads a log to its end and gives it to the browser as the file `name`, byte for byte. */
+export async function download(path, name) {
+  const parts = [];
+  const each = ({ data, base64 }) => {
+    if (base64 !== undefined) parts.push(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)));
+    else if (data) parts.push(data);
+  };
+  await read(path, { signal: new AbortController().signal, each, opened: () => {} });
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts, { type: "text/plain" }));
+  link.download = name.replaceAll(/[^\w.-]/g, "_");
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // once the browser has taken it
 }
 
 /** Lets all streams go until `wakeUp`: a browser has six connections per host, over all tabs, also those that nobody sees. */

@@ -4,13 +4,14 @@ import { EventFeed, eventsTable } from "./events.js";
 import { demandTable } from "./demand.js";
 import { fill, h, say } from "./dom.js";
 import { chip, count, money } from "./format.js";
+import { History } from "./history.js";
 import { nodesTable } from "./nodes.js";
 import { poolsTable } from "./pools.js";
 
 const STATES = ["running", "queued", "succeeded", "failed", "cancelled"];
 
 export class OverviewView {
-  constructor() {
+  constructor(_id, query) {
     this.tiles = h("dl.tiles");
     this.messages = h("div.messages", { role: "status", hidden: true });
     this.pools = poolsTable();
@@ -21,12 +22,14 @@ export class OverviewView {
     this.allNodes = h("a", { href: "#/nodes" });
     this.more = h("p.sub", { hidden: true });
     this.signature = "";
+    this.history = new History(query.get("span"), (span) => history.replaceState(null, "", `#/?span=${span}`));
     this.element = h(
       "div.stack",
       null,
       h("h1.hidden", null, "Overview"),
       this.tiles,
       this.messages,
+      this.history.element,
       section("pools", "Pools", this.pools.element),
       section("demand", "Waiting", [this.demand.element, this.waiting]),
       section("nodes", "Nodes", [this.nodes.element, this.more], this.allNodes),
@@ -36,6 +39,7 @@ export class OverviewView {
   }
 
   update(status) {
+    this.history.reload();
     const { nodes = [], node_counts: counts = {}, demand_left_out: unnamed = 0 } = status;
     const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
     this.drawTiles(status, counts.ready ?? 0, total);
@@ -75,6 +79,7 @@ export class OverviewView {
 
   close() {
     this.feed.close();
+    this.history.close();
   }
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
 
 from clusterctl.proof import is_challenge, proof_of
 from clusterctl.version import __version__
@@ -78,6 +80,12 @@ async def offers(head: HeadDep) -> dict[str, Any]:
 @router.get("/api/v1/cost")
 async def cost(head: HeadDep, by: str = "pool") -> dict[str, Any]:
     return head.costs(by)
+
+
+@router.get("/api/v1/history", response_model=None)
+async def history(head: HeadDep, span: Literal["hour", "day", "month"] = "hour") -> Response:
+    document = head.history.document(span)
+    return await asyncio.to_thread(JSONResponse, document)  # a month has some 3,000 rows
 
 
 @router.get("/metrics")

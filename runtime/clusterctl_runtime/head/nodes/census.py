@@ -14,7 +14,7 @@ from clusterctl_runtime.head.nodes.preparing import Preparing
 
 NAMED = 30  # nodes that a summary of the cluster names: of more, those that need a look first
 _TROUBLE = frozenset({NodeState.FAILED, NodeState.QUARANTINED})
-_NOT_PAID = frozenset({NodeState.PLANNED, NodeState.GONE})
+NOT_PAID = frozenset({NodeState.PLANNED, NodeState.GONE})
 
 
 @dataclass
@@ -60,7 +60,7 @@ def take_census(ledger: Ledger, preparing: Preparing, views: Sequence[NodeView])
         pool.states[state] += 1
         pool.markets[node.offer.market] += 1
         pool.price += price
-        if state not in _NOT_PAID:
+        if state not in NOT_PAID:
             census.per_hour += price
         if state is NodeState.READY and preparing.is_taking(node):
             pool.preparing += 1

@@ -204,6 +204,8 @@ class Fleet:
         books.heard = steady_time()
         kind = message["t"]
         if kind == "beat":
+            if use := message.get("use"):
+                books.use = {**{str(name): float(amount) for name, amount in use.items()}, "at": books.heard}
             session.send({"t": "beat", "seq": message.get("seq")})
         elif kind == "log":
             self._take_log(session, message, payload)

@@ -79,6 +79,7 @@ class NodeLedger(Watched):
     preempt_at: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     address: str = ""
+    use: dict[str, float] = field(default_factory=dict)  # of the machine, as its agent measured it, and when ("at")
     ending: str = ""  # why its agent is about to end: it takes no work any more
     _free: tuple[tuple[Resources, Resources, Resources], Resources] | None = None
     held: Resources = field(
@@ -86,7 +87,7 @@ class NodeLedger(Watched):
     )  # the sum of `holdings`: change them with `hold` and `release` only
     shown: float = 0.0  # the heartbeat that the view shows which is kept
 
-    _unseen: ClassVar[frozenset[str]] = frozenset({"changed", "heard", "facts", "ending", "_free", "shown"})
+    _unseen: ClassVar[frozenset[str]] = frozenset({"changed", "heard", "facts", "use", "ending", "_free", "shown"})
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -35,9 +35,14 @@ _FIRST: Migration = (
     node TEXT PRIMARY KEY, boot_id TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",
 )
 _SERVICES: Migration = ("CREATE TABLE services (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",)
+_HISTORY: Migration = (
+    """CREATE TABLE history (step INTEGER NOT NULL, place INTEGER NOT NULL, slot INTEGER NOT NULL, figures TEXT NOT NULL,
+    PRIMARY KEY (step, place)) WITHOUT ROWID""",
+)
 MIGRATIONS: tuple[Migration, ...] = (
     _FIRST,
     _SERVICES,
+    _HISTORY,
 )  # a later one is appended; none is changed once it has been released
 
 AT_ONCE = 50  # who waited for a commit and go on in one turn of the loop

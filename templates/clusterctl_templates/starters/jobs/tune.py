@@ -55,7 +55,8 @@ def make_tuner():
             search_alg=OptunaSearch(),
             scheduler=ASHAScheduler(max_t=STEPS, grace_period=2),
         ),
-        run_config=RunConfig(name=NAME, storage_path=STORAGE, checkpoint_config=CheckpointConfig(num_to_keep=1)),
+        # two: what Tune has written about its trials may name the checkpoint before the last
+        run_config=RunConfig(name=NAME, storage_path=STORAGE, checkpoint_config=CheckpointConfig(num_to_keep=2)),
     )
 
 
