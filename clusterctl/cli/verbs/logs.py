@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from clusterctl.cli import completing
-from clusterctl.cli.call import Call, verb
+from clusterctl.cli.call import Call, OfHistory, verb
 from clusterctl.cli.render.logs import LogPrinter
 from clusterctl.client.head.api import Api
 from clusterctl.client.ray.own_jobs import elsewhere, own_job
@@ -32,6 +32,7 @@ def logs(
     rank: Annotated[Optional[int], typer.Option(min=0, metavar="N", help="Only this rank of a gang.")] = None,  # noqa: UP045
     attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="This attempt [default: the last].")] = None,
     tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines, at most 16 MiB.")] = None,
+    history: OfHistory = "",
 ) -> None:
     """Print what a job wrote, or the setup of a node.
 
@@ -39,10 +40,12 @@ def logs(
     Example:
       clusterctl logs j-abcd2345 -f
     """
-    with call.api() as api:
+    with call.api(history) as api:
         try:
             found = api.get(f"/api/v1/jobs/{job_id(api, job)}")
         except NotFound:
+            if history:
+                raise
             _show_setup(call, api, job, tail)
             return
         ranks = int(found.get("nodes") or 1)
