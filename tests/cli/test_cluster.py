@@ -193,14 +193,38 @@ def test_what_is_not_there_is_a_sentence_and_exit_code_3(cluster: LocalCluster) 
 def test_a_waiting_job_says_why_and_can_be_cancelled(cluster: LocalCluster) -> None:
     waiting = cluster.start("submit", "--cpus", "64", "--", "true")
     assert waiting.stderr is not None
-    said = waiting.stderr.readline()
+    named, said = waiting.stderr.readline(), waiting.stderr.readline()
     assert said.startswith("waiting") and "64" in said
     job = cluster.json("jobs", "--state", "queued")["jobs"][0]["id"]
+    assert named == f"job {job}\n"
     explained = cluster.json("explain", job)
     assert explained["reason"]["code"] and explained["reason"]["text"]
     assert cluster.json("job", "cancel", job)["state"] == "cancelled"
     assert waiting.wait(60) == 1
     waiting.communicate()
+
+
+def test_several_jobs_are_cancelled_tried_again_and_read_by_what_they_are(cluster: LocalCluster) -> None:
+    ids = [
+        cluster.cli("submit", "-d", "-q", "--name", "many", "--cpus", "64", "--", "true").stdout.strip()
+        for _ in range(2)
+    ]
+    other = cluster.cli("submit", "-d", "--name", "another", "--cpus", "64", "--", "true").stdout.strip()
+    refused = cluster.cli("job", "cancel", "--name", "many", code=5).stderr
+    assert "cancel means 2 jobs (2 queued) here: say -y" in refused
+    done = cluster.json("job", "cancel", "--name", "many", "-y")
+    assert sorted(job["id"] for job in done["jobs"]) == sorted(ids) and done["failed"] == []
+    assert cluster.job(other)["state"] == "queued"
+    again = cluster.cli("job", "retry", "--name", "many", "--state", "cancelled", "-y").stdout.splitlines()
+    assert sorted(again) == sorted(f"job {job}: queued" for job in ids)
+    assert len(cluster.cli("job", "cancel", "--all", "-y").stdout.splitlines()) == 3
+    assert cluster.cli("job", "cancel", "--all", "-y").stdout == "nothing to cancel: no job fits\n"
+    for word in ("one", "two"):
+        cluster.cli("submit", "-q", "--name", "says", "--", "echo", word)
+    first, said, second, also = cluster.cli("logs", "--name", "says").stdout.splitlines()
+    assert (said, also) == ("one", "two") and first.startswith("==> job j-") and second.endswith(" says: succeeded <==")
+    cluster.cli("logs", "--name", "says", "-f", code=2)
+    cluster.cli("job", "cancel", "--all", other, code=2)
 
 
 def test_ctrl_c_without_a_terminal_detaches_and_says_how_to_cancel(cluster: LocalCluster) -> None:
