@@ -246,6 +246,7 @@ def _run(call: Call, wanted: Wanted, detach: bool) -> int:
         if detach:
             call.show(accepted, lambda document: str(document["id"]))
             return 0
+        call.say(f"{'job' if wanted.array is None else 'array'} {accepted['id']}")
         if wanted.array is not None:
             return wait_for_array(call, api, accepted["id"])
         return wait_for_job(call, api, accepted["id"], ranks=wanted.nodes or 1)
