@@ -138,6 +138,8 @@ def submit(
 def packed_request(api: Api, wanted: Wanted, home: Path | None, say: Callable[[str], object]) -> dict[str, Any]:
     """The body of `POST /api/v1/jobs`, once all that the job needs is on the head."""
     check_text(wanted)
+    if wanted.requirements:
+        say("its packages are installed on each of its nodes before it starts there, unless they are kept from before")
     after = [_by_id(api, item) for item in wanted.after]
     package, script = "", ""
     if wanted.script is not None:
