@@ -14,6 +14,7 @@ import typer
 
 from clusterctl.cli import completing, output
 from clusterctl.client.head.api import Api
+from clusterctl.client.meter import watched_by
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
 
@@ -26,6 +27,15 @@ ClusterName = Annotated[
         show_default=False,
         autocompletion=completing.clusters,
         help="Which cluster [default: $CLUSTERCTL_CLUSTER, else the only one known].",
+    ),
+]
+OfHistory = Annotated[
+    str,
+    typer.Option(
+        "--history",
+        metavar="NAME[@WHEN]",
+        show_default=False,
+        help="Of a cluster that is down: the last of that name, or as `clusterctl list --history` has it.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON on stdout; streams in JSON lines.")]
@@ -47,9 +57,17 @@ class Call:
         """The one that the options, the environment or the registry name. Raises NotFound."""
         return Registry().resolve(self.cluster_name)
 
-    def api(self) -> Api:
-        """To be closed by a `with`; the head is looked for at the first call."""
-        return Api.of(self.cluster())
+    def api(self, history: str = "") -> Api:
+        """To be closed by a `with`; the head is looked for at the first call. `history`: of a cluster that is down, which answers
+        from what was kept of it. Raises NotFound."""
+        if not history:
+            return Api.of(self.cluster())
+        from clusterctl.client.history.archive import History
+        from clusterctl.client.history.past import PastApi
+
+        kept = History(Registry().home)
+        ended = kept.find(history)
+        return PastApi(ended, kept.read(ended))
 
     def say(self, text: str) -> None:
         """On stderr; nothing with `--quiet`."""
@@ -90,11 +108,14 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*, context: typer.Context, **given: Any) -> Any:
+        from clusterctl.cli.render.meter import make_meter  # not for --help
+
         before: dict[str, Any] = context.obj if isinstance(context.obj, dict) else {}
         options = {name: given.pop(name) or before.get(name, default) for name, (_, default) in _SHARED.items()}
         call = Call(options["cluster_name"], options["as_json"], options["quiet"], options["verbose"], context)
         try:
-            code = function(call, **given)
+            with watched_by(make_meter(call.quiet)):
+                code = function(call, **given)
         except (ClusterctlError, OSError):
             if call.verbose:
                 traceback.print_exc(file=sys.stderr)

@@ -55,6 +55,7 @@ class HeadDouble:
         self.beats = 0
         self.uses: list[dict[str, float]] = []  # what beats tell of the machine
         self.connections = 0
+        self.fetched: list[str] = []  # blobs that were asked for
         self.reports: dict[str, list[wire.Message]] = {}
         self.logs: dict[str, Log] = {}
         self.port = 0
@@ -163,7 +164,7 @@ class HeadDouble:
         welcome = self._judge(hello)
         writer.write(wire.encode(welcome))
         if hello["purpose"] == "blob":
-            return await self._send_blob(reader, writer)
+            return await self._send_blobs(reader, writer)
         with self._heard:
             self.hellos.append(hello)
             self._take_reports(hello["tasks"], writer)
@@ -234,16 +235,20 @@ class HeadDouble:
     def ack(self, *tasks: str, logs: dict[str, int] | None = None) -> None:
         self.send("ack", tasks=list(tasks), logs=logs or {})
 
-    async def _send_blob(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        message, _ = await wire.read_frame(reader)
-        data = self.blobs.get(message["digest"])
-        if data is None:
-            writer.write(wire.encode({"t": "blob", "digest": message["digest"], "size": 0, "missing": True}))
-        for start in range(0, max(1, len(data or b"")) if data is not None else 0, PIECE):
-            header = {"t": "blob", "digest": message["digest"], "size": len(data or b"")}
-            writer.write(wire.encode(header, (data or b"")[start : start + PIECE]))
-            await writer.drain()
-        await reader.read()  # until the agent hangs up
+    async def _send_blobs(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until the agent hangs up."""
+        while True:
+            message, _ = await wire.read_frame(reader)
+            digest = message["digest"]
+            self.fetched.append(digest)
+            data = self.blobs.get(digest)
+            if data is None:
+                writer.write(wire.encode({"t": "blob", "digest": digest, "size": 0, "missing": True}))
+                continue
+            for start in range(0, max(1, len(data)), PIECE):
+                header = {"t": "blob", "digest": digest, "size": len(data)}
+                writer.write(wire.encode(header, data[start : start + PIECE]))
+                await writer.drain()
 
     def add_blob(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clusterctl_runtime.agent.preparing.unpack import MAX_DEPTH, NAME_FIELD, UnpackError, unpack
+from clusterctl_runtime.agent.preparing.unpack import MAX_DEPTH, NAME_FIELD, Room, UnpackError, unpack
 
 
 def entry(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:
@@ -49,7 +49,7 @@ def room(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     def run(data: bytes, **limits: int) -> Path:
         archive = tmp_path / "archive.zip"
         archive.write_bytes(data)
-        unpack(archive, target, **limits)
+        unpack(archive, target, Room(**limits))
         return target
 
     yield run
@@ -151,12 +151,12 @@ def test_a_directory_in_the_place_of_a_file_is_refused(room) -> None:
 
 def test_too_many_entries_are_refused(room) -> None:
     with pytest.raises(UnpackError, match="11 entries, more than 10"):
-        room(pack(*[(entry(str(n)), b"") for n in range(11)]), max_entries=10)
+        room(pack(*[(entry(str(n)), b"") for n in range(11)]), entries=10)
 
 
 def test_a_bomb_stops_at_the_limit(room) -> None:
     with pytest.raises(UnpackError, match="more than the allowed size"):
-        room(pack((entry("bomb"), bytes(20 * 2**20))), max_bytes=2**20)
+        room(pack((entry("bomb"), bytes(20 * 2**20))), bytes=2**20)
 
 
 def test_a_bomb_that_lies_about_its_size_gains_nothing(room) -> None:
@@ -165,7 +165,7 @@ def test_a_bomb_that_lies_about_its_size_gains_nothing(room) -> None:
     while (at := data.find(size)) >= 0:
         data[at : at + 4] = struct.pack("<I", 10)
     with pytest.raises(UnpackError):
-        room(bytes(data), max_bytes=2**20)
+        room(bytes(data), bytes=2**20)
 
 
 def test_a_count_that_lies_gains_nothing(room) -> None:
@@ -173,7 +173,7 @@ def test_a_count_that_lies_gains_nothing(room) -> None:
     at = data.rfind(b"PK\5\6")
     data[at + 8 : at + 12] = struct.pack("<HH", 1, 1)
     with pytest.raises(UnpackError, match="entries"):
-        room(bytes(data), max_entries=10)
+        room(bytes(data), entries=10)
 
 
 def test_a_huge_table_of_contents_is_refused_before_it_is_read(room) -> None:

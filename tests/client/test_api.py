@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -191,34 +190,6 @@ def test_a_refused_submission_is_not_tried_again(stub: StubHead) -> None:
     with Api.of(stub.cluster) as api, pytest.raises(Refused):
         submit(api, Wanted(["true"], submission_id="a"))
     assert len(stub.asked) == 1
-
-
-def test_a_package_is_uploaded_only_when_the_head_does_not_have_it(stub: StubHead, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "job.py").write_text("print(1)")
-    blobs: dict[str, bytes] = {}
-
-    def post(asked: Asked) -> tuple[int, object]:
-        digest = asked.json()["package"]
-        stub.on("HEAD", f"/api/v1/blobs/{digest}", lambda _: (200 if digest in blobs else 404, {}))
-        return 201, {"id": "a", "state": "queued"}
-
-    stub.on("POST", "/api/v1/jobs", post)
-    wanted = Wanted([], script=work / "job.py", working_dir=work, submission_id="a")
-    with Api.of(stub.cluster) as api:
-        from clusterctl.client.submit.packing import pack
-
-        path = f"/api/v1/blobs/{pack(work).digest}"
-        stub.on("HEAD", path, lambda _: (200 if path in blobs else 404, {}))
-        stub.on("PUT", path, lambda asked: (blobs.update({path: asked.body}), (201, {}))[1])
-        submit(api, wanted)
-        assert stub.paths() == [f"HEAD {path}", f"PUT {path}", "POST /api/v1/jobs"]
-        stub.asked.clear()
-        stub.on("HEAD", path, (200, {}))
-        submit(api, wanted)
-    assert stub.paths() == [f"HEAD {path}", "POST /api/v1/jobs"]
-    assert blobs[path].startswith(b"PK")
 
 
 def test_a_plain_command_costs_one_request(stub: StubHead) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clusterctl_runtime.agent.preparing.unpack import unpack
 
-from clusterctl.client.submit.packing import Package, list_directory, pack, pack_file
+from clusterctl.client.submit.packing import Package, list_directory, list_file, pack, pack_group
 from clusterctl.client.submit.tree import MAX_DEPTH, Tree, list_tree
 from clusterctl.core.errors import UsageError
 
@@ -213,7 +213,7 @@ def test_over_the_limit_the_largest_entries_are_named(tmp_path: Path) -> None:
 
 def test_a_file_can_travel_alone(tmp_path: Path) -> None:
     tree(tmp_path, {"job.py": "print(1)", "other": ""})
-    assert read(pack_file(tmp_path / "job.py")) == {"job.py": b"print(1)"}
+    assert read(pack_group(tmp_path, list_file(tmp_path / "job.py").entries)) == {"job.py": b"print(1)"}
 
 
 def test_names_that_are_not_ascii_arrive(tmp_path: Path) -> None:

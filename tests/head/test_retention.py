@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clusterctl_runtime.files.manifest import MARK, Archive, manifest_of, read_manifest
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.storage.blobs import BlobStore
@@ -197,3 +199,65 @@ def test_a_package_that_a_client_asks_for_is_young_again(desk: Any) -> None:
     assert BlobStore(desk.directory / "blobs").renew(digest)
     tidy(desk)
     assert BlobStore(desk.directory / "blobs").has(digest)
+
+
+def manifest(directory: Path, archives: list[str], age: float) -> str:
+    return blob(directory, manifest_of([Archive(digest, 1) for digest in archives]), age)
+
+
+def test_what_a_manifest_lists_stays_as_long_as_the_manifest_and_goes_after_it(desk: Any) -> None:
+    shared, old, new = (blob(desk.directory, name.encode(), 3 * DAY) for name in ("shared", "old", "new"))
+    of_a_job = manifest(desk.directory, [shared, new], 3 * DAY)
+    manifest(desk.directory, [shared, old], 3 * DAY)
+    just_sent = manifest(desk.directory, [lone := blob(desk.directory, b"lone", 3 * DAY)], 60)
+    desk.job(package=of_a_job)
+    tidy(desk)
+    assert {path.name for path in (desk.directory / "blobs").iterdir()} == {of_a_job, shared, new, just_sent, lone}
+
+
+def test_a_head_that_dies_while_it_removes_blobs_leaves_no_manifest_that_lacks_something(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archives = [blob(desk.directory, b"%d" % number, 3 * DAY) for number in range(4)]
+    for some in (archives[:2], archives[1:3], archives[2:]):
+        manifest(desk.directory, some, 3 * DAY)
+    unlink, left, here = Path.unlink, 0, {""}
+
+    def unlink_some(path: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError("it died here")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_some)
+    store = BlobStore(desk.directory / "blobs")
+    for _ in range(7):
+        left = 1
+        with contextlib.suppress(OSError):
+            store.remove_unused((), time.time())
+        here = {path.name for path in (desk.directory / "blobs").iterdir()}
+        for name in here:
+            listed = read_manifest(desk.directory / "blobs" / name) or []
+            assert {archive.digest for archive in listed} <= here
+    assert not here
+
+
+def test_a_manifest_is_taken_in_only_after_all_that_it_lists_which_is_young_then(desk: Any) -> None:
+    async def pieces(data: bytes) -> AsyncIterator[bytes]:
+        yield data
+
+    store = BlobStore(desk.directory / "blobs")
+    first = blob(desk.directory, b"first", 3 * DAY)
+    data = manifest_of([Archive(first, 5), Archive(hashlib.sha256(b"second").hexdigest(), 6)])
+    digest = hashlib.sha256(data).hexdigest()
+    with pytest.raises(BadRequest, match="lists 1 archives that are not on this head"):
+        asyncio.run(store.put(digest, pieces(data)))
+    assert not store.has(digest)
+    blob(desk.directory, b"second", 3 * DAY)
+    assert asyncio.run(store.put(digest, pieces(data)))
+    assert store.remove_unused((), time.time() - DAY) == 0
+    for bad in (b"x", b"\n", b"0" * 64 + b" -1\n", b"0" * 64 + b" 1"):
+        data = MARK + bad
+        with pytest.raises(BadRequest, match="is not one of ours"):
+            asyncio.run(store.put(hashlib.sha256(data).hexdigest(), pieces(data)))

@@ -40,8 +40,9 @@ class Stream:
 
 
 class StubHead:
-    """`on(method, path, answer)`: answer is (status, document), a Stream, or a function of Asked that gives one. A challenge is
-    answered as a head does, and not counted among what was `asked`; a stub that is no head has no `token`."""
+    """`on(method, path, answer)`: answer is (status, document), a Stream, or a function of Asked that gives one; a path may end
+    in "/*". A challenge is answered as a head does, and not counted among what was `asked`; a stub that is no head has no
+    `token`."""
 
     def __init__(self, registry: Registry, name: str = "demo") -> None:
         self.asked: list[Asked] = []
@@ -93,6 +94,8 @@ class StubHead:
                     return
                 stub.asked.append(asked)
                 found = stub._answers.get((asked.method, asked.path))
+                if found is None:
+                    found = stub._answers.get((asked.method, f"{asked.path.rpartition('/')[0]}/*"))
                 if isinstance(found, Callable):  # type: ignore[arg-type]
                     found = found(asked)
                 if found is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import IO, Any
 from urllib.parse import quote, urlencode
@@ -23,6 +23,7 @@ from clusterctl.core.errors import ClusterctlError, NotFound, Refused, Unreachab
 
 Json = dict[str, Any]
 
+PIECE = 256 * 1024  # bytes of an upload that are read at a time
 SILENCE_SECONDS = 45.0  # a stream carries a keep-alive every 15 s: three missing ones mean that it is lost
 PATIENCE_SECONDS = 30.0  # for which a stream or a submission waits for a head that is being started again
 STEADY_SECONDS = 1.0  # a stream that lasted so long was a good one, also when there was nothing to say
@@ -100,12 +101,19 @@ class Api:
         """As `get`: the call may be repeated."""
         return self._again_if_stale("DELETE", path)
 
-    def upload(self, path: str, file: IO[bytes], size: int) -> None:
-        """PUT of `size` bytes from `file`, read as they are sent."""
+    def upload(
+        self, path: str, file: IO[bytes], size: int, reached: Callable[[int], object] = lambda position: None
+    ) -> None:
+        """PUT of `size` bytes from `file`, read as they are sent. `reached` is told how many were, now and then."""
+
+        def pieces() -> Generator[bytes]:
+            while piece := file.read(PIECE):
+                yield piece
+                reached(file.tell())
 
         def attempt() -> Json:
             file.seek(0)
-            return self._json("PUT", path, file, kind="application/octet-stream", size=size, timeout=None)
+            return self._json("PUT", path, pieces(), kind="application/octet-stream", size=size, timeout=None)
 
         with_patience(attempt, PATIENCE_SECONDS)
 
@@ -150,7 +158,7 @@ class Api:
                 raise
             return self._json(method, path, **rest)
 
-    def _json(self, method: str, path: str, data: bytes | IO[bytes] | None = None, **rest: Any) -> Json:
+    def _json(self, method: str, path: str, data: bytes | Iterable[bytes] | None = None, **rest: Any) -> Json:
         response = self._send(method, path, data, **rest)
         body = self._read(response)
         if not body:
@@ -164,7 +172,7 @@ class Api:
         self,
         method: str,
         path: str,
-        data: bytes | IO[bytes] | None = None,
+        data: bytes | Iterable[bytes] | None = None,
         *,
         query: Json | None = None,
         kind: str = "application/json",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.client.head.api import Api, follow
+from clusterctl.client.meter import counting, metered
 from clusterctl.client.serve.config import Config
 from clusterctl.client.submit.packing import pack
 from clusterctl.client.submit.tree import say_notes
@@ -51,7 +52,8 @@ def _upload(api: Api, directory: Path, home: Path, say: Callable[[str], object])
         say_notes(packed.notes, say)
         path = f"/api/v1/blobs/{packed.digest}"
         if not api.has(path):
-            api.upload(path, packed.archive, packed.size)
+            with metered("sending to the head", packed.size):
+                api.upload(path, packed.archive, packed.size, counting())
     return packed.digest
 
 

@@ -12,13 +12,14 @@ import stat
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from clusterctl.client.submit.ignore import OURS, Ignored
-from clusterctl.client.submit.tree import Entry, Tree, list_tree
+from clusterctl.client.submit.tree import Entry, Tree, entry_of, list_tree
 from clusterctl.core.errors import UsageError
 
 MAX_BYTES = 512 * 1024 * 1024  # of all files, and of the archive: the head takes no larger upload
@@ -27,6 +28,8 @@ READS = 3  # of a file that is written to meanwhile, before it is taken as it co
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip archive can hold
 _IN_MEMORY = 8 * 1024 * 1024
 _PIECE = 1 << 20
+_SAMPLE = 64 * 1024  # bytes of a file that say whether it can be compressed
+_LEVEL = 1  # of compression: on the way to a head, fast beats small
 _KEPT_MODE = 0o170777  # the kind of file and its permissions, never setuid and its like
 
 
@@ -56,13 +59,19 @@ def pack(
     return _write(tree, max_bytes)
 
 
-def pack_file(file: Path) -> Package:
-    """Packs one file under its own name."""
+def pack_group(root: Path, entries: Sequence[Entry]) -> Package:
+    """Packs some of the entries of the directory `root`."""
+    return _write(Tree(root, list(entries)), MAX_BYTES)
+
+
+def list_file(file: Path) -> Tree:
+    """One file under its own name."""
+    tree = Tree(file.parent)
     try:
-        status = file.stat()
+        tree.entries.append(entry_of(file.name, file, file.stat()))
     except OSError as error:
         raise UsageError(f"{file} cannot be packed ({error.strerror})") from error
-    return _write(Tree(file.parent, [Entry(file.name, file, status.st_size, status.st_mode)]), MAX_BYTES)
+    return tree
 
 
 def list_directory(
@@ -126,8 +135,14 @@ def _add(target: zipfile.ZipFile, entry: Entry, note: Callable[[str], None]) -> 
             return False
         if before.st_size <= _IN_MEMORY:
             data, steady = _read_steady(file)
-            target.writestr(info, data, compresslevel=1)  # on the way to a head, fast beats small
+            if not _shrinks(data[:_SAMPLE]):
+                info.compress_type = zipfile.ZIP_STORED
+            target.writestr(info, data, compresslevel=_LEVEL)
         else:
+            info._compresslevel = _LEVEL  # type: ignore[attr-defined]  # `open` has no parameter for it
+            if not _shrinks(file.read(_SAMPLE)):
+                info.compress_type = zipfile.ZIP_STORED
+            file.seek(0)
             with target.open(info, "w", force_zip64=True) as sink:
                 _copy(file, sink.write, before.st_size)
             steady = _state(os.fstat(source)) == _state(before)
@@ -136,6 +151,11 @@ def _add(target: zipfile.ZipFile, entry: Entry, note: Callable[[str], None]) -> 
             f"{entry.path} was written to while it was packed: it travels as it was read, which may be of no one moment"
         )
     return True
+
+
+def _shrinks(sample: bytes) -> bool:
+    """Whether a file that begins like this is worth the time that packing takes: models, images and archives are not."""
+    return len(zlib.compress(sample, _LEVEL)) < 0.95 * len(sample)
 
 
 def _read_steady(file: IO[bytes]) -> tuple[bytes, bool]:

@@ -46,6 +46,7 @@ class Wanted:
     submission_id: str = ""
     engine: bool = True
     needs_engine: bool = False
+    requirements: list[str] = field(default_factory=list)
 
     @property
     def asks_for_something(self) -> bool:
@@ -110,6 +111,7 @@ def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
         "array_limit": wanted.array_limit,
         "after": wanted.after,
         "runtime_env": {},
+        **({"requirements": wanted.requirements} if wanted.requirements else {}),  # a head of before does not know it
     }
 
 
@@ -165,22 +167,20 @@ def check_text(wanted: Wanted) -> None:
 
 
 def _upload(api: Api, place: ScriptLocation, file: Path | None, home: Path | None, say: Callable[[str], object]) -> str:
-    """Packs the place's root, or else `file` alone; returns the digest."""
-    from clusterctl.client.submit.packing import pack, pack_file
+    """Sends the place's root, or else `file` alone; returns the digest of the package."""
+    from clusterctl.client.submit.packing import list_directory, list_file
+    from clusterctl.client.submit.sending import send
     from clusterctl.client.submit.tree import say_notes, why_left_out
 
     if place.root is not None:
-        packed = pack(place.root, without=home)
+        tree = list_directory(place.root, without=home)
     else:
         assert file is not None
-        packed = pack_file(file.resolve())
-    with packed.archive:
-        if place.root is not None and place.script and all(entry.path != place.script for entry in packed.entries):
-            raise UsageError(
-                f"{place.script} would not travel with {place.root}: {why_left_out(place.root, place.script)}"
-            )
-        say_notes(packed.notes, say)
-        path = f"/api/v1/blobs/{packed.digest}"
-        if not api.has(path):
-            api.upload(path, packed.archive, packed.size)
-    return packed.digest
+        tree = list_file(file.resolve())
+    if place.root is not None and place.script and all(entry.path != place.script for entry in tree.entries):
+        raise UsageError(f"{place.script} would not travel with {place.root}: {why_left_out(place.root, place.script)}")
+    sent = send(api, tree, home)
+    say_notes([*tree.notes, *sent.notes], say)
+    if place.script in sent.gone:
+        raise UsageError(f"{place.script} went while it was packed: submit again when it is there")
+    return sent.digest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,21 +26,36 @@ _ADVICE = f"or name it in {OURS}"
 
 @dataclass(frozen=True)
 class Entry:
-    """One file (or empty directory: `path` ends in "/") of the archive. `size` in bytes, `mode` as in st_mode."""
+    """One file (or empty directory: `path` ends in "/") of the archive. `size` in bytes, `mode` as in st_mode. `stamp`: times
+    of change in ns, inode and device, which tell it from every other content that it had."""
 
     path: str
     source: Path
     size: int
     mode: int
+    stamp: tuple[int, ...] = ()
+
+    @property
+    def changed(self) -> float:
+        """When it was changed last, in unix seconds, as far as its file system says."""
+        return max(self.stamp[:2], default=0) / 1e9
+
+
+def entry_of(path: str, source: Path, status: os.stat_result) -> Entry:
+    """The file `source` as `path`."""
+    stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+    return Entry(path, source, status.st_size, status.st_mode, stamp)
 
 
 @dataclass
 class Tree:
-    """What travels of `root`, and sentences about what of it does not although nobody asked for that."""
+    """What travels of `root`, and sentences about what of it does not although nobody asked for that. `looked`: when the look
+    at it began, in unix seconds."""
 
     root: Path
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    looked: float = field(default_factory=time.time)
 
 
 def list_tree(root: Path, ignored: Ignored | None = None) -> Tree:
@@ -145,7 +161,7 @@ def _entry(path: str, source: Path) -> Entry | None:
         status = source.stat()
     except FileNotFoundError:
         return None
-    return Entry(path, source, status.st_size, status.st_mode) if stat.S_ISREG(status.st_mode) else None
+    return entry_of(path, source, status) if stat.S_ISREG(status.st_mode) else None
 
 
 def why_left_out(root: Path, path: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusterctl.client.doctor.machine import check_ray
 from clusterctl.client.head.api import Api
+from clusterctl.client.meter import counting, metered
 from clusterctl.client.registry import read_note
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ def bring_wheels(api: Api, store: Path, status: dict[str, Any], tell: Callable[[
         wheels = house.get(wanted, lambda text: None)
         blobs = [(wheel, f"/api/v1/blobs/{wheel.sha256}") for wheel in wheels]
         missing = [(wheel, path) for wheel, path in blobs if not api.has(path)]
+        size = sum(wheel.size for wheel, _ in missing)
         if missing:
-            size = sum(wheel.size for wheel, _ in missing) / 2**20
-            tell(f"sending Ray {wanted.ray} to the head, whose machine reaches no package index ({size:.0f} MiB)")
-        for wheel, path in missing:
-            with house.path(wheel.sha256).open("rb") as file:
-                api.upload(path, file, wheel.size)
+            tell(
+                f"sending Ray {wanted.ray} to the head, whose machine reaches no package index ({size / 2**20:.0f} MiB)"
+            )
+        with metered("sending to the head", size):
+            for wheel, path in missing:
+                with house.path(wheel.sha256).open("rb") as file:
+                    api.upload(path, file, wheel.size, counting())
         listed = [{"file": wheel.file, "sha256": wheel.sha256, "size": wheel.size} for wheel in wheels]
         api.put(f"/api/v1/engine/wheels/{entry['key']}", {"wheels": listed})
 

@@ -20,7 +20,7 @@ from clusterctl.client.head.config import write_config_here
 from clusterctl.client.place import refuse_to_move
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.specfile import SpecFile
-from clusterctl.client.up.files import Mount, packed, upload
+from clusterctl.client.up.files import Mounts, listed
 from clusterctl.client.up.review import review_spec
 from clusterctl.core.errors import Refused
 from clusterctl.provision.used_providers import note
@@ -50,14 +50,13 @@ def bring_up(
     """Sees to it that a head runs and has this spec. `confirm(api)` is called before a running cluster gets a spec other
     than the one in force, and raises to stop. `patience`: seconds for a machine of the cloud for the head. `trial`: this is one
     of several places, and NotToBeHad is raised where it lacks a machine now. The caller holds the cluster's lock."""
-    with packed(source, tell) as mounts:
-        return _bring_up(registry, source, mounts, tell, confirm, patience, trial)
+    return _bring_up(registry, source, listed(source, registry.home, tell), tell, confirm, patience, trial)
 
 
 def _bring_up(
     registry: Registry,
     source: SpecFile,
-    mounts: list[Mount],
+    mounts: Mounts,
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
     patience: float,
@@ -125,7 +124,7 @@ def _bring_up_remote(
     registry: Registry,
     cluster: Cluster,
     source: SpecFile,
-    mounts: list[Mount],
+    mounts: Mounts,
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
 ) -> Started:
@@ -145,7 +144,7 @@ def _bring_up_in_cloud(
     registry: Registry,
     cluster: Cluster,
     source: SpecFile,
-    mounts: list[Mount],
+    mounts: Mounts,
     tell: Callable[[str], None],
     confirm: Callable[[Api], None],
     patience: float,
@@ -168,7 +167,7 @@ def _bring_up_in_cloud(
 
 
 def _hand_spec(
-    cluster: Cluster, source: SpecFile, mounts: list[Mount], confirm: Callable[[Api], None], *, has_it: bool
+    cluster: Cluster, source: SpecFile, mounts: Mounts, confirm: Callable[[Api], None], *, has_it: bool
 ) -> bool:
     """Whether the spec in force is another now. `has_it`: the head has just started from this one, and lacks its files only."""
     if has_it and not mounts:
@@ -178,13 +177,10 @@ def _hand_spec(
         return _put_spec(api, cluster, source, mounts, confirm)
 
 
-def _put_spec(
-    api: Api, cluster: Cluster, source: SpecFile, mounts: list[Mount], confirm: Callable[[Api], None]
-) -> bool:
+def _put_spec(api: Api, cluster: Cluster, source: SpecFile, mounts: Mounts, confirm: Callable[[Api], None]) -> bool:
     if _text_of(cluster.spec_file) != source.text:
         confirm(api)
-    upload(api, mounts)
-    body = {"yaml": source.text, "files": [mount.document() for mount in mounts]}
+    body = {"yaml": source.text, "files": mounts.send(api)}
     changed = bool(api.put("/api/v1/spec", body).get("changed"))
     # After the head took it: an interrupted `up` then asks again instead of believing that it was done.
     if _text_of(cluster.spec_file) != source.text:

@@ -20,7 +20,7 @@ _FILES = [
     "__init__.py",
     "wire.py",
     "backoff.py",
-    *(f"files/{name}.py" for name in ("__init__", "lock", "mount_table", "private")),
+    *(f"files/{name}.py" for name in ("__init__", "lock", "manifest", "mount_table", "private")),
 ] + [
     f"engine/{name}.py"
     for name in ("__init__", "command", "found", "installing", "launch", "ports", "processes", "start")

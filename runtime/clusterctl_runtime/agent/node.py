@@ -23,7 +23,8 @@ from clusterctl_runtime.agent.mounting.mounts import Mounts
 from clusterctl_runtime.agent.notices.source import Confirms, Notice, Source
 from clusterctl_runtime.agent.notices.watch import source_of, watch_notices
 from clusterctl_runtime.agent.outbox import Outbox
-from clusterctl_runtime.agent.preparing.blobs import fetch_blob, fetch_wheel
+from clusterctl_runtime.agent.preparing.blobs import fetch_blobs, fetch_wheel
+from clusterctl_runtime.agent.preparing.layers import Layers
 from clusterctl_runtime.agent.preparing.packages import Packages
 from clusterctl_runtime.agent.preparing.prepare import FILES_VARIABLE, Preparation
 from clusterctl_runtime.agent.preparing.removal import remove_tree
@@ -85,7 +86,7 @@ class Node:
         self._exits = watch_exits(asyncio.get_running_loop())
         self._notice_its_death()
         self._outbox = Outbox(self._journal, watchdog, self._link.wake)
-        self._packages = Packages(directory.packages, functools.partial(fetch_blob, self._link, self._blob_hello))
+        self._packages = Packages(directory.packages, functools.partial(fetch_blobs, self._link, self._blob_hello))
         self._mounts = Mounts(directory.path, self._link.wake, lambda pid: self._leftovers.spare(pid))
         self._preparation = Preparation(
             directory.files,
@@ -110,6 +111,7 @@ class Node:
             work=self._directory.work,
             journal=self._journal,
             packages=self._packages,
+            layers=Layers(self._directory.layers),
             gpus=self._gpus,
             budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
             watchdog=self._watchdog,

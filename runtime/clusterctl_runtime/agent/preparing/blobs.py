@@ -1,47 +1,61 @@
-"""Fetching a blob from the head by its digest, over a connection of its own so that logs and reports do not wait."""
+"""Fetching blobs from the head by their digests, over a connection of its own so that logs and reports do not wait."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 
 from clusterctl_runtime.agent.link import BROKEN, Link
 from clusterctl_runtime.agent.preparing.packages import PackageError
 from clusterctl_runtime.wire import Message, encode, read_frame
 
 _SILENCE_SECONDS = 60.0
+AHEAD = 16  # blobs that are asked for before they are read
 MAX_BLOB_BYTES = 2 * 1024**3
 
 
 async def fetch_wheel(link: Link, hello: Callable[[], Message], digest: str, offset: int) -> AsyncIterator[bytes]:
     """A wheel's bytes from `offset` on. Raises OSError; asking again may help."""
-    try:
-        async for piece in fetch_blob(link, hello, digest, offset):
-            yield piece
-    except PackageError:
-        raise ConnectionError("the head does not have it") from None
+    async with aclosing(fetch_blobs(link, hello, [digest], offset)) as blobs:
+        try:
+            async for _, pieces in blobs:
+                async for piece in pieces:
+                    yield piece
+        except PackageError:
+            raise ConnectionError("the head does not have it") from None
 
 
-async def fetch_blob(link: Link, hello: Callable[[], Message], digest: str, offset: int = 0) -> AsyncIterator[bytes]:
-    """The blob's bytes from `offset` on, once the head is there. Raises OSError when the connection breaks, PackageError when
-    trying again is of no use."""
+async def fetch_blobs(
+    link: Link, hello: Callable[[], Message], digests: Sequence[str], offset: int = 0
+) -> AsyncGenerator[tuple[str, AsyncIterator[bytes]]]:
+    """One blob after the other, over one connection, once the head is there: its digest and its bytes, which are to be read to
+    their end. `offset`: where the first begins. Raises OSError when the connection breaks, PackageError when trying again is of
+    no use."""
     await link.connected()
     try:
         reader, writer = await link.dial()
-        try:
-            writer.write(encode(hello()) + encode({"t": "get", "digest": digest, "offset": offset}))
-            async for piece in _pieces(reader, digest, offset):
-                yield piece
-        finally:
-            writer.transport.abort()
     except BROKEN as error:
-        raise OSError(f"the connection to the head broke ({error or type(error).__name__})") from error
+        raise _broken(error) from error
+    try:
+        writer.write(encode(hello()))
+        asked = 0
+        for number, digest in enumerate(digests):
+            for following in digests[asked : number + AHEAD]:  # so that the next one follows at once
+                writer.write(encode({"t": "get", "digest": following, "offset": 0 if asked else offset}))
+                asked += 1
+            yield digest, _pieces(reader, digest, 0 if number else offset)
+    finally:
+        writer.transport.abort()
 
 
 async def _pieces(reader: asyncio.StreamReader, digest: str, offset: int) -> AsyncIterator[bytes]:
     received = offset
     while True:
-        message, payload = await asyncio.wait_for(read_frame(reader), _SILENCE_SECONDS)
+        try:
+            message, payload = await asyncio.wait_for(read_frame(reader), _SILENCE_SECONDS)
+        except BROKEN as error:
+            raise _broken(error) from error
         if message["t"] == "refuse":
             raise PackageError(f"the head refused to send package {digest[:12]}: {message.get('reason')}")
         if message["t"] != "blob" or message.get("digest") != digest:
@@ -54,3 +68,7 @@ async def _pieces(reader: asyncio.StreamReader, digest: str, offset: int) -> Asy
         yield payload
         if received >= int(message["size"]):
             return
+
+
+def _broken(error: BaseException) -> OSError:
+    return OSError(f"the connection to the head broke ({error or type(error).__name__})")

@@ -12,6 +12,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 MAX_ENTRIES = 100_000
@@ -26,17 +27,27 @@ class UnpackError(Exception):
     """The archive is not one of ours; the message names the entry."""
 
 
-def unpack(archive: Path, target: Path, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
-    """Unpacks `archive` into the empty directory `target`. Raises UnpackError, or OSError of the file system."""
-    _check_size_of_contents(archive, max_entries)
+@dataclass
+class Room:
+    """What may still be unpacked into one target."""
+
+    entries: int = MAX_ENTRIES
+    bytes: int = MAX_BYTES
+
+
+def unpack(archive: Path, target: Path, room: Room | None = None) -> None:
+    """Unpacks `archive` into the directory `target`, which is empty or has what other archives of the package brought; `room`, by
+    default that of one package, gets less. Raises UnpackError, or OSError of the file system."""
+    room = room or Room()
+    _check_size_of_contents(archive, room.entries)
     try:
         with zipfile.ZipFile(archive) as source:
             entries = source.infolist()
-            if len(entries) > max_entries:
-                raise UnpackError(f"it has {len(entries)} entries, more than {max_entries}")
-            left = max_bytes
+            if len(entries) > room.entries:
+                raise UnpackError(f"it has {len(entries)} entries, more than {room.entries}")
+            room.entries -= len(entries)
             for entry in entries:
-                left = _unpack_entry(source, entry, target, left)
+                room.bytes = _unpack_entry(source, entry, target, room.bytes)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise UnpackError(f"it is not an intact zip archive ({error})") from error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from clusterctl.core.errors import BadRequest, Refused, UsageError
 from clusterctl_runtime.head.api.context import LARGEST, HeadDep
@@ -52,6 +53,17 @@ async def put_blob(digest: str, request: Request, response: Response, head: Head
     else:
         response.status_code = 200
     return {"digest": digest, "created": created}
+
+
+class Digests(BaseModel):
+    """Of blobs."""
+
+    digests: list[str] = Field(max_length=1000)
+
+
+@router.post("/blobs:missing")
+async def missing_blobs(body: Digests, head: HeadDep) -> dict[str, Any]:
+    return {"missing": await asyncio.to_thread(head.blobs.missing, body.digests)}
 
 
 @router.post("/jobs", status_code=201, response_model=None)

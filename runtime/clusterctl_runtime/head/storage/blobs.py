@@ -1,17 +1,25 @@
-"""Files by content: packed working directories that jobs run in. A blob's name is the SHA-256 of its bytes."""
+"""Files by content: packed working directories that jobs run in. A blob's name is the SHA-256 of its bytes.
+
+A blob may be a manifest, which lists others (`files/manifest.py`). While a manifest is here, all that it lists is here: it is
+taken in after them, and goes before them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
-from collections.abc import AsyncIterator, Collection
+import threading
+from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
 from clusterctl.core.errors import BadRequest, NotFound
+from clusterctl_runtime.files.manifest import Archive, read_manifest
 from clusterctl_runtime.files.private import part_of, put_in_place
 
+log = logging.getLogger(__name__)
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 MAX_BLOB = 512 * 1024 * 1024
 
@@ -23,6 +31,7 @@ class TooLarge(BadRequest):
 class BlobStore:
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._removing = threading.Lock()  # between a look at a blob's age and its end, or its being made young again
         root.mkdir(mode=0o700, exist_ok=True)
         for leftover in root.glob("*.part"):
             leftover.unlink()
@@ -40,10 +49,15 @@ class BlobStore:
     def renew(self, digest: str) -> bool:
         """Whether it is here; young again, since whoever asks is about to name it in a job."""
         try:
-            os.utime(self.path(digest))
+            with self._removing:
+                os.utime(self.path(digest))
         except FileNotFoundError:
             return False
         return True
+
+    def missing(self, digests: Iterable[str]) -> list[str]:
+        """Those that are not here, in their order; the others are young again."""
+        return [digest for digest in digests if not self.renew(digest)]
 
     def existing(self, digest: str) -> Path:
         """Where it lies. Raises NotFound for one that is not there."""
@@ -53,13 +67,22 @@ class BlobStore:
         return path
 
     def remove_unused(self, needed: Collection[str], before: float) -> int:
-        """Removes the blobs that nobody needs and that were last stored before `before` (unix seconds); returns how many."""
-        removed = 0
-        for path in self._root.iterdir():
-            if _DIGEST.match(path.name) and path.name not in needed and path.stat().st_mtime < before:
-                path.unlink()
-                removed += 1
-        return removed
+        """Removes the blobs that nobody needs and that were last stored before `before` (unix seconds); returns how many. What
+        a manifest lists is needed while the manifest is here."""
+        blobs = [path for path in self._root.iterdir() if _DIGEST.match(path.name)]
+        manifests = {path.name: listed for path in blobs if (listed := _listed(path)) is not None}
+        old = (path for path in blobs if path.name in manifests and path.name not in needed)
+        gone = {path.name for path in old if self._remove_if_older(path, before)}
+        listed = {archive.digest for name, listed in manifests.items() if name not in gone for archive in listed}
+        rest = (path for path in blobs if not (path.name in manifests or path.name in needed or path.name in listed))
+        return len(gone) + sum(self._remove_if_older(path, before) for path in rest)
+
+    def _remove_if_older(self, path: Path, before: float) -> bool:
+        with self._removing:
+            if path.stat().st_mtime >= before:
+                return False
+            path.unlink()
+        return True
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
         """Stores the bytes if they hash to `digest`, on disk before it returns; False if they were here already."""
@@ -79,5 +102,28 @@ class BlobStore:
                     file.write(chunk)
             if seen.hexdigest() != digest:
                 raise BadRequest(f"the upload's SHA-256 is {seen.hexdigest()}, not {digest}: it was damaged on its way")
-            await asyncio.to_thread(put_in_place, part, target)  # of up to MAX_BLOB bytes
+            await asyncio.to_thread(self._take_in, part, target)  # of up to MAX_BLOB bytes
         return True
+
+    def _take_in(self, part: Path, target: Path) -> None:
+        try:
+            listed = read_manifest(part) or []
+        except ValueError as error:
+            raise BadRequest(f"the manifest {target.name} is not one of ours: {error}") from error
+        # What is here is young from now on, so that nobody removes it before the manifest is in its place.
+        if missing := self.missing(archive.digest for archive in listed):
+            raise BadRequest(
+                f"the manifest {target.name} lists {len(missing)} archives that are not on this head ({missing[0]} is one): "
+                "send them first"
+            )
+        put_in_place(part, target)
+
+
+def _listed(path: Path) -> list[Archive] | None:
+    try:
+        return read_manifest(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.error("%s is damaged: %s", path, error)
+        return None
