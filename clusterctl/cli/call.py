@@ -29,6 +29,15 @@ ClusterName = Annotated[
         help="Which cluster [default: $CLUSTERCTL_CLUSTER, else the only one known].",
     ),
 ]
+OfHistory = Annotated[
+    str,
+    typer.Option(
+        "--history",
+        metavar="NAME[@WHEN]",
+        show_default=False,
+        help="Of a cluster that is down: the last of that name, or as `clusterctl list --history` has it.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON on stdout; streams in JSON lines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More on stderr; failures with their traceback.")]
@@ -48,9 +57,17 @@ class Call:
         """The one that the options, the environment or the registry name. Raises NotFound."""
         return Registry().resolve(self.cluster_name)
 
-    def api(self) -> Api:
-        """To be closed by a `with`; the head is looked for at the first call."""
-        return Api.of(self.cluster())
+    def api(self, history: str = "") -> Api:
+        """To be closed by a `with`; the head is looked for at the first call. `history`: of a cluster that is down, which answers
+        from what was kept of it. Raises NotFound."""
+        if not history:
+            return Api.of(self.cluster())
+        from clusterctl.client.history.archive import History
+        from clusterctl.client.history.past import PastApi
+
+        kept = History(Registry().home)
+        ended = kept.find(history)
+        return PastApi(ended, kept.read(ended))
 
     def say(self, text: str) -> None:
         """On stderr; nothing with `--quiet`."""

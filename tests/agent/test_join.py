@@ -26,7 +26,7 @@ def test_hello_says_who_and_what_the_node_is(head, start_agent) -> None:
 def test_a_heartbeat_tells_now_and_then_what_is_in_use(head, start_agent) -> None:
     start_agent()
     head.until_joined()
-    use = wait_until(lambda: next(iter(head.uses), None))
+    use = wait_until(lambda: head.uses)[0]
     assert set(use) == {"cpu", "memory"} and use["cpu"] >= 0 and 2**20 < use["memory"] < 2**50
     wait_until(lambda: head.beats > 10)
     assert len(head.uses) < head.beats / 3

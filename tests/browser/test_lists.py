@@ -87,21 +87,28 @@ def test_the_overview_names_a_few_and_says_how_many_there_are(nodes: Page) -> No
     assert nodes.value("#pool") == "cpu"
 
 
-def test_jobs_are_read_in_pages_too_and_found_on_all_of_them(nodes: Page, crowd: CrowdedHead) -> None:
+def test_an_array_is_one_row_and_its_jobs_are_read_in_pages_and_found_on_all_of_them(
+    nodes: Page, crowd: CrowdedHead
+) -> None:
     crowd.call("POST", "/api/v1/jobs", {"argv": ["needle.sh"], "cpus": 64, "name": "first", "submission_id": "needle"})
     crowd.call("POST", "/api/v1/jobs", {"argv": ["hay"], "cpus": 64, "array": list(range(120)), "submission_id": "hay"})
     rows = "table[aria-label=Jobs] tbody tr"
     nodes.go("/jobs")
+    nodes.wait(lambda: len(nodes.all(rows)) == 2, "the array and the job")
+    assert "0 of 120 succeeded · 120 queued" in nodes.text(f"{rows}:first-child")
+    nodes.click("a[href='#/jobs?array=hay']")
     nodes.wait_text("Page 1", ".pager")
     assert len(nodes.all(rows)) == 100 and not nodes.all("th .sort"), "a part of a list is not sorted"
     nodes.click(".pager button:last-child")
     nodes.wait_text("Page 2", ".pager")
-    nodes.wait(lambda: len(nodes.all(rows)) == 21, "the rest")
-    assert "needle" in nodes.text(f"{rows}:last-child")
+    nodes.wait(lambda: len(nodes.all(rows)) == 20, "the rest")
+    assert "hay.0" in nodes.text(f"{rows}:last-child")
     nodes.click(".pager button:first-child")
     nodes.wait_text("Page 1", ".pager")
+    nodes.go("/jobs")
+    nodes.wait(lambda: len(nodes.all(rows)) == 2, "all jobs")
     nodes.driver.find_element("id", "filter").send_keys("needle.sh first")
-    nodes.wait(lambda: len(nodes.all(rows)) == 1 and "needle" in nodes.text(rows), "the job of the second page")
+    nodes.wait(lambda: len(nodes.all(rows)) == 1 and "needle" in nodes.text(rows), "the job of this name")
     nodes.wait_text("queued (121)", "#state")
     for job in ("needle", "hay"):
         crowd.call("POST", f"/api/v1/jobs/{job}/cancel")

@@ -174,27 +174,82 @@ def test_a_program_that_prints_without_end_does_not_fill_the_page(page: Page, li
     assert len(lines) <= 5000
 
 
-def test_figures_over_time_are_plotted_with_their_units_and_those_of_the_moment_that_is_pointed_at(page: Page) -> None:
-    page.wait(lambda: page.attribute("#history svg", "viewBox"), "a plot")
-    page.wait(
-        lambda: re.match(r"CPUs: in use [\d.]+, held by jobs 0, there are \d", _plot(page, "CPUs")), "CPUs in use"
+def test_several_jobs_and_arrays_are_cancelled_and_tried_again_at_once(page: Page, live: Live) -> None:
+    one = live.python(SLEEPS, name="many-alone")
+    array = live.python(
+        "import os; exit(os.environ['CLUSTERCTL_ARRAY_INDEX'] == '1')", name="many-array", array=[0, 1, 2]
     )
-    assert re.match(r"Memory: in use [\d.]+ GiB, .* there are [\d.]+ GiB", _plot(page, "Memory").replace("\u00a0", " "))
-    assert _plot(page, "Cost") == "Cost: all nodes $0.00/h"
-    titles = [title.text for title in page.all("#history h3") if title.is_displayed()]
-    assert titles == ["Nodes", "Jobs", "Cost", "CPUs", "Memory"], "nothing of GPUs and a budget where there are none"
-    assert "now" in page.text("#history figure")
-    page.driver.find_element(By.CSS_SELECTOR, "#history svg").send_keys(Keys.ARROW_LEFT)
-    page.wait(lambda: page.all("#history figure:first-child figcaption time"), "the time of the figures")
-    page.click("#history .choice button:nth-child(2)")
+    eventually(lambda: _counts(live, array) == {"failed": 1, "succeeded": 2}, "the array to end")
+    page.go("/jobs?match=many-")
+    page.wait_text("2 of 3 succeeded · 1 failed", "table[aria-label=Jobs]")
+    page.click(f"[aria-label='Choose {array}']")
+    page.click("#retry-chosen")
+    page.click("#dialog-yes")
+    page.wait_text("1 of 1 are queued again", "#notices")
+    failed = f"{array}.1"
+    eventually(
+        lambda: live.job(failed)["state"] == "failed" and len(live.job(failed)["attempts"]) == 2, "its second end"
+    )
+    page.click(f"[aria-label='Choose {one}']")
+    page.wait_text("1 chosen", ".chosen")
+    page.click("#cancel-chosen")
+    page.click("#dialog-yes")
+    eventually(lambda: live.job(one)["state"] == "cancelled", "the job to be cancelled")
+    assert page.driver.current_url.endswith("#/jobs?match=many-")
+
+
+def _counts(live: Live, array: str) -> dict[str, int]:
+    return live.get(f"arrays/{array}")["counts"]
+
+
+def test_a_log_is_searched_and_saved_as_it_was_written(page: Page, live: Live, tmp_path: Path) -> None:
+    text = "".join(f"step {n} \u00e9\n" for n in range(100)).encode() + b"\xff\xfe\n"
+    job = live.python("import sys; sys.stdout.buffer.write(bytes.fromhex(sys.argv[1]))", text.hex())
+    page.go(f"/jobs/{job}")
+    page.wait_text("ended: succeeded", "#log-state")
+    page.driver.find_element(By.ID, "log-search").send_keys("STEP 7")
+    page.wait_text("11 of 101 lines that are here", ".output")
+    shown = [line.text for line in page.all(".output .line") if line.is_displayed()]
+    assert shown == [f"step {n} \u00e9" for n in (7, *range(70, 80))]
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.click("#log-download")
+    saved = tmp_path / f"{job}-1-0.log"
+    eventually(lambda: saved.exists() and saved.read_bytes() == text, "the log's bytes in a file")
+
+
+def test_a_job_tells_what_it_cost_and_what_it_follows_and_an_unknown_one_that_it_is(page: Page, live: Live) -> None:
+    first = live.python(SLEEPS, name="goes-first")
+    second = live.submit("true", after=[first])
+    page.go(f"/jobs/{second}")
+    page.wait_text("goes-first", ".facts")
+    page.click(f".facts a[href='#/jobs/{first}']")
+    page.wait_text("Cost so far$0.00", ".facts")
+    page.wait(lambda: "running for" in (page.attribute(".timeline svg", "aria-label") or ""), "its timeline")
+    page.go(f"/nodes/{live.job(first)['attempts'][0]['nodes'][0]}")
+    page.wait_text("goes-first", "table[aria-label='Runs now']")
+    page.wait_text("CPUs in use", ".gauges")
+    assert "Used byjobs" in page.text(".facts")
+    live.post(f"jobs/{first}/cancel")
+    page.go("/jobs/j-nothing")
+    page.wait_text("no job 'j-nothing'", ".problem")
+    assert not [part for part in page.all("main section.log, main .columns") if part.is_displayed()]
+
+
+def test_a_theme_and_what_is_looked_for_are_kept_over_a_reload(page: Page) -> None:
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light = page.driver.execute_script(ground)
+    page.go("/events")
+    page.driver.find_element(By.ID, "filter").send_keys("cpu-1 ")
+    page.click("#theme")
+    page.click("#theme")
     page.driver.refresh()
+    page.wait_text("Theme: dark", "#theme")
     page.wait_text("Live", "#connection")
-    page.wait(lambda: page.attribute("#history .choice button:nth-child(2)", "aria-pressed") == "true", "a day")
-    assert not page.complaints()
-
-
-def _plot(page: Page, title: str) -> str:
-    return page.attribute(f"#history svg[aria-label^={title}]", "aria-label") or ""
+    assert page.value("#filter") == "cpu-1"
+    assert page.driver.execute_script(ground) != light
+    page.click("#theme")
+    assert page.driver.execute_script("return localStorage.length") == 0
+    assert page.driver.execute_script(ground) == light
 
 
 def test_pages_that_were_left_or_are_hidden_hold_no_connections(page: Page, live: Live) -> None:
@@ -258,3 +313,26 @@ def test_nothing_is_wider_than_a_phone(page: Page, live: Live) -> None:
             assert page.driver.execute_script(script) <= 0, path
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_figures_over_time_are_plotted_with_their_units_and_those_of_the_moment_that_is_pointed_at(page: Page) -> None:
+    page.wait(lambda: page.attribute("#history svg", "viewBox"), "a plot")
+    page.wait(
+        lambda: re.match(r"CPUs: in use [\d.]+, held by jobs 0, there are \d", _plot(page, "CPUs")), "CPUs in use"
+    )
+    assert re.match(r"Memory: in use [\d.]+ GiB, .* there are [\d.]+ GiB", _plot(page, "Memory").replace("\u00a0", " "))
+    assert _plot(page, "Cost") == "Cost: all nodes $0.00/h"
+    titles = [title.text for title in page.all("#history h3") if title.is_displayed()]
+    assert titles == ["Nodes", "Jobs", "Cost", "CPUs", "Memory"], "nothing of GPUs and a budget where there are none"
+    assert "now" in page.text("#history figure")
+    page.driver.find_element(By.CSS_SELECTOR, "#history svg").send_keys(Keys.ARROW_LEFT)
+    page.wait(lambda: page.all("#history figure:first-child figcaption time"), "the time of the figures")
+    page.click("#history .choice button:nth-child(2)")
+    page.driver.refresh()
+    page.wait_text("Live", "#connection")
+    page.wait(lambda: page.attribute("#history .choice button:nth-child(2)", "aria-pressed") == "true", "a day")
+    assert not page.complaints()
+
+
+def _plot(page: Page, title: str) -> str:
+    return page.attribute(f"#history svg[aria-label^={title}]", "aria-label") or ""

@@ -13,13 +13,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from clusterctl.client.head.endpoint import connect, locate
+from clusterctl.client.registry import Registry
 from tests.support.cluster import LocalCluster, wait_until
+from tests.support.wheels import make_wheel
 
 
 def lines(text: str) -> list[Any]:
@@ -57,6 +62,23 @@ def test_status_has_the_keys_that_scripts_read(cluster: LocalCluster) -> None:
     assert text.startswith(f"cluster demo ({status['uid'][:8]}): ready") and "cpu-1" in text and "\x1b" not in text
 
 
+def test_the_metrics_are_such_as_prometheus_takes(cluster: LocalCluster) -> None:
+    endpoint = locate(Registry(cluster.home).load(cluster.name))
+    with closing(connect(endpoint, cluster.name)) as connection:
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {endpoint.token}"})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert all(family.documentation and name.startswith("clusterctl_") for name, family in families.items())
+    wrong = {name for name, f in families.items() for s in f.samples if "quantile" in s.labels and f.type != "summary"}
+    wrong |= {name for name, f in families.items() for s in f.samples if "le" in s.labels and f.type != "histogram"}
+    assert wrong == set(), "labels that mean something else to it"
+    assert families["clusterctl_plan_seconds"].type == "histogram"
+    nodes = {s.labels["pool"]: s.value for s in families["clusterctl_nodes"].samples if s.labels["state"] == "ready"}
+    assert nodes["cpu"] == 1
+
+
 def test_submit_shows_the_output_and_ends_with_the_programs_exit_code(cluster: LocalCluster) -> None:
     done = cluster.cli("submit", "--", "sh", "-c", "echo out; echo err >&2; exit 7", code=7)
     assert done.stdout == "out\nerr\n" and "exited with code 7" in done.stderr
@@ -79,6 +101,21 @@ def test_a_file_is_found_by_what_comes_before_the_double_dash(cluster: LocalClus
     assert cluster.cli("submit", "missing.py", code=2).stderr.startswith("clusterctl: there is no file")
     job = cluster.job(cluster.submit("--", "missing.py", "--flag"))
     assert job["entrypoint"] == ["missing.py", "--flag"] and not job["script"]
+
+
+def test_a_job_brings_its_own_packages_or_says_why_it_cannot_have_them(cluster: LocalCluster) -> None:
+    make_wheel(cluster.directory / "wheels", "own_words", "1.5", program="own-words")
+    (cluster.directory / "needs.txt").write_text("own_words  # ours\n")
+    here = ("--env", "PIP_NO_INDEX=1", "--env", f"PIP_FIND_LINKS={cluster.directory / 'wheels'}")
+    assert cluster.cli("submit", *here, "--requirements", "needs.txt", "--", "own-words").stdout == "1.5\n"
+    (cluster.directory / "needs.txt").write_text("nobody-has-this\n")
+    failed = cluster.cli("submit", *here, "--requirements", "needs.txt", "--", "own-words", code=1)
+    assert "the job's requirements were not installed" in failed.stderr and "nobody-has-this" in failed.stderr
+    (cluster.directory / "needs.txt").write_text("-e .\n")
+    assert (
+        "needs.txt:1: -e is not read here"
+        in cluster.cli("submit", "--requirements", "needs.txt", "--", "true", code=2).stderr
+    )
 
 
 def test_a_detached_job_is_watched_by_its_id(cluster: LocalCluster) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from clusterctl.client.head.endpoint import connect, locate
-from clusterctl.client.head.forward import _TCP_TABLE, _in_table, forward
+from clusterctl.client.head.forward import forward
+from clusterctl.client.local_page import _TCP_TABLE, _in_table
 from clusterctl.client.local_port import listening_socket
 from clusterctl.core.errors import ClusterctlError
 from tests.support.stub_head import Stream, StubHead

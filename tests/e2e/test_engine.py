@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from selenium.webdriver.common.by import By
 
+from tests.browser.stage import eventually, open_chromium
 from tests.support.cluster import LocalCluster, wait_until
 
 SPEC = """\
@@ -275,6 +280,32 @@ def test_rays_own_tools_and_programs_here_speak_to_the_cluster_after_one_eval(ra
     ray_cluster.cli("job", "cancel", "raysubmit_never", code=3)
     ray_cluster.cli("job", "cancel", client["id"])
     ray_cluster.wait_job(client["id"], "cancelled")
+
+
+def test_rays_dashboard_opens_in_a_browser_with_its_token_for_whoever_has_the_address(
+    ray_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    command = ray_cluster.start("dashboard", "--ray", "--no-browser", "--json")
+    assert command.stdout
+    url = json.loads(command.stdout.readline())["url"]
+    place = urlsplit(url)
+
+    def ask(path: str, host: str = place.netloc) -> int:
+        with closing(http.client.HTTPConnection(place.netloc)) as connection:
+            connection.request("GET", path, headers={"Host": host})
+            return connection.getresponse().status
+
+    assert (ask("/"), ask("/guessed"), ask(place.path, host="elsewhere.example")) == (404, 404, 403)
+    browser = open_chromium(tmp_path)
+    try:
+        browser.get(url)
+        assert command.wait(60) == 0, command.communicate()
+        assert urlsplit(browser.current_url).netloc != place.netloc
+        look = "fetch('/nodes?view=summary').then(answer => arguments[0](answer.status))"
+        assert browser.execute_async_script(look) == 200
+        eventually(lambda: "Overview" in browser.find_element(By.TAG_NAME, "body").text, "Ray's own page")
+    finally:
+        browser.quit()
 
 
 def test_a_raylet_killed_is_replaced_and_ray_retries_its_task(ray_cluster):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from clusterctl.cli import output
-from clusterctl.cli.call import Call, verb
+from clusterctl.cli.call import Call, OfHistory, verb
 from clusterctl.cli.render.explain import render_event
 from clusterctl.client.head.api import Api, follow
 
@@ -22,6 +22,7 @@ def events(
     subject: Annotated[
         str, typer.Option(metavar="ID", help="Only those of this job or node.", show_default=False)
     ] = "",
+    history: OfHistory = "",
 ) -> None:
     """Print the cluster's journal, with reasons.
 
@@ -29,14 +30,14 @@ def events(
     Example:
       clusterctl events -f
     """
-    with call.api() as api:
+    with call.api(history) as api:
         document = api.get("/api/v1/events", since=since, limit=limit, subject=subject)
         if call.json and not follow_on:
             output.write_json(document)
             return
         for event in document["events"]:
             _print(call, event)
-        if follow_on:
+        if follow_on and not history:
             for event in _onward(api, document, since, subject):
                 _print(call, event)
 

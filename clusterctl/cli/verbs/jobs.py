@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli import completing
-from clusterctl.cli.call import Call, verb
+from clusterctl.cli.call import Call, OfHistory, verb
 from clusterctl.cli.render.jobs import render_job, render_jobs, render_ray_job
 from clusterctl.cli.render.text import counts_text, plural
 from clusterctl.client.head.api import Api
@@ -75,6 +75,7 @@ def jobs(
         typer.Option(metavar="WORDS", help="Only those with all these words in what is shown.", show_default=False),
     ] = "",
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 100,
+    history: OfHistory = "",
 ) -> None:
     """List jobs, newest first.
 
@@ -85,9 +86,9 @@ def jobs(
       clusterctl jobs --state queued
       clusterctl jobs --match "train.py alice"
     """
-    with call.api() as api:
+    with call.api(history) as api:
         document = list_jobs(api, limit, state=state, array=array and job_id(api, array), match=match)
-        if call.cluster().engine == "ray" and not array:
+        if not history and call.cluster().engine == "ray" and not array:
             try:
                 document["ray_jobs"] = own_jobs(api, state, match)[:limit]
             except ClusterctlError as error:
@@ -97,14 +98,14 @@ def jobs(
 
 @app.command("show")
 @verb
-def show(call: Call, job: JobId) -> None:
+def show(call: Call, job: JobId, history: OfHistory = "") -> None:
     """Show a job with its attempts.
 
     \b
     Example:
       clusterctl job show j-abcd2345 --json
     """
-    with call.api() as api:
+    with call.api(history) as api:
         document, render = _shown(api, job)
         call.show(document, lambda d: render(d, time.time()))
 

@@ -31,6 +31,9 @@ def list_clusters(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Find lost clusters by their tags and know them again.")
     ] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="List clusters that are down, of which something is kept.")
+    ] = False,
 ) -> None:
     """List the clusters known here.
 
@@ -42,11 +45,31 @@ def list_clusters(
       clusterctl list --json
       clusterctl list --adopt cluster.yaml
     """
+    if history:
+        call.show(_history(), lambda d: render_history(d, time.time()))
+        return
     if spec is not None and not adopt:
         raise UsageError("a spec is only read with --adopt, as in `clusterctl list --adopt cluster.yaml`")
     document: dict[str, Any] = _adopt(spec) if adopt else {}
     document["clusters"] = [_describe(cluster) for cluster in Registry().all()]
     call.show(document, lambda d: render(d, time.time()))
+
+
+def _history() -> dict[str, Any]:
+    from clusterctl.client.history.archive import History
+
+    return {"ended": [asdict(one) for one in History(Registry().home).all()]}
+
+
+def render_history(document: dict[str, Any], now: float) -> str:
+    """The document of `list --history`, the newest first."""
+    rows = [
+        [one["key"], duration(now - one["ended"]), one["place"], str(one["jobs"]), money(one["cost"]), one["spec_path"]]
+        for one in document["ended"]
+    ]
+    if not rows:
+        return "nothing is kept of any cluster that is down"
+    return columns(["cluster", "down for", "place", "jobs", "cost", "spec"], rows, right=(1, 3, 4))
 
 
 def _adopt(spec: Path | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from clusterctl.cli import completing, output
-from clusterctl.cli.call import Call, verb
+from clusterctl.cli.call import Call, OfHistory, verb
 from clusterctl.cli.render.escape import one_line
 from clusterctl.cli.render.logs import LogPrinter
 from clusterctl.cli.verbs.jobs import All, Name, State
@@ -41,6 +41,7 @@ def logs(
     rank: Annotated[Optional[int], typer.Option(min=0, metavar="N", help="Only this rank of a gang.")] = None,  # noqa: UP045
     attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="This attempt [default: the last].")] = None,
     tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines, at most 16 MiB.")] = None,
+    history: OfHistory = "",
 ) -> None:
     """Print what jobs wrote, or the setup of a node.
 
@@ -53,15 +54,16 @@ def logs(
     """
     which = Which(jobs or [], all, state, name)
     which.check()
-    with call.api() as api:
+    shown: dict[str, Any] = {"rank": rank, "attempt": attempt, "tail": tail, "setups": not history}
+    with call.api(history) as api:
         if not which.is_choice and len(which.words) == 1:
-            _show(call, api, which.words[0], rank=rank, attempt=attempt, tail=tail, follow=follow)
+            _show(call, api, which.words[0], follow=follow, **shown)
             return
         if follow:
             raise UsageError("-f follows one job: name one")
         words = [str(job["id"]) for job in chosen(api, which, STATES)] if which.is_choice else which.words
         for word in words:
-            _show(call, api, word, rank=rank, attempt=attempt, tail=tail, below_its_name=True)
+            _show(call, api, word, below_its_name=True, **shown)
 
 
 def _show(
@@ -72,12 +74,15 @@ def _show(
     rank: int | None,
     attempt: int | None,
     tail: int | None,
+    setups: bool,
     follow: bool = False,
     below_its_name: bool = False,
 ) -> None:
     try:
         found = api.get(f"/api/v1/jobs/{job_id(api, word)}")
     except NotFound:
+        if not setups:
+            raise
         _show_setup(call, api, word, tail)
         return
     if below_its_name:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clusterctl.cli.call import Call, verb
+from clusterctl.cli.call import Call, OfHistory, verb
 from clusterctl.cli.render.text import amounts, columns, money
 from clusterctl.core.errors import UsageError
 
@@ -96,6 +96,7 @@ def render_offers(document: dict[str, Any]) -> str:
 def cost(
     call: Call,
     by: Annotated[str, typer.Option(metavar="KIND", help="pool, day, user or job.")] = "pool",
+    history: OfHistory = "",
 ) -> None:
     """Show what the cluster has cost.
 
@@ -107,7 +108,7 @@ def cost(
     """
     if by not in ("pool", "day", "user", "job"):
         raise UsageError(f"--by {by!r}: write pool, day, user or job")
-    with call.api() as api:
+    with call.api(history) as api:
         document = api.get("/api/v1/cost", by=by)
     call.show(document if by in ("user", "job") else summed(document, by), render_cost)
 

@@ -26,6 +26,12 @@ from clusterctl.core.errors import UsageError
 GpuType = Annotated[str, typer.Option(metavar="NAME", help="GPU model, as in L4.", show_default=False)]
 InPool = Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)]
 Priority = Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")]
+Requirements = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        metavar="FILE", help="Packages for this job alone, installed on its nodes beside theirs.", show_default=False
+    ),
+]
 User = Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)]
 
 
@@ -42,7 +48,6 @@ class SubmitCommand(TyperCommand):
 
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-_NOT_YET = "not in this version yet"
 MAX_ARRAY = 100_000
 
 
@@ -100,7 +105,7 @@ def submit(
         ),
     ] = [],  # noqa: B006
     cron: Annotated[str, typer.Option(metavar="EXPR", hidden=True)] = "",
-    requirements: Annotated[Optional[Path], typer.Option(metavar="FILE", hidden=True)] = None,  # noqa: UP045
+    requirements: Requirements = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say where it would run and what that costs.")] = False,
     submission_id: Annotated[
         str,
@@ -122,9 +127,8 @@ def submit(
       clusterctl submit -d -- python -c "print(1)"
       clusterctl submit --array 0-99%8 --after prepare sweep.py
     """
-    for option, given in {"--cron": cron, "--requirements": requirements}.items():
-        if given:
-            raise UsageError(f"{option} is {_NOT_YET}: leave it out")
+    if cron:
+        raise UsageError("--cron is not in this version yet: leave it out")
     wanted = wanted_of(
         call,
         lambda: call.cluster().engine != "none",
@@ -147,6 +151,7 @@ def submit(
         after=after,
         submission_id=submission_id,
         engine=engine,
+        requirements=requirements,
     )
     return _plan(call, wanted) if plan else _run(call, wanted, detach)
 
@@ -171,6 +176,7 @@ def wanted_of(
     max_retries: int | None,
     timeout: str,
     engine: bool,
+    requirements: Path | None = None,
     array: str = "",
     after: Sequence[str] = (),
     submission_id: str = "",
@@ -208,7 +214,14 @@ def wanted_of(
         submission_id=submission_id or submission.mint_id(),
         engine=has_engine(),
         needs_engine=engine,
+        requirements=_lines_of(requirements) if requirements else [],
     )
+
+
+def _lines_of(file: Path) -> list[str]:
+    from clusterctl.spec.requirements import read_requirements
+
+    return read_requirements(file)
 
 
 def _plan(call: Call, wanted: Wanted) -> int:

@@ -19,6 +19,7 @@ from clusterctl.client.begun import is_begun
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
+from clusterctl.client.history.gathering import keep_history
 from clusterctl.client.ray.environment import ways
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
@@ -44,6 +45,7 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
         tell(f"nothing was ever made of cluster {cluster.name}: no provider is asked")
         registry.forget(cluster)
         return
+    keep_history(registry, cluster, tell)
     ways(cluster).stop()  # while the head is there to be told
     if cluster.on_hosts:
         from clusterctl.client.up.hosts import take_down_remote

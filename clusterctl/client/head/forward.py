@@ -9,25 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
+from clusterctl.client.local_page import plain, refusal, see_other
 from clusterctl.core.errors import ClusterctlError
 
 _OPEN = b"GET /open HTTP/1."
 _MAX_HEADER = 64 * 1024
-_TCP_TABLE = Path("/proc/net/tcp")
 
 Reach = Callable[[], http.client.HTTPConnection]  # to the head, which has proven that it is; raises ClusterctlError
-
-
-def can_tell_users_apart() -> bool:
-    """Whether this system says to whom a local connection belongs."""
-    return _TCP_TABLE.exists()
 
 
 async def forward(sock: socket.socket, reach: Reach, make_ticket: Callable[[], str]) -> None:
@@ -59,7 +51,7 @@ async def _pipe_both(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
         assert connection.sock is not None
         head_reader, head_writer = await asyncio.open_connection(sock=connection.sock)
     except (ClusterctlError, OSError) as error:
-        writer.write(_plain(502, "Bad Gateway", f"The head does not answer: {error}\n"))
+        writer.write(plain(502, "Bad Gateway", f"The head does not answer: {error}\n"))
         return
     head_writer.write(first)
     pipes = [asyncio.ensure_future(_pipe(reader, head_writer)), asyncio.ensure_future(_pipe(head_reader, writer))]
@@ -82,49 +74,10 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def _answer_open(writer: asyncio.StreamWriter, request: bytes, make_ticket: Callable[[], str]) -> bytes:
-    host, port = writer.get_extra_info("sockname")[:2]
-    headers = _headers(request)
-    # A foreign name that resolves to this address, or another site's page, could read the ticket in the address.
-    if headers.get("host") != f"{host}:{port}" or headers.get("sec-fetch-site", "none") != "none":
-        return _plain(403, "Forbidden", "Type this address into the address bar yourself.\n")
-    if not _belongs_to_us(writer.get_extra_info("peername"), (host, port)):
-        return _plain(403, "Forbidden", "This page belongs to another user of this machine.\n")
+    if refused := refusal(writer, request):
+        return refused
     try:
         ticket = make_ticket()
     except ClusterctlError as error:
-        return _plain(502, "Bad Gateway", f"{error}\n")
-    lines = ["HTTP/1.1 303 See Other", f"Location: /#ticket={ticket}", "Cache-Control: no-store", "Content-Length: 0"]
-    return "\r\n".join([*lines, "Connection: close", "", ""]).encode()
-
-
-def _headers(request: bytes) -> dict[str, str]:
-    """Names in lower case. A name that is given twice gets a value that fits nothing."""
-    found: dict[str, str] = {}
-    for line in request.decode("latin-1").split("\r\n")[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            key = name.strip().lower()
-            found[key] = "\0" if key in found else value.strip()
-    return found
-
-
-def _belongs_to_us(peer: tuple[str, int], here: tuple[str, int]) -> bool:
-    """Whether the other end of a loopback connection is a socket of this user, by the kernel's table."""
-    local, remote = _in_table(*peer[:2]), _in_table(*here)
-    try:
-        rows = [line.split() for line in _TCP_TABLE.read_text().splitlines()[1:]]
-    except OSError:
-        return False
-    return any(row[1] == local and row[2] == remote and row[7] == str(os.getuid()) for row in rows)
-
-
-def _in_table(host: str, port: int) -> str:
-    """An address as /proc/net/tcp writes it: hexadecimal, the address in the machine's byte order."""
-    number = int.from_bytes(socket.inet_aton(host), sys.byteorder)
-    return f"{number:08X}:{port:04X}"
-
-
-def _plain(status: int, phrase: str, text: str) -> bytes:
-    body = text.encode()
-    head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Cache-Control: no-store\r\nConnection: close\r\n\r\n" + body
+        return plain(502, "Bad Gateway", f"{error}\n")
+    return see_other(f"/#ticket={ticket}")

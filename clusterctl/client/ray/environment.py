@@ -40,6 +40,10 @@ class Reached:
     version: str
     python: str
 
+    @property
+    def token_path(self) -> Path:
+        return Path(self.variables["RAY_AUTH_TOKEN_PATH"])
+
     def document(self) -> dict[str, Any]:
         """As `--json` has it."""
         return {"variables": dict(self.variables), "unset": [*UNWANTED], "version": self.version, "python": self.python}

@@ -46,6 +46,7 @@ class Wanted:
     submission_id: str = ""
     engine: bool = True
     needs_engine: bool = False
+    requirements: list[str] = field(default_factory=list)
 
     @property
     def asks_for_something(self) -> bool:
@@ -110,6 +111,7 @@ def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
         "array_limit": wanted.array_limit,
         "after": wanted.after,
         "runtime_env": {},
+        **({"requirements": wanted.requirements} if wanted.requirements else {}),  # a head of before does not know it
     }
 
 

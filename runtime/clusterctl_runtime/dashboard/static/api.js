@@ -90,6 +90,21 @@ async function read(path, { signal, each, opened }) {
   }
 }
 
+/** Reads a log to its end and gives it to the browser as the file `name`, byte for byte. */
+export async function download(path, name) {
+  const parts = [];
+  const each = ({ data, base64 }) => {
+    if (base64 !== undefined) parts.push(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)));
+    else if (data) parts.push(data);
+  };
+  await read(path, { signal: new AbortController().signal, each, opened: () => {} });
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts, { type: "text/plain" }));
+  link.download = name.replaceAll(/[^\w.-]/g, "_");
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // once the browser has taken it
+}
+
 /** Lets all streams go until `wakeUp`: a browser has six connections per host, over all tabs, also those that nobody sees. */
 export function sleep() {
   asleep = true;

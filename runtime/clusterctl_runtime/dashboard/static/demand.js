@@ -1,7 +1,7 @@
 // Demand: what is wanted and not served yet, why it waits, and what would fix it.
 
 import { h } from "./dom.js";
-import { reason, resources } from "./format.js";
+import { jobLink, reason, resources } from "./format.js";
 import { Table } from "./table.js";
 
 const SOURCES = { job: "queued job", task: "Ray tasks and actors", placement_group: "Ray placement group", request: "request_resources", reservation: "reservation" };
@@ -22,7 +22,13 @@ export function demandTable() {
 function wanted(demand) {
   const shape = resources(demand.shape);
   const amount = demand.count > 1 ? `${demand.count} × [${shape}]` : shape;
-  return [h("strong", null, amount), demand.gang ? h("span.tag", { title: "All of it at once, or none" }, "gang") : null];
+  return [h("strong", null, amount), demand.gang ? h("span.tag", { title: "All of it at once, or none" }, "gang") : null, waiting(demand)];
+}
+
+function waiting({ jobs = [], count }) {
+  if (!jobs.length) return null;
+  const links = jobs.map((id, at) => [at ? ", " : "", jobLink(id)]);
+  return h("span.sub", null, links, count > jobs.length ? [" and ", h("a", { href: "#/jobs?state=queued" }, `${count - jobs.length} more`)] : null);
 }
 
 /** A reason with its fix below; used wherever something waits. */

@@ -50,6 +50,11 @@ export function bar(parts, whole, label) {
   return svg;
 }
 
+/** A bar with what it shows in words: `value` of `whole`. */
+export function gauge(name, parts, whole, words) {
+  return h("div.gauge", null, h("dt", null, name), h("dd", null, bar(parts, whole, `${name}: ${words}`), h("span.sub", null, words)));
+}
+
 /** An element of SVG. */
 export function vector(tag, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);

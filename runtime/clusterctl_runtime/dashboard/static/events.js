@@ -63,10 +63,10 @@ function subject(event) {
 }
 
 export class EventsView {
-  constructor() {
+  constructor(_id, query) {
     this.table = eventsTable();
     this.events = [];
-    this.filter = h("input", { type: "search", id: "filter", placeholder: "job, node, code, words …", autocomplete: "off", oninput: () => this.draw() });
+    this.filter = h("input", { type: "search", id: "filter", placeholder: "job, node, code, words …", value: query.get("match"), autocomplete: "off", oninput: () => this.type() });
     this.element = h(
       "section.card.spacious",
       { "aria-labelledby": "events-title" },
@@ -77,6 +77,13 @@ export class EventsView {
       this.events = events;
       this.draw();
     });
+  }
+
+  /** What is looked for goes into the address, so that a reload and the back button keep it. */
+  type() {
+    const match = this.filter.value.trim();
+    history.replaceState(null, "", `#/events${match && `?${new URLSearchParams({ match })}`}`);
+    this.draw();
   }
 
   draw() {

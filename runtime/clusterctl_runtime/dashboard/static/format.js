@@ -99,6 +99,13 @@ export function reason(value) {
   return { code: value.code ?? "", text: value.text ?? "", fix: value.fix ?? "" };
 }
 
+const USERS = { queue: "jobs", engine: "Ray" };
+
+/** Who uses a node: "jobs", "Ray", "jobs and Ray", or "". */
+export function users(owner) {
+  return (owner ?? "").split("+").map((user) => USERS[user] ?? user).join(" and ");
+}
+
 const MARKS = {
   ready: "●", running: "▶", live: "●", succeeded: "✓", up: "●",
   planned: "○", requested: "◔", booting: "◑", joining: "◕", queued: "◷", starting: "◑", pending: "◷",

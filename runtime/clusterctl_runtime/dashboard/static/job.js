@@ -1,10 +1,10 @@
 // One job: what it is, why it waits or how it ended, its attempts, its live log, and what can be done to it.
 
 import { get, post } from "./api.js";
-import { fill, h } from "./dom.js";
+import { bar, fill, h } from "./dom.js";
 import { Explain } from "./explain.js";
-import { age, chip, clock, nodeLink, reason, resources } from "./format.js";
-import { command } from "./jobs.js";
+import { age, chip, clock, duration, jobLink, money, nodeLink, reason, resources } from "./format.js";
+import { arrayLink, command, progress } from "./jobs.js";
 import { paced } from "./live.js";
 import { LogPanel } from "./logs.js";
 import { attempt, confirm } from "./notice.js";
@@ -22,19 +22,20 @@ export class JobView {
     this.log = new LogPanel(id, () => this.reload());
     this.explain = new Explain(id);
     const attempts = h("section.card", { "aria-labelledby": "attempts-title" }, h("h2", { id: "attempts-title" }, "Attempts"), this.attempts.element);
+    this.rest = h("div.columns", null, attempts, this.explain.element);
     this.element = h(
       "div.stack",
       null,
       h("section.card", { "aria-label": `Job ${id}` }, this.top),
       this.log.element,
-      h("div.columns", null, attempts, this.explain.element),
+      this.rest,
     );
     this.reload = paced(() => this.load(), 500);
     this.timer = setInterval(() => this.final || this.reload(), 2000);
   }
 
   update() {
-    this.reload();
+    if (!this.rest.hidden) this.reload();
   }
 
   close() {
@@ -56,7 +57,9 @@ export class JobView {
       await this.explain.load();
     } catch (error) {
       if (error.status === 0) return;
-      fill(this.top, h("h1", null, this.id), h("p.problem", null, error.message, " ", error.fix));
+      this.final = error.status === 404; // nobody has to ask again
+      for (const part of [this.log.element, this.rest]) part.hidden = this.final;
+      fill(this.top, h("h1", null, this.id), h("p.problem", null, error.message, " ", error.fix), h("p", null, h("a", { href: "#/jobs" }, "All jobs")));
     }
   }
 
@@ -74,7 +77,11 @@ export class JobView {
       ["Pool", job.pool || "any"],
       ["Priority", job.priority ?? 0],
       ["User", job.user || "–"],
-    ];
+      ["Cost so far", job.cost && money(job.cost.dollars)],
+      ["Node hours", job.cost && `${job.cost.hours}\u00a0h`],
+      ["Follows", job.follows?.length ? job.follows.map(({ id, name, state }) => h("div", null, jobLink(id, name || id), " ", chip(state))) : null],
+      ["On their way for it", job.wait?.nodes?.length ? nodes(job.wait.nodes) : null],
+    ].filter(([, value]) => value !== null && value !== undefined);
     const focused = document.activeElement?.id;
     fill(
       this.top,
@@ -82,6 +89,8 @@ export class JobView {
       text && h(`p.lead.is-${/^[a-z]+$/.test(job.state) ? job.state : "unknown"}`, null, text, fix && h("span.fix", null, fix)),
       h("pre.command", { tabindex: "0", "aria-label": "Command" }, command(job)),
       h("dl.facts", null, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+      job.array && h("div.gauges", null, h("div", null, h("strong", null, "Array "), arrayLink(job.array), progress(job.array))),
+      timeline(job),
     );
     if (focused === "cancel" || focused === "retry") document.getElementById(focused)?.focus();
   }
@@ -106,6 +115,32 @@ export class JobView {
     this.final = false;
     this.reload();
   }
+}
+
+/** When it waited and when it ran, as one bar from its submission to its end. */
+function timeline(job) {
+  const now = Date.now() / 1000;
+  const end = job.ended ?? now;
+  const whole = end - job.submitted;
+  if (!job.attempts?.length || !(whole > 0)) return null;
+  const parts = [];
+  const words = [];
+  let at = job.submitted;
+  for (const { started, ended, state } of job.attempts) {
+    const until = Math.max(started, ended ?? now);
+    parts.push({ value: started - at, kind: "waited" }, { value: until - started, kind: state });
+    if (started - at > 0.5) words.push(`waited ${lasted(started - at)}`);
+    words.push(`${state} ${ended ? "after" : "for"} ${lasted(until - started)}`);
+    at = until;
+  }
+  if (end - at > 0.5) words.push(`waited ${lasted(end - at)}`);
+  const said = words.length > 7 ? [...words.slice(0, 3), "…", ...words.slice(-3)] : words;
+  return h("div.timeline", null, bar(parts, whole, `Timeline: ${said.join(", ")}`),
+    h("div.ends", null, h("span.sub", null, clock(job.submitted)), h("span.sub", null, said.join(" · ")), h("span.sub", null, job.ended ? clock(job.ended) : "now")));
+}
+
+function lasted(seconds) {
+  return seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds);
 }
 
 function attemptsTable() {

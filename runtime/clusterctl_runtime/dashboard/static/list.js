@@ -11,9 +11,11 @@ const LOOK = 3000; // ms between two looks at what is shown, where nothing else 
 
 export class ListView {
   /** `name` is the list's in the API and in the address, `cursor` the parameter that says where a page begins. `selects`: {parameter:
-      choices}, beside the filter over everything that is shown; `query` are the choices in the address. */
-  constructor({ name, cursor, title, hint, table, selects, query }) {
+      choices}, beside the filter over everything that is shown; `query` are the choices in the address, of which those in `kept`
+      have no control. `above` is put between the controls and the list. */
+  constructor({ name, cursor, title, hint, table, selects, query, kept = [], above = null }) {
     Object.assign(this, { name, cursor, table });
+    this.kept = kept.map((parameter) => [parameter, query.get(parameter) ?? ""]);
     this.pager = new Pager(`Pages of ${name}`, () => this.turn());
     this.filter = h("input", { type: "search", id: "filter", placeholder: hint, value: query.get("match"), autocomplete: "off", oninput: () => this.type() });
     this.selects = Object.fromEntries(Object.keys(selects).map((parameter) => [parameter, this.select(parameter)]));
@@ -28,6 +30,7 @@ export class ListView {
       "section.card",
       { "aria-labelledby": `${name}-title` },
       h("div.bar-of-tools", null, h("h1", { id: `${name}-title` }, title), tools),
+      above,
       table.element,
       this.pager.element,
     );
@@ -73,7 +76,7 @@ export class ListView {
   }
 
   wanted() {
-    const asked = [...Object.entries(this.selects).map(([parameter, { value }]) => [parameter, value]), ["match", this.filter.value.trim()]];
+    const asked = [...Object.entries(this.selects).map(([parameter, { value }]) => [parameter, value]), ["match", this.filter.value.trim()], ...this.kept];
     return new URLSearchParams(asked.filter(([, value]) => value));
   }
 

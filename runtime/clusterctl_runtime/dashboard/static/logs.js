@@ -1,6 +1,7 @@
 // The live log of a job: choice of attempt and rank, and a stream that goes on where it broke off.
 
-import { follow } from "./api.js";
+import { download, follow } from "./api.js";
+import { attempt as tried } from "./notice.js";
 import { fill, h, say } from "./dom.js";
 import { LogText } from "./logtext.js";
 
@@ -15,6 +16,7 @@ export class LogPanel {
     this.rank = h("select", { id: "log-rank", onchange: () => this.open() });
     this.follow = h("input", { type: "checkbox", id: "log-follow", checked: true, onchange: () => this.text.setFollow(this.follow.checked) });
     this.wrap = h("input", { type: "checkbox", id: "log-wrap", checked: true, onchange: () => this.text.element.classList.toggle("nowrap", !this.wrap.checked) });
+    this.search = h("input", { type: "search", id: "log-search", placeholder: "lines with …", autocomplete: "off", oninput: () => this.text.only(this.search.value) });
     this.state = h("span.sub", { role: "status", id: "log-state" }, "waits for the first attempt");
     this.text.onFollow = (on) => {
       this.follow.checked = on;
@@ -28,6 +30,9 @@ export class LogPanel {
       this.rank,
       h("label.check", null, this.follow, "Follow"),
       h("label.check", null, this.wrap, "Wrap"),
+      h("label.hidden", { for: "log-search" }, "Lines with"),
+      this.search,
+      h("button", { type: "button", id: "log-download", onclick: () => this.save() }, "Download"),
     );
     this.text.element.hidden = true; // until there is an attempt
     const bar = h("div.bar-of-tools", null, h("h2", { id: "log-title" }, "Log"), this.state, h("span.push"), this.tools);
@@ -49,6 +54,14 @@ export class LogPanel {
     this.attempt.value = String(attempts.length);
     Object.assign(this, { attempts: attempts.length, ranks });
     this.open();
+  }
+
+  /** The whole log of the chosen attempt and rank, as the program wrote it, into a file. */
+  async save() {
+    const rank = this.rank.value;
+    const query = new URLSearchParams({ attempt: this.attempt.value, ...(rank === "all" ? {} : { rank }) });
+    const name = `${this.jobId}-${this.attempt.value}${rank === "all" ? "" : `-${rank}`}.log`;
+    await tried(() => download(`jobs/${encodeURIComponent(this.jobId)}/logs?${query}`, name), () => `The log is in ${name}.`);
   }
 
   /** Starts over with the chosen attempt and rank. */

@@ -2,7 +2,7 @@
 // the oldest are let go, so that a program that prints without end cannot fill the browser's memory.
 
 import { parse, plainStyle } from "./ansi.js";
-import { h } from "./dom.js";
+import { h, say } from "./dom.js";
 import { pieces, sign } from "./visible.js";
 
 const KEPT = 5000; // lines
@@ -12,8 +12,10 @@ const PAUSE = 80; // ms between two drawings
 export class LogText {
   constructor() {
     this.lines = h("div.lines");
+    this.wanted = ""; // what is looked for
+    this.found = h("p.sub", { hidden: true, role: "status" });
     this.note = h("p.sub", { hidden: true }, "Earlier lines are not shown here. The whole log: clusterctl logs ID");
-    this.element = h("div.output", { tabindex: "0", role: "log", "aria-label": "Output", "aria-live": "off" }, this.note, this.lines);
+    this.element = h("div.output", { tabindex: "0", role: "log", "aria-label": "Output", "aria-live": "off" }, this.found, this.note, this.lines);
     this.element.addEventListener("scroll", () => this.scrolled());
     this.onFollow = () => {};
     this.following = true;
@@ -61,6 +63,22 @@ export class LogText {
     this.timer ||= setTimeout(() => this.flush(), PAUSE);
   }
 
+  /** Shows the lines in which this text is, whatever its case; all where it is "". */
+  only(text) {
+    this.wanted = text.trim().toLowerCase();
+    let found = 0;
+    for (const line of this.lines.children) if (!this.sift(line)) found += 1;
+    this.found.hidden = !this.wanted;
+    say(this.found, `${found} of ${this.lines.childElementCount} lines that are here`);
+    if (this.following) this.setFollow(true);
+  }
+
+  /** Whether the line is hidden. */
+  sift(line) {
+    line.hidden = Boolean(this.wanted) && !line.textContent.toLowerCase().includes(this.wanted);
+    return line.hidden;
+  }
+
   writer(rank) {
     let writer = this.writers.get(rank);
     if (!writer) {
@@ -87,6 +105,7 @@ export class LogText {
       fresh.append(writer.open);
     }
     this.lines.append(fresh);
+    if (this.wanted) this.only(this.wanted);
     while (this.lines.childElementCount > KEPT) {
       this.lines.firstElementChild.remove();
       this.note.hidden = false;

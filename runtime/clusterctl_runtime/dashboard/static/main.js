@@ -10,6 +10,7 @@ import { JobsView } from "./jobs.js";
 import { NodesView, NodeView } from "./nodes.js";
 import { OverviewView } from "./overview.js";
 import { admit } from "./session.js";
+import { offerThemes } from "./theme.js";
 
 const HIDDEN_FOR = 2_000; // ms after which a tab that nobody sees lets its connections go
 
@@ -120,6 +121,8 @@ async function begin() {
   watchVisibility(); // a tab that was opened behind others is hidden from the start
   start();
 }
+
+offerThemes(document.getElementById("theme"));
 
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment names the view

@@ -1,9 +1,9 @@
 // Nodes: the table, and one node's page with its story.
 
 import { get, post } from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, gauge, h } from "./dom.js";
 import { Explain } from "./explain.js";
-import { age, bytes, chip, clock, count, jobLink, money, nodeLink, reason, resources, text } from "./format.js";
+import { age, bytes, chip, clock, count, jobLink, money, nodeLink, reason, resources, text, users } from "./format.js";
 import { ListView } from "./list.js";
 import { paced } from "./live.js";
 import { attempt, confirm } from "./notice.js";
@@ -19,7 +19,7 @@ export function nodesTable() {
       { title: "Node", cell: (node) => nodeLink(node.id), sort: (node) => node.id },
       { title: "State", cell: (node) => chip(node.state), sort: (node) => node.state },
       { title: "For", kind: "num", cell: (node) => age(node.since), sort: (node) => node.since ?? 0 },
-      { title: "Used by", cell: (node) => node.owner || "–", sort: (node) => node.owner ?? "" },
+      { title: "Used by", cell: (node) => users(node.owner) || "–", sort: (node) => node.owner ?? "" },
       { title: "Resources", cell: (node) => resources(node.resources) },
       { title: "Instance", cell: instance, sort: (node) => node.instance_type ?? "" },
       { title: "Reason", kind: "wide", cell: (node) => reason(node.reason).text || "–" },
@@ -83,7 +83,7 @@ export class NodeView {
       node = await get(`nodes/${encodeURIComponent(this.id)}`);
       this.draw(node);
     } catch (error) {
-      if (error.status !== 0) fill(this.top, h("h1", null, this.id), h("p.problem", null, error.message, " ", error.fix));
+      if (error.status !== 0) fill(this.top, h("h1", null, this.id), h("p.problem", null, error.message, " ", error.fix), h("p", null, h("a", { href: "#/nodes" }, "All nodes")));
     }
     const answer = await this.explain.load();
     const story = node?.story ?? answer?.story; // a node that is gone has only its story left
@@ -94,7 +94,7 @@ export class NodeView {
     const can = node.state === "ready" && node.role !== "head";
     const drain = can && h("button", { type: "button", id: "drain", onclick: () => this.drain() }, "Drain…");
     const facts = [
-      ["Pool", node.pool], ["For", age(node.since)], ["Used by", node.owner || "nobody"], ["Resources", resources(node.resources)],
+      ["Pool", node.pool], ["For", age(node.since)], ["Used by", users(node.owner) || "nobody"], ["Resources", resources(node.resources)],
       ["Instance", node.instance_id || "–"], ["Type", [node.instance_type, node.market, node.zone].filter(Boolean).join(" · ") || "–"],
       ["Address", node.address || "–"], ["Price", `${money(node.price_per_hour)}/h`],
       ["Free", node.free && resources(node.free)], ["Engine", node.engine], ["Last heard of", node.heard ? [age(node.heard), " ago"] : null],
@@ -104,8 +104,9 @@ export class NodeView {
       h("div.title", null, h("h1", null, node.id), chip(node.state), h("span.push"), drain),
       node.reason && h("p.lead", null, reason(node.reason).text),
       factList(facts),
+      gauges(node),
       h("h2", null, "Runs now"),
-      running(node.running ?? []),
+      running(node.jobs ?? []),
       machine(node.facts ?? {}, this.top.querySelector("details")?.open),
     );
   }
@@ -134,7 +135,33 @@ function machine(facts, open) {
 
 function running(tasks) {
   if (!tasks.length) return h("p.empty", null, "Nothing.");
-  return h("ul.inline", null, tasks.map((task) => h("li", null, jobLink(String(task).split("/")[0], task))));
+  return new Table({
+    label: "Runs now",
+    key: (task) => task.task,
+    empty: "",
+    columns: [
+      { title: "Job", cell: (task) => (task.id ? jobLink(task.id, task.name || task.id) : "starting") },
+      { title: "Task", cell: (task) => h("code", null, task.task) },
+      { title: "Holds", cell: (task) => resources(task.resources) },
+      { title: "For", kind: "num", cell: (task) => age(task.since) },
+    ],
+  }).showing(tasks);
+}
+
+const AMOUNTS = [["CPU", "cpu", (value) => `${Number(value.toFixed(2))} CPU`], ["GPU", "gpu", (value) => `${Number(value.toFixed(2))} GPU`], ["memory", "memory", bytes]];
+
+/** What is held of the node, and what is in use on its machine, beside what there is. */
+function gauges({ resources: total = {}, free = {}, use = {}, facts = {} }) {
+  const drawn = [];
+  for (const [name, measured, show] of AMOUNTS) {
+    const whole = total[name] ?? 0;
+    const held = whole - (free[name] ?? 0);
+    const title = name === "memory" ? "Memory" : `${name}s`;
+    if (whole) drawn.push(gauge(`${title} held`, [{ value: held, kind: "held" }], whole, `${held ? show(held) : "nothing"} of ${show(whole)}`));
+    const there = { cpu: facts.cpus, memory: facts.memory, gpu: facts.gpus?.length }[measured];
+    if (use[measured] !== undefined && there) drawn.push(gauge(`${title} in use`, [{ value: use[measured], kind: "used" }], there, `${show(use[measured])} of the machine's ${show(there)}`));
+  }
+  return drawn.length ? h("dl.gauges", null, drawn) : null;
 }
 
 export function storyTable() {

@@ -56,6 +56,12 @@ export class Table {
     this.draw();
   }
 
+  /** Its element, with these items; for a table that is made anew each time. */
+  showing(items) {
+    this.update(items);
+    return this.element;
+  }
+
   ordered() {
     if (!this.sortBy) return this.items;
     const value = this.sortBy.sort;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from clusterctl.core.lifetime import moment
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 Document = dict[str, Any]
+FIRST_JOBS = 3  # of a kind of waiting work that are named
 MOST_DEMANDS = 100  # groups of what waits that the status names; there are as many as there are different wishes
 
 
@@ -163,6 +165,7 @@ def demand_documents(head: Head) -> list[Document]:
                 "gang": demand.gang,
                 "source": demand.source,
                 "since": demand.since,
+                "jobs": _jobs_of(head, demand),
                 "reason": reason.text if reason else "",
                 "code": reason.code if reason else "",
                 "fix": reason.fix if reason else "",
@@ -175,6 +178,12 @@ def _still_wanted(head: Head, demand: Demand) -> int:
     """Jobs may have started since the last plan; what Ray wants is as fresh as it told us."""
     group = head.autoscaler.groups.get(demand.id)
     return demand.count if group is None else len(head.book.groups.get(group, ()))
+
+
+def _jobs_of(head: Head, demand: Demand) -> list[str]:
+    """Ids of the first jobs that it stands for; none where they are Ray's wishes."""
+    group = head.autoscaler.groups.get(demand.id)
+    return [] if group is None else [job.id for job in islice(head.book.groups.get(group, ()), FIRST_JOBS)]
 
 
 def shape_text(demand: Demand) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.engine.waits import wait_document
 from clusterctl_runtime.head.jobs.arrays import Array
+from clusterctl_runtime.head.jobs.charges import charge_of
 from clusterctl_runtime.head.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -67,6 +69,25 @@ def job_document(job: Job, wait: dict[str, Any] | None = None) -> dict[str, Any]
         "service": request.get("service"),
         "wait": wait,
     }
+
+
+def job_detail(head: Head, job: Job) -> dict[str, Any]:
+    """The job, and beside it `cost` ({"hours" of nodes by share, "dollars"} so far), its `array`, and the jobs that it follows
+    (`follows`, of those that are known)."""
+    hours, dollars = charge_of(job, steady_time())
+    follows = [head.book.jobs.get(wanted.partition(":")[0]) for wanted in job.request.get("after") or ()]
+    return {
+        **job_document(job, wait_of(head, job)),
+        "cost": {"hours": round(hours, 4), "dollars": round(dollars, 6)},
+        "array": array_document(head.book.array(job.array_id)) if job.array_id else None,
+        "follows": [{"id": one.id, "name": one.name, "state": one.state} for one in follows if one is not None],
+    }
+
+
+def folded_document(head: Head, job: Job) -> dict[str, Any]:
+    """A row of a list in which an array is one: its newest member, with `array`."""
+    document = job_document(job, wait_of(head, job))
+    return {**document, "array": array_document(head.book.array(job.array_id))} if job.array_id else document
 
 
 def shown_text(job: Job, wait: dict[str, Any] | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,7 +13,15 @@ from pydantic import BaseModel, Field
 from clusterctl.core.errors import BadRequest, Refused, UsageError
 from clusterctl_runtime.head.api.context import LARGEST, HeadDep
 from clusterctl_runtime.head.api.explaining import plan_job
-from clusterctl_runtime.head.api.job_documents import array_document, job_document, look, shown_text, wait_of
+from clusterctl_runtime.head.api.job_documents import (
+    array_document,
+    folded_document,
+    job_detail,
+    job_document,
+    look,
+    shown_text,
+    wait_of,
+)
 from clusterctl_runtime.head.api.streams import SignOfLife, first_of, ndjson
 from clusterctl_runtime.head.engine.waits import FRESH_SECONDS
 from clusterctl_runtime.head.jobs.arrays import Array
@@ -97,10 +104,11 @@ async def list_jobs(
     array: str = "",
     before: int | None = Query(default=None, ge=0, le=LARGEST),
     match: str = "",
+    fold: bool = False,
 ) -> dict[str, Any]:
-    """A page, the newest jobs first, of those in `state` and with all words of `match` in what is shown of them. `next` is the
-    `before` of the page behind it, null when there is none. `counts` are of all jobs that there ever were, or of all of the
-    array."""
+    """A page, the newest jobs first, of those in `state` and with all words of `match` in what is shown of them; with `fold` an
+    array is one of them, by its newest member. `next` is the `before` of the page behind it, null when there is none. `counts`
+    are of all jobs that there ever were, or of all of the array."""
     if state and state not in STATES:
         raise UsageError(f"no job has the state {state!r}: they are {', '.join(STATES)}")
     members = head.book.array(array) if array else None
@@ -116,13 +124,26 @@ async def list_jobs(
     chosen: list[Job] = []
     most = LOOKED_AT_ONCE if state or words else limit + 1
     while len(chosen) <= limit and (jobs := head.book.newest(before, most, members)):
-        chosen += islice(filter(is_wanted, jobs), limit + 1 - len(chosen))
-        before = jobs[-1].seq
+        for job in jobs:
+            if before is not None and job.seq >= before:
+                continue  # of an array that is there already
+            before = job.seq
+            if is_wanted(job):
+                chosen.append(job)
+                before = _behind(head, job, fold)
+            if len(chosen) > limit:
+                break
         await asyncio.sleep(0)
     page = chosen[:limit]
     counts = members.counts if members else head.book.counts
-    documents = [job_document(job, wait_of(head, job)) for job in page]
-    return {"jobs": documents, "counts": dict(counts), "next": page[-1].seq if len(chosen) > limit else None}
+    documents = [folded_document(head, job) if fold else job_document(job, wait_of(head, job)) for job in page]
+    behind = _behind(head, page[-1], fold) if len(chosen) > limit else None
+    return {"jobs": documents, "counts": dict(counts), "next": behind}
+
+
+def _behind(head: Head, job: Job, fold: bool) -> int:
+    """The number below which a list goes on: members of an array have theirs in a row."""
+    return head.book.array(job.array_id).first if fold and job.array_id else job.seq
 
 
 @router.get("/arrays/{array_id}")
@@ -164,7 +185,7 @@ async def named(word: str, head: HeadDep, to_end: bool = False) -> dict[str, Any
 async def show_job(job_id: str, head: HeadDep) -> dict[str, Any]:
     job = head.book.get(job_id)
     await look(head)
-    return job_document(job, wait_of(head, job))
+    return job_detail(head, job)
 
 
 @router.post("/jobs/{job_id}/cancel")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.core.model import Node, NodeState, NodeView, by_number, dead_after
 from clusterctl.core.upkeep import ANY_POOL, JOINED_STATES, unheard
 from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.jobs.job import split_task
 from clusterctl_runtime.head.nodes.census import is_in_service, named
 from clusterctl_runtime.head.turns import in_turns
 
@@ -134,10 +135,21 @@ def node_detail(head: Head, view: NodeView) -> Document:
         "use": books.use if books else {},
         "mounts": head.preparing.mounts_of(view.node),
         "running": sorted(books.holdings) if books else [],
+        "jobs": _jobs_on(head, books) if books else [],
         "engine_uses": books.engine.used.to_dict() if books else {},
         "engine_idle": books is None or books.engine.state != "ready" or books.engine.idle,
         "output": head.preparing.output(view.node.id),
     }
+
+
+def _jobs_on(head: Head, books: NodeLedger) -> list[Document]:
+    """What each task there is of, and what it holds."""
+    found: list[Document] = []
+    for task, holding in sorted(books.holdings.items()):
+        job = head.book.jobs.get(split_task(task)[0])
+        held = {"task": task, "resources": holding.resources.to_dict(), "since": holding.since}
+        found.append({**held, "id": job.id if job else "", "name": job.name if job else ""})
+    return found
 
 
 def _is_connected(books: NodeLedger | None) -> bool:
