@@ -12,6 +12,8 @@ import pytest
 
 from clusterctl.cli import reference
 from clusterctl.cli.main import VERBS, load
+from clusterctl.client.project import other_project
+from clusterctl.client.registry import Registry
 from clusterctl.client.up.engine_wheels import first_time
 from clusterctl.spec.parts import Ray
 from clusterctl.version import __version__
@@ -244,3 +246,42 @@ def test_a_type_that_nobody_has_is_an_error_of_validate_and_of_plan_with_what_to
     (tmp_path / "c.yaml").write_text(text.replace("g5.xlrage", "c99x.large"))
     done = run("validate", "c.yaml")
     assert done.returncode == 0 and "warning: c.yaml:3:33: 'c99x.large' is not among" in done.stderr
+
+
+def test_offers_need_no_cluster(run) -> None:
+    lines = run("offers").stdout.splitlines()
+    assert lines[0].startswith("TYPE") and any(line.startswith("and ") and line.endswith(" more") for line in lines)
+    assert len({row["provider"] for row in json.loads(run("offers", "--gpu", "L4:1", "--json").stdout)["offers"]}) > 1
+
+
+def project(directory: Path, name: str = "demo") -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / "cluster.yaml"
+    path.write_text(f"cluster: {name}\nprovider: local\nengine: none\npools: [{{name: cpu, resources: {{CPU: 1}}}}]\n")
+    return path
+
+
+def test_two_projects_with_one_name_do_not_collide(run, tmp_path: Path) -> None:
+    """The first is known and was begun; nothing of it needs to run for this."""
+    first, second = project(tmp_path / "a"), project(tmp_path / "b")
+    registry = Registry(tmp_path / "home")
+    known = registry.create("demo", provider="local", engine="none", spec_path=str(first))
+    uid = known.uid
+
+    for verb in (["up", str(second), "-y"], ["down", str(second), "-y"]):
+        done = run(*verb)
+        assert done.returncode == 5 and str(first) in done.stderr and str(second) in done.stderr, done
+    assert "--move-spec" in run("up", str(second), "-y").stderr and registry.load("demo").uid == uid
+    assert str(first) in run("plan", str(second)).stdout, "plan warns of it"
+
+    assert other_project(registry, "demo", first.parent / "variant.yaml") is None, (
+        "a variant beside it is the same project"
+    )
+    (tmp_path / "link").symlink_to(first.parent)
+    assert other_project(registry, "demo", tmp_path / "link" / "cluster.yaml") is None
+    first.write_text(first.read_text().replace("demo", "renamed"))
+    assert other_project(registry, "demo", second) is None, "that file has another cluster now"
+    first.write_text("cluster: demo\npools: [")
+    assert other_project(registry, "demo", second) == first, "it is being edited"
+    first.unlink()
+    assert other_project(registry, "demo", second) is None, "the project was moved"

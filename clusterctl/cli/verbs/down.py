@@ -15,6 +15,7 @@ from clusterctl.client.down.take_down import take_down
 from clusterctl.client.ended import said_at
 from clusterctl.client.head.api import Api
 from clusterctl.client.lock import changing
+from clusterctl.client.project import refuse_to_end_others
 from clusterctl.client.registry import NAME, Cluster, Registry
 from clusterctl.client.specfile import read_places
 from clusterctl.core.errors import ClusterctlError, Refused
@@ -63,9 +64,14 @@ def down(
 
 
 def find(registry: Registry, which: str) -> Cluster:
-    """A cluster by its name, by the file that describes it, or the one that `-c` and the environment mean."""
+    """A cluster by its name, by the file that describes it, or the one that `-c` and the environment mean. Raises
+    Refused for the file of another project."""
     looks_like_file = which and (not NAME.fullmatch(which) or (Path(which).is_file() and which not in registry.names()))
-    return registry.load(read_places(Path(which)).name) if looks_like_file else registry.resolve(which)
+    if not looks_like_file:
+        return registry.resolve(which)
+    cluster = registry.load(read_places(Path(which)).name)
+    refuse_to_end_others(registry, cluster, Path(which))
+    return cluster
 
 
 def _confirm(cluster: Cluster) -> None:

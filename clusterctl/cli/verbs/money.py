@@ -8,7 +8,10 @@ import typer
 
 from clusterctl.cli.call import Call, OfHistory, verb
 from clusterctl.cli.render.text import amounts, columns, money
+from clusterctl.client.registry import Registry
 from clusterctl.core.errors import UsageError
+
+SHOWN = 40  # of all the types of all clouds, for people who did not say which
 
 
 @verb
@@ -29,11 +32,13 @@ def offers(
 ) -> None:
     """List instance types with $/h, source and date of the price.
 
+    Of a cluster: what its pools may get. Where no cluster is known, or with --provider: what the catalogue has.
+
     \b
     Example:
       clusterctl offers --provider aws --gpu L4:1
     """
-    if provider or region:
+    if provider or region or not _has_cluster(call):
         _show_catalogue(call, gpu, provider, region)
         return
     name, count = parse_gpu(gpu) if gpu else ("", 0.0)
@@ -43,6 +48,13 @@ def offers(
     call.show(document | {"offers": sorted(fitting, key=lambda o: (o["price_per_hour"], o["offer"]))}, render_offers)
 
 
+def _has_cluster(call: Call) -> bool:
+    """Whether one is named, or the only one that is known."""
+    registry = Registry()
+    named = call.cluster_name or registry.environment.get("CLUSTERCTL_CLUSTER")
+    return bool(named) or len(registry.names()) == 1
+
+
 def _show_catalogue(call: Call, gpu: str, provider: str, region: str) -> None:
     """Facts that ship with this version, each with its source and date; what a cluster would get may differ."""
     from clusterctl_providers.catalog.listing import list_offers
@@ -50,7 +62,8 @@ def _show_catalogue(call: Call, gpu: str, provider: str, region: str) -> None:
     from clusterctl.cli.render.offers import render_offers as render_listing
 
     try:
-        document = list_offers(gpu, provider, region)
+        filtered = gpu or provider or region or call.json
+        document = list_offers(gpu, provider, region, None if filtered else SHOWN)
     except ValueError as error:
         raise UsageError(str(error)) from None
     call.show(document, render_listing)

@@ -12,6 +12,7 @@ from clusterctl.cli.call import Call, verb
 from clusterctl.cli.render.plan import render_plan
 from clusterctl.client.head.api import Api
 from clusterctl.client.place import where, where_of
+from clusterctl.client.project import other_project
 from clusterctl.client.registry import Registry
 from clusterctl.client.specfile import SpecFile, SpecFiles, read_places
 from clusterctl.core.errors import Unreachable
@@ -57,6 +58,8 @@ def plan_of(registry: Registry, files: SpecFiles, start: str = "") -> dict[str, 
     for one in files.each:
         check_to_come(one.spec, one.located, time.time())
     warnings = [str(fault) for one in files.each for fault in check_names(one)] if not files.listed else []
+    if (other := other_project(registry, files.name, files.path)) is not None:
+        warnings.append(f"the cluster {files.name!r} that is known here is that of {other}: `up` refuses this spec")
     chosen = files.beginning(start)
     if files.name in registry.names():
         cluster = registry.load(files.name)

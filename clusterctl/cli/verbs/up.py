@@ -24,6 +24,7 @@ from clusterctl.cli.verbs.plan import plan_of
 from clusterctl.client.head.api import Api, follow
 from clusterctl.client.lock import changing
 from clusterctl.client.nodes.node_list import Lookout
+from clusterctl.client.project import refuse_other_project
 from clusterctl.client.registry import Registry
 from clusterctl.client.specfile import SpecFile, read_places
 from clusterctl.client.up.cloud_search import NotToBeHad
@@ -59,6 +60,9 @@ def up(
             metavar="CLOUD[/REGION]", help="Of the places that the spec lists, only those.", show_default=False
         ),
     ] = "",
+    move_spec: Annotated[
+        bool, typer.Option("--move-spec", help="This file is the cluster's from now on, and not the one elsewhere.")
+    ] = False,
     timeline: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -94,6 +98,8 @@ def up(
     registry = Registry()
     _announce_engine(files.each[0], registry, tell)
     with changing(registry, files.name, "up"):
+        if not move_spec:
+            refuse_other_project(registry, files.name, spec)
         if plan is not None:
             shown, now = read_plan(plan), plan_of(registry, files, place)
             _check_same(shown, now, plan, spec)
