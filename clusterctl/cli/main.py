@@ -55,7 +55,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "submit": Verb("clusterctl.cli.verbs.submit", "app", "Run a Python file or a command on the cluster."),
         "jobs": Verb("clusterctl.cli.verbs.jobs", "jobs", "List jobs, newest first."),
         "job": Verb("clusterctl.cli.verbs.jobs", "app", "Show, cancel or retry jobs."),
-        "logs": Verb("clusterctl.cli.verbs.logs", "logs", "Print what a job wrote, or the setup of a node."),
+        "logs": Verb("clusterctl.cli.verbs.logs", "logs", "Print what jobs wrote, or the setup of a node."),
         "explain": Verb("clusterctl.cli.verbs.explain", "explain", "Say why a job waits, or why a node is as it is."),
     },
     "Services": {

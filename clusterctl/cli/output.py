@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import shutil
 import sys
 from typing import Any, TextIO
 
@@ -14,6 +15,12 @@ from clusterctl.cli.render.escape import escaped
 def wants_colour(stream: TextIO) -> bool:
     """Colour and animation are for terminals whose user did not say no (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int | None:
+    """Columns of the terminal that stdout is, as it is at this moment; None for a file or a pipe, which takes lines of any
+    length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def write_json(document: Any) -> None:

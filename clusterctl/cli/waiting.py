@@ -14,9 +14,11 @@ from contextlib import closing, contextmanager
 import typer
 
 from clusterctl.cli.call import Call
+from clusterctl.cli.render.arrays import ArrayProgress
 from clusterctl.cli.render.logs import LogPrinter
 from clusterctl.cli.render.text import counts_text
 from clusterctl.client.head.api import Api, follow
+from clusterctl.client.submit.failures import failures_of
 from clusterctl.client.submit.logs import FINAL, End, LogReader
 from clusterctl.core.errors import ClusterctlError
 
@@ -170,25 +172,39 @@ def waiting_text(job: dict[str, object]) -> str:
 
 def wait_for_array(call: Call, api: Api, array_id: str) -> int:
     """Waits for every job of an array and says how they ended; 0 when all succeeded, else 1."""
+    progress = ArrayProgress(array_id, call.quiet)
     try:
-        counts = _follow_array(call, api, array_id)
+        counts = _follow_array(api, array_id, progress)
     except KeyboardInterrupt:
         call.say(f"\ndetached: the jobs of {array_id} go on. `clusterctl job cancel {array_id}` ends them")
         return INTERRUPTED
+    finally:
+        progress.end()
+    if counts.get("failed") and not call.quiet:
+        _say_failures(call, api, array_id, counts["failed"])
     document = {"id": array_id, "counts": counts}
     call.show(document, lambda _: f"array {array_id}: {counts_text(counts)}")
     return 0 if set(counts) <= {"succeeded"} else 1
 
 
-def _follow_array(call: Call, api: Api, array_id: str) -> dict[str, int]:
+def _follow_array(api: Api, array_id: str, progress: ArrayProgress) -> dict[str, int]:
     """How many members ended in which state, once all have."""
-    said = ""
     for array in follow(lambda: api.stream(f"/api/v1/arrays/{array_id}/watch")):
         counts: dict[str, int] = array["counts"]
-        text = counts_text(counts)
         if set(counts) <= FINAL:
             return counts
-        if text != said:
-            call.say(f"array {array_id}: {text}")
-            said = text
+        progress.show(counts)
     raise ClusterctlError(f"the head ended before the jobs of {array_id}: `clusterctl up SPEC` starts it again")
+
+
+def _say_failures(call: Call, api: Api, array_id: str, count: int) -> None:
+    """A few of the jobs that failed, with the first lines of their output."""
+    failures = failures_of(api, array_id)
+    for failure in failures:
+        call.say(f"job {failure.job} failed" + (f": {failure.reason}" if failure.reason else ""))
+        for line in failure.lines:
+            call.say(f"  | {line}")
+    if count > len(failures):
+        call.say(
+            f"{count - len(failures):,} more failed: `clusterctl jobs --array {array_id} --state failed` lists them"
+        )

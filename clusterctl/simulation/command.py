@@ -19,6 +19,7 @@ from clusterctl.core.simulate.record import Result
 from clusterctl.core.simulate.state import Setting
 from clusterctl.core.simulate.world import WORLDS, World
 from clusterctl.provision.blocks import Blocks
+from clusterctl.simulation.fitting import fit
 from clusterctl.simulation.setting import SpecSetting, setting_of
 from clusterctl.simulation.traces import load_trace
 from clusterctl.spec.load import load_spec
@@ -42,7 +43,7 @@ def simulate(
     place: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Document:
-    """Plays a trace (default: the sample that ships) on a spec under each policy. Raises SpecError for a bad spec,
+    """Plays a trace (default: the sample that ships, made to fit) on a spec under each policy. Raises SpecError for a bad spec,
     UsageError for an unknown policy or world, a trace without a usable line, or a spec of several places of which `place` names
     none."""
     chosen = _world(world)
@@ -50,8 +51,8 @@ def simulate(
     if not makers:
         raise UsageError(f"no policy to simulate: choose from {', '.join(POLICIES)}")
     spec = load_spec(spec_path, place)
-    trace = load_trace(trace_path or SAMPLE)
     found = setting_of(spec)
+    trace = load_trace(trace_path) if trace_path else fit(load_trace(SAMPLE), found.setting)
     runs: list[Document] = []
     for name, make in makers:
         progress(f"{name}: {len(trace.jobs)} jobs of {trace.name}")

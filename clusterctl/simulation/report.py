@@ -10,16 +10,30 @@ from clusterctl.simulation.table import duration, remarks
 
 Document = dict[str, Any]
 
+_HEADS = (
+    "policy", "half waited at most", "95 % at most", "99 % at most", "cost", "GPU time used", "CPU time used", "most nodes",
+    "launches", "spot losses", "jobs unserved",
+)  # fmt: skip
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a202c; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 0; }
-p.sub { color: #4a5568; margin-top: .2rem; }
+p.sub { color: #4a5568; margin-top: .2rem; } h2 small { font-weight: 400; color: #4a5568; }
 table { border-collapse: collapse; width: 100%; margin-top: 1rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid #e2e8f0; }
 td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; } th { color: #4a5568; font-weight: 600; }
 i.key { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .5em; }
-ul { padding-left: 1.2rem; } li { margin: .2rem 0; }
+ul { padding-left: 1.2rem; } li { margin: .2rem 0; overflow-wrap: anywhere; }
+@media (max-width: 46rem) {
+  body { margin: 1rem auto; }
+  thead { display: none; }
+  table, tbody, tr, td { display: block; }
+  tr { padding: .5rem 0; border-bottom: 1px solid #cbd5e0; }
+  td { display: flex; justify-content: space-between; padding: .1rem 0; border: 0; }
+  td::before { content: attr(data-label); color: #4a5568; }
+  td:first-child { font-weight: 600; justify-content: flex-start; }
+  td:first-child::before { content: none; }
+}
 """
 
 
@@ -39,7 +53,11 @@ def render_html(document: Document) -> str:
     ):
         script = not charts  # once, for all charts
         body = pio.to_html(
-            figure, full_html=False, include_plotlyjs=script, include_mathjax=False, config={"displaylogo": False}
+            figure,
+            full_html=False,
+            include_plotlyjs=script,
+            include_mathjax=False,
+            config={"displayModeBar": False, "responsive": True},
         )
         charts.append(f"<h2>{title} <small>({note})</small></h2>\n{body}")
     trace = document["trace"]
@@ -49,7 +67,8 @@ def render_html(document: Document) -> str:
         f"seed {document['seed']}"
     )
     return (
-        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f"<meta name='viewport' content='width=device-width, initial-scale=1'><title>{title}</title>"
         f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1><p class='sub'>{sub}</p>\n"
         f"{_summary(document)}\n{_remarks(document)}\n" + "\n".join(charts) + "\n</body></html>\n"
     )
@@ -70,9 +89,9 @@ def _summary(document: Document) -> str:
             f"{run['interruptions']}",
             f"{run['jobs'] - run['finished']}",
         )
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = ("policy", "wait p50", "p95", "p99", "cost", "GPU use", "CPU use", "most nodes", "launches", "spot losses")
-    head = "".join(f"<th>{text}</th>" for text in (*heads, "unserved"))
+        labelled = zip(_HEADS, cells, strict=True)
+        rows.append("<tr>" + "".join(f"<td data-label='{head}'>{cell}</td>" for head, cell in labelled) + "</tr>")
+    head = "".join(f"<th>{text}</th>" for text in _HEADS)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -99,9 +118,13 @@ def _waits(go: Any, document: Document) -> Any:
     marks = [1, 10, 60, 600, 3600, 21_600, 86_400, 604_800]
     marks = [mark for mark in marks if mark <= max(longest * 2, 60)]
     figure.update_xaxes(
-        type="log", tickvals=marks, ticktext=["at once", *(_mark(m) for m in marks[1:])], title="wait", range=[0, None]
+        type="log",
+        tickvals=marks,
+        ticktext=["at once", *(_mark(m) for m in marks[1:])],
+        title="wait, at most",
+        range=[0, None],
     )
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.02], title="jobs")
     return _laid_out(figure)
 
 
@@ -125,8 +148,10 @@ def _over_time(go: Any, document: Document, column: int, unit: str) -> Any:
                 hovertemplate="day %{x:.2f}: %{y:,.0f} " + unit,
             )
         )
-    figure.update_xaxes(title="days")
-    figure.update_yaxes(rangemode="tozero", tickprefix="$" if unit == "$" else "")
+    figure.update_xaxes(title="days since the first job")
+    figure.update_yaxes(
+        rangemode="tozero", title="dollars" if unit == "$" else unit, tickprefix="$" if unit == "$" else ""
+    )
     return _laid_out(figure)
 
 

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 Document = dict[str, Any]
+_NEVER = frozenset({"too_large", "no_offer_fits", "no_gpu", "no_such_gpu_type"})  # no node on offer can hold it
 
 
 def render_table(document: Document) -> str:
@@ -50,12 +51,38 @@ def remarks(document: Document) -> list[str]:
         lines.extend(f"  {fault}" for fault in trace["faults"])
         if trace["left_out"] > len(trace["faults"]):
             lines.append(f"  and {trace['left_out'] - len(trace['faults'])} more")
-    for run in document["policies"]:
+    return lines + _unserved(document["policies"])
+
+
+def _unserved(runs: list[Document]) -> list[str]:
+    """One line per kind of reason, in the words of the first policy that has it, for what most of its jobs ask."""
+    kinds: dict[str, dict[str, list[Document]]] = {}
+    for run in runs:
         for entry in run["unserved"]:
-            fix = f" ({entry['fix']})" if entry["fix"] else ""
-            jobs = "1 job" if entry["count"] == 1 else f"{entry['count']} jobs"
-            lines.append(f"{run['policy']}: {jobs} unserved, as job {entry['example']}: {entry['text']}{fix}")
+            kind = "never" if entry["code"] in _NEVER else entry["code"]
+            kinds.setdefault(kind, {}).setdefault(run["policy"], []).append(entry)
+    lines: list[str] = []
+    for by_policy in kinds.values():
+        most = max(next(iter(by_policy.values())), key=lambda entry: entry["count"])
+        counts = {policy: sum(entry["count"] for entry in entries) for policy, entries in by_policy.items()}
+        fix = f" ({most['fix']})" if most["fix"] else ""
+        first = next(iter(counts.values()))
+        like = (
+            f"as job {most['example']}"
+            if most["count"] == first
+            else f"{most['count']} of them as job {most['example']}"
+        )
+        lines.append(f"unserved: {_who(counts, len(runs))}, {like}: {most['text']}{fix}")
     return lines
+
+
+def _who(counts: dict[str, int], policies: int) -> str:
+    """ "3 jobs under every policy", "3 jobs under clusterctl, 4 under karpenter"."""
+    first, *others = counts.items()
+    jobs = "1 job" if first[1] == 1 else f"{first[1]} jobs"
+    if len(counts) == policies and len(set(counts.values())) == 1:
+        return f"{jobs} under every policy" if others else jobs
+    return ", ".join([f"{jobs} under {first[0]}", *(f"{count} under {policy}" for policy, count in others)])
 
 
 def duration(seconds: float) -> str:

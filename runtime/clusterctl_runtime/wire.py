@@ -152,6 +152,8 @@ class TaskSpec(_Record):
     `gpus`: how many whole GPUs to assign ("gpu_ids" names them if the head chose). `engine`: attach the node's engine
     (RAY_ADDRESS and friends). `port`: where it is going to listen (0 = nowhere): it is started only when that is free.
     `timeout` in seconds from start, None = none. `log_cap` in bytes. `runtime_env` is Ray's.
+    `requirements`: packages that it is to find beside those of `python`, the interpreter of its node, a line each; where `argv`
+    begins with that interpreter, it runs in the environment that has them.
     """
 
     task: str
@@ -166,6 +168,8 @@ class TaskSpec(_Record):
     runtime_env: dict[str, Any] = field(default_factory=dict)
     after: str = ""
     port: int = 0
+    requirements: list[str] = field(default_factory=list)
+    python: str = ""
 
 
 @dataclass

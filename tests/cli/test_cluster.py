@@ -13,13 +13,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from clusterctl.client.head.endpoint import connect, locate
+from clusterctl.client.registry import Registry
 from tests.support.cluster import LocalCluster, wait_until
+from tests.support.wheels import make_wheel
 
 
 def lines(text: str) -> list[Any]:
@@ -57,6 +62,23 @@ def test_status_has_the_keys_that_scripts_read(cluster: LocalCluster) -> None:
     assert text.startswith(f"cluster demo ({status['uid'][:8]}): ready") and "cpu-1" in text and "\x1b" not in text
 
 
+def test_the_metrics_are_such_as_prometheus_takes(cluster: LocalCluster) -> None:
+    endpoint = locate(Registry(cluster.home).load(cluster.name))
+    with closing(connect(endpoint, cluster.name)) as connection:
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {endpoint.token}"})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert all(family.documentation and name.startswith("clusterctl_") for name, family in families.items())
+    wrong = {name for name, f in families.items() for s in f.samples if "quantile" in s.labels and f.type != "summary"}
+    wrong |= {name for name, f in families.items() for s in f.samples if "le" in s.labels and f.type != "histogram"}
+    assert wrong == set(), "labels that mean something else to it"
+    assert families["clusterctl_plan_seconds"].type == "histogram"
+    nodes = {s.labels["pool"]: s.value for s in families["clusterctl_nodes"].samples if s.labels["state"] == "ready"}
+    assert nodes["cpu"] == 1
+
+
 def test_submit_shows_the_output_and_ends_with_the_programs_exit_code(cluster: LocalCluster) -> None:
     done = cluster.cli("submit", "--", "sh", "-c", "echo out; echo err >&2; exit 7", code=7)
     assert done.stdout == "out\nerr\n" and "exited with code 7" in done.stderr
@@ -79,6 +101,50 @@ def test_a_file_is_found_by_what_comes_before_the_double_dash(cluster: LocalClus
     assert cluster.cli("submit", "missing.py", code=2).stderr.startswith("clusterctl: there is no file")
     job = cluster.job(cluster.submit("--", "missing.py", "--flag"))
     assert job["entrypoint"] == ["missing.py", "--flag"] and not job["script"]
+
+
+def test_a_job_brings_its_own_packages_or_says_why_it_cannot_have_them(cluster: LocalCluster) -> None:
+    make_wheel(cluster.directory / "wheels", "own_words", "1.5", program="own-words")
+    (cluster.directory / "needs.txt").write_text("own_words  # ours\n")
+    here = ("--env", "PIP_NO_INDEX=1", "--env", f"PIP_FIND_LINKS={cluster.directory / 'wheels'}")
+    assert cluster.cli("submit", *here, "--requirements", "needs.txt", "--", "own-words").stdout == "1.5\n"
+    (cluster.directory / "needs.txt").write_text("nobody-has-this\n")
+    failed = cluster.cli("submit", *here, "--requirements", "needs.txt", "--", "own-words", code=1)
+    assert "the job's requirements were not installed" in failed.stderr and "nobody-has-this" in failed.stderr
+    (cluster.directory / "needs.txt").write_text("-e .\n")
+    assert (
+        "needs.txt:1: -e is not read here"
+        in cluster.cli("submit", "--requirements", "needs.txt", "--", "true", code=2).stderr
+    )
+
+
+def test_what_is_piped_in_is_the_program_or_is_refused_and_a_file_from_elsewhere_says_what_travels(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    def piped(text: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "clusterctl", "submit", *words]
+        return subprocess.run(
+            command, env=cluster.env, cwd=cluster.directory, input=text, capture_output=True, text=True, timeout=300
+        )
+
+    program = "import sys; print('by input', sys.argv[1:], repr(sys.stdin.read()))"
+    done = piped(program, "-", "--epochs", "3")
+    assert (done.returncode, done.stdout) == (0, "by input ['--epochs', '3'] ''\n"), done
+    assert (piped("", "-").returncode, "no program came in" in piped("", "-").stderr) == (2, True)
+    assert "has no directory" in piped(program, "--working-dir", ".", "-").stderr
+    assert piped("", "--", "true").returncode == 0, "an empty pipe is what many programs start others with"
+
+    (tmp_path / "lone.py").write_text("import os; print(sorted(os.listdir()))")
+    (tmp_path / "data.txt").write_text("1\n2\n")
+    with (tmp_path / "data.txt").open() as data:
+        refused = subprocess.run(
+            [sys.executable, "-m", "clusterctl", "submit", "--", "cat"],
+            env=cluster.env, cwd=cluster.directory, stdin=data, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    assert refused.returncode == 2 and "does not reach the job" in refused.stderr and "< /dev/null" in refused.stderr
+    done = cluster.cli("submit", str(tmp_path / "lone.py"))
+    assert done.stdout == "['lone.py']\n"
+    assert f"lone.py travels alone, since it is not in {cluster.directory}: --working-dir DIR" in done.stderr
 
 
 def test_a_detached_job_is_watched_by_its_id(cluster: LocalCluster) -> None:
@@ -156,14 +222,38 @@ def test_what_is_not_there_is_a_sentence_and_exit_code_3(cluster: LocalCluster) 
 def test_a_waiting_job_says_why_and_can_be_cancelled(cluster: LocalCluster) -> None:
     waiting = cluster.start("submit", "--cpus", "64", "--", "true")
     assert waiting.stderr is not None
-    said = waiting.stderr.readline()
+    named, said = waiting.stderr.readline(), waiting.stderr.readline()
     assert said.startswith("waiting") and "64" in said
     job = cluster.json("jobs", "--state", "queued")["jobs"][0]["id"]
+    assert named == f"job {job}\n"
     explained = cluster.json("explain", job)
     assert explained["reason"]["code"] and explained["reason"]["text"]
     assert cluster.json("job", "cancel", job)["state"] == "cancelled"
     assert waiting.wait(60) == 1
     waiting.communicate()
+
+
+def test_several_jobs_are_cancelled_tried_again_and_read_by_what_they_are(cluster: LocalCluster) -> None:
+    ids = [
+        cluster.cli("submit", "-d", "-q", "--name", "many", "--cpus", "64", "--", "true").stdout.strip()
+        for _ in range(2)
+    ]
+    other = cluster.cli("submit", "-d", "--name", "another", "--cpus", "64", "--", "true").stdout.strip()
+    refused = cluster.cli("job", "cancel", "--name", "many", code=5).stderr
+    assert "cancel means 2 jobs (2 queued) here: say -y" in refused
+    done = cluster.json("job", "cancel", "--name", "many", "-y")
+    assert sorted(job["id"] for job in done["jobs"]) == sorted(ids) and done["failed"] == []
+    assert cluster.job(other)["state"] == "queued"
+    again = cluster.cli("job", "retry", "--name", "many", "--state", "cancelled", "-y").stdout.splitlines()
+    assert sorted(again) == sorted(f"job {job}: queued" for job in ids)
+    assert len(cluster.cli("job", "cancel", "--all", "-y").stdout.splitlines()) == 3
+    assert cluster.cli("job", "cancel", "--all", "-y").stdout == "nothing to cancel: no job fits\n"
+    for word in ("one", "two"):
+        cluster.cli("submit", "-q", "--name", "says", "--", "echo", word)
+    first, said, second, also = cluster.cli("logs", "--name", "says").stdout.splitlines()
+    assert (said, also) == ("one", "two") and first.startswith("==> job j-") and second.endswith(" says: succeeded <==")
+    cluster.cli("logs", "--name", "says", "-f", code=2)
+    cluster.cli("job", "cancel", "--all", other, code=2)
 
 
 def test_ctrl_c_without_a_terminal_detaches_and_says_how_to_cancel(cluster: LocalCluster) -> None:

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from clusterctl.client.run.one_job import for_one_job
 from clusterctl.client.specfile import read_places, read_spec
 from clusterctl.core.errors import UsageError
 from clusterctl.spec.faults import SpecError
 from clusterctl.spec.load import parse_spec
 from clusterctl.spec.requirements import read_requirements
 
-SPEC = "cluster: demo\nprovider: local\nengine: {ray: {requirements: deps/all.txt, packages: [optuna]}}\npools: [{name: cpu, max: 2}]\n"
+SPEC = """\
+cluster: demo
+provider: local
+engine: {ray: {requirements: deps/all.txt, packages: [optuna]}}
+pools: [{name: cpu, max: 2}]
+"""
 ALL = "# what we train with\ntorch==2.13.0   # the one that works\n-r more.txt\n\ntransformers[torch]>=5,\\\n    <6\n"
 
 
@@ -31,6 +37,11 @@ def test_its_lines_are_packages_in_what_is_kept_and_sent(spec: Path) -> None:
     wanted = ["optuna", "torch==2.13.0", 'numpy; python_version > "3.9"', "transformers[torch]>=5, <6"]
     assert (read.spec.ray.packages, read.spec.ray.requirements) == (wanted, "")
     assert parse_spec(read.text) == read.spec, "whoever reads the text elsewhere needs no file"
+
+
+def test_a_cluster_of_one_job_has_them_too(spec: Path) -> None:
+    (one,) = for_one_job(read_places(spec), "alone").each
+    assert one.spec.ray is not None and len(one.spec.ray.packages) == 4 and not one.spec.ray.requirements
 
 
 def test_a_changed_file_is_a_changed_spec(spec: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clusterctl_runtime.head.nodes.fleet import Fleet
+import pytest
+from clusterctl_runtime.head.nodes.fleet import Fleet, use_of
 
 from clusterctl.provision.journal.book import Journal
 from tests.head.conftest import Desk
@@ -30,3 +31,10 @@ def test_a_node_that_is_lost_wakes_the_planner_and_frees_its_job_for_another(des
     assert job.state == "queued" and job.attempts[0].state == "lost"
     assert set(woken) == {"planner", "dispatcher"}
     journal.close()
+
+
+def test_what_a_node_tells_of_its_use_is_an_amount_or_left_out() -> None:
+    told = {"cpu": 1.5, "memory": float("nan"), "gpu": float("inf"), "gpu_memory": -1, "fans": 3}
+    assert use_of(told) == {"cpu": 1.5}
+    with pytest.raises(ValueError, match="could not convert"):  # ends its connection
+        use_of({"cpu": "much"})

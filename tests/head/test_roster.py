@@ -15,6 +15,7 @@ import pytest
 from clusterctl_runtime.head.autoscaler import Autoscaler
 from clusterctl_runtime.head.nodes.ledger import HEARD_SECONDS, Holding, Ledger, NodeLedger
 from clusterctl_runtime.head.nodes.roster import Roster, likeness_of
+from clusterctl_runtime.head.pulse import Histogram
 
 from clusterctl.core.model import Drain, Launch, Node, NodeState, NodeView, Plan, Policy, Reason, State
 from clusterctl.core.resources import Resources
@@ -136,7 +137,7 @@ class Planning(Autoscaler):
     def __init__(self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, plan: Plan, act: Any) -> None:
         self._fleet: Any = SimpleNamespace(roster=nodes.roster)
         self._policy, self.observed, self.demand, self.offers = Policy(), (), (), ()
-        self.decision_seconds: Any = []
+        self.planning = Histogram()
         self.woken = 0
 
         def make_plan(*_: object) -> Plan:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from clusterctl.core.errors import UsageError
-from clusterctl.simulation.command import POLICIES, simulate
+from clusterctl.core.simulate.summary import fits_some_offer
+from clusterctl.simulation.command import POLICIES, SAMPLE, simulate
+from clusterctl.simulation.fitting import fit
 from clusterctl.simulation.setting import setting_of
 from clusterctl.simulation.table import duration, render_table
+from clusterctl.simulation.traces import load_trace
 from clusterctl.spec.load import SpecError, parse_spec
 
 SPEC = """
@@ -59,8 +62,36 @@ def test_bad_lines_pools_without_offers_and_jobs_too_large_are_said_and_the_rest
     text = render_table(document)
     assert "jobs.csv:5: submit_s is -1" in text
     assert "pool none has no offers: aws has no instance type 'm99.huge'" in text
-    assert "1 job unserved, as job 4" in text
+    assert "unserved: 1 job, as job 4" in text
     assert "clusterctl" in text
+
+
+def test_each_reason_is_one_line_however_many_shapes_and_policies_have_it(files: tuple[Path, Path]) -> None:
+    files[1].write_text(f"{TRACE}30,600,1,2,4,32,,,ada\n40,600,1,2,4,32,,,ada\n50,600,1,900,4,0,,,ada\n")
+    text = render_table(simulate(*files, policies=POLICIES))
+    unserved = [line for line in text.splitlines() if line.startswith("unserved")]
+    assert len(unserved) == 1 and unserved[0].startswith("unserved: 4 jobs under every policy, 2 of them as job 7: ")
+
+
+@pytest.mark.parametrize(
+    "pool", ["{name: cpu, max: 2, instances: [m6i.large]}", "{name: gpu, max: 3, instances: [g6.xlarge]}"]
+)
+def test_the_sample_fits_the_spec_that_it_is_played_on(files: tuple[Path, Path], pool: str) -> None:
+    setting = setting_of(parse_spec(f"cluster: a\nprovider: {{aws: {{region: us-east-1}}}}\npools: [{pool}]\n")).setting
+    trace = fit(load_trace(SAMPLE), setting)
+    assert all(fits_some_offer(job.shape, setting.offers) and job.nodes <= setting.pools[0].max for job in trace.jobs)
+    assert (
+        "jobs of the sample were made smaller" in trace.notes[0] and f"{len(trace.jobs)} of 582 jobs" in trace.notes[1]
+    )
+    files[0].write_text(f"cluster: a\nprovider: {{aws: {{region: us-east-1}}}}\npools: [{pool}]\n")
+    run = simulate(files[0], policies=["default"], world="calm")["policies"][0]
+    assert run["finished"] == run["jobs"] and run["wait"]["p50"] < 3600, "nodes can keep up with it"
+
+
+def test_the_sample_is_left_alone_where_it_fits(files: tuple[Path, Path]) -> None:
+    pool = "{name: big, max: 40, instances: [g6.48xlarge]}"
+    setting = setting_of(parse_spec(f"cluster: a\nprovider: {{aws: {{region: us-east-1}}}}\npools: [{pool}]\n")).setting
+    assert fit(load_trace(SAMPLE), setting) == load_trace(SAMPLE)
 
 
 def test_what_a_reservation_holds_is_not_guessed() -> None:

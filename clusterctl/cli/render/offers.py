@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from clusterctl_providers.catalog.choice import SPOT_ESTIMATE, SPOT_ESTIMATE_SOURCE
-from rich.console import Console
-from rich.table import Table
+
+from clusterctl.cli.render.text import columns
 
 
 def render_offers(document: dict[str, Any]) -> str:
     """The document as a table, for people."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, justify in (
-        ("TYPE", "left"),
-        ("WHERE", "left"),
-        ("CPUS", "right"),
-        ("GIB", "right"),
-        ("GPU", "left"),
-        ("$/H", "right"),
-        ("SPOT", "right"),
-        ("SOURCE", "left"),
-        ("DATE", "left"),
-    ):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row in document["offers"]:
-        device = f"{row['gpu_count']:g} x {row['gpu']} {row['gpu_memory_gib']:g}G" if row["gpu"] else ""
-        mark = "~" if row["spot_source"] == SPOT_ESTIMATE_SOURCE else ""
-        table.add_row(
+    rows = [
+        [
             row["instance_type"],
             f"{row['provider']}/{row['region']}",
             f"{row['vcpus']}",
             f"{row['memory_gib']:g}",
-            device,
+            f"{row['gpu_count']:g} x {row['gpu']} {row['gpu_memory_gib']:g}G" if row["gpu"] else "",
             f"{row['on_demand']:.4g}",
-            f"{mark}{row['spot']:.4g}",
+            f"{'~' if row['spot_source'] == SPOT_ESTIMATE_SOURCE else ''}{row['spot']:.4g}",
             row["source"],
             row["as_of"],
-        )
-    text = io.StringIO()
-    console = Console(file=text, width=160, color_system=None)
-    console.print(table)
-    hidden = document["total"] - len(document["offers"])
+        ]
+        for row in document["offers"]
+    ]
+    lines = [
+        columns(["type", "where", "cpus", "GiB", "gpu", "$/h", "spot", "source", "date"], rows, right=(2, 3, 5, 6))
+    ]
+    hidden = document["total"] - len(rows)
     if hidden > 0:
-        console.print(f"and {hidden} more")
+        lines.append(f"and {hidden} more")
     if any(row["spot_source"] == SPOT_ESTIMATE_SOURCE for row in document["offers"]):
-        console.print(f"~ estimated: no spot price is published; {SPOT_ESTIMATE:g} of the on-demand price")
-    return text.getvalue()
+        lines.append(f"~ estimated: no spot price is published; {SPOT_ESTIMATE:g} of the on-demand price")
+    return "\n".join(lines)

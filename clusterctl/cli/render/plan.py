@@ -85,7 +85,7 @@ def _machines(pools: list[dict[str, Any]]) -> list[str]:
         hidden = len(pool["choices"][SHOWN:]) + pool["more"]
         if hidden:
             rows.append(("", "", f"and {hidden} more", "", "", ""))
-    table = columns(("pool", "at once", "type", "market", "$/h", "where"), rows, right=(4,))
+    table = columns(("pool", "at once", "type", "market", "$/h", "where"), rows, right=(4,), indent=2)
     lines = ["", "machines, in the order in which each pool tries them", *(f"  {line}" for line in table.splitlines())]
     if any(one["price_source"] == SPOT_ESTIMATE_SOURCE for pool in pools for one in pool["choices"][:SHOWN]):
         lines.append(f"  ~ estimated as {SPOT_ESTIMATE:g} of the price on demand: no spot price is known")

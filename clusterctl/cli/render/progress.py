@@ -90,6 +90,7 @@ class LiveTable(Progress):
         table = columns(
             ("node", "stage", "for", "reason"),
             [(row.names, row.stage, duration(now - row.since) if row.since else "-", row.reason) for row in rows],
+            live=True,
         ).splitlines()
         counts = status["node_counts"]
         ready = f"{counts.get('ready', 0):,} of {sum(counts.values()):,} nodes ready"

@@ -1,35 +1,28 @@
-"""How figures and tables read: pure functions from data to text."""
+"""How figures and tables read."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from clusterctl.cli import output
 from clusterctl.cli.render.escape import one_line
-
-GAP = "  "
-
-
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """A table without lines: `header` in capitals, columns as wide as they must be, those in `right` flush right."""
-    table = [[title.upper() for title in header], *[[one_line(cell) for cell in row] for row in rows]]
-    widths = [max(_width(row[i]) for row in table) for i in range(len(header))]
-    lines = []
-    for row in table:
-        cells = [
-            " " * (widths[i] - _width(cell)) + cell if i in right else cell + " " * (widths[i] - _width(cell))
-            for i, cell in enumerate(row)
-        ]
-        lines.append(GAP.join(cells).rstrip())
-    return "\n".join(lines)
+from clusterctl.cli.render.fitting import table_lines
 
 
-def _width(text: str) -> int:
-    """Columns on a terminal; our own colour marks take none."""
-    return sum(
-        0 if ord(c) >= 0xF0000 or unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+def columns(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    live: bool = False,
+    indent: int = 0,
+) -> str:
+    """A table without lines: `header` in capitals, columns as wide as they must be, those in `right` flush right. It fits the
+    terminal that stdout is, less `indent`; elsewhere, and in what is drawn `live` by a console that cuts its lines itself, it
+    is as wide as it must be."""
+    terminal = None if live else output.width()
+    width = None if terminal is None else terminal - indent
+    return "\n".join(table_lines(header, [[one_line(cell) for cell in row] for row in rows], right, width))
 
 
 def duration(seconds: float | None) -> str:

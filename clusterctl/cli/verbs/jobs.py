@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Optional
 
 import typer
 
 from clusterctl.cli import completing
 from clusterctl.cli.call import Call, OfHistory, verb
 from clusterctl.cli.render.jobs import render_job, render_jobs, render_ray_job
-from clusterctl.cli.render.text import counts_text
+from clusterctl.cli.render.text import counts_text, plural
 from clusterctl.client.head.api import Api
 from clusterctl.client.ray.own_jobs import elsewhere, own_job, own_jobs
+from clusterctl.client.submit.choosing import Which, chosen
 from clusterctl.client.submit.job_list import list_jobs
 from clusterctl.client.submit.naming import job_id
-from clusterctl.core.errors import ClusterctlError, NotFound
+from clusterctl.core.errors import ClusterctlError, NotFound, Refused
 
 JobId = Annotated[
     str,
@@ -26,11 +29,18 @@ JobId = Annotated[
     ),
 ]
 JobIds = Annotated[
-    list[str],
+    Optional[list[str]],  # noqa: UP045
     typer.Argument(
-        metavar="JOB...", help="Ids or beginnings of such, names, or `last`.", autocompletion=completing.jobs
+        metavar="[JOB]...",
+        help="Ids or beginnings of such, names, or `last`.",
+        autocompletion=completing.jobs,
+        show_default=False,
     ),
 ]
+All = Annotated[bool, typer.Option("--all", help="All of them, where no --state or --name says which.")]
+State = Annotated[str, typer.Option(metavar="STATE", help="Those in this state.", show_default=False)]
+Name = Annotated[str, typer.Option(metavar="NAME", help="Those with exactly this name.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask (needed without a terminal).")]
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 
@@ -113,45 +123,73 @@ def _shown(api: Api, word: str) -> tuple[dict[str, Any], Callable[[dict[str, Any
 
 @app.command("cancel")
 @verb
-def cancel(call: Call, jobs: JobIds) -> None:
+def cancel(
+    call: Call, jobs: JobIds = None, all: All = False, state: State = "", name: Name = "", yes: Yes = False
+) -> None:
     """End jobs: what runs is asked to end, then killed.
+
+    With --all, --state or --name, those that are queued or run are meant, and it asks first.
 
     \b
     Examples:
       clusterctl job cancel j-abcd2345
       clusterctl job cancel train last
+      clusterctl job cancel --all -y
+      clusterctl job cancel --state queued --name sweep
     """
-    _each(call, jobs, "cancel")
+    _each(call, Which(jobs or [], all, state, name), "cancel", ("running", "queued"), yes)
 
 
 @app.command("retry")
 @verb
-def retry(call: Call, jobs: JobIds) -> None:
+def retry(
+    call: Call, jobs: JobIds = None, all: All = False, state: State = "", name: Name = "", yes: Yes = False
+) -> None:
     """Run jobs that have ended once more.
 
+    With --all, --state or --name, those that failed or were cancelled are meant, and it asks first.
+
     \b
-    Example:
+    Examples:
       clusterctl job retry j-abcd2345
+      clusterctl job retry --state failed -y
     """
-    _each(call, jobs, "retry")
+    _each(call, Which(jobs or [], all, state, name), "retry", ("failed", "cancelled"), yes)
 
 
-def _each(call: Call, words: list[str], what: str) -> None:
+def _each(call: Call, which: Which, what: str, fitting: Sequence[str], yes: bool) -> None:
     """One after the other; that one cannot be found keeps no other from it."""
+    which.check()
     done: list[dict[str, Any]] = []
     failed: list[ClusterctlError] = []
     with call.api() as api:
+        words = _chosen(call, api, which, what, fitting, yes) if which.is_choice else which.words
+        alone = len(words) == 1 and not which.is_choice
         for word in words:
             try:
                 done.append(_asked(api, word, what))
             except ClusterctlError as error:
-                if len(words) == 1:
+                if alone:
                     raise
                 failed.append(error)
-    document = done[0] if len(words) == 1 else {"jobs": done, "failed": [str(error) for error in failed]}
-    call.show(document, lambda _: "\n".join(_told(one) for one in done))
+    document = done[0] if alone else {"jobs": done, "failed": [str(error) for error in failed]}
+    call.show(document, lambda _: "\n".join(map(_told, done)) or f"nothing to {what}: no job fits")
     if failed:
         raise ClusterctlError("\n".join(str(error) for error in failed))
+
+
+def _chosen(call: Call, api: Api, which: Which, what: str, fitting: Sequence[str], yes: bool) -> list[str]:
+    """Ids; asks on a terminal, elsewhere nobody can answer."""
+    jobs = chosen(api, which, fitting)
+    if not jobs or yes:
+        return [str(job["id"]) for job in jobs]
+    counts = Counter(str(job["state"]) for job in jobs)
+    text = f"{plural(len(jobs), 'job')} ({counts_text(dict(counts))})"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Refused(f"{what} means {text} here: say -y, since there is no terminal to ask on")
+    if not typer.confirm(f"{what.capitalize()} {text}?", err=True):
+        raise ClusterctlError("nothing was changed")
+    return [str(job["id"]) for job in jobs]
 
 
 def _asked(api: Api, job: str, what: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ PLACE = Path("clusterctl-runs")  # where the directories of runs are, unless --k
 UP_SECONDS = 1200.0
 LOOK_SECONDS = 1.0  # where nothing changes for so long, the job is looked at anew
 CANCEL_SECONDS = 30.0  # that a cancelled job gets to end before what there is of it is kept
-_NOT_OF_A_JOB_ALONE = ("array", "after", "cron", "requirements", "plan", "submission_id", "detach")
+_NOT_OF_A_JOB_ALONE = ("array", "after", "cron", "plan", "submission_id", "detach")
 
 
 class RunCommand(TyperCommand):

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.durations import duration
+from clusterctl.cli.piped import FROM_INPUT, refuse_input, script_from_input
 from clusterctl.cli.render.explain import render_submission
 from clusterctl.cli.waiting import wait_for_array, wait_for_job
 from clusterctl.client.registry import Registry
@@ -26,6 +27,12 @@ from clusterctl.core.errors import UsageError
 GpuType = Annotated[str, typer.Option(metavar="NAME", help="GPU model, as in L4.", show_default=False)]
 InPool = Annotated[str, typer.Option(metavar="P", help="Only on nodes of this pool.", show_default=False)]
 Priority = Annotated[int, typer.Option(metavar="N", help="Higher starts first; of the same, who came first.")]
+Requirements = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        metavar="FILE", help="Packages for this job alone, installed on its nodes beside theirs.", show_default=False
+    ),
+]
 User = Annotated[str, typer.Option(metavar="NAME", help="On whose behalf [default: you].", show_default=False)]
 
 
@@ -42,7 +49,6 @@ class SubmitCommand(TyperCommand):
 
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-_NOT_YET = "not in this version yet"
 MAX_ARRAY = 100_000
 
 
@@ -51,7 +57,8 @@ MAX_ARRAY = 100_000
 def submit(
     call: Call,
     program: Annotated[
-        list[str], typer.Argument(metavar="PROGRAM", help="FILE.py and its arguments, or -- and a command.")
+        list[str],
+        typer.Argument(metavar="PROGRAM", help="FILE.py (- : piped in) and its arguments, or -- and a command."),
     ],
     name: Annotated[str, typer.Option(metavar="TEXT", help="A name for people.", show_default=False)] = "",
     env: Annotated[list[str], typer.Option(metavar="K=V", help="Set in the job's environment; repeat for more.")] = [],  # noqa: B006
@@ -100,7 +107,7 @@ def submit(
         ),
     ] = [],  # noqa: B006
     cron: Annotated[str, typer.Option(metavar="EXPR", hidden=True)] = "",
-    requirements: Annotated[Optional[Path], typer.Option(metavar="FILE", hidden=True)] = None,  # noqa: UP045
+    requirements: Requirements = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say where it would run and what that costs.")] = False,
     submission_id: Annotated[
         str,
@@ -122,9 +129,8 @@ def submit(
       clusterctl submit -d -- python -c "print(1)"
       clusterctl submit --array 0-99%8 --after prepare sweep.py
     """
-    for option, given in {"--cron": cron, "--requirements": requirements}.items():
-        if given:
-            raise UsageError(f"{option} is {_NOT_YET}: leave it out")
+    if cron:
+        raise UsageError("--cron is not in this version yet: leave it out")
     wanted = wanted_of(
         call,
         lambda: call.cluster().engine != "none",
@@ -147,6 +153,7 @@ def submit(
         after=after,
         submission_id=submission_id,
         engine=engine,
+        requirements=requirements,
     )
     return _plan(call, wanted) if plan else _run(call, wanted, detach)
 
@@ -171,6 +178,7 @@ def wanted_of(
     max_retries: int | None,
     timeout: str,
     engine: bool,
+    requirements: Path | None = None,
     array: str = "",
     after: Sequence[str] = (),
     submission_id: str = "",
@@ -180,14 +188,21 @@ def wanted_of(
     indices, limit = parse_array(array) if array else (None, None)
     assert call.context is not None
     is_file = not call.context.meta["clusterctl.command"]
-    if is_file and not program[0].endswith(".py"):
-        name = call.context.command_path.removeprefix("clusterctl ")
-        way = {"run": "run SPEC", "service run": "service run --name NAME"}.get(name, name)
+    verb_name = call.context.command_path.removeprefix("clusterctl ")
+    piped = is_file and program[0] == FROM_INPUT
+    if is_file and not piped and not program[0].endswith(".py"):
+        way = {"run": "run SPEC", "service run": "service run --name NAME"}.get(verb_name, verb_name)
         command = f"clusterctl {way} -- {' '.join(program)}"
         raise UsageError(f"{program[0]!r} is not a FILE.py: to run a command write `{command}`")
+    if piped and working_dir is not None:
+        raise UsageError("a program that is piped in has no directory: leave --working-dir out, or name a file of it")
+    if not piped:
+        refuse_input(f"clusterctl {verb_name}")
+    script = script_from_input() if piped else Path(program[0]) if is_file else None
     return Wanted(
         argv=program[1:] if is_file else program,
-        script=Path(program[0]) if is_file else None,
+        script=script,
+        piped=piped,
         working_dir=working_dir,
         name=name,
         env=parse_env(env),
@@ -208,7 +223,14 @@ def wanted_of(
         submission_id=submission_id or submission.mint_id(),
         engine=has_engine(),
         needs_engine=engine,
+        requirements=_lines_of(requirements) if requirements else [],
     )
+
+
+def _lines_of(file: Path) -> list[str]:
+    from clusterctl.spec.requirements import read_requirements
+
+    return read_requirements(file)
 
 
 def _plan(call: Call, wanted: Wanted) -> int:
@@ -224,6 +246,7 @@ def _run(call: Call, wanted: Wanted, detach: bool) -> int:
         if detach:
             call.show(accepted, lambda document: str(document["id"]))
             return 0
+        call.say(f"{'job' if wanted.array is None else 'array'} {accepted['id']}")
         if wanted.array is not None:
             return wait_for_array(call, api, accepted["id"])
         return wait_for_job(call, api, accepted["id"], ranks=wanted.nodes or 1)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from clusterctl.client.registry import Registry, checked_name
 from clusterctl.client.specfile import SpecFile, SpecFiles
 from clusterctl.core.errors import Refused
+from clusterctl.spec.document import compose
 from clusterctl.spec.lifetime import lifetime_notes
 from clusterctl.spec.load import parse_places
 from clusterctl.spec.rewriting import rewritten
@@ -26,7 +27,8 @@ def _for_one_job(one: SpecFile, name: str) -> SpecFile:
     if name == one.name and not added:
         return one
     checked_name(name)
-    text = rewritten(one.located, name=name, lifetime=added, comment=f"{one.path.name}, as `clusterctl run` started it")
+    document = compose(one.text, str(one.path))
+    text = rewritten(document, name=name, lifetime=added, comment=f"{one.path.name}, as `clusterctl run` started it")
     (placed,) = parse_places(text, str(one.path)).each
     return replace(one, text=text, spec=placed.spec)  # faults are still found where the user wrote them
 

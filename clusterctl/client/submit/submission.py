@@ -46,6 +46,8 @@ class Wanted:
     submission_id: str = ""
     engine: bool = True
     needs_engine: bool = False
+    requirements: list[str] = field(default_factory=list)
+    piped: bool = False  # the script is what came in by standard input
 
     @property
     def asks_for_something(self) -> bool:
@@ -56,10 +58,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class ScriptLocation:
-    """Where a script lies inside its package: `root` is packed whole, or only the file when `root` is None."""
+    """Where a script lies inside its package: `root` is packed whole, or only the file when `root` is None; `alone` says why."""
 
     root: Path | None
     script: str
+    alone: str = ""
 
 
 def mint_id() -> str:
@@ -76,10 +79,12 @@ def place_script(script: Path, working_dir: Path | None) -> ScriptLocation:
     root = (working_dir or Path.cwd()).resolve()
     if script.is_relative_to(root):
         whole = working_dir is not None or root not in (Path.home(), Path(root.anchor), Path(tempfile.gettempdir()))
-        return ScriptLocation(root, script.relative_to(root).as_posix()) if whole else ScriptLocation(None, script.name)
+        if whole:
+            return ScriptLocation(root, script.relative_to(root).as_posix())
+        return ScriptLocation(None, script.name, f"{root} is not taken along unasked")
     if working_dir is not None:
         raise UsageError(f"{script} is not inside the working directory {root}: name a directory that holds it")
-    return ScriptLocation(None, script.name)
+    return ScriptLocation(None, script.name, f"it is not in {root}")
 
 
 def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
@@ -110,6 +115,7 @@ def job_request(wanted: Wanted, package: str, script: str) -> dict[str, Any]:
         "array_limit": wanted.array_limit,
         "after": wanted.after,
         "runtime_env": {},
+        **({"requirements": wanted.requirements} if wanted.requirements else {}),  # a head of before does not know it
     }
 
 
@@ -136,6 +142,8 @@ def packed_request(api: Api, wanted: Wanted, home: Path | None, say: Callable[[s
     package, script = "", ""
     if wanted.script is not None:
         place = place_script(wanted.script, wanted.working_dir)
+        if place.alone and not wanted.piped:
+            say(f"{place.script} travels alone, since {place.alone}: --working-dir DIR takes a directory along")
         package, script = _upload(api, place, wanted.script, home, say), place.script
     elif wanted.working_dir is not None:
         package = _upload(api, ScriptLocation(wanted.working_dir, ""), None, home, say)

@@ -22,6 +22,7 @@ class NodeDirectory:
         self.path = path
         self.work = path / "work"
         self.packages = path / "packages"
+        self.layers = path / "layers"
         self.spool = path / "spool"
         self.engine = path / "engine"
         self.files = path / "files"

@@ -24,6 +24,7 @@ from clusterctl_runtime.agent.notices.source import Confirms, Notice, Source
 from clusterctl_runtime.agent.notices.watch import source_of, watch_notices
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.preparing.blobs import fetch_blobs, fetch_wheel
+from clusterctl_runtime.agent.preparing.layers import Layers
 from clusterctl_runtime.agent.preparing.packages import Packages
 from clusterctl_runtime.agent.preparing.prepare import FILES_VARIABLE, Preparation
 from clusterctl_runtime.agent.preparing.removal import remove_tree
@@ -110,6 +111,7 @@ class Node:
             work=self._directory.work,
             journal=self._journal,
             packages=self._packages,
+            layers=Layers(self._directory.layers),
             gpus=self._gpus,
             budget=LogBudget(self._directory.spool, disk=min(1024**3, free // 10)),
             watchdog=self._watchdog,

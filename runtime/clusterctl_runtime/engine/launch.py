@@ -287,6 +287,9 @@ def task_env(config: EngineConfig, state: dict[str, Any], task: TaskSpec) -> dic
     runtime_env = dict(task.runtime_env)
     if task.package:
         runtime_env.setdefault("working_dir", ".")  # of the process, which starts in its unpacked package
+    if task.requirements and not {"pip", "uv", "conda"} & runtime_env.keys():
+        runtime_env["pip"] = list(task.requirements)  # Ray's workers are no children of the task
+        runtime_env["config"] = {"eager_install": False, **runtime_env.get("config", {})}  # only where one starts
     wanted = {k: v for k, v in task.env.items() if not k.startswith(_OURS) and k not in _GANG}
     if wanted or runtime_env.get("env_vars"):
         runtime_env["env_vars"] = {**wanted, **runtime_env.get("env_vars", {})}

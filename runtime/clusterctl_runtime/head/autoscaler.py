@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,6 +50,7 @@ from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.lines import in_order
 from clusterctl_runtime.head.nodes.draining import Draining
 from clusterctl_runtime.head.nodes.fleet import Fleet
+from clusterctl_runtime.head.pulse import Histogram
 from clusterctl_runtime.head.storage.events import EventLog
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Refusal:
 
 
 class Autoscaler:
-    """`engine_demand` returns what Ray wants now. `last_plan` and `decision_seconds` are for status, explain and metrics."""
+    """`engine_demand` returns what Ray wants now. `last_plan` and `planning` are for status, explain, metrics."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Autoscaler:
         self.refusals: dict[str, Refusal] = {}  # of each pool's last launch, if that was refused, while it matters
         self.groups: dict[str, GroupKey] = {}  # which queued jobs a demand stands for
         self._forgiving = False
-        self.decision_seconds: deque[float] = deque(maxlen=1000)
+        self.planning = Histogram()  # how long it takes
         self.stopped = False
         self.failing, self.failed_ticks = "", 0  # why the last tick failed, "" where it did not; how many did in a row
         self._all_known = False  # no node of an earlier head is missing in the journal
@@ -163,8 +163,8 @@ class Autoscaler:
     async def _rest(self) -> None:
         """A pause after each tick, the longer the more it takes to plan: with thousands of nodes that join at once, planning
         after each of them would leave the loop no time to take them in."""
-        if not self.stopped and self.decision_seconds:
-            await asyncio.sleep(min(LONGEST_REST, REST * self.decision_seconds[-1]))
+        if not self.stopped:
+            await asyncio.sleep(min(LONGEST_REST, REST * self.planning.last))
 
     async def _sleep(self) -> None:
         now = steady_time()
@@ -233,7 +233,7 @@ class Autoscaler:
         now = steady_time()
         state, started = self._state(now), time.perf_counter()
         plan = await asyncio.to_thread(make_plan, self._policy, self.observed, state, self.demand, self.offers, now)
-        self.decision_seconds.append(time.perf_counter() - started)
+        self.planning.add(time.perf_counter() - started)
         self._warn(await asyncio.to_thread(notes, state, now))
         planned_from = {view.node.id: view for view in state.nodes}
         kept = tuple(action for action in plan.actions if self._is_as_planned(action, planned_from))

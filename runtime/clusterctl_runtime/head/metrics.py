@@ -48,10 +48,7 @@ class _Collector:
         for demand in head.autoscaler.demand:
             waiting[(demand.source,)] += demand.count
         yield _gauge("clusterctl_demand", "Waiting demand by source.", ["source"], waiting)
-        decisions = sorted(head.autoscaler.decision_seconds)
-        if decisions:
-            quantiles = {(str(q),): decisions[int(q * (len(decisions) - 1))] for q in (0.5, 0.95, 1.0)}
-            yield _gauge("clusterctl_plan_seconds", "Time to make a plan, recent quantiles.", ["quantile"], quantiles)
+        yield _histogram("clusterctl_plan_seconds", "Time to make a plan.", head.autoscaler.planning)
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:

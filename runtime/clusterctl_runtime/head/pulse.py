@@ -11,15 +11,16 @@ BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 
 
 
 class Histogram:
-    """Of seconds: `counts` by upper bound, the last one for all above."""
+    """Of seconds: `counts` by upper bound, the last one for all above; `last` is the newest."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
-        self.seconds = 0.0
+        self.seconds = self.last = 0.0
 
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
+        self.last = seconds
 
 
 class Pulse:

@@ -18,6 +18,7 @@ from pathlib import Path
 from clusterctl_runtime.agent.logs.pipes import Pipes
 from clusterctl_runtime.agent.logs.unsent import LogBudget, Output
 from clusterctl_runtime.agent.outbox import Outbox
+from clusterctl_runtime.agent.preparing.layers import Layers, inside
 from clusterctl_runtime.agent.preparing.packages import PackageError, PackageMissed, Packages
 from clusterctl_runtime.agent.preparing.removal import remove_tree
 from clusterctl_runtime.agent.tasks.environ import NotReady
@@ -53,6 +54,7 @@ class Runner:
         work: Path,
         journal: Journal,
         packages: Packages,
+        layers: Layers,
         gpus: Gpus,
         budget: LogBudget,
         watchdog: Watchdog,
@@ -63,6 +65,7 @@ class Runner:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._work, self._journal, self._packages, self._gpus = work, journal, packages, gpus
+        self._layers = layers
         self._budget, self._watchdog, self._exits = budget, watchdog, exits
         self._environment, self._outbox, self._leftovers = environment, outbox, leftovers
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -224,7 +227,7 @@ class Runner:
                 continue  # killed while it waited
             if task.spec.port and not self._claim_port(task):
                 continue
-            if task.spec.package:
+            if task.spec.package or task.spec.requirements:
                 task.preparing = asyncio.ensure_future(self._prepare(task))
             else:
                 self._start(task)
@@ -233,21 +236,25 @@ class Runner:
             self._loop.call_soon(self._start_some)
 
     async def _prepare(self, task: Task) -> None:
-        """Fetches and unpacks the package, then starts the task."""
-        directory = self._make_directory(task)
+        """Fetches and unpacks the package, installs what it requires, then starts the task."""
+        spec, directory = task.spec, self._make_directory(task)
         try:
-            await self._packages.unpack(task.spec.package, directory)
-        except PackageMissed as error:
+            if spec.package:
+                await self._packages.unpack(spec.package, directory)
+            if spec.requirements and task.stage == WAITING:
+                task.layer = await self._layers.hold(spec.requirements, spec.python, self._environment(spec))
+        except (PackageMissed, NotReady) as error:
             self._never_started(task, None, str(error), lost=True)
         except PackageError as error:
             self._never_started(task, None, str(error))
         except Exception as error:  # whatever it is, the head must hear of it
             log.exception("preparing %s", task.id)
-            self._never_started(task, None, f"preparing the working directory failed: {error!r}", lost=True)
+            self._never_started(task, None, f"preparing the task failed: {error!r}", lost=True)
         task.preparing = None
         if task.stage == WAITING:
             self._start(task)
         else:  # it failed, or was killed meanwhile
+            self._release(task)
             self._remove_directory(task)
 
     def _start(self, task: Task) -> None:
@@ -261,7 +268,10 @@ class Runner:
             )  # numbers are nvidia-smi's, which CUDA counts only when told to
             directory = task.directory or self._make_directory(task)
             self._leftovers.about_to_begin()
-            spawned = spawn(spec.argv, env, str(directory), self._null)
+            argv = spec.argv
+            if task.layer is not None:
+                argv, env = inside(task.layer, spec.python, argv, env)
+            spawned = spawn(argv, env, str(directory), self._null)
             self._watchdog.add(spawned.pid)
         except CannotStart as error:
             self._never_started(task, error.exit_code, str(error))
@@ -406,6 +416,7 @@ class Runner:
         task.end(exit_code, error)
         self._gpus.free(task.share)
         if task.preparing is None:
+            self._release(task)
             self._remove_directory(task)
         self._journal.ended(task.message())
         self._outbox.log(task)
@@ -423,6 +434,11 @@ class Runner:
         task.directory = self._work / str(self._directories)
         task.directory.mkdir(mode=0o700)
         return task.directory
+
+    def _release(self, task: Task) -> None:
+        layer, task.layer = task.layer, None
+        if layer is not None:
+            self._layers.release(layer)
 
     def _remove_directory(self, task: Task) -> None:
         directory, task.directory = task.directory, None

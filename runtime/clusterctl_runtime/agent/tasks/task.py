@@ -28,6 +28,7 @@ class Task:
         "directory",
         "group",
         "kill_at",
+        "layer",
         "memory_kills",
         "output",
         "pipe",
@@ -54,6 +55,7 @@ class Task:
         self.group: ControlGroup | None = None
         self.memory_kills = 0  # what the kernel had killed on this node when it began
         self.directory: Path | None = None
+        self.layer: Path | None = None  # the environment with its requirements, which stays as long as it runs
         self.preparing: asyncio.Task[None] | None = None
         self.deadline: asyncio.TimerHandle | None = None  # the spec's timeout
         self.timer: asyncio.TimerHandle | None = None  # the next harsher signal

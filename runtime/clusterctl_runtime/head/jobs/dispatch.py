@@ -222,6 +222,7 @@ class Dispatcher:
             env.update(gang_environment(job, attempt, rank, addresses))
             if service:
                 env |= {"PORT": str(port), "CLUSTERCTL_SERVICE": service["name"]}
+            requirements: list[str] = list(request.get("requirements") or ())
             return TaskSpec(
                 task=task_id(attempt.id, rank),
                 argv=argv(rank),
@@ -233,6 +234,8 @@ class Dispatcher:
                 timeout=request["timeout"],
                 runtime_env=dict(request["runtime_env"]),
                 after=after,
+                requirements=requirements,
+                python=self._python_of(attempt.nodes[rank], books[rank]) if requirements else "",
                 port=gang_port(attempt) if (job.nodes > 1 and rank == 0) or (service and not service["port"]) else 0,
             )
 

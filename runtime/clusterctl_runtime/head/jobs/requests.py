@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +15,7 @@ MAX_ARRAY = 100_000  # jobs in one submission
 MAX_REPLICAS = 1000  # of a service
 MAX_BATCH = 10_000  # requests in one batch
 MAX_BYTES = 1024 * 1024  # of one request: it goes to each node that it runs on, beside many others
+_ONE_LINE = re.compile(r"[A-Za-z0-9][^\r\n]*")
 Identifier = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
 
 
@@ -31,7 +33,7 @@ class JobRequest(BaseModel):
     """One job, as submitted. `argv` is the command, or the arguments of `script`; `package` the digest of the packed working
     directory. `cpus`, `gpus`, `memory` (bytes) and `resources` are per rank; `nodes` ranks run on as many nodes as a gang;
     none means a plain program on one. `engine`: on nodes that run Ray it is told where that is; `needs_engine`: it goes to no
-    others.
+    others. `requirements`: lines of packages that are installed for it on each of its nodes.
     `after`: jobs or arrays that must have succeeded ("ID", "ID:ok") or ended ("ID:any") before it starts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -58,6 +60,7 @@ class JobRequest(BaseModel):
     driver: bool = False
     array: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1, max_length=MAX_ARRAY)
     array_limit: int | None = Field(default=None, ge=1)
+    requirements: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(default=[], max_length=10_000)
     after: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:(ok|any))?$")]] = Field(
         default=[], max_length=1000
     )
@@ -72,7 +75,7 @@ class JobRequest(BaseModel):
             raise ValueError(f"script {self.script!r} needs the package (working directory) that it is in")
         if self.script.startswith("/") or ".." in self.script.split("/"):
             raise ValueError(f"script {self.script!r} is not in its package: give its path from the package's top")
-        if any("\0" in part for part in [*self.argv, self.script, *self.env, *self.env.values()]):
+        if any("\0" in part for part in [*self.argv, self.script, *self.env, *self.env.values(), *self.requirements]):
             raise ValueError("a NUL byte cannot be part of a command or an environment variable")
         if any(not name or "=" in name for name in self.env):
             raise ValueError("the name of an environment variable is empty or contains '='")
@@ -81,6 +84,10 @@ class JobRequest(BaseModel):
             raise ValueError(
                 f"arguments, environment and runtime_env of a job may have {MAX_BYTES // 1024} KiB together, these have "
                 f"{-(-size // 1024)}: put what is long into files of the working directory, which travels with the job"
+            )
+        if any(not _ONE_LINE.fullmatch(line) for line in self.requirements):
+            raise ValueError(
+                "a requirement is one line with a name, as in torch==2.13.0, and no option of an installer"
             )
         if self.driver and (self.nodes or 1) > 1:
             raise ValueError("a driver runs once, on the head node: leave out `driver` to run a gang on several nodes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from clusterctl.core.lifecycle import EVENTS
@@ -204,8 +205,8 @@ class Fleet:
         books.heard = steady_time()
         kind = message["t"]
         if kind == "beat":
-            if use := message.get("use"):
-                books.use = {**{str(name): float(amount) for name, amount in use.items()}, "at": books.heard}
+            if message.get("use"):
+                books.use = {**use_of(message["use"]), "at": books.heard}
             session.send({"t": "beat", "seq": message.get("seq")})
         elif kind == "log":
             self._take_log(session, message, payload)
@@ -350,6 +351,12 @@ class Fleet:
     def lose_unknown(self) -> None:
         """Once after a start: a head that died right after it had noted the end of a node has not told its work."""
         self.work.lose_unknown({node.id: node.generation for node in self.journal.nodes().values()})
+
+
+def use_of(told: dict[str, Any]) -> dict[str, float]:
+    """What an agent tells of its machine's use, without what is no amount: a sum with it would be none either."""
+    amounts = {name: float(told[name]) for name in ("cpu", "memory", "gpu", "gpu_memory") if name in told}
+    return {name: amount for name, amount in amounts.items() if 0 <= amount < inf}
 
 
 def _report(item: dict[str, Any]) -> wire.TaskReport:
