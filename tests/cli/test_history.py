@@ -76,7 +76,7 @@ def kept(**jobs: str) -> dict[str, Any]:
         job: [{"rank": 0, "attempt": 1, "offset": 0, "next": len(text), "data": text}] for job, text in jobs.items()
     }
     costs = {"pool": {"by": "pool", "rows": []}}
-    return {"status": {}, "jobs": listed, "counts": {}, "events": [], "cost": costs, "logs": pieces}
+    return {"status": {}, "jobs": listed, "counts": {}, "events": [], "cost": costs, "logs": pieces, "shown": {}}
 
 
 def test_a_head_that_does_not_answer_is_no_reason_not_to_go_down_and_what_is_lost_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from clusterctl.cli.render.plan import render_plan
 from clusterctl.cli.render.text import amounts, columns, duration, money
 
 
@@ -41,3 +42,9 @@ def test_money_keeps_what_counts(dollars: float | None, text: str) -> None:
 def test_amounts_read_as_people_say_them() -> None:
     assert amounts({"CPU": 4.0, "GPU": 0.5, "memory": 8 * 2**30}) == "4 CPU, 0.5 GPU, 8 GiB"
     assert amounts({}) == "-"
+
+
+def test_changed_amounts_of_a_pool_are_written_as_people_write_them() -> None:
+    field = {"name": "resources", "before": "{}", "after": '{"CPU":2.0,"memory":8589934592.0}', "policy": "replace"}
+    action = {"op": "change", "kind": "pool", "name": "cpu", "fields": [field], "policy": "replace", "reason": ""}
+    assert "resources: - -> 2 CPU, 8 GiB (replace)" in render_plan({"cluster": "demo", "actions": [action]})

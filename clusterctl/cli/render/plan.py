@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from textwrap import wrap
 from typing import Any
 
 from clusterctl.cli.output import paint
 from clusterctl.cli.render.escape import one_line
-from clusterctl.cli.render.text import columns, money
+from clusterctl.cli.render.text import amounts, columns, money
 
 _SIGNS = {"add": "+", "create": "+", "launch": "+", "+": "+", "change": "~", "update": "~", "~": "~"}
 _REMOVALS = frozenset({"remove", "delete", "terminate", "drain", "-"})
@@ -123,10 +124,19 @@ def _fields(fields: Any) -> list[str]:
         return [f"{name}: {_change(value)}" for name, value in fields.items()]
     if isinstance(fields, list):
         return [
-            f"{item.get('field') or item.get('name')}: {_change(item)}" if isinstance(item, dict) else str(item)
+            f"{item.get('field') or item.get('name')}: {_change(_readable(item))}"
+            if isinstance(item, dict)
+            else str(item)
             for item in fields
         ]
     return []
+
+
+def _readable(item: dict[str, Any]) -> dict[str, Any]:
+    """Amounts are written as people write them, and not in bytes."""
+    if item.get("name") != "resources":
+        return item
+    return item | {side: amounts(json.loads(item[side])) if item.get(side) else "-" for side in ("before", "after")}
 
 
 def _change(value: Any) -> str:

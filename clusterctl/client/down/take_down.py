@@ -19,7 +19,7 @@ from clusterctl.client.begun import is_begun
 from clusterctl.client.head import process as headprocess
 from clusterctl.client.head import tunnels
 from clusterctl.client.head.api import Api, with_patience
-from clusterctl.client.history.gathering import keep_history
+from clusterctl.client.history.gathering import keep_history, tell_lost
 from clusterctl.client.ray.environment import ways
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError, NotFound, UsageError
@@ -45,9 +45,9 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
         tell(f"nothing was ever made of cluster {cluster.name}: no provider is asked")
         registry.forget(cluster)
         return
-    keep_history(registry, cluster, tell)
     ways(cluster).stop()  # while the head is there to be told
     if cluster.on_hosts:
+        keep_history(registry, cluster, tell)
         from clusterctl.client.up.hosts import take_down_remote
 
         take_down_remote(cluster, tell, abandon)
@@ -55,7 +55,12 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
         return
     if cluster.head_is_remote:
         begin_down(cluster)
-    ended = headprocess.answers(cluster) and _ask_head(cluster, tell)
+    answers = headprocess.answers(cluster)
+    if answers:
+        keep_history(registry, cluster, tell)
+    else:
+        tell_lost(registry, cluster, "its head does not answer", tell)
+    ended = answers and _ask_head(cluster, tell)
     headprocess.stop(cluster)
     if not ended or cluster.head_is_remote:  # a head cannot end the machine that it runs on
         end_leftovers(cluster, tell)

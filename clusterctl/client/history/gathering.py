@@ -2,7 +2,7 @@
 said.
 
     {"status", "jobs": [document of a job], "counts", "events": [..], "cost": {"pool"|"user"|"job": document},
-     "logs": {job id: [piece of its log]}}
+     "logs": {job id: [piece of its log]}, "shown": {job id: what `job show` has}}
 """
 
 from __future__ import annotations
@@ -40,11 +40,17 @@ def keep_history(
             gathered, left_out = gather(api, clock)
         ended = History(registry.home).keep(cluster, gathered, left_out)
     except (ClusterctlError, OSError) as error:
-        tell(f"the jobs, logs, events and costs of cluster {cluster.name} could not be kept for later: {error}")
+        tell_lost(registry, cluster, str(error), tell)
         return
     for text in left_out:
         tell(f"not kept of cluster {cluster.name}: {text}")
     tell(f"its jobs, logs, events and costs are kept: `clusterctl jobs --history {ended.key}`")
+
+
+def tell_lost(registry: Registry, cluster: Cluster, why: str, tell: Callable[[str], None]) -> None:
+    """That nothing could be kept, unless an earlier `down` of the same cluster had done it."""
+    if all(one.uid != cluster.uid for one in History(registry.home).all()):
+        tell(f"the jobs, logs, events and costs of cluster {cluster.name} could not be kept for later: {why}")
 
 
 def gather(api: Api, clock: Clock = time.monotonic) -> tuple[dict[str, Any], list[str]]:
@@ -63,7 +69,8 @@ def gather(api: Api, clock: Clock = time.monotonic) -> tuple[dict[str, Any], lis
         "events": _events(api),
         "cost": {by: _cost(api, by) for by in ("pool", "user", "job")},
     }
-    gathered["logs"] = _logs(api, jobs, lambda: clock() - began > SECONDS, left_out)
+    logs, shown = _logs(api, jobs, lambda: clock() - began > SECONDS, left_out)
+    gathered |= {"logs": logs, "shown": shown}
     return gathered, left_out
 
 
@@ -87,21 +94,23 @@ def _cost(api: Api, by: str) -> dict[str, Any]:
 
 def _logs(
     api: Api, jobs: list[dict[str, Any]], is_late: Callable[[], bool], left_out: list[str]
-) -> dict[str, list[dict[str, Any]]]:
-    """The last pieces of the logs of the newest jobs that have run."""
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
+    """The last pieces of the logs of the newest jobs that have run, and what is shown of each of those jobs alone."""
     logs: dict[str, list[dict[str, Any]]] = {}
+    shown: dict[str, dict[str, Any]] = {}
     room, asked = ALL_LOG_BYTES, [job for job in jobs if job["attempts"]]
     for number, job in enumerate(asked):
         if number >= MOST_LOGS or room <= 0 or is_late():
             left_out.append(f"the logs of {len(asked) - number:,} jobs before the newest {number:,}")
             break
         try:
+            shown[job["id"]] = _as_ended(api.get(f"/api/v1/jobs/{job['id']}"))
             logs[job["id"]] = pieces = list(_pieces(api, job["id"]))
         except ClusterctlError as error:
             left_out.append(f"the log of job {job['id']} ({error})")
             continue
         room -= sum(len(piece["data"]) for piece in pieces)
-    return logs
+    return logs, shown
 
 
 def _pieces(api: Api, job: str) -> Iterator[dict[str, Any]]:

@@ -22,9 +22,8 @@ class PastApi(Api):
         super().__init__(self._nobody, ended.name)
         self._ended = ended
         self._jobs: list[Json] = kept["jobs"]
-        self._counts, self._events, self._costs, self._logs = (
-            kept[name] for name in ("counts", "events", "cost", "logs")
-        )
+        self._counts, self._events, self._costs = kept["counts"], kept["events"], kept["cost"]
+        self._logs, self._shown = kept["logs"], kept["shown"]
 
     def get(self, path: str, **query: Any) -> Json:
         """As of the head. Raises NotFound, and Refused for what is not kept."""
@@ -84,7 +83,7 @@ class PastApi(Api):
             raise NotFound(
                 f"no job {job_id!r} is kept of cluster {self.name!r}: `clusterctl jobs --history` lists them"
             )
-        return found
+        return self._shown.get(job_id, found)
 
     def _array(self, array_id: str, _: Json) -> Json:
         members = [job for job in self._jobs if job["array_id"] == array_id]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clusterctl.client.doctor.providers import place_checks
 from clusterctl.client.up.planning import offers_now, plan_with, short_of_min
 from clusterctl.core.errors import ClusterctlError
+from clusterctl.core.resources import Resources
 
 if TYPE_CHECKING:
     from clusterctl.client.doctor.check import Check
@@ -122,4 +123,4 @@ def _wish(pool: Pool) -> str:
         return f"{pool.gpu.count} x {pool.gpu.name or 'GPU'}"
     if pool.instances:
         return ", ".join(pool.instances)
-    return ", ".join(f"{amount:g} {name}" for name, amount in pool.resources.items()) or pool.reservation
+    return str(Resources.of(pool.resources)) if pool.resources else pool.reservation

@@ -205,7 +205,8 @@ def _resources_of(machine: InstanceType, pool: Mapping[str, Any]) -> Resources:
         elif named and float(amount) > amounts.get(name, 0):
             if name == "memory" and float(amount) <= machine.memory_gib * GIB:
                 continue  # the nominal size was meant
-            raise ValueError(f"{machine.name} has {amounts.get(name, 0):g} {name}, the pool's resources say {amount:g}")
+            has, asked = Resources.of({name: amounts.get(name, 0)}), Resources.of({name: float(amount)})
+            raise ValueError(f"{machine.name} has {has}, the pool's resources say {asked}")
         elif named:
             amounts[name] = float(amount)
     return Resources.of(amounts)
