@@ -41,7 +41,7 @@ def wait_for_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
                 call.say(f"\ndetached: job {job_id} goes on. `clusterctl logs -f {job_id}` shows its output again,")
                 call.say(f"`clusterctl job cancel {job_id}` ends it")
                 return INTERRUPTED
-        api.clone().post(f"/api/v1/jobs/{job_id}/cancel")
+        api.clone().post_once(f"/api/v1/jobs/{job_id}/cancel", {})
         call.say(f"cancelling job {job_id}; Ctrl-C again detaches")
         cancelled = True
     return _told(call, api, job_id, end)
@@ -56,7 +56,7 @@ def watch_job(call: Call, api: Api, job_id: str, *, ranks: int) -> int:
 def _told(call: Call, api: Api, job_id: str, end: End) -> int:
     """The exit code; why it did not succeed is said."""
     if end.state != "succeeded":
-        reason = api.clone().get(f"/api/v1/jobs/{job_id}").get("reason")
+        reason = api.clone().get_at_last(f"/api/v1/jobs/{job_id}").get("reason")
         call.say(f"job {job_id} {end.state}" + (f": {reason}" if reason else ""))
     return exit_code(end)
 

@@ -233,26 +233,31 @@ def test_a_waiting_job_says_why_and_can_be_cancelled(cluster: LocalCluster) -> N
     waiting.communicate()
 
 
-def test_several_jobs_are_cancelled_tried_again_and_read_by_what_they_are(cluster: LocalCluster) -> None:
+def test_several_jobs_are_cancelled_tried_again_and_read_by_what_they_are(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    many = f"many-{tmp_path.name}"
     ids = [
-        cluster.cli("submit", "-d", "-q", "--name", "many", "--cpus", "64", "--", "true").stdout.strip()
-        for _ in range(2)
+        cluster.cli("submit", "-d", "-q", "--name", many, "--cpus", "64", "--", "true").stdout.strip() for _ in range(2)
     ]
     other = cluster.cli("submit", "-d", "--name", "another", "--cpus", "64", "--", "true").stdout.strip()
-    refused = cluster.cli("job", "cancel", "--name", "many", code=5).stderr
+    refused = cluster.cli("job", "cancel", "--name", many, code=5).stderr
     assert "cancel means 2 jobs (2 queued) here: say -y" in refused
-    done = cluster.json("job", "cancel", "--name", "many", "-y")
+    done = cluster.json("job", "cancel", "--name", many, "-y")
     assert sorted(job["id"] for job in done["jobs"]) == sorted(ids) and done["failed"] == []
     assert cluster.job(other)["state"] == "queued"
-    again = cluster.cli("job", "retry", "--name", "many", "--state", "cancelled", "-y").stdout.splitlines()
+    again = cluster.cli("job", "retry", "--name", many, "--state", "cancelled", "-y").stdout.splitlines()
     assert sorted(again) == sorted(f"job {job}: queued" for job in ids)
     assert len(cluster.cli("job", "cancel", "--all", "-y").stdout.splitlines()) == 3
     assert cluster.cli("job", "cancel", "--all", "-y").stdout == "nothing to cancel: no job fits\n"
+    says = f"says-{tmp_path.name}"
     for word in ("one", "two"):
-        cluster.cli("submit", "-q", "--name", "says", "--", "echo", word)
-    first, said, second, also = cluster.cli("logs", "--name", "says").stdout.splitlines()
-    assert (said, also) == ("one", "two") and first.startswith("==> job j-") and second.endswith(" says: succeeded <==")
-    cluster.cli("logs", "--name", "says", "-f", code=2)
+        cluster.cli("submit", "-q", "--name", says, "--", "echo", word)
+    first, said, second, also = cluster.cli("logs", "--name", says).stdout.splitlines()
+    assert (
+        (said, also) == ("one", "two") and first.startswith("==> job j-") and second.endswith(f" {says}: succeeded <==")
+    )
+    cluster.cli("logs", "--name", says, "-f", code=2)
     cluster.cli("job", "cancel", "--all", other, code=2)
 
 
@@ -341,8 +346,8 @@ def test_a_log_cannot_command_the_terminal_and_arrives_whole_in_a_file(cluster: 
     assert "\\x1b]52;c;ZXZpbA==\\x07safe" in shown and "\x1b]52" not in shown
 
 
-def test_a_log_goes_on_when_the_head_is_killed_in_the_middle(cluster: LocalCluster) -> None:
-    gate = cluster.directory / "gate"
+def test_a_log_goes_on_when_the_head_is_killed_in_the_middle(cluster: LocalCluster, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     program = f"echo before; while [ ! -e {gate} ]; do sleep 0.05; done; echo after; exit 3"
     waiting = cluster.start("submit", "--", "sh", "-c", program)
     assert waiting.stdout is not None and waiting.stdout.readline() == "before\n"

@@ -109,7 +109,7 @@ def _ready(call: Call, place: DevPlace) -> Facts:
 
 def _cancel(call: Call, place: DevPlace) -> None:
     with call.api() as api:
-        api.post(f"/api/v1/jobs/{place.job}/cancel")
+        api.post_once(f"/api/v1/jobs/{place.job}/cancel", {})
     shutil.rmtree(place.directory, ignore_errors=True)
     call.say(f"\njob {place.job} is cancelled")
 
@@ -185,7 +185,7 @@ def _jupyter(call: Call, place: DevPlace, facts: Facts, port: int) -> int:
     local.close()
     call.say("")
     with call.api() as api:  # whoever has a page open keeps it from nothing
-        api.post(f"/api/v1/jobs/{place.job}/cancel")
+        api.post_once(f"/api/v1/jobs/{place.job}/cancel", {})
     shutil.rmtree(place.directory, ignore_errors=True)
     call.say(f"{node} is let go")
     return 0

@@ -228,7 +228,7 @@ class OneJob:
         try:
             with Api.of(self.registry.load(self.name)) as api:
                 path = f"/api/v1/jobs/{self.wanted.submission_id}"
-                api.post(f"{path}/cancel")
+                api.post_once(f"{path}/cancel", {})
                 deadline = time.monotonic() + CANCEL_SECONDS
                 for job in follow(lambda: api.stream(f"{path}/watch", silence=LOOK_SECONDS)):
                     if job["state"] in FINAL or time.monotonic() > deadline:

@@ -105,7 +105,7 @@ class DevPlace:
         with closing(LogReader(api.clone(), self.job).pieces(follow_on=True)) as pieces:
             for piece in pieces:
                 if isinstance(piece, End):
-                    reason = str(api.clone().get(f"/api/v1/jobs/{self.job}").get("reason") or piece.state)
+                    reason = str(api.clone().get_at_last(f"/api/v1/jobs/{self.job}").get("reason") or piece.state)
                     raise ClusterctlError(f"job {self.job} has ended: {said.strip()[-2000:] or reason}")
                 said += piece.data.decode(errors="replace")
                 for line in said.splitlines(keepends=True):

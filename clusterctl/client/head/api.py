@@ -84,6 +84,10 @@ class Api:
         """The answer's document. Raises what the head's error means, or Unreachable."""
         return self._again_if_stale("GET", path, query=query)
 
+    def get_at_last(self, path: str, **query: Any) -> Json:
+        """`get` for what follows on something that was waited for: a head that is just being started again is waited for, too."""
+        return with_patience(lambda: self.get(path, **query), PATIENCE_SECONDS)
+
     def post(self, path: str, body: Json | None = None, *, timeout: float | None = ANSWER_SECONDS) -> Json:
         """One try: a Lost answer leaves open whether it was done. `timeout` None waits for ever."""
         return self._json("POST", path, _encoded(body), timeout=timeout)

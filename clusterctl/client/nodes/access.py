@@ -15,6 +15,7 @@ import stat
 import subprocess
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -348,7 +349,7 @@ def _copy(source: Path, target: Path, what: str) -> None:
     try:
         if source.is_dir():
             into = target / source.resolve().name if target.is_dir() else target
-            shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True, ignore=partial(_make_room, source, into))
         else:
             shutil.copy2(source, target)
     except shutil.Error as error:  # of a tree: (from, to, why) of each that failed
@@ -356,6 +357,16 @@ def _copy(source: Path, target: Path, what: str) -> None:
         raise ClusterctlError(f"{what} failed for {len(failed)} of its files: {failed[0][2]}") from error
     except OSError as error:
         raise ClusterctlError(f"{what} failed: {error.filename or target}: {error.strerror}") from error
+
+
+def _make_room(source: Path, target: Path, directory: str, names: list[str]) -> tuple[str, ...]:
+    """As copytree's `ignore`, which leaves nothing out: links are made anew, and for that what they replace has to go."""
+    there = target / Path(directory).relative_to(source)
+    for name in names:
+        old = there / name
+        if Path(directory, name).is_symlink() and (old.is_symlink() or old.is_file()):
+            old.unlink()
+    return ()
 
 
 def shell_code(code: int) -> int:

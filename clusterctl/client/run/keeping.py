@@ -42,7 +42,7 @@ def keep(
             troubles.append(f"{what}: {error}")
 
     with Api.of(cluster) as api:
-        job = api.get(f"/api/v1/jobs/{job_id}")
+        job = api.get_at_last(f"/api/v1/jobs/{job_id}")
         _write(directory / "job.json", job)
         attempt("its log", lambda: _keep_logs(api, job, directory / "logs"))
         attempt("the cluster's status", lambda: _write(directory / "status.json", api.get("/api/v1/status")))

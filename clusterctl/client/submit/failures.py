@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
-from clusterctl.client.head.api import Api
+from clusterctl.client.head.api import PATIENCE_SECONDS, Api, with_patience
 from clusterctl.client.submit.job_list import list_jobs
 from clusterctl.client.submit.logs import LogReader, Piece
 from clusterctl.core.errors import ClusterctlError
@@ -26,7 +26,7 @@ class Failure:
 
 def failures_of(api: Api, array_id: str) -> list[Failure]:
     """A few of those that failed, the first submitted first."""
-    jobs = list_jobs(api, SHOWN, state="failed", array=array_id)["jobs"]
+    jobs = with_patience(lambda: list_jobs(api, SHOWN, state="failed", array=array_id), PATIENCE_SECONDS)["jobs"]
     return [Failure(str(job["id"]), str(job["reason"] or ""), _begin(api, str(job["id"]))) for job in reversed(jobs)]
 
 
