@@ -205,23 +205,27 @@ def test_rays_http_api_refuses_whoever_has_no_token(ray_cluster):
         running = [p for p in ray_cluster.processes() if "dashboard.py" in " ".join(p.cmdline())]
         return [c.laddr for p in running for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
 
-    ports = wait_until(listening, what="the dashboard listens")
-    assert {address.ip for address in ports} <= {"127.0.0.1", "::1"} or any(a.ip == "127.0.0.1" for a in ports)
-    refused = 0
-    for address in ports:
+    def refuses(port: int) -> bool:
+        """Whether it speaks HTTP and wants a token; none may take the job."""
         body = json.dumps({"entrypoint": "id"}).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{address.port}/api/jobs/", body, {"Content-Type": "application/json"}
+            f"http://127.0.0.1:{port}/api/jobs/", body, {"Content-Type": "application/json"}
         )
         try:
             urllib.request.urlopen(request, timeout=60)
-            raise AssertionError(f"port {address.port} accepted a job without a token")
+            raise AssertionError(f"port {port} accepted a job without a token")
         except urllib.error.HTTPError as error:
             assert error.code in (401, 403, 404, 405), error.code
-            refused += error.code in (401, 403)
+            return error.code in (401, 403)
         except OSError:
-            continue
-    assert refused
+            return False
+
+    assert wait_until(lambda: sum(refuses(address.port) for address in listening()), what="the dashboard answers")
+    ports = listening()
+    assert {address.ip for address in ports} <= {"127.0.0.1", "::1"} or any(a.ip == "127.0.0.1" for a in ports)
+    dashboard = next(p for p in ray_cluster.processes() if "dashboard.py" in " ".join(p.cmdline()))
+    own = Path(dashboard.environ()["TMPDIR"])
+    assert own.name == "r" and wait_until(lambda: [*own.glob("pymp-*")]), "what a killed one leaves goes with the node"
 
 
 TOOLS = """

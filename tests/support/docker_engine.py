@@ -108,7 +108,8 @@ def _start(directory: Path, host: str) -> docker.DockerClient:
         pytest.fail(
             "these tests start a Docker engine, which needs root: set DOCKER_HOST to one that runs, or use sudo"
         )
-    (directory / "docker.pid").unlink(missing_ok=True)  # of an engine that was killed
+    for number in ("docker.pid", "exec/containerd/containerd.pid"):  # of an engine that was killed: others may have it now
+        (directory / number).unlink(missing_ok=True)
     log = (directory / "log").open("wb")
     with log:
         process = subprocess.Popen(

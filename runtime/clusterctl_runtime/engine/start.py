@@ -8,7 +8,7 @@ Arguments are those of `ray start`. What differs from the plain command:
 - a GCS that keeps its state on disk is started again beside the running raylet when it dies: nobody loses anything;
 - 127.0.0.1 stays 127.0.0.1, and then nothing listens on other addresses (the plain command takes the machine's own);
 - the raylet does not wait for the dashboard's agent: it is told that agent's port, and its workers which cluster is theirs;
-- on the head, nothing waits for the dashboard, and there is no Ray Client server;
+- on the head, nothing waits for the dashboard, whose temporary directories go with the node, and there is no Ray Client server;
 - what shows the output of Ray's workers to drivers starts when the node is up.
 """
 
@@ -181,18 +181,24 @@ def announcing(base: type, announcer: Announcer) -> type:
     return AnnouncingNode
 
 
-def telling_raylets(start: Callable[..., Any], port: str) -> Callable[..., Any]:
-    """Ray's starter of processes. A raylet that is not told where the dashboard's agent will listen asks that agent, and joins
-    its cluster only when it is up, seconds later; Ray itself does not hand the port on. And its workers, which inherit its
+def telling(start: Callable[..., Any], port: str, temp_dir: str) -> Callable[..., Any]:
+    """Ray's starter of processes.
+
+    The dashboard's own processes speak through sockets in directories that stay behind when they are killed: these lie in Ray's
+    directory, which goes with the node. A raylet that is not told where the dashboard's agent will listen asks that agent, and
+    joins its cluster only when it is up, seconds later; Ray itself does not hand the port on. And its workers, which inherit its
     environment, are told which cluster is theirs: what asks for one by itself (the state API, Train when it cleans up) would
     look for any Ray of this machine."""
 
     def starting(command: list[str], process_type: str, *args: Any, **kwargs: Any) -> Any:
+        updates = dict(kwargs.pop("env_updates", None) or {})
+        if process_type == "dashboard" and temp_dir:
+            updates["TMPDIR"] = temp_dir
         if process_type != "raylet":
-            return start(command, process_type, *args, **kwargs)
+            return start(command, process_type, *args, env_updates=updates, **kwargs)
         told = [f"--dashboard_agent_listen_port={port}", "--undefok=dashboard_agent_listen_port"]
         address = next((word.partition("=")[2] for word in command if word.startswith("--gcs-address=")), "")
-        updates = {**(kwargs.pop("env_updates", None) or {}), **({"RAY_ADDRESS": address} if address else {})}
+        updates |= {"RAY_ADDRESS": address} if address else {}
         return start([*command, *told], process_type, *args, env_updates=updates, **kwargs)
 
     return starting
@@ -223,7 +229,8 @@ def main(arguments: list[str]) -> None:
     node_module.Node = announcing(node_module.Node, announcer)
     os.environ["RAY_START_HOOK"] = "clusterctl_engine_start.without_client_server"
     given = {name: value for name, _, value in (argument.partition("=") for argument in arguments)}
-    services.start_ray_process = telling_raylets(services.start_ray_process, given.get(LISTEN_PORT, "0"))
+    port, temp_dir = given.get(LISTEN_PORT, "0"), given.get("--temp-dir", "")
+    services.start_ray_process = telling(services.start_ray_process, port, temp_dir)
     if "--address" in given:
         wait_for_head(given["--address"])
     scripts.start.main(args=arguments, standalone_mode=True)
