@@ -108,7 +108,10 @@ def _start(directory: Path, host: str) -> docker.DockerClient:
         pytest.fail(
             "these tests start a Docker engine, which needs root: set DOCKER_HOST to one that runs, or use sudo"
         )
-    for number in ("docker.pid", "exec/containerd/containerd.pid"):  # of an engine that was killed: others may have it now
+    for number in (
+        "docker.pid",
+        "exec/containerd/containerd.pid",
+    ):  # of an engine that was killed: others may have it now
         (directory / number).unlink(missing_ok=True)
     log = (directory / "log").open("wb")
     with log:
