@@ -235,6 +235,21 @@ def test_a_job_tells_what_it_cost_and_what_it_follows_and_an_unknown_one_that_it
     assert not [part for part in page.all("main section.log, main .columns") if part.is_displayed()]
 
 
+def test_costs_are_added_up_by_pool_user_and_job(page: Page, live: Live) -> None:
+    job = live.python("print('worth it')", name="was-paid-for")
+    eventually(lambda: live.job(job)["state"] == "succeeded", "the job's end")
+    page.go("/")
+    page.click("#views a[href='#/costs']")
+    page.wait_text("cpu", "table[aria-label='Costs by pool and day']")
+    page.click("button[data-way='job']")
+    page.wait_text("was-paid-for", "table[aria-label='Costs by job']")
+    page.driver.refresh()
+    page.wait_text("was-paid-for", "table[aria-label='Costs by job']")
+    assert page.text(".card [role='status']").startswith("$0.00 up to ")
+    page.click(f"table[aria-label='Costs by job'] a[href='#/jobs/{job}']")
+    page.wait_text("ended: succeeded", "#log-state")
+
+
 def test_a_theme_and_what_is_looked_for_are_kept_over_a_reload(page: Page) -> None:
     ground = "return getComputedStyle(document.body).backgroundColor"
     light = page.driver.execute_script(ground)

@@ -2,6 +2,7 @@
 
 import { follow, onRefused, sleep, wakeUp } from "./api.js";
 import { Connection } from "./connection.js";
+import { CostsView } from "./costs.js";
 import { fill, h, say } from "./dom.js";
 import { EventsView } from "./events.js";
 import { tickAll } from "./format.js";
@@ -22,7 +23,7 @@ const page = { view: null, status: null, streams: null };
 function route() {
   const [path, query] = location.hash.replace(/^#/, "").split("?");
   const [, name = "", id = ""] = path.split("/");
-  const views = { "": OverviewView, nodes: id ? NodeView : NodesView, jobs: id ? JobView : JobsView, events: EventsView };
+  const views = { "": OverviewView, nodes: id ? NodeView : NodesView, jobs: id ? JobView : JobsView, events: EventsView, costs: CostsView };
   return { name, View: views[name] ?? OverviewView, id: decodeURIComponent(id), query: new URLSearchParams(query) };
 }
 
