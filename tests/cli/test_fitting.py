@@ -13,11 +13,12 @@ from clusterctl.cli.render.explain import render_explain, render_story
 from clusterctl.cli.render.fitting import width_of
 from clusterctl.cli.render.jobs import render_jobs
 from clusterctl.cli.render.offers import render_offers as render_catalogue
+from clusterctl.cli.render.plan import render_plan
 from clusterctl.cli.render.services import render_services
 from clusterctl.cli.render.status import render_node_list, render_status
 from clusterctl.cli.render.text import columns
 from clusterctl.cli.verbs.known import render as render_list
-from clusterctl.cli.verbs.money import render_offers
+from clusterctl.cli.verbs.money import render_cost, render_offers
 
 WIDTHS = (60, 80, 100, 120)
 REASON = (
@@ -136,7 +137,20 @@ STATUS: dict[str, Any] = {
     "cost": {"per_hour": 1.0, "total": 2.0},
 }
 
+CHOICE = {
+    "type": "Standard_ND96isr_H100_v5",
+    "market": "on-demand",
+    "price": 98.32,
+    "price_source": "Retail Prices API",
+    "places": ["azure southcentralus", "azure eastus"],
+    "why_not": "no quota",
+}
+PLANNED = {"name": NAME, "at_once": 10, "max": 200, "choices": [CHOICE, {**CHOICE, "market": "spot"}], "more": 12}
+PAID = {"job": "j-abcd2345", "name": f"{NAME} {WIDE}", "hours": 12345.678, "dollars": 98765.4}
+
 TABLES: dict[str, Callable[[], str]] = {
+    "plan": lambda: render_plan({"cluster": "vision", "pools": [PLANNED, {**PLANNED, "name": "cpu"}]}),
+    "cost": lambda: render_cost({"by": "job", "rows": [PAID], "unused": 12.0, "total": 98777.4}),
     "nodes": lambda: render_node_list({"nodes": NODES, "total": 4}, 200.0),
     "one node": lambda: render_node_list({"nodes": NODES[:1], "total": 1}, 200.0),
     "status": lambda: render_status(STATUS, 200.0),

@@ -139,12 +139,13 @@ def summed(document: dict[str, Any], by: str) -> dict[str, Any]:
 def render_cost(document: dict[str, Any]) -> str:
     """Node hours and dollars in each row; with what no job held, where the document tells."""
     by = document["by"]
-    rows = [[_label(row, by), f"{row['hours']:.2f}", money(row["dollars"])] for row in document["rows"]]
+    named = any(row.get("name") for row in document["rows"])  # jobs are: the name comes last, where it may be folded
+    rows = [
+        [str(row[by]), f"{row['hours']:.2f}", money(row["dollars"]), str(row.get("name") or "")]
+        for row in document["rows"]
+    ]
     if "unused" in document:
-        rows.append(["no job", "", money(document["unused"])])
-    rows.append(["total", "", money(document["total"])])
-    return columns([by, "node hours", "cost"], rows, right=(1, 2))
-
-
-def _label(row: dict[str, Any], by: str) -> str:
-    return f"{row[by]} ({row['name']})" if row.get("name") not in (None, row[by]) else str(row[by])
+        rows.append(["no job", "", money(document["unused"]), ""])
+    rows.append(["total", "", money(document["total"]), ""])
+    titles = [by, "node hours", "cost", "name"]
+    return columns(titles if named else titles[:3], rows if named else [row[:3] for row in rows], right=(1, 2))
