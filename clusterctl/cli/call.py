@@ -8,15 +8,17 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clusterctl.cli import completing, output
-from clusterctl.client.head.api import Api
 from clusterctl.client.meter import watched_by
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.core.errors import ClusterctlError
+
+if TYPE_CHECKING:  # an HTTP client that `--help` does without
+    from clusterctl.client.head.api import Api
 
 ClusterName = Annotated[
     str,
@@ -61,6 +63,8 @@ class Call:
         """To be closed by a `with`; the head is looked for at the first call. `history`: of a cluster that is down, which answers
         from what was kept of it. Raises NotFound."""
         if not history:
+            from clusterctl.client.head.api import Api
+
             return Api.of(self.cluster())
         from clusterctl.client.history.archive import History
         from clusterctl.client.history.past import PastApi

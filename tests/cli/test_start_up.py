@@ -107,6 +107,7 @@ def test_help_imports_no_verb(tmp_path: Path) -> None:
         "clusterctl.cli.render",
         "clusterctl.cli.render.escape",
     }
+    assert not {"http.client", "ssl"} & loaded
 
 
 WITHOUT = """
