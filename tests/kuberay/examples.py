@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import re
@@ -30,16 +31,17 @@ def planted(kind: str, changes: dict[str, Any]) -> dict[str, Any]:
     what is missing on the way is made."""
     document = example(kind)
     for path, value in changes.items():
-        *way, last = _parts(path)
         place: Any = document
+        last: Any
+        *way, last = _parts(path)
         for part in way:
             place = place.setdefault(part, {}) if isinstance(part, str) else place[part]
         if value is ABSENT:
             del place[last]
         elif isinstance(place, list) and last == len(place):
-            place.append(value)
+            place.append(copy.deepcopy(value))
         else:
-            place[last] = value
+            place[last] = copy.deepcopy(value)
     return document
 
 

@@ -227,7 +227,7 @@ def _zone(spec: dict[str, Any]) -> Iterator[str]:
     if (name := spec.get("timeZone")) is not None:
         try:
             zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
             yield f"spec.timeZone: {name!r} is no time zone"
 
 
