@@ -49,7 +49,10 @@ ARROWS: dict[str, set[str]] = {
     "clusterctl.cli": {
         *LEAVES,
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.client", "clusterctl.version",
-        "clusterctl.simulation", "clusterctl_providers", "clusterctl_templates", "clusterctl_runtime",
+        "clusterctl.simulation", "clusterctl.kuberay", "clusterctl_providers", "clusterctl_templates", "clusterctl_runtime",
+    },
+    "clusterctl.kuberay": {
+        "clusterctl.core", "clusterctl.spec", "clusterctl_providers.catalog", "clusterctl_runtime.engine.images",
     },
     "clusterctl.simulation": {
         *LEAVES,

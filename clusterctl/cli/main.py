@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "down": Verb("clusterctl.cli.verbs.down", "down", "End every node of a cluster and forget it."),
         "list": Verb("clusterctl.cli.verbs.known", "list_clusters", "List the clusters known here."),
         "status": Verb("clusterctl.cli.verbs.status", "status", "Show head, nodes, pools, demand, jobs and cost."),
+        "export": Verb("clusterctl.cli.verbs.export", "app", "Write a spec in the words of KubeRay."),
         "dashboard": Verb(
             "clusterctl.cli.verbs.dashboard", "dashboard", "Open the cluster's web page through a local port."
         ),

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from clusterctl.spec.providers import cloud
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Library, Reach, Search
+from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Kubernetes, Library, Reach, Search
 from clusterctl.spec.tags import TagRules
 
 _MARKS = "_.:/=+-@"  # beside letters, digits and spaces: what every service of AWS takes, IAM's roles included
@@ -118,6 +118,7 @@ KIND = Kind(
         data={"botocore/data": frozenset({"ec2", "iam", "pricing", "service-quotas", "ssm", "sts"})},
     ),
     cloud=Cloud(
+        kubernetes=Kubernetes("eks", spot={"eks.amazonaws.com/capacityType": "SPOT"}),
         region="us-east-1",
         zone="{region}a",
         user="ubuntu",

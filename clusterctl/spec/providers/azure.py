@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from clusterctl.spec.faults import Finding, refuse, shorten
 from clusterctl.spec.providers import azure_names, cloud
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Library, Reach, Search
+from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Kubernetes, Library, Reach, Search
 from clusterctl.spec.tags import TagRules
 
 _NOT_TAKEN = "<>%&\\?/"
@@ -282,6 +282,11 @@ KIND = Kind(
     ),
     library=Library(extra="azure", modules=("azure",)),
     cloud=Cloud(
+        kubernetes=Kubernetes(
+            "aks",
+            spot={"kubernetes.azure.com/scalesetpriority": "spot"},
+            spot_taint=("kubernetes.azure.com/scalesetpriority", "spot"),
+        ),
         region="eastus",
         zone="1",
         user="ubuntu",

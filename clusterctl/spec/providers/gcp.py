@@ -10,7 +10,7 @@ from clusterctl.spec.faults import Finding, refuse
 from clusterctl.spec.fields import Duration
 from clusterctl.spec.providers import cloud, gcp_names
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import MARKETS, Account, Cloud, IdForm, Kind, Library, Reach, Search
+from clusterctl.spec.providers.kind import MARKETS, Account, Cloud, IdForm, Kind, Kubernetes, Library, Reach, Search
 from clusterctl.spec.tags import TagRules
 
 # Google calls them labels.
@@ -171,6 +171,24 @@ KIND = Kind(
     ),
     library=Library(extra="gcp", modules=("google",)),
     cloud=Cloud(
+        kubernetes=Kubernetes(
+            "gke",
+            spot={"cloud.google.com/gke-spot": "true"},
+            spot_taint=("cloud.google.com/gke-spot", "true"),
+            gpu_label="cloud.google.com/gke-accelerator",
+            gpus={
+                "A100-40GB": "nvidia-tesla-a100",
+                "A100-80GB": "nvidia-a100-80gb",
+                "B200": "nvidia-b200",
+                "H100": "nvidia-h100-80gb",
+                "H200": "nvidia-h200-141gb",
+                "L4": "nvidia-l4",
+                "P100": "nvidia-tesla-p100",
+                "P4": "nvidia-tesla-p4",
+                "T4": "nvidia-tesla-t4",
+                "V100": "nvidia-tesla-v100",
+            },
+        ),
         region="us-central1",
         zone="{region}-a",
         user="ubuntu",

@@ -100,13 +100,35 @@ class IdForm:
 
 
 @dataclass(frozen=True)
+class Kubernetes:
+    """A cloud's managed Kubernetes, `name`. `spot`: labels of its spot nodes; `spot_taint`: (key, value) that keeps other pods
+    off them. `gpu_label`: whose value tells a node's GPU; `gpus` has it by our name in upper case, with the memory of one where
+    the name alone does not tell. "" where only machine types tell it."""
+
+    name: str
+    spot: Mapping[str, str] = field(default_factory=dict[str, str])
+    spot_taint: tuple[str, str] | None = None
+    gpu_label: str = ""
+    gpus: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def spot_tolerations(self) -> list[dict[str, Any]]:
+        """Of pods that may run on its spot nodes."""
+        if self.spot_taint is None:
+            return []
+        key, value = self.spot_taint
+        return [{"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}]
+
+
+@dataclass(frozen=True)
 class Cloud:
     """What is bought by the hour. `region` is an example of one; `zone` how a zone is named, with "{region}" where its name
     begins with the region's. `user` logs in to the default images. `catalogue` has its types and prices. `reservation`:
     ids of its capacity reservations, None where pools cannot have them. `markets`: those that a pool may name. `here_only`:
     settings that speak of the client's machine, which a head elsewhere does not get. `zones`: how they are named, where the
     region does not say. `refused_users`: logins, in lower case, that it gives no machine. `key_file`: variable of the
-    environment that names a file with credentials, "" where there is none. `speaks_s3`: its regions are those of S3."""
+    environment that names a file with credentials, "" where there is none. `speaks_s3`: its regions are those of S3.
+    `kubernetes`: the one that it manages."""
 
     region: str
     zone: str
@@ -120,6 +142,7 @@ class Cloud:
     refused_users: frozenset[str] = frozenset()
     key_file: str = ""
     speaks_s3: bool = False
+    kubernetes: Kubernetes | None = None
 
     def zone_in(self, region: str) -> str:
         """A zone of that region, for examples."""

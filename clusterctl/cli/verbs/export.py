@@ -1,0 +1,167 @@
+"""`clusterctl export kuberay`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clusterctl.cli import output
+from clusterctl.cli.call import Call, verb
+from clusterctl.client.specfile import SpecFile, read_spec
+from clusterctl.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from clusterctl.kuberay.options import Options, SecretRef
+    from clusterctl.spec.faults import Fault, Finding
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+_PROMETHEUS = ("none", "annotations", "podmonitor")
+
+
+@app.callback()
+def main() -> None:
+    """Write a spec in the words of KubeRay.
+
+    \b
+    Example:
+      clusterctl export kuberay cluster.yaml | kubectl create -f -
+    """
+
+
+@app.command("kuberay")
+@verb
+def kuberay(
+    call: Call,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The cluster's file.", show_default=False)],
+    target: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose Kubernetes: generic, gke, eks or aks.")
+    ] = "generic",
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Of the objects.", show_default=False)] = "",
+    image: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Of all pods, with what nodes would install [default: Ray's own].", show_default=False
+        ),
+    ] = "",
+    gpu_label: Annotated[
+        str, typer.Option(metavar="KEY=VALUE", help="Of nodes with the GPU that the pools want.", show_default=False)
+    ] = "",
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(metavar="/PATH=NAME", help="A PersistentVolumeClaim, and where pods have it.", show_default=False),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VARIABLE=SECRET/KEY", help="Where a variable's value is.", show_default=False),
+    ] = None,
+    redis: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT[,SECRET/KEY]", help="Where Ray's head keeps its state; its password.", show_default=False
+        ),
+    ] = "",
+    prometheus: Annotated[
+        str, typer.Option(metavar="WAY", help=f"How it finds the pods: {', '.join(_PROMETHEUS)}.")
+    ] = _PROMETHEUS[0],
+    lossy: Annotated[bool, typer.Option("--lossy", help="Leave out what cannot be said, and warn of it.")] = False,
+    place: Annotated[
+        str,
+        typer.Option(
+            "--place", metavar="CLOUD[/REGION]", help="Which of the places that SPEC lists.", show_default=False
+        ),
+    ] = "",
+) -> None:
+    """Write a spec as a RayCluster of KubeRay, for `kubectl create -f -` or `kubectl apply --server-side -f -`.
+
+    What KubeRay cannot say is refused with its place; no value of a secret is in what is written.
+
+    \b
+    Examples:
+      clusterctl export kuberay cluster.yaml --target gke > raycluster.yaml
+      clusterctl export kuberay cluster.yaml --image registry.example/vision:1 --secret HF_TOKEN=hugging-face/token
+    """
+    from clusterctl_providers.catalog.store import load
+
+    from clusterctl.kuberay.export import export, plain
+    from clusterctl.kuberay.options import Options, Prometheus
+    from clusterctl.kuberay.platforms import platforms
+    from clusterctl.spec.faults import SpecError
+
+    way: dict[str, Prometheus] = {"none": "none", "annotations": "annotations", "podmonitor": "podmonitor"}
+    _one_of("--target", target, tuple(platforms()))
+    _one_of("--prometheus", prometheus, _PROMETHEUS)
+    options = Options(
+        target=target,
+        image=image,
+        namespace=namespace,
+        gpu_label=_pair("--gpu-label", gpu_label, "KEY=VALUE") if gpu_label else None,
+        claims=dict(_pair("--claim", one, "/PATH=NAME") for one in claim or ()),
+        secrets={
+            name: _secret("--secret", ref) for name, ref in _pairs("--secret", secret or (), "VARIABLE=SECRET/KEY")
+        },
+        redis=_redis(redis),
+        prometheus=way[prometheus],
+    )
+    read = read_spec(spec, place)
+    made = export(read.spec, load().instances.values(), options)
+    if made.refused and (not lossy or not made.documents):
+        raise SpecError(_faults(read, made.refused))
+    warnings = [str(fault) for fault in sorted(_faults(read, (*made.refused, *made.told)))]
+    for warning in warnings:
+        call.say(f"warning: {warning}")
+    documents = [plain(document) for document in made.documents]
+    if call.json:
+        output.write_json({"documents": documents, "warnings": warnings})
+    else:
+        output.write_line(_text(documents, warnings, options))
+
+
+def _faults(read: SpecFile, findings: Iterable[Finding]) -> list[Fault]:
+    return [read.located.fault(one.path, one.message, one.suggestion, one.at_key) for one in findings]
+
+
+def _text(documents: list[dict[str, Any]], warnings: list[str], options: Options) -> str:
+    import yaml
+
+    comments = [f"# For KubeRay 1.7 or newer; made by clusterctl for {options.target} clusters of Kubernetes."]
+    comments += [f"# Not as in the spec: {' '.join(warning.split())}" for warning in warnings]
+    whole = yaml.safe_dump_all(documents, sort_keys=False, width=120, allow_unicode=True)
+    return "\n".join(comments) + "\n" + whole.rstrip("\n")
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} {value} is not known: write {', '.join(known)}")
+
+
+def _pairs(option: str, texts: Iterable[str], form: str) -> list[tuple[str, str]]:
+    return [_pair(option, text, form) for text in texts]
+
+
+def _pair(option: str, text: str, form: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value) or (option == "--claim" and not name.startswith("/")):
+        raise UsageError(f"{option} {text}: write {form}")
+    return name, value
+
+
+def _secret(option: str, text: str) -> SecretRef:
+    from clusterctl.kuberay.options import SecretRef
+
+    name, sign, key = text.partition("/")
+    if not (name and sign and key):
+        raise UsageError(f"{option} {text}: a Secret's value is written NAME/KEY")
+    return SecretRef(name, key)
+
+
+def _redis(text: str) -> tuple[str, SecretRef | None] | None:
+    if not text:
+        return None
+    address, _, password = text.partition(",")
+    if not re.fullmatch(r"[^\s:/]+:\d{1,5}", address):
+        raise UsageError(f"--redis {text}: write HOST:PORT, or HOST:PORT,SECRET/KEY with a password")
+    return address, _secret("--redis", password) if password else None

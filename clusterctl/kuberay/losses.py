@@ -1,0 +1,168 @@
+"""What of a spec cannot be said in KubeRay, with its place. What would change what a cluster does, costs or keeps is refused;
+what only helps is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from clusterctl.kuberay.options import Options
+from clusterctl.kuberay.platforms import Platform
+from clusterctl.spec.faults import Finding, Path
+from clusterctl.spec.model import ClusterSpec
+from clusterctl.spec.mounts.mount import Mount
+from clusterctl.spec.pool import Pool
+
+LONGEST_NAME = 53  # of a RayCluster, whose name begins those of its pods and services
+SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY)", re.IGNORECASE)
+_BAKE = "make an image of it (`clusterctl image dockerfile SPEC`), and name that with --image"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`refused`: the export ends there, unless it may lose something."""
+
+    finding: Finding
+    refused: bool = True
+
+
+def losses(spec: ClusterSpec, options: Options, platform: Platform) -> Iterator[Loss]:
+    """All, but what is wrong with the size of pods."""
+    yield from _of_cluster(spec, options)
+    yield from _of_engine(spec, options)
+    yield from _of_limits(spec)
+    yield from _of_env((), spec.env, options)
+    yield from _of_mounts(("mounts",), spec.mounts, options)
+    for index, pool in enumerate(spec.pools):
+        at = ("pools", index)
+        yield from _of_pool(at, pool, platform)
+        yield from _of_env(at, pool.env, options)
+        yield from _of_mounts((*at, "mounts"), pool.mounts, options)
+        if pool.setup and not options.image:
+            yield _lost((*at, "setup"), "KubeRay runs no commands on new nodes", _BAKE)
+
+
+def _lost(at: Path, what: str, fix: str, *, key: bool = True) -> Loss:
+    return Loss(Finding(at, what, fix, key))
+
+
+def _told(at: Path, what: str, fix: str = "") -> Loss:
+    return Loss(Finding(at, what, fix, True), refused=False)
+
+
+def _of_cluster(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
+    if len(spec.cluster) > LONGEST_NAME or spec.cluster.endswith("-") or not spec.cluster[0].isalpha():
+        what = f"a RayCluster's name has at most {LONGEST_NAME} letters, digits and '-', a letter first and no '-' last"
+        yield _lost(("cluster",), what, "take another", key=False)
+    if any(pool.hosts for pool in spec.pools):
+        yield _lost(
+            ("provider",), "hosts that you have are no nodes of Kubernetes", "join them to one, and describe pods"
+        )
+    if spec.setup and not options.image:
+        yield _lost(("setup",), "KubeRay runs no commands on new nodes", _BAKE)
+    if spec.files:
+        fix = "put them into the image, a bucket, or a PersistentVolumeClaim (--claim /PATH=NAME)"
+        yield _lost(("files",), "KubeRay copies no files to nodes", fix)
+    if spec.head.slots is not None:
+        yield _told(("head", "slots"), "KubeRay does not limit how many drivers run at once")
+    for key in ("host", "public_port", "credentials"):
+        if getattr(spec.head, key):
+            yield _told(
+                ("head", key), "pods of the head are reached by their service, and have no machine of their own"
+            )
+    life = spec.lifetime
+    for key in ("after_last_job", "idle", "at"):
+        if getattr(life, key) is not None:
+            fix = "delete the RayCluster then, or export jobs that bring their own"
+            yield _lost(("lifetime", key), "a RayCluster does not end itself", fix)
+    if spec.services.listen:
+        yield _lost(("services", "listen"), "KubeRay has no entry for services", "put a Service or an Ingress in front")
+    for key in ("fair_share", "preemption"):
+        if getattr(spec.queue, key) not in ("none", False):
+            yield _lost(("queue", key), "KubeRay has no queue of jobs", "configure Kueue")
+
+
+def _of_engine(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
+    if spec.ray is None:
+        yield _lost(("engine",), "KubeRay's clusters are clusters of Ray", "write engine: ray", key=False)
+        return
+    at = ("engine", "ray")
+    if (spec.ray.packages or spec.ray.requirements) and not options.image:
+        key = "requirements" if spec.ray.requirements else "packages"
+        yield _lost((*at, key), "Ray's public image has none of these packages", _BAKE)
+    if spec.ray.python:
+        yield _lost((*at, "python"), "pods have the Python of their image", "remove it")
+    if spec.ray.fault_tolerant and options.redis is None:
+        yield _lost((*at, "fault_tolerant"), "a head's pod that is lost is a cluster lost", "name a Redis with --redis")
+    elif options.redis is None:
+        what = "a head's pod that is lost ends all jobs and actors: without --redis Ray keeps nothing elsewhere"
+        yield _told(("head",) if spec.head.model_fields_set else ("cluster",), what)
+
+
+def _of_limits(spec: ClusterSpec) -> Iterator[Loss]:
+    limits = spec.limits
+    money = "KubeRay knows no prices, and would spend more"
+    for key in ("cost_per_hour", "drain_after"):
+        if getattr(limits, key) is not None:
+            yield _lost(("limits", key), money, "limit the nodes")
+    for key in ("per_day", "per_month"):
+        if getattr(limits.budget, key) is not None:
+            yield _lost(("limits", "budget", key), money, "limit the nodes")
+    if limits.per_user:
+        yield _lost(("limits", "per_user"), "KubeRay knows no users", "give each a namespace with a ResourceQuota")
+    if "launches_per_minute" in limits.model_fields_set:
+        yield _told(("limits", "launches_per_minute"), "KubeRay starts as many pods at once as are wanted")
+    most = 1 + sum(pool.max * len(pool.market) for pool in spec.pools)
+    if limits.nodes is not None and most > limits.nodes:
+        what = f"a limit of all groups together cannot be said, and they may have {most} nodes with the head"
+        yield _lost(("limits", "nodes"), what, "lower the max of the pools")
+    gpus = sum(pool.max * len(pool.market) * pool.gpu.count for pool in spec.pools if pool.gpu)
+    gpus += sum(pool.max * len(pool.market) * pool.resources.get("GPU", 0) for pool in spec.pools)
+    if limits.gpus is not None and gpus > limits.gpus:
+        what = f"a limit of all groups together cannot be said, and they may have {gpus:g} GPUs"
+        yield _lost(("limits", "gpus"), what, "lower the max of the pools")
+
+
+def _of_pool(at: Path, pool: Pool, platform: Platform) -> Iterator[Loss]:
+    if pool.reservation:
+        yield _lost((*at, "reservation"), "a reservation belongs to nodes, which KubeRay does not make", "remove it")
+    if pool.keep_stopped:
+        yield _lost((*at, "keep_stopped"), "pods are not stopped and started again", "remove it")
+    if pool.provider:
+        yield _lost((*at, "provider"), "a RayCluster is in one cluster of Kubernetes", "export the pools apart")
+    if pool.limits.cost_per_hour is not None:
+        yield _lost((*at, "limits", "cost_per_hour"), "KubeRay knows no prices, and would spend more", "lower max")
+    if "flex-start" in pool.market:
+        yield _lost((*at, "market"), "flex-start is a way to buy nodes, which KubeRay does not", "write on-demand")
+    if pool.one_zone:
+        yield _told(
+            (*at, "one_zone"), "pods of the group are kept in one zone where there is room, and not for certain"
+        )
+    if "orphan_timeout" in pool.model_fields_set:
+        yield _told(
+            (*at, "orphan_timeout"), "pods end with their RayCluster, whose property they are, not by themselves"
+        )
+    if "spot" in pool.market and not platform.kubernetes.spot:
+        yield _told((*at, "market"), "which nodes are spot is not known without --target: there is one group for both")
+    elif len(pool.market) > 1:
+        what = f"there is a group for each market, each with at most {pool.max}: together twice as many as `max`"
+        yield _told((*at, "market"), what)
+
+
+def _of_env(at: Path, env: dict[str, str], options: Options) -> Iterator[Loss]:
+    for name in env:
+        if SECRET.search(name) and name not in options.secrets:
+            what = f"the value of {name} looks like a secret, and everybody who may read the object would see it"
+            fix = f"put it into a Secret and say --secret {name}=SECRET/KEY"
+            yield _lost((*at, "env", name), what, fix)
+
+
+def _of_mounts(at: Path, mounts: list[Mount], options: Options) -> Iterator[Loss]:
+    for index, mount in enumerate(mounts):
+        if mount.to in options.claims or mount.scheme_name == "nfs":
+            continue
+        what = "storage of this kind comes to pods by a driver that the cluster of Kubernetes has, and by a claim"
+        yield _lost(
+            (*at, index), what, f"make a PersistentVolumeClaim of it and say --claim {mount.to}=NAME", key=False
+        )

@@ -1,0 +1,32 @@
+"""What an export is told besides the spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Prometheus = Literal["none", "annotations", "podmonitor"]
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """A key of a Secret in the cluster's namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """`target`: a name of `platforms`. `image`: of all groups, with whatever the spec's nodes would install. `gpu_label`: (key,
+    value) that GPU nodes have, in the place of the target's. `claims`: {path in the containers: name of a PersistentVolumeClaim}.
+    `secrets`: {environment variable: where its value is}. `redis`: (host:port, where its password is) for the GCS."""
+
+    target: str = "generic"
+    image: str = ""
+    namespace: str = ""
+    gpu_label: tuple[str, str] | None = None
+    claims: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, SecretRef] = field(default_factory=dict)
+    redis: tuple[str, SecretRef | None] | None = None
+    prometheus: Prometheus = "none"
