@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.kuberay import clusters, jobs, metadata, pods, services
+from tests.kuberay import clusters, jobs, kueue, metadata, pods, services
 from tests.kuberay.clusters import Cluster
 from tests.kuberay.jobs import Job
 
@@ -32,6 +32,8 @@ def checks(document: dict[str, Any]) -> Iterator[Check]:
     notes = document["metadata"].get("annotations") or {}
     if kind in LONGEST:
         yield from ((rule, (document,)) for rule in RULES)
+    if kueue.applies(document):
+        yield from ((rule, (document,)) for rule in kueue.RULES)
     if kind == "RayCluster":
         yield from _of_cluster(Cluster("spec", spec, notes))
     elif kind == "RayJob":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.kuberay import clusters, crd, jobs, operator, pods, services
+from tests.kuberay import clusters, crd, jobs, kueue, operator, pods, services
 from tests.kuberay.examples import ABSENT, example, planted, samples
 from tests.kuberay.operator import LONGEST, operator_faults
 
@@ -25,6 +25,7 @@ RULES = "spec.deletionStrategy.deletionRules"
 OPTIONS = "spec.upgradeStrategy.clusterUpgradeOptions"
 BOX = f"{GROUP}.template.spec.containers[0]"
 HEAD_ENV = f"{HEAD}.template.spec.containers[0].env"
+WORKERS = example("RayCluster")["spec"]["workerGroupSpecs"][0]
 REDIS = {"redisAddress": "redis:6379"}
 
 # What these manifests ask of the operator, it does not grant as it comes.
@@ -57,6 +58,10 @@ def ends(policy: str, seconds: int, **condition: str) -> dict[str, Any]:
 
 SELECTS = {JOBS: ABSENT, "spec.deletionStrategy": ABSENT, "spec.clusterSelector": {"ray.io/cluster": "fleet"}}
 SHUTS = {"spec.deletionStrategy": ABSENT, "spec.shutdownAfterJobFinishes": True}
+QUEUED = {
+    "metadata.labels": {"kueue.x-k8s.io/queue-name": "gpus"},
+    "metadata.annotations": {"kueue.x-k8s.io/elastic-job": "true"},
+}
 LEGACY = {"spec.deletionStrategy": {"onSuccess": {"policy": "DeleteNone"}, "onFailure": {"policy": "DeleteSelf"}}}
 
 # kind, changes, what is said
@@ -96,7 +101,7 @@ PLANTED: list[tuple[str, Changes, str]] = [
     ("RayCluster", {f"{GROUP}.groupName": "headgroup"}, "spec.workerGroupSpecs: 2 groups are called 'headgroup'"),
     (
         "RayCluster",
-        {"spec.workerGroupSpecs[1]": example("RayCluster")["spec"]["workerGroupSpecs"][0]},
+        {"spec.workerGroupSpecs[1]": WORKERS},
         "spec.workerGroupSpecs: 2 groups are called 'gpu'",
     ),
     *(
@@ -383,6 +388,32 @@ PLANTED: list[tuple[str, Changes, str]] = [
         {f"{CRON}.rayClusterSpec.workerGroupSpecs[0].replicas": 9},
         f"{CRON}.rayClusterSpec.workerGroupSpecs[0].replicas: 9 is not between 1 and 4",
     ),
+    # queues
+    ("RayCluster", {**QUEUED, "spec.suspend": True}, "spec.suspend: Kueue writes it"),
+    ("RayJob", QUEUED, "spec.shutdownAfterJobFinishes: must be true in a queue of Kueue"),
+    (
+        "RayJob",
+        {**SELECTS, **QUEUED, "spec.shutdownAfterJobFinishes": True},
+        "spec.clusterSelector: Kueue admits jobs that bring their cluster",
+    ),
+    *(
+        (
+            kind,
+            {**changes, **QUEUED, "metadata.annotations": {}},
+            f"{root}.enableInTreeAutoscaling: needs the annotation kueue.x-k8s.io/elastic-job in a queue of Kueue",
+        )
+        for kind, root, changes in (("RayCluster", "spec", {}), ("RayJob", JOBS, SHUTS), ("RayService", SERVES, {}))
+    ),
+    (
+        "RayCluster",
+        {**QUEUED, f"{GROUP}.groupName": "head"},
+        f"{GROUP}.groupName: 'head' is Kueue's name of the head's group",
+    ),
+    (
+        "RayCluster",
+        {**QUEUED, "spec.workerGroupSpecs": [{**WORKERS, "groupName": f"gpu-{n}"} for n in range(8)]},
+        "spec.workerGroupSpecs: more than 7 in a queue of Kueue",
+    ),
     # pods
     (
         "RayCluster",
@@ -460,7 +491,7 @@ def test_every_rule_has_a_fault_planted() -> None:
     checks = [check for kind, changes, _ in PLANTED for check in operator.checks(planted(kind, changes))]
     broken = {rule for rule, about in checks if list(rule(*about))}
     every: set[Callable[..., Any]] = {
-        *operator.RULES, *clusters.RULES, *jobs.RULES, *jobs.SCHEDULE_RULES, *services.RULES, *pods.RULES
+        *operator.RULES, *clusters.RULES, *jobs.RULES, *jobs.SCHEDULE_RULES, *services.RULES, *pods.RULES, *kueue.RULES
     }  # fmt: skip
     assert broken == every
 
@@ -481,7 +512,10 @@ def test_every_rule_is_a_sentence() -> None:
         ("RayCluster", {"spec.authOptions": {"mode": "disabled"}, "spec.rayVersion": "2.56.0"}),
         ("RayCluster", {"spec.authOptions.enableK8sTokenAuth": True}),
         ("RayCluster", {"spec.upgradeStrategy.type": "Recreate"}),
-        ("RayCluster", {'metadata.labels."kueue.x-k8s.io/queue-name"': "q"}),
+        ("RayCluster", QUEUED),
+        ("RayCluster", {**no_autoscaler(), **QUEUED, "metadata.annotations": {}}),
+        ("RayJob", {**SHUTS, **QUEUED}),
+        ("RayService", QUEUED),
         ("RayCluster", {f"{BOX}.resources.requests.cpu": "500m"}),
         ("RayCluster", {f"{GROUP}.resources.tokens": "1e3"}),
         ("RayJob", SELECTS),
