@@ -130,6 +130,14 @@ def _resource_names(cluster: Cluster) -> Iterator[str]:
                     yield f"{group.path}.resources.{name}: must be written {exact}"
 
 
+def _resource_quotes(cluster: Cluster) -> Iterator[str]:
+    """The operator writes names between single quotes into the command of a shell."""
+    for group in cluster.groups:
+        for name in group.spec.get("resources") or {}:
+            if "'" in name:
+                yield f"{group.path}.resources.{name}: the quote ends what the shell reads"
+
+
 def _resource_amounts(cluster: Cluster) -> Iterator[str]:
     """A quantity that cannot be read is left out in silence, and Ray's autoscaler rounds up what is not whole."""
     for group in cluster.groups:
@@ -311,6 +319,7 @@ RULES: tuple[Callable[[Cluster], Iterator[str]], ...] = (
     _names,
     _resources,
     _resource_names,
+    _resource_quotes,
     _resource_amounts,
     _labels,
     _owned_labels,

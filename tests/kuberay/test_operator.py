@@ -115,6 +115,7 @@ PLANTED: list[tuple[str, Changes, str]] = [
     ),
     ("RayCluster", {f"{GROUP}.resources": {"cpu": "4"}}, f"{GROUP}.resources.cpu: must be written CPU"),
     ("RayCluster", {f"{GROUP}.resources": {"Memory": "4Gi"}}, f"{GROUP}.resources.Memory: must be written memory"),
+    ("RayCluster", {f"{GROUP}.resources.a'b": "1"}, f"{GROUP}.resources.a'b: the quote ends what the shell reads"),
     ("RayCluster", {f"{GROUP}.resources.memory": "8 GiB"}, f"{GROUP}.resources.memory: '8 GiB' is no quantity"),
     ("RayCluster", {f"{GROUP}.resources.CPU": "500m"}, f"{GROUP}.resources.CPU: '500m' must be whole"),
     ("RayCluster", {f"{GROUP}.resources.tokens": "0.5"}, f"{GROUP}.resources.tokens: '0.5' must be whole"),
