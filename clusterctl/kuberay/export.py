@@ -10,7 +10,7 @@ from clusterctl_providers.catalog.facts import GIB, InstanceType
 from clusterctl_providers.catalog.gpu_names import split_memory
 from clusterctl_runtime.engine.images import default_image
 
-from clusterctl.kuberay.losses import Loss, losses
+from clusterctl.kuberay.losses import SPOT, Loss, group_names, losses
 from clusterctl.kuberay.objects import FIRST, STEP, Group, Object, pod_monitor, ray_cluster
 from clusterctl.kuberay.options import Options
 from clusterctl.kuberay.platforms import GENERIC, Platform, platforms
@@ -20,7 +20,6 @@ from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.pool import Pool
 
 HEAD_CPU, HEAD_MEMORY = 2, 8 * GIB  # of the head's pod where the spec says nothing; KubeRay's own page wants as much
-_SPOT, _ON_DEMAND = "spot", "on-demand"
 
 
 @dataclass(frozen=True)
@@ -103,21 +102,19 @@ def _groups(
         what = f"pods of pool {pool.name} take any node that has room for them: machine types are those of {provider}"
         fix = "say where the cluster of Kubernetes is with --target" if options.target == GENERIC else ""
         lost.append(Loss(Finding((*at, "instances" if pool.instances else "gpu"), what, fix, True), refused=False))
-    markets = [market for market in pool.market if market in (_SPOT, _ON_DEMAND)] or [_ON_DEMAND]
-    if not platform.kubernetes.spot:
-        markets = [_ON_DEMAND]
+    groups = group_names(pool, platform)
     return [
         Group(
-            pool.name if market == _ON_DEMAND or len(markets) == 1 else f"{pool.name}-{market}",
+            name,
             pool,
             found,
-            market == _SPOT,
-            FIRST + STEP * (len(markets) - 1 - number) if len(markets) > 1 else 0,
+            market == SPOT,
+            FIRST + STEP * (len(groups) - 1 - number) if len(groups) > 1 else 0,
             0 if number else pool.min,
             gpu,
             types,
         )
-        for number, market in enumerate(markets)
+        for number, (name, market) in enumerate(groups.items())
     ]
 
 

@@ -14,8 +14,11 @@ from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.pool import Pool
 
+SPOT, ON_DEMAND = "spot", "on-demand"
 LONGEST_NAME = 53  # of a RayCluster, whose name begins those of its pods and services
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY)", re.IGNORECASE)
+_LARGEST = 2**31 - 1  # of a count of theirs
+_HEADS = "headgroup"  # how the operator calls the head's group
 _BAKE = "make an image of it (`clusterctl image dockerfile SPEC`), and name that with --image"
 
 
@@ -32,7 +35,10 @@ def losses(spec: ClusterSpec, options: Options, platform: Platform) -> Iterator[
     yield from _of_cluster(spec, options)
     yield from _of_engine(spec, options)
     yield from _of_limits(spec)
+    yield from _of_names(spec, platform)
     yield from _of_env((), spec.env, options)
+    if spec.ray is not None:
+        yield from _of_env(("engine", "ray"), spec.ray.env, options)
     yield from _of_mounts(("mounts",), spec.mounts, options)
     for index, pool in enumerate(spec.pools):
         at = ("pools", index)
@@ -133,6 +139,14 @@ def _of_pool(at: Path, pool: Pool, platform: Platform) -> Iterator[Loss]:
         yield _lost((*at, "provider"), "a RayCluster is in one cluster of Kubernetes", "export the pools apart")
     if pool.limits.cost_per_hour is not None:
         yield _lost((*at, "limits", "cost_per_hour"), "KubeRay knows no prices, and would spend more", "lower max")
+    for key in ("max", "idle_timeout"):
+        if getattr(pool, key) > _LARGEST:
+            yield _lost((*at, key), f"KubeRay counts up to {_LARGEST}", "write less")
+    for name in pool.resources:
+        if "'" in name:
+            yield _lost(
+                (*at, "resources", name), "a resource with an apostrophe breaks KubeRay's command line", "rename it"
+            )
     if "flex-start" in pool.market:
         yield _lost((*at, "market"), "flex-start is a way to buy nodes, which KubeRay does not", "write on-demand")
     if pool.one_zone:
@@ -150,8 +164,33 @@ def _of_pool(at: Path, pool: Pool, platform: Platform) -> Iterator[Loss]:
         yield _told((*at, "market"), what)
 
 
+def _of_names(spec: ClusterSpec, platform: Platform) -> Iterator[Loss]:
+    seen: dict[str, str] = {}
+    for index, pool in enumerate(spec.pools):
+        at = ("pools", index, "name")
+        for name in group_names(pool, platform):
+            if name == _HEADS or name.endswith("-"):
+                yield _lost(at, f"no group of workers can be called {name}", "take another name", key=False)
+            if name in seen:
+                what = f"pool {pool.name} and pool {seen[name]} would both have a group {name}"
+                yield _lost(at, what, "take another name", key=False)
+            seen[name] = pool.name
+
+
+def group_names(pool: Pool, platform: Platform) -> dict[str, str]:
+    """Of the groups of a pool, in the order in which they are tried: {name: market}."""
+    markets = [market for market in pool.market if market in (SPOT, ON_DEMAND)] or [ON_DEMAND]
+    if not platform.kubernetes.spot:
+        markets = [ON_DEMAND]
+    if len(markets) == 1:
+        return {pool.name: markets[0]}
+    return {pool.name if market == ON_DEMAND else f"{pool.name}-{market}": market for market in markets}
+
+
 def _of_env(at: Path, env: dict[str, str], options: Options) -> Iterator[Loss]:
     for name in env:
+        if name in options.reserved():
+            yield _lost((*at, "env", name), f"{name} is set by KubeRay", "remove it")
         if SECRET.search(name) and name not in options.secrets:
             what = f"the value of {name} looks like a secret, and everybody who may read the object would see it"
             fix = f"put it into a Secret and say --secret {name}=SECRET/KEY"

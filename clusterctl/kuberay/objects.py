@@ -118,7 +118,9 @@ def _container(name: str, spec: ClusterSpec, pool: Pool | None, shape: Shape, im
     made: Object = {"name": name, "image": image, "resources": {"limits": limits, "requests": dict(limits)}}
     assert spec.ray is not None
     plain = {**spec.env, **(pool.env if pool else {}), **spec.ray.env}
-    env: list[Object] = [{"name": key, "value": value} for key, value in plain.items() if key not in options.secrets]
+    env: list[Object] = [
+        {"name": key, "value": _literal(value)} for key, value in plain.items() if key not in options.secrets
+    ]
     env += [{"name": key, "valueFrom": _secret(ref)} for key, ref in options.secrets.items()]
     if env:
         made["env"] = env
@@ -133,6 +135,11 @@ def _container(name: str, spec: ClusterSpec, pool: Pool | None, shape: Shape, im
     if image.startswith("rayproject/ray:"):
         made["securityContext"] |= {"runAsNonRoot": True, "runAsUser": _RAY_USER}
     return made
+
+
+def _literal(value: str) -> str:
+    """As it is: Kubernetes takes $(NAME) for the value of another variable."""
+    return value.replace("$(", "$$(")
 
 
 def _template(

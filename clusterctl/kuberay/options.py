@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from clusterctl.core.errors import UsageError
+
+_RESERVED = frozenset(
+    {"RAY_enable_autoscaler_v2", "RAY_REDIS_ADDRESS", "REDIS_USERNAME", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
+)
+_OF_REDIS = frozenset({"REDIS_PASSWORD"})
 Prometheus = Literal["none", "annotations", "podmonitor"]
 
 
@@ -30,3 +36,13 @@ class Options:
     secrets: dict[str, SecretRef] = field(default_factory=dict)
     redis: tuple[str, SecretRef | None] | None = None
     prometheus: Prometheus = "none"
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where they contradict each other."""
+        if wrong := sorted(self.reserved() & self.secrets.keys()):
+            fix = "say --redis HOST:PORT,SECRET/KEY" if wrong[0] in _OF_REDIS else "leave it out"
+            raise UsageError(f"--secret {wrong[0]}: KubeRay sets that variable: {fix}")
+
+    def reserved(self) -> frozenset[str]:
+        """Variables that the operator sets, or refuses beside what an export says."""
+        return _RESERVED | (_OF_REDIS if self.redis else frozenset())

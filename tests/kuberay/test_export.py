@@ -128,6 +128,7 @@ REFUSED = [
     ("services: {listen: '0.0.0.0:8443'}\n", "services.listen", "no entry"),
     ("queue: {preemption: true}\n", "queue.preemption", "no queue"),
     ("env: {HF_TOKEN: hf_abcdef}\n", "env.HF_TOKEN", "looks like a secret"),
+    ("env: {RAY_enable_autoscaler_v2: '1'}\n", "env.RAY_enable_autoscaler_v2", "set by KubeRay"),
     ("mounts: [{from: 's3://bucket', to: /data}]\n", "mounts.0", "by a claim"),
 ]
 
@@ -149,6 +150,11 @@ POOLS = [
         "is not known for --target generic",
     ),
     ("{name: w, instances: [m6i.large], reservation: cr-0123456789abcdef0}", "reservation", "belongs to nodes"),
+    ("{name: w-, instances: [m6i.large]}", "name", "no group"),
+    ("{name: headgroup, instances: [m6i.large]}", "name", "no group"),
+    ("{name: w, max: 3000000000, instances: [m6i.large]}", "max", "counts up to"),
+    ("{name: w, idle_timeout: 30000d, instances: [m6i.large]}", "idle_timeout", "counts up to"),
+    ('{name: w, instances: [m6i.large], resources: {"it\'s": 1}}', "resources.it's", "apostrophe"),
     ("{name: w, instances: [m6i.large], keep_stopped: 1}", "keep_stopped", "not stopped"),
 ]
 
@@ -157,6 +163,20 @@ POOLS = [
 def test_a_pool_that_no_group_can_be_is_refused_at_its_place(pool: str, path: str, words: str) -> None:
     found = made(PLAIN.replace("local", "{aws: {region: us-east-1}}") + f"pools: [{pool}]\n")
     assert [(".".join(map(str, one.path[2:])), words in one.message) for one in found.refused] == [(path, True)]
+
+
+def test_two_groups_of_one_name_are_refused() -> None:
+    text = PLAIN.replace("local", "{aws: {region: us-east-1}}") + (
+        "pools: [{name: g, instances: [m6i.large], market: [spot, on-demand]}, {name: g-spot, instances: [m6i.large]}]\n"
+    )
+    (one,) = made(text, target="eks").refused
+    assert (one.path, one.message) == (("pools", 1, "name"), "pool g-spot and pool g would both have a group g-spot")
+
+
+def test_a_value_is_taken_by_its_letters() -> None:
+    document = cluster_of(PLAIN + "env: {A: b, C: '$(A)/c'}\n" + POOL)
+    env = {one["name"]: one["value"] for one in pod(group(document, "w"))["containers"][0]["env"]}
+    assert env == {"A": "b", "C": "$$(A)/c"}
 
 
 def test_a_pool_without_a_size_is_refused() -> None:
