@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from clusterctl_providers.catalog.store import load
+from clusterctl_providers.catalog.store import machine_types
 
 from clusterctl.kuberay.export import Export, export, plain
 from clusterctl.kuberay.options import Options, SecretRef
@@ -19,7 +19,7 @@ from clusterctl.spec.to_core import core_pools
 from tests.kuberay.crd import faults
 from tests.kuberay.operator import operator_faults
 
-MACHINES = tuple(load().instances.values())
+MACHINES = tuple(machine_types().values())
 RICH = """\
 cluster: vision
 provider: {gcp: {project: vision-123456, region: us-central1}}

@@ -84,7 +84,7 @@ def kuberay(
       clusterctl export kuberay cluster.yaml --target gke > raycluster.yaml
       clusterctl export kuberay cluster.yaml --image registry.example/vision:1 --secret HF_TOKEN=hugging-face/token
     """
-    from clusterctl_providers.catalog.store import load
+    from clusterctl_providers.catalog.store import machine_types
 
     from clusterctl.kuberay.export import export, plain
     from clusterctl.kuberay.options import Options, Prometheus
@@ -107,7 +107,7 @@ def kuberay(
         prometheus=way[prometheus],
     )
     read = read_spec(spec, place)
-    made = export(read.spec, load().instances.values(), options)
+    made = export(read.spec, machine_types().values(), options)
     if made.refused and (not lossy or not made.documents):
         raise SpecError(_faults(read, made.refused))
     warnings = [str(fault) for fault in sorted(_faults(read, (*made.refused, *made.told)))]

@@ -66,13 +66,17 @@ def load(directory: Path | None = None) -> Catalog:
     return _load(newer)
 
 
+@lru_cache(maxsize=1)
+def machine_types() -> dict[tuple[str, str], InstanceType]:
+    """The types of the shipped catalogue by (provider, name), without their prices, which are ten times as many."""
+    shipped = resources.files("clusterctl_providers.catalog")
+    return {(m.provider, m.name): m for m in read_instances(_gzip_rows((shipped / "instances.csv.gz").read_bytes()))}
+
+
 @lru_cache(maxsize=4)
 def _load(newer: tuple[tuple[Path, int], ...]) -> Catalog:
     shipped = resources.files("clusterctl_providers.catalog")
-    instances = {
-        (m.provider, m.name): m for m in read_instances(_gzip_rows((shipped / "instances.csv.gz").read_bytes()))
-    }
-    catalog = Catalog(instances, {}, ())
+    catalog = Catalog(machine_types(), {}, ())
     refused = add_prices(catalog, read_prices(_gzip_rows((shipped / "prices.csv.gz").read_bytes())))
     for path, _ in newer:
         with path.open(newline="", encoding="utf-8") as file:
