@@ -79,8 +79,8 @@ def _of_cluster(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
             )
     life = spec.lifetime
     for key in ("after_last_job", "idle", "at"):
-        if getattr(life, key) is not None:
-            fix = "delete the RayCluster then, or export jobs that bring their own"
+        if getattr(life, key) is not None and (key == "at" or not options.for_a_job):
+            fix = "delete the RayCluster then, or export a job with its cluster (--entrypoint)"
             yield _lost(("lifetime", key), "a RayCluster does not end itself", fix)
     if spec.services.listen:
         yield _lost(("services", "listen"), "KubeRay has no entry for services", "put a Service or an Ingress in front")

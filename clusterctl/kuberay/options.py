@@ -26,7 +26,8 @@ class SecretRef:
 class Options:
     """`target`: a name of `platforms`. `image`: of all groups, with whatever the spec's nodes would install. `gpu_label`: (key,
     value) that GPU nodes have, in the place of the target's. `claims`: {path in the containers: name of a PersistentVolumeClaim}.
-    `secrets`: {environment variable: where its value is}. `redis`: (host:port, where its password is) for the GCS."""
+    `secrets`: {environment variable: where its value is}. `redis`: (host:port, where its password is) for the GCS. `for_a_job`:
+    the cluster ends with one job."""
 
     target: str = "generic"
     image: str = ""
@@ -36,6 +37,7 @@ class Options:
     secrets: dict[str, SecretRef] = field(default_factory=dict)
     redis: tuple[str, SecretRef | None] | None = None
     prometheus: Prometheus = "none"
+    for_a_job: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError where they contradict each other."""

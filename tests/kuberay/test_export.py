@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from clusterctl_providers.catalog.store import machine_types
+from typer.testing import CliRunner
 
+from clusterctl.cli.verbs.export import app
+from clusterctl.core.errors import UsageError
 from clusterctl.kuberay.export import Export, export, plain
 from clusterctl.kuberay.options import Options, SecretRef
+from clusterctl.kuberay.work import serving_fault
 from clusterctl.spec.load import parse_spec
 from clusterctl.spec.to_core import core_pools
 from tests.kuberay.crd import faults
@@ -231,6 +235,57 @@ def test_rays_own_reader_sees_the_shapes_that_our_planner_has() -> None:
     assert types["gpu"]["labels"] == {"team": "vision"}
 
 
+def ran(spec: Path, *options: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["kuberay", str(spec), "-q", *options])
+    assert done.exit_code == 0, done.output
+    (document,) = yaml.safe_load_all(done.stdout)
+    assert faults(document) == [] and operator_faults(document) == []
+    return document
+
+
+def test_a_job_brings_its_cluster_and_ends_it(tmp_path: Path) -> None:
+    spec = tmp_path / "cluster.yaml"
+    spec.write_text(PLAIN + "lifetime: {after_last_job: 10m}\n" + POOL)
+    options = ("--entrypoint", "python train.py", "--env", "MODE=fast", "--max-retries", "2", "--timeout", "2h")
+    job = ran(spec, *options)
+    body = job["spec"]
+    cluster = body.pop("rayClusterSpec")
+    assert job["kind"] == "RayJob" and cluster["workerGroupSpecs"][0]["groupName"] == "w"
+    assert body == {
+        "entrypoint": "python train.py",
+        "runtimeEnvYAML": "env_vars:\n  MODE: fast\n",
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": 600,
+        "backoffLimit": 2,
+        "activeDeadlineSeconds": 7200,
+    }
+    by_clock = ran(spec, *options, "--schedule", "0 3 * * *", "--time-zone", "Europe/Berlin")
+    assert by_clock["kind"] == "RayCronJob" and by_clock["spec"]["jobTemplate"] == job["spec"] | {
+        "rayClusterSpec": cluster
+    }
+
+
+def test_a_service_has_serves_own_file_as_it_is(tmp_path: Path) -> None:
+    spec, config = tmp_path / "cluster.yaml", tmp_path / "app.yaml"
+    spec.write_text(PLAIN + POOL)
+    config.write_text("applications:\n  - {name: a, import_path: main:app}  # ours\n")
+    service = ran(spec, "--serve", str(config))
+    assert service["kind"] == "RayService" and service["spec"]["serveConfigV2"] == config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "no YAML"),
+        ("a: 1", "no list of `applications`"),
+        ("applications: [{name: a}]", "no `import_path`"),
+        ("applications: [{import_path: m:a, runtime_env: {working_dir: ./code}}]", "pods do not have ./code"),
+    ],
+)
+def test_a_file_that_pods_could_not_serve_by_is_refused(text: str, words: str) -> None:
+    assert words in serving_fault(text)
+
+
 def clusterctl(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "clusterctl", "export", "kuberay", *arguments], capture_output=True, text=True, timeout=120,
@@ -253,11 +308,29 @@ def test_the_command_writes_yaml_with_its_warnings_and_refuses_with_places(tmp_p
     ) and f"{spec}:4:1: KubeRay runs no commands on new nodes" in done.stderr
     done = clusterctl(str(spec), "--lossy", "--json", home=tmp_path)
     assert done.returncode == 0 and len(json.loads(done.stdout)["documents"]) == 1
-    for option in (
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--secret", "RAY_REDIS_ADDRESS=a/b"),
+        ("--ttl", "5m"),
+        ("--schedule", "0 3 * * *"),
+        ("--time-zone", "UTC"),
+        ("--serve", "/nowhere"),
+        ("--entrypoint", "x", "--env", "API_KEY=1"),
+        ("--entrypoint", "x", "--schedule", "daily"),
         ("--target", "gce"),
         ("--claim", "data=x"),
         ("--secret", "A=b"),
         ("--redis", "nowhere"),
         ("--gpu-label", "x"),
-    ):
-        assert clusterctl(str(spec), *option, home=tmp_path).returncode == 2
+    ],
+    ids=" ".join,
+)
+def test_options_that_contradict_or_say_nothing_are_refused(tmp_path: Path, option: tuple[str, ...]) -> None:
+    spec = tmp_path / "cluster.yaml"
+    spec.write_text(PLAIN + POOL)
+    done = CliRunner().invoke(app, ["kuberay", str(spec), *option])
+    assert isinstance(done.exception, UsageError)
+    assert option[-2] in str(done.exception) or option[-1] in str(done.exception)

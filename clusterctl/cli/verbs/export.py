@@ -11,12 +11,15 @@ import typer
 
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
+from clusterctl.cli.durations import duration
 from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.core.errors import UsageError
 
 if TYPE_CHECKING:
     from clusterctl.kuberay.options import Options, SecretRef
+    from clusterctl.kuberay.work import Work
     from clusterctl.spec.faults import Fault, Finding
+    from clusterctl.spec.model import ClusterSpec
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 _PROMETHEUS = ("none", "annotations", "podmonitor")
@@ -67,6 +70,39 @@ def kuberay(
     prometheus: Annotated[
         str, typer.Option(metavar="WAY", help=f"How it finds the pods: {', '.join(_PROMETHEUS)}.")
     ] = _PROMETHEUS[0],
+    entrypoint: Annotated[
+        str, typer.Option(metavar="COMMAND", help="Make it a RayJob, whose cluster ends with it.", show_default=False)
+    ] = "",
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Set for that job alone.", show_default=False)
+    ] = None,
+    max_retries: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Further tries of the job, each on a new cluster.")
+    ] = 0,
+    timeout: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION", help="End the job after so long, its cluster's start included.", show_default=False
+        ),
+    ] = "",
+    ttl: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="How long the cluster stays after the job [default: lifetime.after_last_job, else 5m].",
+            show_default=False,
+        ),
+    ] = "",
+    schedule: Annotated[
+        str, typer.Option(metavar="CRON", help="Make the job a RayCronJob, as in '0 3 * * *'.", show_default=False)
+    ] = "",
+    time_zone: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the schedule, as in Europe/Berlin.", show_default=False)
+    ] = "",
+    serve: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Make it a RayService with this config file of Serve.", show_default=False),
+    ] = None,
     lossy: Annotated[bool, typer.Option("--lossy", help="Leave out what cannot be said, and warn of it.")] = False,
     place: Annotated[
         str,
@@ -77,18 +113,22 @@ def kuberay(
 ) -> None:
     """Write a spec as a RayCluster of KubeRay, for `kubectl create -f -` or `kubectl apply --server-side -f -`.
 
-    What KubeRay cannot say is refused with its place; no value of a secret is in what is written.
+    With --entrypoint as a RayJob, with --schedule as a RayCronJob, with --serve as a RayService. What KubeRay cannot
+    say is refused with its place; no value of a secret is in what is written.
 
     \b
     Examples:
       clusterctl export kuberay cluster.yaml --target gke > raycluster.yaml
       clusterctl export kuberay cluster.yaml --image registry.example/vision:1 --secret HF_TOKEN=hugging-face/token
+      clusterctl export kuberay cluster.yaml --entrypoint "python train.py" --max-retries 2
+      clusterctl export kuberay cluster.yaml --serve app.yaml
     """
     from clusterctl_providers.catalog.store import machine_types
 
     from clusterctl.kuberay.export import export, plain
     from clusterctl.kuberay.options import Options, Prometheus
     from clusterctl.kuberay.platforms import platforms
+    from clusterctl.kuberay.work import bring
     from clusterctl.spec.faults import SpecError
 
     way: dict[str, Prometheus] = {"none": "none", "annotations": "annotations", "podmonitor": "podmonitor"}
@@ -105,19 +145,85 @@ def kuberay(
         },
         redis=_redis(redis),
         prometheus=way[prometheus],
+        for_a_job=bool(entrypoint),
     )
     read = read_spec(spec, place)
+    work = _work(
+        read.spec, entrypoint=entrypoint, env=env or [], retries=max_retries, timeout=timeout, ttl=ttl,
+        schedule=schedule, time_zone=time_zone, serve=serve,
+    )  # fmt: skip
     made = export(read.spec, machine_types().values(), options)
     if made.refused and (not lossy or not made.documents):
         raise SpecError(_faults(read, made.refused))
     warnings = [str(fault) for fault in sorted(_faults(read, (*made.refused, *made.told)))]
     for warning in warnings:
         call.say(f"warning: {warning}")
-    documents = [plain(document) for document in made.documents]
+    first, *others = made.documents
+    documents = [plain(document) for document in (bring(first, work) if work else first, *others)]
     if call.json:
         output.write_json({"documents": documents, "warnings": warnings})
     else:
         output.write_line(_text(documents, warnings, options))
+
+
+def _work(
+    spec: ClusterSpec,
+    *,
+    entrypoint: str,
+    env: list[str],
+    retries: int,
+    timeout: str,
+    ttl: str,
+    schedule: str,
+    time_zone: str,
+    serve: Path | None,
+) -> Work | None:
+    """What the cluster is made for; None for the cluster alone."""
+    from clusterctl.cli.verbs.submit import parse_env
+    from clusterctl.kuberay.losses import SECRET
+    from clusterctl.kuberay.work import TTL_SECONDS, Job, Serving
+
+    of_jobs = {"--env": env, "--max-retries": retries, "--timeout": timeout, "--ttl": ttl, "--schedule": schedule}
+    if not entrypoint and (meant := [name for name, given in of_jobs.items() if given]):
+        raise UsageError(f"{meant[0]} is of a job: say --entrypoint COMMAND")
+    if time_zone and not schedule:
+        raise UsageError("--time-zone is of a --schedule")
+    if serve is not None:
+        if entrypoint:
+            raise UsageError("--entrypoint and --serve: an object is a job or a service")
+        return Serving(_serving(serve))
+    if not entrypoint:
+        return None
+    given = parse_env(env)
+    if open_secret := next((name for name in given if SECRET.search(name)), ""):
+        raise UsageError(
+            f"--env {open_secret}: whoever may read the object would see it: say --secret {open_secret}=SECRET/KEY"
+        )
+    if schedule and not re.fullmatch(r"(\S+ +){4}\S+|@(hourly|daily|weekly|monthly|yearly)", schedule.strip()):
+        raise UsageError(f"--schedule {schedule!r}: write five fields, as in '0 3 * * *', or @daily")
+    stays = duration("--ttl", ttl) if ttl else spec.lifetime.after_last_job
+    return Job(
+        entrypoint,
+        retries,
+        duration("--timeout", timeout, some=True) if timeout else None,
+        TTL_SECONDS if stays is None else stays,
+        schedule.strip(),
+        time_zone,
+        given,
+    )
+
+
+def _serving(path: Path) -> str:
+    """Serve's config file. Raises UsageError."""
+    from clusterctl.kuberay.work import serving_fault
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if fault := serving_fault(text):
+        raise UsageError(f"{path}: {fault}")
+    return text
 
 
 def _faults(read: SpecFile, findings: Iterable[Finding]) -> list[Fault]:
