@@ -32,7 +32,7 @@ class WheelHead(HeadDouble):
         self.hold, self.held, self.released = "", threading.Event(), threading.Event()
         self.damaged: dict[str, int] = {}
 
-    async def _send_blob(self, reader: Any, writer: Any) -> None:
+    async def _send_blobs(self, reader: Any, writer: Any) -> None:
         import asyncio
 
         message, _ = await wire.read_frame(reader)

@@ -47,19 +47,18 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
         return
     ways(cluster).stop()  # while the head is there to be told
     if cluster.on_hosts:
-        keep_history(registry, cluster, tell)
-        from clusterctl.client.up.hosts import take_down_remote
+        from clusterctl.client.nodes.machines import touched_machines
+        from clusterctl.client.up.hosts import head_answers, take_down_remote
 
+        if touched_machines(cluster.directory):
+            _keep_history(registry, cluster, head_answers(cluster), tell)
         take_down_remote(cluster, tell, abandon)
         registry.forget(cluster)
         return
     if cluster.head_is_remote:
         begin_down(cluster)
     answers = headprocess.answers(cluster)
-    if answers:
-        keep_history(registry, cluster, tell)
-    else:
-        tell_lost(registry, cluster, "its head does not answer", tell)
+    _keep_history(registry, cluster, answers, tell)
     ended = answers and _ask_head(cluster, tell)
     headprocess.stop(cluster)
     if not ended or cluster.head_is_remote:  # a head cannot end the machine that it runs on
@@ -67,6 +66,13 @@ def take_down(registry: Registry, cluster: Cluster, tell: Callable[[str], None],
     if cluster.head_is_remote:
         tunnels.stop(cluster)
     registry.forget(cluster)
+
+
+def _keep_history(registry: Registry, cluster: Cluster, answers: bool, tell: Callable[[str], None]) -> None:
+    if answers:
+        keep_history(registry, cluster, tell)
+    else:
+        tell_lost(registry, cluster, "its head does not answer", tell)
 
 
 def begin_down(cluster: Cluster) -> None:

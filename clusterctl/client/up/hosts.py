@@ -356,7 +356,7 @@ def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Seq
         raise UsageError(
             f"{', '.join(strange)}: no such host of cluster {cluster.name!r}; it has {', '.join(sorted(names))}"
         )
-    if read_note(cluster.directory / "tunnel.json").get("port") and process.answers(cluster):
+    if head_answers(cluster):
         tell(f"the head of cluster {cluster.name} ends its nodes")
         try:
             with Api.of(cluster) as api:
@@ -364,6 +364,11 @@ def take_down_remote(cluster: Cluster, tell: Callable[[str], None], abandon: Seq
         except ClusterctlError as error:
             tell(f"{error}; going on from here")
     take_down_hosts(cluster, tell, abandon)
+
+
+def head_answers(cluster: Cluster) -> bool:
+    """Whether there ever was a head that one got to, and it answers now: nobody waits for one that never came."""
+    return bool(read_note(cluster.directory / "tunnel.json").get("port")) and process.answers(cluster)
 
 
 def take_down_hosts(cluster: Cluster, tell: Callable[[str], None], abandon: Sequence[str] = ()) -> None:
