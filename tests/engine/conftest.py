@@ -142,12 +142,20 @@ class Cluster:
         return Driver(code, self.environment(env, package), cwd)
 
 
+OWN = "@"  # begins the lines of a driver's own
+MARKING = f"""
+def print(*words, flush=True):
+    import builtins
+    builtins.print({OWN!r}, *words, flush=True)
+"""
+
+
 class Driver:
     """A Ray program in a process of its own; `line` waits for its next line of output, `end` for its end."""
 
     def __init__(self, code: str, env: dict[str, str], cwd: str | None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", code],
+            [sys.executable, "-u", "-c", MARKING + code],
             env=env,
             cwd=cwd,
             stdin=subprocess.PIPE,
@@ -156,11 +164,12 @@ class Driver:
         )
 
     def line(self) -> str:
-        """Ray prints of nodes that died, of other tests' too, whatever is asked of it: that is no line of the program's."""
+        """Of the program's own: Ray prints of nodes that died, of other tests' too, whatever is asked of it, on several lines."""
         assert self.process.stdout is not None
-        while "(raylet)" in (line := self.process.stdout.readline()):
-            pass
-        return line.strip()
+        for line in self.process.stdout:
+            if line.startswith(OWN):
+                return line.removeprefix(OWN).strip()
+        return ""
 
     def say(self, line: str) -> None:
         assert self.process.stdin is not None
