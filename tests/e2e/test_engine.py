@@ -77,7 +77,7 @@ def write_job(cluster: LocalCluster, name: str, text: str) -> Path:
 
 
 def test_a_fan_out_and_an_actor_run_on_a_cluster_that_started_with_no_workers(ray_cluster):
-    assert ray_cluster.ready_nodes() == []
+    wait_until(lambda: ray_cluster.ready_nodes() == [], what="no worker, as at the start")
     job = write_job(ray_cluster, "fan", FAN_OUT)
     done = ray_cluster.cli("submit", "--working-dir", str(job.parent), "--env", "GREETING=hi", str(job))
     assert "squares [0, 1, 4, 9, 16, 25, 36, 49] {'hi'}" in done.stdout
@@ -314,6 +314,7 @@ def test_rays_dashboard_opens_in_a_browser_with_its_token_for_whoever_has_the_ad
 
 def test_a_raylet_killed_is_replaced_and_ray_retries_its_task(ray_cluster):
     marks = ray_cluster.directory / "marks"
+    marks.unlink(missing_ok=True)
     text = f"""
 import ray, time
 ray.init()

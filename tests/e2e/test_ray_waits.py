@@ -57,6 +57,7 @@ def explained(cluster: LocalCluster, subject: str, code: str) -> dict[str, Any]:
 
 
 def test_a_job_that_asks_for_nothing_gets_a_node(cluster):
+    wait_until(lambda: cluster.ready_nodes() == [], what="no node is there")
     done = cluster.cli("submit", "--cpus", "0", "--", "echo", "placed")
     assert done.stdout.strip() == "placed"
     assert "waiting for a place on any node: launching small in z1" in done.stderr
@@ -103,6 +104,7 @@ labels = {"ray.io/accelerator-type": "L4", "ray.io/node-group": "gpu", "ray.io/a
 def selective(): return ray.get_gpu_ids()
 print("ran on", ray.get(selective.remote()))
 """
+    wait_until(lambda: cluster.ready_nodes("gpu") == [], what="no such node is there")
     done = cluster.cli("submit", script(cluster, "labels", text))
     assert "ran on [0]" in done.stdout
     assert "running; 1 task waits for 0.5 x GPU, 0.5 x licence (L4)" in done.stderr and "gpu in z1" in done.stderr
