@@ -17,6 +17,11 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def rewrite_line(text: str = "") -> None:
+    """On a terminal that stderr is, `text` in the place of the line that is being written, as much of it as fits."""
+    print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
+
+
 def width() -> int | None:
     """Columns of the terminal that stdout is, as it is at this moment; None for a file or a pipe, which takes lines of any
     length."""

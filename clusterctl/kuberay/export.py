@@ -41,12 +41,13 @@ def export(spec: ClusterSpec, machines: Iterable[InstanceType], options: Options
     image = default_image(spec.ray)
     head = _head_shape(spec, known, platform)
     groups: list[Group] = []
-    sizes: list[Finding] = [] if isinstance(head, Shape) else head
+    sizes = [] if isinstance(head, Shape) else [head]
     for index, pool in enumerate(spec.pools):
         made = _groups(spec, pool, known, platform, options, ("pools", index), lost)
-        if isinstance(made[0], Finding):
-            sizes += [one for one in made if isinstance(one, Finding)]
-        groups += [one for one in made if isinstance(one, Group)]
+        if isinstance(made, Finding):
+            sizes.append(made)
+        else:
+            groups += made
     documents: list[Object] = []
     if not sizes and isinstance(head, Shape) and spec.ray is not None:
         documents = [ray_cluster(spec, groups, head, image, options, platform)]
@@ -56,7 +57,7 @@ def export(spec: ClusterSpec, machines: Iterable[InstanceType], options: Options
     return Export(tuple(documents), refused, tuple(loss.finding for loss in lost if not loss.refused))
 
 
-def _head_shape(spec: ClusterSpec, machines: tuple[InstanceType, ...], platform: Platform) -> Shape | list[Finding]:
+def _head_shape(spec: ClusterSpec, machines: tuple[InstanceType, ...], platform: Platform) -> Shape | Finding:
     head = spec.head
     if not head.instance and not head.resources:
         return Shape(HEAD_CPU, HEAD_MEMORY)
@@ -68,11 +69,8 @@ def _head_shape(spec: ClusterSpec, machines: tuple[InstanceType, ...], platform:
         else head.resources,
     }
     found = shape_of(pool, _of(machines, spec.kind.name), platform, ("head",))
-    if isinstance(found, list):
-        return [
-            Finding(("head", "instance"), one.message, one.suggestion) if "instances" in one.path else one
-            for one in found
-        ]
+    if isinstance(found, Finding) and "instances" in found.path:
+        return Finding(("head", "instance"), found.message, found.suggestion)
     return found
 
 
@@ -88,15 +86,15 @@ def _groups(
     options: Options,
     at: Path,
     lost: list[Loss],
-) -> list[Group] | list[Finding]:
+) -> list[Group] | Finding:
     """Of a pool: one for each market that the platform can tell apart. Adds to `lost`."""
     provider = spec.kind_of(pool).name
     found = shape_of(pool.model_dump(mode="json", by_alias=True), _of(machines, provider), platform, at)
-    if isinstance(found, list):
+    if isinstance(found, Finding):
         return found
     gpu = _gpu(found, platform, options, at)
     if isinstance(gpu, Finding):
-        return [gpu]
+        return gpu
     types = found.types if provider == platform.provider else ()
     if found.types and not types:
         what = f"pods of pool {pool.name} take any node that has room for them: machine types are those of {provider}"

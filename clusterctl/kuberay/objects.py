@@ -38,10 +38,6 @@ def ray_cluster(
 ) -> Object:
     """`image`: Ray's public one, without a GPU; groups with GPUs have the same with CUDA."""
     assert spec.ray is not None
-    metadata: Object = {"name": spec.cluster}
-    if options.namespace:
-        metadata["namespace"] = options.namespace
-    metadata["labels"] = {"app.kubernetes.io/managed-by": MANAGER}
     body: Object = {
         "rayVersion": spec.ray.version or image.rpartition(":")[2].partition("-")[0],
         "authOptions": {"mode": "token"},  # without it: no token is asked for
@@ -55,7 +51,12 @@ def ray_cluster(
         )
     body["headGroupSpec"] = _head(spec, head, image, options)
     body["workerGroupSpecs"] = [_worker(spec, group, image, options, platform) for group in groups]
-    return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata, "spec": body}
+    return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": _metadata(spec, options), "spec": body}
+
+
+def _metadata(spec: ClusterSpec, options: Options) -> Object:
+    place = {"namespace": options.namespace} if options.namespace else {}
+    return {"name": spec.cluster, **place, "labels": {"app.kubernetes.io/managed-by": MANAGER}}
 
 
 def _head(spec: ClusterSpec, shape: Shape, image: str, options: Options) -> Object:
@@ -197,10 +198,6 @@ def _head_metrics(options: Options) -> list[tuple[str, int]]:
 
 def pod_monitor(spec: ClusterSpec, options: Options) -> Object:
     """For Prometheus' operator: of head and workers."""
-    metadata: Object = {"name": spec.cluster}
-    if options.namespace:
-        metadata["namespace"] = options.namespace
-    metadata["labels"] = {"app.kubernetes.io/managed-by": MANAGER}
     relabel: list[Mapping[str, Any]] = [
         {"sourceLabels": ["__meta_kubernetes_pod_label_ray_io_cluster"], "targetLabel": "ray_io_cluster"}
     ]
@@ -209,4 +206,9 @@ def pod_monitor(spec: ClusterSpec, options: Options) -> Object:
         "selector": {"matchLabels": {"ray.io/cluster": spec.cluster}},
         "podMetricsEndpoints": [{"port": port, "relabelings": relabel} for port in ports],
     }
-    return {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": metadata, "spec": body}
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": _metadata(spec, options),
+        "spec": body,
+    }

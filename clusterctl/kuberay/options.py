@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from clusterctl.core.errors import UsageError
 
@@ -11,7 +10,7 @@ _RESERVED = frozenset(
     {"RAY_enable_autoscaler_v2", "RAY_REDIS_ADDRESS", "REDIS_USERNAME", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
 )
 _OF_REDIS = frozenset({"REDIS_PASSWORD"})
-Prometheus = Literal["none", "annotations", "podmonitor"]
+PROMETHEUS = ("none", "annotations", "podmonitor")  # how it finds the pods
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Options:
     claims: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, SecretRef] = field(default_factory=dict)
     redis: tuple[str, SecretRef | None] | None = None
-    prometheus: Prometheus = "none"
+    prometheus: str = PROMETHEUS[0]
     for_a_job: bool = False
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ def quantity(amount: float) -> str:
 
 def shape_of(
     pool: Mapping[str, Any], machines: Iterable[InstanceType], platform: Platform, at: Path
-) -> Shape | list[Finding]:
+) -> Shape | Finding:
     """Of a pool as plain data; `machines`: the catalogue's, of the pool's cloud. Else what is in the way, at `at`."""
     named: list[str] = pool.get("instances") or []
     gpu: Mapping[str, Any] = pool.get("gpu") or {}
@@ -67,8 +67,8 @@ def shape_of(
     elif asked:
         found = Shape(0, 0)
     else:
-        return [Finding((*at, "name"), f"nothing says how large a pod of pool {pool['name']} is", _WRITE)]
-    if isinstance(found, list):
+        return Finding((*at, "name"), f"nothing says how large a pod of pool {pool['name']} is", _WRITE)
+    if isinstance(found, Finding):
         return found
     return _as_asked(found, asked, at)
 
@@ -76,33 +76,33 @@ def shape_of(
 _WRITE = "write resources: {CPU: 4, memory: 16GiB}"
 
 
-def _as_asked(found: Shape, asked: Mapping[str, float], at: Path) -> Shape | list[Finding]:
+def _as_asked(found: Shape, asked: Mapping[str, float], at: Path) -> Shape | Finding:
     """With the amounts of `resources`, which a machine's are lowered to; with Ray they are whole."""
     cpu = int(min(asked.get("CPU", math.inf), found.cpu or math.inf, 2**31))
     memory = int(min(asked.get("memory", math.inf), found.memory or math.inf, 2**62))
     for name, amount in (("CPU", asked.get("CPU", found.cpu)), ("memory", asked.get("memory", found.memory))):
         if not amount:
-            return [Finding((*at, "resources"), f"nothing says how much {name} a pod has", _WRITE)]
+            return Finding((*at, "resources"), f"nothing says how much {name} a pod has", _WRITE)
     custom = tuple(sorted((name, int(amount)) for name, amount in asked.items() if name not in _HARDWARE))
     gpus = found.gpu or int(asked.get("GPU", 0))
     return Shape(cpu, memory, gpus, custom, found.types, found.gpu_name)
 
 
-def _of_types(named: list[str], machines: Iterable[InstanceType], at: Path) -> Shape | list[Finding]:
+def _of_types(named: list[str], machines: Iterable[InstanceType], at: Path) -> Shape | Finding:
     by_name = {machine.name: machine for machine in machines}
     at = (*at, "instances")
     if unknown := [name for name in named if name not in by_name]:
         what = f"the catalogue does not know how large {unknown[0]} is"
-        return [Finding((*at, named.index(unknown[0])), what, "write resources instead of it")]
+        return Finding((*at, named.index(unknown[0])), what, "write resources instead of it")
     types = [by_name[name] for name in named]
     counts = {machine.gpu_count for machine in types}
     if len(counts) > 1:
         what = "pods of one group have one number of GPUs, and these machines have different ones"
-        return [Finding(at, what, "split the pool")]
+        return Finding(at, what, "split the pool")
     if counts.pop() and types[0].gpu_vendor not in GPU_VENDORS:
-        return [Finding(at, f"{types[0].gpu_name} has no words in KubeRay's groups here", "export a pool without it")]
+        return Finding(at, f"{types[0].gpu_name} has no words in KubeRay's groups here", "export a pool without it")
     if types[0].partial_gpu:
-        return [Finding(at, f"{types[0].name} has a share of a GPU, and pods have whole ones", "take another type")]
+        return Finding(at, f"{types[0].name} has a share of a GPU, and pods have whole ones", "take another type")
     return _least(types, tuple(named))
 
 
@@ -115,10 +115,10 @@ def _least(types: list[InstanceType], named: tuple[str, ...] = (), gpu_name: str
 
 def _with_gpu(
     gpu: Mapping[str, Any], asked: Mapping[str, float], machines: Iterable[InstanceType], platform: Platform, at: Path
-) -> Shape | list[Finding]:
+) -> Shape | Finding:
     name, count = str(gpu.get("name") or ""), float(gpu.get("count") or 1)
     if count != int(count):
-        return [Finding((*at, "gpu", "count"), "pods have whole GPUs", f"write {math.ceil(count)}")]
+        return Finding((*at, "gpu", "count"), "pods have whole GPUs", f"write {math.ceil(count)}")
     told = bool(asked.get("CPU") and asked.get("memory"))
     if told and (platform.kubernetes.gpu_label or not name):
         return Shape(0, 0, int(count), gpu_name=name)
@@ -127,7 +127,7 @@ def _with_gpu(
     if not types:
         room = " that have room for these resources" if asked else ""
         what = f"no machines with {count:g} x {name or 'GPU'}{room} are known, whose size a pod could have"
-        return [Finding((*at, "gpu"), what, "write CPU and memory into resources")]
+        return Finding((*at, "gpu"), what, "write CPU and memory into resources")
     return _least(
         types, () if platform.kubernetes.gpu_label or not name else tuple(sorted(m.name for m in types)), name
     )

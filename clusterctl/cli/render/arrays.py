@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
 
-from clusterctl.cli.output import say, wants_colour
+from clusterctl.cli.output import rewrite_line, say, wants_colour
 from clusterctl.cli.render.text import counts_text
 from clusterctl.client.submit.logs import FINAL
 
@@ -28,7 +27,7 @@ class ArrayProgress:
         if self._quiet or text == self._said:
             return
         if self._live:
-            print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
+            rewrite_line(text)
         elif not self._said or self._clock() - self._at >= EVERY:
             say(text)
         else:
@@ -38,7 +37,7 @@ class ArrayProgress:
     def end(self) -> None:
         """Leaves the line to others."""
         if self._live and self._said:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            rewrite_line()
 
 
 def progress_text(counts: Mapping[str, int]) -> str:

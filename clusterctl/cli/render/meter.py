@@ -3,12 +3,11 @@ no longer than a moment is not shown at all."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable
 
-from clusterctl.cli.output import say, wants_colour
+from clusterctl.cli.output import rewrite_line, say, wants_colour
 from clusterctl.cli.render.escape import one_line
 from clusterctl.client.meter import Meter
 
@@ -50,7 +49,7 @@ class ShownMeter(Meter):
     def end(self) -> None:
         seconds = self._clock() - self._began
         if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            rewrite_line()
         if seconds >= MOMENT and self._done:
             say(end_text(self._what, self._done, self._total, self._rest, seconds))
 
@@ -63,10 +62,9 @@ class ShownMeter(Meter):
         if not self._live or now - self._began < MOMENT or now - self._shown < EVERY:
             return
         self._shown = now
-        (since, before), room = self._marks[0], shutil.get_terminal_size().columns - 1
+        since, before = self._marks[0]
         rate = (self._done - before) / (now - since) if now > since else 0.0
-        text = line_text(self._what, self._done, self._total, rate, self._step)
-        print(f"\r\x1b[K{one_line(text)[:room]}", end="", file=sys.stderr, flush=True)
+        rewrite_line(one_line(line_text(self._what, self._done, self._total, rate, self._step)))
 
 
 def line_text(what: str, done: int, total: int, rate: float, step: str = "") -> str:

@@ -12,6 +12,7 @@ import typer
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.cli.durations import duration
+from clusterctl.cli.verbs.image import OfPlaces
 from clusterctl.client.specfile import SpecFile, read_spec
 from clusterctl.core.errors import UsageError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from clusterctl.spec.model import ClusterSpec
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-_PROMETHEUS = ("none", "annotations", "podmonitor")
 
 
 @app.callback()
@@ -68,8 +68,8 @@ def kuberay(
         ),
     ] = "",
     prometheus: Annotated[
-        str, typer.Option(metavar="WAY", help=f"How it finds the pods: {', '.join(_PROMETHEUS)}.")
-    ] = _PROMETHEUS[0],
+        str, typer.Option(metavar="WAY", help="How it finds the pods: none, annotations, podmonitor.")
+    ] = "none",
     entrypoint: Annotated[
         str, typer.Option(metavar="COMMAND", help="Make it a RayJob, whose cluster ends with it.", show_default=False)
     ] = "",
@@ -104,12 +104,7 @@ def kuberay(
         typer.Option(metavar="FILE", help="Make it a RayService with this config file of Serve.", show_default=False),
     ] = None,
     lossy: Annotated[bool, typer.Option("--lossy", help="Leave out what cannot be said, and warn of it.")] = False,
-    place: Annotated[
-        str,
-        typer.Option(
-            "--place", metavar="CLOUD[/REGION]", help="Which of the places that SPEC lists.", show_default=False
-        ),
-    ] = "",
+    place: OfPlaces = "",
 ) -> None:
     """Write a spec as a RayCluster of KubeRay, for `kubectl create -f -` or `kubectl apply --server-side -f -`.
 
@@ -126,14 +121,13 @@ def kuberay(
     from clusterctl_providers.catalog.store import machine_types
 
     from clusterctl.kuberay.export import export, plain
-    from clusterctl.kuberay.options import Options, Prometheus
+    from clusterctl.kuberay.options import PROMETHEUS, Options
     from clusterctl.kuberay.platforms import platforms
     from clusterctl.kuberay.work import bring
     from clusterctl.spec.faults import SpecError
 
-    way: dict[str, Prometheus] = {"none": "none", "annotations": "annotations", "podmonitor": "podmonitor"}
     _one_of("--target", target, tuple(platforms()))
-    _one_of("--prometheus", prometheus, _PROMETHEUS)
+    _one_of("--prometheus", prometheus, PROMETHEUS)
     options = Options(
         target=target,
         image=image,
@@ -144,7 +138,7 @@ def kuberay(
             name: _secret("--secret", ref) for name, ref in _pairs("--secret", secret or (), "VARIABLE=SECRET/KEY")
         },
         redis=_redis(redis),
-        prometheus=way[prometheus],
+        prometheus=prometheus,
         for_a_job=bool(entrypoint),
     )
     read = read_spec(spec, place)

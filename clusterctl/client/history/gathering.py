@@ -16,13 +16,13 @@ from clusterctl.client.head.api import Api
 from clusterctl.client.history.archive import History
 from clusterctl.client.registry import Cluster, Registry
 from clusterctl.client.submit.job_list import list_jobs
+from clusterctl.client.submit.logs import FINAL
 from clusterctl.core.errors import ClusterctlError
 
 MOST_JOBS, MOST_EVENTS, MOST_LOGS = 2000, 10_000, 500  # the newest of each
 LOG_LINES, LOG_BYTES, ALL_LOG_BYTES = 10_000, 128 * 1024, 16 * 1024 * 1024  # the last ones of a log; of all logs
 SECONDS = 20.0  # after which no further log is asked for
 SILENCE = 10.0
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
 CAUGHT = "the cluster was taken down before it had ended"
 
 Clock = Callable[[], float]

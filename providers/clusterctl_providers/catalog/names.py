@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl_providers.catalog.choice import same_count, same_gpu
-from clusterctl_providers.catalog.store import load
+from clusterctl_providers.catalog.store import load, machine_types
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def doubt_type(provider: str, name: str) -> Doubt | None:
 
 def doubt_gpu(provider: str, name: str, count: float) -> Doubt | None:
     """Of a pool's `gpu`: machines with it are taken from the catalogue and from nowhere else."""
-    machines = [one for one in load().instances.values() if one.provider == provider and one.gpu_count]
+    machines = [one for one in machine_types().values() if one.provider == provider and one.gpu_count]
     if not machines:
         return None
     alike = [one for one in machines if same_gpu(one, name)]
@@ -122,7 +122,7 @@ def doubt_gpu(provider: str, name: str, count: float) -> Doubt | None:
 
 def _no_gpu(provider: str, name: str, here: Collection[str]) -> tuple[str, str]:
     """What is said of a GPU that no machine of the cloud has, and what to write instead."""
-    elsewhere = {one.provider for one in load().instances.values() if one.gpu_count and same_gpu(one, name)}
+    elsewhere = {one.provider for one in machine_types().values() if one.gpu_count and same_gpu(one, name)}
     text, own = (
         f"{_TITLES.get(provider, provider)} has no GPU {name!r} that is known",
         f"it has {', '.join(sorted(here))}",
@@ -153,7 +153,7 @@ def _place_in(region: str) -> str:
 
 
 def _types_known(provider: str) -> set[str]:
-    return {name for owner, name in load().instances if owner == provider}
+    return {name for owner, name in machine_types() if owner == provider}
 
 
 def _regions(provider: str) -> set[str]:
