@@ -364,7 +364,8 @@ class Autoscaler:
         if outcome.ok:
             what = action.event if isinstance(action, Mark) else action.op
             counts.decisions.labels(what, action.reason.code).inc()
-            if what == "fail" and outcome.node:
+            taken = what == "gone" and action.reason.code == "spot_interruption"
+            if (what == "fail" or taken) and outcome.node:
                 counts.node_failures.labels(outcome.node.pool, action.reason.code).inc()
 
 

@@ -24,7 +24,17 @@ _AMOUNTS = (("busy", 4, 0.01), ("memory", 5, _MIB), ("memory_used", 6, _MIB), ("
 _XID = re.compile(rb"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
 KERNEL_LOG = Path("/dev/kmsg")
 _RECORD, _MOST_RECORDS = 8192, 200_000  # bytes of one, and of how many one look reads
-MOST_XIDS = 16  # of different numbers of one GPU
+MOST_XIDS = 24  # of different numbers of one GPU
+_GRAVE = (
+    "48",
+    "63",
+    "64",
+    "74",
+    "79",
+    "94",
+    "95",
+    "119",
+)  # of a GPU that is not well: told from the start, so that they can rise
 
 
 class GpuFigures:
@@ -50,7 +60,12 @@ class GpuFigures:
                 sick = True
                 continue
             amounts = {key: number * unit for key, at, unit in _AMOUNTS if (number := _number(fields[at])) is not None}
-            found[fields[0]] = {"uuid": fields[1], "name": fields[3], **amounts, "xids": xids.get(_slot(fields[2]), {})}
+            found[fields[0]] = {
+                "uuid": fields[1],
+                "name": fields[3],
+                **amounts,
+                "xids": {**self._xids.none(), **xids.get(_slot(fields[2]), {})},
+            }
         return found, sick or not found
 
 
@@ -98,6 +113,10 @@ class Xids:
                 if len(counts) < MOST_XIDS or number.decode() in counts:
                     counts[number.decode()] += 1
         return {place: dict(counts) for place, counts in self._counts.items()}
+
+    def none(self) -> dict[str, int]:
+        """Of a GPU of which nothing is in the log."""
+        return dict.fromkeys(_GRAVE, 0) if self._log >= 0 else {}
 
 
 def _slot(place: str) -> str:

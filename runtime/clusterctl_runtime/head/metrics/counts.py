@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import Counter, Histogram, disable_created_metrics
 
+from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, QuotaExceeded, Throttled, UnknownOutcome
 from clusterctl_runtime.head.metrics.table import ENTRIES
 
 disable_created_metrics()  # when a counter was made is nobody's question, and would be one more series of each
 
+_OUTCOMES = ("succeeded", "failed", "timeout", "cancelled", "lost", "preempted", "recalled")
+_FAILURES = (
+    "requested_too_long",
+    "booting_too_long",
+    "joining_too_long",
+    "silent",
+    "spot_interruption",
+    "setup_failed",
+)
+_REFUSALS = [error.code for error in (NoCapacity, QuotaExceeded, Throttled, AuthFailed, BadRequest, UnknownOutcome)]
 _CALLS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _WAITS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 1800, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 _STARTS = (1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300, 600, 1200, 1800)
@@ -29,6 +40,21 @@ class Counts:
         self.autoscaler_failures = _counter("clusterctl_autoscaler_failures_total")
         self.provider_call = _histogram("clusterctl_provider_call_seconds", _CALLS)
         self.provider_errors = _counter("clusterctl_provider_errors_total")
+
+    def show_zeros(self, pools: Iterable[str], markets: Iterable[tuple[str, str]]) -> None:
+        """What may be counted of these is told from the start: the rate of a series that begins with 1 is none. `markets`: (pool,
+        market)."""
+        for outcome in _OUTCOMES:
+            self.attempts.labels(outcome)
+        for pool in pools:
+            self.node_start.labels(pool)
+            self.job_wait.labels(pool)
+            for reason in _FAILURES:
+                self.node_failures.labels(pool, reason)
+        for pool, market in markets:
+            self.launches.labels(pool, market)
+            for reason in _REFUSALS:
+                self.launch_refusals.labels(pool, market, reason)
 
     def all(self) -> dict[str, Counter | Histogram]:
         """By name."""

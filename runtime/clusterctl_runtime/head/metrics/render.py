@@ -79,7 +79,9 @@ class Exposition:
         now, spec = steady_time(), config.spec
         sheet.set("build_info", 1, __version__, platform.python_version())
         sheet.set("cluster_info", 1, config.name, config.uid, spec.provider_name)
-        set_pools(sheet, core_pools(spec), head.autoscaler.offers)
+        pools, markets = core_pools(spec), markets_of(sheet, head.autoscaler.offers)
+        set_pools(sheet, pools, markets)
+        head.counts.show_zeros([pool.name for pool in pools], markets)
         set_budget(sheet, core_limits(spec), head.journal.spend(now))
         for pool, dollars in head.journal.spent_by_pool(now).items():
             sheet.set("spend_dollars_total", dollars, pool)
@@ -128,10 +130,14 @@ def families(
             yield _family(entry, sheet.values[entry.name])
 
 
-def set_pools(sheet: Sheet, pools: Iterable[Pool], offers: Iterable[Offer]) -> None:
+def markets_of(sheet: Sheet, offers: Iterable[Offer]) -> set[tuple[str, str]]:
+    """(pool, market) of all nodes that there are or may be."""
+    there = {(labels[0], labels[1]) for labels in sheet.values["clusterctl_nodes"]}
+    return there | {(offer.pool, offer.market) for offer in offers}
+
+
+def set_pools(sheet: Sheet, pools: Iterable[Pool], markets: Iterable[tuple[str, str]]) -> None:
     """Limits of pools; and zeros, for what there may be and is not."""
-    nodes = sheet.values["clusterctl_nodes"]
-    markets = {(offer.pool, offer.market) for offer in offers} | {labels[:2] for labels in nodes}
     for pool, market in markets:
         for state in _LIVE:
             sheet.add("nodes", 0, pool, market, state.value)

@@ -21,7 +21,7 @@ _SCALER, _MACHINES, _USE = (
 )
 _NODE = ("node", "pool")
 _GPU = ("node", "pool", "gpu")
-_JOB = ("node", "pool", "job")
+_JOB = ("node", "pool", "job_id")  # not `job`, which Prometheus gives every series itself
 
 
 class Entry(NamedTuple):
@@ -49,7 +49,7 @@ def _histogram(part: str, name: str, text: str, *labels: str) -> Entry:
 _LATE = "How late the head's event loop was, looked at 50 times a second"
 TABLE: tuple[Entry, ...] = (
     _gauge(_HEAD, "build_info", "Always 1: which version this is", "version", "python"),
-    _gauge(_HEAD, "cluster_info", "Always 1: which cluster this is", "cluster", "uid", "provider"),
+    _gauge(_HEAD, "cluster_info", "Always 1: which cluster this is", "name", "uid", "provider"),
     _histogram(_HEAD, "loop_late", _LATE),
     _histogram(_HEAD, "loop_busy", f"{_LATE} by its own computing"),
     _gauge(
@@ -78,7 +78,13 @@ TABLE: tuple[Entry, ...] = (
         "pool",
     ),
     _histogram(_NODES, "node_start", "From when a node was asked for until it took work", "pool"),
-    _counter(_NODES, "node_failures", "Nodes that failed, by the code of the reason", "pool", "reason"),
+    _counter(
+        _NODES,
+        "node_failures",
+        "Nodes that failed, or that the provider took away, by the code of the reason",
+        "pool",
+        "reason",
+    ),
     _gauge(_MONEY, "price_dollars_per_hour", "Price of the nodes of a pool", "pool"),
     _counter(_MONEY, "spend_dollars", "Spent on the nodes of a pool to date, under all heads of the cluster", "pool"),
     _gauge(_MONEY, "budget_spent_dollars", "Spent in this day or month (UTC)", "period"),
@@ -162,7 +168,12 @@ TABLE: tuple[Entry, ...] = (
         "xid",
     ),
     _gauge(
-        _USE, "job_info", "Always 1: whose job it is, and its name; of jobs that use a node now", "job", "name", "user"
+        _USE,
+        "job_info",
+        "Always 1: whose job it is, and its name; of jobs that use a node now",
+        "job_id",
+        "name",
+        "user",
     ),
     _counter(_USE, "job_cpu_seconds", "CPU time of the job's processes", *_JOB),
     _gauge(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 MOST = 64  # GPUs, and jobs, of one node
-MOST_NUMBERS = 16  # different errors of one GPU
+MOST_NUMBERS = 32  # different errors of one GPU
 LARGEST = 1e18
 LONGEST = 128  # characters of a name
 _NODE = frozenset(
