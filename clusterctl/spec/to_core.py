@@ -116,6 +116,8 @@ def _head_request(spec: ClusterSpec) -> dict[str, Any]:
         resources=head.resources,
         disk=head.disk,
         image=head.image,
+        node_selector=head.node_selector,
+        tolerations=head.tolerations,
         hosts=[head.host] if head.host is not None else None,
     )
     mounts = container_mounts(spec, None)
