@@ -103,7 +103,10 @@ class Shapes:
         if not suitable:
             return f"none of the {many} of the cluster has the labels that pool {pool.name} wants, and no taint that it lacks"
         largest = max(suitable, key=lambda node: _allocatable(node).get("cpu", 0.0))
-        return f"no node of the cluster can ever take a pod of pool {pool.name}: the largest of {len(suitable)} has {_lacks(largest, blank, pool)}"
+        return (
+            f"no node of the cluster can ever take a pod of pool {pool.name}: the largest of {len(suitable)} has "
+            f"{_lacks(largest, blank, pool)}"
+        )
 
     def grows(self) -> bool:
         """Whether somebody seems to add nodes when they are wanted, or that is not known."""
@@ -130,7 +133,7 @@ class Shapes:
                 nodes = [
                     n for page in self._client.pages("/api/v1/nodes", "listing the nodes of the cluster") for n in page
                 ]
-                self._nodes, self._until = [node for node in nodes if _is_ready(node)], now + LAST
+                self._nodes, self._until = list[Node](filter(_is_ready, nodes)), now + LAST
                 self._used = self._requests()
             except ProviderError as error:
                 log.info("%s; %s", error, DECIDES)
@@ -155,13 +158,12 @@ class Shapes:
 
     def _offer(self, shape: Shape, blank: Offer, pool: PoolRequest) -> Offer:
         wanted = {name: amount(value) for name, value in _wanted(blank, pool).items()}
-        room = any(
-            all(
-                _allocatable(shape.node).get(name, 0.0) - self._used.get(one, {}).get(name, 0.0) >= much
-                for name, much in wanted.items()
-            )
+        has = _allocatable(shape.node)
+        free = [
+            {name: has.get(name, 0.0) - self._used.get(one, {}).get(name, 0.0) for name in wanted}
             for one in shape.names
-        )
+        ]
+        room = any(all(left[name] >= much for name, much in wanted.items()) for left in free)
         price, source, date, region = _price(shape, wanted)
         return replace(
             blank,
@@ -208,7 +210,7 @@ def _size(offer: Offer) -> str:
 
 
 def _wanted(blank: Offer, pool: PoolRequest) -> dict[str, str]:
-    return requests_of(dict(blank.resources), pool.spec.get("disk"))
+    return requests_of(blank.resources, pool.spec.get("disk"))
 
 
 def _lacks(node: Node, blank: Offer, pool: PoolRequest) -> str:
@@ -252,8 +254,8 @@ def _shapes(nodes: Iterable[Node]) -> list[Shape]:
 
 
 def _price(shape: Shape, wanted: Mapping[str, float]) -> tuple[float, str, str, str]:
-    """($/h of the share of a node that a pod takes, where from, as of when, region). A node costs its price whether pods are on it
-    or not: the share is an estimate of what a pod is to blame for."""
+    """($/h of the share of a node that a pod takes, where from, as of when, region). A node costs its price whether pods are on
+    it or not: the share is an estimate of what a pod is to blame for."""
     cloud = _CLOUDS.get(str((shape.node.get("spec") or {}).get("providerID") or "").partition(":")[0], "")
     region = label_of(shape.node, ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"))
     known = prices(cloud, region).get(shape.type) if cloud else None
