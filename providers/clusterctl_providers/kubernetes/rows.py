@@ -139,7 +139,7 @@ def _described(pod: Pod) -> Instance:
         generation=int(generation) if generation.isdecimal() else 0,
         state="pending",
         address=str(status.get("podIP") or ""),
-        zone=tags.pop(ANNOTATION_ZONE, ""),
+        zone=tags.pop(ANNOTATION_ZONE, "") or str(meta.get("namespace") or ""),
         instance_type=tags.pop(ANNOTATION_TYPE, ""),
         created=seconds(meta.get("creationTimestamp")),
         token=tags.get(TAG_TOKEN, ""),
