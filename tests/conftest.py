@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from tests.support.loud import LoudSkips
 from tests.support.minutes import Minutes
 from tests.support.quick import Quick
 from tests.support.second_try import FlakyList, SecondTry
@@ -53,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Minutes())
         config.pluginmanager.register(FlakyList())
+        config.pluginmanager.register(LoudSkips())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,21 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from tests.kubernetes.parts import pod
 from tests.support.cluster import wait_until
 from tests.support.kubernetes.api import ApiError
 from tests.support.kubernetes.plane import ControlPlane
-
-
-def pod(name: str, **more: Any) -> dict[str, Any]:
-    limits = more.pop("limits", {"cpu": "1"})
-    metadata = {"name": name, **more.pop("metadata", {})}
-    containers = [{"name": "main", "image": "none", "resources": {"limits": limits}}]
-    return {"metadata": metadata, "spec": {"containers": containers, **more}}
 
 
 def test_a_pod_is_bound_to_a_node_that_has_what_it_asks_for(control_plane: ControlPlane) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,28 @@ class ApiError(Exception):
         super().__init__(f"{code} {status.get('reason', '')}: {status.get('message', '')}")
         self.code, self.status = code, status
         self.reason, self.message = str(status.get("reason", "")), str(status.get("message", ""))
+
+
+class Watch:
+    """(ADDED | MODIFIED | DELETED | ERROR, object) after the other, until the server ends it or another thread closes it."""
+
+    def __init__(self, client: httpx.Client, path: str, params: Object) -> None:
+        self._answer = client.send(client.build_request("GET", path, params=params, timeout=None), stream=True)
+
+    def __iter__(self) -> Iterator[tuple[str, Object]]:
+        try:
+            for line in self._answer.iter_lines():
+                event = json.loads(line)
+                yield event["type"], event["object"]
+        except httpx.TransportError:
+            return  # closed, here or there
+        finally:
+            self._answer.close()
+
+    def close(self) -> None:
+        stream = self._answer.extensions["network_stream"]
+        with contextlib.suppress(OSError):  # gone already
+            stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 class Api:
@@ -49,8 +73,8 @@ class Api:
         content = json.dumps(change).encode()
         return self._ask("PATCH", path, params=params, content=content, headers={"Content-Type": MERGE})
 
-    def delete(self, path: str, **params: Any) -> Object:
-        return self._ask("DELETE", path, params=params)
+    def delete(self, path: str, options: Object | None = None, **params: Any) -> Object:
+        return self._ask("DELETE", path, params=params, json=options)
 
     def text(self, path: str, **params: Any) -> str:
         """Of what is no object: a container's log, `/readyz`."""
@@ -59,12 +83,9 @@ class Api:
             raise ApiError(answer.status_code, {"message": answer.text})
         return answer.text
 
-    def watch(self, path: str, **params: Any) -> Iterator[tuple[str, Object]]:
-        """(ADDED | MODIFIED | DELETED | ERROR, object), until the server or the client ends it."""
-        with self._client.stream("GET", path, params={**params, "watch": "1"}, timeout=None) as answer:
-            for line in answer.iter_lines():
-                event = json.loads(line)
-                yield event["type"], event["object"]
+    def watch(self, path: str, **params: Any) -> Watch:
+        """What changes from now on, or from `resourceVersion` on."""
+        return Watch(self._client, path, {**params, "watch": "1"})
 
     def _ask(self, verb: str, path: str, **more: Any) -> Object:
         answer = self._client.request(verb, path, **more)

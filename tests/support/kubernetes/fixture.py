@@ -8,8 +8,7 @@ import pytest
 
 from tests.support.kubernetes.plane import ControlPlane
 from tests.support.kubernetes.programs import Unavailable
-
-SKIPPED = "no Kubernetes for tests: "
+from tests.support.loud import NOT_HERE
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +16,6 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     try:
         plane = ControlPlane(tmp_path_factory.mktemp("kubernetes") / "plane")
     except Unavailable as error:
-        pytest.skip(f"{SKIPPED}{error}")
+        pytest.skip(f"{NOT_HERE}a Kubernetes: {error}")
     with plane:
         yield plane
