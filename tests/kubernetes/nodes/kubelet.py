@@ -43,7 +43,9 @@ class Kubelet:
         try:
             if meta.get("deletionTimestamp"):
                 self._api._ask("DELETE", path, json={"gracePeriodSeconds": 0})
-            elif pod["spec"].get("nodeName") and status.get("phase") == "Pending" and not status.get("containerStatuses"):
+            elif (
+                pod["spec"].get("nodeName") and status.get("phase") == "Pending" and not status.get("containerStatuses")
+            ):
                 self._api.patch(f"{path}/status", {"status": self._started(pod)})
         except ApiError as error:
             if error.code not in (404, 409):
