@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.cluster import wait_until
+from tests.support.cluster import LocalCluster, wait_until
 from tests.support.kubernetes.api import ApiError
 from tests.support.kubernetes.fixture import skip_where_there_is_none
 from tests.support.kubernetes.kubelet import RealCluster
+from tests.support.wheel_index import kept_wheels, serving, wanted
 
 GRACE = 120
 PROGRAM = """\
@@ -72,3 +74,88 @@ def test_a_pod_runs_with_an_address_and_a_secret_and_ends_within_its_grace(real:
     wait_until(is_gone, GRACE, what="the pod is gone")
     assert time.monotonic() - began < GRACE / 2, "it was asked, not killed"
     assert (tmp_path / "words").read_text() == "open sesame\nbye\n"
+
+
+SPEC = """\
+cluster: demo
+provider:
+  kubernetes:
+    namespace: NAMESPACE
+    image: IMAGE
+    head_address: ADDRESS
+    pod: {spec: {containers: [{name: node, resources: {requests: {cpu: 100m}}}]}}  # this machine may have two CPUs only
+engine: {ray: {version: "2.60.0"}}
+head: {resources: {CPU: 1, memory: 3GiB}}
+pools:
+  - {name: cpu, min: 0, max: 2, resources: {CPU: 1, memory: 2GiB}, idle_timeout: 10s}
+"""
+FAN_OUT = """
+import os, ray, time
+ray.init()
+
+@ray.remote(num_cpus=1)
+def where(i):
+    time.sleep(1)
+    return os.environ["CLUSTERCTL_NODE"]
+
+while len(seen := set(ray.get([where.remote(i) for i in range(4)]))) < 2:
+    pass
+print("on", sorted(seen))
+"""
+
+
+class Cluster(LocalCluster):
+    """Its nodes are pods of the real kubelet."""
+
+    def __init__(self, real: RealCluster, directory: Path) -> None:
+        self.namespace = real.plane.namespace()
+        spec = SPEC.replace("NAMESPACE", self.namespace).replace("IMAGE", real.image())
+        super().__init__(directory, spec.replace("ADDRESS", real.machine.outside))
+        self.real = real
+        self.env["KUBECONFIG"] = str(real.plane.kubeconfig(self.namespace))
+
+    def pods(self) -> dict[str, dict[str, Any]]:
+        """By the nodes that they are."""
+        found = self.real.plane.api.get(f"/api/v1/namespaces/{self.namespace}/pods")["items"]
+        return {pod["metadata"]["labels"]["clusterctl-node"]: pod for pod in found}
+
+
+@pytest.fixture
+def cluster(real: RealCluster, tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(real, tmp_path)
+    with serving(*kept_wheels(wanted(python="3.11"))) as index:
+        cluster.env["UV_DEFAULT_INDEX"] = index.url
+        yield cluster
+        cluster.clean_up()
+
+
+@pytest.mark.timeout(1200)
+def test_a_cluster_with_ray_in_real_pods_grows_loses_one_to_an_eviction_and_leaves_nothing(
+    real: RealCluster, cluster: Cluster
+) -> None:
+    api, place = real.plane.api, f"/api/v1/namespaces/{cluster.namespace}"
+    cluster.up(timeout=600)
+    path = cluster.directory / "job.py"
+    path.write_text(FAN_OUT)
+    job = cluster.submit("--cpus", "0", str(path))
+    cluster.wait_job(job, "succeeded", 300)
+    assert "on ['cpu-" in cluster.cli("logs", job).stdout
+    assert all(pod["status"]["podIP"].startswith("10.214.") for pod in cluster.pods().values())
+
+    tried = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "echo $CLUSTERCTL_NODE; sleep 10")
+    cluster.wait_job(tried, "running", 300)
+    evicted = cluster.job(tried)["attempts"][-1]["nodes"][0]
+    name = cluster.pods()[evicted]["metadata"]["name"]
+    api.create(
+        f"{place}/pods/{name}/eviction",
+        {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": name}},
+    )
+    wait_until(lambda: evicted not in cluster.pods(), what="the evicted pod is gone")
+    cluster.wait_job(tried, "succeeded", 300)
+
+    cluster.down()
+    wait_until(lambda: not cluster.pods(), what="no pod is left")
+    for kind in ("secrets", "configmaps"):
+        left = api.get(f"{place}/{kind}", labelSelector="app.kubernetes.io/managed-by=clusterctl")["items"]
+        assert left == []
+    wait_until(lambda: not real.docker.containers.list(all=True), what="no container is left")
