@@ -15,7 +15,7 @@ from pathlib import Path
 from clusterctl_runtime.backoff import Backoff, wait_until
 
 from clusterctl.client.local_port import listening_socket
-from clusterctl.core.errors import ClusterctlError, NotFound
+from clusterctl.core.errors import ClusterctlError
 from clusterctl.provision import isolated
 
 TIED = "clusterctl.client.monitoring.tied"
@@ -31,11 +31,11 @@ HOW_TO_GET = (
 
 
 def found(path: str) -> str:
-    """The program at `path`, or on PATH where that is "". Raises NotFound, and ClusterctlError for another program."""
+    """The program at `path`, or on PATH where that is "". Raises ClusterctlError, which says how to get one."""
     program = shutil.which(path or "prometheus")
     if program is None:
         what = f"no program is at {path}" if path else "there is no `prometheus` on the PATH"
-        raise NotFound(f"{what}: {HOW_TO_GET}")
+        raise ClusterctlError(f"{what}: {HOW_TO_GET}")
     try:
         said = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
