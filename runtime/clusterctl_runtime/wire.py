@@ -141,6 +141,7 @@ class Bootstrap(_Record):
     disk: str = ""
     of_image: bool = False  # the agent's environment came with the node, and is what its work is to have
     shutdown: str = "exit"
+    notice: float = 0.0  # seconds that a SIGTERM leaves it, where that says that its place is taken away: a pod's grace
     metadata: str = ""  # whose metadata service the machine has, where notices are read: see agent/notices/watch
     resources: dict[str, float] = field(default_factory=dict)
 

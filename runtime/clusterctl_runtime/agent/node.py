@@ -148,7 +148,7 @@ class Node:
         ended by then, and after one of the first three the machine is turned off where the bootstrap document says so."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, EXIT_STOPPED, "this node's agent was asked to end", False)
+            loop.add_signal_handler(number, self._asked_to_end)
         self._engine_facts = await loop.run_in_executor(None, read_engine_facts)
         await self._hardware.look()
         self._hardware_changed()
@@ -175,6 +175,17 @@ class Node:
 
     def _hardware_changed(self) -> None:
         self._gpus.name(self._hardware.facts)
+
+    def _asked_to_end(self) -> None:
+        """By a signal. It is a notice where the bootstrap document says so: the head has the time to drain this node, and what
+        runs is ended only just before everything is."""
+        left = self._bootstrap.notice
+        if left and not self._notice:
+            self._take_notice(("the pod is to end", time.time() + left))
+            last = max(0.0, left - 2 * END_GRACE_SECONDS)
+            asyncio.get_running_loop().call_later(last, self._end, EXIT_STOPPED, "this pod's time is up", False)
+        else:
+            self._end(EXIT_STOPPED, "this node's agent was asked to end", False)
 
     def _end(self, code: int, reason: str, power: bool = True) -> None:
         """`power`: the machine is to go as well. Not after a signal, which says that it does so already or must not."""
