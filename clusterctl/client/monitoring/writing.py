@@ -37,5 +37,7 @@ def write_all(directory: Path, texts: Mapping[str, str], secret: str, *, force: 
 def _is_other(path: Path, text: str) -> bool:
     try:
         return path.read_text(encoding="utf-8") != text
+    except PermissionError:  # the token, which was given to the user that Prometheus runs as: it does not change
+        return False
     except (OSError, UnicodeDecodeError):
         return True
