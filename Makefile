@@ -1,4 +1,4 @@
-# make setup | demo | test | test-quick | check | bench | docs | lock | clean
+# make setup | demo | test | test-quick | test-kubernetes | check | bench | docs | lock | clean
 .DEFAULT_GOAL := help
 PY ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.stamp
 # What the tests need beyond Python: a browser, and hosts to log in to.
 DEBIAN := chromium chromium-driver openssh-server docker.io debootstrap iproute2 iptables nftables procps rsync sudo e2fsprogs mount util-linux gcc libc6-dev rclone fuse3
 
-.PHONY: help setup system demo test test-quick check bench docs lock clean
+.PHONY: help setup system demo test test-quick test-kubernetes check bench docs lock clean
 
 help:    ## show this
 	@grep -E '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -33,10 +33,13 @@ system:  ## Debian packages that the tests start for real (needs root or sudo)
 demo: setup      ## the main job, shown on this machine
 	PATH=$(BIN):$$PATH scripts/demo.sh
 
-# Tests start our programs some thousand times, many on machines that cannot keep what they compile.
+# Tests start our programs some thousand times, many on machines that cannot keep what they compile. Kubernetes is built beside them.
 test: setup system  ## all tests (what CI runs)
 	$(BIN)/python -m compileall -q clusterctl providers/clusterctl_providers runtime/clusterctl_runtime templates/clusterctl_templates
-	$(BIN)/pytest tests -n $(JOBS) --no-loadscope-reorder
+	setpriv --pdeathsig TERM $(BIN)/python -m tests.support.kubernetes.programs & $(BIN)/pytest tests -n $(JOBS) --no-loadscope-reorder
+
+test-kubernetes: setup system  ## the tests on a real Kubernetes, which is built at first: 4 minutes
+	$(BIN)/pytest tests/kubernetes -n $(JOBS) --no-loadscope-reorder
 
 test-quick: setup  ## the tests that need no machine, Docker, sshd, Ray or browser: minutes, for the inner loop
 	$(BIN)/pytest tests -m quick -n $(JOBS) --no-loadscope-reorder
@@ -52,6 +55,7 @@ bench: setup     ## benchmarks against peers; prints a table and writes build/be
 docs: setup      ## regenerate the pages that are made from code
 	$(BIN)/python -m clusterctl.spec.schema --markdown docs/spec.md
 	$(BIN)/python -m clusterctl.cli.reference docs/cli.md
+	$(BIN)/python -m clusterctl_runtime.head.metrics.table docs/monitoring.md
 
 lock: setup      ## pin what development uses
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-emit-package clusterctl pyproject.toml -o requirements-dev.lock

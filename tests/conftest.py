@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from tests.support.loud import LoudSkips
 from tests.support.minutes import Minutes
 from tests.support.quick import Quick
 from tests.support.second_try import FlakyList, SecondTry
@@ -32,6 +33,7 @@ SHARED = ("tests/ai/", "tests/browser/", "tests/engine/")  # one Chromium, one R
 FIRST = (
     "tests/ai/", "tests/ssh/", "tests/aws/", "tests/azure/", "tests/gcp/", "tests/any_cloud/", "tests/crash/", "tests/engine/",
     "tests/docker/", "tests/e2e/", "tests/mixed/", "tests/mounts/", "tests/cloud/", "tests/contract/", "tests/setup/",
+    "tests/kubernetes/",
 )  # fmt: skip
 
 
@@ -52,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Minutes())
         config.pluginmanager.register(FlakyList())
+        config.pluginmanager.register(LoudSkips())
 
 
 @pytest.hookimpl(tryfirst=True)

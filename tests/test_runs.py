@@ -65,7 +65,10 @@ def test_in_it(world):
 def test_in_it_too(world):
     pass
 """
-
+MISSING = """\
+def test_missing():
+    pytest.skip("not on this machine: a Kubernetes: Debian's packages cannot be fetched")
+"""
 
 LOGIC = ("core", "spec", "catalog", "provision", "security", "model", ".")
 
@@ -114,6 +117,7 @@ def red(tmp_path_factory: pytest.TempPathFactory) -> Run:
         tree.write(f"{folder}/test_it.py", ONCE)
     tree.write("e2e/test_busy.py", ONCE)
     tree.write("ssh/test_broken.py", NEVER)
+    tree.write("kubernetes/test_missing.py", MISSING)
     tree.write("docker/test_hangs.py", HANGS)
     tree.write("engine/test_world.py", WORLD)
     tree.write("setup/test_slow.py", "import time\n\ndef test_slow():\n    time.sleep(1.5)\n")
@@ -150,6 +154,10 @@ def test_a_world_that_did_not_come_up_is_made_again_for_the_second_try_and_ended
     assert red.tries("engine/test_world.py") == 2
     assert (red.directory / "tests/engine/test_world.ended").read_text() == "x"
     assert "test_in_it: AssertionError: it does not come up at first" in red.said
+
+
+def test_what_could_not_be_tested_on_this_machine_is_said_at_the_end(red: Run) -> None:
+    assert "NOT TESTED: 1 tests: a Kubernetes: Debian's packages cannot be fetched" in red.said
 
 
 def test_a_run_tells_the_minutes_of_each_folder_and_file(red: Run) -> None:

@@ -41,8 +41,9 @@ class Damaged(ClusterctlError):
 @dataclass(frozen=True)
 class Cluster:
     """A cluster known here. `engine`: "ray" or "none"; `created`: unix seconds; `spec_path`: the user's file at the last `up`.
-    `machine`: what its nodes are, "process", "container", "host" or "instance" (see `Kind`), "" where that is not known. `place`:
-    where it is, "aws/us-east-1". `trying`: whether that is one of several places, and not known yet to have what it needs."""
+    `machine`: what its nodes are, "process", "container", "host", "instance", "pod" (see `Kind`), "" where that is not known.
+    `place`: where it is, "aws/us-east-1". `trying`: whether that is one of several places, and not known yet to have what it
+    needs."""
 
     name: str
     uid: str

@@ -150,11 +150,16 @@ def _check_foreign_keys(spec: Parts) -> Iterator[Finding]:
     for index, pool in enumerate(spec.pools):
         kind = spec.kind_of(pool)
         for key in type(pool).model_fields:
-            if key in kind.foreign and getattr(pool, key) not in (None, "", 0, [], ["on-demand"]):
+            if key in foreign_to(kind) and getattr(pool, key) not in (None, "", 0, [], {}, ["on-demand"]):
                 yield _foreign(("pools", index, key), kind)
     for key in type(spec.head).model_fields:
-        if key in spec.kind.foreign and getattr(spec.head, key):
+        if key in foreign_to(spec.kind) and getattr(spec.head, key):
             yield _foreign(("head", key), spec.kind)
+
+
+def foreign_to(kind: Kind) -> frozenset[str]:
+    """Keys of a pool or of the head that mean nothing to it: also those that are another's alone."""
+    return kind.foreign.union(*(other.own for other in KINDS.values() if other is not kind))
 
 
 def _foreign(path: tuple[str | int, ...], kind: Kind) -> Finding:
@@ -181,7 +186,7 @@ def _check_opening(spec: Parts) -> Iterator[Finding]:
 
 def _check_auth(spec: Parts) -> Iterator[Finding]:
     machines = {kind.machine for _, kind, _ in _used(spec)}
-    if machines <= {"process", "container"} and spec.auth.model_dump(exclude_defaults=True):
+    if machines <= {"process", "container", "pod"} and spec.auth.model_dump(exclude_defaults=True):
         yield Finding(("auth",), f"'auth' means nothing to provider {spec.provider_name!r}", "remove it", True)
     if spec.kind.cloud is not None and spec.auth.user.lower() in spec.kind.cloud.refused_users:
         what = f"{spec.kind.title} makes no user {shorten(spec.auth.user)} on a machine"

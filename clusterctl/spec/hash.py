@@ -27,6 +27,8 @@ POOL_EFFECTS: dict[str, Effect] = {
     "zones": "in-place",
     "image": "replace",
     "disk": "replace",
+    "node_selector": "replace",
+    "tolerations": "replace",
     "hosts": "in-place",
     "provider": "replace",
     "network": "replace",  # whether the engine runs there
@@ -46,6 +48,8 @@ HEAD_EFFECTS: dict[str, Effect] = {
     "resources": "replace",
     "zone": "replace",
     "image": "replace",
+    "node_selector": "replace",
+    "tolerations": "replace",
     "host": "replace",
     "slots": "in-place",
     "public_port": "in-place",

@@ -17,7 +17,7 @@ from clusterctl.spec.providers.kind import Place
 from clusterctl.spec.whole import Parts
 
 SHARED = "shared"
-_MACHINES = {"process": "processes", "container": "containers", "host": "hosts", "instance": "instances"}
+_MACHINES = {"process": "processes", "container": "containers", "host": "hosts", "instance": "instances", "pod": "pods"}
 
 
 def shares_network(spec: Parts, pool: Pool | None) -> bool:

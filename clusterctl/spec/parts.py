@@ -13,6 +13,7 @@ from clusterctl.spec.faults import Finding, refuse
 from clusterctl.spec.fields import Amounts, Count, Duration, Env, Moment, Money, Text
 from clusterctl.spec.pool import HostEntry
 from clusterctl.spec.providers.choice import ProviderName
+from clusterctl.spec.providers.kubernetes import Selector, Toleration
 from clusterctl.spec.providers.registry import A_ZONE, EXAMPLE
 
 EVERYBODY = ("0.0.0.0/0", "::/0")
@@ -51,6 +52,13 @@ class Head(SpecModel):
     )
     zone: Text = Field(default="", description="Zone; default: one of the pools'.", examples=[A_ZONE])
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")
+    node_selector: Selector = Field(
+        default={}, description="Labels that the node of Kubernetes must have on which its pod runs."
+    )
+    tolerations: list[Toleration] = Field(
+        default=[],
+        description="Taints of nodes of Kubernetes that its pod may run in spite of.",
+    )
     host: HostEntry | None = Field(default=None, description="The machine, for provider ssh.")
     slots: Count | None = Field(default=None, description="Drivers at the same time; default: by its memory and CPUs.")
     public_port: PublicPort = Field(

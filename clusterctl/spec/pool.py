@@ -15,6 +15,7 @@ from clusterctl.spec.fields import Amounts, Count, Duration, Env, Labels, Money,
 from clusterctl.spec.host_ranges import expand
 from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.providers.choice import ProviderName, ProviderSettings
+from clusterctl.spec.providers.kubernetes import Selector, Toleration
 from clusterctl.spec.providers.registry import A_RESERVATION, A_ZONE, EXAMPLE
 
 FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
@@ -100,6 +101,16 @@ class Pool(SpecModel):
     zones: list[Text] = Field(default=[], description="Zones to use; default: all of the region.", examples=[[A_ZONE]])
     image: str = Field(default="", description="Machine image or container image; default: the provider's.")
     disk: Size | None = Field(default=None, description="Size of a node's disk.", examples=["100GiB"])
+    node_selector: Selector = Field(
+        default={},
+        description="Labels that the nodes of Kubernetes must have on which its pods run.",
+        examples=[{"disktype": "ssd"}],
+    )
+    tolerations: list[Toleration] = Field(
+        default=[],
+        description="Taints of nodes of Kubernetes that its pods may run in spite of; that of the nodes' GPUs always is one.",
+        examples=[[{"key": "dedicated", "value": "ml", "effect": "NoSchedule"}]],
+    )
     hosts: Hosts | None = Field(
         default=None,
         description="Machines of an ssh pool: a list of them, or the name of an inventory file.",

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.second_try import folder_of
 
-FOLDERS = frozenset({"ai", "browser", "docker", "e2e", "engine", "setup", "ssh"})
-FIXTURES = frozenset({"cluster", "docker_engine", "make_cluster"})
+FOLDERS = frozenset({"ai", "browser", "docker", "e2e", "engine", "kubernetes", "setup", "ssh"})
+FIXTURES = frozenset({"cluster", "control_plane", "docker_engine", "make_cluster"})
 STORIES = (
     "crash", "crash_parts", "doctor", "head_parts", "identity_deaths", "leftovers", "lost_home", "made_images", "weather"
 )  # fmt: skip

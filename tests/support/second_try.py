@@ -29,6 +29,7 @@ REAL = frozenset(
         "engine",
         "entry",
         "gcp",
+        "kubernetes",
         "mixed",
         "mounts",
         "setup",

@@ -75,6 +75,9 @@ def _check_providers(spec: Parts) -> Iterator[Finding]:
 
 def _obstacle(mount: Mount, kind: Kind) -> tuple[str, str] | None:
     """(why nodes of that provider cannot have it, what to write instead), None where they can."""
+    if kind.machine == "pod":
+        what = "pods get shared storage by claims, which the cluster's storage drivers serve"
+        return what, f"write `provider: {{{kind.name}: {{volumes: [{{claim: NAME, to: {mount.to}}}]}}}}`"
     if mount.volume:
         return _no_volume(kind)
     scheme = mount.scheme

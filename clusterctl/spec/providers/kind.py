@@ -17,7 +17,7 @@ from typing import Any, Literal
 from clusterctl.spec.base import SpecModel
 
 Change = Literal["in-place", "replace", "refused"]  # what a changed setting takes of nodes that live; see core.diff
-Machine = Literal["process", "container", "host", "instance"]
+Machine = Literal["process", "container", "host", "instance", "pod"]
 Place = Literal["here", "host", "instance"]
 # "always": without being told. "tried": likewise, and no answer is no news. "account": where this user has one.
 # "named": only where something here names it.
@@ -179,10 +179,11 @@ class Kind:
 
     `title` is its name for people. `works`: this version can get machines there. `machine`: what a node is; `head`: where the
     head runs (see `head_place`). `changes`: what changing each of its settings takes. `foreign`: keys of a pool or of the head
-    that mean nothing to it. `starters`: what `init` writes, name -> job; the one with the provider's name is the smallest.
-    `other_names`: what users of other tools call it. `search`: None where its machines say themselves whose they are.
-    `imagined`: its machines are a file's, to rehearse with. `boot_seconds`: what the simulator takes where no catalogue says.
-    `ray_up`: None where Ray's launcher has nothing like it.
+    that mean nothing to it; `own`: those that mean something to it alone. `starters`: what `init` writes, name -> job; the one
+    with the provider's name is the smallest. `other_names`: what users of other tools call it. `search`: None where its
+    machines say themselves whose they are. `imagined`: its machines are a file's, to rehearse with. `boot_seconds`: what the
+    simulator takes where no catalogue says. `ray_up`: None where Ray's launcher has
+    nothing like it.
     """
 
     name: str
@@ -201,6 +202,7 @@ class Kind:
     cloud: Cloud | None = None
     imagined: bool = False
     ray_up: RayUp | None = None
+    own: frozenset[str] = frozenset()
 
     def head_place(self, settings: Mapping[str, Any]) -> Place:
         """Where the head of a cluster with these settings runs: on this machine where a cloud's nodes are told to find it

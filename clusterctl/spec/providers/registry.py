@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from clusterctl.spec.providers import docker, fake, local, ssh
+from clusterctl.spec.providers import docker, fake, kubernetes, local, ssh
 from clusterctl.spec.providers.clouds import CLOUDS
 from clusterctl.spec.providers.kind import Kind
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (local.KIND, docker.KIND, ssh.KIND, *CLOUDS, fake.KIND)
+    kind.name: kind for kind in (local.KIND, docker.KIND, ssh.KIND, *CLOUDS, kubernetes.KIND, fake.KIND)
 }  # the order in which people are told of them
 # for sentences and pages that show what is written where
 _CLOUD = next(kind.cloud for kind in CLOUDS if kind.works and kind.cloud is not None)

@@ -44,9 +44,9 @@ from clusterctl_providers.docker.gpus import choose_gpus
 from clusterctl_providers.docker.images import Images
 from clusterctl_providers.docker.network import Network
 from clusterctl_providers.docker.rows import SCOPE, described, inspected, is_over, listed, name_of
-from clusterctl_providers.docker.tokens import Tokens
 from clusterctl_providers.docker.volumes import kept_volumes, mounts_of, remove_volumes
 from clusterctl_providers.this_machine import Ends, maker, only_offer
+from clusterctl_providers.tokens import Tokens
 
 CALLS = 8  # containers that are made or ended at the same time
 CONSOLE_LINES = 400

@@ -1,4 +1,4 @@
-"""One file per launch token: a lock while its container is made, and the mark that it has had its instance."""
+"""One file per launch token: a lock while its instance is made, and the mark that it has had its instance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clusterctl_runtime.files.private import sync, sync_directory
 
 
 class Tokens:
-    """Below the cluster's state directory. A mark outlives the container, so that a late create makes no second one."""
+    """Below the cluster's state directory. A mark outlives the instance, so that a late create makes no second one."""
 
     def __init__(self, state: Path) -> None:
         self._directory = state / "tokens"

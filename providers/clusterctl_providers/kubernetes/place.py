@@ -1,0 +1,142 @@
+"""The objects that a cluster has in its namespace beside its pods: the one that owns all others, and the agent's bundle.
+
+Kubernetes itself removes what is owned once its owner is gone: whoever deletes the owner has ended the cluster.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clusterctl_runtime.files.private import write_private
+
+from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
+from clusterctl_providers.kubernetes.client import Client
+from clusterctl_providers.kubernetes.errors import Exists, Missing
+from clusterctl_providers.kubernetes.names import labels, name_of, of_cluster, owned_by, owner_name
+from clusterctl_providers.kubernetes.pod import AGENT
+from clusterctl_providers.this_machine import maker
+
+NOTE = "api-server.json"  # in the state directory: where the cluster is, whatever the kubeconfig says by now
+Json = dict[str, Any]
+
+
+class Place:
+    def __init__(self, client: Client, context: ProviderContext) -> None:
+        self._client, self._context = client, context
+
+    def owner(self) -> Json:
+        """Made where it is not there."""
+        name = owner_name(self._context.cluster, self._context.uid)
+        what = f"making the object {name} that owns the cluster's others in namespace {self._client.namespace}"
+        self.note()
+        return self._ensured(name, what, {"data": {"cluster": self._context.cluster, "uid": self._context.uid}}, [])
+
+    def bundle(self, owner: Json) -> str:
+        """The name of the ConfigMap with the agent; "" where something else runs in its stead."""
+        if self._context.agent_argv:
+            return ""
+        path = self._context.agent_bundle
+        try:
+            agent = Path(path).read_bytes()
+        except OSError as error:
+            raise BadRequest(
+                f"the agent bundle {path or '(not set)'} cannot be read ({error.strerror}): reinstall clusterctl and run `up` "
+                "again"
+            ) from error
+        name = f"{name_of(owner)}-{hashlib.sha256(agent).hexdigest()[:8]}"
+        what = f"making the ConfigMap {name} with the agent in namespace {self._client.namespace}"
+        body = {"immutable": True, "binaryData": {AGENT: base64.b64encode(agent).decode()}}
+        self._ensured(name, what, body, owned_by(owner))
+        return name
+
+    def remove(self) -> list[str]:
+        """All that is left, the owner last. Returns a sentence for each thing that goes later."""
+        client, selector = self._client, of_cluster(self._context.uid)
+        where = f"of cluster {self._context.cluster} in namespace {client.namespace}"
+        owner = owner_name(self._context.cluster, self._context.uid)
+        for plural in ("pods", "secrets", "configmaps"):
+            for page in client.pages(client.path(plural), f"listing the {plural} {where}", labelSelector=selector):
+                for thing in page:
+                    if name_of(thing) != owner:
+                        self._remove(plural, name_of(thing), where)
+        self._remove("configmaps", owner, where)
+        return []
+
+    def _remove(self, plural: str, name: str, where: str) -> None:
+        self._client.delete(self._client.path(plural, name), f"removing {name} {where}")
+
+    def clusters(self) -> list[tuple[str, str, int]]:
+        """(name, uid, pods) of those that this user's heads look after, and those whose head is a pod of theirs."""
+        client, found = self._client, dict[str, tuple[str, int]]()
+        for plural, counts in (("configmaps", 0), ("pods", 1)):
+            what = f"looking for clusters in namespace {client.namespace}"
+            for page in client.pages(client.path(plural), what, labelSelector=of_cluster("")):
+                for thing in page:
+                    meta = thing["metadata"]
+                    if (meta.get("annotations") or {}).get(TAG_MAKER, maker()) != maker():
+                        continue
+                    uid = meta["labels"][TAG_UID]
+                    name, before = found.get(uid, (meta["labels"].get(TAG_CLUSTER, ""), 0))
+                    found[uid] = (name, before + counts)
+        return sorted((name, uid, count) for uid, (name, count) in found.items())
+
+    # ------------------------------------------------------------ where it is
+
+    def note(self) -> None:
+        """Writes down where the cluster is made, before anything is. Raises ProviderError where it was made elsewhere."""
+        here = {
+            "context": self._client.context,
+            "namespace": self._client.namespace,
+            "server": self._client.login.server,
+        }
+        known = noted(self._context.state_dir)
+        if known == here or not self._context.uid:
+            return
+        if known and (known.get("server"), known.get("namespace")) != (here["server"], here["namespace"]):
+            raise ProviderError(
+                f"the context {here['context']!r} leads to namespace {here['namespace']} at {here['server']}, and this cluster "
+                f"was made in namespace {known.get('namespace')} at {known.get('server')}: name its context "
+                f"({known.get('context')!r}) under `provider: {{kubernetes: {{context: ...}}}}`"
+            )
+        path = Path(self._context.state_dir) / NOTE
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(path, json.dumps(here))
+
+    # ------------------------------------------------------------ inside
+
+    def _ensured(self, name: str, what: str, more: Mapping[str, Any], owners: list[Json]) -> Json:
+        client, path = self._client, self._client.path("configmaps", name)
+        try:
+            return {**client.get(path, what), "kind": "ConfigMap"}
+        except Missing:
+            pass
+        tags = {TAG_CLUSTER: self._context.cluster, TAG_UID: self._context.uid}
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": name,
+                "labels": labels(tags),
+                "annotations": {TAG_MAKER: maker()},
+                **({"ownerReferences": owners} if owners else {}),
+            },
+            **more,
+        }
+        try:
+            return client.create(client.path("configmaps"), what, body)
+        except Exists:
+            return {**client.get(path, what), "kind": "ConfigMap"}
+
+
+def noted(state_dir: str) -> dict[str, str]:
+    """{} where nothing was made yet."""
+    try:
+        return dict(json.loads((Path(state_dir) / NOTE).read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}

@@ -1,0 +1,199 @@
+"""The Kubernetes provider: nodes are pods of a namespace, and dial the head.
+
+A pod's name follows from the launch token, so that a create which is made again meets what the first one made and finishes it.
+All objects of a cluster are owned by one of them, and bear its uid.
+
+Settings (under `provider: {kubernetes: ...}`): see `KubernetesSettings` of the spec. Beside this module:
+
+    kubeconfig, credentials, client, errors   how an API server is spoken to
+    names, pod, selection, quantities         what is asked for
+    place                                     what a cluster has there beside its pods
+    rows, patience                            what is there, and how long a pod may wait
+    shapes                                    what nodes there are: offers
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl.core.model import Instance, Observed, Offer
+from clusterctl_providers.base import TAG_TOKEN, TAG_UID, CreateRequest, CreateResult, PoolRequest, ProviderContext
+from clusterctl_providers.kubernetes.client import Client
+from clusterctl_providers.kubernetes.errors import Exists, Missing
+from clusterctl_providers.kubernetes.names import labels, of_cluster, owned_by, pod_name, tags_of
+from clusterctl_providers.kubernetes.patience import Patience
+from clusterctl_providers.kubernetes.place import Place, noted
+from clusterctl_providers.kubernetes.pod import image_of, manifest, secret
+from clusterctl_providers.kubernetes.rows import END_GRACE, row_of
+from clusterctl_providers.kubernetes.shapes import LAST, Shapes
+from clusterctl_providers.tokens import Tokens
+
+SCOPE = "pods"
+CALLS = 16  # pods that are made or ended at the same time
+CONSOLE_LINES = 400
+Json = dict[str, Any]
+
+
+class KubernetesProvider:
+    name = "kubernetes"
+    scopes: Sequence[str] = (SCOPE,)
+    settle_seconds = 0.0  # a list is read from where it is written
+    in_flight_seconds = 5.0
+    offers_last = LAST
+
+    def __init__(self, context: ProviderContext, clock: Callable[[], float] = time.monotonic) -> None:
+        known = noted(context.state_dir) if context.uid else {}
+        there = {key: known[key] for key in ("context", "namespace") if known.get(key)}
+        self._context = replace(context, settings={**there, **context.settings})
+        self._client = Client(self._context.settings)
+        self._tokens = Tokens(Path(context.state_dir))
+        self._place = Place(self._client, self._context)
+        self._shapes = Shapes(self._client, clock)
+        self._patience = Patience(self._client, self._shapes.grows, clock)
+
+    # ------------------------------------------------------------ the contract
+
+    def create(self, requests: Sequence[CreateRequest]) -> list[CreateResult]:
+        """Several at a time. What all need is looked for once."""
+        if not requests:
+            return []
+        try:
+            owner = self._place.owner()
+            bundle = self._place.bundle(owner)
+        except ProviderError as error:
+            return [error for _ in requests]
+        with ThreadPoolExecutor(min(CALLS, len(requests)), "pods-create") as pool:
+            return list(pool.map(lambda request: self._create(request, owner, bundle), requests))
+
+    def list(self) -> list[Observed]:
+        """All pages are of one moment. A page that is not to be had makes the list incomplete, and nothing more."""
+        now, pods = time.time(), list[Json]()
+        try:
+            for page in self._pages("pods", "listing the pods"):
+                pods += page
+        except ProviderError as error:
+            shown = self._patience.judged(map(row_of, pods), whole=False)
+            return [Observed(SCOPE, tuple(shown), False, now, str(error), error.code)]
+        return [Observed(SCOPE, tuple(self._patience.judged(map(row_of, pods))), True, now)]
+
+    def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        found: list[Json] = []
+        for name in instance_ids:
+            try:
+                found.append(self._client.get(self._client.path("pods", name), f"looking for the pod {name}"))
+            except Missing:
+                continue
+        return {one.id: one for one in self._patience.judged(map(row_of, found), whole=False)}
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        """SIGTERM, after the grace SIGKILL. Only what carries our uid; a pod that is gone is success."""
+        if not instance_ids:
+            return
+        with ThreadPoolExecutor(min(CALLS, len(instance_ids)), "pods-end") as pool:
+            errors = [error for error in pool.map(self._end, instance_ids) if error]
+        if errors:
+            raise errors[0]
+
+    def offers(self, pool: PoolRequest) -> list[Offer]:
+        return self._shapes.offers(pool)
+
+    def close(self) -> None:
+        self._client.close()
+
+    # ------------------------------------------------------------ abilities
+
+    def console_log(self, instance_id: str) -> str:
+        """What its agent printed; "" for what is not there, and for a pod that has not started."""
+        try:
+            path = self._client.path("pods", instance_id, "log")
+            return self._client.text(path, f"reading the log of {instance_id}", tailLines=CONSOLE_LINES)
+        except ProviderError:
+            return ""
+
+    def agent_endpoint(self) -> tuple[str, str]:
+        address = str(self._context.settings.get("head_address") or "")
+        if not address:
+            raise BadRequest(
+                "pods have to find the head: write an address of this machine that they reach, as in "
+                "`provider: {kubernetes: {head_address: 10.0.0.5}}`"
+            )
+        return address, address
+
+    def find_clusters(self) -> list[tuple[str, str, int]]:
+        return self._place.clusters()
+
+    def sweep(self) -> list[str]:
+        return self._place.remove()
+
+    # ------------------------------------------------------------ inside
+
+    def _pages(self, plural: str, doing: str) -> Any:
+        what = f"{doing} of cluster {self._context.cluster} in Kubernetes"
+        return self._client.pages(self._client.path(plural), what, labelSelector=of_cluster(self._context.uid))
+
+    def _create(self, request: CreateRequest, owner: Json, bundle: str) -> CreateResult:
+        name = pod_name(self._context.cluster, self._context.uid, request.node_id, request.generation, request.token)
+        with self._tokens.held(request.token):
+            if self._tokens.has_ended(request.token):
+                return self._used_up(request, name)
+            try:
+                return self._make(request, name, owner, bundle)
+            except ProviderError as error:
+                return error
+
+    def _make(self, request: CreateRequest, name: str, owner: Json, bundle: str) -> Instance:
+        """The pod first, which waits for its Secret: so the Secret can be the pod's own, and goes with it."""
+        if never := self._shapes.never(request.pool):
+            raise BadRequest(f"making the pod of {request.node_id}: {never}")
+        what = f"making the pod {name} of {request.node_id}"
+        image = image_of(self._context, request.pool)
+        wanted = manifest(
+            self._context, request, name, owned_by(owner), bundle, image, self._shapes.pins(request.offer)
+        )
+        path = self._client.path("pods")
+        try:
+            pod = self._client.create(path, what, wanted)
+        except Exists:
+            pod = self._client.get(f"{path}/{name}", what)
+            tags = tags_of(pod)
+            if (tags.get(TAG_UID), tags.get(TAG_TOKEN)) != (self._context.uid, request.token):
+                raise BadRequest(f"{what}: a pod of that name is not this cluster's: remove it") from None
+        made = row_of(pod).instance
+        if made.state == "pending":
+            self._give_secret(request, name, {**pod, "kind": "Pod"})
+        return made
+
+    def _give_secret(self, request: CreateRequest, name: str, pod: Json) -> None:
+        what = f"making the Secret {name} of {request.node_id}"
+        try:
+            self._client.create(self._client.path("secrets"), what, secret(name, request, owned_by(pod)))
+        except Exists:
+            return
+
+    def _end(self, name: str) -> ProviderError | None:
+        client = self._client
+        path = client.path("pods", name)
+        try:
+            pod = client.get(path, f"looking for the pod {name}")
+            tags = tags_of(pod)
+            if tags.get(TAG_UID) != self._context.uid:
+                return None
+            if token := tags.get(TAG_TOKEN):
+                self._tokens.mark_ended(token)
+            client.delete(path, f"ending the pod {name}", grace=END_GRACE, uid=str(pod["metadata"]["uid"]))
+        except Missing:
+            return None
+        except ProviderError as error:
+            return error
+        return None
+
+    def _used_up(self, request: CreateRequest, name: str) -> Instance:
+        tags = {**request.tags, TAG_UID: self._context.uid, TAG_TOKEN: request.token}
+        ended = {"metadata": {"name": name, "labels": labels(tags), "annotations": tags}}
+        return replace(row_of(ended).instance, state="terminated", detail="(its token is used up)")
