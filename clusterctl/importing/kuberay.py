@@ -10,8 +10,10 @@ from typing import Any
 from clusterctl.importing.draft import Draft
 from clusterctl.importing.given import Given
 from clusterctl.importing.kuberay_groups import (
+    IN_IMAGES,
     Group,
     amounts_of,
+    claims_of,
     environment,
     group_of,
     nfs_mounts,
@@ -43,7 +45,7 @@ _OF_PODS = ("it is of pods; nodes are machines", "")
 _OPERATORS = ("it is the operator's", "")
 _VOLUME = (
     "volumes of Kubernetes are not carried over",
-    "write `mounts`: file systems of the network and buckets; or `files`",
+    "write `mounts` (for pods: `volumes` of claims under the provider), or `files`",
 )
 _JOBS = ("it is of the operator's job", "see `clusterctl submit --help`")
 REASONS: Reasons = {
@@ -103,9 +105,7 @@ def read(document: Document, given: Given) -> tuple[Draft, Reader]:
         return draft, reader
     if name == "RayCluster":
         cluster.one_of(SPEC_KEYS)
-    kind = _provider(given, root, draft)
-    if kind is not None:
-        _cluster(cluster, kind, draft)
+    _cluster(cluster, _provider(given, root, draft), draft)
     if name in ("RayJob", "RayCronJob"):
         _job(root.get(*CLUSTERS[name][:-1]) or root, draft)
     elif name == "RayService":
@@ -113,15 +113,15 @@ def read(document: Document, given: Given) -> tuple[Draft, Reader]:
     return draft, reader
 
 
-def _provider(given: Given, root: At, draft: Draft) -> Kind | None:
-    if not given.provider:
-        names = ", ".join(KINDS)
-        root.wrong(
-            "it does not say whose machines its nodes were", f"say where the cluster is to be with --provider: {names}"
-        )
-        return None
-    draft.put(("provider",), given.value)
-    return KINDS[given.provider]
+def _provider(given: Given, root: At, draft: Draft) -> Kind:
+    """Pods stay pods, unless something else is given."""
+    if given.provider:
+        draft.put(("provider",), given.value)
+        return KINDS[given.provider]
+    kind = next(kind for kind in KINDS.values() if kind.machine == "pod")
+    namespace = root.get("metadata", "namespace")
+    draft.put(("provider",), {kind.name: {"namespace": namespace.text()}} if namespace else {kind.name: {}})
+    return kind
 
 
 def _cluster(at: At, kind: Kind, draft: Draft) -> None:
@@ -147,6 +147,7 @@ def _cluster(at: At, kind: Kind, draft: Draft) -> None:
             "raise the `max` of a pool",
         )
     _pools(_joined(groups), head, draft)
+    _claims(groups, head, kind, draft)
     stores = {group.object_store for group in groups}
     if stores - {0} and len(stores) == 1:
         draft.put(("engine", "ray", "object_store"), size(stores.pop()))
@@ -165,6 +166,7 @@ class _Head:
     lends: int
     env: dict[str, str]
     mounts: list[dict[str, Any]]
+    claims: list[dict[str, Any]]
 
 
 def _head(at: At | None, kind: Kind, draft: Draft) -> _Head | None:
@@ -190,16 +192,29 @@ def _head(at: At | None, kind: Kind, draft: Draft) -> _Head | None:
     elif disk:
         draft.put(("head", "disk"), size(disk), at)
     container = pod.get("containers", 0) if pod else None
-    if container is not None and kind.machine == "container" and (image := container.get("image")):
+    if container is not None and kind.machine in IN_IMAGES and (image := container.get("image")):
         draft.put(("head", "image"), image.text(), image)
     skip_what_is_rays(container)
-    return _Head(at, resources, lends, environment(container), nfs_mounts(pod, container) if pod else [])
+    return _Head(
+        at,
+        resources,
+        lends,
+        environment(container),
+        nfs_mounts(pod, container, kind) if pod else [],
+        claims_of(pod, container, kind) if pod else [],
+    )
 
 
 def _alone(head: _Head) -> Group:
     """A cluster without workers runs its tasks on the head."""
     head.at.note("there are no workers, and tasks ran on the head: here they run on a pool of one such node")
-    return Group(head.at, {"name": "workers", "min": 0, "max": 1, "resources": head.resources}, head.env, head.mounts)
+    return Group(
+        head.at,
+        {"name": "workers", "min": 0, "max": 1, "resources": head.resources},
+        head.env,
+        head.mounts,
+        head.claims,
+    )
 
 
 def _joined(groups: list[Group]) -> list[Group]:
@@ -258,6 +273,22 @@ def _pools(groups: list[Group], head: _Head | None, draft: Draft) -> None:
     )
     if head is not None and (own := sorted(set(head.env) - set(shared))):
         head.at.note(f"the variable {own[0]} is the head's alone, and `env` is of all nodes", "write it into `env`")
+
+
+def _claims(groups: list[Group], head: _Head | None, kind: Kind, draft: Draft) -> None:
+    """Of all groups, where nodes are pods again: claims are the provider's."""
+    found = [one for group in groups for one in group.claims]
+    each = [group.claims for group in groups] + ([head.claims] if head else [])
+    shared = [
+        one for number, one in enumerate(found) if one not in found[:number] and all(one in claims for claims in each)
+    ]
+    draft.put(("provider", kind.name, "volumes"), shared)
+    for group in groups:
+        if own := [one["claim"] for one in group.claims if one not in shared]:
+            group.at.note(
+                f"claim {own[0]} is not of all groups and the head, and volumes are of all nodes",
+                "write it into `provider`",
+            )
 
 
 # ---------------------------------------------------------------- what it is made for

@@ -24,6 +24,7 @@ _OF_RAY = frozenset(
     }
 )
 _KNOWN_PARAMETERS = ("num-cpus", "num-gpus", "memory", "object-store-memory", "resources")
+IN_IMAGES = ("container", "pod")  # where a node's programs are those of an image
 _FORBIDDEN = "it means nothing to provider {}"
 
 
@@ -35,6 +36,7 @@ class Group:
     pool: dict[str, Any]
     env: dict[str, str] = field(default_factory=dict[str, str])
     mounts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    claims: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     object_store: int = 0
     priority: int = 0
     spot: bool = False
@@ -65,8 +67,9 @@ def group_of(at: At, kind: Kind, scaled: bool, idle: float) -> Group:
     if pod is not None:
         container = pod.get("containers", 0)
         found.env = environment(container)
-        found.mounts = nfs_mounts(pod, container)
-        if container is not None and kind.machine == "container" and (image := container.get("image")):
+        found.mounts = nfs_mounts(pod, container, kind)
+        found.claims = claims_of(pod, container, kind)
+        if container is not None and kind.machine in IN_IMAGES and (image := container.get("image")):
             pool["image"] = image.text()
         skip_what_is_rays(container)
     return found
@@ -226,16 +229,32 @@ def _nodes(
             name = model
         elif ours:
             _foreign(ours, values, at, found, kind)
+        elif kind.machine == "pod":
+            pool.setdefault("node_selector", {})[key] = values[0]
         elif key not in spots:
             at.leave(
                 "nodes of pods are chosen by labels, machines by what they are", "write `instances`, `gpu` or `zones`"
             )
-    if found.spot:
+    if found.spot and kind.machine != "pod":
         _foreign("market", ["spot"], found.at, found, kind)
+    if kind.machine == "pod" and (own := list(_own_tolerations(found.at))):
+        pool["tolerations"] = own
     if gpus and name:
         pool["gpu"] = {"name": name, "count": gpus}
     elif gpus:
         amounts["GPU"] = gpus
+
+
+def _own_tolerations(at: At) -> Iterator[dict[str, Any]]:
+    """Those that do not come with a GPU."""
+    for one in at.items("template", "spec", "tolerations"):
+        key = one.get("key")
+        if key is None or not str(key.node.value).endswith("/gpu"):
+            texts = {name: one.text(name) for name in ("key", "operator", "value", "effect")}
+            seconds = one.whole("tolerationSeconds")
+            yield {name: text for name, text in texts.items() if text} | (
+                {"seconds": seconds} if seconds is not None else {}
+            )
 
 
 def _foreign(key: str, value: list[str], at: At, found: Group, kind: Kind) -> None:
@@ -274,11 +293,25 @@ def environment(container: At | None) -> dict[str, str]:
     return found
 
 
-def nfs_mounts(pod: At, container: At | None) -> list[dict[str, Any]]:
-    """Those of its mounts that are of the network's file systems, as a spec has them."""
+def claims_of(pod: At, container: At | None, kind: Kind) -> list[dict[str, Any]]:
+    """PersistentVolumeClaims, where nodes are pods again."""
+    volumes = {one.text("name"): one for one in pod.items("volumes") if one.get("persistentVolumeClaim")}
+    found: list[dict[str, Any]] = []
+    for one in container.items("volumeMounts") if container and kind.machine == "pod" else []:
+        named = one.get("name")
+        volume = volumes.get(str(named.node.value)) if named else None
+        if named is not None and volume is not None:
+            named.skip()
+            claim = {"claim": volume.text("persistentVolumeClaim", "claimName"), "to": one.text("mountPath")}
+            found.append({**claim, **({"read_only": True} if one.flag("readOnly") else {})})
+    return found
+
+
+def nfs_mounts(pod: At, container: At | None, kind: Kind) -> list[dict[str, Any]]:
+    """Those of its mounts that are of the network's file systems, as a spec has them; pods mount claims only."""
     volumes = {one.text("name"): one for one in pod.items("volumes") if one.get("nfs")}
     found: list[dict[str, Any]] = []
-    for one in container.items("volumeMounts") if container else []:
+    for one in container.items("volumeMounts") if container and kind.machine != "pod" else []:
         named = one.get("name")
         volume = volumes.get(str(named.node.value)) if named else None
         if volume is None or named is None:

@@ -86,8 +86,10 @@ def _places(choices: list[_Choice], order: str, given: Given, asked: Asked, root
         return
     places: list[Any] = []
     for (cloud, region), at in found.items():
-        kind = KINDS.get(cloud)
-        if kind is None or kind.cloud is None:
+        kind = next((one for one in KINDS.values() if cloud in (one.name, *one.other_names)), None)
+        if kind is not None and kind.machine == "pod":
+            places.append({kind.name: {"context": region} if region else {}})
+        elif kind is None or kind.cloud is None:
             clouds = ", ".join(one.name for one in KINDS.values() if one.cloud)
             at.wrong(
                 f"clusterctl cannot get machines of {cloud}", f"there are {clouds}; --provider names another place"

@@ -59,6 +59,7 @@ envs: {MODEL: facebook/opt-125m}
 resources: {infra: azure/eastus, cpus: 4, job_recovery: {strategy: FAILOVER, max_restarts_on_errors: 3}, autostop: 30}
 run: python a.py
 """,
+    "pods": "resources: {infra: k8s/my-context, accelerators: L4:1}\nrun: python a.py\n",
     "nothing to run": "resources: {infra: aws/us-east-1, instance_type: m6i.large}\nsetup: make\n",
 }
 REFUSED: dict[str, tuple[str, str]] = {  # task, what is said

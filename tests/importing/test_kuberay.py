@@ -38,7 +38,7 @@ def test_every_key_of_a_raycluster_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", samples())
-@pytest.mark.parametrize("provider", ["local", "gcp/us-central1"])
+@pytest.mark.parametrize("provider", ["", "local", "gcp/us-central1"])
 def test_each_sample_becomes_a_spec_or_is_refused_with_the_reason(name: str, provider: str) -> None:
     documents = samples()[name]
     if "google.com/tpu" in json.dumps(documents):
@@ -216,9 +216,29 @@ def test_what_is_no_such_file_is_refused_with_what_it_is(text: str, words: str) 
     assert words in str(caught.value)
 
 
-def test_whose_machines_is_asked_and_not_guessed() -> None:
-    with pytest.raises(UsageError, match="say where the cluster is to be with --provider"):
-        read([cluster()], "")
+def test_pods_stay_pods_unless_a_place_is_given() -> None:
+    document = cluster()
+    document["metadata"]["namespace"] = "ml"
+    claim = [{"name": "c", "persistentVolumeClaim": {"claimName": "models"}}]
+    for group in (document["spec"]["headGroupSpec"], *document["spec"]["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        pod["volumes"] = pod.get("volumes", []) + claim
+        pod["containers"][0]["volumeMounts"] += [{"name": "c", "mountPath": "/models"}]
+        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), "disk": "fast"}
+        pod["tolerations"] = [
+            *pod.get("tolerations", []),
+            {"key": "team", "operator": "Exists", "tolerationSeconds": 9},
+        ]
+    spec = parse_spec(read([document], "").texts["cluster.yaml"])
+    assert spec.provider_settings == {"namespace": "ml", "volumes": [{"claim": "models", "to": "/models"}]}
+    gpu = next(pool for pool in spec.pools if pool.name == "gpu")
+    assert gpu.node_selector == {"disk": "fast"} and gpu.gpu is not None and gpu.image.endswith("-gpu")
+    assert [one.model_dump(exclude_defaults=True) for one in gpu.tolerations] == [
+        {"key": "team", "operator": "Exists", "seconds": 9}
+    ]
+
+
+def test_a_place_that_is_none_is_refused() -> None:
     for wrong, words in [("gcp", "in which region"), ("local/here", "has no regions"), ("gpc/x", "did you mean 'gcp'")]:
         with pytest.raises(UsageError, match=words):
             read_given(wrong)
