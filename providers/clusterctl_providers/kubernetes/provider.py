@@ -60,7 +60,7 @@ class KubernetesProvider:
 
     def __init__(self, context: ProviderContext, clock: Callable[[], float] = time.monotonic) -> None:
         known = noted(context.state_dir) if context.uid else {}
-        there = {key: known[key] for key in ("context", "namespace") if known.get(key)}
+        there = {key: known[key] for key in ("context", "namespace", "kubeconfig") if known.get(key)}
         self._context = replace(context, settings={**there, **context.settings})
         self._client = Client(self._context.settings)
         self._tokens = Tokens(Path(context.state_dir))

@@ -12,7 +12,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "events": ("list",),
     "pods": ("create", "delete", "get", "list"),
     "pods/log": ("get",),
-    "secrets": ("create", "delete", "list"),
+    "secrets": ("create",),  # those of others are none of our business
 }
 # beyond the namespace, and not needed: with these, offers have the shapes and the prices of nodes
 HELPFUL: dict[str, tuple[str, ...]] = {"nodes": ("list",), "pods": ("list",)}
