@@ -42,7 +42,7 @@ class Carried:
         self._channel, self._closed = channel, threading.Lock()
         try:
             channel.sendall(json.dumps({"port": port, "hosts": list(hosts)}).encode() + b"\n")
-            refusal = _line(channel)
+            refusal = line_of(channel)
         except BaseException:
             self.close()
             raise
@@ -69,8 +69,8 @@ class Carried:
             self._channel.close()
 
 
-def _line(channel: Channel) -> str:
-    """Byte by byte: what follows belongs to somebody else."""
+def line_of(channel: Channel) -> str:
+    """The next line that a program says. Byte by byte: what follows belongs to somebody else. Raises EOFError."""
     line = b""
     while not line.endswith(b"\n"):
         piece = channel.recv(1)

@@ -322,6 +322,15 @@ class HasDirectory(Protocol):
         ...
 
 
+@runtime_checkable
+class HasPlace(Protocol):
+    """Programs are begun on its instances without SSH (see `clusterctl_providers.login`)."""
+
+    def place(self, instance_id: str) -> Mapping[str, str]:
+        """What `login.log_in` finds the instance by. Asks nobody. Raises BadRequest where its settings lead nowhere."""
+        ...
+
+
 @dataclass(frozen=True)
 class KeptVolume:
     """A volume that survived its cluster or will. `place`: what it is called there; `removal`: the command that removes it."""

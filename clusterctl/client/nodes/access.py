@@ -3,6 +3,7 @@
 ssh           OpenSSH or paramiko to the node's host, with the logins of the spec
 local, fake   a process of this machine, in the node's directory
 docker        in its container, through the engine
+pods          in them, through the API server
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ def access(cluster: Cluster, node: dict[str, Any]) -> Access:
         from clusterctl.client.nodes.containers import ContainerAccess
 
         return ContainerAccess(cluster, node)
+    if machine == "pod":
+        from clusterctl.client.nodes.pods import PodAccess
+
+        return PodAccess(cluster, node)
     if cluster.head_is_remote and node["pool"] == "head":
         return SshAccess(cluster, node)
     if cluster.head_is_remote:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from clusterctl.client.nodes.archives import CHUNK, IN_MEMORY, pack, unpack
 from clusterctl.client.nodes.command_result import CommandResult
 from clusterctl.client.nodes.ports import hosts_of, nothing_listens
 from clusterctl.client.registry import Cluster
@@ -22,8 +23,6 @@ from clusterctl.provision.ssh.trouble import said
 from clusterctl.provision.used_providers import scratch
 
 ROOM = "/clusterctl/node"  # as the provider lays a container out
-IN_MEMORY = 16 * 2**20  # bytes of a copy that are kept in memory; more goes to a file
-CHUNK = 2**20
 _IS_DIRECTORY = "import os, sys; sys.exit(not os.path.isdir(sys.argv[1]))"
 
 
@@ -76,7 +75,7 @@ class ContainerAccess:
             into = self._run(api, ["python3", "-I", "-c", _IS_DIRECTORY, target])[0] == 0
             place = PurePosixPath("/", target, source.name) if into else PurePosixPath("/", target)
             with tempfile.SpooledTemporaryFile(IN_MEMORY) as room:
-                _pack(source, place.name, self._owner(api), cast(BinaryIO, room))
+                pack(source, place.name, self._owner(api), cast(BinaryIO, room))
                 room.seek(0)
                 self._call(f"copying {source} to {self._node}", api.put_archive, str(place.parent), room)
         finally:
@@ -89,7 +88,7 @@ class ContainerAccess:
             name = PurePosixPath(source).name
             target = target / name if target.is_dir() and name != ".." else target
             with tarfile.open(fileobj=io.BufferedReader(_Chunks(stream), CHUNK), mode="r|") as archive:
-                if not _unpack(archive, target):
+                if not unpack(archive, target):
                     raise ClusterctlError(f"{what}: it is neither a file nor a directory")
         except OSError as error:
             raise ClusterctlError(f"{what} failed: {error.filename or target}: {error.strerror or error}") from error
@@ -161,39 +160,6 @@ class ContainerAccess:
         code, said, _ = self._run(api, ["python3", "-I", "-c", "import os; print(os.getuid(), os.getgid())"])
         user, group = (int(word) for word in said.split()) if code == 0 else (0, 0)
         return user, group
-
-
-def _pack(source: Path, name: str, owner: tuple[int, int], into: BinaryIO) -> None:
-    """A tar archive of regular files, directories and links, all of one owner."""
-
-    def owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-        entry.uid, entry.gid = owner
-        entry.uname = entry.gname = ""
-        return entry
-
-    with tarfile.open(fileobj=into, mode="w") as archive:
-        archive.add(source, arcname=name, filter=owned)
-
-
-def _unpack(archive: tarfile.TarFile, target: Path) -> bool:
-    """Regular files and directories only. Names come from the node: none of them may lead out of `target`. False when there
-    was nothing to unpack."""
-    found = False
-    for entry in archive:
-        inside = PurePosixPath(entry.name).parts[1:]
-        if ".." in inside or not (entry.isfile() or entry.isdir()):
-            continue
-        path = target.joinpath(*inside)
-        found = True
-        if entry.isdir():
-            path.mkdir(parents=True, exist_ok=True)
-            continue
-        data = archive.extractfile(entry)
-        assert data is not None
-        with path.open("wb") as file:
-            shutil.copyfileobj(data, file, CHUNK)
-        path.chmod(entry.mode & 0o777)
-    return found
 
 
 class _Program:

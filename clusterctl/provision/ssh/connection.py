@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import paramiko
+from clusterctl_providers.login import MachineLogin, open_login
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, OPEN_FAILED_CONNECT_FAILED
 
+from clusterctl.core.errors import ProviderError
 from clusterctl.provision.carried import Carried, NothingListens, Way
 from clusterctl.provision.ssh.dialing import Patience, dial
 from clusterctl.provision.ssh.gateways import Gateways
@@ -38,7 +40,7 @@ TURN_SECONDS = 5.0  # that sshd gets to notice that a session has ended, where i
 class Connection:
     """Thread-safe for running things at once; `close` ends it, and the logins to its jump hosts when nobody else uses them."""
 
-    def __init__(self, target: Target, transport: Login, gateways: Gateways) -> None:
+    def __init__(self, target: Target, transport: Login | MachineLogin, gateways: Gateways) -> None:
         self.target, self.transport, self._gateways = target, transport, gateways
         self.bytes_sent = 0
         self._closed = threading.Lock()
@@ -99,6 +101,8 @@ class Connection:
             raise HostTrouble("lost", f"it did not answer for {timeout or OPEN_SECONDS:g} s") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise HostTrouble("lost", f"the connection broke: {error or type(error).__name__}") from error
+        except ProviderError as error:
+            raise HostTrouble(error.code, str(error)) from error
         finally:
             self._close_session(channel)
 
@@ -132,8 +136,10 @@ class Connection:
     def reach(self, port: int, hosts: Sequence[str] = (LOOPBACK,)) -> Way:
         """A way to a port of the first of `hosts` that takes it, as seen from there. Where its sshd forwards none, a program on
         the host carries the bytes. Raises NothingListens, HostTrouble, and what paramiko raises."""
-        if isinstance(self.transport, Master):
-            return self._carried(port, hosts)  # OpenSSH's client does not say whether it was forwarded
+        if not isinstance(self.transport, paramiko.Transport):
+            return self._carried(
+                port, hosts
+            )  # OpenSSH's client does not say whether it was forwarded; others forward none
         for host in hosts:
             try:
                 there = (host, port)
@@ -146,19 +152,27 @@ class Connection:
         raise NothingListens(f"nothing answers on port {port}")
 
     def _carried(self, port: int, hosts: Sequence[str]) -> Carried:
+        return Carried(self.begin("port.py"), port, hosts)
+
+    def begin(self, name: str) -> Session:
+        """One of our programs, which goes on to speak with whoever holds the channel; that one closes it. Raises HostTrouble, and
+        what the channel raises."""
         channel = self._open_session(longest=TURN_SECONDS)
         try:
             _begin(channel, FIND_PYTHON).await_ready(READY_PATIENCE[-1])
-            text = source("port.py")
+            text = source(name)
             channel.settimeout(None)
             channel.sendall(b"%d\n%s" % (len(text), text))
         except NotBegun as error:
             self._close_session(channel)
             raise error.trouble() from None
+        except ProviderError as error:
+            self._close_session(channel)
+            raise HostTrouble(error.code, str(error)) from error
         except BaseException:
             self._close_session(channel)
             raise
-        return Carried(_Session(channel, self._close_session), port, hosts)
+        return Session(channel, self._close_session)
 
     @contextmanager
     def files(self) -> Iterator[paramiko.SFTPClient]:
@@ -178,6 +192,8 @@ class Connection:
         if isinstance(self.transport, Master):
             channel: Any = self.transport.open_subsystem("sftp")  # it takes what is like a socket
             return paramiko.SFTPClient(channel)
+        if not isinstance(self.transport, paramiko.Transport):
+            raise OSError("its provider copies no files")
         client = paramiko.SFTPClient.from_transport(self.transport)
         assert client is not None
         return client
@@ -189,7 +205,7 @@ class Connection:
             self._gateways.leave(self.target.jumps)
 
 
-class _Session:
+class Session:
     """A channel whose turn is given back when it is closed."""
 
     def __init__(self, channel: AnyChannel, close: Callable[[AnyChannel], None]) -> None:
@@ -206,6 +222,8 @@ def connect(
     """A connection that has proven whom it leads to and has logged in. `gateways`: logins to jump hosts that others share.
     Raises HostTrouble."""
     gateways, patience = gateways or Gateways(), patience or Patience()
+    if target.provider:
+        return without_ssh(target)
 
     def step(hop: Target, through: Login | None) -> Login:
         return dial(hop, trust, through, patience, target)
@@ -216,6 +234,14 @@ def connect(
     except BaseException:
         gateways.leave(target.jumps)
         raise
+
+
+def without_ssh(target: Target) -> Connection:
+    """A connection to a machine on which its provider begins programs. Raises HostTrouble."""
+    try:
+        return Connection(target, open_login(target.provider, target.place), Gateways())
+    except ProviderError as error:
+        raise HostTrouble(error.code, str(error)) from error
 
 
 def _begin(channel: AnyChannel, command: str) -> Program:

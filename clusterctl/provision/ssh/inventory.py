@@ -6,7 +6,7 @@ An inventory file has one host per line ("user@host:port", or a range), `#` begi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,8 @@ _NO_USER = re.compile(r"""['"`;&<>|(){}\x00-\x1f\x7f]|\$.|\s-|\\\Z""")
 @dataclass(frozen=True)
 class Login:
     """A machine as the spec names it. Empty fields are filled from `~/.ssh/config` and defaults (see `target`). Raises
-    UsageError for a host or user with characters that mean something to a shell."""
+    UsageError for a host or user with characters that mean something to a shell. `provider`: begins programs there without
+    SSH; `place` is what it finds the machine by, names only, and nothing else but `host` counts then."""
 
     host: str
     user: str = ""
@@ -46,6 +47,8 @@ class Login:
     command: str = (
         ""  # a shell's words for a program whose stdin and stdout lead to the SSH server, instead of a connection
     )
+    provider: str = ""
+    place: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
     def __post_init__(self) -> None:
         for what, text, never in (("host", self.host, _NO_HOST), ("user", self.user, _NO_USER)):

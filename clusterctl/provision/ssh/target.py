@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clusterctl_providers.this_machine import user_name
@@ -37,6 +37,13 @@ class Target:
     known_hosts: tuple[str, ...] = KNOWN_HOSTS  # files
     options: tuple[str, ...] = ()  # by which OpenSSH's own programs read the same configuration
     beyond: tuple[str, ...] = ()  # what the configuration has for logging in that only OpenSSH's own client can do
+    provider: str = ""  # that lets programs be begun there, at `place`, without SSH
+    place: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+
+
+def login_target(login: Login) -> Target:
+    """Of a machine on which its provider begins programs: no SSH configuration is read."""
+    return Target(login.host, login.host, 0, "", (), provider=login.provider, place=login.place)
 
 
 class Config:
@@ -47,6 +54,8 @@ class Config:
 
     def target(self, login: Login, _seen: tuple[str, ...] = ()) -> Target:
         """Where `login` leads. Raises UsageError for a jump that leads back to itself."""
+        if login.provider:
+            return login_target(login)
         if login.host in _seen:
             raise UsageError(f"the jump hosts of {_seen[0]} lead in a circle: {' -> '.join((*_seen, login.host))}")
         found = self._configuration.lookup(login.host, login.user, login.port or 0)

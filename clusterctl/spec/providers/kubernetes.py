@@ -194,5 +194,5 @@ KIND = Kind(
         account=Account(("KUBECONFIG", "KUBERNETES_SERVICE_HOST"), ("~/.kube/config",)),
         note="api-server.json",
     ),
-    library=Library(extra="kubernetes", modules=("requests",)),
+    library=Library(extra="kubernetes", modules=("requests", "paramiko", "websockets")),
 )

@@ -18,6 +18,7 @@ from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs.unsent import LogBudget
+from clusterctl_runtime.agent.measuring.measures import Measures
 from clusterctl_runtime.agent.mounting.mounts import VARIABLE as MOUNTS_VARIABLE
 from clusterctl_runtime.agent.mounting.mounts import Mounts
 from clusterctl_runtime.agent.notices.source import Confirms, Notice, Source
@@ -36,7 +37,6 @@ from clusterctl_runtime.agent.tasks.journal import Journal
 from clusterctl_runtime.agent.tasks.leftovers import Leftovers
 from clusterctl_runtime.agent.tasks.runner import Runner
 from clusterctl_runtime.agent.tasks.watchdog import Watchdog, sweep
-from clusterctl_runtime.agent.use import Use
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 
@@ -58,7 +58,6 @@ class Node:
         self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
         self._credential = directory.credential(self._owner)
         self._hardware = Hardware(directory.path, self._hardware_changed)
-        self._use = Use(lambda: bool(self._hardware.facts.get("gpus")))
         self._engine_facts: dict[str, Any] = {}
         os.environ[FILES_VARIABLE] = str(directory.files)  # the engine's processes inherit it too
         os.environ.setdefault(MOUNTS_VARIABLE, "")
@@ -104,6 +103,15 @@ class Node:
         self._gpus = Gpus(int(bootstrap.resources.get("GPU", 0)), given)
         self._runner = self._make_runner()
         self._runner.recover(self._journal.open_tasks)
+        self._measures = Measures(
+            {
+                "root": Path("/"),
+                "work": directory.path,
+                "data": Path(bootstrap.disk) if bootstrap.disk else directory.path,
+            },
+            lambda: str(self._hardware.facts.get("gpu_trouble") or ""),
+            self._runner.running,
+        )
 
     def _make_runner(self) -> Runner:
         free = shutil.disk_usage(self._directory.path).free
@@ -313,8 +321,7 @@ class Node:
         return messages
 
     def vitals(self) -> Message:
-        use = self._use.news()
-        return {"use": use} if use else {}
+        return self._measures.news()
 
     def next_log(self) -> tuple[Message, bytes] | None:
         return self._outbox.take_log()

@@ -17,11 +17,12 @@ from importlib import resources
 from typing import Any
 
 import paramiko
+from clusterctl_providers.login import ProgramChannel
 
 from clusterctl.provision.ssh.master import Channel
 from clusterctl.provision.ssh.trouble import HostTrouble, said
 
-AnyChannel = paramiko.Channel | Channel
+AnyChannel = paramiko.Channel | Channel | ProgramChannel
 READY = b"clusterctl-ready"
 NO_PYTHON = b"clusterctl-no-python"
 READY_PATIENCE = (20.0, 60.0)  # seconds that login files get, the first time and the second
