@@ -59,8 +59,8 @@ def lint(text: str) -> str:
     return done.stdout + done.stderr
 
 
-def machine(figures: Any) -> Machine:
-    offer = Offer("gpu", "big", "spot", "za", 1.0, Resources.of(CPU=4))
+def machine(figures: Any, **resources: float) -> Machine:
+    offer = Offer("gpu", "big", "spot", "za", 1.0, Resources.of({"CPU": 4, **resources}))
     node = Node("gpu-1", 1, "t", offer, NodeState.READY, 0.0, 0.0)
     return Machine(NodeView(node, offer.resources, offer.resources), "10.0.0.1", 5.0, measured(figures))
 
@@ -109,6 +109,13 @@ def test_whatever_an_agent_tells_ends_as_figures_or_as_nothing(told: Any) -> Non
     sheet = Sheet()
     set_machine(sheet, machine(told), "fake")
     assert list(text_string_to_metric_families(exposed(sheet)))
+
+
+@pytest.mark.parametrize("gpus, told", [(0, False), (2, True)])
+def test_a_driver_that_finds_nothing_is_trouble_only_where_there_are_to_be_gpus(gpus: int, told: bool) -> None:
+    sheet = Sheet()
+    set_machine(sheet, machine({"node": {"gpu_trouble": 1}}, GPU=gpus), "fake")
+    assert bool(sheet.values["clusterctl_node_gpu_trouble"]) is told
 
 
 def test_what_is_kept_of_a_node_has_its_bounds() -> None:

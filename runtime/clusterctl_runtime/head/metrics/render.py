@@ -35,7 +35,6 @@ _OF_NODES = {
     "written": "node_disk_written_bytes_total",
     "received": "node_network_received_bytes_total",
     "sent": "node_network_sent_bytes_total",
-    "gpu_trouble": "node_gpu_trouble",
 }
 _OF_GPUS = {
     "busy": "gpu_utilization_ratio",
@@ -164,6 +163,10 @@ def set_machine(sheet: Sheet, machine: Machine, provider: str) -> None:
     if machine.heard is not None:
         sheet.set("node_heard_timestamp_seconds", machine.heard, *own)
     _set_known(sheet, _OF_NODES, figures.get("node", {}), own)
+    if "gpu_trouble" in figures.get("node", {}) and (offer.resources.get("GPU") or figures["gpus"]):
+        sheet.set(
+            "node_gpu_trouble", figures["node"]["gpu_trouble"], *own
+        )  # others have an image with a driver, and no GPU
     for place, (size, free) in figures.get("disks", {}).items():
         sheet.set("node_disk_size_bytes", size, *own, place)
         sheet.set("node_disk_free_bytes", free, *own, place)
