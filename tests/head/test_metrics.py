@@ -16,7 +16,7 @@ from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.metrics.counts import Counts
 from clusterctl_runtime.head.metrics.look import MOST_USERS, Machine, Sheet, Users
 from clusterctl_runtime.head.metrics.metered import Metered
-from clusterctl_runtime.head.metrics.render import set_machine, written
+from clusterctl_runtime.head.metrics.render import no_less, set_machine, written
 from clusterctl_runtime.head.metrics.table import ENTRIES, OTHERS, in_page
 from clusterctl_runtime.head.nodes.measured import LONGEST, MOST, measured
 from clusterctl_runtime.head.pulse import Histogram
@@ -126,6 +126,11 @@ def test_what_is_kept_of_a_node_has_its_bounds() -> None:
     assert len(kept["gpus"]["0"]["name"]) == LONGEST == max(map(len, kept["jobs"]))
     assert len(str(kept)) < 200_000
     assert measured({"node": {"cpus": -1, "sent": 10**400, "memory": True, "read": float("nan")}})["node"] == {}
+
+
+def test_a_sum_of_money_never_falls() -> None:
+    values = {("ann",): 4.0, ("bob",): 1.0}
+    assert no_less(values, {("ann",): 5.0, ("eve",): 2.0}) == values == {("ann",): 5.0, ("bob",): 1.0, ("eve",): 2.0}
 
 
 def test_only_so_many_users_have_a_label_of_their_own_and_keep_it() -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
 KEPT_SECONDS = 1.0  # an answer is good for whoever asks meanwhile
+_SUMS = ("clusterctl_spend_dollars_total", "clusterctl_user_spend_dollars_total")
 _LIVE = [state for state in NodeState if state is not NodeState.GONE]
 _OF_NODES = {
     "cpus": "node_cpus",
@@ -60,6 +61,7 @@ class Exposition:
         self._process = ProcessCollector(registry=None)
         self._lock = asyncio.Lock()
         self._made, self._text = float("-inf"), b""
+        self._told: dict[str, dict[tuple[str, ...], float]] = {}  # of `_SUMS`, with the last answer
 
     async def text(self) -> bytes:
         """Of this moment, or of one less than `KEPT_SECONDS` ago. Read in turns of the loop, written in a thread."""
@@ -82,6 +84,8 @@ class Exposition:
         set_budget(sheet, core_limits(spec), head.journal.spend(now))
         for pool, dollars in head.journal.spent_by_pool(now).items():
             sheet.set("spend_dollars_total", dollars, pool)
+        for name in _SUMS:
+            self._told[name] = no_less(sheet.values[name], self._told.get(name, {}))
         self._set_sizes(sheet, config.directory)
         providers = {pool.name: spec.kind_of(pool).name for pool in spec.pools}
         for machine in sheet.machines:
@@ -123,6 +127,16 @@ def written(sheet: Sheet, own: Mapping[str, Histogram], counts: Counts) -> Page:
         else:
             page.series(entry.name, entry.labels, sheet.values[entry.name])
     return page
+
+
+def no_less(
+    values: dict[tuple[str, ...], float], before: Mapping[tuple[str, ...], float]
+) -> dict[tuple[str, ...], float]:
+    """Raises values to what they were. A job that ends while the books are read is in neither of two sums; and a counter that
+    falls by a cent is one that began anew, to Prometheus, which adds all of it once more."""
+    for labels, value in before.items():
+        values[labels] = max(value, values.get(labels, 0.0))
+    return dict(values)
 
 
 def markets_of(sheet: Sheet, offers: Iterable[Offer]) -> set[tuple[str, str]]:
