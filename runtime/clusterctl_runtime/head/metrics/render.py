@@ -95,7 +95,7 @@ class Exposition:
             "clusterctl_plan_seconds": head.autoscaler.planning,
         }
         counted = {name: metric for name, one in head.counts.all().items() for metric in one.collect()}
-        return generate_latest(_Families([*families(sheet, histograms, counted), *self._process.collect()]))  # type: ignore[arg-type]
+        return written([*families(sheet, histograms, counted), *self._process.collect()])
 
     def _set_sizes(self, sheet: Sheet, directory: Path) -> None:
         for kind, name in (("jobs", "store.db"), ("nodes", "nodes.db")):
@@ -115,6 +115,11 @@ class _Families:
 
     def collect(self) -> list[Metric]:
         return self.families
+
+
+def written(metrics: list[Metric]) -> bytes:
+    """In Prometheus' text format."""
+    return generate_latest(_Families(metrics))  # type: ignore[arg-type]
 
 
 def families(
