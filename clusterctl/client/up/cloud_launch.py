@@ -167,7 +167,7 @@ class Launching:
         self._sightings = count_sightings(state, observed)
         disk = self._disk() if not heads else None
         known = patiently(self.provisioner.offers, self.tell)
-        self._offers = tuple(o for o in known if o.pool == pool.name and (not disk or o.zone == disk.zone))
+        self._offers = tuple(o for o in known if o.pool == pool.name and (not disk or o.zone == (disk.zone or o.zone)))
         state = replace(state, sightings=self._sightings)
         plan = make_plan(Policy(consolidate=False), observed, state, (), self._offers, time.time())
         ours = {node.id for node in heads}
