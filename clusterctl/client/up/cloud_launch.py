@@ -185,9 +185,9 @@ class Launching:
     def _before(self, action: Action, heads: Sequence[Node]) -> None:
         if isinstance(action, Launch):
             self._wish_for_its_place(action.offer.zone)
-            self.tell(
-                f"launching the head: {action.offer.instance_type} in {action.offer.where} (${action.offer.price:.4g}/h)"
-            )
+            offer = action.offer
+            place = f" in {offer.where}" if offer.where else ""
+            self.tell(f"launching the head: {offer.instance_type}{place} (${offer.price:.4g}/h)")
         elif isinstance(action, Mark) and action.event in ("gone", "fail"):
             for node in heads:
                 self._tell_end(node, action)

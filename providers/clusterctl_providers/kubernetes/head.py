@@ -34,7 +34,7 @@ from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import Exists, Missing
 from clusterctl_providers.kubernetes.names import labels, name_of, of_cluster, owned_by, pod_name, tags_of
 from clusterctl_providers.kubernetes.pod import DOCUMENT, ROOM, manifest, secret
-from clusterctl_providers.kubernetes.rows import Row, row_of
+from clusterctl_providers.kubernetes.rows import END_GRACE, Row, row_of
 
 APPS, RBAC = "apps/v1", "rbac.authorization.k8s.io/v1"
 LONGEST = 52  # of a StatefulSet's name: its pods get a label with more
@@ -238,8 +238,9 @@ class HeadParts:
     # ------------------------------------------------------------ its end
 
     def end(self) -> None:
-        """The StatefulSet, and with it its pod; the claim and the address are for the next one."""
+        """The StatefulSet and its pod; the claim and the address are for the next one."""
         self._client.delete(self._path("statefulsets", APPS), f"ending the head's StatefulSet {self.name}")
+        self._client.delete(self._client.path("pods", self.pod), f"ending the head's pod {self.pod}", grace=END_GRACE)
 
     # ------------------------------------------------------------ its disk
 
