@@ -55,6 +55,7 @@ bench: setup     ## benchmarks against peers; prints a table and writes build/be
 docs: setup      ## regenerate the pages that are made from code
 	$(BIN)/python -m clusterctl.spec.schema --markdown docs/spec.md
 	$(BIN)/python -m clusterctl.cli.reference docs/cli.md
+	$(BIN)/python -m clusterctl_runtime.head.metrics.table docs/monitoring.md
 
 lock: setup      ## pin what development uses
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-emit-package clusterctl pyproject.toml -o requirements-dev.lock

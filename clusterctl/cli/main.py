@@ -47,6 +47,11 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "dashboard": Verb(
             "clusterctl.cli.verbs.dashboard", "dashboard", "Open the cluster's web page through a local port."
         ),
+        "monitoring": Verb(
+            "clusterctl.cli.verbs.monitoring",
+            "app",
+            "Watch a cluster with Prometheus and Grafana.",
+        ),
         "env": Verb(
             "clusterctl.cli.verbs.env", "app", "Set what Ray's own tools need to speak to the cluster, from here."
         ),

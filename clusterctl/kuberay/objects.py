@@ -111,7 +111,7 @@ def _worker(spec: ClusterSpec, group: Group, image: str, options: Options, platf
 
 def _own_image(spec: ClusterSpec, pool: Pool) -> str:
     """One for containers: a machine image is none for pods."""
-    return pool.image if spec.kind_of(pool).machine == "container" else ""
+    return pool.image if spec.kind_of(pool).machine in ("container", "pod") else ""
 
 
 def _container(name: str, spec: ClusterSpec, pool: Pool | None, shape: Shape, image: str, options: Options) -> Object:

@@ -28,6 +28,7 @@ class Ledger:
     hours: dict[tuple[int, str], float] = field(default_factory=dict)
     dollars: dict[tuple[int, str], float] = field(default_factory=dict)
     by_day: dict[int, float] = field(default_factory=dict)  # dollars of all pools
+    by_pool: dict[str, float] = field(default_factory=dict)  # dollars of all days
     total: float = 0.0
 
     def add(self, pool: str, price: float, start: float, end: float) -> None:
@@ -45,11 +46,12 @@ class Ledger:
         self.hours[key] = self.hours.get(key, 0.0) + hours
         self.dollars[key] = self.dollars.get(key, 0.0) + dollars
         self.by_day[day] = self.by_day.get(day, 0.0) + dollars
+        self.by_pool[pool] = self.by_pool.get(pool, 0.0) + dollars
         self.total += dollars
 
     def copy(self) -> Ledger:
         """Another that shares nothing with this one."""
-        return Ledger(dict(self.hours), dict(self.dollars), dict(self.by_day), self.total)
+        return Ledger(dict(self.hours), dict(self.dollars), dict(self.by_day), dict(self.by_pool), self.total)
 
     def rows(self) -> list[CostRow]:
         """One for each day and pool, in this order."""
@@ -126,6 +128,13 @@ class Meter:
         running = sum(sums.until(now - self._midnight)[1] for sums in self._running.values())
         today = self._booked.by_day.get(int(now // DAY), 0.0)
         return Spend(today + running, self._booked.month(now) + running, self._booked.total + running)
+
+    def by_pool(self, now: float) -> dict[str, float]:
+        """Dollars of each pool in all, with what runs up to `now`."""
+        now, found = self._come_to(now), dict(self._booked.by_pool)
+        for pool, sums in self._running.items():
+            found[pool] = found.get(pool, 0.0) + sums.until(now - self._midnight)[1]
+        return found
 
     def rows(self, now: float) -> list[CostRow]:
         """As the ledger's, with what runs up to `now`."""

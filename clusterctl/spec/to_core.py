@@ -15,6 +15,7 @@ from clusterctl.spec.mounts.documents import container_mounts
 from clusterctl.spec.network import has_engine
 from clusterctl.spec.parts import Limits
 from clusterctl.spec.pool import Pool
+from clusterctl.spec.providers.kubernetes import gpu_labels
 from clusterctl.spec.units import parse_moment
 
 HEAD_POOL = "head"
@@ -102,6 +103,8 @@ def _request(spec: ClusterSpec, pool: Pool) -> dict[str, Any]:
     """Of its own provider only the name: the settings are that provider's, whatever pool they are written in."""
     data = pool.model_dump(mode="json", by_alias=True)
     mounts = container_mounts(spec, pool)
+    if spec.kind_of(pool).machine == "pod" and pool.gpu is not None:
+        data["gpu_labels"] = gpu_labels(pool.gpu.name)
     return {**data, "provider": pool.provider_name, "labels": _labels(spec, pool), "mounts": mounts}
 
 

@@ -11,8 +11,9 @@ Agent -> head
     hello   wire, purpose ("control" | "blob"), uid, node_id, generation, secret (join token, or the credential it was exchanged
             for), boot_id, version, address, facts, tasks [TaskReport of everything it still knows], engine {state...},
             prepared {digest, state ...}
-    beat    seq, use {cpu, memory, gpu, gpu_memory}    every `beat_seconds`; renews the lease on both sides; now and then with
-                                                       what is in use on the machine: CPUs, bytes, GPUs, bytes
+    beat    seq, use {cpu, memory, gpu, gpu_memory},   every `beat_seconds`; renews the lease on both sides; now and then with
+            figures {node, disks, gpus, jobs}          what is in use on the machine: CPUs, bytes, GPUs, bytes; and all that
+                                                       `agent.measuring` finds, for the head's `/metrics`
     tasks   items [TaskReport]                         "running" once, "exited" until acknowledged
     log     task, offset (+ payload)                   bytes of the merged output from `offset`; dropped = bytes lost to the cap
                                                        just before `offset` (offsets count the program's output, so they jump)
@@ -140,6 +141,7 @@ class Bootstrap(_Record):
     disk: str = ""
     of_image: bool = False  # the agent's environment came with the node, and is what its work is to have
     shutdown: str = "exit"
+    notice: float = 0.0  # seconds that a SIGTERM leaves it, where that says that its place is taken away: a pod's grace
     metadata: str = ""  # whose metadata service the machine has, where notices are read: see agent/notices/watch
     resources: dict[str, float] = field(default_factory=dict)
 

@@ -70,3 +70,20 @@ def test_a_program_that_somebody_else_kills_has_failed_while_its_agent_goes_on(h
     assert (report.lost, report.stopped, report.exit_code) == (False, "", 128 + signal.SIGTERM)
     agent.process.terminate()
     assert agent.wait() == 0
+
+
+def test_a_signal_that_is_a_notice_leaves_work_its_time_and_ends_it_just_before_the_pod_goes(
+    head: Any, start_agent: Any
+) -> None:
+    agent = start_agent(notice=12.0)
+    head.until_joined()
+    head.run(TaskSpec(T, ["sh", "-c", "echo up; sleep 600"]))
+    head.until(lambda: b"up" in head.log(T).data)
+    agent.process.terminate()
+    head.until(lambda: any(message["t"] == "notice" for message in head.said))
+    notice = next(message for message in head.said if message["t"] == "notice")
+    assert notice["kind"] == "preempt" and 8 < notice["left"] <= 12
+    assert head.reports[T][-1]["state"] != "exited", "what runs has the time"
+    report = head.until_exited(T)
+    assert report.lost and "time is up" in report.error
+    assert agent.wait() == 0

@@ -34,15 +34,6 @@ def rows(*lines: str) -> str:
     return "\n".join(f"echo '{line}'" for line in lines)
 
 
-def test_what_is_in_use_of_gpus_is_told_over_all_of_them_without_what_the_driver_does_not_say(driver) -> None:
-    driver(rows("75, 20480", "50, 1024"))
-    assert facts.read_gpu_use() == {"gpu": 1.25, "gpu_memory": 21504 * 2**20}
-    driver(rows("[N/A], 20480", "50, 1024"))  # one is cut into slices
-    assert facts.read_gpu_use() == {"gpu_memory": 21504 * 2**20}
-    driver("echo 'NVIDIA-SMI has failed'; exit 9")
-    assert facts.read_gpu_use() == {}
-
-
 def test_a_warning_and_a_failure_code_take_no_gpu_away(driver) -> None:
     listed = rows(*(f"{A100}, 40960, GPU-{i}, Disabled" for i in range(8)))
     driver(f"{listed}\necho 'WARNING: infoROM is corrupted at gpu 0000:3B:00.0' >&2\nexit 14")

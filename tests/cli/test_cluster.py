@@ -70,7 +70,9 @@ def test_the_metrics_are_such_as_prometheus_takes(cluster: LocalCluster) -> None
         text = answer.read().decode()
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert all(family.documentation and name.startswith("clusterctl_") for name, family in families.items())
+    assert all(
+        family.documentation and name.startswith(("clusterctl_", "process_")) for name, family in families.items()
+    )
     wrong = {name for name, f in families.items() for s in f.samples if "quantile" in s.labels and f.type != "summary"}
     wrong |= {name for name, f in families.items() for s in f.samples if "le" in s.labels and f.type != "histogram"}
     assert wrong == set(), "labels that mean something else to it"

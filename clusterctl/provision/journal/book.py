@@ -112,6 +112,11 @@ class Journal:
         with self._lock:
             return self._meter.rows(now)
 
+    def spent_by_pool(self, now: float) -> dict[str, float]:
+        """Dollars in all, up to `now`."""
+        with self._lock:
+            return self._meter.by_pool(now)
+
     def spend(self, now: float) -> Spend:
         """Dollars of the day, the month and in all, up to `now`."""
         with self._lock:

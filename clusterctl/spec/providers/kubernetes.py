@@ -9,8 +9,26 @@ from pydantic import BeforeValidator, Field
 
 from clusterctl.spec.base import Size, SpecModel
 from clusterctl.spec.faults import shorten
+from clusterctl.spec.providers.clouds import CLOUDS
 from clusterctl.spec.providers.form import Form
-from clusterctl.spec.providers.kind import Account, Kind, Library, Search
+from clusterctl.spec.providers.kind import Account, Kind, Kubernetes, Library, Search
+
+# By NVIDIA's GPU feature discovery, on nodes of any cluster that runs it.
+DISCOVERED = Kubernetes(
+    "generic",
+    gpu_label="nvidia.com/gpu.product",
+    gpus={
+        "A10": "NVIDIA-A10",
+        "A100-40GB": "NVIDIA-A100-SXM4-40GB",
+        "A100-80GB": "NVIDIA-A100-SXM4-80GB",
+        "A10G": "NVIDIA-A10G",
+        "H100": "NVIDIA-H100-80GB-HBM3",
+        "H200": "NVIDIA-H200",
+        "L4": "NVIDIA-L4",
+        "L40S": "NVIDIA-L40S",
+        "T4": "Tesla-T4",
+    },
+)
 
 _PART = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAMES = "lower-case letters, digits and '-', with a letter or digit at both ends"
@@ -124,6 +142,33 @@ class KubernetesSettings(SpecModel):
         description="Address of this machine that pods reach. The head runs here then, and not in a pod of its own.",
         examples=["10.0.0.5"],
     )
+
+
+# What NVIDIA's GPU feature discovery writes for a GPU, where that differs from the form that most machines have.
+_OTHER_FORMS = {
+    "A100-40GB": ("NVIDIA-A100-PCIE-40GB",),
+    "A100-80GB": ("NVIDIA-A100-80GB-PCIe",),
+    "H100": ("NVIDIA-H100-PCIe", "NVIDIA-H100-NVL"),
+    "L4": ("L4",),
+    "T4": ("NVIDIA-T4",),
+    "V100": ("Tesla-V100-SXM2-16GB", "Tesla-V100-SXM2-32GB", "Tesla-V100-PCIE-16GB", "Tesla-V100-PCIE-32GB"),
+    "B200": ("NVIDIA-B200",),
+    "GH200": ("NVIDIA-GH200-480GB",),
+}
+
+
+def gpu_labels(name: str) -> dict[str, list[str]]:
+    """Label of a node -> the values of which any says that it has GPUs of that name: whoever runs the cluster of Kubernetes
+    writes one of these labels."""
+    known = [DISCOVERED, *(kind.cloud.kubernetes for kind in CLOUDS if kind.cloud and kind.cloud.kubernetes)]
+    found: dict[str, list[str]] = {}
+    for platform in known:
+        others = _OTHER_FORMS if platform is DISCOVERED else {}
+        table = {key: (platform.gpus.get(key, ""), *others.get(key, ())) for key in {*platform.gpus, *others}}
+        for key, values in sorted(table.items()):
+            if platform.gpu_label and (key == name.upper() or key.startswith(f"{name.upper()}-")):
+                found.setdefault(platform.gpu_label, []).extend(filter(None, values))
+    return found
 
 
 KIND = Kind(

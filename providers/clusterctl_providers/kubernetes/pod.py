@@ -84,7 +84,7 @@ def manifest(
 
 def secret(name: str, request: CreateRequest, owners: Sequence[Json]) -> Json:
     """The bootstrap document, with the one-time join token."""
-    document = {**request.bootstrap, "of_image": True, "directory": f"{ROOM}/node"}
+    document = {**request.bootstrap, "of_image": True, "directory": f"{ROOM}/node", "notice": float(GRACE)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",

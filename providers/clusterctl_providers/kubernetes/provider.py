@@ -10,6 +10,7 @@ Settings (under `provider: {kubernetes: ...}`): see `KubernetesSettings` of the 
     place                                     what a cluster has there beside its pods
     rows, patience                            what is there, and how long a pod may wait
     shapes                                    what nodes there are: offers
+    rights, review, doctor                    what is missing, told before anything is made
     head, first                               the head in a pod of its own
     login, channel, websocket, shell          programs in pods: how one gets in
 """
@@ -33,12 +34,14 @@ from clusterctl_providers.base import (
     CreateResult,
     HeadDisk,
     NetworkPlace,
+    Objection,
     PoolRequest,
     ProviderContext,
     Whereabouts,
 )
 from clusterctl_providers.kubernetes.channel import place_of
 from clusterctl_providers.kubernetes.client import Client
+from clusterctl_providers.kubernetes.doctor import check_cluster
 from clusterctl_providers.kubernetes.errors import Exists, Missing
 from clusterctl_providers.kubernetes.head import CONTAINER as HEAD_CONTAINER
 from clusterctl_providers.kubernetes.head import HeadParts
@@ -46,6 +49,7 @@ from clusterctl_providers.kubernetes.names import CONTAINER, labels, of_cluster,
 from clusterctl_providers.kubernetes.patience import Patience
 from clusterctl_providers.kubernetes.place import Place, noted
 from clusterctl_providers.kubernetes.pod import image_of, manifest, secret
+from clusterctl_providers.kubernetes.review import Review
 from clusterctl_providers.kubernetes.rows import END_GRACE, Row, row_of
 from clusterctl_providers.kubernetes.shapes import LAST, Shapes
 from clusterctl_providers.tokens import Tokens
@@ -65,7 +69,7 @@ class KubernetesProvider:
 
     def __init__(self, context: ProviderContext, clock: Callable[[], float] = time.monotonic) -> None:
         known = noted(context.state_dir) if context.uid else {}
-        there = {key: known[key] for key in ("context", "namespace") if known.get(key)}
+        there = {key: known[key] for key in ("context", "namespace", "kubeconfig") if known.get(key)}
         self._context = replace(context, settings={**there, **context.settings})
         self._client = Client(self._context.settings)
         self._tokens = Tokens(Path(context.state_dir))
@@ -73,6 +77,7 @@ class KubernetesProvider:
         self._head = HeadParts(self._client, self._context)
         self._has_head = not self._context.settings.get("head_address")  # in a pod
         self._shapes = Shapes(self._client, clock)
+        self._review = Review(self._client, self._context, self._shapes)
         self._patience = Patience(self._client, self._shapes.grows, clock)
 
     # ------------------------------------------------------------ the contract
@@ -174,6 +179,15 @@ class KubernetesProvider:
                 "`provider: {kubernetes: {head_address: 10.0.0.5}}`"
             )
         return address, address
+
+    def doctor(self) -> list[tuple[str, bool, str]]:
+        return self.doctor_for(())
+
+    def doctor_for(self, pools: Sequence[PoolRequest]) -> list[tuple[str, bool, str]]:
+        return check_cluster(self._client, self._review, self._context.settings, pools)
+
+    def review(self, pools: Sequence[PoolRequest]) -> list[Objection]:
+        return self._review.of(pools)
 
     def find_clusters(self) -> list[tuple[str, str, int]]:
         return self._place.clusters()

@@ -7,25 +7,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterctl_providers.base import PoolRequest
+from clusterctl_providers.catalog import instance_types
+from clusterctl_providers.catalog.choice import same_gpu
 
 TYPE_LABELS = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")
 ZONE_LABELS = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
 _GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+CLOUDS = {"aws": "aws", "gce": "gcp", "azure": "azure"}  # of a node's providerID -> whose catalogue
 Json = dict[str, Any]
 
 
 def affinity(pool: PoolRequest) -> Json:
-    """{} where any node will do. A GPU is known by any of the labels that the pool's `gpu_labels` have: which of them nodes bear
-    depends on who made them."""
+    """{} where any node will do. A GPU is known by any of the labels that the pool's `gpu_labels` have, or by the machine type:
+    which of them nodes bear depends on who made them. Where the user has chosen nodes, those are taken."""
     always = [_one_of(TYPE_LABELS[0], pool.spec.get("instances")), _one_of(ZONE_LABELS[0], pool.spec.get("zones"))]
     fixed = [one for one in always if one]
-    either: Mapping[str, Sequence[str]] = pool.spec.get("gpu_labels") or {}
+    either = {} if pool.spec.get("node_selector") or pool.spec.get("instances") else gpu_marks(pool)
     terms = [{"matchExpressions": [*fixed, *_some(label, values)]} for label, values in sorted(either.items())]
     if not terms and fixed:
         terms = [{"matchExpressions": fixed}]
     if not terms:
         return {}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def gpu_marks(pool: PoolRequest) -> dict[str, Sequence[str]]:
+    """Label -> values of which any says that a node has the GPU that the pool names; {} where it names none, or nothing is known
+    of it."""
+    name = str((pool.spec.get("gpu") or {}).get("name") or "")
+    if not name:
+        return {}
+    clouds = (instance_types(cloud) for cloud in CLOUDS.values())
+    types = sorted(
+        {machine.name for cloud in clouds for machine in cloud if machine.gpu_name and same_gpu(machine, name)}
+    )
+    return {**(pool.spec.get("gpu_labels") or {}), **({TYPE_LABELS[0]: types} if types else {})}
+
+
+def unknown_gpu(pool: PoolRequest) -> str:
+    """A sentence where nobody knows how nodes with the pool's GPU are marked, and the user does not say; else ""."""
+    gpu = pool.spec.get("gpu") or {}
+    if not gpu.get("name") or pool.spec.get("node_selector") or pool.spec.get("instances") or gpu_marks(pool):
+        return ""
+    return f"how nodes with {gpu['name']} are labelled is not known here: choose them with `node_selector`"
 
 
 def tolerations(pool: PoolRequest) -> list[Json]:

@@ -21,7 +21,7 @@ from clusterctl_providers.catalog import SPOT_ESTIMATE, prices
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.pod import GPU, requests_of
 from clusterctl_providers.kubernetes.quantities import amount, size
-from clusterctl_providers.kubernetes.selection import TYPE_LABELS, ZONE_LABELS, label_of, suits
+from clusterctl_providers.kubernetes.selection import CLOUDS, TYPE_LABELS, ZONE_LABELS, label_of, suits, unknown_gpu
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ DECIDES = "the scheduler decides"
 GIB = 2**30
 ON = "@"  # between the size of a pod and the type of the nodes that it is for
 LEAST = {"CPU": 1.0, "memory": 2.0 * GIB}  # of a pool that says nothing; 2 GiB for each CPU
-_CLOUDS = {"aws": "aws", "gce": "gcp", "azure": "azure"}  # of a node's providerID -> whose catalogue
 # Who adds nodes marks those that it has added.
 _ADDED = (
     "karpenter.sh/nodepool", "karpenter.sh/provisioner-name", "cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup",
@@ -74,6 +73,8 @@ class Shapes:
     def offers(self, pool: PoolRequest) -> list[Offer]:
         """Best first: shapes with room, others, the scheduler's choice. Never raises for nodes that may not be listed."""
         blank = _blank(pool)
+        if unknown := unknown_gpu(pool):
+            return [replace(blank, closed=unknown, price_source=DECIDES)]
         nodes = self._look()
         if nodes is None:
             return [replace(blank, price_source=f"{DECIDES}: nodes may not be listed")]
@@ -91,6 +92,8 @@ class Shapes:
     def never(self, pool: PoolRequest) -> str:
         """Why no node of the cluster could ever take a pod of that pool, as a sentence; "" where one could, where that is not
         known, or where nodes may be added that are not there yet."""
+        if unknown := unknown_gpu(pool):
+            return unknown
         nodes = self._look()
         if nodes is None or self.grows():
             return ""
@@ -256,7 +259,7 @@ def _shapes(nodes: Iterable[Node]) -> list[Shape]:
 def _price(shape: Shape, wanted: Mapping[str, float]) -> tuple[float, str, str, str]:
     """($/h of the share of a node that a pod takes, where from, as of when, region). A node costs its price whether pods are on
     it or not: the share is an estimate of what a pod is to blame for."""
-    cloud = _CLOUDS.get(str((shape.node.get("spec") or {}).get("providerID") or "").partition(":")[0], "")
+    cloud = CLOUDS.get(str((shape.node.get("spec") or {}).get("providerID") or "").partition(":")[0], "")
     region = label_of(shape.node, ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"))
     known = prices(cloud, region).get(shape.type) if cloud else None
     if known is None:

@@ -21,7 +21,6 @@ _SMI = "nvidia-smi"
 _SMI_ELSEWHERE = os.pathsep.join(("/usr/bin", "/usr/local/bin", "/usr/lib/wsl/lib", "/opt/nvidia/bin"))
 _QUERY = ["--query-gpu=name,memory.total,uuid,mig.mode.current", "--format=csv,noheader,nounits"]
 _OLD_QUERY = ["--query-gpu=name,memory.total,uuid", "--format=csv,noheader,nounits"]  # of drivers that know no MIG
-_USE_QUERY = ["--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"]
 _LISTED = re.compile(r"GPU \d+: (?P<name>.+) \(UUID: (?P<uuid>GPU-[^)]+)\)")
 _SLICE = re.compile(r"\s+MIG (?P<profile>\S+)\s+Device\s+\d+: \(UUID: (?P<uuid>MIG-[^)]+)\)")
 _MAY_BE_UNKNOWN = frozenset(
@@ -90,17 +89,10 @@ def read_gpus() -> dict[str, Any]:
     }
 
 
-def read_gpu_use() -> dict[str, float]:
-    """{"gpu": how many are busy, "gpu_memory": bytes}, over all of them; without what the driver does not say, as of slices."""
+def ask_driver(arguments: list[str]) -> tuple[str | None, str] | None:
+    """What nvidia-smi printed and why that may be wrong (see `_ask`); None where there is no driver."""
     tool = _tool()
-    said = (_ask(tool, _USE_QUERY)[0] if tool else None) or ""
-    rows = [[part.strip() for part in line.split(",")] for line in said.splitlines()]
-    found: dict[str, float] = {}
-    if rows and all(len(row) == 2 and row[0].isdigit() for row in rows):
-        found["gpu"] = sum(int(row[0]) for row in rows) / 100
-    if rows and all(len(row) == 2 and row[1].isdigit() for row in rows):
-        found["gpu_memory"] = float(sum(int(row[1]) for row in rows) * 2**20)
-    return found
+    return _ask(tool, arguments) if tool else None
 
 
 def _tool() -> str | None:

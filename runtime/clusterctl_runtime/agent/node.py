@@ -18,6 +18,7 @@ from clusterctl_runtime.agent.engine import EngineHost
 from clusterctl_runtime.agent.hardware import Hardware
 from clusterctl_runtime.agent.link import Link, Refused
 from clusterctl_runtime.agent.logs.unsent import LogBudget
+from clusterctl_runtime.agent.measuring.measures import Measures
 from clusterctl_runtime.agent.mounting.mounts import VARIABLE as MOUNTS_VARIABLE
 from clusterctl_runtime.agent.mounting.mounts import Mounts
 from clusterctl_runtime.agent.notices.source import Confirms, Notice, Source
@@ -36,7 +37,6 @@ from clusterctl_runtime.agent.tasks.journal import Journal
 from clusterctl_runtime.agent.tasks.leftovers import Leftovers
 from clusterctl_runtime.agent.tasks.runner import Runner
 from clusterctl_runtime.agent.tasks.watchdog import Watchdog, sweep
-from clusterctl_runtime.agent.use import Use
 from clusterctl_runtime.engine.found import read_engine_facts
 from clusterctl_runtime.wire import WIRE_VERSION, Bootstrap, Message, TaskSpec
 
@@ -58,7 +58,6 @@ class Node:
         self._owner: list[str | int] = [bootstrap.uid, bootstrap.node_id, bootstrap.generation]
         self._credential = directory.credential(self._owner)
         self._hardware = Hardware(directory.path, self._hardware_changed)
-        self._use = Use(lambda: bool(self._hardware.facts.get("gpus")))
         self._engine_facts: dict[str, Any] = {}
         os.environ[FILES_VARIABLE] = str(directory.files)  # the engine's processes inherit it too
         os.environ.setdefault(MOUNTS_VARIABLE, "")
@@ -104,6 +103,15 @@ class Node:
         self._gpus = Gpus(int(bootstrap.resources.get("GPU", 0)), given)
         self._runner = self._make_runner()
         self._runner.recover(self._journal.open_tasks)
+        self._measures = Measures(
+            {
+                "root": Path("/"),
+                "work": directory.path,
+                "data": Path(bootstrap.disk) if bootstrap.disk else directory.path,
+            },
+            lambda: str(self._hardware.facts.get("gpu_trouble") or ""),
+            self._runner.running,
+        )
 
     def _make_runner(self) -> Runner:
         free = shutil.disk_usage(self._directory.path).free
@@ -140,7 +148,7 @@ class Node:
         ended by then, and after one of the first three the machine is turned off where the bootstrap document says so."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, EXIT_STOPPED, "this node's agent was asked to end", False)
+            loop.add_signal_handler(number, self._asked_to_end)
         self._engine_facts = await loop.run_in_executor(None, read_engine_facts)
         await self._hardware.look()
         self._hardware_changed()
@@ -167,6 +175,17 @@ class Node:
 
     def _hardware_changed(self) -> None:
         self._gpus.name(self._hardware.facts)
+
+    def _asked_to_end(self) -> None:
+        """By a signal. It is a notice where the bootstrap document says so: the head has the time to drain this node, and what
+        runs is ended only just before everything is."""
+        left = self._bootstrap.notice
+        if left and not self._notice:
+            self._take_notice(("the pod is to end", time.time() + left))
+            last = max(0.0, left - 2 * END_GRACE_SECONDS)
+            asyncio.get_running_loop().call_later(last, self._end, EXIT_STOPPED, "this pod's time is up", False)
+        else:
+            self._end(EXIT_STOPPED, "this node's agent was asked to end", False)
 
     def _end(self, code: int, reason: str, power: bool = True) -> None:
         """`power`: the machine is to go as well. Not after a signal, which says that it does so already or must not."""
@@ -302,8 +321,7 @@ class Node:
         return messages
 
     def vitals(self) -> Message:
-        use = self._use.news()
-        return {"use": use} if use else {}
+        return self._measures.news()
 
     def next_log(self) -> tuple[Message, bytes] | None:
         return self._outbox.take_log()

@@ -44,7 +44,7 @@ class Raylet:
 
     `state`: {"state": "starting|ready|failed|stopped", "ray_node_id", "address" (for RAY_ADDRESS), "dashboard" ("host:port", head
     only; it answers some seconds after the node is ready), "version", "python_version", "session" (the same after a restart = the
-    same Ray cluster), "detail", "token_path"}.
+    same Ray cluster), "metrics_port" (of Ray's own figures for Prometheus), "detail", "token_path"}.
     """
 
     def __init__(self, config: EngineConfig, directory: Path, on_change: Callable[[dict[str, Any]], None]) -> None:
@@ -194,7 +194,8 @@ class Raylet:
         known = {
             k: message[k] for k in ("ray_node_id", "address", "dashboard", "version", "python_version", "session_dir")
         }
-        self.state.update(known, session=Path(known["session_dir"]).name)
+        metrics_port = self._command.ports()["metrics_export"]
+        self.state.update(known, session=Path(known["session_dir"]).name, metrics_port=metrics_port)
         if self._config.role == "head":
             self._command.remember_gcs_port(known["address"])
         if self._ready is not None and not self._ready.done():

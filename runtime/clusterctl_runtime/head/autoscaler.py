@@ -48,6 +48,7 @@ from clusterctl_runtime.head.jobs.asked import GroupKey
 from clusterctl_runtime.head.jobs.book import JobBook
 from clusterctl_runtime.head.jobs.job import Job
 from clusterctl_runtime.head.jobs.lines import in_order
+from clusterctl_runtime.head.metrics.counts import Counts
 from clusterctl_runtime.head.nodes.draining import Draining
 from clusterctl_runtime.head.nodes.fleet import Fleet
 from clusterctl_runtime.head.pulse import Histogram
@@ -84,6 +85,7 @@ class Autoscaler:
         draining: Draining,
         engine_demand: Callable[[], tuple[Demand, ...]],
         policy: Policy,
+        counts: Counts | None = None,
     ) -> None:
         self._config = config
         self._provisioner = provisioner
@@ -93,6 +95,7 @@ class Autoscaler:
         self._draining = draining
         self._engine_demand = engine_demand
         self._policy = policy
+        self._counts = counts or Counts()
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._observed_at = float("-inf")
@@ -148,6 +151,7 @@ class Autoscaler:
         if what != self.failing:
             self._events.add("cluster", "autoscaler", "tick_failed", what)
         self.failing, self.failed_ticks = what, self.failed_ticks + 1
+        self._counts.autoscaler_failures.inc()
 
     def _recovered(self) -> None:
         if self.failing:
@@ -326,6 +330,7 @@ class Autoscaler:
         action, node = outcome.action, outcome.node
         if action is None:
             return
+        self._count(action, outcome)
         subject = getattr(action, "node_id", "") or getattr(action, "instance_id", "")
         if not outcome.ok:
             self._events.add("provider", subject, outcome.code, f"{action.op} of {subject} failed: {outcome.error}")
@@ -347,6 +352,21 @@ class Autoscaler:
         else:
             text = f"{subject}: {getattr(action, 'event', action.op)}: {action.reason.text}"
         self._events.add("node", subject, action.op, text, why=action.reason.code)
+
+    def _count(self, action: Action, outcome: Outcome) -> None:
+        counts = self._counts
+        if isinstance(action, Launch | Start):
+            offer = action.offer
+            if outcome.ok:
+                counts.launches.labels(offer.pool, offer.market).inc()
+            else:
+                counts.launch_refusals.labels(offer.pool, offer.market, outcome.code).inc()
+        if outcome.ok:
+            what = action.event if isinstance(action, Mark) else action.op
+            counts.decisions.labels(what, action.reason.code).inc()
+            taken = what == "gone" and action.reason.code == "spot_interruption"
+            if (what == "fail" or taken) and outcome.node:
+                counts.node_failures.labels(outcome.node.pool, action.reason.code).inc()
 
 
 def job_demand(book: JobBook) -> tuple[dict[str, GroupKey], tuple[Demand, ...]]:

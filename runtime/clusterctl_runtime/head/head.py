@@ -52,6 +52,8 @@ from clusterctl_runtime.head.jobs.dispatch import Dispatcher
 from clusterctl_runtime.head.jobs.queue import Queue
 from clusterctl_runtime.head.lifetime.ending import end_cluster, use_of
 from clusterctl_runtime.head.lifetime.watch import LifetimeWatch
+from clusterctl_runtime.head.metrics.counts import Counts
+from clusterctl_runtime.head.metrics.metered import Metered
 from clusterctl_runtime.head.network.certs import ensure_certificates, server_context
 from clusterctl_runtime.head.network.listening import EVERYWHERE, listen, listen_on_all
 from clusterctl_runtime.head.nodes.admission import Admission, Tokens
@@ -111,7 +113,7 @@ class Head:
         for trouble in troubles:
             log.error("%s", trouble)
             self.events.add("cluster", config.name, "journal_damaged", trouble)
-        self.pulse = Pulse()
+        self.pulse, self.counts = Pulse(), Counts()
         self.book = JobBook(self.store)
         self.ledger = Ledger()
         self.logs = LogStore(
@@ -169,6 +171,7 @@ class Head:
             driver_slots(self.config),
             wake=lambda: self.autoscaler.wake(observe=True),
             dispatch=lambda: self.dispatcher.wake(),
+            counts=self.counts,
         )
         self.work = Work(
             self.book,
@@ -177,6 +180,7 @@ class Head:
             self.events,
             self.fleet.send,
             lambda node_id: self.dispatcher.freed(node_id),
+            self.counts,
         )
         self.fleet.work = self.work
         self.preparing = self.fleet.preparing = Preparing(
@@ -196,6 +200,7 @@ class Head:
             self.draining,
             self.engine.demand if self.engine else lambda: (),
             Policy(),
+            self.counts,
         )
         self.queue = Queue(
             lambda: self.config, self.book, self.work, self.store, self.blobs, self.events, self._arrived
@@ -312,7 +317,7 @@ class Head:
             engine_shared=shared_engines(self.config, KINDS[name]) if with_engine else "",
         )
         try:
-            provider = make_provider(name, context)
+            provider = Metered.around(make_provider(name, context), self.counts)
         except ProviderUnavailable as error:
             raise UsageError(str(error)) from error
         return OwnMachine.around(provider, self._own_instance) if self.handover and own else provider

@@ -65,7 +65,11 @@ class Gpus:
 
     def visible(self, share: Share) -> str:
         """The value of CUDA_VISIBLE_DEVICES; empty hides every device."""
-        return ",".join(self._names[i] for i in share.ids)
+        return ",".join(self.names(share))
+
+    def names(self, share: Share) -> list[str]:
+        """Of its devices, as CUDA_VISIBLE_DEVICES has them: the driver's numbers, or uuids."""
+        return [self._names[i] for i in share.ids]
 
     def _known(self, chosen: list[int]) -> list[int]:
         unknown = [i for i in chosen if not 0 <= i < len(self._used)]

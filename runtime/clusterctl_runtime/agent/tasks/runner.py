@@ -17,6 +17,7 @@ from pathlib import Path
 
 from clusterctl_runtime.agent.logs.pipes import Pipes
 from clusterctl_runtime.agent.logs.unsent import LogBudget, Output
+from clusterctl_runtime.agent.measuring.jobs import Running
 from clusterctl_runtime.agent.outbox import Outbox
 from clusterctl_runtime.agent.preparing.layers import Layers, inside
 from clusterctl_runtime.agent.preparing.packages import PackageError, PackageMissed, Packages
@@ -159,6 +160,11 @@ class Runner:
             if task.stage != ENDED and not task.report.stopped:
                 task.report.lost = True
             self._stop(task, "killed", grace, reason)
+
+    def running(self) -> list[Running]:
+        """What is measured of the tasks that run."""
+        tasks = [task for task in self._tasks.values() if task.stage in (RUNNING, LINGERING)]
+        return [Running(task.id, task.group, self._gpus.names(task.share), task.share.each) for task in tasks]
 
     async def idle(self) -> None:
         """Returns when no task runs or waits."""

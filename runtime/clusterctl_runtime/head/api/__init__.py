@@ -21,6 +21,7 @@ from clusterctl_runtime.head.api.guard import Guard
 from clusterctl_runtime.head.api.status_board import StatusBoard
 from clusterctl_runtime.head.api.tickets import Tickets
 from clusterctl_runtime.head.jobs.book import SubmissionConflict
+from clusterctl_runtime.head.metrics.render import Exposition
 from clusterctl_runtime.head.nodes.admission import Tokens
 from clusterctl_runtime.head.nodes.draining import NotAsked
 from clusterctl_runtime.head.storage.blobs import TooLarge
@@ -68,6 +69,7 @@ def create_app(head: Head) -> Guard:
     tickets = Tickets((head.config.directory / JOIN_SECRET).read_bytes())
     app.state.head, app.state.tickets = head, tickets
     app.state.board = StatusBoard(lambda: status_document(head), head.events)
+    app.state.exposition = Exposition(head)
     for router in (
         cluster.router, nodes.router, hosts.router, jobs.router, logs.router, control.router, engine.router,
         services.router,

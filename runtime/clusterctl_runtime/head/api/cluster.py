@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse
 
 from clusterctl.proof import is_challenge, proof_of
 from clusterctl.version import __version__
-from clusterctl_runtime.head.api.context import LARGEST, BoardDep, HeadDep
+from clusterctl_runtime.head.api.context import LARGEST, BoardDep, ExpositionDep, HeadDep
 from clusterctl_runtime.head.api.documents import offer_documents, status_document
 from clusterctl_runtime.head.api.explaining import explain_document
 from clusterctl_runtime.head.api.streams import SignOfLife, ndjson
-from clusterctl_runtime.head.metrics import metrics_text
+from clusterctl_runtime.head.metrics.render import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
@@ -89,5 +89,5 @@ async def history(head: HeadDep, span: Literal["hour", "day", "month"] = "hour")
 
 
 @router.get("/metrics")
-async def metrics(head: HeadDep) -> Response:
-    return Response(metrics_text(head), media_type="text/plain; version=0.0.4; charset=utf-8")
+async def metrics(exposition: ExpositionDep) -> Response:
+    return Response(await exposition.text(), media_type=CONTENT_TYPE)

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from clusterctl_runtime.head.api.status_board import StatusBoard
 from clusterctl_runtime.head.api.tickets import Tickets
+from clusterctl_runtime.head.metrics.render import Exposition
 
 LARGEST = 2**63 - 1  # of a number that a caller may send: what SQLite and files can count to
 
@@ -20,6 +21,10 @@ def _board(request: Request) -> Any:
     return request.app.state.board
 
 
+def _exposition(request: Request) -> Any:
+    return request.app.state.exposition
+
+
 def _tickets(request: Request) -> Any:
     return request.app.state.tickets
 
@@ -27,4 +32,5 @@ def _tickets(request: Request) -> Any:
 # Typed as Any for FastAPI, which would otherwise take a class of ours for a request body.
 HeadDep = Annotated[Any, Depends(_head)]
 BoardDep = Annotated[StatusBoard, Depends(_board)]
+ExpositionDep = Annotated[Exposition, Depends(_exposition)]
 TicketsDep = Annotated[Tickets, Depends(_tickets)]

@@ -30,6 +30,12 @@ async def own_jobs(head: HeadDep) -> dict[str, Any]:
     return {"jobs": await head.engine.own_jobs() if head.engine else []}
 
 
+@router.get("/figures")
+async def figures(head: HeadDep) -> dict[str, Any]:
+    """Where Ray's own figures are for Prometheus, node by node: a port that takes no token."""
+    return {"nodes": head.engine.figures() if head.engine else []}
+
+
 @router.get("/wheels")
 async def wanted_wheels(head: HeadDep) -> dict[str, Any]:
     missing = head.engine.supply.missing if head.engine else {}

@@ -125,6 +125,16 @@ class EngineControl:
             "python": str(said.get("python_version") or ""),
         }
 
+    def figures(self) -> list[dict[str, Any]]:
+        """Nodes whose raylet has figures for Prometheus: {"node", "pool", "port"}, by node."""
+        ready = {
+            books.node_id: int(books.engine.info.get("metrics_port") or 0)
+            for books in self._fleet.ledger
+            if books.engine.state == "ready" and books.connected
+        }
+        nodes = [node for node_id in sorted(ready) if (node := self._fleet.journal.get(node_id)) and ready[node_id]]
+        return [{"node": node.id, "pool": node.pool, "port": ready[node.id]} for node in nodes]
+
     async def own_jobs(self) -> list[dict[str, Any]]:
         """Those that Ray has beside the queue's, as `EngineClient.own_jobs` tells them. Raises Refused, EngineRefused."""
         if self._client is None:

@@ -14,7 +14,9 @@ from typing import Any
 from clusterctl.core.charging import share_of
 from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.book import LOST_RETRIES, JobBook
+from clusterctl_runtime.head.jobs.charges import EndedCharges
 from clusterctl_runtime.head.jobs.job import Attempt, Job, number_of, split_task, task_id
+from clusterctl_runtime.head.metrics.counts import Counts
 from clusterctl_runtime.head.nodes.ledger import Holding, Ledger
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.logs import LogStore
@@ -31,7 +33,14 @@ class Work:
     """Owns the transitions of attempts. Everything is written to the store; callers flush before they acknowledge."""
 
     def __init__(
-        self, book: JobBook, ledger: Ledger, logs: LogStore, events: EventLog, send: Send, freed: Callable[[str], None]
+        self,
+        book: JobBook,
+        ledger: Ledger,
+        logs: LogStore,
+        events: EventLog,
+        send: Send,
+        freed: Callable[[str], None],
+        counts: Counts | None = None,
     ):
         self.book = book
         self.ledger = ledger
@@ -40,6 +49,8 @@ class Work:
         self._send = send
         self._freed = freed  # a node has room again
         self.ended: Callable[[str, Job, TaskReport], None] = lambda task, job, report: None  # told of each rank's end
+        self.charges = EndedCharges(book.jobs.values(), book.forgotten.charges)
+        self._counts = counts or Counts()
         self._places: dict[str, dict[str, Job]] = {}  # node id -> tasks there whose end is not known -> their jobs
         book.doomed = self._tell_doomed
 
@@ -65,6 +76,8 @@ class Work:
         )
         job.attempts.append(attempt)
         self._book_shares(job, attempt, now)
+        if books:
+            self._counts.job_wait.labels(books[0].pool).observe(max(0.0, now - job.queued_since))
         self.book.move(job, "running")
         self.book.save_attempt(job, attempt)
         where = ", ".join(sorted(set(node_ids)))
@@ -220,6 +233,8 @@ class Work:
         """All ranks are accounted for: the attempt ends, the job with it or it is queued again."""
         attempt.ended = steady_time()
         outcome = attempt.stopping or "succeeded"
+        self._counts.attempts.labels(outcome).inc()
+        self.charges.add(job, attempt)
         attempt.state = {"failed": "failed", "timeout": "failed", "cancelled": "cancelled", "lost": "lost"}.get(
             outcome, outcome
         )

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from sortedcontainers import SortedDict
@@ -55,6 +55,7 @@ class JobBook:
         self._judged = 0  # in this turn of the loop
         self._judges_again: asyncio.AbstractEventLoop | None = None  # in its next turn
         self.waits: dict[GroupKey, WaitsOfGroup] = {}
+        self.waiting: Counter[str] = Counter()  # how many of them wait by those, by code
         self.starting: dict[str, object] = {}  # queued jobs that have left their line: what makes the start of each
         self._told: dict[str, dict[str, Any]] = {}  # job id -> why it waits, where that is not its whole group's reason
         self._watchers = Watchers()
@@ -328,7 +329,9 @@ class JobBook:
     def set_waits(self, waits: dict[GroupKey, WaitsOfGroup]) -> None:
         """Why each group's jobs wait. Replaces what was said before."""
         changed = {group for group in {*waits, *self.waits} if waits.get(group) != self.waits.get(group)}
-        self.waits = waits
+        self.waits, self.waiting = waits, Counter()
+        for count, wait in chain.from_iterable(waits.values()):
+            self.waiting[wait["code"]] += count
         for job_id in [j for j in self._watchers if j in self.jobs and self.jobs[j].group in changed]:
             self._touch(self.jobs[job_id])
 

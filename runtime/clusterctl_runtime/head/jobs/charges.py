@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from clusterctl_runtime.head.jobs.job import Job
+from clusterctl_runtime.head.jobs.job import Attempt, Job
 
 Document = dict[str, Any]
 FORGOTTEN = "(forgotten)"  # no job can have this id
@@ -65,10 +65,32 @@ def charge_of(job: Job, now: float) -> tuple[float, float]:
     """(node hours by share, dollars) of all attempts."""
     hours = dollars = 0.0
     for attempt in job.tried or ():
-        lasted = max(0.0, (attempt.ended or now) - attempt.started) / 3600
+        lasted = _lasted(attempt, now)
         hours += lasted * sum(attempt.shares)
         dollars += lasted * sum(attempt.rates)
     return hours, dollars
+
+
+class EndedCharges:
+    """`by_user`: what attempts that have ended have cost, in dollars, kept up to date so that nobody has to look at all jobs.
+    `forgotten`: as of `charges_document`."""
+
+    def __init__(self, jobs: Iterable[Job], forgotten: Mapping[str, tuple[float, float]]) -> None:
+        self.by_user = {user: dollars for user, (_, dollars) in forgotten.items()}
+        for job in jobs:
+            for attempt in job.tried or ():
+                if attempt.ended is not None:
+                    self.add(job, attempt)
+
+    def add(self, job: Job, attempt: Attempt) -> None:
+        """One that has ended."""
+        user = user_of(job)
+        self.by_user[user] = self.by_user.get(user, 0.0) + _lasted(attempt, 0.0) * sum(attempt.rates)
+
+
+def _lasted(attempt: Attempt, now: float) -> float:
+    """In hours."""
+    return max(0.0, (attempt.ended or now) - attempt.started) / 3600
 
 
 def _row(by: str, key: str, hours: float, dollars: float) -> Document:

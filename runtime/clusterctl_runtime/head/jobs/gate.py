@@ -5,6 +5,7 @@ A condition is judged from the jobs as they are, never from what happened before
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -22,7 +23,8 @@ class Gate:
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = jobs
         self.arrays: dict[str, Array] = {}
-        self._held: dict[str, Job] = {}
+        self._held: dict[str, str] = {}  # by id: the code of why
+        self.reasons: Counter[str] = Counter()  # how many are held, by code
         # Held jobs that wait for a job or an array: (its id, whether it must succeed) -> they, by id.
         self._dependents: dict[Condition, dict[str, Job]] = {}
 
@@ -63,8 +65,9 @@ class Gate:
     def enter(self, job: Job) -> bool:
         """Lets a queued job through, or holds it."""
         array = self.arrays.get(job.array_id)
-        if self._open_conditions(job) or (array is not None and not array.has_room(job)):
-            self._hold(job, array)
+        waits = bool(self._open_conditions(job))
+        if waits or (array is not None and not array.has_room(job)):
+            self._hold(job, array, "dependency" if waits else "array_limit")
             return False
         self._release(job, array)
         if array is not None and job.asked.array_limit is not None:
@@ -97,18 +100,23 @@ class Gate:
         if array is not None and (array.failure or not array.open):
             yield Condition(array.id, True)
 
-    def _hold(self, job: Job, array: Array | None) -> None:
-        if job.id in self._held:
+    def _hold(self, job: Job, array: Array | None, code: str) -> None:
+        before = self._held.get(job.id)
+        self._held[job.id] = code
+        self.reasons[code] += 1
+        if before is not None:
+            self.reasons[before] -= 1
             return
-        self._held[job.id] = job
         if array is not None and job.asked.array_limit is not None:
             array.waiting[job.id] = job
         for condition in job.asked.conditions:
             self._dependents.setdefault(condition, {})[job.id] = job
 
     def _release(self, job: Job, array: Array | None) -> None:
-        if self._held.pop(job.id, None) is None:
+        code = self._held.pop(job.id, None)
+        if code is None:
             return
+        self.reasons[code] -= 1
         if array is not None:
             array.waiting.pop(job.id, None)
         for condition in job.asked.conditions:

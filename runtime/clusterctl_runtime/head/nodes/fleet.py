@@ -16,10 +16,12 @@ from clusterctl_runtime.head.clock import steady_time
 from clusterctl_runtime.head.jobs.asked import DRIVER_RESOURCE
 from clusterctl_runtime.head.jobs.attempts import Work
 from clusterctl_runtime.head.jobs.job import split_task
+from clusterctl_runtime.head.metrics.counts import Counts
 from clusterctl_runtime.head.nodes.acks import Acks
 from clusterctl_runtime.head.nodes.agents import Session
 from clusterctl_runtime.head.nodes.inbox import Inbox
 from clusterctl_runtime.head.nodes.ledger import Ledger, NodeLedger
+from clusterctl_runtime.head.nodes.measured import measured
 from clusterctl_runtime.head.nodes.roster import Roster
 from clusterctl_runtime.head.storage.events import EventLog
 from clusterctl_runtime.head.storage.journal_writer import JournalWriter
@@ -117,6 +119,7 @@ class Fleet:
         driver_slots: int,
         wake: Callable[[], None],
         dispatch: Callable[[], None],
+        counts: Counts | None = None,
     ) -> None:
         self.journal = journal
         self.ledger = ledger
@@ -131,6 +134,7 @@ class Fleet:
         self._driver_slots = driver_slots
         self._wake = wake
         self._dispatch = dispatch
+        self._counts = counts or Counts()
         self._acks = Acks(store, self.send)
         self._inbox = Inbox(self._take_reports)
         now = steady_time()
@@ -207,6 +211,8 @@ class Fleet:
         if kind == "beat":
             if message.get("use"):
                 books.use = {**use_of(message["use"]), "at": books.heard}
+            if message.get("figures"):
+                books.figures = {**measured(message["figures"]), "at": books.heard}
             session.send({"t": "beat", "seq": message.get("seq")})
         elif kind == "log":
             self._take_log(session, message, payload)
@@ -269,6 +275,12 @@ class Fleet:
 
     def _take_notice(self, books: NodeLedger, message: wire.Message) -> None:
         if message.get("kind") == "preempt":
+            node, session = self.journal.get(books.node_id), self.sessions.get(books.node_id)
+            if (
+                session and node and node.state is NodeState.TERMINATING
+            ):  # it is we who end it: there is nothing to wait for
+                session.send({"t": "stop", "reason": node.reason or "the head ends this node"})
+                return
             left = float(
                 message.get("left") or 120
             )  # not when: the clock of that machine, or of this one, may be wrong
@@ -288,6 +300,8 @@ class Fleet:
         self.written.soon()
         if before is None or before.state is not node.state:
             self._events.tell_state(node, code or event, reason)
+            if node.state is NodeState.FAILED:
+                self._counts.node_failures.labels(node.pool, code or event).inc()
         return node
 
     def prepared(self, node_id: str) -> None:
@@ -307,6 +321,7 @@ class Fleet:
         if self.preparing.is_prepared(node_id) and self.engine.is_ready(books):
             books.busy = steady_time()
             took = steady_time() - node.created
+            self._counts.node_start.labels(node.pool).observe(max(0.0, took))
             self.move(node_id, "ready", f"takes work, {took:.1f} s after it was asked for", "ready")
             self._dispatch()
             self._wake()

@@ -69,6 +69,7 @@ class NodeLedger(Watched):
     generation: int
     total: Resources
     labels: Labels = ()
+    pool: str = ""
     price: float = 0.0  # $/h
     holdings: dict[str, Holding] = field(default_factory=dict)
     engine: EngineShare = field(default_factory=EngineShare)
@@ -80,6 +81,7 @@ class NodeLedger(Watched):
     facts: dict[str, Any] = field(default_factory=dict)
     address: str = ""
     use: dict[str, float] = field(default_factory=dict)  # of the machine, as its agent measured it, and when ("at")
+    figures: dict[str, Any] = field(default_factory=dict)  # the same, of all that `/metrics` tells; see `measured`
     ending: str = ""  # why its agent is about to end: it takes no work any more
     _free: tuple[tuple[Resources, Resources, Resources], Resources] | None = None
     held: Resources = field(
@@ -87,7 +89,9 @@ class NodeLedger(Watched):
     )  # the sum of `holdings`: change them with `hold` and `release` only
     shown: float = 0.0  # the heartbeat that the view shows which is kept
 
-    _unseen: ClassVar[frozenset[str]] = frozenset({"changed", "heard", "facts", "use", "ending", "_free", "shown"})
+    _unseen: ClassVar[frozenset[str]] = frozenset(
+        {"changed", "heard", "facts", "use", "figures", "ending", "_free", "shown"}
+    )
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -169,7 +173,15 @@ class Ledger:
         books = self._nodes.get(node.id)
         if books is None or books.generation != node.generation:
             books = self._nodes[node.id] = NodeLedger(
-                node.id, node.generation, total, labels, node.offer.price, busy=now, heard=now, address=node.address
+                node.id,
+                node.generation,
+                total,
+                labels,
+                node.pool,
+                node.offer.price,
+                busy=now,
+                heard=now,
+                address=node.address,
             )
             books.tell(lambda: self.changed(node.id))
             self.changed(node.id)

@@ -18,6 +18,7 @@ from pathlib import Path
 from clusterctl.core.errors import BadRequest, NotFound
 from clusterctl_runtime.files.manifest import Archive, read_manifest
 from clusterctl_runtime.files.private import part_of, put_in_place
+from clusterctl_runtime.head.storage.sizes import size_of_files
 
 log = logging.getLogger(__name__)
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -31,10 +32,15 @@ class TooLarge(BadRequest):
 class BlobStore:
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.size_of_all = 0  # bytes, as of the last `measure`
         self._removing = threading.Lock()  # between a look at a blob's age and its end, or its being made young again
         root.mkdir(mode=0o700, exist_ok=True)
         for leftover in root.glob("*.part"):
             leftover.unlink()
+
+    def measure(self) -> None:
+        """Counts `size_of_all`. Looks at every file: not for the event loop."""
+        self.size_of_all = size_of_files(self._root)
 
     def path(self, digest: str) -> Path:
         """Where it lies, or would. Raises BadRequest for what is no SHA-256."""

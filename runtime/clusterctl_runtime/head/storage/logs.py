@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from clusterctl.core.errors import NotFound
 from clusterctl_runtime.head.jobs.job import split_task
+from clusterctl_runtime.head.storage.sizes import size_of_files
 
 log = logging.getLogger(__name__)
 _BLOCK = 256 * 1024
@@ -65,6 +66,7 @@ class LogStore:
         self._root = root
         self._complain = complain
         self._root.mkdir(mode=0o700, exist_ok=True)
+        self.size_of_all = 0  # bytes, as of the last `measure`, and what came since
         self._streams: dict[str, _Stream] = {}
         self._watches: dict[str, set[LogWatch]] = {}  # by job; there while somebody reads
 
@@ -111,6 +113,7 @@ class LogStore:
             with stream.path.open("ab") as file:
                 file.write(data)
             stream.size += len(data)
+            self.size_of_all += len(data)
         except OSError as error:
             # Losing a log must not lose the job: acknowledge, say so, go on.
             log.error("log %s: %s; the rest of this log is dropped", stream.path, error)
@@ -151,6 +154,10 @@ class LogStore:
         """Whether all that the task printed is here, as far as its agent has said how much that is."""
         stream = self._streams.get(task)
         return stream is None or stream.expected is None or stream.received >= stream.expected
+
+    def measure(self) -> None:
+        """Counts `size_of_all` anew. Looks at every file: not for the event loop."""
+        self.size_of_all = size_of_files(self._root)
 
     def offset(self, task: str) -> int:
         """How much of the output is here: where the agent goes on after a reconnect."""

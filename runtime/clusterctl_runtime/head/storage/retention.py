@@ -25,6 +25,7 @@ LOOK_SECONDS = (
     10.0  # between looks at how many there are: at hundreds of jobs a second, some thousands more than are kept
 )
 BLOBS_SECONDS = 3600.0
+MEASURE_SECONDS = 600.0
 EVENTS_AT_ONCE = 5000  # dropped in one commit, so that nobody waits long for theirs
 
 
@@ -56,13 +57,16 @@ class Retention:
 
     async def run(self) -> None:
         """Housekeeping is nobody's event: it looks now and then. A look that finds nothing to do costs nothing."""
-        blobs_at = 0.0
+        blobs_at = measure_at = 0.0
         while True:
             try:
                 await self.tidy()
                 if time.monotonic() >= blobs_at:
                     blobs_at = time.monotonic() + BLOBS_SECONDS
                     await self.tidy_blobs()
+                if time.monotonic() >= measure_at:
+                    await asyncio.to_thread(self._measure)
+                    measure_at = time.monotonic() + MEASURE_SECONDS
             except Exception:  # the head goes on; the next look tries again
                 log.exception("retention")
             await asyncio.sleep(LOOK_SECONDS)
@@ -84,6 +88,10 @@ class Retention:
         """Drops packages that nothing names and that are old enough."""
         needed = self._book.packages() | set(self._in_use())
         await asyncio.to_thread(self._blobs.remove_unused, needed, time.time() - self._limits.blob_seconds)
+
+    def _measure(self) -> None:
+        self._logs.measure()
+        self._blobs.measure()
 
     def _too_old(self) -> list[Job]:
         """Of those that ended, the first."""
