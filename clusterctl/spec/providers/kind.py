@@ -182,12 +182,8 @@ class Kind:
     that mean nothing to it; `own`: those that mean something to it alone. `starters`: what `init` writes, name -> job; the one
     with the provider's name is the smallest. `other_names`: what users of other tools call it. `search`: None where its
     machines say themselves whose they are. `imagined`: its machines are a file's, to rehearse with. `boot_seconds`: what the
-<<<<<<< HEAD
     simulator takes where no catalogue says. `here_only`: settings that speak of the client's machine (of a cloud, its own).
-=======
-    simulator takes where no catalogue says. `ray_up`: None where Ray's launcher has
-    nothing like it.
->>>>>>> nodes
+    `ray_up`: None where Ray's launcher has nothing like it.
     """
 
     name: str

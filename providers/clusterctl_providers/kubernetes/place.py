@@ -18,11 +18,8 @@ from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import Exists, Missing
-<<<<<<< HEAD
 from clusterctl_providers.kubernetes.head import PARTS
-=======
 from clusterctl_providers.kubernetes.kubeconfig import kubeconfig
->>>>>>> nodes
 from clusterctl_providers.kubernetes.names import labels, name_of, of_cluster, owned_by, owner_name
 from clusterctl_providers.kubernetes.pod import AGENT
 from clusterctl_providers.this_machine import maker
@@ -65,15 +62,10 @@ class Place:
         client, selector = self._client, of_cluster(self._context.uid)
         where = f"of cluster {self._context.cluster} in namespace {client.namespace}"
         owner = owner_name(self._context.cluster, self._context.uid)
-<<<<<<< HEAD
         of_head = () if self._context.settings.get("head_address") else PARTS
-        for plural, group in (*of_head, ("pods", ""), ("secrets", ""), ("configmaps", "")):
+        for plural, group in (*of_head, ("pods", ""), ("configmaps", "")):
             path = client.path(plural, group=group)
             for page in client.pages(path, f"listing the {plural} {where}", labelSelector=selector):
-=======
-        for plural in ("pods", "configmaps"):
-            for page in client.pages(client.path(plural), f"listing the {plural} {where}", labelSelector=selector):
->>>>>>> nodes
                 for thing in page:
                     if name_of(thing) != owner:
                         self._remove(client.path(plural, name_of(thing), group=group), name_of(thing), where)
