@@ -65,7 +65,7 @@ def test_a_plan_tells_the_size_of_a_pod_and_that_its_price_is_not_known(pods: Po
 def test_jobs_run_in_pods_which_come_and_go_with_them(pods: Pods) -> None:
     cluster = pods.cluster
     wait_until(lambda: len(cluster.ready_nodes("cpu")) == 1, what="the first pod ready")
-    jobs = [cluster.submit("--cpus", "1", "--", "sh", "-c", "echo from $CLUSTERCTL_NODE_ID; sleep 4") for _ in range(3)]
+    jobs = [cluster.submit("--cpus", "1", "--", "sh", "-c", "echo from $CLUSTERCTL_NODE_ID; sleep 2") for _ in range(3)]
     wait_until(lambda: len(cluster.ready_nodes("cpu")) == 3, what="three pods ready")
     for job in jobs:
         cluster.wait_job(job, "succeeded")
@@ -77,7 +77,7 @@ def test_an_evicted_pod_is_replaced_and_says_why_it_went(pods: Pods) -> None:
     cluster = pods.cluster
     node = wait_until(lambda: cluster.ready_nodes("cpu"), what="a pod ready")[0]["id"]
     (name,) = pods.names(node)
-    job = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "sleep 5")
+    job = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "sleep 3")
     cluster.wait_job(job, "running")
     (node,) = {n["id"] for n in cluster.ready_nodes("cpu")}
     (name,) = pods.names(node)
