@@ -49,11 +49,13 @@ ARROWS: dict[str, set[str]] = {
     "clusterctl.cli": {
         *LEAVES,
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.client", "clusterctl.version",
-        "clusterctl.simulation", "clusterctl.kuberay", "clusterctl_providers", "clusterctl_templates", "clusterctl_runtime",
+        "clusterctl.simulation", "clusterctl.kuberay", "clusterctl.importing", "clusterctl_providers",
+        "clusterctl_templates", "clusterctl_runtime",
     },
     "clusterctl.kuberay": {
         "clusterctl.core", "clusterctl.spec", "clusterctl_providers.catalog", "clusterctl_runtime.engine.images",
     },
+    "clusterctl.importing": {"clusterctl.core", "clusterctl.spec", "clusterctl.kuberay"},
     "clusterctl.simulation": {
         *LEAVES,
         "clusterctl.core", "clusterctl.spec", "clusterctl.provision", "clusterctl.version", "clusterctl_providers",

@@ -32,6 +32,7 @@ ALLOWED = {
     "clusterctl/client/nodes/containers.py": ("docker", "Docker's program"),
     "clusterctl/client/up/cloud_login.py": ("ssh", "a directory of keys"),
     "clusterctl/provision/ssh": ("ssh", "OpenSSH's program"),
+    "clusterctl/importing/ray_up.py": ("docker", "a key of another tool"),
     "clusterctl/spec/wording.py": ("docker", "a key of another tool"),
 }
 IMPORTS_ALLOWED = {

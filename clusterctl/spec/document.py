@@ -7,7 +7,7 @@ tags, several documents, deep nesting and aliases that multiply are faults.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -143,10 +143,10 @@ class _Composer:
         self.documents = 0
         self.aliased = 0
 
-    def compose(self) -> Document:
-        """The whole text. Raises SpecError with all that was found."""
+    def compose(self, events: Iterable[yaml.Event]) -> Document:
+        """Of all events. Raises SpecError with all that was found."""
         try:
-            for event in _events(self.text):
+            for event in events:
                 self.take(event)
                 if len(self.faults) > MAX_FAULTS:
                     break
@@ -269,6 +269,31 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 def compose(text: str, name: str) -> Document:
     """The tree of `text`; raises SpecError with every fault of form."""
+    text = _readable(text, name)
+    return _Composer(name, text).compose(_events(text))
+
+
+def compose_all(text: str, name: str) -> list[Document]:
+    """The tree of each document in `text` that has something in it, for files of other programs. Raises SpecError."""
+    text = _readable(text, name)
+    each: list[list[yaml.Event]] = []
+    try:
+        for event in _events(text):
+            if isinstance(event, yaml.DocumentStartEvent):
+                each.append([])
+            if each:
+                each[-1].append(event)
+    except yaml.YAMLError as error:
+        raise SpecError([syntax_fault(name, text, error)]) from error
+    return [_Composer(name, text).compose(events) for events in each if not _is_empty(events)]
+
+
+def _is_empty(events: list[yaml.Event]) -> bool:
+    first = events[1] if len(events) > 1 else None
+    return isinstance(first, yaml.ScalarEvent) and first.value == ""
+
+
+def _readable(text: str, name: str) -> str:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
         raise SpecError([Fault(name, 0, 0, f"the spec has {size:,} bytes; the limit is {MAX_BYTES:,}")])
@@ -276,4 +301,4 @@ def compose(text: str, name: str) -> Document:
     unprintable = unprintable_fault(name, text)
     if unprintable:
         raise SpecError([unprintable])
-    return _Composer(name, text).compose()
+    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,11 +20,17 @@ STARTERS = {name: kind for kind in KINDS.values() for name in kind.starters}
 
 
 def write_starter(provider: str, directory: Path) -> list[Path]:
-    """Writes `cluster.yaml` and `job.py` into `directory` (made if need be), whose name is the cluster's, and returns their
-    paths. Overwrites nothing: raises UsageError naming what is in the way, and leaves no file of its own behind when it fails."""
+    """Writes `cluster.yaml` and `job.py` into `directory`, whose name is the cluster's, and returns their paths. Raises
+    UsageError."""
     texts = starter_texts(provider, ray=importlib.util.find_spec("ray") is not None, cluster=cluster_name(directory))
+    return write_new(texts, directory)
+
+
+def write_new(texts: Mapping[str, str], directory: Path) -> list[Path]:
+    """Writes files with these names, all or none of them, into `directory` (made if need be), and returns their paths. Raises
+    UsageError naming what is in the way."""
     if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is a file: name a directory for cluster.yaml and job.py")
+        raise UsageError(f"{directory} is a file: name a directory for {' and '.join(texts)}")
     present = [str(directory / name) for name in texts if os.path.lexists(directory / name)]
     if present:
         raise UsageError(

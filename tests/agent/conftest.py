@@ -54,6 +54,7 @@ class HeadDouble:
         self.said: list[wire.Message] = []  # everything but logs and beats
         self.beats = 0
         self.uses: list[dict[str, float]] = []  # what beats tell of the machine
+        self.figures: list[dict[str, Any]] = []
         self.connections = 0
         self.fetched: list[str] = []  # blobs that were asked for
         self.reports: dict[str, list[wire.Message]] = {}
@@ -200,6 +201,8 @@ class HeadDouble:
         if kind == "beat":
             self.beats += 1
             self.uses += [message["use"]] if "use" in message else []
+            self.figures += [message["figures"]] if "figures" in message else []
+            self.figures += [message["figures"]] if "figures" in message else []
             if self.echoes:
                 echo = wire.encode({"t": "beat", "seq": message["seq"]})
                 self._loop.call_later(self.echo_delay, writer.write, echo)

@@ -120,7 +120,8 @@ def runnable(page: Path) -> Iterator[Command]:
         for line in lines_of(block) if block.language == "console" else ():
             for command in commands_in(line):
                 words = command.words
-                ours = command.program == "clusterctl" and (words[:1] in ALONE or words[:2] in ALONE)
+                theirs = "--from" in words  # a file of the reader's
+                ours = command.program == "clusterctl" and not theirs and (words[:1] in ALONE or words[:2] in ALONE)
                 planned = words[:1] == ("plan",) and page.name in PLANNED
                 rights = command.program == "python" and words[1:2] and words[1].startswith("clusterctl_providers.")
                 if ours or planned or rights:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clusterctl.cli import output
 from clusterctl.cli.call import Call, verb
 from clusterctl.client.specfile import read_places
-from clusterctl.spec.init import STARTERS, write_starter
-from clusterctl.spec.providers.registry import KINDS
+from clusterctl.core.errors import UsageError
+from clusterctl.spec.document import MAX_BYTES
+from clusterctl.spec.init import STARTERS, cluster_name, write_new, write_starter
+from clusterctl.spec.providers.registry import A_PLACE, KINDS
+
+if TYPE_CHECKING:
+    from clusterctl.spec.faults import Fault
+    from clusterctl.spec.load import PlacedSpec
 
 UP_REFUSES = " (`up` would refuse it)"
 
@@ -28,25 +34,81 @@ def init(
             "--provider",
             "-p",
             metavar="P",
-            help=f"{', '.join(KINDS)}, or a starter like {next(name for name in STARTERS if name not in KINDS)}.",
+            help=f"{', '.join(KINDS)}, or a starter like {next(name for name in STARTERS if name not in KINDS)}; with --from "
+            f"where machines come from, as in {next(iter(KINDS))} or {A_PLACE} [default: {next(iter(KINDS))}, or as in FILE].",
+            show_default=False,
         ),
-    ] = next(iter(KINDS)),
+    ] = "",
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Of KubeRay (a RayCluster, RayJob or RayService), `ray up` or SkyPilot: write a spec like it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write a starter cluster.yaml and a job.py that runs on it.
 
-    Overwrites nothing.
+    With --from what another program's file comes to, and line by line what of it is not in the spec. Overwrites nothing.
 
     \b
-    Example:
+    Examples:
       clusterctl init --provider local
+      clusterctl init --from raycluster.yaml --provider local
     """
+    if source is not None:
+        _init_from(call, source, directory, provider)
+        return
+    provider = provider or next(iter(KINDS))
     written = write_starter(provider, directory)
     call.show({"provider": provider, "written": [str(path) for path in written]}, _render_written)
 
 
+def _init_from(call: Call, source: Path, directory: Path, provider: str) -> None:
+    from clusterctl.importing.given import read_given
+    from clusterctl.importing.paths import Moved
+    from clusterctl.importing.read import convert
+
+    moved = Moved(str(source.absolute().parent), str(directory.absolute()))
+    found = convert(_text_of(source), str(source), moved, read_given(provider), cluster_name(directory), known_names)
+    written = write_new(found.texts, directory)
+    for note in found.notes:
+        call.say(str(note))
+    document = {
+        "from": str(source),
+        "kind": found.kind,
+        "written": [str(path) for path in written],
+        "notes": [_place(note) for note in found.notes],
+        "commands": list(found.commands),
+    }
+    call.show(document, _render_written)
+
+
+def known_names(one: PlacedSpec) -> tuple[Fault, ...]:
+    """What of a spec's names is not known here. Raises SpecError with those that its cloud does not have."""
+    from clusterctl.client.specfile import SpecFile
+    from clusterctl.client.up.review import check_names
+
+    return check_names(SpecFile(Path(one.located.name), one.text, one.spec, one.located, one.place))
+
+
+def _text_of(path: Path) -> str:
+    """Of a file of whatever kind. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text: byte 0x{error.object[error.start]:02x} is not UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
 def _render_written(document: dict[str, Any]) -> str:
     spec = next((path for path in document["written"] if path.endswith(".yaml")), "cluster.yaml")
-    return f"wrote {' and '.join(document['written'])}; next: clusterctl up {spec}"
+    verb = "plan" if "from" in document else "up"
+    return f"wrote {' and '.join(document['written'])}; next: clusterctl {verb} {spec}"
 
 
 @verb

@@ -95,7 +95,7 @@ def _pool(spec: ClusterSpec, name: str) -> Pool:
 def _base(spec: ClusterSpec, pool: Pool) -> str:
     """A machine image is none for containers."""
     named = ""
-    if spec.kind_of(pool).machine == "container":
+    if spec.kind_of(pool).machine in ("container", "pod"):
         named = pool.image or str(spec.settings_of(pool).get("image") or "")
     return named or default_image(None)
 

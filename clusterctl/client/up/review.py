@@ -23,7 +23,8 @@ _OF_THE_HEAD = {"instances": "instance", "zones": "zone"}  # a pool of one machi
 def review_spec(source: SpecFile) -> None:
     """Raises SpecError with everything that its providers say is not there. What they cannot tell, for want of credentials or
     of an answer, is no fault: who goes on will be told."""
-    if all(source.spec.kind_of(pool).cloud is None for pool in (None, *source.spec.pools)):
+    kinds = [source.spec.kind_of(pool) for pool in (None, *source.spec.pools)]
+    if all(kind.cloud is None and kind.machine != "pod" for kind in kinds):
         return  # nothing there has a name that could be wrong
     with tempfile.TemporaryDirectory(prefix="clusterctl-review-") as scratch:
         # what the user wrote, and no defaults of ours

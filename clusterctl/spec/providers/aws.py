@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from clusterctl.spec.providers import cloud
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Kubernetes, Library, Reach, Search
+from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Kubernetes, Library, RayUp, Reach, Search
 from clusterctl.spec.tags import TagRules
 
 _MARKS = "_.:/=+-@"  # beside letters, digits and spaces: what every service of AWS takes, IAM's roles included
@@ -128,5 +128,15 @@ KIND = Kind(
         speaks_s3=True,
         key_file="AWS_SHARED_CREDENTIALS_FILE",
         reservation=IdForm(r"cr-[0-9a-f]{8,17}", "cr-0123456789abcdef0"),
+    ),
+    ray_up=RayUp(
+        "aws",
+        settings={"region": "region"},
+        zones="availability_zone",
+        instance="InstanceType",
+        disk="BlockDeviceMappings.0.Ebs.VolumeSize",
+        image="ImageId",
+        spot={"InstanceMarketOptions.MarketType": "spot"},
+        settings_of_nodes={"SubnetIds": "subnets", "SecurityGroupIds": "security_groups"},
     ),
 )

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from clusterctl.spec.faults import Finding, refuse, shorten
 from clusterctl.spec.providers import azure_names, cloud
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Kubernetes, Library, Reach, Search
+from clusterctl.spec.providers.kind import Account, Cloud, IdForm, Kind, Kubernetes, Library, RayUp, Reach, Search
 from clusterctl.spec.tags import TagRules
 
 _NOT_TAKEN = "<>%&\\?/"
@@ -297,5 +297,13 @@ KIND = Kind(
         reservation=IdForm(azure_names.RESERVATION, "my-reservation"),
         zones=IdForm(r"[1-9]", "1"),
         refused_users=azure_names.REFUSED_USERS,
+    ),
+    ray_up=RayUp(
+        "azure",
+        settings={"location": "region", "resource_group": "resource_group", "subscription_id": "subscription"},
+        zones="availability_zone",
+        instance="azure_arm_parameters.vmSize",
+        disk="azure_arm_parameters.osDiskSizeGB",
+        spot={"azure_arm_parameters.priority": "spot"},
     ),
 )

@@ -10,7 +10,18 @@ from clusterctl.spec.faults import Finding, refuse
 from clusterctl.spec.fields import Duration
 from clusterctl.spec.providers import cloud, gcp_names
 from clusterctl.spec.providers.cloud import CloudSettings
-from clusterctl.spec.providers.kind import MARKETS, Account, Cloud, IdForm, Kind, Kubernetes, Library, Reach, Search
+from clusterctl.spec.providers.kind import (
+    MARKETS,
+    Account,
+    Cloud,
+    IdForm,
+    Kind,
+    Kubernetes,
+    Library,
+    RayUp,
+    Reach,
+    Search,
+)
 from clusterctl.spec.tags import TagRules
 
 # Google calls them labels.
@@ -198,5 +209,20 @@ KIND = Kind(
         key_file="GOOGLE_APPLICATION_CREDENTIALS",
         markets=(*MARKETS, "flex-start"),
         reservation=IdForm(gcp_names.RESERVATION, "my-reservation"),
+    ),
+    ray_up=RayUp(
+        "gcp",
+        settings={"region": "region", "project_id": "project"},
+        zones="availability_zone",
+        instance="machineType",
+        disk="disks.0.initializeParams.diskSizeGb",
+        image="disks.0.initializeParams.sourceImage",
+        spot={
+            "scheduling.preemptible": "true",
+            "scheduling.0.preemptible": "true",
+            "scheduling.provisioningModel": "spot",
+            "scheduling.0.provisioningModel": "spot",
+        },
+        devices="guestAccelerators",
     ),
 )

@@ -12,5 +12,6 @@ KINDS: dict[str, Kind] = {
 # for sentences and pages that show what is written where
 _CLOUD = next(kind.cloud for kind in CLOUDS if kind.works and kind.cloud is not None)
 EXAMPLE = CLOUDS[0].example
+A_PLACE = next(f"{kind.name}/{kind.cloud.region}" for kind in CLOUDS if kind.works and kind.cloud)
 A_ZONE = _CLOUD.zone_in(_CLOUD.region)
 A_RESERVATION = next(kind.cloud.reservation.example for kind in CLOUDS if kind.cloud and kind.cloud.reservation)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from clusterctl.spec.base import SpecModel
-from clusterctl.spec.providers.kind import Kind, Library
+from clusterctl.spec.providers.kind import Kind, Library, RayUp
 
 
 class SshSettings(SpecModel):
@@ -39,4 +39,5 @@ KIND = Kind(
     boot_seconds=5.0,
     search=None,
     library=Library(extra="ssh", modules=("paramiko",)),
+    ray_up=RayUp("local", hosts=True),
 )

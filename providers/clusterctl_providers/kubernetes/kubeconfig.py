@@ -41,12 +41,13 @@ class Login:
 
 
 def find_login(settings: Mapping[str, Any]) -> Login:
-    """By `context` and `namespace` of the settings. Without a context: that of the pod that this is, else the current one.
+    """By `context` and `namespace` of the settings; `kubeconfig` there is what KUBECONFIG was when the cluster was made, for a
+    shell that has none. Without a context: that of the pod that this is, else the current one.
     Raises BadRequest where there is none, AuthFailed for what cannot be logged in with."""
     context, namespace = str(settings.get("context") or ""), str(settings.get("namespace") or "")
-    if not context and (ACCOUNT / "token").exists() and os.environ.get("KUBERNETES_SERVICE_HOST"):
+    if context in ("", IN_CLUSTER) and (ACCOUNT / "token").exists() and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return _of_pod(namespace)
-    config, files = _read()
+    config, files = _read(kubeconfig() or str(settings.get("kubeconfig") or ""))
     context = context or str(config.get("current-context") or "")
     if not context:
         raise BadRequest(
@@ -86,9 +87,15 @@ def _of_pod(namespace: str) -> Login:
     )
 
 
-def _read() -> tuple[dict[str, Any], str]:
+def kubeconfig() -> str:
+    """KUBECONFIG, with whole paths: what a cluster notes of where it was made outlives this directory."""
+    files = [one for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one]
+    return os.pathsep.join(str(Path(one).expanduser().absolute()) for one in files)
+
+
+def _read(named: str) -> tuple[dict[str, Any], str]:
     """(all files as one, which they are for a sentence): each section by name."""
-    paths = [Path(one).expanduser() for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one]
+    paths = [Path(one) for one in named.split(os.pathsep) if one]
     paths = paths or [Path(DEFAULT).expanduser()]
     whole: dict[str, Any] = {section: {} for section in _SECTIONS}
     for path in filter(Path.exists, paths):

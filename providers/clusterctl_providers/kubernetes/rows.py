@@ -64,11 +64,12 @@ def row_of(pod: Pod) -> Row:
     ended = _container(status).get("terminated")
     if meta.get("deletionTimestamp"):
         # Somebody else ends it, with time to spare: its agent knows, and the head lets it finish what it does.
-        drains = _container(status).get("running") and float(meta.get("deletionGracePeriodSeconds") or 0) > END_GRACE
+        runs = "running" in _container(status)
+        drains = runs and float(meta.get("deletionGracePeriodSeconds") or 0) > END_GRACE
         return Row(replace(shown, state="running" if drains else "stopping", detail=_leaving(pod)), uid)
-    if phase in ("Failed", "Succeeded") or ended:
+    if phase in ("Failed", "Succeeded") or ended is not None:
         return Row(_ended(shown, status, ended or {}), uid)
-    if phase == "Running" or _container(status).get("running"):
+    if phase == "Running" or "running" in _container(status):
         return Row(replace(shown, state="running"), uid)
     return _pending(shown, status, uid)
 

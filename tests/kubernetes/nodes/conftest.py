@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubernetes.nodes.kubelet import Kubelet
 from tests.kubernetes.nodes.world import KubernetesWorld, as_user
+from tests.support.kubernetes.api import Object
 from tests.support.kubernetes.plane import ControlPlane
+from tests.support.kubernetes.pods import CannotStart, Kubelet
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Spot:
     plane: ControlPlane
     namespace: str
     kubeconfig: Path
+    kubelet: Kubelet
 
     @property
     def path(self) -> str:
@@ -26,20 +28,25 @@ class Spot:
 
 @pytest.fixture(scope="session")
 def nodes(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """With a kubelet, and room for whatever a test makes."""
+    """With room for whatever a test makes."""
     for number in (1, 2):
         control_plane.add_node(f"room-{number}", cpu="500", memory="2000Gi")
-    kubelet = Kubelet(control_plane)
     yield control_plane
-    kubelet.stop()
+
+
+def start(pod: Object) -> None:
+    """Runs nothing, and cannot pull what is nowhere."""
+    image = pod["spec"]["containers"][0]["image"]
+    if "nowhere" in image:
+        raise CannotStart("ErrImagePull", f"manifest for {image} not found")
 
 
 @pytest.fixture
 def spot(nodes: ControlPlane) -> Iterator[Spot]:
     namespace = nodes.namespace()
     kubeconfig = nodes.kubeconfig(namespace)
-    with as_user(kubeconfig):
-        yield Spot(nodes, namespace, kubeconfig)
+    with as_user(kubeconfig), Kubelet(nodes, namespace, start) as kubelet:
+        yield Spot(nodes, namespace, kubeconfig, kubelet)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -16,9 +17,13 @@ class Running:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ends: dict[str, signal.Signals] = {}
 
-    def start(self, name: str, argv: Sequence[str], *, before: Sequence[str] = ()) -> None:
-        """`before`: a command that runs argv, as `nsenter` does."""
+    def start(
+        self, name: str, argv: Sequence[str], *, before: Sequence[str] = (), ends: signal.Signals = signal.SIGTERM
+    ) -> None:
+        """`before`: a command that runs argv, as `nsenter` does; `ends`: what ends it."""
+        self._ends[name] = ends
         with (self.directory / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *before, *argv],
@@ -43,7 +48,7 @@ class Running:
         """One, or all, the last one started first."""
         for each in [name] if name else list(reversed(self._processes)):
             process = self._processes.pop(each)
-            process.terminate()
+            process.send_signal(self._ends[each])
             try:
                 process.wait(SECONDS)
             except subprocess.TimeoutExpired:

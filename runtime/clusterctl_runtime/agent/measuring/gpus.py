@@ -25,16 +25,8 @@ _XID = re.compile(rb"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
 KERNEL_LOG = Path("/dev/kmsg")
 _RECORD, _MOST_RECORDS = 8192, 200_000  # bytes of one, and of how many one look reads
 MOST_XIDS = 24  # of different numbers of one GPU
-_GRAVE = (
-    "48",
-    "63",
-    "64",
-    "74",
-    "79",
-    "94",
-    "95",
-    "119",
-)  # of a GPU that is not well: told from the start, so that they can rise
+# Of a GPU that is not well: told from the start, so that they can rise.
+_GRAVE = ("48", "63", "64", "74", "79", "94", "95", "119")
 
 
 class GpuFigures:

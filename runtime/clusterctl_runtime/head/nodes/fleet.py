@@ -275,6 +275,12 @@ class Fleet:
 
     def _take_notice(self, books: NodeLedger, message: wire.Message) -> None:
         if message.get("kind") == "preempt":
+            node, session = self.journal.get(books.node_id), self.sessions.get(books.node_id)
+            if (
+                session and node and node.state is NodeState.TERMINATING
+            ):  # it is we who end it: there is nothing to wait for
+                session.send({"t": "stop", "reason": node.reason or "the head ends this node"})
+                return
             left = float(
                 message.get("left") or 120
             )  # not when: the clock of that machine, or of this one, may be wrong
