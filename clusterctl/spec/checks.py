@@ -170,7 +170,10 @@ def _foreign(path: tuple[str | int, ...], kind: Kind) -> Finding:
 def _check_opening(spec: Parts) -> Iterator[Finding]:
     """The head's port and credentials are for pools of other providers, and for a head on a machine of its own."""
     others = {spec.kind_of(pool).name for pool in spec.pools} - {spec.kind.name}
-    if spec.head.port_open_to and spec.head_place != "instance":
+    if spec.head.port_open_to and spec.head_place == "pod":
+        what = "the head is a pod, and nothing outside of its Kubernetes dials it"
+        yield Finding(("head", "public_port"), what, "remove it", True)
+    elif spec.head.port_open_to and spec.head_place != "instance":
         what = "the head runs on a machine of yours, whose firewall nothing here opens"
         yield Finding(("head", "public_port"), what, "open it there", True)
     for name in spec.head.credentials:

@@ -75,6 +75,11 @@ def _obstacle(spec: Parts, pool: Pool) -> tuple[str, str] | None:
         )
     if place == "host":
         return f"a head on a host reached by SSH launches nothing elsewhere, as {nodes} would have to be", apart
+    if place == "pod" or (kind.head == "pod" and place != "here"):
+        return (
+            f"pods and what is outside of their Kubernetes do not find each other, and the head is {_of(place)}",
+            apart,
+        )
     if kind.head == "here":
         return None if place == "here" else (f"{nodes} are on the head's own machine, which is {_of(place)}", apart)
     if place == "here":
@@ -96,4 +101,9 @@ def _obstacle(spec: Parts, pool: Pool) -> tuple[str, str] | None:
 
 
 def _of(place: Place) -> str:
-    return {"here": "on this machine", "host": "a host reached by SSH", "instance": "an instance of its cloud"}[place]
+    return {
+        "here": "on this machine",
+        "host": "a host reached by SSH",
+        "instance": "an instance of its cloud",
+        "pod": "a pod",
+    }[place]

@@ -362,11 +362,12 @@ class HeadDisk:
 @dataclass(frozen=True)
 class Whereabouts:
     """Where an instance is to be found. `public`: an address, "" for none; `place`: what a successor takes over; `user`: who
-    logs in, where that is the cloud's to say."""
+    logs in, where that is the cloud's to say. `login`: what `clusterctl_providers.login` finds it by, where it has no SSH."""
 
     public: str
     place: NetworkPlace
     user: str = ""
+    login: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 import yaml
+from typing_extensions import Self
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -29,40 +30,22 @@ TOKEN = "the-token"
 RUNNING = {"status": {"phase": "Running", "containerStatuses": [{"name": "head", "state": {"running": {}}}]}}
 
 
-class ExecServer:
-    """Pod `p` of namespace `ns`; `speaks` are the protocols it takes, the best first."""
+class Endpoint:
+    """Begins programs for whoever asks by a websocket. `speaks` are the protocols it takes, the best first."""
 
-    def __init__(self, directory: Path, speaks: Sequence[Subprotocol]) -> None:
-        self.home, self.speaks = directory / "home", list(speaks)
-        self.home.mkdir()
-        self.pod: dict[str, Any] = RUNNING
+    def __init__(self, context: ssl.SSLContext, speaks: Sequence[Subprotocol]) -> None:
+        self.speaks, self._context = list(speaks), context
         self.began: list[list[str]] = []
         self.taken: list[Subprotocol | None] = []
-        self.refuse: tuple[int, str] | None = None
         self.programs: list[asyncio.subprocess.Process] = []
         self._lines: list[ServerConnection] = []
-        authority = trustme.CA()
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(self._context)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._server = self._do(self._listen())
         self.port = int(next(iter(self._server.sockets)).getsockname()[1])
-        self.kubeconfig = directory / "kubeconfig"
-        (directory / "ca.pem").write_bytes(authority.cert_pem.bytes())
-        cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": "ca.pem"}
-        self.kubeconfig.write_text(
-            yaml.safe_dump(
-                {
-                    "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "ns"}}],
-                    "clusters": [{"name": "c", "cluster": cluster}],
-                    "users": [{"name": "u", "user": {"token": TOKEN}}],
-                }
-            )
-        )
 
-    def __enter__(self) -> ExecServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -73,13 +56,30 @@ class ExecServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    def cut(self) -> None:
+        """Every connection, as a network that went away."""
+        for line in self._lines:
+            self._loop.call_soon_threadsafe(line.transport.abort)
+
+    # ------------------------------------------------------------ for what it is an endpoint of
+
+    def answer(self, request: Request) -> Response | None:
+        """Instead of beginning a program."""
+        return None
+
+    def program(self, path: str, query: dict[str, list[str]]) -> tuple[list[str], dict[str, str], str]:
+        """What to run here, with which environment, and where."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ inside
+
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _listen(self) -> Server:
         return await serve(
             self._exec, "127.0.0.1", 0, ssl=self._context, subprotocols=self.speaks, compression=None, max_size=None,
-            process_request=self._request, select_subprotocol=self._select,
+            process_request=lambda _, request: self.answer(request), select_subprotocol=self._select,
         )  # fmt: skip
 
     async def _close(self) -> None:
@@ -90,41 +90,21 @@ class ExecServer:
             await program.wait()
         await self._server.wait_closed()
 
-    def cut(self) -> None:
-        """Every connection, as a network that went away."""
-        for line in self._lines:
-            self._loop.call_soon_threadsafe(line.transport.abort)
-
-    # ------------------------------------------------------------ what it answers
-
-    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return _status(401, "Unauthorized")
-        if self.refuse is not None:
-            return _status(*self.refuse)
-        path = urlsplit(request.path).path
-        if path == "/api/v1/namespaces/ns/pods/p":
-            return _json(200, self.pod)
-        if path != "/api/v1/namespaces/ns/pods/p/exec":
-            return _status(404, f'pods "{path.split("/")[6]}" not found')
-        return None
-
     def _select(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         """The client's first that is known here, as Kubernetes chooses."""
         return next((one for one in offered if one in self.speaks), None)
 
     async def _exec(self, line: ServerConnection) -> None:
         assert line.request is not None
-        query = parse_qs(urlsplit(line.request.path).query)
-        assert (query["container"], query["stdin"], query["stdout"]) == (["head"], ["true"], ["true"]), query
+        there = urlsplit(line.request.path)
+        argv, environment, directory = self.program(there.path, parse_qs(there.query))
         self._lines.append(line)
         self.taken.append(line.subprotocol)
         program = await asyncio.create_subprocess_exec(
-            *query["command"], stdin=-1, stdout=-1, stderr=-1, cwd=self.home, start_new_session=True,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home)},
-        )  # fmt: skip
+            *argv, stdin=-1, stdout=-1, stderr=-1, cwd=directory, start_new_session=True, env=environment
+        )
         self.programs.append(program)
-        self.began.append(query["command"])
+        self.began.append(argv)
         for channel in (0, 1, 2):
             await line.send(bytes([channel]))  # as kubelets begin each stream
         taking = asyncio.create_task(self._take(line, program))
@@ -153,6 +133,48 @@ class ExecServer:
                     program.stdin.write(frame[1:])
                     await program.stdin.drain()
         program.stdin.close()
+
+
+class ExecServer(Endpoint):
+    """An API server with pod `p` of namespace `ns`."""
+
+    def __init__(self, directory: Path, speaks: Sequence[Subprotocol]) -> None:
+        self.home = directory / "home"
+        self.home.mkdir()
+        self.pod: dict[str, Any] = RUNNING
+        self.refuse: tuple[int, str] | None = None
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        super().__init__(context, speaks)
+        self.kubeconfig = directory / "kubeconfig"
+        (directory / "ca.pem").write_bytes(authority.cert_pem.bytes())
+        cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": "ca.pem"}
+        self.kubeconfig.write_text(
+            yaml.safe_dump(
+                {
+                    "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "ns"}}],
+                    "clusters": [{"name": "c", "cluster": cluster}],
+                    "users": [{"name": "u", "user": {"token": TOKEN}}],
+                }
+            )
+        )
+
+    def answer(self, request: Request) -> Response | None:
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return _status(401, "Unauthorized")
+        if self.refuse is not None:
+            return _status(*self.refuse)
+        path = urlsplit(request.path).path
+        if path == "/api/v1/namespaces/ns/pods/p":
+            return _json(200, self.pod)
+        if path != "/api/v1/namespaces/ns/pods/p/exec":
+            return _status(404, f'pods "{path.split("/")[6]}" not found')
+        return None
+
+    def program(self, path: str, query: dict[str, list[str]]) -> tuple[list[str], dict[str, str], str]:
+        assert (query["container"], query["stdin"], query["stdout"]) == (["head"], ["true"], ["true"]), query
+        return query["command"], {"PATH": os.environ["PATH"], "HOME": str(self.home)}, str(self.home)
 
 
 def _status(code: int, message: str) -> Response:

@@ -174,9 +174,10 @@ def make_providers(
     spec: Mapping[str, Any],
     head_machine: HeadMachine | None = None,
     former: Mapping[str, Mapping[str, Any]] = NONE,
+    agent_bundle: str = "",
 ) -> dict[str, Any]:
     """Every provider that this spec names, the cluster's own first, then the `former` ones. `head_machine`: where the first one
-    launches it."""
+    launches it; `agent_bundle`: the agent's file, for nodes that do not fetch it."""
     from clusterctl_providers import ProviderUnavailable, make_provider
     from clusterctl_providers.base import ProviderContext
 
@@ -196,6 +197,7 @@ def make_providers(
             beside=beside(Path(state_dir), name, every, own),
             auth=spec.get("auth") or {},
             head_machine=head_machine if name == own else None,
+            agent_bundle=agent_bundle,
         )
         try:
             providers[name] = make_provider(name, context)

@@ -1,6 +1,6 @@
-"""`up` for a cluster whose head runs on an instance of its cloud.
+"""`up` for a cluster whose head runs on an instance of its cloud, or in a pod.
 
-    launch the head -> launch the pools' min -> its disk -> SSH -> packages and files -> the daemon listens -> the tunnel
+    launch the head -> launch the pools' min -> its disk -> a login -> packages and files -> the daemon listens -> the tunnel
 
 The workers' machines boot while the head's does: their bootstrap documents are made here and go to the head with its first
 files. Every step finds out what is there before it does anything, so that an `up` that died anywhere is finished by the next one.
@@ -28,7 +28,9 @@ from clusterctl.client.nodes.machines import open_hosts
 from clusterctl.client.registry import Cluster, Registry, read_note
 from clusterctl.client.up.cloud_launch import Launching
 from clusterctl.client.up.cloud_login import FirstLogin
+from clusterctl.client.up.head_login import HeadLogin
 from clusterctl.client.up.install import HeadInstall
+from clusterctl.client.up.pod_login import PodLogin
 from clusterctl.client.up.way_in import WayIn
 from clusterctl.core.errors import ClusterctlError, UsageError
 from clusterctl.core.model import Node
@@ -36,7 +38,7 @@ from clusterctl.provision.bootstrap import JOIN_SECRET, JoinSecrets, bootstrap_d
 from clusterctl.provision.certs import ensure_certificates
 from clusterctl.provision.provisioner import Provisioner
 from clusterctl.provision.ssh.connection import HostTrouble
-from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
+from clusterctl.provision.ssh.hosts import Bundle, Reached
 from clusterctl.provision.ssh.inventory import Machine
 from clusterctl.spec.providers.registry import KINDS
 from clusterctl.spec.to_core import pool_requests
@@ -73,7 +75,6 @@ class CloudHead:
         self.bundle = Bundle(hashlib.sha256(data).hexdigest(), data)
         self.new_head = False  # whether the head started from the spec that this `up` wrote
         spec = source.spec
-        self._way = WayIn.of(spec)
         libraries = [library for name in spec.providers if (library := KINDS[name].library) is not None]
         self._extras = tuple(
             sorted(library.extra for library in libraries)
@@ -85,7 +86,11 @@ class CloudHead:
             "engine": spec.ray is not None,
             "engine_python": spec.ray.python if spec.ray else "",
         }
-        self._login = FirstLogin(cluster, spec.auth, self._way, options, tell)
+        self._login: HeadLogin = (
+            PodLogin(cluster, spec.provider_name, options, tell)
+            if spec.head_place == "pod"
+            else FirstLogin(cluster, spec.auth, WayIn.of(spec), options, tell)
+        )
         self._address = ""  # of the head, as its nodes reach it
 
     # ------------------------------------------------------------ is there anything to do?
@@ -93,7 +98,7 @@ class CloudHead:
     @property
     def digest(self) -> str:
         """Of all that decides what is on the head's machine, but for the spec, which the head itself takes."""
-        access = [self._way.settings, asdict(self._head_machine())]
+        access = [self.source.spec.provider_settings, asdict(self._head_machine())]
         elsewhere = [self._extras, self._credentials()]
         document = [self.bundle.digest, self.source.spec.auth.model_dump(), access, elsewhere]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -108,8 +113,8 @@ class CloudHead:
 
     def bring_up(self) -> None:
         """Returns when the head listens and the tunnel to it is there. Raises ClusterctlError."""
-        self._way.check()  # before anything costs money
-        ours = self._login.keys.are_here()
+        self._login.check()  # before anything costs money
+        ours = self._login.is_begun()
         self._first_files()
         self._install.begin()
         with self._launching() as launching:
@@ -141,10 +146,9 @@ class CloudHead:
         try:
             if reached.trouble is not None:
                 raise reached.trouble
-            assert reached.connection is not None
-            if self._login.mount(machine, reached.connection, disk) is False and not launching.is_handed_over():
+            reached, has_state = self._login.with_disk(hosts, reached, self.bundle, disk)
+            if has_state and not launching.is_handed_over():
                 self.tell(f"the state of an earlier head is on {disk.id}: it goes on from there")
-            reached = self._look_again(hosts, reached)
             keys = self._credentials()
             every = {"head/handover.json": launching.hand_over(node, self.bundle.digest), **keys}
             installed = self._install.put(hosts, reached, self._files(reached), every, keys.keys())
@@ -155,15 +159,6 @@ class CloudHead:
         finally:
             if reached.connection is not None:
                 reached.connection.close()
-
-    def _look_again(self, hosts: Hosts, reached: Reached) -> Reached:
-        """What the first look saw lay below the disk."""
-        if reached.connection is not None:
-            reached.connection.close()
-        again = hosts.look(reached.machine, self.bundle)
-        if again.trouble is not None:
-            raise again.trouble
-        return again
 
     # ------------------------------------------------------------ files
 
@@ -201,11 +196,12 @@ class CloudHead:
     def _launching(self) -> Iterator[Launching]:
         spec = self.source.spec
         document = spec.model_dump(mode="json", by_alias=True)
-        document["provider"] = {spec.provider_name: dict(self._way.settings)}
+        document["provider"] = {spec.provider_name: dict(spec.provider_settings)}
         document["pools"] = []  # those of other providers the head launches
-        document["auth"] = {**document.get("auth", {}), "key": self._login.keys.login_key()}
-        cluster = self.cluster
-        providers = make_providers(cluster.name, cluster.uid, str(cluster.provider_dir), document, self._head_machine())
+        document["auth"] = {**document.get("auth", {}), **self._login.auth()}
+        cluster, state = self.cluster, str(self.cluster.provider_dir)
+        machine, agent = self._head_machine(), str(self._agent_file())
+        providers = make_providers(cluster.name, cluster.uid, state, document, machine, agent_bundle=agent)
         with open_journal(cluster, self.tell) as journal:
             journal.acquire(f"clusterctl up (process {os.getpid()})")
             provisioner = Provisioner(
@@ -216,6 +212,15 @@ class CloudHead:
                 yield Launching(cluster, spec, journal, provisioner, self.tell, self._patience, self._trial)
             finally:
                 provisioner.close()
+
+    def _agent_file(self) -> Path:
+        """The agent as a file: some providers bring it to their nodes."""
+        path = self.cluster.directory / self.bundle.name
+        if not path.exists():
+            for old in self.cluster.directory.glob("agent-*.pyz"):
+                old.unlink()
+            write_private(path, self.bundle.data)
+        return path
 
     def _pool_requests(self) -> list[PoolRequest]:
         from clusterctl_providers.base import PoolRequest
@@ -228,11 +233,12 @@ class CloudHead:
         from clusterctl_providers.base import HeadMachine
 
         images = {str(pool.spec.get("image") or "") for pool in self._pool_requests()}
-        public, ssh_from, open_to = self._way.reach.public, self._way.ssh_from, self.source.spec.head.port_open_to
-        return HeadMachine(public, ssh_from, tuple(sorted(images - {""})), AGENT_PORT, open_to)
+        open_to = self.source.spec.head.port_open_to
+        machine = HeadMachine(False, images=tuple(sorted(images - {""})), port=AGENT_PORT, open_to=open_to)
+        return self._login.head_machine(machine)
 
     def _bootstrap(self, node: Node, pool: PoolRequest) -> dict[str, Any]:
-        """The head's own agent dials its machine; its user data also has the host key for the first login."""
+        """The head's own agent dials its machine, which may be given more than its agent is."""
         directory, is_head = self.cluster.head_dir, node.role == "head"
         if not is_head and not self._address:
             raise ClusterctlError(f"{node.id} cannot be launched before the head has an address")
@@ -246,6 +252,4 @@ class CloudHead:
             token=JoinSecrets(directory).join_token(node.id, node.generation),
             bundle=self.bundle.digest,
         )
-        if is_head:
-            document["head"] = {"host_key": self._login.keys.host_key(node).private}
-        return document
+        return {**document, **self._login.for_bootstrap(node)} if is_head else document

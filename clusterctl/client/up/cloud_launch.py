@@ -167,7 +167,7 @@ class Launching:
         self._sightings = count_sightings(state, observed)
         disk = self._disk() if not heads else None
         known = patiently(self.provisioner.offers, self.tell)
-        self._offers = tuple(o for o in known if o.pool == pool.name and (not disk or o.zone == disk.zone))
+        self._offers = tuple(o for o in known if o.pool == pool.name and (not disk or o.zone == (disk.zone or o.zone)))
         state = replace(state, sightings=self._sightings)
         plan = make_plan(Policy(consolidate=False), observed, state, (), self._offers, time.time())
         ours = {node.id for node in heads}
@@ -185,9 +185,9 @@ class Launching:
     def _before(self, action: Action, heads: Sequence[Node]) -> None:
         if isinstance(action, Launch):
             self._wish_for_its_place(action.offer.zone)
-            self.tell(
-                f"launching the head: {action.offer.instance_type} in {action.offer.where} (${action.offer.price:.4g}/h)"
-            )
+            offer = action.offer
+            place = f" in {offer.where}" if offer.where else ""
+            self.tell(f"launching the head: {offer.instance_type}{place} (${offer.price:.4g}/h)")
         elif isinstance(action, Mark) and action.event in ("gone", "fail"):
             for node in heads:
                 self._tell_end(node, action)

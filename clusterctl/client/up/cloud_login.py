@@ -27,9 +27,10 @@ from clusterctl.provision.ssh.dialing import Patience
 from clusterctl.provision.ssh.inventory import Login, Machine
 
 if TYPE_CHECKING:
-    from clusterctl_providers.base import HeadDisk, Whereabouts
+    from clusterctl_providers.base import HeadDisk, HeadMachine, Whereabouts
 
     from clusterctl.core.model import Node
+    from clusterctl.provision.ssh.hosts import Bundle, Hosts, Reached
     from clusterctl.spec.parts import Auth
 
 STATE_DIRECTORY = ".clusterctl-host"  # in the user's home: all that a cluster has on a host
@@ -110,7 +111,7 @@ def fingerprint_of(public: str) -> str:
 
 
 class FirstLogin:
-    """`options`: see `save_machines`."""
+    """To an instance; see `HeadLogin`. `options`: see `save_machines`."""
 
     def __init__(
         self, cluster: Cluster, auth: Auth, way: WayIn, options: dict[str, Any], tell: Callable[[str], None]
@@ -119,6 +120,22 @@ class FirstLogin:
         self._options, self._tell = options, tell
         self._told = False
         self.keys = Keys(cluster, auth)
+
+    def check(self) -> None:
+        self._way.check()
+
+    def is_begun(self) -> bool:
+        return self.keys.are_here()
+
+    def auth(self) -> dict[str, Any]:
+        return {"key": self.keys.login_key()}
+
+    def head_machine(self, machine: HeadMachine) -> HeadMachine:
+        return replace(machine, public=self._way.reach.public, ssh_from=self._way.ssh_from)
+
+    def for_bootstrap(self, node: Node) -> dict[str, Any]:
+        """The host key for the first login."""
+        return {"head": {"host_key": self.keys.host_key(node).private}}
 
     def machine(self, node: Node, where: Whereabouts) -> Machine:
         """How the instance is logged in to, kept for the tunnel and for later commands."""
@@ -204,7 +221,17 @@ class FirstLogin:
 
     # ------------------------------------------------------------ the disk
 
-    def mount(self, machine: Machine, connection: Connection, disk: HeadDisk) -> bool:
+    def with_disk(self, hosts: Hosts, reached: Reached, bundle: Bundle, disk: HeadDisk) -> tuple[Reached, bool]:
+        """It is mounted, and what the first look saw lay below it."""
+        assert reached.connection is not None
+        blank = self._mount(reached.machine, reached.connection, disk)
+        reached.connection.close()
+        again = hosts.look(reached.machine, bundle)
+        if again.trouble is not None:
+            raise again.trouble
+        return again, not blank
+
+    def _mount(self, machine: Machine, connection: Connection, disk: HeadDisk) -> bool:
         """Whether the disk was blank, and so has no state of an earlier head."""
         request = {
             "do": "mount_disk",

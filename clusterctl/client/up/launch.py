@@ -76,11 +76,11 @@ def _bring_up(
     place = source.spec.kind.head_place(source.spec.provider_settings)
     if place == "host":
         return _bring_up_remote(registry, cluster, source, mounts, tell, confirm)
-    if place == "instance":
+    if place in ("instance", "pod"):
         return _bring_up_in_cloud(registry, cluster, source, mounts, tell, confirm, patience, trial)
     if cluster.head_is_remote:
         raise Refused(
-            f"the head of cluster {cluster.name!r} runs on an instance, the spec wants it on this machine: "
+            f"the head of cluster {cluster.name!r} runs elsewhere, the spec wants it on this machine: "
             f"`clusterctl down {cluster.name}` first"
         )
     note_begun(cluster)
@@ -150,12 +150,12 @@ def _bring_up_in_cloud(
     patience: float,
     trial: bool,
 ) -> Started:
-    """The same with a head on an instance of the cluster's cloud."""
+    """The same with a head on an instance of the cluster's cloud, or in a pod."""
     from clusterctl.client.up.cloud import CloudHead
 
     if process.supervisor_pid(cluster):
         raise Refused(
-            f"the head of cluster {cluster.name!r} runs on this machine, the spec wants it on an instance: "
+            f"the head of cluster {cluster.name!r} runs on this machine, the spec wants it elsewhere: "
             f"`clusterctl down {cluster.name}` first"
         )
     head = CloudHead(registry, cluster, source, tell, patience, trial=trial)

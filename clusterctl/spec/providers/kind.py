@@ -18,7 +18,7 @@ from clusterctl.spec.base import SpecModel
 
 Change = Literal["in-place", "replace", "refused"]  # what a changed setting takes of nodes that live; see core.diff
 Machine = Literal["process", "container", "host", "instance", "pod"]
-Place = Literal["here", "host", "instance"]
+Place = Literal["here", "host", "instance", "pod"]
 # "always": without being told. "tried": likewise, and no answer is no news. "account": where this user has one.
 # "named": only where something here names it.
 Looked = Literal["always", "tried", "account", "named"]
@@ -182,8 +182,8 @@ class Kind:
     that mean nothing to it; `own`: those that mean something to it alone. `starters`: what `init` writes, name -> job; the one
     with the provider's name is the smallest. `other_names`: what users of other tools call it. `search`: None where its
     machines say themselves whose they are. `imagined`: its machines are a file's, to rehearse with. `boot_seconds`: what the
-    simulator takes where no catalogue says. `ray_up`: None where Ray's launcher has
-    nothing like it.
+    simulator takes where no catalogue says. `here_only`: settings that speak of the client's machine (of a cloud, its own).
+    `ray_up`: None where Ray's launcher has nothing like it.
     """
 
     name: str
@@ -203,11 +203,11 @@ class Kind:
     imagined: bool = False
     ray_up: RayUp | None = None
     own: frozenset[str] = frozenset()
+    here_only: frozenset[str] = frozenset()
 
     def head_place(self, settings: Mapping[str, Any]) -> Place:
-        """Where the head of a cluster with these settings runs: on this machine where a cloud's nodes are told to find it
-        here."""
-        return "here" if self.cloud is not None and settings.get("head_address") else self.head
+        """Where the head of a cluster with these settings runs: on this machine where nodes are told to find it here."""
+        return "here" if settings.get("head_address") else self.head
 
     @property
     def example(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from clusterctl.spec.base import SpecModel
+from clusterctl.spec.base import Size, SpecModel
 from clusterctl.spec.faults import shorten
 from clusterctl.spec.providers.clouds import CLOUDS
 from clusterctl.spec.providers.form import Form
@@ -128,9 +128,18 @@ class KubernetesSettings(SpecModel):
     kueue_queue: Name = Field(
         default="", description="LocalQueue of Kueue that pods wait in before they are scheduled; default: none."
     )
+    head_volume: Size = Field(
+        default=10 * 1024**3,
+        description="Size of the claim with the head's state: its job queue, logs and uploaded files.",
+    )
+    head_service_account: Name = Field(
+        default="",
+        description="Service account of the head's pod, which may do what docs/kubernetes.md lists; default: one is made, with "
+        "its Role.",
+    )
     head_address: str = Field(
         default="",
-        description="Address of this machine that pods reach. The head runs here then.",
+        description="Address of this machine that pods reach. The head runs here then, and not in a pod of its own.",
         examples=["10.0.0.5"],
     )
 
@@ -168,11 +177,14 @@ KIND = Kind(
     settings=KubernetesSettings,
     works=True,
     machine="pod",
-    head="here",
+    head="pod",
+    here_only=frozenset({"context"}),
     changes={
         "context": "refused",
         "namespace": "refused",
         "head_address": "refused",
+        "head_volume": "refused",
+        "head_service_account": "refused",
         "image": "replace",
         "image_pull_secrets": "replace",
         "service_account": "replace",

@@ -45,7 +45,7 @@ def find_login(settings: Mapping[str, Any]) -> Login:
     shell that has none. Without a context: that of the pod that this is, else the current one.
     Raises BadRequest where there is none, AuthFailed for what cannot be logged in with."""
     context, namespace = str(settings.get("context") or ""), str(settings.get("namespace") or "")
-    if not context and (ACCOUNT / "token").exists() and os.environ.get("KUBERNETES_SERVICE_HOST"):
+    if context in ("", IN_CLUSTER) and (ACCOUNT / "token").exists() and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return _of_pod(namespace)
     config, files = _read(kubeconfig() or str(settings.get("kubeconfig") or ""))
     context = context or str(config.get("current-context") or "")

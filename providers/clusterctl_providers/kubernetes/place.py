@@ -18,6 +18,7 @@ from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import Exists, Missing
+from clusterctl_providers.kubernetes.head import PARTS
 from clusterctl_providers.kubernetes.kubeconfig import kubeconfig
 from clusterctl_providers.kubernetes.names import labels, name_of, of_cluster, owned_by, owner_name
 from clusterctl_providers.kubernetes.pod import AGENT
@@ -61,16 +62,18 @@ class Place:
         client, selector = self._client, of_cluster(self._context.uid)
         where = f"of cluster {self._context.cluster} in namespace {client.namespace}"
         owner = owner_name(self._context.cluster, self._context.uid)
-        for plural in ("pods", "configmaps"):
-            for page in client.pages(client.path(plural), f"listing the {plural} {where}", labelSelector=selector):
+        of_head = () if self._context.settings.get("head_address") else PARTS
+        for plural, group in (*of_head, ("pods", ""), ("configmaps", "")):
+            path = client.path(plural, group=group)
+            for page in client.pages(path, f"listing the {plural} {where}", labelSelector=selector):
                 for thing in page:
                     if name_of(thing) != owner:
-                        self._remove(plural, name_of(thing), where)
-        self._remove("configmaps", owner, where)
+                        self._remove(client.path(plural, name_of(thing), group=group), name_of(thing), where)
+        self._remove(client.path("configmaps", owner), owner, where)
         return []
 
-    def _remove(self, plural: str, name: str, where: str) -> None:
-        self._client.delete(self._client.path(plural, name), f"removing {name} {where}")
+    def _remove(self, path: str, name: str, where: str) -> None:
+        self._client.delete(path, f"removing {name} {where}")
 
     def clusters(self) -> list[tuple[str, str, int]]:
         """(name, uid, pods) of those that this user's heads look after, and those whose head is a pod of theirs."""

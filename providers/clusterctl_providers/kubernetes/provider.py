@@ -11,6 +11,8 @@ Settings (under `provider: {kubernetes: ...}`): see `KubernetesSettings` of the 
     rows, patience                            what is there, and how long a pod may wait
     shapes                                    what nodes there are: offers
     rights, review, doctor                    what is missing, told before anything is made
+    head, first                               the head in a pod of its own
+    login, channel, websocket, shell          programs in pods: how one gets in
 """
 
 from __future__ import annotations
@@ -22,26 +24,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clusterctl.core.errors import BadRequest, ProviderError
+from clusterctl.core.errors import BadRequest, NotYet, ProviderError
 from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.base import (
     TAG_TOKEN,
     TAG_UID,
+    AddressHolder,
     CreateRequest,
     CreateResult,
+    HeadDisk,
+    NetworkPlace,
     Objection,
     PoolRequest,
     ProviderContext,
+    Whereabouts,
 )
+from clusterctl_providers.kubernetes.channel import place_of
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.doctor import check_cluster
 from clusterctl_providers.kubernetes.errors import Exists, Missing
-from clusterctl_providers.kubernetes.names import labels, of_cluster, owned_by, pod_name, tags_of
+from clusterctl_providers.kubernetes.head import CONTAINER as HEAD_CONTAINER
+from clusterctl_providers.kubernetes.head import HeadParts
+from clusterctl_providers.kubernetes.names import CONTAINER, labels, of_cluster, owned_by, pod_name, tags_of
 from clusterctl_providers.kubernetes.patience import Patience
 from clusterctl_providers.kubernetes.place import Place, noted
 from clusterctl_providers.kubernetes.pod import image_of, manifest, secret
 from clusterctl_providers.kubernetes.review import Review
-from clusterctl_providers.kubernetes.rows import END_GRACE, row_of
+from clusterctl_providers.kubernetes.rows import END_GRACE, Row, row_of
 from clusterctl_providers.kubernetes.shapes import LAST, Shapes
 from clusterctl_providers.tokens import Tokens
 
@@ -65,6 +74,8 @@ class KubernetesProvider:
         self._client = Client(self._context.settings)
         self._tokens = Tokens(Path(context.state_dir))
         self._place = Place(self._client, self._context)
+        self._head = HeadParts(self._client, self._context)
+        self._has_head = not self._context.settings.get("head_address")  # in a pod
         self._shapes = Shapes(self._client, clock)
         self._review = Review(self._client, self._context, self._shapes)
         self._patience = Patience(self._client, self._shapes.grows, clock)
@@ -89,19 +100,24 @@ class KubernetesProvider:
         try:
             for page in self._pages("pods", "listing the pods"):
                 pods += page
+            rows = self._head.among(pods) if self._has_head else [row_of(pod) for pod in pods]
         except ProviderError as error:
             shown = self._patience.judged(map(row_of, pods), whole=False)
             return [Observed(SCOPE, tuple(shown), False, now, str(error), error.code)]
-        return [Observed(SCOPE, tuple(self._patience.judged(map(row_of, pods))), True, now)]
+        return [Observed(SCOPE, tuple(self._patience.judged(rows)), True, now)]
 
     def look_up(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        found: list[Json] = []
+        found: list[Row] = []
         for name in instance_ids:
+            if name == self._head.pod:
+                row = self._head.look_up()
+                found += [row] if row else []
+                continue
             try:
-                found.append(self._client.get(self._client.path("pods", name), f"looking for the pod {name}"))
+                found.append(row_of(self._client.get(self._client.path("pods", name), f"looking for the pod {name}")))
             except Missing:
                 continue
-        return {one.id: one for one in self._patience.judged(map(row_of, found), whole=False)}
+        return {one.id: one for one in self._patience.judged(found, whole=False)}
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """SIGTERM, after the grace SIGKILL. Only what carries our uid; a pod that is gone is success."""
@@ -127,6 +143,33 @@ class KubernetesProvider:
             return self._client.text(path, f"reading the log of {instance_id}", tailLines=CONSOLE_LINES)
         except ProviderError:
             return ""
+
+    def place(self, instance_id: str) -> dict[str, str]:
+        return place_of(self._client, instance_id, CONTAINER)
+
+    def head_disk(self) -> HeadDisk | None:
+        return self._head.disk()
+
+    def make_head_disk(self, zone: str, size: int, token: str) -> HeadDisk:
+        raise BadRequest("the head's claim is made with its pod, and was removed since: run `clusterctl up` again")
+
+    def attach_head_disk(self, disk: HeadDisk, instance_id: str) -> bool:
+        """Its pod names it, and does not run without."""
+        return True
+
+    def whereabouts(self, instance_id: str) -> Whereabouts:
+        row = self._head.look_up()
+        if row is None:
+            raise NotYet(f"looking for the head's pod {instance_id}: it is not there yet")
+        login = place_of(self._client, instance_id, HEAD_CONTAINER)
+        return Whereabouts("", NetworkPlace("", row.instance.address), login=login)
+
+    def address_holder(self, place: NetworkPlace) -> AddressHolder | None:
+        """The head's Service has it, whichever pod it leads to."""
+        return None
+
+    def renew_access(self) -> None:
+        self._head.grant(owned_by(self._place.owner()))
 
     def agent_endpoint(self) -> tuple[str, str]:
         address = str(self._context.settings.get("head_address") or "")
@@ -174,6 +217,8 @@ class KubernetesProvider:
             raise BadRequest(f"making the pod of {request.node_id}: {never}")
         what = f"making the pod {name} of {request.node_id}"
         image = image_of(self._context, request.pool)
+        if self._is_head(request):
+            return self._head.make(request, owner, bundle, image, self._shapes.pins(request.offer)).instance
         wanted = manifest(
             self._context, request, name, owned_by(owner), bundle, image, self._shapes.pins(request.offer)
         )
@@ -190,6 +235,10 @@ class KubernetesProvider:
             self._give_secret(request, name, {**pod, "kind": "Pod"})
         return made
 
+    def _is_head(self, request: CreateRequest) -> bool:
+        """With its head daemon: a head on another machine has a node of that role as well."""
+        return request.pool.role == "head" and self._context.head_machine is not None
+
     def _give_secret(self, request: CreateRequest, name: str, pod: Json) -> None:
         what = f"making the Secret {name} of {request.node_id}"
         try:
@@ -201,6 +250,8 @@ class KubernetesProvider:
         client = self._client
         path = client.path("pods", name)
         try:
+            if name == self._head.pod:
+                return self._end_head()
             pod = client.get(path, f"looking for the pod {name}")
             tags = tags_of(pod)
             if tags.get(TAG_UID) != self._context.uid:
@@ -213,6 +264,13 @@ class KubernetesProvider:
         except ProviderError as error:
             return error
         return None
+
+    def _end_head(self) -> None:
+        row = self._head.look_up()
+        if row is not None and row.instance.uid == self._context.uid:
+            if row.instance.token:
+                self._tokens.mark_ended(row.instance.token)
+            self._head.end()
 
     def _used_up(self, request: CreateRequest, name: str) -> Instance:
         tags = {**request.tags, TAG_UID: self._context.uid, TAG_TOKEN: request.token}

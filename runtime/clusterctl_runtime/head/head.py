@@ -295,8 +295,9 @@ class Head:
 
     def _make_provider(self, name: str, given: Mapping[str, Any], spec: ClusterSpec) -> Provider:
         """Of a spec that is in force, or about to be; or one that it has no pools of any more."""
-        own, cloud = name == spec.provider_name, KINDS[name].cloud
-        here_only = cloud.here_only if self.handover and cloud is not None else ()
+        own, kind = name == spec.provider_name, KINDS[name]
+        of_cloud = kind.cloud.here_only if kind.cloud is not None else frozenset[str]()
+        here_only = kind.here_only | of_cloud if self.handover else ()
         mine = [pool for pool in spec.pools if spec.kind_of(pool).name == name]
         with_engine = own or any(has_engine(spec, pool) for pool in mine)
         auth = spec.auth.model_dump()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,12 +90,25 @@ def test_an_evicted_pod_is_replaced_and_says_why_it_went(pods: Pods) -> None:
     assert "The node was low on resource: memory" in told
 
 
-def test_another_machine_finds_the_cluster_and_gc_leaves_it(pods: Pods) -> None:
-    found = json.loads(pods.cluster.cli("gc", "--dry-run", "--json").stdout)
-    assert pods.namespace not in json.dumps(found)
-
-
 def test_down_leaves_nothing(pods: Pods) -> None:
     pods.cluster.down()
     wait_until(lambda: not pods.objects(), what="nothing left")
     wait_until(lambda: not pods.names(), what="no pod left")
+
+
+def test_a_cluster_whose_home_is_lost_is_found_and_collected(pods: Pods, tmp_path: Path) -> None:
+    cluster = pods.cluster
+    cluster.up()
+    before = pods.names()
+    assert len(before) == 2
+    cluster.end_looks()
+    for process in cluster.processes():
+        if "agent.pyz" not in " ".join(process.cmdline()):
+            process.kill()
+    shutil.rmtree(cluster.home / "clusters")
+    (row,) = json.loads(cluster.cli("list", "--adopt", "--json").stdout)["clusters"]
+    assert (row["name"], row["nodes"]) == ("demo", 2), row
+    assert pods.names() == before
+    said = cluster.cli("gc")
+    assert "demo" in said.stdout + said.stderr
+    wait_until(lambda: not pods.objects() and not pods.names(), what="all of it collected")
