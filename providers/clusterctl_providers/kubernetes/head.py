@@ -95,8 +95,9 @@ class HeadParts:
         document = secret(name, request, owned_by({**made, "kind": "StatefulSet", "apiVersion": APPS}))
         told = json.loads(document["stringData"][DOCUMENT])
         port = self._context.head_machine.port if self._context.head_machine else 0
-        # By the pod's own name, which is that of its address: so the agent learns by which others reach its node.
-        told |= {"heads": [f"{self.pod}:{port}"], "directory": f"{KEPT}/node"}
+        # By the pod's own name, which is that of its address: so the agent learns by which others reach its node. It has
+        # nobody to drain it, since the head ends with it.
+        told |= {"heads": [f"{self.pod}:{port}"], "directory": f"{KEPT}/node", "notice": 0}
         document["stringData"][DOCUMENT] = json.dumps(told)
         self._ensure("secrets", "", document)
 
