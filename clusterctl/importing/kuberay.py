@@ -22,7 +22,7 @@ from clusterctl.importing.kuberay_groups import (
 )
 from clusterctl.importing.quantities import amount, size, whole
 from clusterctl.importing.reading import At, Reader, Reasons, clean_name, dotted, duration
-from clusterctl.importing.secrets import NAME
+from clusterctl.kuberay.secrets import NAME
 from clusterctl.spec.document import Document, compose
 from clusterctl.spec.faults import SpecError
 from clusterctl.spec.providers.kind import Kind
@@ -119,8 +119,10 @@ def _provider(given: Given, root: At, draft: Draft) -> Kind:
         draft.put(("provider",), given.value)
         return KINDS[given.provider]
     kind = next(kind for kind in KINDS.values() if kind.machine == "pod")
-    namespace = root.get("metadata", "namespace")
-    draft.put(("provider",), {kind.name: {"namespace": namespace.text()}} if namespace else {kind.name: {}})
+    draft.put(("provider",), {kind.name: {}})
+    for ours, path in (("namespace", ("namespace",)), ("kueue_queue", ("labels", "kueue.x-k8s.io/queue-name"))):
+        if (at := root.get("metadata", *path)) is not None:
+            draft.put(("provider", kind.name, ours), at.text(), at)
     return kind
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from clusterctl.importing.quantities import amount, size, whole
 from clusterctl.importing.reading import At, clean_name, duration
-from clusterctl.importing.secrets import NAME
 from clusterctl.kuberay.platforms import TYPE_LABEL, ZONE_LABEL, platforms
+from clusterctl.kuberay.secrets import NAME
 from clusterctl.spec.providers.kind import Kind
 
 _OF_RAY = frozenset(

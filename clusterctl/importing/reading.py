@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from clusterctl.importing.secrets import NAME, is_secret
+from clusterctl.kuberay.secrets import NAME, is_secret
 from clusterctl.spec.document import Document, Entry, Node
 from clusterctl.spec.faults import Fault, SpecError, did_you_mean
 

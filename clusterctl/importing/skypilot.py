@@ -10,8 +10,8 @@ from clusterctl.importing.draft import Draft
 from clusterctl.importing.given import Given
 from clusterctl.importing.paths import Moved
 from clusterctl.importing.reading import At, Reader, Reasons, clean_name
-from clusterctl.importing.secrets import NAME
 from clusterctl.importing.skypilot_resources import Asked, resources
+from clusterctl.kuberay.secrets import NAME
 from clusterctl.spec.document import Document
 
 KIND = "a task of SkyPilot"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clusterctl_providers.catalog.facts import GIB, InstanceType
 from clusterctl_providers.catalog.gpu_names import split_memory
 from clusterctl_runtime.engine.images import default_image
 
+from clusterctl.kuberay.besides import besides
 from clusterctl.kuberay.losses import SPOT, Loss, group_names, losses
-from clusterctl.kuberay.objects import FIRST, STEP, Group, Object, pod_monitor, ray_cluster
-from clusterctl.kuberay.options import Options
+from clusterctl.kuberay.objects import FIRST, STEP, Group, Object, metadata_of, pod_monitor, ray_cluster
+from clusterctl.kuberay.options import Options, Queue
 from clusterctl.kuberay.platforms import GENERIC, Platform, platforms
 from clusterctl.kuberay.shapes import Shape, shape_of
 from clusterctl.spec.faults import Finding, Path
@@ -37,6 +38,7 @@ def export(spec: ClusterSpec, machines: Iterable[InstanceType], options: Options
     there is no Ray."""
     platform = platforms()[options.target]
     known = tuple(machines)
+    options = _with_the_specs(spec, options)
     lost = list(losses(spec, options, platform))
     image = default_image(spec.ray)
     head = _head_shape(spec, known, platform)
@@ -53,8 +55,20 @@ def export(spec: ClusterSpec, machines: Iterable[InstanceType], options: Options
         documents = [ray_cluster(spec, groups, head, image, options, platform)]
         if options.prometheus == "podmonitor":
             documents.append(pod_monitor(spec, options))
+        documents += besides(spec, metadata_of(spec, options), options)
     refused = (*sizes, *(loss.finding for loss in lost if loss.refused))
     return Export(tuple(documents), refused, tuple(loss.finding for loss in lost if not loss.refused))
+
+
+def _with_the_specs(spec: ClusterSpec, options: Options) -> Options:
+    """What the spec says of a namespace and a queue, where the options do not."""
+    settings = spec.provider_settings if spec.kind.machine == "pod" else {}
+    namespace, queue = str(settings.get("namespace") or ""), str(settings.get("kueue_queue") or "")
+    return replace(
+        options,
+        namespace=options.namespace or namespace,
+        queue=options.queue or (Queue(queue) if queue else None),
+    )
 
 
 def _head_shape(spec: ClusterSpec, machines: tuple[InstanceType, ...], platform: Platform) -> Shape | Finding:

@@ -3,12 +3,13 @@ what only helps is told."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from clusterctl.kuberay.besides import target
 from clusterctl.kuberay.options import Options
 from clusterctl.kuberay.platforms import Platform
+from clusterctl.kuberay.secrets import NAME, is_secret
 from clusterctl.spec.faults import Finding, Path
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.mounts.mount import Mount
@@ -16,9 +17,11 @@ from clusterctl.spec.pool import Pool
 
 SPOT, ON_DEMAND = "spot", "on-demand"
 LONGEST_NAME = 53  # of a RayCluster, whose name begins those of its pods and services
-SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY)", re.IGNORECASE)
 _LARGEST = 2**31 - 1  # of a count of theirs
 _HEADS = "headgroup"  # how the operator calls the head's group
+KUEUE_GROUPS = 7  # of workers; with the head's eight sets of pods
+_OF_PODS = frozenset({"image_pull_secrets", "service_account", "pod", "runtime_class", "priority_class"})
+_ELSEWHERE = "put them into the image, a bucket, or a PersistentVolumeClaim (--claim /PATH=NAME)"
 _BAKE = "make an image of it (`clusterctl image dockerfile SPEC`), and name that with --image"
 
 
@@ -34,7 +37,8 @@ def losses(spec: ClusterSpec, options: Options, platform: Platform) -> Iterator[
     """All, but what is wrong with the size of pods."""
     yield from _of_cluster(spec, options)
     yield from _of_engine(spec, options)
-    yield from _of_limits(spec)
+    yield from _of_limits(spec, options)
+    yield from _of_pods(spec)
     yield from _of_names(spec, platform)
     yield from _of_env((), spec.env, options)
     if spec.ray is not None:
@@ -45,8 +49,50 @@ def losses(spec: ClusterSpec, options: Options, platform: Platform) -> Iterator[
         yield from _of_pool(at, pool, platform)
         yield from _of_env(at, pool.env, options)
         yield from _of_mounts((*at, "mounts"), pool.mounts, options)
-        if pool.setup and not options.image:
-            yield _lost((*at, "setup"), "KubeRay runs no commands on new nodes", _BAKE)
+        if pool.setup:
+            yield from _of_setup((*at, "setup"), pool.setup, options)
+    if options.queue is not None:
+        yield from _of_queue(spec, options, platform)
+    if options.quota:
+        yield from _of_quota(spec)
+
+
+def _of_setup(at: Path, commands: list[str], options: Options) -> Iterator[Loss]:
+    if options.setup_at_start:
+        for index, command in enumerate(commands):
+            if is_secret(command):
+                what = "it looks as if it had a secret in it, and everybody who may read the object would see it"
+                yield _lost((*at, index), what, "take it from a variable, and say --secret", key=False)
+        yield _told(at, "every pod runs it again before Ray starts, and waits for it", "an image starts sooner")
+    elif not options.image:
+        yield _lost(at, "KubeRay runs no commands on new nodes", f"{_BAKE}; or say --setup-at-start")
+
+
+def _of_queue(spec: ClusterSpec, options: Options, platform: Platform) -> Iterator[Loss]:
+    """What Kueue refuses: it admits a few groups of pods, of one size."""
+    assert options.queue is not None
+    groups = sum(len(group_names(pool, platform)) for pool in spec.pools)
+    if groups > KUEUE_GROUPS:
+        what = f"Kueue takes {KUEUE_GROUPS} groups of workers with a head, and there are {groups}"
+        yield _lost(("pools",), what, "make fewer pools")
+    for index, pool in enumerate(spec.pools):
+        several = len(group_names(pool, platform)) > 1
+        if not options.queue.elastic and (pool.min != pool.max or several):
+            sizes = "two groups for its markets" if several else f"{pool.min} to {pool.max} nodes"
+            what = f"what Kueue admits keeps its size, and this pool has {sizes}"
+            fix = "write one market and min and max alike, or say --kueue-elastic where Kueue has elastic jobs"
+            yield _lost(("pools", index, "market" if several else "max"), what, fix)
+
+
+def _of_quota(spec: ClusterSpec) -> Iterator[Loss]:
+    keys = [key for key in ("nodes", "gpus") if getattr(spec.limits, key) is not None]
+    for key in keys:
+        yield _told(
+            ("limits", key), "a ResourceQuota bounds all that runs in the namespace, and not this cluster alone"
+        )
+    if not keys:
+        what = "--quota: there is no limit of nodes or GPUs that a ResourceQuota could have"
+        yield _lost(("cluster",), what, "write limits: {nodes: 10}", key=False)
 
 
 def _lost(at: Path, what: str, fix: str, *, key: bool = True) -> Loss:
@@ -65,11 +111,16 @@ def _of_cluster(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
         yield _lost(
             ("provider",), "hosts that you have are no nodes of Kubernetes", "join them to one, and describe pods"
         )
-    if spec.setup and not options.image:
-        yield _lost(("setup",), "KubeRay runs no commands on new nodes", _BAKE)
-    if spec.files:
-        fix = "put them into the image, a bucket, or a PersistentVolumeClaim (--claim /PATH=NAME)"
-        yield _lost(("files",), "KubeRay copies no files to nodes", fix)
+    if spec.setup:
+        yield from _of_setup(("setup",), spec.setup, options)
+    for index, entry in enumerate(spec.files):
+        found = options.files.get(index, "KubeRay copies no files to nodes")
+        if isinstance(found, str):
+            yield _lost(("files", index), found, _ELSEWHERE, key=False)
+        elif not target(entry.to, options):
+            yield _lost(
+                ("files", index, "to"), "which home the image's user has is not known", "write a whole path", key=False
+            )
     if spec.head.slots is not None:
         yield _told(("head", "slots"), "KubeRay does not limit how many drivers run at once")
     for key in ("host", "public_port", "credentials"):
@@ -86,7 +137,8 @@ def _of_cluster(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
         yield _lost(("services", "listen"), "KubeRay has no entry for services", "put a Service or an Ingress in front")
     for key in ("fair_share", "preemption"):
         if getattr(spec.queue, key) not in ("none", False):
-            yield _lost(("queue", key), "KubeRay has no queue of jobs", "configure Kueue")
+            told = _told if options.queue is not None else _lost
+            yield told(("queue", key), "KubeRay has no queue of jobs", "configure Kueue")
 
 
 def _of_engine(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
@@ -99,6 +151,9 @@ def _of_engine(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
         yield _lost((*at, key), "Ray's public image has none of these packages", _BAKE)
     if spec.ray.python:
         yield _lost((*at, "python"), "pods have the Python of their image", "remove it")
+    if options.image and spec.ray.version and spec.ray.version not in options.image.rpartition(":")[2]:
+        what = f"the image has to have Ray {spec.ray.version}, which its tag does not say"
+        yield _told((*at, "version"), what, "Ray's nodes want one version")
     if spec.ray.fault_tolerant and options.redis is None:
         yield _lost((*at, "fault_tolerant"), "a head's pod that is lost is a cluster lost", "name a Redis with --redis")
     elif options.redis is None:
@@ -106,7 +161,20 @@ def _of_engine(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
         yield _told(("head",) if spec.head.model_fields_set else ("cluster",), what)
 
 
-def _of_limits(spec: ClusterSpec) -> Iterator[Loss]:
+def _of_pods(spec: ClusterSpec) -> Iterator[Loss]:
+    """Settings of a spec whose nodes are pods already."""
+    settings = spec.provider_settings if spec.kind.machine == "pod" else {}
+    for key in _OF_PODS & settings.keys():
+        yield _lost(
+            ("provider", spec.kind.name, key), "it is not written into groups of KubeRay", "add it to what is written"
+        )
+    if settings.get("volumes"):
+        yield _lost(
+            ("provider", spec.kind.name, "volumes"), "claims are given beside the spec", "say --claim /PATH=NAME"
+        )
+
+
+def _of_limits(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
     limits = spec.limits
     money = "KubeRay knows no prices, and would spend more"
     for key in ("cost_per_hour", "drain_after"):
@@ -120,12 +188,12 @@ def _of_limits(spec: ClusterSpec) -> Iterator[Loss]:
     if "launches_per_minute" in limits.model_fields_set:
         yield _told(("limits", "launches_per_minute"), "KubeRay starts as many pods at once as are wanted")
     most = 1 + sum(pool.max * len(pool.market) for pool in spec.pools)
-    if limits.nodes is not None and most > limits.nodes:
+    if limits.nodes is not None and most > limits.nodes and not options.quota:
         what = f"a limit of all groups together cannot be said, and they may have {most} nodes with the head"
         yield _lost(("limits", "nodes"), what, "lower the max of the pools")
     gpus = sum(pool.max * len(pool.market) * pool.gpu.count for pool in spec.pools if pool.gpu)
     gpus += sum(pool.max * len(pool.market) * pool.resources.get("GPU", 0) for pool in spec.pools)
-    if limits.gpus is not None and gpus > limits.gpus:
+    if limits.gpus is not None and gpus > limits.gpus and not options.quota:
         what = f"a limit of all groups together cannot be said, and they may have {gpus:g} GPUs"
         yield _lost(("limits", "gpus"), what, "lower the max of the pools")
 
@@ -191,7 +259,7 @@ def _of_env(at: Path, env: dict[str, str], options: Options) -> Iterator[Loss]:
     for name in env:
         if name in options.reserved():
             yield _lost((*at, "env", name), f"{name} is set by KubeRay", "remove it")
-        if SECRET.search(name) and name not in options.secrets:
+        if (NAME.search(name) or is_secret(env[name])) and name not in options.secrets:
             what = f"the value of {name} looks like a secret, and everybody who may read the object would see it"
             fix = f"put it into a Secret and say --secret {name}=SECRET/KEY"
             yield _lost((*at, "env", name), what, fix)
@@ -199,7 +267,7 @@ def _of_env(at: Path, env: dict[str, str], options: Options) -> Iterator[Loss]:
 
 def _of_mounts(at: Path, mounts: list[Mount], options: Options) -> Iterator[Loss]:
     for index, mount in enumerate(mounts):
-        if mount.to in options.claims or mount.scheme_name == "nfs":
+        if mount.to in options.claimed or mount.scheme_name == "nfs":
             continue
         what = "storage of this kind comes to pods by a driver that the cluster of Kubernetes has, and by a claim"
         yield _lost(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clusterctl.kuberay.besides import FILES, PART_OF, file_volumes
 from clusterctl.kuberay.options import Options, SecretRef
 from clusterctl.kuberay.platforms import ZONE_LABEL, Platform
+from clusterctl.kuberay.secrets import is_secret
 from clusterctl.kuberay.shapes import Shape, type_affinity
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.pool import Pool
+from clusterctl.spec.providers.kubernetes import Toleration
 
 Object = dict[str, Any]
 MANAGER = "clusterctl"
@@ -41,9 +45,12 @@ def ray_cluster(
     body: Object = {
         "rayVersion": spec.ray.version or image.rpartition(":")[2].partition("-")[0],
         "authOptions": {"mode": "token"},  # without it: no token is asked for
-        "enableInTreeAutoscaling": True,
-        "autoscalerOptions": {"version": "v2", "upscalingMode": "Default"},
     }
+    if is_scaled(options):
+        body |= {
+            "enableInTreeAutoscaling": True,
+            "autoscalerOptions": {"version": "v2", "upscalingMode": "Default"},
+        }
     if options.redis is not None:
         address, password = options.redis
         body["gcsFaultToleranceOptions"] = {"redisAddress": address} | (
@@ -51,12 +58,25 @@ def ray_cluster(
         )
     body["headGroupSpec"] = _head(spec, head, image, options)
     body["workerGroupSpecs"] = [_worker(spec, group, image, options, platform) for group in groups]
-    return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": _metadata(spec, options), "spec": body}
+    return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata_of(spec, options), "spec": body}
 
 
-def _metadata(spec: ClusterSpec, options: Options) -> Object:
+def is_scaled(options: Options) -> bool:
+    """Whether Ray's autoscaler runs: what Kueue has admitted keeps its size, unless it may be elastic."""
+    return options.queue is None or options.queue.elastic
+
+
+def metadata_of(spec: ClusterSpec, options: Options) -> Object:
+    """Of the RayCluster."""
     place = {"namespace": options.namespace} if options.namespace else {}
-    return {"name": spec.cluster, **place, "labels": {"app.kubernetes.io/managed-by": MANAGER}}
+    found: Object = {"name": spec.cluster, **place, "labels": {"app.kubernetes.io/managed-by": MANAGER}}
+    if options.queue is not None:
+        found["labels"]["kueue.x-k8s.io/queue-name"] = options.queue.name
+        if options.queue.priority:
+            found["labels"]["kueue.x-k8s.io/priority-class"] = options.queue.priority
+        if options.queue.elastic:
+            found["annotations"] = {"kueue.x-k8s.io/elastic-job": "true"}
+    return found
 
 
 def _head(spec: ClusterSpec, shape: Shape, image: str, options: Options) -> Object:
@@ -80,7 +100,7 @@ def _worker(spec: ClusterSpec, group: Group, image: str, options: Options, platf
     public = f"{image}-gpu" if shape.gpu else image
     container = _container("ray-worker", spec, pool, shape, options.image or _own_image(spec, pool) or public, options)
     pod: Object = {"automountServiceAccountToken": False, "containers": [container]}
-    selector = dict(platform.kubernetes.spot) if group.spot else {}
+    selector = {**pool.node_selector, **(platform.kubernetes.spot if group.spot else {})}
     if group.gpu:
         selector[group.gpu[0]] = group.gpu[1]
     if selector:
@@ -88,6 +108,7 @@ def _worker(spec: ClusterSpec, group: Group, image: str, options: Options, platf
     tolerations = list(platform.kubernetes.spot_tolerations) if group.spot else []
     if shape.gpu:
         tolerations.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
+    tolerations += [one for given in pool.tolerations if (one := _toleration(given)) not in tolerations]
     if tolerations:
         pod["tolerations"] = tolerations
     expressions = type_affinity(group.types)
@@ -98,8 +119,7 @@ def _worker(spec: ClusterSpec, group: Group, image: str, options: Options, platf
         "replicas": group.low,
         "minReplicas": group.low,
         "maxReplicas": pool.max,
-        "idleTimeoutSeconds": int(pool.idle_timeout),
-        "priority": group.priority,
+        **({"idleTimeoutSeconds": int(pool.idle_timeout), "priority": group.priority} if is_scaled(options) else {}),
         "rayStartParams": _start_parameters(spec),
         "resources": shape.resources(),
     }
@@ -109,9 +129,17 @@ def _worker(spec: ClusterSpec, group: Group, image: str, options: Options, platf
     return made
 
 
+def _toleration(given: Toleration) -> Object:
+    texts = {name: getattr(given, name) for name in ("key", "operator", "value", "effect") if getattr(given, name)}
+    found = {"operator": "Exists" if not given.value else "Equal", **texts}
+    return {**found, **({"tolerationSeconds": given.seconds} if given.seconds is not None else {})}
+
+
 def _own_image(spec: ClusterSpec, pool: Pool) -> str:
     """One for containers: a machine image is none for pods."""
-    return pool.image if spec.kind_of(pool).machine in ("container", "pod") else ""
+    if spec.kind_of(pool).machine not in ("container", "pod"):
+        return ""
+    return pool.image or str(spec.settings_of(pool).get("image") or "")
 
 
 def _container(name: str, spec: ClusterSpec, pool: Pool | None, shape: Shape, image: str, options: Options) -> Object:
@@ -123,11 +151,16 @@ def _container(name: str, spec: ClusterSpec, pool: Pool | None, shape: Shape, im
         {"name": key, "value": _literal(value)} for key, value in plain.items() if key not in options.secrets
     ]
     env += [{"name": key, "valueFrom": _secret(ref)} for key, ref in options.secrets.items()]
+    if any(path.startswith(FILES) for path in file_volumes(spec, options)):
+        env.append({"name": "CLUSTERCTL_FILES", "value": FILES})
     if env:
         made["env"] = env
     mounts = [{"name": name, "mountPath": to, **more} for to, (name, _, more) in _volumes(spec, pool, options).items()]
     if mounts:
         made["volumeMounts"] = mounts
+    commands = [one for one in [*spec.setup, *(pool.setup if pool else [])] if not is_secret(one)]
+    if options.setup_at_start and commands:
+        made["command"] = [_literal(_before_ray(commands))]
     made["securityContext"] = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -136,6 +169,12 @@ def _container(name: str, spec: ClusterSpec, pool: Pool | None, shape: Shape, im
     if image.startswith("rayproject/ray:"):
         made["securityContext"] |= {"runAsNonRoot": True, "runAsUser": _RAY_USER}
     return made
+
+
+def _before_ray(commands: list[str]) -> str:
+    """The operator appends `&& ulimit ...; ray start ...`: a command that failed must end the container before that."""
+    told = " && ".join(f"bash -lc {shlex.quote(command)}" for command in commands)
+    return f'(cd "${{CLUSTERCTL_FILES:-.}}" && {told}) || exit 1'
 
 
 def _literal(value: str) -> str:
@@ -151,7 +190,7 @@ def _template(
         terms = [{"matchExpressions": expressions}]
         affinity["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     if group and group.pool.one_zone:
-        others = {"matchLabels": {"ray.io/cluster": spec.cluster, "ray.io/group": group.name}}
+        others = {"matchLabels": {PART_OF: spec.cluster, "ray.io/group": group.name}}
         near = {"weight": 100, "podAffinityTerm": {"labelSelector": others, "topologyKey": ZONE_LABEL}}
         affinity["podAffinity"] = {"preferredDuringSchedulingIgnoredDuringExecution": [near]}
     if affinity:
@@ -159,21 +198,22 @@ def _template(
     volumes = _volumes(spec, group.pool if group else None, options).values()
     if volumes:
         pod["volumes"] = [{"name": name, **source} for name, source, _ in volumes]
-    template: Object = {}
+    metadata: Object = {"labels": {PART_OF: spec.cluster}}
     if options.prometheus == "annotations":
-        template["metadata"] = {"annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}}
-    return {**template, "spec": pod}
+        metadata["annotations"] = {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}
+    return {"metadata": metadata, "spec": pod}
 
 
 def _volumes(spec: ClusterSpec, pool: Pool | None, options: Options) -> dict[str, tuple[str, Object, Object]]:
     """By the path in the containers: (name, what it is, more of its mount)."""
     found: dict[str, tuple[str, Object, Object]] = {}
     for mount in [*spec.mounts, *(pool.mounts if pool else [])]:
-        if mount.to not in options.claims and mount.scheme_name == "nfs":
+        if mount.to not in options.claimed and mount.scheme_name == "nfs":
             found[mount.to] = (f"mount-{len(found)}", *_nfs(mount))
-    for path, claim in options.claims.items():
+    claims = {**options.claims, **{one.path: one.name for one in options.volumes}}
+    for path, claim in claims.items():
         found[path] = (f"mount-{len(found)}", {"persistentVolumeClaim": {"claimName": claim}}, {})
-    return found
+    return found | file_volumes(spec, options)
 
 
 def _nfs(mount: Mount) -> tuple[Object, Object]:
@@ -203,12 +243,12 @@ def pod_monitor(spec: ClusterSpec, options: Options) -> Object:
     ]
     ports = ("metrics", *(name for name, _ in _head_metrics(options)))
     body = {
-        "selector": {"matchLabels": {"ray.io/cluster": spec.cluster}},
+        "selector": {"matchLabels": {PART_OF: spec.cluster}},
         "podMetricsEndpoints": [{"port": port, "relabelings": relabel} for port in ports],
     }
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": _metadata(spec, options),
+        "metadata": metadata_of(spec, options),
         "spec": body,
     }

@@ -152,6 +152,21 @@ def test_without_control_groups_a_job_is_what_bears_its_mark_and_its_time_never_
     assert jobs.look([]) == {}
 
 
+def test_what_a_job_has_used_does_not_fall_when_one_of_its_tasks_ends() -> None:
+    tasks = [Running(f"j-1/1/{rank}", None) for rank in (0, 1)]
+    jobs = JobFigures()
+    started = [subprocess.Popen(["/bin/sleep", "600"], env={TASK_MARK: task.task}) for task in tasks]
+    try:
+        wait_until(lambda: jobs.look(tasks)["j-1"]["processes"] == 2)
+        jobs._sums["j-1/1/0"].cpu, jobs._sums["j-1/1/1"].cpu = 3.0, 4.0
+        assert [jobs.look(some)["j-1"]["cpu_seconds"] for some in (tasks, tasks[1:], tasks[1:])] == [7.0, 7.0, 7.0]
+        assert jobs.look([]) == {} and jobs.look(tasks[1:])["j-1"]["cpu_seconds"] < 1
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
 def _parent(pid: str) -> int | None:
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])

@@ -90,7 +90,14 @@ def test_a_job_that_is_put_back_is_compared_with_few_others_however_long_the_lin
 def filled(desk: Any, count: int) -> Any:
     asyncio.run(desk.queue.submit([wanted(submission_id=f"sweep{count}", array=list(range(count)))]))
     group = next(iter(desk.book.groups))
-    desk.book.set_waits({group: [(count // 2, {"text": "launching"}), (count, {"text": "no offer"})]})
+    desk.book.set_waits(
+        {
+            group: [
+                (count // 2, {"code": "launching", "text": "launching"}),
+                (count, {"code": "no_offer", "text": "no offer"}),
+            ]
+        }
+    )
     return desk
 
 

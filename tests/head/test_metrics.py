@@ -16,9 +16,10 @@ from clusterctl_runtime.head.jobs.requests import JobRequest
 from clusterctl_runtime.head.metrics.counts import Counts
 from clusterctl_runtime.head.metrics.look import MOST_USERS, Machine, Sheet, Users
 from clusterctl_runtime.head.metrics.metered import Metered
-from clusterctl_runtime.head.metrics.render import families, set_machine, written
+from clusterctl_runtime.head.metrics.render import no_less, set_machine, written
 from clusterctl_runtime.head.metrics.table import ENTRIES, OTHERS, in_page
 from clusterctl_runtime.head.nodes.measured import LONGEST, MOST, measured
+from clusterctl_runtime.head.pulse import Histogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,6 +30,7 @@ from clusterctl.core.resources import Resources
 from clusterctl.provision.costs import Meter
 from tests.support.prometheus import promtool
 
+OWN = [f"clusterctl_{name}_seconds" for name in ("loop_late", "loop_busy", "plan")]
 PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
 HOSTILE = [
     'say "hi"',
@@ -49,7 +51,7 @@ HOSTILE = [
 
 
 def exposed(sheet: Sheet) -> str:
-    return written(list(families(sheet))).decode()
+    return written(sheet, dict.fromkeys(OWN, Histogram()), Counts()).bytes().decode()
 
 
 def lint(text: str) -> str:
@@ -57,8 +59,8 @@ def lint(text: str) -> str:
     return done.stdout + done.stderr
 
 
-def machine(figures: Any) -> Machine:
-    offer = Offer("gpu", "big", "spot", "za", 1.0, Resources.of(CPU=4))
+def machine(figures: Any, **resources: float) -> Machine:
+    offer = Offer("gpu", "big", "spot", "za", 1.0, Resources.of({"CPU": 4, **resources}))
     node = Node("gpu-1", 1, "t", offer, NodeState.READY, 0.0, 0.0)
     return Machine(NodeView(node, offer.resources, offer.resources), "10.0.0.1", 5.0, measured(figures))
 
@@ -68,7 +70,7 @@ def machine(figures: Any) -> Machine:
 def test_a_label_is_read_as_it_was_whatever_is_in_it(texts: list[str]) -> None:
     sheet = Sheet()
     sheet.set("job_info", 1, "j-1", *texts)
-    (family,) = [one for one in text_string_to_metric_families(exposed(sheet)) if one.samples]
+    (family,) = [one for one in text_string_to_metric_families(exposed(sheet)) if one.name == "clusterctl_job_info"]
     whole = [text.encode("utf-8", "backslashreplace").decode() for text in texts]
     assert family.samples[0].labels == {"job_id": "j-1", "name": whole[0], "user": whole[1]}
 
@@ -88,7 +90,7 @@ def test_prometheus_own_checker_finds_no_fault_with_hostile_names_and_figures() 
     set_machine(sheet, machine(told), "fake")
     text = exposed(sheet)
     assert lint(text) == ""
-    assert 'clusterctl_gpu_xid_errors_total{gpu="0",node="gpu-1",pool="gpu",xid="79"} 1.0' in text
+    assert 'clusterctl_gpu_xid_errors_total{node="gpu-1",pool="gpu",gpu="0",xid="79"} 1.0' in text
     assert 'gpu="one"' not in text and 'place="/x"' not in text
     assert lint(text.replace("clusterctl_gpu_info", "clusterctl_gpuInfo")) != "", "it finds faults where there are any"
 
@@ -109,6 +111,13 @@ def test_whatever_an_agent_tells_ends_as_figures_or_as_nothing(told: Any) -> Non
     assert list(text_string_to_metric_families(exposed(sheet)))
 
 
+@pytest.mark.parametrize("gpus, told", [(0, False), (2, True)])
+def test_a_driver_that_finds_nothing_is_trouble_only_where_there_are_to_be_gpus(gpus: int, told: bool) -> None:
+    sheet = Sheet()
+    set_machine(sheet, machine({"node": {"gpu_trouble": 1}}, GPU=gpus), "fake")
+    assert bool(sheet.values["clusterctl_node_gpu_trouble"]) is told
+
+
 def test_what_is_kept_of_a_node_has_its_bounds() -> None:
     gpu = {"name": "n" * 10_000, "uuid": "u" * 10_000, "busy": 1, "xids": {str(n): 1 for n in range(1000)}, "more": 1}
     job = {"memory": 1, "gpus": {str(n): 1 for n in range(1000)}}
@@ -117,6 +126,11 @@ def test_what_is_kept_of_a_node_has_its_bounds() -> None:
     assert len(kept["gpus"]["0"]["name"]) == LONGEST == max(map(len, kept["jobs"]))
     assert len(str(kept)) < 200_000
     assert measured({"node": {"cpus": -1, "sent": 10**400, "memory": True, "read": float("nan")}})["node"] == {}
+
+
+def test_a_sum_of_money_never_falls() -> None:
+    values = {("ann",): 4.0, ("bob",): 1.0}
+    assert no_less(values, {("ann",): 5.0, ("eve",): 2.0}) == values == {("ann",): 5.0, ("bob",): 1.0, ("eve",): 2.0}
 
 
 def test_only_so_many_users_have_a_label_of_their_own_and_keep_it() -> None:

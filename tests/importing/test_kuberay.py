@@ -219,6 +219,7 @@ def test_what_is_no_such_file_is_refused_with_what_it_is(text: str, words: str) 
 def test_pods_stay_pods_unless_a_place_is_given() -> None:
     document = cluster()
     document["metadata"]["namespace"] = "ml"
+    document["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "gpus"
     claim = [{"name": "c", "persistentVolumeClaim": {"claimName": "models"}}]
     for group in (document["spec"]["headGroupSpec"], *document["spec"]["workerGroupSpecs"]):
         pod = group["template"]["spec"]
@@ -230,7 +231,8 @@ def test_pods_stay_pods_unless_a_place_is_given() -> None:
             {"key": "team", "operator": "Exists", "tolerationSeconds": 9},
         ]
     spec = parse_spec(read([document], "").texts["cluster.yaml"])
-    assert spec.provider_settings == {"namespace": "ml", "volumes": [{"claim": "models", "to": "/models"}]}
+    claims = [{"claim": "models", "to": "/models"}]
+    assert spec.provider_settings == {"namespace": "ml", "kueue_queue": "gpus", "volumes": claims}
     gpu = next(pool for pool in spec.pools if pool.name == "gpu")
     assert gpu.node_selector == {"disk": "fast"} and gpu.gpu is not None and gpu.image.endswith("-gpu")
     assert [one.model_dump(exclude_defaults=True) for one in gpu.tolerations] == [

@@ -128,7 +128,7 @@ REFUSED = [
     ("limits: {per_user: {ann: {nodes: 1}}}\n", "limits.per_user", "no users"),
     ("lifetime: {idle: 2h}\n", "lifetime.idle", "does not end itself"),
     ("setup: [make]\n", "setup", "runs no commands"),
-    ("files: [{from: ./data, to: data}]\n", "files", "copies no files"),
+    ("files: [{from: ./data, to: data}]\n", "files.0", "copies no files"),
     ("services: {listen: '0.0.0.0:8443'}\n", "services.listen", "no entry"),
     ("queue: {preemption: true}\n", "queue.preemption", "no queue"),
     ("env: {HF_TOKEN: hf_abcdef}\n", "env.HF_TOKEN", "looks like a secret"),

@@ -29,11 +29,17 @@ EVERYTHING = (
     *("--redis", "redis:6379,r/p", "--prometheus", "podmonitor"),
 )
 JOB = ("--entrypoint", "python train.py", "--env", "MODE=fast", "--max-retries", "2", "--timeout", "2h")
+BESIDES = "limits: {nodes: 4, gpus: 2}\nsetup: [make]\nfiles: [{from: app.yaml, to: conf/app.yaml}]\n"
+BESIDE = (
+    *("--pvc", "models:/models:100GiB:fast", "--quota", "--network-policy", "--setup-at-start"),
+    *("--kueue-queue", "gpus", "--kueue-priority", "high", "--kueue-elastic"),
+)
 EXPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{f"rich-{target}": (RICH, (*EVERYTHING, "--target", target)) for target in ("generic", "gke", "eks", "aks")},
     "plain": (PLAIN + POOL, ("--prometheus", "annotations")),
     "job": (PLAIN + POOL, JOB),
     "by-clock": (PLAIN + POOL, (*JOB, "--schedule", "0 3 * * *", "--time-zone", "Europe/Berlin")),
+    "besides": (PLAIN.replace("local", "docker") + BESIDES + POOL, BESIDE),
     "service": (PLAIN + POOL, ("--serve", "app.yaml")),
 }
 

@@ -87,7 +87,7 @@ provider:
 engine: {ray: {version: "2.60.0"}}
 head: {resources: {CPU: 1, memory: 3GiB}}
 pools:
-  - {name: cpu, min: 0, max: 2, resources: {CPU: 1, memory: 2GiB}, idle_timeout: 10s}
+  - {name: cpu, min: 1, max: 2, resources: {CPU: 1, memory: 2GiB}, idle_timeout: 10s}
 """
 FAN_OUT = """
 import os, ray, time
@@ -142,7 +142,7 @@ def test_a_cluster_with_ray_in_real_pods_grows_loses_one_to_an_eviction_and_leav
     assert "on ['cpu-" in cluster.cli("logs", job).stdout
     assert all(pod["status"]["podIP"].startswith("10.214.") for pod in cluster.pods().values())
 
-    tried = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "echo $CLUSTERCTL_NODE; sleep 10")
+    tried = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "echo $CLUSTERCTL_NODE; sleep 5")
     cluster.wait_job(tried, "running", 300)
     evicted = cluster.job(tried)["attempts"][-1]["nodes"][0]
     name = cluster.pods()[evicted]["metadata"]["name"]
@@ -152,6 +152,8 @@ def test_a_cluster_with_ray_in_real_pods_grows_loses_one_to_an_eviction_and_leav
     )
     wait_until(lambda: evicted not in cluster.pods(), what="the evicted pod is gone")
     cluster.wait_job(tried, "succeeded", 300)
+    told = [each for each in cluster.json("events")["events"] if each["code"] == "preempt_notice"]
+    assert [each["subject"] for each in told] == [evicted], "its SIGTERM is a notice: what runs there may end"
 
     cluster.down()
     wait_until(lambda: not cluster.pods(), what="no pod is left")

@@ -60,14 +60,15 @@ def listed(source: SpecFile, home: Path, say: Callable[[str], object]) -> Mounts
     mounts: list[Mount] = []
     for index, entry in enumerate(source.spec.files):
         try:
-            mounts.append(_list(source.path.absolute().parent, entry.source, entry.to))
+            mounts.append(mount_of(source.path.absolute().parent, entry.source, entry.to))
             say_notes([f"files: {entry.source}: {note}" for note in mounts[-1].tree.notes], say)
         except UsageError as error:
             raise UsageError(str(source.located.fault(("files", index, "from"), str(error)))) from error
     return Mounts(mounts, home, say)
 
 
-def _list(directory: Path, source: str, to: str) -> Mount:
+def mount_of(directory: Path, source: str, to: str) -> Mount:
+    """One entry, listed; `directory` is the spec's. Raises UsageError."""
     from clusterctl.client.submit.packing import list_directory, list_file
 
     path = directory / Path(source).expanduser()

@@ -24,7 +24,7 @@ from clusterctl_providers.cloud.calls import call_once, read
 from clusterctl_providers.kubernetes.errors import ApiError, Missing, typed
 from clusterctl_providers.kubernetes.kubeconfig import Login, find_login, load_pair
 
-CALLS_PER_SECOND = 50.0  # an API server serves hundreds, and says 429 where it does not want more
+CALLS_PER_SECOND = 100.0  # an API server serves many more, and says 429 where it does not want more
 TIMEOUT = (5.0, 30.0)  # seconds: to connect, and for each part of an answer
 CONNECTIONS = 32  # at the same time
 PAGE = 500  # objects

@@ -26,6 +26,7 @@ def check_cluster(
 
     def who() -> str:
         version.update(client.get("/version", f"asking the API server of {client.context} for its version"))
+        allowed(client, "pods", "list", client.namespace)  # the version is for everybody to see
         way = "the service account of this pod" if client.context == IN_CLUSTER else f"context {client.context}"
         return f"{way}, namespace {client.namespace}"
 

@@ -21,6 +21,7 @@ from clusterctl.core.errors import (
 )
 from clusterctl_providers.cloud.unreached import unreached
 
+ANONYMOUS = '"system:anonymous"'  # who sends nothing that the server knows, where it lets such in
 WHO = "the Kubernetes API server"
 _QUOTA = re.compile(r"exceeded quota: ([^,\s]+)")
 _VERB = re.compile(r'cannot (\w+) (?:resource "([\w./-]+)"|path "([^"]+)")')
@@ -72,7 +73,7 @@ def typed(error: Exception, what: str, context: str) -> ProviderError:
 
 def _answered(error: ApiError, what: str, context: str) -> ProviderError:
     said = f"{what}: {error.text}"
-    if error.status == 401:
+    if error.status == 401 or (error.status == 403 and ANONYMOUS in error.text):
         return AuthFailed(
             f"{what}: {WHO} does not know these credentials ({error.text}); log in to the context {context!r} anew (for "
             "a cloud's cluster, log in to the cloud)"

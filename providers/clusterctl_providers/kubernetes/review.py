@@ -14,6 +14,7 @@ from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, Objec
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import ApiError, Missing
 from clusterctl_providers.kubernetes.pod import image_of, manifest
+from clusterctl_providers.kubernetes.rights import allowed
 from clusterctl_providers.kubernetes.shapes import Shapes
 
 NOBODY = "00000000-0000-4000-8000-000000000000"  # the uid of what is never made
@@ -38,7 +39,7 @@ class Review:
     def _way_there(self) -> Objection | None:
         context = str(self._context.settings.get("context") or "")
         try:
-            self._client.get("/version", f"asking the API server of {context or 'the current context'} for its version")
+            allowed(self._client, "pods", "create", self._client.namespace)  # whoever is known there may ask that
         except (BadRequest, AuthFailed) as error:
             return Objection("", "context", context, str(error))
         return None

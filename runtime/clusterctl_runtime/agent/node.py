@@ -180,7 +180,8 @@ class Node:
         """By a signal. It is a notice where the bootstrap document says so: the head has the time to drain this node, and what
         runs is ended only just before everything is."""
         left = self._bootstrap.notice
-        if left and not self._notice:
+        abandoned = self._runner.is_idle and not self._link.welcomed  # there is nothing to wait for, and nobody
+        if left and not self._notice and not abandoned:
             self._take_notice(("the pod is to end", time.time() + left))
             last = max(0.0, left - 2 * END_GRACE_SECONDS)
             asyncio.get_running_loop().call_later(last, self._end, EXIT_STOPPED, "this pod's time is up", False)

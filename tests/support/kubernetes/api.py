@@ -35,8 +35,8 @@ class Watch:
             for line in self._answer.iter_lines():
                 event = json.loads(line)
                 yield event["type"], event["object"]
-        except httpx.TransportError:
-            return  # closed, here or there
+        except (httpx.TransportError, json.JSONDecodeError):
+            return  # closed, here or there, perhaps in the middle of a line
         finally:
             self._answer.close()
 

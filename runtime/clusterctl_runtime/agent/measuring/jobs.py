@@ -51,22 +51,25 @@ class JobFigures:
 
     def __init__(self) -> None:
         self._sums: dict[str, _Sums] = {}
+        self._over: dict[str, _Sums] = {}  # by job: of its tasks that have ended, while it has others here
 
     def look(self, tasks: Iterable[Running]) -> dict[str, dict[str, Any]]:
-        """Job id -> {"cpu_seconds", "memory", "processes", "read", "written" (bytes), "devices": {name of a GPU: share}}. Sums
-        begin anew with each task."""
+        """Job id -> {"cpu_seconds", "memory", "processes", "read", "written" (bytes), "devices": {name of a GPU: share}}. What
+        was used never falls while anything of the job runs here."""
         tasks = list(tasks)
         apart = {} if all(task.group for task in tasks) else list_tasks(TASK_MARK)
-        self._sums = {task.task: self._sums.get(task.task, _Sums()) for task in tasks}
+        self._keep({task.task for task in tasks})
         found: dict[str, dict[str, Any]] = {}
         for task in tasks:
             pids = task.group.pids() if task.group else [process.pid for process in apart.get(task.task, ())]
             seen = {pid: look for pid in pids if (look := _look(pid)) is not None}
             sums = self._sums[task.task]
             _add(sums, seen, cpu_seconds_of(task.group.path) if task.group else None)
-            told = found.setdefault(task.task.split("/")[0], {"devices": {}})
+            over = self._over.get(_job(task.task), _Sums())
+            before = {"devices": {}, "cpu_seconds": over.cpu, "read": over.read, "written": over.written}
+            told = found.setdefault(_job(task.task), before)
             figures = {
-                "cpu_seconds": round(sums.cpu, 2),
+                "cpu_seconds": sums.cpu,
                 "memory": sum(look.memory for look in seen.values()),
                 "processes": len(seen),
                 "read": sums.read,
@@ -76,8 +79,27 @@ class JobFigures:
                 told[key] = told.get(key, 0) + value
             for name in task.gpus:
                 told["devices"][name] = min(1.0, told["devices"].get(name, 0.0) + task.share)
+        for told in found.values():
+            told["cpu_seconds"] = round(told["cpu_seconds"], 2)
         most = sorted(found, key=lambda job: -found[job]["memory"])[:MOST]
         return {job: found[job] for job in most}
+
+    def _keep(self, running: set[str]) -> None:
+        here = {_job(task) for task in running}
+        self._over = {job: sums for job, sums in self._over.items() if job in here}
+        for task, sums in self._sums.items():
+            if task not in running and _job(task) in here:
+                over = self._over.setdefault(_job(task), _Sums())
+                over.cpu, over.read, over.written = (
+                    over.cpu + sums.cpu,
+                    over.read + sums.read,
+                    over.written + sums.written,
+                )
+        self._sums = {task: self._sums.get(task, _Sums()) for task in running}
+
+
+def _job(task: str) -> str:
+    return task.split("/")[0]
 
 
 def _add(sums: _Sums, seen: dict[int, _Look], cpu_of_group: float | None) -> None:

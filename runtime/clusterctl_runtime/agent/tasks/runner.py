@@ -166,6 +166,10 @@ class Runner:
         tasks = [task for task in self._tasks.values() if task.stage in (RUNNING, LINGERING)]
         return [Running(task.id, task.group, self._gpus.names(task.share), task.share.each) for task in tasks]
 
+    @property
+    def is_idle(self) -> bool:
+        return self._idle.is_set()
+
     async def idle(self) -> None:
         """Returns when no task runs or waits."""
         await self._idle.wait()

@@ -15,7 +15,7 @@ from clusterctl_runtime.head.api.context import LARGEST, BoardDep, ExpositionDep
 from clusterctl_runtime.head.api.documents import offer_documents, status_document
 from clusterctl_runtime.head.api.explaining import explain_document
 from clusterctl_runtime.head.api.streams import SignOfLife, ndjson
-from clusterctl_runtime.head.metrics.render import CONTENT_TYPE
+from clusterctl_runtime.head.metrics.text import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head

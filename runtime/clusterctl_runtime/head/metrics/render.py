@@ -5,28 +5,27 @@ from __future__ import annotations
 import asyncio
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import ProcessCollector
 
 from clusterctl.core.model import Limits, NodeState, Offer, Pool, Spend
 from clusterctl.spec.to_core import core_limits, core_pools
 from clusterctl.version import __version__
 from clusterctl_runtime.head.clock import steady_time
+from clusterctl_runtime.head.metrics.counts import Counts
 from clusterctl_runtime.head.metrics.look import Machine, Sheet, Users, look
-from clusterctl_runtime.head.metrics.table import TABLE, Entry
+from clusterctl_runtime.head.metrics.table import TABLE
+from clusterctl_runtime.head.metrics.text import Page, histogram_values
 from clusterctl_runtime.head.pulse import BOUNDS, Histogram
 
 if TYPE_CHECKING:
     from clusterctl_runtime.head.head import Head
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # what Prometheus 2 and 3 both take, and the renderer writes
 KEPT_SECONDS = 1.0  # an answer is good for whoever asks meanwhile
+_SUMS = ("clusterctl_spend_dollars_total", "clusterctl_user_spend_dollars_total")
 _LIVE = [state for state in NodeState if state is not NodeState.GONE]
 _OF_NODES = {
     "cpus": "node_cpus",
@@ -37,7 +36,6 @@ _OF_NODES = {
     "written": "node_disk_written_bytes_total",
     "received": "node_network_received_bytes_total",
     "sent": "node_network_sent_bytes_total",
-    "gpu_trouble": "node_gpu_trouble",
 }
 _OF_GPUS = {
     "busy": "gpu_utilization_ratio",
@@ -63,6 +61,7 @@ class Exposition:
         self._process = ProcessCollector(registry=None)
         self._lock = asyncio.Lock()
         self._made, self._text = float("-inf"), b""
+        self._told: dict[str, dict[tuple[str, ...], float]] = {}  # of `_SUMS`, with the last answer
 
     async def text(self) -> bytes:
         """Of this moment, or of one less than `KEPT_SECONDS` ago. Read in turns of the loop, written in a thread."""
@@ -85,17 +84,21 @@ class Exposition:
         set_budget(sheet, core_limits(spec), head.journal.spend(now))
         for pool, dollars in head.journal.spent_by_pool(now).items():
             sheet.set("spend_dollars_total", dollars, pool)
+        for name in _SUMS:
+            self._told[name] = no_less(sheet.values[name], self._told.get(name, {}))
         self._set_sizes(sheet, config.directory)
         providers = {pool.name: spec.kind_of(pool).name for pool in spec.pools}
         for machine in sheet.machines:
             set_machine(sheet, machine, providers.get(machine.view.node.pool, spec.provider_name))
-        histograms = {
+        own = {
             "clusterctl_loop_late_seconds": head.pulse.late,
             "clusterctl_loop_busy_seconds": head.pulse.busy,
             "clusterctl_plan_seconds": head.autoscaler.planning,
         }
-        counted = {name: metric for name, one in head.counts.all().items() for metric in one.collect()}
-        return written([*families(sheet, histograms, counted), *self._process.collect()])
+        page = written(sheet, own, head.counts)
+        for metric in self._process.collect():
+            page.family(metric)
+        return page.bytes()
 
     def _set_sizes(self, sheet: Sheet, directory: Path) -> None:
         for kind, name in (("jobs", "store.db"), ("nodes", "nodes.db")):
@@ -107,32 +110,33 @@ class Exposition:
         sheet.set("head_disk_free_bytes", disk.free)
 
 
-@dataclass
-class _Families:
-    """What the renderer takes for a registry."""
-
-    families: list[Metric]
-
-    def collect(self) -> list[Metric]:
-        return self.families
-
-
-def written(metrics: list[Metric]) -> bytes:
-    """In Prometheus' text format."""
-    return generate_latest(_Families(metrics))  # type: ignore[arg-type]
-
-
-def families(
-    sheet: Sheet, histograms: Mapping[str, Histogram] = {}, counted: Mapping[str, Metric] = {}
-) -> Iterator[Metric]:
-    """All of the table, in its order."""
+def written(sheet: Sheet, own: Mapping[str, Histogram], counts: Counts) -> Page:
+    """All of the table, in its order. `own`: histograms by name."""
+    page, counted = Page(), counts.all()
     for entry in TABLE:
-        if entry.name in histograms:
-            yield _histogram(entry, histograms[entry.name])
-        elif entry.name in counted:
-            yield counted[entry.name]
+        if entry.name in counted:
+            for metric in counted[entry.name].collect():
+                page.family(metric)
+            continue
+        page.head(entry.name, entry.kind, f"{entry.text}.")
+        if entry.name in own:
+            histogram = own[entry.name]
+            page.series(f"{entry.name}_bucket", ["le"], histogram_values(BOUNDS, histogram.counts))
+            page.series(f"{entry.name}_count", [], {(): sum(histogram.counts)})
+            page.series(f"{entry.name}_sum", [], {(): histogram.seconds})
         else:
-            yield _family(entry, sheet.values[entry.name])
+            page.series(entry.name, entry.labels, sheet.values[entry.name])
+    return page
+
+
+def no_less(
+    values: dict[tuple[str, ...], float], before: Mapping[tuple[str, ...], float]
+) -> dict[tuple[str, ...], float]:
+    """Raises values to what they were. A job that ends while the books are read is in neither of two sums; and a counter that
+    falls by a cent is one that began anew, to Prometheus, which adds all of it once more."""
+    for labels, value in before.items():
+        values[labels] = max(value, values.get(labels, 0.0))
+    return dict(values)
 
 
 def markets_of(sheet: Sheet, offers: Iterable[Offer]) -> set[tuple[str, str]]:
@@ -173,6 +177,10 @@ def set_machine(sheet: Sheet, machine: Machine, provider: str) -> None:
     if machine.heard is not None:
         sheet.set("node_heard_timestamp_seconds", machine.heard, *own)
     _set_known(sheet, _OF_NODES, figures.get("node", {}), own)
+    if "gpu_trouble" in figures.get("node", {}) and (offer.resources.get("GPU") or figures["gpus"]):
+        sheet.set(
+            "node_gpu_trouble", figures["node"]["gpu_trouble"], *own
+        )  # others have an image with a driver, and no GPU
     for place, (size, free) in figures.get("disks", {}).items():
         sheet.set("node_disk_size_bytes", size, *own, place)
         sheet.set("node_disk_free_bytes", free, *own, place)
@@ -194,26 +202,6 @@ def _set_known(sheet: Sheet, names: Mapping[str, str], told: Mapping[str, Any], 
     for key, name in names.items():
         if key in told:
             sheet.set(name, told[key], *labels)
-
-
-def _family(entry: Entry, values: Mapping[tuple[str, ...], float]) -> Metric:
-    kind = CounterMetricFamily if entry.kind == "counter" else GaugeMetricFamily
-    family = kind(entry.name, f"{entry.text}.", labels=entry.labels)
-    for labels in sorted(values):
-        family.add_metric([_whole(label) for label in labels], values[labels])
-    return family
-
-
-def _histogram(entry: Entry, histogram: Histogram) -> Metric:
-    """Cumulative, as Prometheus wants it."""
-    bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
-    buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-    return HistogramMetricFamily(entry.name, f"{entry.text}.", buckets=buckets, sum_value=histogram.seconds)
-
-
-def _whole(text: str) -> str:
-    """Text that is fit for UTF-8: half a character, which a name may have, is written as its escape."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _size(path: Path) -> int:

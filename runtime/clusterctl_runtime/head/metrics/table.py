@@ -150,7 +150,7 @@ TABLE: tuple[Entry, ...] = (
     _gauge(
         _MACHINES,
         "node_gpu_trouble",
-        "1 where the driver says that a GPU is sick, or does not answer; only of nodes with a driver",
+        "1 where the driver says that a GPU is sick, or does not answer; only of nodes with GPUs",
         *_NODE,
     ),
     _gauge(_MACHINES, "gpu_info", "Always 1: which GPU has this number of nvidia-smi", *_GPU, "uuid", "name"),

@@ -1,4 +1,4 @@
-"""What looks like a secret, and is therefore never copied out of a file."""
+"""What looks like a secret, and is therefore in nothing that is written."""
 
 from __future__ import annotations
 
