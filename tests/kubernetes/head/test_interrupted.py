@@ -34,7 +34,7 @@ def test_an_up_that_was_killed_at_each_step_is_finished_by_the_next(fresh: PodCl
     wait_until(lambda: not fresh.objects(), what="nothing is left")
 
 
-@pytest.mark.parametrize("step", ["launching the head", "launching 1 nodes", "starting the head"])
+@pytest.mark.parametrize("step", ["launching 1 nodes", "starting the head"])
 def test_an_up_that_was_killed_is_undone_by_down(fresh: PodCluster, step: str) -> None:
     fresh.kill_when(step, "up", "cluster.yaml", "--yes")
     fresh.down()
