@@ -54,6 +54,8 @@ def what_to_do(cluster: Cluster) -> str:
     again = f"`clusterctl up {cluster.spec_path or 'SPEC'}`"
     if cluster.on_hosts:
         return f"{again} looks at its host and says what is wrong"
+    if cluster.machine == "pod":
+        return f"{again} makes its pod anew where that is gone, and says what else is wrong"
     return (
         f"{again} opens port 22 for this machine where its address has changed, replaces an instance that is gone, and says "
         "what else is wrong"

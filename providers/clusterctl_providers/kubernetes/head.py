@@ -1,7 +1,7 @@
 """The head in a pod: a StatefulSet of one, so that Kubernetes itself brings the head back, on another node where need be, with
 its state on a claim and under an address that stays (docs/adr/0940).
 
-    ServiceAccount, Role, RoleBinding   what the head may do in the namespace: RULES, and nothing else
+    ServiceAccount, Role, RoleBinding   what the head may do in the namespace: OF_HEAD, and nothing else
     PersistentVolumeClaim               its state; outlives the StatefulSet, and goes with the cluster
     Service                             where agents dial it
     StatefulSet, Secret                 its pod: the head's container, and beside it that of its node, which runs jobs
@@ -34,6 +34,7 @@ from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import Exists, Missing
 from clusterctl_providers.kubernetes.names import labels, name_of, of_cluster, owned_by, pod_name, tags_of
 from clusterctl_providers.kubernetes.pod import DOCUMENT, ROOM, manifest, secret
+from clusterctl_providers.kubernetes.rights import OF_HEAD, rules
 from clusterctl_providers.kubernetes.rows import END_GRACE, Row, row_of
 
 APPS, RBAC = "apps/v1", "rbac.authorization.k8s.io/v1"
@@ -45,15 +46,6 @@ ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VOLUME = 10 * 2**30  # bytes of the claim
 # Of the head daemon itself, besides what the spec's `head` has for jobs.
 OWN = {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
-# What a head asks of the API server: the list that docs/kubernetes.md shows.
-RULES: tuple[dict[str, list[str]], ...] = (
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "delete"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
-    {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "list", "delete"]},
-)
 # Kinds that the cluster of a head in a pod has besides those of any: (plural, group), what uses others first.
 PARTS = (
     ("statefulsets", APPS),
@@ -95,8 +87,9 @@ class HeadParts:
         document = secret(name, request, owned_by({**made, "kind": "StatefulSet", "apiVersion": APPS}))
         told = json.loads(document["stringData"][DOCUMENT])
         port = self._context.head_machine.port if self._context.head_machine else 0
-        # By the pod's own name, which is that of its address: so the agent learns by which others reach its node.
-        told |= {"heads": [f"{self.pod}:{port}"], "directory": f"{KEPT}/node"}
+        # By the pod's own name, which is that of its address: so the agent learns by which others reach its node. It has
+        # nobody to drain it, since the head ends with it.
+        told |= {"heads": [f"{self.pod}:{port}"], "directory": f"{KEPT}/node", "notice": 0}
         document["stringData"][DOCUMENT] = json.dumps(told)
         self._ensure("secrets", "", document)
 
@@ -105,10 +98,10 @@ class HeadParts:
         if self._context.settings.get("head_service_account"):
             return
         self._ensure("serviceaccounts", "", {"apiVersion": "v1", "kind": "ServiceAccount", **self._meta(owners)})
-        rules = {"rules": list(RULES)}
-        made = self._ensure("roles", RBAC, {"apiVersion": RBAC, "kind": "Role", **self._meta(owners), **rules})
-        if made.get("rules") != rules["rules"]:
-            self._client.merge(self._path("roles", RBAC), f"changing the Role {self.name}", rules)
+        wanted = {"rules": rules(OF_HEAD)}
+        made = self._ensure("roles", RBAC, {"apiVersion": RBAC, "kind": "Role", **self._meta(owners), **wanted})
+        if made.get("rules") != wanted["rules"]:
+            self._client.merge(self._path("roles", RBAC), f"changing the Role {self.name}", wanted)
         self._ensure("rolebindings", RBAC, {
             "apiVersion": RBAC, "kind": "RoleBinding", **self._meta(owners),
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": self.name},

@@ -6,7 +6,7 @@ from typing import Any
 
 from clusterctl_providers.kubernetes.client import Client
 
-# resource -> verbs, all of the core's group
+# resource -> verbs; the core's group, or one after a dot
 NEEDED: dict[str, tuple[str, ...]] = {
     "configmaps": ("create", "delete", "get", "list"),
     "events": ("list",),
@@ -14,19 +14,42 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "pods/log": ("get",),
     "secrets": ("create",),  # those of others are none of our business
 }
+# besides, where the head is a pod: to make it, to get into it, and to remove all of it
+WITH_HEAD: dict[str, tuple[str, ...]] = {
+    "persistentvolumeclaims": ("create", "delete", "get", "list"),
+    "pods/exec": ("create", "get"),  # by a websocket it is `get`; newer servers want both
+    "rolebindings.rbac.authorization.k8s.io": ("create", "delete", "get", "list"),
+    "roles.rbac.authorization.k8s.io": ("create", "delete", "get", "list", "patch"),
+    "serviceaccounts": ("create", "delete", "get", "list"),
+    "services": ("create", "delete", "get", "list"),
+    "statefulsets.apps": ("create", "delete", "get", "list"),
+}
+# of the head itself, in its pod: whoever makes it may do all of this, else the API server lets nobody grant it
+OF_HEAD: dict[str, tuple[str, ...]] = {
+    "configmaps": ("create", "get"),
+    "events": ("list",),
+    "pods": ("create", "delete", "get", "list"),
+    "pods/log": ("get",),
+    "secrets": ("create",),
+    "statefulsets.apps": ("delete", "get", "list"),
+}
 # beyond the namespace, and not needed: with these, offers have the shapes and the prices of nodes
 HELPFUL: dict[str, tuple[str, ...]] = {"nodes": ("list",), "pods": ("list",)}
 
 
 def rules(table: dict[str, tuple[str, ...]] = NEEDED) -> list[dict[str, Any]]:
     """As a Role or a ClusterRole has them."""
-    return [{"apiGroups": [""], "resources": [name], "verbs": list(verbs)} for name, verbs in sorted(table.items())]
+    return [
+        {"apiGroups": [name.partition(".")[2]], "resources": [name.partition(".")[0]], "verbs": list(verbs)}
+        for name, verbs in sorted(table.items())
+    ]
 
 
 def allowed(client: Client, resource: str, verb: str, namespace: str) -> bool:
     """Whether we may. `namespace` "" is all of them."""
     name, _, sub = resource.partition("/")
-    wanted = {"verb": verb, "resource": name, **({"subresource": sub} if sub else {})}
+    name, _, group = name.partition(".")
+    wanted = {"verb": verb, "resource": name, "group": group, **({"subresource": sub} if sub else {})}
     wanted |= {"namespace": namespace} if namespace else {}
     path = client.path("selfsubjectaccessreviews", group="authorization.k8s.io/v1", namespace="")
     body = {

@@ -12,6 +12,7 @@ objects only: pods are bound to them and stay Pending, unless a `Kubelet` (pods.
 from __future__ import annotations
 
 import itertools
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ class ControlPlane:
         self.running = Running(directory)
         self.port, self._etcd, self._peer = free_ports(3, address)
         self.url = f"https://{address}:{self.port}"
+        self.audit = directory / "audit.log"
         self._admin = self.identities.issue("admin", user="admin", group="system:masters")
         self.api = Api(self.url, self.identities.trust(self._admin))
         self._numbers = itertools.count(1)
@@ -144,6 +146,7 @@ class ControlPlane:
         options = {
             "etcd-servers": f"http://{self.address}:{self._etcd}",
             "bind-address": self.address,
+            "advertise-address": self.address,  # it would look for a default route
             "secure-port": str(self.port),
             "endpoint-reconciler-type": "none",  # no server of a cluster is on the loopback
             "service-cluster-ip-range": "10.0.0.0/24",
@@ -159,9 +162,34 @@ class ControlPlane:
             "kubelet-client-certificate": str(to_kubelet),
             "kubelet-client-key": str(its_key),
             "kubelet-preferred-address-types": "InternalIP",
+            "audit-policy-file": str(self._audit_policy()),
+            "audit-log-path": str(self.audit),
             "cert-dir": str(self.directory),
         }
         self._start("kube-apiserver", options)
+
+    def _audit_policy(self) -> Path:
+        """Of service accounts it is written down which verbs they use, and of nobody else."""
+        path = self.directory / "audit-policy.json"
+        rules = [
+            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+            {"level": "None"},
+        ]
+        stages = ["RequestReceived", "ResponseStarted"]
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": stages, "rules": rules}
+        path.write_text(json.dumps(policy))
+        return path
+
+    def verbs_of(self, account: str) -> set[tuple[str, str, str]]:
+        """(group, resource with its subresource, verb) of what a service account, "NAMESPACE:NAME", asked for so far."""
+        user, found = f"system:serviceaccount:{account}", set[tuple[str, str, str]]()
+        for line in self.audit.read_text().splitlines():
+            event = json.loads(line)
+            if event["user"]["username"] == user and (thing := event.get("objectRef")):
+                resource = "/".join(filter(None, (thing["resource"], thing.get("subresource"))))
+                found.add((thing.get("apiGroup", ""), resource, event["verb"]))
+        return found
 
     def _start_controllers(self) -> None:
         options = {
