@@ -120,7 +120,7 @@ class Place:
     def _ensured(self, name: str, what: str, more: Mapping[str, Any], owners: list[Json]) -> Json:
         client, path = self._client, self._client.path("configmaps", name)
         try:
-            return {**client.get(path, what), "kind": "ConfigMap"}
+            return {**client.metadata(path, what), "apiVersion": "v1", "kind": "ConfigMap"}
         except Missing:
             pass
         tags = {TAG_CLUSTER: self._context.cluster, TAG_UID: self._context.uid}
@@ -138,7 +138,7 @@ class Place:
         try:
             return client.create(client.path("configmaps"), what, body)
         except Exists:
-            return {**client.get(path, what), "kind": "ConfigMap"}
+            return {**client.metadata(path, what), "apiVersion": "v1", "kind": "ConfigMap"}
 
 
 def noted(state_dir: str) -> dict[str, str]:
