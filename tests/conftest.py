@@ -33,7 +33,7 @@ SHARED = ("tests/ai/", "tests/browser/", "tests/engine/")  # one Chromium, one R
 FIRST = (
     "tests/ai/", "tests/ssh/", "tests/aws/", "tests/azure/", "tests/gcp/", "tests/any_cloud/", "tests/crash/", "tests/engine/",
     "tests/docker/", "tests/e2e/", "tests/mixed/", "tests/mounts/", "tests/cloud/", "tests/contract/", "tests/setup/",
-    "tests/kubernetes/",
+    "tests/kubernetes/test_kubelet.py", "tests/kubernetes/",
 )  # fmt: skip
 
 

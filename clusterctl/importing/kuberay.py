@@ -17,6 +17,7 @@ from clusterctl.importing.kuberay_groups import (
     environment,
     group_of,
     nfs_mounts,
+    own_resources,
     skip_what_is_rays,
     written,
 )
@@ -301,15 +302,14 @@ def _job(at: At, draft: Draft) -> None:
     for theirs, ours in (("entrypointNumCpus", "--cpus"), ("entrypointNumGpus", "--gpus")):
         number = at.number(theirs)
         flags[ours] = f"{number:g}" if number else 0
-    memory = at.get("entrypointMemory")
-    flags["--memory"] = size(amount(memory.text()) or 0) if memory else 0
     flags["--max-retries"] = at.whole("backoffLimit") or 0
     seconds = at.whole("activeDeadlineSeconds")
     flags["--timeout"] = duration(seconds) if seconds else ""
     after = at.whole("ttlSecondsAfterFinished") or 0
     if at.flag("shutdownAfterJobFinishes"):
         draft.put(("lifetime", "after_last_job"), duration(after), at.get("shutdownAfterJobFinishes"))
-    each = [("--env", f"{name}={value}") for name, value in _runtime_env(at).items()]
+    each = [("--resource", f"{name}={value:g}") for name, value in _own_needs(at).items()]
+    each += [("--env", f"{name}={value}") for name, value in _runtime_env(at).items()]
     entrypoint = at.get("entrypoint")
     if entrypoint is None or not (text := entrypoint.text().strip()):
         return
@@ -323,6 +323,12 @@ def _job(at: At, draft: Draft) -> None:
     given = [(flag, str(value)) for flag, value in flags.items() if value]
     words = " ".join(f"{flag} {shlex.quote(value)}" for flag, value in [*given, *each])
     draft.commands.append(" ".join(f"clusterctl submit --engine {words} -- {program}".split()))
+
+
+def _own_needs(at: At) -> dict[str, float]:
+    """Custom resources of the entrypoint, written as JSON."""
+    given = at.get("entrypointResources")
+    return own_resources(given.text(), given) if given is not None else {}
 
 
 def _runtime_env(at: At) -> dict[str, str]:

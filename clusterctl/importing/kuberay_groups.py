@@ -141,7 +141,7 @@ def _parameter(one: At, found: dict[str, float], gpus: float) -> float:
         return gpus
     text = one.text().strip()
     if one.key == "resources":
-        for name, value in _own_resources(text, one).items():
+        for name, value in own_resources(text, one).items():
             found[name] = whole(float(value))
         return gpus
     value = amount(text)
@@ -156,7 +156,7 @@ def _parameter(one: At, found: dict[str, float], gpus: float) -> float:
     return gpus
 
 
-def _own_resources(text: str, at: At) -> dict[str, float]:
+def own_resources(text: str, at: At) -> dict[str, float]:
     """JSON in quotes, and those often in quotes again."""
     try:
         found = json.loads(text.strip("'\"").replace('\\"', '"'))

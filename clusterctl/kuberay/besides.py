@@ -78,9 +78,9 @@ def besides(spec: ClusterSpec, metadata: Object, options: Options) -> list[Objec
 
 def _head(version: str, kind: str, name: str, metadata: Object) -> Object:
     named = {**metadata, "name": name}
-    labels = {key: value for key, value in metadata["labels"].items() if not key.startswith("kueue")}
-    named.pop("annotations", None)
-    return {"apiVersion": version, "kind": kind, "metadata": {**named, "labels": labels}}
+    del named["annotations"]
+    own = {key: value for key, value in metadata["labels"].items() if not key.startswith("kueue")}
+    return {"apiVersion": version, "kind": kind, "metadata": {**named, "labels": own}}
 
 
 def _claim(name: str, size: int, storage_class: str, metadata: Object) -> Object:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clusterctl_providers.catalog.facts import GIB, InstanceType
+from clusterctl_providers.catalog.facts import InstanceType
 from clusterctl_providers.catalog.gpu_names import split_memory
 from clusterctl_runtime.engine.images import default_image
 
 from clusterctl.kuberay.besides import besides
-from clusterctl.kuberay.losses import SPOT, Loss, group_names, losses
+from clusterctl.kuberay.losses import HEAD_CPU, HEAD_MEMORY, SPOT, Loss, group_names, losses
 from clusterctl.kuberay.objects import FIRST, STEP, Group, Object, metadata_of, pod_monitor, ray_cluster
 from clusterctl.kuberay.options import Options, Queue
 from clusterctl.kuberay.platforms import GENERIC, Platform, platforms
@@ -19,8 +19,6 @@ from clusterctl.kuberay.shapes import Shape, shape_of
 from clusterctl.spec.faults import Finding, Path
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.pool import Pool
-
-HEAD_CPU, HEAD_MEMORY = 2, 8 * GIB  # of the head's pod where the spec says nothing; KubeRay's own page wants as much
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from clusterctl_providers.catalog.facts import GIB
+
 from clusterctl.kuberay.besides import target
 from clusterctl.kuberay.options import Options
 from clusterctl.kuberay.platforms import Platform
@@ -16,12 +18,13 @@ from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.pool import Pool
 
 SPOT, ON_DEMAND = "spot", "on-demand"
+HEAD_CPU, HEAD_MEMORY = 2, 8 * GIB  # of the head's pod where the spec says nothing; KubeRay's own page wants as much
 LONGEST_NAME = 53  # of a RayCluster, whose name begins those of its pods and services
 _LARGEST = 2**31 - 1  # of a count of theirs
 _HEADS = "headgroup"  # how the operator calls the head's group
 KUEUE_GROUPS = 7  # of workers; with the head's eight sets of pods
 _OF_PODS = frozenset({"image_pull_secrets", "service_account", "pod", "runtime_class", "priority_class"})
-_ELSEWHERE = "put them into the image, a bucket, or a PersistentVolumeClaim (--claim /PATH=NAME)"
+_ELSEWHERE = "put them into the image, a bucket, or a PersistentVolumeClaim that --claim /PATH=NAME mounts"
 _BAKE = "make an image of it (`clusterctl image dockerfile SPEC`), and name that with --image"
 
 
@@ -121,6 +124,7 @@ def _of_cluster(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
             yield _lost(
                 ("files", index, "to"), "which home the image's user has is not known", "write a whole path", key=False
             )
+    yield from _of_the_heads_size(spec)
     if spec.head.slots is not None:
         yield _told(("head", "slots"), "KubeRay does not limit how many drivers run at once")
     for key in ("host", "public_port", "credentials"):
@@ -139,6 +143,16 @@ def _of_cluster(spec: ClusterSpec, options: Options) -> Iterator[Loss]:
         if getattr(spec.queue, key) not in ("none", False):
             told = _told if options.queue is not None else _lost
             yield told(("queue", key), "KubeRay has no queue of jobs", "configure Kueue")
+
+
+def _of_the_heads_size(spec: ClusterSpec) -> Iterator[Loss]:
+    """What is written and too little: of an instance the catalogue knows."""
+    cpus, memory = spec.head.resources.get("CPU", HEAD_CPU), spec.head.resources.get("memory", HEAD_MEMORY)
+    if cpus < HEAD_CPU or memory < HEAD_MEMORY:
+        what = (
+            f"a head with less than {HEAD_CPU} CPUs and {HEAD_MEMORY // GIB} GiB is too small for what Ray runs there"
+        )
+        yield _told(("head", "resources"), what, "write more")
 
 
 def _of_engine(spec: ClusterSpec, options: Options) -> Iterator[Loss]:

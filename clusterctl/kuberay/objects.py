@@ -12,12 +12,14 @@ from clusterctl.kuberay.options import Options, SecretRef
 from clusterctl.kuberay.platforms import ZONE_LABEL, Platform
 from clusterctl.kuberay.secrets import is_secret
 from clusterctl.kuberay.shapes import Shape, type_affinity
+from clusterctl.spec.hash import spec_hash
 from clusterctl.spec.model import ClusterSpec
 from clusterctl.spec.mounts.mount import Mount
 from clusterctl.spec.pool import Pool
 from clusterctl.spec.providers.kubernetes import Toleration
 
 Object = dict[str, Any]
+SPEC_HASH = "clusterctl/spec-hash"  # tells whether it was made of the spec as it is now
 MANAGER = "clusterctl"
 FIRST, STEP = 10, 10  # priorities of the groups of a pool: the market that is tried first has the highest
 _RAY_USER = 1000  # of Ray's public images
@@ -56,7 +58,7 @@ def ray_cluster(
         body["gcsFaultToleranceOptions"] = {"redisAddress": address} | (
             {"redisPassword": {"valueFrom": _secret(password)}} if password else {}
         )
-    body["headGroupSpec"] = _head(spec, head, image, options)
+    body["headGroupSpec"] = _head(spec, head, image, options, platform)
     body["workerGroupSpecs"] = [_worker(spec, group, image, options, platform) for group in groups]
     return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata_of(spec, options), "spec": body}
 
@@ -70,16 +72,17 @@ def metadata_of(spec: ClusterSpec, options: Options) -> Object:
     """Of the RayCluster."""
     place = {"namespace": options.namespace} if options.namespace else {}
     found: Object = {"name": spec.cluster, **place, "labels": {"app.kubernetes.io/managed-by": MANAGER}}
+    found["annotations"] = {SPEC_HASH: spec_hash(spec)}
     if options.queue is not None:
         found["labels"]["kueue.x-k8s.io/queue-name"] = options.queue.name
         if options.queue.priority:
             found["labels"]["kueue.x-k8s.io/priority-class"] = options.queue.priority
         if options.queue.elastic:
-            found["annotations"] = {"kueue.x-k8s.io/elastic-job": "true"}
+            found["annotations"]["kueue.x-k8s.io/elastic-job"] = "true"
     return found
 
 
-def _head(spec: ClusterSpec, shape: Shape, image: str, options: Options) -> Object:
+def _head(spec: ClusterSpec, shape: Shape, image: str, options: Options, platform: Platform) -> Object:
     """Tasks run on workers, as in clusters of our own: Ray is told of no CPU there."""
     container = _container("ray-head", spec, None, shape, options.image or image, options)
     container["ports"] = [
@@ -87,7 +90,9 @@ def _head(spec: ClusterSpec, shape: Shape, image: str, options: Options) -> Obje
         for name, port in (("gcs", 6379), ("dashboard", 8265), ("client", 10001), *_head_metrics(options))
     ]
     pod: Object = {"containers": [container]}
-    expressions = [{"key": ZONE_LABEL, "operator": "In", "values": [spec.head.zone]}] if spec.head.zone else []
+    expressions = type_affinity(shape.types) if spec.kind.name == platform.provider else []
+    if spec.head.zone:
+        expressions.append({"key": ZONE_LABEL, "operator": "In", "values": [spec.head.zone]})
     return {
         "rayStartParams": _start_parameters(spec),
         "resources": {"CPU": "0", "memory": str(shape.memory)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ TTL_SECONDS = 300.0  # that a cluster stays after its job, so that its logs can 
 class Job:
     """`entrypoint`: a command line. `retries`: further tries, each with a cluster of its own. `timeout`, `ttl`: seconds; the
     first counts from the start of the cluster. `schedule`: five fields of cron, "" for now; `time_zone`: of the IANA database.
-    `env` is of the job alone."""
+    `env` is of the job alone; `cpus`, `gpus`, `resources`: what its own process takes, of a worker."""
 
     entrypoint: str
     retries: int = 0
@@ -29,6 +30,9 @@ class Job:
     schedule: str = ""
     time_zone: str = ""
     env: dict[str, str] = field(default_factory=dict[str, str])
+    cpus: float = 0.0
+    gpus: float = 0.0
+    resources: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,12 @@ def _job(work: Job, cluster: Object) -> Object:
     made: Object = {"entrypoint": work.entrypoint}
     if work.env:
         made["runtimeEnvYAML"] = _runtime_env(work.env)
+    if work.cpus:
+        made["entrypointNumCpus"] = work.cpus
+    if work.gpus:
+        made["entrypointNumGpus"] = work.gpus
+    if work.resources:
+        made["entrypointResources"] = json.dumps(work.resources)
     made["shutdownAfterJobFinishes"] = True  # else its nodes are paid for until somebody looks
     made["ttlSecondsAfterFinished"] = int(work.ttl)
     if work.retries:

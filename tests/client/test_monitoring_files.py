@@ -104,7 +104,7 @@ def test_prometheus_takes_its_file_and_the_token_is_in_one_of_its_own(known):
         one.pop("scrape_interval")
         for discovery in one.get("http_sd_configs", ()):
             discovery.pop("refresh_interval")
-    assert whole["scrape_configs"] == scrapes["scrape_configs"]
+    assert whole["scrape_configs"] == scrapes["scrape_configs"] and "&id" not in (made / "scrapes.yml").read_text()
     assert said["address"] in whole["scrape_configs"][0]["static_configs"][0]["targets"]
     provider = yaml.safe_load((made / "grafana/provisioning/dashboards/clusterctl.yml").read_text())["providers"][0]
     assert [path.name for path in Path(provider["options"]["path"]).iterdir()] == ["clusterctl.json"]
@@ -170,6 +170,10 @@ def test_the_way_for_ones_own_prometheus_is_at_the_address_of_the_files_and_says
         assert [status for status, _ in answers] == [502, 502, 404, 404]
         assert "its `up` was interrupted" in answers[0][1]
         assert ask(said["address"], "/metrics", "another")[0] == 401
+        registry = Registry(known.home)
+        registry.forget(registry.load("demo"))
+        status, text = ask(said["address"], "/metrics", token)
+        assert status == 502 and "is not known here any more" in text
     finally:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=120)

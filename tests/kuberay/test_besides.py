@@ -15,7 +15,7 @@ from clusterctl.cli.verbs.export import app
 from clusterctl.core.errors import UsageError
 from clusterctl.kuberay.besides import PART_OF
 from clusterctl.kuberay.export import export, plain
-from clusterctl.kuberay.options import Options
+from clusterctl.kuberay.options import Options, Queue
 from clusterctl.spec.load import parse_spec
 from tests.kuberay.crd import faults
 from tests.kuberay.operator import operator_faults
@@ -139,9 +139,7 @@ def test_what_kueue_does_not_admit_is_refused_at_its_place(here: Path) -> None:
     said = refused(PLAIN + f"pools: [{pools}]\n", "--kueue-queue", "q")
     assert said.startswith("cluster.yaml:4:1: Kueue takes 7 groups")
     (cluster,) = ran(PLAIN + POOL, "--kueue-queue", "q", "--kueue-elastic")
-    assert (
-        cluster["metadata"]["annotations"] == {"kueue.x-k8s.io/elastic-job": "true"} and operator_faults(cluster) == []
-    )
+    assert cluster["metadata"]["annotations"]["kueue.x-k8s.io/elastic-job"] == "true" and operator_faults(cluster) == []
     assert "a RayCronJob does not hand its label" in refused(
         PLAIN + FIXED, "--kueue-queue", "q", "--entrypoint", "a", "--schedule", "@daily"
     )
@@ -228,3 +226,21 @@ def test_pods_of_a_spec_keep_what_they_are(here: Path) -> None:
     assert faults(cluster) == [] and operator_faults(cluster) == []
     said = refused(PODS % ", priority_class: high, volumes: [{claim: a, to: /a}]" + OWN)
     assert "it is not written into groups of KubeRay" in said and "say --claim /PATH=NAME" in said
+
+
+def test_the_object_says_of_which_spec_it_was_made(here: Path) -> None:
+    (first,), (same,), (other,) = ran(PLAIN + POOL), ran(PLAIN + POOL + "# a word\n"), ran(PLAIN + FIXED)
+    hashes = [one["metadata"]["annotations"]["clusterctl/spec-hash"] for one in (first, same, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_what_helps_is_told_and_not_refused() -> None:
+    small = export(parse_spec(PLAIN + "head: {resources: {CPU: 1, memory: 4GiB}}\n" + POOL), MACHINES, Options())
+    other = export(parse_spec(PLAIN + POOL), MACHINES, Options(image="registry.example/a:1"))
+    queue = export(parse_spec(PLAIN + "queue: {preemption: true}\n" + FIXED), MACHINES, Options(queue=Queue("q")))
+    for made, words in [
+        (small, "too small for what Ray runs"),
+        (other, "the image has to have Ray 2.60.0"),
+        (queue, "no queue of jobs"),
+    ]:
+        assert made.refused == () and any(words in one.message for one in made.told)

@@ -90,6 +90,10 @@ def test_pods_have_the_least_of_their_machines_and_room_for_the_kubelet() -> Non
     ]
     assert term["matchExpressions"][0]["values"] == ["n2-standard-8", "e2-standard-8"]
     head = document["spec"]["headGroupSpec"]
+    (term,) = pod(head)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert [one["values"] for one in term["matchExpressions"]] == [["e2-standard-8"], ["us-central1-a"]]
     assert head["resources"]["CPU"] == "0" and pod(head)["containers"][0]["resources"]["limits"]["cpu"] == "7"
     assert head["rayStartParams"] == {"object-store-memory": str(4 * 2**30)}
 
@@ -247,6 +251,7 @@ def test_a_job_brings_its_cluster_and_ends_it(tmp_path: Path) -> None:
     spec = tmp_path / "cluster.yaml"
     spec.write_text(PLAIN + "lifetime: {after_last_job: 10m}\n" + POOL)
     options = ("--entrypoint", "python train.py", "--env", "MODE=fast", "--max-retries", "2", "--timeout", "2h")
+    options += ("--cpus", "2", "--gpus", "0.5", "--resource", "FAST=1")
     job = ran(spec, *options)
     body = job["spec"]
     cluster = body.pop("rayClusterSpec")
@@ -254,6 +259,9 @@ def test_a_job_brings_its_cluster_and_ends_it(tmp_path: Path) -> None:
     assert body == {
         "entrypoint": "python train.py",
         "runtimeEnvYAML": "env_vars:\n  MODE: fast\n",
+        "entrypointNumCpus": 2,
+        "entrypointNumGpus": 0.5,
+        "entrypointResources": '{"FAST": 1.0}',
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": 600,
         "backoffLimit": 2,
@@ -315,6 +323,7 @@ def test_the_command_writes_yaml_with_its_warnings_and_refuses_with_places(tmp_p
     [
         ("--secret", "RAY_REDIS_ADDRESS=a/b"),
         ("--ttl", "5m"),
+        ("--cpus", "2"),
         ("--schedule", "0 3 * * *"),
         ("--time-zone", "UTC"),
         ("--serve", "/nowhere"),

@@ -65,7 +65,8 @@ def test_what_belongs_to_something_goes_with_it(control_plane: ControlPlane) -> 
     place = f"/api/v1/namespaces/{namespace}"
     owner = api.create(f"{place}/configmaps", {"metadata": {"name": "owner"}})["metadata"]
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["uid"]}
-    api.create(f"{place}/pods", pod("owned", metadata={"ownerReferences": [reference]}))
+    # Bound to none of the nodes that others made: there it would wait for a kubelet to let it go.
+    api.create(f"{place}/pods", pod("owned", metadata={"ownerReferences": [reference]}, nodeSelector={"no": "node"}))
     api.delete(f"{place}/configmaps/owner")
     wait_until(lambda: not api.get(f"{place}/pods")["items"], what="the pod goes with its owner")
 
@@ -82,6 +83,7 @@ def test_a_test_process_that_is_killed_takes_its_control_plane_with_it(tmp_path:
     )  # fmt: skip
     assert process.stdout is not None
     started = psutil.Process(int(process.stdout.readline()))
+    wait_until(lambda: started.name() == "sleep", what="the program is what it is told to be")
     process.kill()
     process.communicate()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from clusterctl.provision.ssh.connection import HostTrouble
 from clusterctl.provision.ssh.hosts import Hosts, Reached
 from clusterctl.provision.ssh.inventory import Login, Machine
 from tests.ssh.cluster import SshCluster, traces
+from tests.support.cluster import wait_until
 from tests.support.docker_engine import DockerEngine
 from tests.support.ssh_hosts import SshHost, SshHosts
 from tests.support.wheel_index import kept_wheels, serving, wanted
@@ -52,12 +57,45 @@ def test_tasks_run_on_every_host_and_nothing_is_left(ray_hosts: list[SshHost], t
         (cluster.directory / "driver.py").write_text(DRIVER)
         said = cluster.cli("submit", "driver.py").stdout
         assert "host2" in said or "host3" in said
+        figures_come_by_ssh(cluster)
         cluster.down()
         assert [traces(host) for host in ray_hosts] == [[], [], []]
         left = ray_hosts[0].run("sh", "-c", "ps -eo user,args | grep ^tester | grep -v grep; true")
         assert left == ""
     finally:
         cluster.clean_up()
+
+
+def figures_come_by_ssh(cluster: SshCluster) -> None:
+    """The head's and those of Ray on every node, also when the tunnel has to be dug anew."""
+    process = cluster.start("monitoring", "up", "--no-prometheus")
+    try:
+        assert process.stdout is not None
+        base = f"http://{process.stdout.readline().strip()}"
+        token = (cluster.home / "monitoring" / "demo" / "token").read_text().strip()
+
+        def ask(path: str) -> str:
+            request = urllib.request.Request(base + path, headers={"Authorization": f"Bearer {token}"})
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.read().decode()
+
+        def of_ray(path: str) -> str:
+            try:
+                return ask(path)
+            except urllib.error.HTTPError as error:  # its exporter starts after the rest of Ray
+                assert error.code == 502
+                return ""
+
+        paths = [one["labels"]["__metrics_path__"] for one in json.loads(ask("/ray"))]
+        assert len(paths) >= 2
+        for path in paths:
+            assert "ray_node_cpu_count" in wait_until(lambda path=path: of_ray(path), what=f"Ray's figures at {path}")
+        assert "clusterctl_nodes{" in ask("/metrics")
+        cluster.stop_tunnel()
+        assert "clusterctl_nodes{" in ask("/metrics")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
 
 
 def test_hosts_without_ray_are_named_before_anything_starts(ray_hosts: list[SshHost], tmp_path: Path) -> None:

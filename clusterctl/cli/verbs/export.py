@@ -52,6 +52,9 @@ def kuberay(
     network_policy: given.Policy = False,
     entrypoint: given.Entrypoint = "",
     env: given.Env = None,
+    cpus: given.Cpus = 0.0,
+    gpus: given.Gpus = 0.0,
+    resource: given.Resource = None,
     max_retries: given.MaxRetries = 0,
     timeout: given.Timeout = "",
     ttl: given.Ttl = "",
@@ -79,7 +82,9 @@ def kuberay(
     from clusterctl.kuberay.work import bring
     from clusterctl.spec.faults import SpecError
 
-    of_work = given.ToldOfWork(entrypoint, env or (), max_retries, timeout, ttl, schedule, time_zone, serve)
+    of_work = given.ToldOfWork(
+        entrypoint, env or (), (cpus, gpus, resource or ()), max_retries, timeout, ttl, schedule, time_zone, serve
+    )
     of_cluster = given.Told(
         target, namespace, image, setup_at_start, gpu_label, claim or (), pvc or (), secret or (), redis, prometheus,
         (kueue_queue, kueue_priority, kueue_elastic), quota, network_policy,

@@ -72,6 +72,11 @@ Entrypoint = Annotated[
     str, typer.Option(metavar="COMMAND", help="Make it a RayJob, whose cluster ends with it.", show_default=False)
 ]
 Env = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set for that job alone.", show_default=False)]
+Cpus = Annotated[float, typer.Option(min=0, metavar="X", help="CPUs of the job's own process.", show_default=False)]
+Gpus = Annotated[float, typer.Option(min=0, metavar="X", help="GPUs of it.", show_default=False)]
+Resource = Annotated[
+    list[str] | None, typer.Option(metavar="K=V", help="Custom resources of it; repeat for more.", show_default=False)
+]
 MaxRetries = Annotated[int, typer.Option(min=0, metavar="N", help="Further tries of the job, each on a new cluster.")]
 Timeout = Annotated[
     str,
@@ -162,6 +167,7 @@ class ToldOfWork:
 
     entrypoint: str
     env: Sequence[str]
+    needs: tuple[float, float, Sequence[str]]  # CPUs, GPUs, others
     max_retries: int
     timeout: str
     ttl: str
@@ -171,7 +177,7 @@ class ToldOfWork:
 
     def work(self, spec: ClusterSpec) -> Work | None:
         """None for the cluster alone. Raises UsageError."""
-        from clusterctl.cli.verbs.submit import parse_env
+        from clusterctl.cli.verbs.submit import parse_env, parse_resources
         from clusterctl.kuberay.secrets import NAME, is_secret
         from clusterctl.kuberay.work import TTL_SECONDS, Job, Serving
 
@@ -198,11 +204,14 @@ class ToldOfWork:
             self.schedule.strip(),
             self.time_zone,
             given,
+            *self.needs[:2],
+            parse_resources(list(self.needs[2])),
         )
 
     def _check(self) -> None:
         of_jobs = {
-            "--env": self.env, "--max-retries": self.max_retries, "--timeout": self.timeout, "--ttl": self.ttl,
+            "--env": self.env, "--cpus": self.needs[0], "--gpus": self.needs[1], "--resource": self.needs[2],
+            "--max-retries": self.max_retries, "--timeout": self.timeout, "--ttl": self.ttl,
             "--schedule": self.schedule,
         }  # fmt: skip
         if not self.entrypoint and (meant := [name for name, given in of_jobs.items() if given]):

@@ -85,9 +85,8 @@ def _boards(directory: Path) -> dict[str, Any]:
 
 
 def _yaml(about: str, document: Mapping[str, Any]) -> str:
-    return f"# Written by `clusterctl monitoring`. {about}\n" + yaml.safe_dump(
-        dict(document), sort_keys=False, width=120
-    )
+    text = yaml.dump(dict(document), Dumper=_Plain, sort_keys=False, width=120)
+    return f"# Written by `clusterctl monitoring`. {about}\n{text}"
 
 
 class _Plain(yaml.SafeDumper):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from clusterctl.client.head.endpoint import connect, locate, why_text
+from clusterctl.client.head.endpoint import Endpoint, connect, locate, why_text
 from clusterctl.client.nodes.forwarding import Route
 from clusterctl.client.registry import Cluster
 from clusterctl.core.errors import ClusterctlError, NotFound
@@ -34,6 +34,10 @@ SECONDS = 10.0  # for an answer: Prometheus gives up then, too
 _PIECE = 1 << 16
 _PASSED_ON = ("Accept", "Accept-Encoding", "User-Agent")
 _PASSED_BACK = ("Content-Type", "Content-Encoding")
+
+
+class NothingThere(NotFound):
+    """The path leads nowhere."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Figures:
     def of_head(self, path: str, headers: Mapping[str, str]) -> Answer:
         """What the head says to a GET. Raises ClusterctlError."""
         try:
-            endpoint = locate(self._cluster)
+            endpoint = self._endpoint()
             with closing(connect(endpoint, self._cluster.name)) as connection:
                 connection.request("GET", path, headers={**headers, "Authorization": f"Bearer {endpoint.token}"})
                 answer = _read(connection.getresponse())
@@ -71,6 +75,15 @@ class Figures:
             raise
         self._note("")
         return answer
+
+    def _endpoint(self) -> Endpoint:
+        """Where the head is now, also of a cluster that was made again under the same name. Raises ClusterctlError."""
+        if not self._cluster.directory.exists():
+            raise NotFound(
+                f"cluster {self._cluster.name!r} is not known here any more, as after `clusterctl down`: `clusterctl up SPEC` "
+                "makes it again"
+            )
+        return locate(self._cluster)
 
     def ray_targets(self, address: str) -> list[dict[str, Any]]:
         """Nodes that have figures of Ray's, each at `address` with a path of its own. Raises ClusterctlError."""
@@ -102,7 +115,7 @@ class Figures:
         with self._lock:
             port, route = self._ports.get(node, 0), self._routes.get(node)
         if not port:
-            raise NotFound(f"{node} is no node with figures of Ray's at this moment")
+            raise NothingThere(f"{node} is no node with figures of Ray's at this moment")
         if route is None:
             made = Route(self._cluster, node, self._detail)
             with self._lock:
@@ -202,7 +215,7 @@ class _Request(BaseHTTPRequestHandler):
         try:
             answer = self._answer(self.path.partition("?")[0])
         except (ClusterctlError, ValueError, KeyError) as error:
-            answer = _sentence(404 if isinstance(error, NotFound) else 502, str(error))
+            answer = _sentence(404 if isinstance(error, NothingThere) else 502, str(error))
         self._send(answer)
 
     def _send(self, answer: Answer) -> None:
@@ -221,7 +234,7 @@ class _Request(BaseHTTPRequestHandler):
             targets = figures.ray_targets(f"127.0.0.1:{self.server.server_address[1]}")
             return Answer(200, {"Content-Type": "application/json"}, json.dumps(targets).encode())
         if node == path:
-            raise NotFound(f"there is nothing at {path}")
+            raise NothingThere(f"there is nothing at {path}")
         return figures.of_ray(node)
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -41,9 +41,10 @@ class Watch:
             self._answer.close()
 
     def close(self) -> None:
-        stream = self._answer.extensions["network_stream"]
+        connection = self._answer.extensions["network_stream"].get_extra_info("socket")
         with contextlib.suppress(OSError):  # gone already
-            stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            # Not its own method: that ends encryption first, and whoever reads reads the rest as it came.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class Api:

@@ -146,6 +146,7 @@ class ControlPlane:
         options = {
             "etcd-servers": f"http://{self.address}:{self._etcd}",
             "bind-address": self.address,
+            "advertise-address": self.address,  # it would look for a default route
             "secure-port": str(self.port),
             "endpoint-reconciler-type": "none",  # no server of a cluster is on the loopback
             "service-cluster-ip-range": "10.0.0.0/24",
