@@ -13,7 +13,7 @@ from clusterctl_providers.cloud.doctor import Check, examine, permission_rows
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.kubeconfig import IN_CLUSTER
 from clusterctl_providers.kubernetes.review import Review
-from clusterctl_providers.kubernetes.rights import HELPFUL, NEEDED, WITH_HEAD, allowed
+from clusterctl_providers.kubernetes.rights import HELPFUL, allowed, needed
 
 OLDEST = (1, 20)  # that the tests run against
 
@@ -34,7 +34,7 @@ def check_cluster(
         "Kubernetes",
         who,
         lambda: _version(version),
-        lambda: _rights(client, NEEDED if settings.get("head_address") else {**NEEDED, **WITH_HEAD}),
+        lambda: _rights(client, needed(settings)),
         lambda: _named(review, pools),
         lambda: _address(settings),
     )
@@ -47,8 +47,8 @@ def _version(version: Mapping[str, Any]) -> Iterator[Check]:
     yield f"Kubernetes {text}", new_enough, "" if new_enough else f"it has to be {OLDEST[0]}.{OLDEST[1]} or later"
 
 
-def _rights(client: Client, needed: Mapping[str, tuple[str, ...]]) -> Iterator[Check]:
-    wanted = {f"to {verb} {name}": (name, verb) for name, verbs in needed.items() for verb in verbs}
+def _rights(client: Client, table: Mapping[str, tuple[str, ...]]) -> Iterator[Check]:
+    wanted = {f"to {verb} {name}": (name, verb) for name, verbs in table.items() for verb in verbs}
     try:
         rows = {title: allowed(client, *each, client.namespace) for title, each in wanted.items()}
     except ProviderError as error:
@@ -69,7 +69,7 @@ def _rights(client: Client, needed: Mapping[str, tuple[str, ...]]) -> Iterator[C
 
 def _named(review: Review, pools: Sequence[PoolRequest]) -> Iterator[Check]:
     try:
-        objections = review.of(pools)
+        objections = review.of(pools, rights=False)
     except ProviderError as error:
         yield "things that the settings name", False, str(error)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from clusterctl_providers.kubernetes.client import Client
@@ -35,6 +36,11 @@ OF_HEAD: dict[str, tuple[str, ...]] = {
 }
 # beyond the namespace, and not needed: with these, offers have the shapes and the prices of nodes
 HELPFUL: dict[str, tuple[str, ...]] = {"nodes": ("list",), "pods": ("list",)}
+
+
+def needed(settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Of whoever makes a cluster with these settings."""
+    return NEEDED if settings.get("head_address") else {**NEEDED, **WITH_HEAD}
 
 
 def rules(table: dict[str, tuple[str, ...]] = NEEDED) -> list[dict[str, Any]]:
