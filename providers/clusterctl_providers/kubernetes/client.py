@@ -29,6 +29,7 @@ TIMEOUT = (5.0, 30.0)  # seconds: to connect, and for each part of an answer
 CONNECTIONS = 32  # at the same time
 PAGE = 500  # objects
 MERGE = "application/merge-patch+json"
+NAMES_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 Json = dict[str, Any]
 
 
@@ -67,6 +68,10 @@ class Client:
     def get(self, path: str, what: str, **query: Any) -> Json:
         """Repeated a few times when the server is busy or the line breaks. Raises Missing."""
         return read(lambda: self.call("GET", path, what, query=query), self._pause)
+
+    def metadata(self, path: str, what: str) -> Json:
+        """An object without what is in it, which may be large. Raises Missing."""
+        return read(lambda: dict(self._send("GET", path, what, None, {}, accept=NAMES_ONLY).json()), self._pause)
 
     def ask(self, path: str, what: str, body: Json) -> Json:
         """A question that is posted, such as a SelfSubjectAccessReview."""
@@ -168,6 +173,7 @@ class Client:
         body: Any,
         query: Mapping[str, Any],
         content: str = "application/json",
+        accept: str = "application/json",
     ) -> requests.Response:
         def make() -> requests.Response:
             answer = self._open().request(
@@ -175,7 +181,7 @@ class Client:
                 self.login.server + path,
                 params={key: value for key, value in query.items() if value not in (None, "")},
                 json=body,
-                headers={"Content-Type": content} if body is not None else None,
+                headers={"Accept": accept, **({"Content-Type": content} if body is not None else {})},
                 timeout=TIMEOUT,
             )
             if answer.status_code >= 400:

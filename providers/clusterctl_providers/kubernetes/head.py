@@ -46,15 +46,6 @@ ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VOLUME = 10 * 2**30  # bytes of the claim
 # Of the head daemon itself, besides what the spec's `head` has for jobs.
 OWN = {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
-# Kinds that the cluster of a head in a pod has besides those of any: (plural, group), what uses others first.
-PARTS = (
-    ("statefulsets", APPS),
-    ("services", ""),
-    ("rolebindings", RBAC),
-    ("roles", RBAC),
-    ("serviceaccounts", ""),
-    ("persistentvolumeclaims", ""),
-)
 Json = dict[str, Any]
 
 
@@ -242,6 +233,15 @@ class HeadParts:
         if found is None or found["metadata"].get("deletionTimestamp"):
             return None
         return HeadDisk(name_of(found), "", (), self.pod)
+
+
+def parts(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(plural, group) of what a cluster with these settings has besides that of any; what uses others comes first."""
+    if settings.get("head_address"):
+        return []
+    account = [("rolebindings", RBAC), ("roles", RBAC), ("serviceaccounts", "")]
+    made = [] if settings.get("head_service_account") else account
+    return [("statefulsets", APPS), ("services", ""), *made, ("persistentvolumeclaims", "")]
 
 
 def is_running(pod: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from clusterctl.core.errors import BadRequest, ProviderError
 from clusterctl_providers.base import TAG_CLUSTER, TAG_MAKER, TAG_UID, ProviderContext
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import Exists, Missing
-from clusterctl_providers.kubernetes.head import PARTS
+from clusterctl_providers.kubernetes.head import parts
 from clusterctl_providers.kubernetes.kubeconfig import kubeconfig
 from clusterctl_providers.kubernetes.names import labels, name_of, of_cluster, owned_by, owner_name
 from clusterctl_providers.kubernetes.pod import AGENT
@@ -62,8 +62,7 @@ class Place:
         client, selector = self._client, of_cluster(self._context.uid)
         where = f"of cluster {self._context.cluster} in namespace {client.namespace}"
         owner = owner_name(self._context.cluster, self._context.uid)
-        of_head = () if self._context.settings.get("head_address") else PARTS
-        for plural, group in (*of_head, ("pods", ""), ("configmaps", "")):
+        for plural, group in (*parts(self._context.settings), ("pods", ""), ("configmaps", "")):
             path = client.path(plural, group=group)
             for page in client.pages(path, f"listing the {plural} {where}", labelSelector=selector):
                 for thing in page:
@@ -121,7 +120,7 @@ class Place:
     def _ensured(self, name: str, what: str, more: Mapping[str, Any], owners: list[Json]) -> Json:
         client, path = self._client, self._client.path("configmaps", name)
         try:
-            return {**client.get(path, what), "kind": "ConfigMap"}
+            return {**client.metadata(path, what), "apiVersion": "v1", "kind": "ConfigMap"}
         except Missing:
             pass
         tags = {TAG_CLUSTER: self._context.cluster, TAG_UID: self._context.uid}
@@ -139,7 +138,7 @@ class Place:
         try:
             return client.create(client.path("configmaps"), what, body)
         except Exists:
-            return {**client.get(path, what), "kind": "ConfigMap"}
+            return {**client.metadata(path, what), "apiVersion": "v1", "kind": "ConfigMap"}
 
 
 def noted(state_dir: str) -> dict[str, str]:

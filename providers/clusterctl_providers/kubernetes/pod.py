@@ -82,9 +82,9 @@ def manifest(
     return {**whole, "metadata": {**whole["metadata"], **mine, **marks}}  # by these it is known, whatever `pod` says
 
 
-def secret(name: str, request: CreateRequest, owners: Sequence[Json]) -> Json:
-    """The bootstrap document, with the one-time join token."""
-    document = {**request.bootstrap, "of_image": True, "directory": f"{ROOM}/node", "notice": float(GRACE)}
+def secret(name: str, request: CreateRequest, owners: Sequence[Json], grace: float = GRACE) -> Json:
+    """The bootstrap document, with the one-time join token, and the grace of the pod that it is for."""
+    document = {**request.bootstrap, "of_image": True, "directory": f"{ROOM}/node", "notice": float(grace)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -247,8 +247,9 @@ class KubernetesProvider:
 
     def _give_secret(self, request: CreateRequest, name: str, pod: Json) -> None:
         what = f"making the Secret {name} of {request.node_id}"
+        grace = float(pod["spec"].get("terminationGracePeriodSeconds") or 0)
         try:
-            self._client.create(self._client.path("secrets"), what, secret(name, request, owned_by(pod)))
+            self._client.create(self._client.path("secrets"), what, secret(name, request, owned_by(pod), grace))
         except Exists:
             return
 

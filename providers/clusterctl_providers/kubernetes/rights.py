@@ -25,6 +25,7 @@ WITH_HEAD: dict[str, tuple[str, ...]] = {
     "services": ("create", "delete", "get", "list"),
     "statefulsets.apps": ("create", "delete", "get", "list"),
 }
+_TO_GRANT = ("roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "serviceaccounts")
 # of the head itself, in its pod: whoever makes it may do all of this, else the API server lets nobody grant it
 OF_HEAD: dict[str, tuple[str, ...]] = {
     "configmaps": ("create", "get"),
@@ -39,8 +40,11 @@ HELPFUL: dict[str, tuple[str, ...]] = {"nodes": ("list",), "pods": ("list",)}
 
 
 def needed(settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Of whoever makes a cluster with these settings."""
-    return NEEDED if settings.get("head_address") else {**NEEDED, **WITH_HEAD}
+    """What whoever runs `up` and `down` with these settings needs."""
+    if settings.get("head_address"):
+        return NEEDED
+    given = _TO_GRANT if settings.get("head_service_account") else ()
+    return {**NEEDED, **{name: verbs for name, verbs in WITH_HEAD.items() if name not in given}}
 
 
 def rules(table: dict[str, tuple[str, ...]] = NEEDED) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ class Boxes:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*self.plane.identities.issue(f"kubelet-{self.namespace}", "127.0.0.1"))
             self.endpoint = stack.enter_context(Exec(self, context))
-            self._add_node()
+            stack.callback(self.plane.remove_node, self._add_node())
             stack.callback(self._stop_all)
             self.kubelet = stack.enter_context(Kubelet(self.plane, self.namespace, self._start))
             self._stack = stack.pop_all()
@@ -106,15 +106,15 @@ class Boxes:
         done = subprocess.run([*self.way, "ip", "-o", "addr", "show", "dev", "lo"], capture_output=True, text=True)
         return "127.0.0.1" in done.stdout
 
-    def _add_node(self) -> None:
+    def _add_node(self) -> str:
         name = f"{NODE}-{self.namespace}"
-        self.plane.add_node(name, cpu="16", memory="64Gi")
+        self.plane.add_node(name, cpu="16", memory="64Gi", labels={NODE: self.namespace})
         where = {
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.endpoint.port}},
         }
         self.plane.api.patch(f"/api/v1/nodes/{name}/status", {"status": where})
-        self._stack.callback(self.plane.remove_node, name)
+        return name
 
     def _stop_all(self) -> None:
         for box in self.pods.values():

@@ -18,13 +18,14 @@ SPEC = """\
 cluster: {name}
 provider:
   kubernetes: {{image: registry.test/python, namespace: {namespace}}}
-head: {{resources: {{CPU: 1, memory: 1GiB}}}}
+head: {{resources: {{CPU: 1, memory: 1GiB}}, node_selector: {{boxes: {namespace}}}}}
 engine: none
 pools:
   - name: work
     min: 1
     max: 3
     idle_timeout: 1h
+    node_selector: {{boxes: {namespace}}}
     resources: {{CPU: 1, memory: 1GiB}}
 """
 

@@ -33,7 +33,15 @@ def test_jobs_run_on_pods_as_no_root(cluster: PodCluster) -> None:
     cluster.wait_job(job, "succeeded")
     said = cluster.cli("logs", job).stdout
     assert "1000" in said and "work-1" in said
-    assert "up in" not in cluster.cli("up", "cluster.yaml", "--yes").stdout.replace("is up in", "")
+    cluster.cli("up", "cluster.yaml", "--yes")
+    assert sorted(cluster.nodes()) == ["head-1", "work-1"]
+
+
+def test_jobs_see_no_token_of_the_head(cluster: PodCluster) -> None:
+    look = ["sh", "-c", "ls /run/secrets/kubernetes.io/serviceaccount; echo nothing else"]
+    for node in cluster.nodes():
+        said = cluster.cli("exec", node, "--", *look).stdout
+        assert "nothing else" in said and "token" not in said, said
 
 
 @pytest.mark.parametrize("pool", ["head", "work"])

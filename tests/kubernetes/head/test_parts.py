@@ -54,7 +54,7 @@ def provider(directory: Path, **settings: Any) -> KubernetesProvider:
 
 def request(role: str = "head", number: int = 1, cpus: float = 0.1) -> CreateRequest:
     resources = Resources.of({"CPU": cpus, "memory": 2.0**27})
-    offer = Offer(role, "small", "on-demand", "", 0.0, resources, (), "", 1.0)
+    offer = Offer(role, "small", "on-demand", "", 0.0, resources)
     tags = {
         "clusterctl-cluster": "demo",
         "clusterctl-uid": UID,

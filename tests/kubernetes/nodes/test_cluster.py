@@ -62,30 +62,36 @@ def test_a_plan_tells_the_size_of_a_pod_and_that_its_price_is_not_known(pods: Po
     assert "1cpu-0.25gib" in pods.planned
 
 
+def until(gate: Path, then: str) -> tuple[str, ...]:
+    """A job that waits for the file `gate`."""
+    return "--", "sh", "-c", f"until [ -e {gate} ]; do sleep 0.1; done; {then}"
+
+
 def test_jobs_run_in_pods_which_come_and_go_with_them(pods: Pods) -> None:
-    cluster = pods.cluster
+    cluster, gate = pods.cluster, pods.cluster.directory / "go"
     wait_until(lambda: len(cluster.ready_nodes("cpu")) == 1, what="the first pod ready")
-    jobs = [cluster.submit("--cpus", "1", "--", "sh", "-c", "echo from $CLUSTERCTL_NODE_ID; sleep 2") for _ in range(3)]
+    jobs = [cluster.submit("--cpus", "1", *until(gate, "echo from $CLUSTERCTL_NODE_ID")) for _ in range(3)]
     wait_until(lambda: len(cluster.ready_nodes("cpu")) == 3, what="three pods ready")
+    gate.touch()
     for job in jobs:
         cluster.wait_job(job, "succeeded")
     assert "from cpu-" in cluster.cli("logs", jobs[0]).stdout
     wait_until(lambda: len(pods.names()) == 2, what="the head's pod, and one worker")
+    gate.unlink()
 
 
 def test_an_evicted_pod_is_replaced_and_says_why_it_went(pods: Pods) -> None:
-    cluster = pods.cluster
-    node = wait_until(lambda: cluster.ready_nodes("cpu"), what="a pod ready")[0]["id"]
-    (name,) = pods.names(node)
-    job = cluster.submit("--cpus", "1", "--max-retries", "2", "--", "sh", "-c", "sleep 3")
+    cluster, gate = pods.cluster, pods.cluster.directory / "go"
+    job = cluster.submit("--cpus", "1", "--max-retries", "2", *until(gate, "echo done"))
     cluster.wait_job(job, "running")
-    (node,) = {n["id"] for n in cluster.ready_nodes("cpu")}
-    (name,) = pods.names(node)
+    wait_until(lambda: len(cluster.ready_nodes("cpu")) == 1, what="one pod, in which it runs")
+    (node,) = cluster.ready_nodes("cpu")
+    (name,) = pods.names(node["id"])
     pods.kubelet.evict(name, "The node was low on resource: memory.")
     wait_until(lambda: name not in pods.names(), what="the evicted pod deleted")
+    gate.touch()
     cluster.wait_job(job, "succeeded")
-    told = cluster.cli("events", "--json").stdout
-    assert "The node was low on resource: memory" in told
+    assert "The node was low on resource: memory" in cluster.cli("events", "--json").stdout
 
 
 def test_down_leaves_nothing(pods: Pods) -> None:

@@ -36,7 +36,7 @@ def opened(world: KubernetesWorld, clock: Clock) -> Iterator[Callable[..., Kuber
 
     def open_one(**settings: Any) -> KubernetesProvider:
         state = str(world.state_dir(world.uid))
-        told = {"image": IMAGE, **settings}
+        told = {"image": IMAGE, "head_address": "127.0.0.1", **settings}
         context = ProviderContext(f"c-{world.uid[:8]}", world.uid, state, told, agent_argv=SLEEPER)
         made.append(KubernetesProvider(context, clock))
         return made[-1]

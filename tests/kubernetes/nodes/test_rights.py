@@ -33,7 +33,8 @@ def test_a_whole_life_uses_each_verb_of_the_role_and_needs_no_other(spot: Spot, 
     bundle.write_bytes(b"an agent")
     with as_user(spot.plane.kubeconfig_of(spot.namespace, rules())):
         state = str(world.state_dir(world.uid))
-        told = ProviderContext("demo", world.uid, state, {"image": IMAGE}, agent_bundle=str(bundle))
+        settings = {"image": IMAGE, "head_address": "127.0.0.1"}
+        told = ProviderContext("demo", world.uid, state, settings, agent_bundle=str(bundle))
         provider = KubernetesProvider(told)
         send = provider._client._send
 
