@@ -68,6 +68,13 @@ class Offer:
         """For people: "g5.xlarge spot in us-east-1a"."""
         return " ".join([self.instance_type, self.market, *(["in", self.where] if self.where else [])])
 
+    def taken_back(self, when: str, text: str) -> Reason:
+        """That its provider takes a node of it away, or has: `when` is "notice", "deadline" or "interruption". Others than spot
+        machines can be taken, too: a pod is evicted."""
+        if self.market == "spot":
+            return Reason(f"spot_{when}", f"spot interruption: {text}")
+        return Reason(f"provider_{when}", text)
+
 
 ENDING_SECONDS = 30.0  # that an agent may take to end its work once its lease is over
 CLOCK_RATE = 1.1  # the head's time may run so much faster than a node's
@@ -221,7 +228,7 @@ class Instance:
     detail: str = ""  # the provider's own words, for errors
     tags: Labels = ()
     refused: str = ""  # the error code that fits, where the provider ended it by itself instead of starting it
-    reclaimed: bool = False  # the provider says that it took it back: a spot interruption
+    reclaimed: bool = False  # the provider says that it took it back: of spot, or for others of higher priority
     queued: bool = (
         False  # it is started when the provider has the capacity for it: a launch takes nobody knows how long
     )

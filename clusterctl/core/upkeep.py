@@ -154,8 +154,8 @@ def _node_upkeep(
 def _end_by_provider(node: Node, instance: Instance) -> Mark:
     """A machine that never came up is a failed launch, and counts as one; any other is just gone."""
     if instance.reclaimed:
-        text = f"spot interruption: the provider took {instance.id} away ({node.state.value}){_words(instance)}"
-        return Mark(node.id, "gone", Reason("spot_interruption", text))
+        text = f"the provider took {instance.id} away ({node.state.value}){_words(instance)}"
+        return Mark(node.id, "gone", node.offer.taken_back("interruption", text))
     text = f"the provider ended {instance.id} ({node.state.value}){_words(instance)}"
     if instance.refused and node.state in PENDING_STATES:
         return Mark(node.id, "fail", Reason(instance.refused, text))
@@ -180,7 +180,7 @@ def _stopped(node: Node, instance: Instance) -> Action | None:
         return None
     text = f"its instance {instance.id} is {instance.state}{_words(instance)}"
     if instance.reclaimed:
-        return Mark(node.id, "fail", Reason("spot_interruption", f"spot interruption: {text}"))
+        return Mark(node.id, "fail", node.offer.taken_back("interruption", text))
     code = (node.state in PENDING_STATES and instance.refused) or "instance_stopped"
     return Mark(node.id, "fail", Reason(code, text))
 

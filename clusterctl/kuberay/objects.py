@@ -90,6 +90,10 @@ def _head(spec: ClusterSpec, shape: Shape, image: str, options: Options, platfor
         for name, port in (("gcs", 6379), ("dashboard", 8265), ("client", 10001), *_head_metrics(options))
     ]
     pod: Object = {"containers": [container]}
+    if spec.head.node_selector:
+        pod["nodeSelector"] = dict(spec.head.node_selector)
+    if spec.head.tolerations:
+        pod["tolerations"] = [_toleration(one) for one in spec.head.tolerations]
     expressions = type_affinity(shape.types) if spec.kind.name == platform.provider else []
     if spec.head.zone:
         expressions.append({"key": ZONE_LABEL, "operator": "In", "values": [spec.head.zone]})

@@ -53,9 +53,7 @@ def changed(base: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_a_file_with_one_part_replaced_by_anything_is_a_spec_or_refused_with_its_place(
-    name: str, provider: str
-) -> None:
+def test_a_file_with_one_part_replaced_by_anything_is_a_spec_or_refused_with_its_place(name: str) -> None:
     base, chosen = BASES[name], random.Random(name)
     every = list(paths(base))
     for path in chosen.sample(every, min(len(every), 12)):

@@ -210,6 +210,7 @@ PODS = (
     "provider: {kubernetes: {namespace: ml, image: 'registry.example/a:2.60.0', kueue_queue: gpus%s}}\n"
 )
 OWN = (
+    "head: {node_selector: {disk: slow}, tolerations: [{key: team}]}\n"
     "pools:\n  - {name: w, min: 1, max: 1, resources: {CPU: 2, memory: 4GiB}, node_selector: {disk: fast},"
     " tolerations: [{key: team}]}\n"
 )
@@ -218,6 +219,8 @@ OWN = (
 def test_pods_of_a_spec_keep_what_they_are(here: Path) -> None:
     (cluster,) = ran(PODS % "" + OWN)
     worker = pod(group(cluster, "w"))
+    head = pod(cluster["spec"]["headGroupSpec"])
+    assert head["nodeSelector"] == {"disk": "slow"} and head["tolerations"][0]["key"] == "team"
     assert cluster["metadata"]["namespace"] == "ml" and worker["containers"][0]["image"] == "registry.example/a:2.60.0"
     assert worker["nodeSelector"] == {"disk": "fast"} and worker["tolerations"] == [
         {"operator": "Exists", "key": "team"}

@@ -69,8 +69,7 @@ def plan_ends(views: Sequence[NodeView], complete: Mapping[str, bool], warm: War
         if node.state in _OVER or not complete.get(node.id, False):
             continue
         if view.preempt_at is not None and view.preempt_at <= now:
-            what = "" if _by_calendar(view) else "spot interruption: "
-            reason = Reason("spot_deadline", f"{what}the provider takes this node away now")
+            reason = node.offer.taken_back("deadline", "the provider takes this node away now")
             leaving.actions.append(Terminate(node.id, node.instance_id, reason))
         elif node.state is NodeState.DRAINING and view.drain == "acked" and not view.work:
             reason = Reason(node.code or "drained", node.reason or "it is drained and empty")
@@ -104,7 +103,7 @@ def plan_notices(views: Sequence[NodeView], now: float) -> ScaleDown:
         leaving.wake.append(view.preempt_at)
         if view.node.state in (NodeState.JOINING, NodeState.READY, NodeState.DRAINING) and _leaves_later(view):
             left = f"in {view.preempt_at - now:.0f} s"
-            reason = Reason("spot_notice", f"spot interruption: the provider takes this node away {left}")
+            reason = view.node.offer.taken_back("notice", f"the provider takes this node away {left}")
             if _by_calendar(view):
                 reason = Reason("capacity_ends", f"its capacity block ends {left}")
             leaving.actions.append(Drain(view.node.id, reason, view.preempt_at))

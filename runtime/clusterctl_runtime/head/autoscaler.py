@@ -364,7 +364,7 @@ class Autoscaler:
         if outcome.ok:
             what = action.event if isinstance(action, Mark) else action.op
             counts.decisions.labels(what, action.reason.code).inc()
-            taken = what == "gone" and action.reason.code == "spot_interruption"
+            taken = what == "gone" and action.reason.code.endswith("_interruption")
             if (what == "fail" or taken) and outcome.node:
                 counts.node_failures.labels(outcome.node.pool, action.reason.code).inc()
 

@@ -27,9 +27,10 @@ def test_an_up_that_was_killed_at_each_step_is_finished_by_the_next(fresh: PodCl
     assert sorted(fresh.nodes()) == ["head-1", "work-1"]
     fresh.end_looks()
     # Its head is gone for good, and nobody but this machine can end what is left.
-    path = f"/apis/apps/v1/namespaces/{fresh.boxes.namespace}/statefulsets"
-    for one in fresh.boxes.plane.api.get(path)["items"]:
-        fresh.boxes.plane.api.delete(f"{path}/{one['metadata']['name']}")
+    api, there = fresh.boxes.plane.api, f"namespaces/{fresh.boxes.namespace}"
+    for one in api.get(f"/apis/apps/v1/{there}/statefulsets")["items"]:
+        api.delete(f"/apis/apps/v1/{there}/statefulsets/{one['metadata']['name']}")
+        api.delete(f"/api/v1/{there}/pods/{one['metadata']['name']}-0", {"gracePeriodSeconds": 1})
     fresh.down()
     wait_until(lambda: not fresh.objects(), what="nothing is left")
 

@@ -11,7 +11,7 @@ from clusterctl_providers.kubernetes.provider import KubernetesProvider
 
 from tests.crash.stage import UID, Fuse, MiniHead
 from tests.crash.story import RealSky
-from tests.kubernetes.nodes.world import IMAGE
+from tests.kubernetes.nodes.world import HERE
 from tests.support.cluster import wait_until
 from tests.support.kubernetes.api import Api
 
@@ -26,7 +26,7 @@ class KubernetesSky(RealSky):
         self._bundle.write_bytes(b"an agent")
 
     def provider(self) -> KubernetesProvider:
-        state, settings = str(self.directory / "state"), {"image": IMAGE}
+        state, settings = str(self.directory / "state"), dict(HERE)
         return KubernetesProvider(ProviderContext("demo", UID, state, settings, agent_bundle=str(self._bundle)))
 
     def remains(self) -> list[str]:

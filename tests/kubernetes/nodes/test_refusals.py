@@ -14,7 +14,7 @@ from clusterctl_providers.kubernetes.provider import KubernetesProvider
 from clusterctl.core.errors import AuthFailed, BadRequest, NoCapacity, QuotaExceeded, UnknownOutcome
 from clusterctl.core.model import Instance
 from tests.kubernetes.nodes.conftest import Spot
-from tests.kubernetes.nodes.world import IMAGE, SLEEPER, KubernetesWorld, as_user
+from tests.kubernetes.nodes.world import HERE, IMAGE, SLEEPER, KubernetesWorld, as_user
 from tests.support.cluster import wait_until
 
 
@@ -36,7 +36,7 @@ def opened(world: KubernetesWorld, clock: Clock) -> Iterator[Callable[..., Kuber
 
     def open_one(**settings: Any) -> KubernetesProvider:
         state = str(world.state_dir(world.uid))
-        told = {"image": IMAGE, "head_address": "127.0.0.1", **settings}
+        told = {**HERE, **settings}
         context = ProviderContext(f"c-{world.uid[:8]}", world.uid, state, told, agent_argv=SLEEPER)
         made.append(KubernetesProvider(context, clock))
         return made[-1]

@@ -10,7 +10,7 @@ from clusterctl_providers.kubernetes.rights import NEEDED, rules
 
 from clusterctl.core.model import Instance
 from tests.kubernetes.nodes.conftest import Spot
-from tests.kubernetes.nodes.world import IMAGE, KubernetesWorld, as_user
+from tests.kubernetes.nodes.world import HERE, KubernetesWorld, as_user
 from tests.support.cluster import wait_until
 
 VERBS = {"POST": "create", "DELETE": "delete", "GET": "get"}
@@ -33,8 +33,7 @@ def test_a_whole_life_uses_each_verb_of_the_role_and_needs_no_other(spot: Spot, 
     bundle.write_bytes(b"an agent")
     with as_user(spot.plane.kubeconfig_of(spot.namespace, rules())):
         state = str(world.state_dir(world.uid))
-        settings = {"image": IMAGE, "head_address": "127.0.0.1"}
-        told = ProviderContext("demo", world.uid, state, settings, agent_bundle=str(bundle))
+        told = ProviderContext("demo", world.uid, state, dict(HERE), agent_bundle=str(bundle))
         provider = KubernetesProvider(told)
         send = provider._client._send
 

@@ -15,6 +15,7 @@ from tests.contract.worlds import World
 
 SLEEPER = ["python3", "-S", "-c", "import time; time.sleep(600)"]
 IMAGE = "registry.test/python:3.12"
+HERE = {"image": IMAGE, "head_address": "10.0.0.5"}  # settings of a cluster whose head is on this machine
 
 
 @contextlib.contextmanager
@@ -36,7 +37,7 @@ class KubernetesWorld(World):
     many = 100
 
     def settings(self) -> dict[str, Any]:
-        return {"image": IMAGE}
+        return dict(HERE)
 
     def given(self) -> dict[str, Any]:
         return {"agent_argv": SLEEPER}

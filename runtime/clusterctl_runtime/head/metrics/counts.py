@@ -18,6 +18,7 @@ _FAILURES = (
     "joining_too_long",
     "silent",
     "spot_interruption",
+    "provider_interruption",
     "setup_failed",
 )
 _REFUSALS = [error.code for error in (NoCapacity, QuotaExceeded, Throttled, AuthFailed, BadRequest, UnknownOutcome)]
