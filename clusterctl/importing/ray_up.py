@@ -311,8 +311,9 @@ def _work(source: _Source, draft: Draft) -> None:
         )
     for mount in root.entries("file_mounts"):
         at = ("files", len(draft.spec.get("files", [])))
-        draft.put((*at, "from"), source.moved.here(mount.text()), mount)
-        draft.put((*at, "to"), mount.key.rstrip("/"), mount)
+        if path := mount.text():
+            draft.put((*at, "from"), source.moved.here(path), mount)
+            draft.put((*at, "to"), mount.key.rstrip("/"), mount)
     if root.flag("file_mounts_sync_continuously") and (at := root.get("file_mounts_sync_continuously")):
         at.note(
             "files are copied when a node starts, and again by `up`",

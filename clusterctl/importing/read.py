@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from clusterctl.importing import kuberay, ray_up, skypilot
@@ -12,6 +13,9 @@ from clusterctl.importing.reading import Reader
 from clusterctl.spec.document import Document, compose_all
 from clusterctl.spec.faults import Fault, SpecError
 
+_OF_HELM = re.compile(
+    r"\{\{-?\s*(?:\.(?:Values|Release|Chart|Capabilities|Files)|include|template|if|else|end|range|with|define|toYaml|tpl)\b"
+)
 FORMS = "a RayCluster, RayJob or RayService of KubeRay, a cluster file of `ray up`, a task file of SkyPilot"
 
 
@@ -19,7 +23,8 @@ def convert(text: str, name: str, moved: Moved, given: Given, cluster: str, name
     """The spec of what is in `text`, which stands in the file `name`; `cluster`: its name where the file has none; `names`:
     raises SpecError where a spec names what its cloud does not have, and gives what may be so. Raises SpecError, with places in
     the file, where there can be no spec."""
-    documents = compose_all(text, name)
+    _refuse_template(text, name)
+    documents = [item for document in compose_all(text, name) for item in _items(document)]
     if not documents:
         raise SpecError([Fault(name, 1, 1, "there is nothing in it")])
     draft, reader = _read(documents, name, moved, given)
@@ -56,6 +61,22 @@ def _reading(document: Document, moved: Moved, given: Given) -> Callable[[Docume
 
 
 # ---------------------------------------------------------------- objects of Kubernetes
+
+
+def _refuse_template(text: str, name: str) -> None:
+    """One of Helm's may be YAML by chance, whose values are none."""
+    for number, line in enumerate(text.splitlines() if "ray.io/" in text else (), 1):
+        if found := _OF_HELM.search(line):
+            what = f"{found[0]} is of a template of Helm, and not what Helm makes of it"
+            raise SpecError([Fault(name, number, found.start() + 1, what, "give --from what `helm template` prints")])
+
+
+def _items(document: Document) -> list[Document]:
+    """What is in a list of objects, as `kubectl get` writes it; else the document."""
+    items = document.node(("items",))
+    if not _is_kubernetes(document) or not _kind(document).endswith("List") or items is None:
+        return [document]
+    return [Document(document.name, item) for item in items.value] if isinstance(items.value, list) else [document]
 
 
 def _is_kubernetes(document: Document) -> bool:

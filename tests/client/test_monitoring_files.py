@@ -185,3 +185,21 @@ def ask(address: str, path: str, token: str) -> tuple[int, str]:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=60)
     return refused.value.code, refused.value.read().decode()
+
+
+def test_what_cannot_be_is_told_in_its_order_and_nothing_of_it_is_kept(known: LocalCluster):
+    assert "no cluster named 'other'" in known.cli("monitoring", "up", "-c", "other", code=3).stderr
+    for url in ("nonsense", "http://x\n  evil: y", "http:///x"):
+        assert "it is no URL" in known.cli("monitoring", "files", "d", "--prometheus-url", url, code=2).stderr
+    silent = known.directory / "silent"
+    silent.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "prometheus, version 2.42.0" && exit 0\nexit 7\n')
+    silent.chmod(0o700)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert "in use" in known.cli("monitoring", "up", "--prometheus", str(silent), "--port", port, code=1).stderr
+    ports = known.home / "monitoring" / "demo" / "ports.json"
+    assert port not in (ports.read_text() if ports.exists() else ""), "it would be tried the next time, too"
+    said = known.cli("monitoring", "up", "--prometheus", str(silent), code=1).stderr
+    assert "it ended with code 7. It said nothing." in said

@@ -186,6 +186,14 @@ def test_what_stands_beside_the_cluster_is_told_of() -> None:
     assert any(note.line == 1 and "ConfigMap: only the cluster" in note.message for note in found.notes)
 
 
+def test_a_list_of_objects_is_what_is_in_it() -> None:
+    alone = read([cluster()])
+    for kind, version in (("List", "v1"), ("RayClusterList", "ray.io/v1")):
+        found = read([{"apiVersion": version, "kind": kind, "metadata": {}, "items": [cluster()]}])
+        assert parse_spec(found.texts["cluster.yaml"]) == parse_spec(alone.texts["cluster.yaml"])
+        assert min(note.line for note in found.notes) > 1, "places are those of the file"
+
+
 def test_a_cluster_without_workers_has_a_pool_like_its_head() -> None:
     spec = parse_spec(read([cluster(workerGroupSpecs=[])]).texts["cluster.yaml"])
     assert [(pool.name, pool.max, pool.resources) for pool in spec.pools] == [
@@ -205,6 +213,10 @@ OTHERS = [
     ("a: [\n", "f.yaml:2:1"),
     (yaml.safe_dump_all([cluster(), cluster()]), "there are 2 clusters in it"),
     (yaml.safe_dump({**cluster(), "kind": "RayJob", "spec": {"clusterSelector": {"a": "b"}}}), "it runs on a cluster"),
+    (yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [cluster(), POD, cluster()]}), "there are 2 clusters in it"),
+    (yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": []}), "there is nothing in it"),
+    (yaml.safe_dump(cluster(rayVersion="{{ .Values.ray }}")), "{{ .Values is of a template of Helm"),
+    ("apiVersion: ray.io/v1\nspec:\n  {{- if .Values.a }}\n", "f.yaml:3:3: {{- if is of a template of Helm"),
     (yaml.safe_dump(cluster(workerGroupSpec=[])), "spec.workerGroupSpec: there is no such key"),
 ]  # fmt: skip
 

@@ -104,6 +104,14 @@ def test_a_command_with_a_secret_in_it_is_not_copied() -> None:
     assert any("it looks like a secret" in note.message for note in found.notes)
 
 
+def test_a_mount_of_credentials_is_left_out_as_a_whole() -> None:
+    told = {**document(AWS), "file_mounts": {"/a": "./a", "/root/.aws/credentials": "~/.aws/credentials"}}
+    found = read(yaml.safe_dump(told))
+    files = document(found.texts["cluster.yaml"])["files"]
+    assert files and all({"from", "to"} <= one.keys() and "credentials" not in one["from"] for one in files)
+    assert any("it looks like a secret" in note.message for note in found.notes)
+
+
 def test_what_is_attached_to_a_machine_is_part_of_its_name() -> None:
     (pool,) = document(read(GCP).texts["cluster.yaml"])["pools"]
     assert pool["instances"] == ["n1-standard-8+nvidia-tesla-t4x1"] and pool["market"] == ["spot"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -74,8 +75,8 @@ def up(
     if alone and (prometheus or port):
         raise UsageError("--no-prometheus runs none: --prometheus and --port are of one that is run")
     seconds = duration("--every", every, some=True)
-    program = "" if alone else found(prometheus)
     place = Place(call.cluster())
+    program = "" if alone else found(prometheus)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED_BY_SIGNAL))  # in order: the Prometheus goes, too
     with contextlib.suppress(KeyboardInterrupt), _only_one(place):
         return _keep_open(call, place) if alone else _run(call, place, program, port, seconds)
@@ -88,11 +89,12 @@ def _run(call: Call, place: Place, program: str, wanted: int, seconds: float) ->
     from clusterctl.client.monitoring.prometheus import ended_text, running
     from clusterctl.client.monitoring.writing import write_all
 
-    port, directory = place.port(PROMETHEUS, wanted), place.prometheus
+    port, directory = wanted or place.port(PROMETHEUS), place.prometheus
     with _gateway(call, place, fixed=False) as gateway:
         texts = for_prometheus(place.cluster.name, gateway.port, place.token(), seconds)
         write_all(directory, texts, TOKEN, force=True)
         with running(program, directory, port) as process:
+            place.port(PROMETHEUS, port)  # one that could not be had is not kept for the next time
             url = f"http://127.0.0.1:{port}/"
             if call.json:
                 output.write_json_line({"cluster": place.cluster.name, "url": url, "directory": str(directory)})
@@ -188,6 +190,8 @@ def files(
     from clusterctl.client.monitoring.place import GATEWAY, Place
     from clusterctl.client.monitoring.writing import write_all
 
+    if not re.fullmatch(r"https?://[^\s/]\S*", url):
+        raise UsageError(f"--prometheus-url {url!r}: it is no URL: write one as in http://127.0.0.1:9090")
     place = Place(call.cluster())
     address = f"127.0.0.1:{place.port(GATEWAY, port)}"
     texts = for_ones_own(place.cluster.name, place.port(GATEWAY), place.token(), directory, url)

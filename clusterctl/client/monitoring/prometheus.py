@@ -124,4 +124,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _tail(log: Path, size: int = 1500) -> str:
     lines = log.read_bytes()[-size:].decode(errors="replace").splitlines()[-8:]
+    if not lines:
+        return " It said nothing."
     return f" The end of {log}:\n" + "\n".join(f"  {line}" for line in lines)

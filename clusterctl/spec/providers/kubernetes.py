@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -57,6 +58,54 @@ def _read_selector(value: Any) -> Any:
 
 
 Selector = Annotated[dict[str, str], BeforeValidator(_read_selector)]
+
+
+_OURS = re.compile(r"clusterctl-.*|app\.kubernetes\.io/managed-by")
+_OURS_OF_SPEC = {
+    "restartPolicy": "a node whose agent has ended is another node",
+    "nodeName": "the scheduler has to see what fits there: write `node_selector` in the pool",
+}
+
+
+def _read_pod(pod: Any) -> Any:
+    """Kubernetes' own rules are Kubernetes' to check; here is what it would take, and no node would come of it."""
+    _check_finite(pod, "")
+    parts = {"metadata", "spec"}
+    if not isinstance(pod, dict) or not pod.keys() <= parts or not all(isinstance(one, dict) for one in pod.values()):
+        raise ValueError("a pod's keys here are `metadata` and `spec`, both mappings")
+    for key, value in pod.get("metadata", {}).items():
+        if key not in ("labels", "annotations"):
+            raise ValueError(
+                f"metadata.{key} is clusterctl's to write: a pod's `labels` and `annotations` may be added to"
+            )
+        for name, text in value.items() if isinstance(value, dict) else [("", None)]:
+            if not isinstance(text, str):
+                raise ValueError(f"metadata.{key} maps names to text: write numbers and true in quotes")
+            if _OURS.fullmatch(name):
+                raise ValueError(f"metadata.{key}: {shorten(name)} is clusterctl's own: by it nodes are found")
+    spec = pod.get("spec", {})
+    for key, why in _OURS_OF_SPEC.items():
+        if key in spec:
+            raise ValueError(f"spec.{key} is clusterctl's to write: {why}")
+    containers = spec.get("containers")
+    for one in containers if isinstance(containers, list) else ():
+        if isinstance(one, dict) and one.get("name") == "node" and {"command", "args"} & one.keys():
+            raise ValueError(
+                "the container `node` runs clusterctl's agent: what has to run before it goes under `setup`"
+            )
+    return pod
+
+
+def _check_finite(value: Any, path: str) -> None:
+    """YAML has a number that no API server can be told."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_finite(inner, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_finite(inner, f"{path}[{number}]")
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{path} is {value}, which no API server takes")
 
 
 class Toleration(SpecModel):
@@ -117,7 +166,7 @@ class KubernetesSettings(SpecModel):
         description="Claims that nodes mount.",
         examples=[[{"claim": "datasets", "to": "/data", "read_only": True}]],
     )
-    pod: dict[str, Any] = Field(
+    pod: Annotated[dict[str, Any], BeforeValidator(_read_pod)] = Field(
         default={},
         description="Merged into each pod that is made: mappings key by key, lists of things with names by their names, other "
         "lists as a whole. Kubernetes itself checks it, before anything is made; the node's container is named `node`.",

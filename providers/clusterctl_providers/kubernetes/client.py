@@ -18,10 +18,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from clusterctl.core.errors import AuthFailed, ProviderError
+from clusterctl.core.errors import AuthFailed, ProviderError, UnknownOutcome
 from clusterctl_providers.cloud.bucket import shared_bucket
 from clusterctl_providers.cloud.calls import call_once, read
-from clusterctl_providers.kubernetes.errors import ApiError, Missing, typed
+from clusterctl_providers.kubernetes.errors import ApiError, Missing, no_server, typed
 from clusterctl_providers.kubernetes.kubeconfig import Login, find_login, load_pair
 
 CALLS_PER_SECOND = 100.0  # an API server serves many more, and says 429 where it does not want more
@@ -83,7 +83,10 @@ class Client:
         query = {**query, "limit": PAGE}
         while True:
             found = self.get(path, what, **query)
-            yield list(found.get("items") or ())
+            items = found.get("items")
+            if not (isinstance(items, list) or (items is None and str(found.get("kind")).endswith("List"))):
+                raise UnknownOutcome(no_server(what, self.context, "its list has no items"))
+            yield list(items or ())
             following = (found.get("metadata") or {}).get("continue")
             if not following:
                 return
@@ -131,7 +134,11 @@ class Client:
     ) -> Json:
         """One call, made once, but for a login that has lapsed, which is renewed."""
         answer = self._send(method, path, what, body, query or {}, content)
-        return dict(answer.json()) if answer.content else {}
+        try:
+            return dict(answer.json()) if answer.content else {}
+        except (ValueError, TypeError) as error:
+            said = " ".join(answer.text.split())[:100]
+            raise UnknownOutcome(no_server(what, self.context, f"it said {said!r}")) from error
 
     def close(self) -> None:
         with self._lock:
@@ -143,7 +150,13 @@ class Client:
         """For connections that are no requests: a websocket."""
         made = self.login.tls()
         if pair := self.login.credentials.certificate():
-            load_pair(made, *pair)
+            try:
+                load_pair(made, *pair)
+            except OSError as error:  # ssl.SSLError is one
+                raise AuthFailed(
+                    f"the certificate that logging in to the Kubernetes context {self.context!r} gave cannot be used ({error}): "
+                    "log in anew"
+                ) from error
         return made
 
     # ------------------------------------------------------------ inside

@@ -36,6 +36,16 @@ class Credentials(Protocol):
         ...
 
 
+def sendable(token: str, what: str) -> str:
+    """It. Raises AuthFailed, which does not show it, for one that no header can have."""
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise AuthFailed(
+            f"{what} is no token, but empty or with spaces, line breaks or letters that none has: log in anew"
+        )
+    return token
+
+
 class Nobody:
     """A client certificate says it, or nothing does."""
 
@@ -73,9 +83,10 @@ class TokenFile(Nobody):
 
     def header(self) -> str:
         try:
-            return f"Bearer {self._path.read_text().strip()}"
-        except OSError as error:
-            raise AuthFailed(f"the token file {self._path} cannot be read ({error.strerror})") from error
+            return f"Bearer {sendable(self._path.read_text(), f'what the token file {self._path} has')}"
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise AuthFailed(f"the token file {self._path} cannot be read ({why})") from error
 
 
 class Plugin:
@@ -133,15 +144,28 @@ class Plugin:
         except FileNotFoundError as error:
             hint = str(self._told.get("installHint") or "install it").strip()
             raise AuthFailed(f"{what}: there is no such command here: {' '.join(hint.split())}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
+            raise AuthFailed(f"{what} failed: it took over {PLUGIN_SECONDS:g} s") from error
+        except (OSError, ValueError) as error:  # an argument that no program can have
             raise AuthFailed(f"{what} failed ({error})") from error
         if done.returncode:
             said = " ".join(done.stderr.decode(errors="replace").split())[-500:]
             raise AuthFailed(f"{what} failed ({said or f'exit status {done.returncode}'}): log in to your cloud anew")
-        try:
-            return dict(json.loads(done.stdout)["status"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise AuthFailed(f"{what} failed: it printed no credentials") from error
+        return _given(done.stdout, what)
+
+
+def _given(printed: bytes, what: str) -> Mapping[str, Any]:
+    """The status of an ExecCredential that has what one can log in with."""
+    try:
+        status: Any = json.loads(printed)["status"]
+        found = {str(key): value for key, value in status.items() if value}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AuthFailed(f"{what} failed: it printed no credentials") from error
+    if "token" in found:
+        return {**found, "token": sendable(str(found["token"]), f"{what}: what it printed")}
+    if not {"clientCertificateData", "clientKeyData"} <= found.keys():
+        raise AuthFailed(f"{what} failed: it printed no credentials")
+    return found
 
 
 def _end_of(status: Mapping[str, Any]) -> float:

@@ -69,7 +69,7 @@ def _rights(client: Client, table: Mapping[str, tuple[str, ...]]) -> Iterator[Ch
 
 def _named(review: Review, pools: Sequence[PoolRequest]) -> Iterator[Check]:
     try:
-        objections = review.of(pools)
+        objections = review.of(pools, rights=False)
     except ProviderError as error:
         yield "things that the settings name", False, str(error)
         return

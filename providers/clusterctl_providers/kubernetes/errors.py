@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import requests
+
 from clusterctl.core.errors import (
     AuthFailed,
     BadRequest,
@@ -19,13 +21,14 @@ from clusterctl.core.errors import (
     Throttled,
     UnknownOutcome,
 )
-from clusterctl_providers.cloud.unreached import unreached
+from clusterctl_providers.cloud.unreached import line_broke, unreached
 
 ANONYMOUS = '"system:anonymous"'  # who sends nothing that the server knows, where it lets such in
 WHO = "the Kubernetes API server"
 _QUOTA = re.compile(r"exceeded quota: ([^,\s]+)")
 _VERB = re.compile(r'cannot (\w+) (?:resource "([\w./-]+)"|path "([^"]+)")')
 _WHERE = re.compile(r'in the namespace "([^"]+)"')
+_TLS_REFUSAL = re.compile("certificate|alert", re.IGNORECASE)  # and not a line that broke
 _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied')
 
 
@@ -51,6 +54,7 @@ class ApiError(Exception):
     def __init__(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
         told = _status_in(content)
         self.status = status
+        self.is_status = bool(told)  # an API server's own words, and not of something between
         self.reason = str(told.get("reason") or "")
         self.details: Mapping[str, Any] = told.get("details") or {}
         text = str(told.get("message") or content[:300].decode("utf-8", "replace") or f"status {status}")
@@ -65,10 +69,31 @@ def typed(error: Exception, what: str, context: str) -> ProviderError:
         return error
     if isinstance(error, ApiError):
         return _answered(error, what, context)
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(str(_cause(error)).split())[:300]
+    if isinstance(error, requests.exceptions.SSLError):
+        lasting = _TLS_REFUSAL.search(text)
+        return AuthFailed(_untrusted(what, context, text)) if lasting else line_broke(what, f"{WHO} of {context}", text)
     return unreached(error, what, f"{WHO} of {context}", text) or UnknownOutcome(
         f"{what} had no clear outcome ({text})"
     )
+
+
+def _untrusted(what: str, context: str, text: str) -> str:
+    """TLS failed. Nothing that the environment names has a say in it."""
+    if "certificate verify failed" in text:
+        fix = f"get the context {context!r} anew, whose own CA it has to be, and see that this machine's clock is right"
+        return f"{what}: the certificate of {WHO} of {context} is not trusted ({text}); {fix}"
+    return f"{what}: {WHO} of {context} did not take what was sent over TLS ({text}); log in to that context anew"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a library of HTTP wraps in words of its own."""
+    for _ in range(8):
+        inner = getattr(error, "reason", None) or next(iter(error.args), None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return error
 
 
 def _answered(error: ApiError, what: str, context: str) -> ProviderError:
@@ -81,7 +106,7 @@ def _answered(error: ApiError, what: str, context: str) -> ProviderError:
     if error.status == 403:
         return _forbidden(error, what, said)
     if error.status == 404:
-        return Missing(said)
+        return Missing(said) if error.is_status else UnknownOutcome(no_server(what, context, error.text))
     if error.status == 409:
         return Exists(said) if error.reason == "AlreadyExists" else Changed(said)
     if error.status == 410:
@@ -91,6 +116,14 @@ def _answered(error: ApiError, what: str, context: str) -> ProviderError:
     if error.status >= 500:
         return UnknownOutcome(f"{what}: {WHO} failed ({error.text})")
     return BadRequest(f"{_denied(error, what)}: {error.text}")
+
+
+def no_server(what: str, context: str, text: str) -> str:
+    """A proxy that lost its way, or asks for a login: what it says of things is not to be believed."""
+    return (
+        f"{what}: what answers for the context {context!r} is no Kubernetes API server ({text}); look at its `server`, and at "
+        "proxies on the way there"
+    )
 
 
 def _forbidden(error: ApiError, what: str, said: str) -> ProviderError:

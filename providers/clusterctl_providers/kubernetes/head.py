@@ -288,6 +288,9 @@ def _with_head(spec: Json, image: str, account: str, claim: str, document: str) 
         **spec,
         "restartPolicy": "Always",
         "serviceAccountName": account,
+        # Whatever `pod` says: else jobs, in the other container, had the head's rights, or saw the files of its processes.
+        "automountServiceAccountToken": False,
+        "shareProcessNamespace": False,
         "containers": [head, {**node, "volumeMounts": mounts}, *others],
         "volumes": volumes,
     }

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import yaml
 
 from clusterctl.core.errors import AuthFailed, BadRequest
-from clusterctl_providers.kubernetes.credentials import Basic, Credentials, Nobody, Plugin, Token, TokenFile
+from clusterctl_providers.kubernetes.credentials import Basic, Credentials, Nobody, Plugin, Token, TokenFile, sendable
 
 DEFAULT = "~/.kube/config"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -66,13 +68,29 @@ def find_login(settings: Mapping[str, Any]) -> Login:
         raise BadRequest(f"the Kubernetes context {context!r} names no API server: mend {files}")
     return Login(
         context,
-        str(cluster["server"]).rstrip("/"),
+        _url(cluster["server"], "server", context, files).rstrip("/"),
         namespace or str(found.get("namespace") or "default"),
         _credentials(user, context, cluster),
         lambda: _tls(cluster, user, context),
         str(cluster.get("tls-server-name") or ""),
-        str(cluster.get("proxy-url") or ""),
+        _url(cluster.get("proxy-url") or "", "proxy-url", context, files),
     )
+
+
+def _url(value: Any, key: str, context: str, files: str) -> str:
+    """What is none would be told of as a line that broke. "" is left as it is."""
+    text = str(value)
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https", "socks5", "socks5h") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none, a bracket that is not closed
+        good = False
+    if text and (not good or re.search(r"[\s\x00-\x1f]", text)):
+        raise BadRequest(
+            f"the Kubernetes context {context!r} has `{key}: {text[:100]}`, which is no URL: mend {files}, or get the context "
+            "anew"
+        )
+    return text
 
 
 def _of_pod(namespace: str) -> Login:
@@ -98,16 +116,20 @@ def _read(named: str) -> tuple[dict[str, Any], str]:
     paths = [Path(one) for one in named.split(os.pathsep) if one]
     paths = paths or [Path(DEFAULT).expanduser()]
     whole: dict[str, Any] = {section: {} for section in _SECTIONS}
-    for path in filter(Path.exists, paths):
+    for path in paths:
         try:
-            data: Any = yaml.safe_load(path.read_text())
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            data = _mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise BadRequest(f"the kubeconfig {path} cannot be read ({' '.join(str(error).split())})") from error
-        data = _mapping(data)
         whole.setdefault("current-context", data.get("current-context") or None)
         whole["current-context"] = whole["current-context"] or data.get("current-context")
         for section in _SECTIONS:
-            for entry in map(_mapping, data.get(section) or ()):
+            entries: Any = data.get(section) or []
+            if not isinstance(entries, list) or not all(isinstance(one, dict) and one.get("name") for one in entries):
+                raise BadRequest(f"the kubeconfig {path} is none: its `{section}` is no list of things with names")
+            for entry in map(_mapping, entries):
                 inner = {**_mapping(entry.get(section[:-1])), "_beside": str(path.parent)}
                 whole[section].setdefault(str(entry.get("name")), inner)
     return whole, " and ".join(map(str, paths))
@@ -125,9 +147,9 @@ def _credentials(user: Mapping[str, Any], context: str, cluster: Mapping[str, An
     if user.get("tokenFile"):
         return TokenFile(_beside(user, str(user["tokenFile"])))
     if user.get("token"):
-        return Token(str(user["token"]))
-    if plugin := _mapping(user.get("exec")):
-        return Plugin(plugin, context, str(user["_beside"]), _cluster_for_plugins(cluster))
+        return Token(sendable(str(user["token"]), f"the token of the Kubernetes context {context!r}"))
+    if plugin := user.get("exec"):
+        return Plugin(_plugin(plugin, context), context, str(user["_beside"]), _cluster_for_plugins(cluster))
     if user.get("username"):
         return Basic(str(user["username"]), str(user.get("password") or ""))
     if user.get("auth-provider"):
@@ -136,6 +158,19 @@ def _credentials(user: Mapping[str, Any], context: str, cluster: Mapping[str, An
             "your cloud's command (gcloud container clusters get-credentials, aws eks update-kubeconfig, az aks get-credentials)"
         )
     return Nobody()
+
+
+def _plugin(told: Any, context: str) -> Mapping[str, Any]:
+    """`exec` of a user. Raises AuthFailed for what cannot be run."""
+    told = _mapping(told)
+    env, args = told.get("env") or [], told.get("args") or []
+    named = isinstance(env, list) and all(isinstance(one, dict) and {"name", "value"} <= one.keys() for one in env)
+    if not told.get("command") or not named or not isinstance(args, list):
+        raise AuthFailed(
+            f"the Kubernetes context {context!r} logs in by an `exec` that cannot be run (it has a `command`, `args` as a list, "
+            "and `env` as a list of name and value): get the context anew"
+        )
+    return told
 
 
 def _cluster_for_plugins(cluster: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,4 +215,8 @@ def _beside(section: Mapping[str, Any], path: str) -> Path:
 
 
 def _decoded(data: Any) -> bytes:
-    return base64.b64decode(str(data)) if data else b""
+    """Raises ValueError for what has nothing in it: no CA would mean those of this machine."""
+    found = base64.b64decode("".join(str(data).split()), validate=True) if data else b""
+    if data and not found:
+        raise ValueError("its data is empty")
+    return found

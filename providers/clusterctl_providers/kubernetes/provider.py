@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clusterctl.core.errors import BadRequest, NotYet, ProviderError
+from clusterctl.core.errors import AuthFailed, BadRequest, NotYet, ProviderError, QuotaExceeded
 from clusterctl.core.model import Instance, Observed, Offer
 from clusterctl_providers.base import (
     TAG_TOKEN,
@@ -232,7 +232,13 @@ class KubernetesProvider:
                 raise BadRequest(f"{what}: a pod of that name is not this cluster's: remove it") from None
         made = row_of(pod).instance
         if made.state == "pending":
-            self._give_secret(request, name, {**pod, "kind": "Pod"})
+            try:
+                self._give_secret(request, name, {**pod, "kind": "Pod"})
+            except (AuthFailed, BadRequest, QuotaExceeded):  # it would wait for ever
+                self._client.delete(
+                    f"{path}/{name}", f"ending the pod {name}", grace=0, uid=str(pod["metadata"]["uid"])
+                )
+                raise
         return made
 
     def _is_head(self, request: CreateRequest) -> bool:

@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from clusterctl.core.errors import AuthFailed, BadRequest, QuotaExceeded
+from clusterctl.core.errors import AuthFailed, BadRequest, QuotaExceeded, UnknownOutcome
 from clusterctl.core.model import Offer
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, Objection, PoolRequest, ProviderContext
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import ApiError, Missing
 from clusterctl_providers.kubernetes.pod import image_of, manifest
-from clusterctl_providers.kubernetes.rights import allowed
+from clusterctl_providers.kubernetes.rights import allowed, needed
 from clusterctl_providers.kubernetes.shapes import Shapes
 
 NOBODY = "00000000-0000-4000-8000-000000000000"  # the uid of what is never made
+AT_ONCE = 8  # questions about rights
+_OF_SIZE = re.compile(r"resources|usage per (?:Container|Pod)")  # the second of a LimitRange
 UNKNOWN = re.compile(r'unknown field "([^"]+)"')
 
 
@@ -25,9 +28,10 @@ class Review:
     def __init__(self, client: Client, context: ProviderContext, shapes: Shapes) -> None:
         self._client, self._context, self._shapes = client, context, shapes
 
-    def of(self, pools: Sequence[PoolRequest]) -> list[Objection]:
-        """Where the context or the namespace is wrong, nothing else can be looked up there, and is not."""
-        if hidden := self._way_there() or self._namespace():
+    def of(self, pools: Sequence[PoolRequest], *, rights: bool = True) -> list[Objection]:
+        """Where the context or the namespace is wrong, nothing else can be looked up there, and is not. `rights`: with those that
+        are missing."""
+        if hidden := self._way_there() or self._namespace() or (self._rights() if rights else None):
             return [hidden]
         found = [*self._storage()]
         for pool in pools:
@@ -40,7 +44,8 @@ class Review:
         context = str(self._context.settings.get("context") or "")
         try:
             allowed(self._client, "pods", "create", self._client.namespace)  # whoever is known there may ask that
-        except (BadRequest, AuthFailed) as error:
+        except (BadRequest, AuthFailed, UnknownOutcome) as error:
+            # Unlike a cloud, an API server that nobody reaches is most often one that is not meant.
             return Objection("", "context", context, str(error))
         return None
 
@@ -55,6 +60,23 @@ class Review:
         except AuthFailed:
             return None
         return None
+
+    def _rights(self) -> Objection | None:
+        """Whoever has some of them only would leave half a cluster."""
+        client, name = self._client, self._client.namespace
+        wanted = [(resource, verb) for resource, verbs in needed(self._context.settings).items() for verb in verbs]
+        with ThreadPoolExecutor(AT_ONCE, "pods-rights") as pool:
+            answers = list(pool.map(lambda each: allowed(client, each[0], each[1], name), wanted))
+        missing = [f"{verb} {resource}" for (resource, verb), may in zip(wanted, answers, strict=True) if not may]
+        if not missing:
+            return None
+        text = (
+            f"who logs in to the context {client.context!r} may not do this in namespace {name}: {', '.join(missing)}"
+        )
+        fix = (
+            "ask whoever runs the cluster for the Role of docs/kubernetes.md; `clusterctl doctor SPEC` tells each right"
+        )
+        return Objection("", "namespace" if self._context.settings.get("namespace") else "context", "", text, fix)
 
     # ------------------------------------------------------------ what it names
 
@@ -126,12 +148,14 @@ class Review:
             return
         keys = ("service_account", "priority_class", "runtime_class")
         named = next((key for key in keys if settings.get(key) and str(settings[key]) in text), "")
-        if named:
+        if "is being terminated" in text:
+            yield Objection("", "namespace" if settings.get("namespace") else "context", "", text)
+        elif named:
             yield Objection("", named, "", text)
         elif settings.get("pod"):
             yield Objection("", "pod", "", text)
         else:
-            yield Objection(pool.name, "resources" if "resources" in text else "name", "", text)
+            yield Objection(pool.name, "resources" if _OF_SIZE.search(text) else "name", "", text)
 
     def _request(self, pool: PoolRequest) -> CreateRequest:
         offer: Offer = self._shapes.offers(pool)[0]

@@ -153,12 +153,14 @@ def test_a_quota_is_refused_by_its_name(
 def test_a_right_that_is_missing_is_named(
     spot: Spot, world: KubernetesWorld, opened: Callable[..., KubernetesProvider]
 ) -> None:
-    rules = [{"apiGroups": [""], "resources": ["configmaps", "pods"], "verbs": ["get", "list", "create"]}]
+    rules = [{"apiGroups": [""], "resources": ["configmaps", "pods"], "verbs": ["get", "list", "create", "delete"]}]
     with as_user(spot.plane.kubeconfig_of(spot.namespace, rules)):
         provider = opened()
         refused = create(world, provider, pool())
         assert isinstance(refused, AuthFailed)
         assert f"the right to create secrets in namespace {spot.namespace}" in str(refused)
+        listed = spot.plane.api.get(f"{spot.path}/pods")["items"]
+        assert all(one["metadata"].get("deletionTimestamp") for one in listed), "no pod waits for what never comes"
         (offer,) = provider.offers(pool())
         assert offer.price_source.startswith("the scheduler decides") and not offer.closed
     with as_user(spot.plane.kubeconfig_of(spot.namespace, [])):

@@ -86,16 +86,19 @@ def test_a_gpu_that_no_node_has_and_one_that_nobody_knows(spot: Spot) -> None:
 def test_a_namespace_without_rights_is_told_and_doctor_names_each_verb(spot: Spot) -> None:
     some = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "get"]}]
     with as_user(spot.plane.kubeconfig_of(spot.namespace, some)):
-        (one,) = objections()
-        assert one.key == "context" and f"the right to create pods in namespace {spot.namespace}" in one.text
-        rows = _doctor()
+        (one,) = objections(head_address="10.0.0.5")
+        assert one.key == "context" and f"may not do this in namespace {spot.namespace}: create configmaps," in one.text
+        assert "delete pods" in one.text and "list pods" not in one.text
+        (one,) = objections(head_address="")
+        assert "create statefulsets.apps" in one.text, "a head in a pod takes more"
+        rows = _doctor(head_address="10.0.0.5")
         lacking = {
             what.removeprefix("permission to ") for what, ok, _ in rows if not ok and what.startswith("permission")
         }
         everything = {f"{verb} {name}" for name, verbs in NEEDED.items() for verb in verbs}
         assert lacking == everything - {"list pods", "get pods"}
     with as_user(spot.plane.kubeconfig_of(spot.namespace, rules())):
-        assert [(what, fix) for what, ok, fix in _doctor(CPU) if not ok] == []
+        assert [(what, fix) for what, ok, fix in _doctor(CPU, head_address="10.0.0.5") if not ok] == []
 
 
 def test_doctor_says_who_we_are_and_stops_at_credentials_that_are_not_taken(spot: Spot, tmp_path: Path) -> None:
