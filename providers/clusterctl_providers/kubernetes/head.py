@@ -236,9 +236,7 @@ class HeadParts:
 
 
 def parts(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(plural, group) of what a cluster with these settings has besides that of any; what uses others comes first."""
-    if settings.get("head_address"):
-        return []
+    """(plural, group) of what a cluster has whose head is a pod, besides that of any; what uses others comes first."""
     account = [("rolebindings", RBAC), ("roles", RBAC), ("serviceaccounts", "")]
     made = [] if settings.get("head_service_account") else account
     return [("statefulsets", APPS), ("services", ""), *made, ("persistentvolumeclaims", "")]

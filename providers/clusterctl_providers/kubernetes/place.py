@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from clusterctl_providers.kubernetes.names import labels, name_of, of_cluster, o
 from clusterctl_providers.kubernetes.pod import AGENT
 from clusterctl_providers.this_machine import maker
 
+HEAD_PLACE = "clusterctl-head-place"  # an annotation of the owner: "here" for a head beside its maker, "pod"
 NOTE = "api-server.json"  # in the state directory: where the cluster is, whatever the kubeconfig says by now
 Json = dict[str, Any]
 
@@ -37,7 +39,25 @@ class Place:
         name = owner_name(self._context.cluster, self._context.uid)
         what = f"making the object {name} that owns the cluster's others in namespace {self._client.namespace}"
         self.note()
-        return self._ensured(name, what, {"data": {"cluster": self._context.cluster, "uid": self._context.uid}}, [])
+        data = {"cluster": self._context.cluster, "uid": self._context.uid}
+        return self._ensured(name, what, {"data": data}, [], {HEAD_PLACE: "here" if self._wants_head_here else "pod"})
+
+    @property
+    def _wants_head_here(self) -> bool:
+        return bool(self._context.settings.get("head_address"))
+
+    @cached_property
+    def has_head(self) -> bool:
+        """Whether the cluster's head is a pod. Whoever has lost its settings (`gc`) learns it from the owner, and so asks for
+        nothing that only who makes such a head may see."""
+        if self._wants_head_here:
+            return False
+        name = owner_name(self._context.cluster, self._context.uid)
+        try:
+            owner = self._client.metadata(self._client.path("configmaps", name), f"looking for the object {name}")
+        except Missing:
+            return True
+        return (owner["metadata"].get("annotations") or {}).get(HEAD_PLACE) != "here"
 
     def bundle(self, owner: Json) -> str:
         """The name of the ConfigMap with the agent; "" where something else runs in its stead."""
@@ -62,7 +82,8 @@ class Place:
         client, selector = self._client, of_cluster(self._context.uid)
         where = f"of cluster {self._context.cluster} in namespace {client.namespace}"
         owner = owner_name(self._context.cluster, self._context.uid)
-        for plural, group in (*parts(self._context.settings), ("pods", ""), ("configmaps", "")):
+        besides = parts(self._context.settings) if self.has_head else []
+        for plural, group in (*besides, ("pods", ""), ("configmaps", "")):
             path = client.path(plural, group=group)
             for page in client.pages(path, f"listing the {plural} {where}", labelSelector=selector):
                 for thing in page:
@@ -117,7 +138,9 @@ class Place:
 
     # ------------------------------------------------------------ inside
 
-    def _ensured(self, name: str, what: str, more: Mapping[str, Any], owners: list[Json]) -> Json:
+    def _ensured(
+        self, name: str, what: str, more: Mapping[str, Any], owners: list[Json], marks: Mapping[str, str] = {}
+    ) -> Json:
         client, path = self._client, self._client.path("configmaps", name)
         try:
             return {**client.metadata(path, what), "apiVersion": "v1", "kind": "ConfigMap"}
@@ -130,7 +153,7 @@ class Place:
             "metadata": {
                 "name": name,
                 "labels": labels(tags),
-                "annotations": {TAG_MAKER: maker()},
+                "annotations": {TAG_MAKER: maker(), **marks},
                 **({"ownerReferences": owners} if owners else {}),
             },
             **more,

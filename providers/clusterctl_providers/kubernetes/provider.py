@@ -75,7 +75,6 @@ class KubernetesProvider:
         self._tokens = Tokens(Path(context.state_dir))
         self._place = Place(self._client, self._context)
         self._head = HeadParts(self._client, self._context)
-        self._has_head = not self._context.settings.get("head_address")  # in a pod
         self._shapes = Shapes(self._client, clock)
         self._review = Review(self._client, self._context, self._shapes)
         self._patience = Patience(self._client, self._shapes.grows, clock)
@@ -100,7 +99,7 @@ class KubernetesProvider:
         try:
             for page in self._pages("pods", "listing the pods"):
                 pods += page
-            rows = self._head.among(pods) if self._has_head else [row_of(pod) for pod in pods]
+            rows = self._head.among(pods) if self._place.has_head else [row_of(pod) for pod in pods]
         except ProviderError as error:
             shown = self._patience.judged(map(row_of, pods), whole=False)
             return [Observed(SCOPE, tuple(shown), False, now, str(error), error.code)]

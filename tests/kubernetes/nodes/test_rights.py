@@ -59,3 +59,21 @@ def test_a_whole_life_uses_each_verb_of_the_role_and_needs_no_other(spot: Spot, 
     needed = {(name, verb) for name, verbs in NEEDED.items() for verb in verbs}
     beyond = {one for one in seen if one[0] in BEYOND}
     assert seen - beyond == needed, "what is asked for beyond is refused here, and does no harm"
+
+
+def test_who_has_that_role_removes_what_a_lost_home_has_left(spot: Spot, world: KubernetesWorld) -> None:
+    bundle = world.directory / "agent.pyz"
+    bundle.write_bytes(b"an agent")
+    with as_user(spot.plane.kubeconfig_of(spot.namespace, rules())):
+        state = str(world.state_dir(world.uid))
+        maker = KubernetesProvider(ProviderContext("demo", world.uid, state, dict(HERE), agent_bundle=str(bundle)))
+        (made,) = maker.create([world.request(maker, "cpu-1")])
+        maker.close()
+        assert isinstance(made, Instance), made
+        finder = KubernetesProvider(ProviderContext("demo", world.uid, str(world.directory / "elsewhere"), {}))
+        assert finder.find_clusters() == [("demo", world.uid, 1)]
+        assert [(one.complete, [node.id for node in one.instances]) for one in finder.list()] == [(True, [made.id])]
+        finder.terminate([made.id])
+        wait_until(lambda: finder.list()[0].instances == (), what="none left")
+        assert finder.sweep() == [] and finder.find_clusters() == []
+        finder.close()
