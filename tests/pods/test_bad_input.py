@@ -192,6 +192,19 @@ def test_what_is_no_api_server_is_not_believed_that_nothing_is_there(
         provider.close()
 
 
+def test_a_server_that_nobody_reaches_is_told_of_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(yaml.safe_dump(of_cluster(server="https://127.0.0.1:1")))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    provider = KubernetesProvider(ProviderContext("demo", "", "", {"context": "prod"}))
+    provider._client._pause = lambda seconds: None
+    (one,) = provider.review([])
+    assert one.key == "context" and "API server of prod could not be reached" in one.text
+    assert "HTTPSConnectionPool" not in one.text
+    provider.close()
+
+
 def test_a_404_of_an_api_server_is_believed(said: Callable[[int, str], Client], tmp_path: Path) -> None:
     said(404, json.dumps({"kind": "Status", "reason": "NotFound", "message": 'pods "p" not found'}))
     provider = KubernetesProvider(ProviderContext("demo", "u", str(tmp_path / "state"), {"head_address": "10.0.0.5"}))

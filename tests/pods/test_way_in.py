@@ -66,6 +66,18 @@ def test_output_errors_and_exit_code_come_back(connection: Connection) -> None:
     assert connection.run(f"head -c {len(data)}", data).stdout == data
 
 
+def test_a_shell_that_knows_no_kubeconfig_gets_in_by_the_one_that_the_cluster_was_made_with(
+    server: ExecServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with closing(without_ssh(target(kubeconfig=str(server.kubeconfig)))) as connection:
+        assert not isinstance(connection.transport, paramiko.Transport | Master)
+        argv = connection.transport.shell_argv(["echo", "in"])
+    done = subprocess.run(argv, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (0, b"in\n"), done.stderr
+
+
 @pytest.mark.usefixtures("server")
 def test_a_shell_passes_keys_output_and_its_exit_code_on() -> None:
     with closing(without_ssh(target())) as connection:

@@ -29,7 +29,7 @@ STDIN, STDOUT, STDERR, STATUS, SIZE, END = 0, 1, 2, 3, 4, 255
 PIECE = 1 << 16
 MOST_UNREAD = 1 << 20  # bytes of stdout
 OPEN_SECONDS = 60.0
-PLACE = ("context", "namespace", "pod", "container")
+PLACE = ("kubeconfig", "context", "namespace", "pod", "container")
 
 
 class Pod:
@@ -202,8 +202,8 @@ class Channel:
 
 
 def place_of(client: Client, name: str, container: str) -> dict[str, str]:
-    """What `log_in` finds the container by, also where another context is the current one by then."""
-    return dict(zip(PLACE, (client.context, client.namespace, name, container), strict=True))
+    """What `log_in` finds the container by, also where another context is the current one by then, or KUBECONFIG is not set."""
+    return dict(zip(PLACE, (client.kubeconfig, client.context, client.namespace, name, container), strict=True))
 
 
 def exit_code(status: bytes) -> tuple[int, str]:

@@ -22,7 +22,7 @@ from clusterctl.core.errors import AuthFailed, ProviderError, UnknownOutcome
 from clusterctl_providers.cloud.bucket import shared_bucket
 from clusterctl_providers.cloud.calls import call_once, read
 from clusterctl_providers.kubernetes.errors import ApiError, Missing, no_server, typed
-from clusterctl_providers.kubernetes.kubeconfig import Login, find_login, load_pair
+from clusterctl_providers.kubernetes.kubeconfig import Login, find_login, kubeconfig, load_pair
 
 CALLS_PER_SECOND = 100.0  # an API server serves many more, and says 429 where it does not want more
 TIMEOUT = (5.0, 30.0)  # seconds: to connect, and for each part of an answer
@@ -46,6 +46,11 @@ class Client:
     def login(self) -> Login:
         """Raises BadRequest, AuthFailed."""
         return find_login(self._settings)
+
+    @property
+    def kubeconfig(self) -> str:
+        """What KUBECONFIG is, or was when the cluster was made; "" for the usual file."""
+        return kubeconfig() or str(self._settings.get("kubeconfig") or "")
 
     @property
     def namespace(self) -> str:

@@ -61,7 +61,7 @@ class HeadParts:
         """What is there is left as it is; the StatefulSet comes last but for its Secret, which it waits for."""
         owners = owned_by(owner)
         self.grant(owners)
-        self._ensure("persistentvolumeclaims", "", self._claim(owners))
+        self._ensure("persistentvolumeclaims", "", self.claim(owners))
         service = self._ensure("services", "", self._service(owners))
         address = str(service["spec"]["clusterIP"])
         body = self._set(request, owners, bundle, image, pins, address)
@@ -99,7 +99,7 @@ class HeadParts:
             "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": self._client.namespace}],
         })  # fmt: skip
 
-    def _claim(self, owners: Sequence[Json]) -> Json:
+    def claim(self, owners: Sequence[Json]) -> Json:
         size = int(self._context.settings.get("head_volume") or VOLUME)
         wanted: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": str(size)}}}
         if storage := self._context.settings.get("storage_class"):

@@ -15,7 +15,7 @@ from clusterctl_providers.kubernetes.client import Client
 
 def log_in(place: Mapping[str, str]) -> Pod:
     """Raises ProviderError where there is no such pod, and NotYet while its container does not run."""
-    client = Client({"context": place["context"], "namespace": place["namespace"]})
+    client = Client({key: place.get(key, "") for key in ("kubeconfig", "context", "namespace")})
     try:
         name, container = place["pod"], place["container"]
         found = client.get(client.path("pods", name), f"looking at pod {name}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
 from clusterctl.core.errors import AuthFailed, BadRequest, QuotaExceeded, UnknownOutcome
@@ -14,6 +15,7 @@ from clusterctl.core.model import Offer
 from clusterctl_providers.base import TAG_CLUSTER, TAG_UID, CreateRequest, Objection, PoolRequest, ProviderContext
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import ApiError, Missing
+from clusterctl_providers.kubernetes.head import HeadParts
 from clusterctl_providers.kubernetes.pod import image_of, manifest
 from clusterctl_providers.kubernetes.rights import allowed, needed
 from clusterctl_providers.kubernetes.shapes import Shapes
@@ -120,6 +122,16 @@ class Review:
             yield Objection(pool.name, key, "", never)
             return
         yield from self._dry_run(pool, image)
+        if pool.role == "head" and not self._context.settings.get("head_address"):
+            yield from self._state_of_head()
+
+    def _state_of_head(self) -> Iterator[Objection]:
+        context = replace(self._context, cluster=self._context.cluster or "review", uid=NOBODY)
+        body, path = HeadParts(self._client, context).claim([]), self._client.path("persistentvolumeclaims")
+        try:
+            self._client.create(path, "a claim for the head's state", body, dry_run=True)
+        except (BadRequest, QuotaExceeded) as error:
+            yield Objection("", "head_volume", "", str(error))
 
     def _dry_run(self, pool: PoolRequest, image: str) -> Iterator[Objection]:
         wanted = manifest(self._context, self._request(pool), "clusterctl-dry-run", [], "bundle", image, {})

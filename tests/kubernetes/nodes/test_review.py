@@ -75,6 +75,19 @@ def test_a_quota_of_zero_a_claim_a_class_and_an_account_that_are_not_there(spot:
     assert (one.pool, one.key) == ("cpu", "resources") and "exceeded quota: nothing" in one.text
 
 
+def test_a_quota_that_has_no_room_for_the_heads_state_is_told_before_anything_is_made(spot: Spot) -> None:
+    quota = {"metadata": {"name": "claims"}, "spec": {"hard": {"persistentvolumeclaims": "0"}}}
+    api = spot.plane.api
+    api.create(f"{spot.path}/resourcequotas", quota)
+    wait_until(lambda: "hard" in api.get(f"{spot.path}/resourcequotas/claims").get("status", {}), what="the quota")
+    head = PoolRequest("head", {}, "head")
+    (one,) = objections(CPU, head, head_address="")
+    assert one.key == "head_volume" and "exceeded quota: claims" in one.text
+    assert objections(CPU, head) == [], "a head here has its state here"
+    for plural in ("pods", "persistentvolumeclaims"):
+        assert api.get(f"{spot.path}/{plural}")["items"] == []
+
+
 def test_a_gpu_that_no_node_has_and_one_that_nobody_knows(spot: Spot) -> None:
     labels = {"nvidia.com/gpu.product": ["NVIDIA-H200"]}
     (one,) = objections(PoolRequest("gpu", {"gpu": {"name": "H200", "count": 1}, "gpu_labels": labels}))
