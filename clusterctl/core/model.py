@@ -64,9 +64,14 @@ class Offer:
         return f"{self.region} (zone {self.zone})"
 
     @property
+    def in_where(self) -> str:
+        """To end a phrase with: " in us-east-1a", "" for an offer that is nowhere in particular."""
+        return f" in {self.where}" if self.where else ""
+
+    @property
     def machine(self) -> str:
         """For people: "g5.xlarge spot in us-east-1a"."""
-        return " ".join([self.instance_type, self.market, *(["in", self.where] if self.where else [])])
+        return f"{self.instance_type} {self.market}{self.in_where}"
 
     def taken_back(self, when: str, text: str) -> Reason:
         """That its provider takes a node of it away, or has: `when` is "notice", "deadline" or "interruption". Others than spot

@@ -22,7 +22,7 @@ def expected_ready(view: NodeView, now: float) -> float:
 
 def where(offer: Offer) -> str:
     """The instance type and its zone, in words."""
-    return f"{offer.instance_type} in {offer.where}" if offer.where else offer.instance_type
+    return f"{offer.instance_type}{offer.in_where}"
 
 
 def soon(seconds: float) -> str:

@@ -186,8 +186,8 @@ class Launching:
         if isinstance(action, Launch):
             self._wish_for_its_place(action.offer.zone)
             offer = action.offer
-            place = f" in {offer.where}" if offer.where else ""
-            self.tell(f"launching the head: {offer.instance_type}{place} (${offer.price:.4g}/h)")
+            price = f" (${offer.price:.4g}/h)" if offer.price else ""  # that of a pod may not be known
+            self.tell(f"launching the head: {offer.instance_type}{offer.in_where}{price}")
         elif isinstance(action, Mark) and action.event in ("gone", "fail"):
             for node in heads:
                 self._tell_end(node, action)
@@ -200,7 +200,7 @@ class Launching:
         if mark.event == "gone":
             self.tell(f"{what} is gone: {mark.reason.text}")
             return
-        text = f"{offer.instance_type} in {offer.where}: {mark.reason.text}"
+        text = f"{offer.instance_type}{offer.in_where}: {mark.reason.text}"
         self._search.refused(offer.key, mark.reason.code, text)
         self.tell(f"{what} failed: {text}")
 

@@ -51,7 +51,7 @@ def next_try(plan: Plan, offers: Iterable[Offer], blocks: Sequence[Block]) -> Tr
     for offer in offers:
         mine = [block for block in blocks if covers(block.offer_key, offer.key)]
         if mine and all(_passes(block.code) for block in mine):
-            what = f"{offer.instance_type} ({offer.market}) in {offer.where}"
+            what = f"{offer.instance_type} ({offer.market}){offer.in_where}"
             asked = all(block.code in PASSING for block in mine)
             found.append(Try(max(block.until for block in mine), what, asked))
     return min(found, key=lambda one: one.at, default=None)
