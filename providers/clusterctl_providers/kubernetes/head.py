@@ -19,7 +19,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from clusterctl.core.errors import BadRequest, UnknownOutcome
+from clusterctl.core.errors import BadRequest, ProviderError, UnknownOutcome
 from clusterctl_providers.base import (
     TAG_CLUSTER,
     TAG_HEAD,
@@ -212,12 +212,25 @@ class HeadParts:
         address = str((made["metadata"].get("annotations") or {}).get(ADDRESS) or "")
         shown = replace(row.instance, address=address)
         if pod is None or pod["metadata"].get("deletionTimestamp"):
-            return replace(row, instance=replace(shown, state="pending", detail="its pod is being made anew"), waits="")
+            detail = (pod is None and self._why_no_pod(made)) or "its pod is being made anew"
+            return replace(row, instance=replace(shown, state="pending", detail=detail), waits="")
         if is_running(pod):
             return replace(row, instance=replace(shown, state="running", detail="", refused=""), waits="")
         if shown.state in ("running", "stopped") and not shown.refused:
             shown = replace(shown, state="pending")  # its StatefulSet makes another one, or its container starts again
         return replace(row, instance=shown)
+
+    def _why_no_pod(self, made: Json) -> str:
+        """Whoever makes the StatefulSet's pod leaves an event there where it is refused: by a quota, by what admits pods."""
+        uid, what = made["metadata"].get("uid"), f"reading the events of the head's StatefulSet {self.name}"
+        about = f"involvedObject.uid={uid},reason=FailedCreate"
+        try:
+            pages = self._client.pages(self._client.path("events"), what, fieldSelector=about)
+            said = [event for page in pages for event in page]
+        except ProviderError:
+            return ""
+        last = max(said, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
+        return " ".join(str(last.get("message") or "").split())[:300] if last else ""
 
     # ------------------------------------------------------------ its end
 

@@ -181,3 +181,19 @@ def test_the_head_may_do_what_it_does_and_nothing_else(
     }  # of all namespaces: asked for, and no harm where it is refused
     assert everybody - beyond == granted - beyond
     assert ("", "pods", "list") in granted
+
+
+def test_a_head_whose_pod_is_refused_says_by_whom(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    control_plane.api.create(path, {"metadata": {"name": "no-room"}, "spec": {"hard": {"pods": "0"}}})
+    wait_until(lambda: "hard" in control_plane.api.get(f"{path}/no-room").get("status", {}), what="the quota in force")
+    place = provider(tmp_path)
+    (made,) = place.create([request()])
+    assert isinstance(made, Instance), made
+
+    def detail() -> str:
+        return next(one.detail for one in place.list()[0].instances if one.id == f"{HEAD}-0")
+
+    wait_until(lambda: "exceeded quota: no-room" in detail(), what="its reason in the server's words")
+    place.terminate([made.id])
+    assert place.sweep() == []
