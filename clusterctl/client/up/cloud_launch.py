@@ -27,6 +27,7 @@ from clusterctl.core.errors import ClusterctlError, ProviderError, UnknownOutcom
 from clusterctl.core.lifecycle import deadline as deadline_of
 from clusterctl.core.model import (
     Action,
+    Instance,
     Launch,
     Mark,
     Node,
@@ -109,6 +110,7 @@ class Launching:
             if node and node.state not in _ENDING and good(node, _shown(node, observed)):
                 return node
             self._tell_slow(node, observed, deadline)
+            self._tell_why(node, observed)
             if time.monotonic() > deadline:
                 raise NotToBeHad(self._why_none(plan, f"gave up after {self.patience:g} s"))
             if node is None and not any(isinstance(action, Launch) for action in plan.actions):
@@ -147,6 +149,16 @@ class Launching:
             f"{node.id} ({node.instance_id}) was launched and is not shown by {provider} yet: it is waited for, {left:.0f} s at "
             f"most, and {then}"
         )
+
+    def _tell_why(self, node: Node | None, observed: tuple[Observed, ...]) -> None:
+        """What its provider says of an instance that does not come, each thing once: a scheduler that finds no room, a quota."""
+        shown = _instance_of(node, observed) if node else None
+        if node is None or shown is None or shown.state != "pending" or not shown.detail:
+            return
+        key = f"{shown.id} {shown.detail}"
+        if key not in self._told and time.time() - node.since >= UNSEEN_SECONDS:
+            self._told.add(key)
+            self.tell(f"{node.id} ({shown.id}) waits: {shown.detail}")
 
     def _observe(self) -> tuple[Observed, ...]:
         return patiently(self._look, self.tell)
@@ -433,8 +445,10 @@ def _beyond(coming: Try, wait: float, patience: float) -> str:
 
 def _shown(node: Node, observed: tuple[Observed, ...]) -> str:
     """The state of the node's instance in the lists, "" where they do not show it."""
-    for scope in observed:
-        for instance in scope.instances:
-            if node.instance_id and instance.id == node.instance_id:
-                return instance.state
-    return ""
+    found = _instance_of(node, observed)
+    return found.state if found else ""
+
+
+def _instance_of(node: Node, observed: tuple[Observed, ...]) -> Instance | None:
+    instances = (instance for scope in observed for instance in scope.instances)
+    return next((one for one in instances if node.instance_id and one.id == node.instance_id), None)

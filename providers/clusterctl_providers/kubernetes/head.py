@@ -144,6 +144,13 @@ class HeadParts:
             },
         }
 
+    def before(self, pod: Json, image: str) -> Json:
+        """A node's pod as that of the head, which can be asked for before there is a head: not by its own account, which is still
+        to be made."""
+        settings = self._context.settings
+        account = str(settings.get("head_service_account") or settings.get("service_account") or "default")
+        return {**pod, "spec": _with_head(pod["spec"], image, account, self.name, name_of(pod))}
+
     @property
     def _account(self) -> str:
         return str(self._context.settings.get("head_service_account") or self.name)

@@ -121,24 +121,27 @@ class Review:
             key = "gpu" if gpu else "node_selector" if pool.spec.get("node_selector") else "resources"
             yield Objection(pool.name, key, "", never)
             return
-        yield from self._dry_run(pool, image)
-        if pool.role == "head" and not self._context.settings.get("head_address"):
-            yield from self._state_of_head()
-
-    def _state_of_head(self) -> Iterator[Objection]:
+        wanted = manifest(self._context, self._request(pool), "clusterctl-dry-run", [], "bundle", image, {})
+        del wanted["metadata"]["ownerReferences"]
+        if pool.role != "head" or self._context.settings.get("head_address"):
+            yield from self._dry_run(pool, wanted)
+            return
         context = replace(self._context, cluster=self._context.cluster or "review", uid=NOBODY)
-        body, path = HeadParts(self._client, context).claim([]), self._client.path("persistentvolumeclaims")
+        head = HeadParts(self._client, context)
+        yield from self._dry_run(pool, head.before(wanted, image))
+        yield from self._state_of(head)
+
+    def _state_of(self, head: HeadParts) -> Iterator[Objection]:
+        body, path = head.claim([]), self._client.path("persistentvolumeclaims")
         try:
             self._client.create(path, "a claim for the head's state", body, dry_run=True)
         except (BadRequest, QuotaExceeded) as error:
             yield Objection("", "head_volume", "", str(error))
 
-    def _dry_run(self, pool: PoolRequest, image: str) -> Iterator[Objection]:
-        wanted = manifest(self._context, self._request(pool), "clusterctl-dry-run", [], "bundle", image, {})
-        del wanted["metadata"]["ownerReferences"]
+    def _dry_run(self, pool: PoolRequest, wanted: Mapping[str, Any]) -> Iterator[Objection]:
         what = f"a pod of {'the head' if pool.role == 'head' else f'pool {pool.name}'}"
         try:
-            made = self._client.create(self._client.path("pods"), what, wanted, dry_run=True)
+            made = self._client.create(self._client.path("pods"), what, dict(wanted), dry_run=True)
         except QuotaExceeded as error:
             yield Objection(pool.name, "resources", "", str(error))
         except AuthFailed as error:

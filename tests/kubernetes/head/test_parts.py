@@ -197,3 +197,14 @@ def test_a_head_whose_pod_is_refused_says_by_whom(control_plane: ControlPlane, n
     wait_until(lambda: "exceeded quota: no-room" in detail(), what="its reason in the server's words")
     place.terminate([made.id])
     assert place.sweep() == []
+
+
+def test_a_quota_without_room_for_the_heads_own_container_is_told_first(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    control_plane.api.create(path, {"metadata": {"name": "small"}, "spec": {"hard": {"limits.cpu": "2"}}})
+    wait_until(lambda: "hard" in control_plane.api.get(f"{path}/small").get("status", {}), what="the quota in force")
+    pools = [PoolRequest(role, {"name": role, "resources": {"CPU": 1}}, role) for role in ("head", "worker")]
+    told = [(one.pool, one.key) for one in provider(tmp_path).review(pools)]
+    assert told == [("head", "resources")], "a pod of a node alone has room"
