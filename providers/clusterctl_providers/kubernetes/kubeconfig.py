@@ -18,6 +18,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import yaml
+from clusterctl_runtime.files.private import part_of
 
 from clusterctl.core.errors import AuthFailed, BadRequest
 from clusterctl_providers.kubernetes.credentials import Basic, Credentials, Nobody, Plugin, Token, TokenFile, sendable
@@ -203,11 +204,11 @@ def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], context: str) -> s
 
 
 def load_pair(tls: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """A client certificate that is no file."""
-    with tempfile.NamedTemporaryFile(prefix="clusterctl-", suffix=".pem") as file:  # 0600
-        file.write(certificate + b"\n" + key)
-        file.flush()
-        tls.load_cert_chain(file.name)
+    """A client certificate that is no file, and has to be one for a moment."""
+    with part_of(Path(tempfile.gettempdir()) / "clusterctl.pem") as file:
+        with file.open("r+b") as written:
+            written.write(certificate + b"\n" + key)
+        tls.load_cert_chain(file)
 
 
 def _beside(section: Mapping[str, Any], path: str) -> Path:
