@@ -84,8 +84,9 @@ class Draft:
         try:
             doubts = [doubt for one in parse_places(text, SPEC).each for doubt in names(one)]
         except SpecError as error:
-            raise SpecError(self._at_its_origin(fault, text, reader) for fault in error.faults) from error
-        reader.notes += [self._at_its_origin(doubt, text, reader) for doubt in doubts]
+            raise SpecError(self._at_their_origins(error.faults, text, reader)) from error
+        if doubts:
+            reader.notes += self._at_their_origins(doubts, text, reader)
         notes = tuple(dict.fromkeys(sorted(reader.notes)))
         text = self._text(reader, notes)
         return Imported(self.kind, {SPEC: text, **self.files}, notes, tuple(self.commands))
@@ -103,8 +104,11 @@ class Draft:
             lines += [f"#   {note.line}:{note.column}: {_without_place(note)}" for note in notes]
         return "\n".join(lines) + "\n"
 
-    def _at_its_origin(self, fault: Fault, text: str, reader: Reader) -> Fault:
+    def _at_their_origins(self, faults: Iterable[Fault], text: str, reader: Reader) -> list[Fault]:
         document = compose(text, SPEC)
+        return [self._at_its_origin(fault, document, reader) for fault in faults]
+
+    def _at_its_origin(self, fault: Fault, document: Document, reader: Reader) -> Fault:
         there = [path for path in _paths(document.root) if (fault.line, fault.column) in _places(document, path)]
         for path in there:
             for length in range(len(path), 0, -1):

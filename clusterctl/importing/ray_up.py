@@ -182,8 +182,8 @@ def _node_types(source: _Source, draft: Draft) -> None:
         most = min(source.most, own if own is not None else source.most if one.key != name else low)
         if most or low:
             workers.append((one, max(most, low)))
-        else:
-            _forget(one, name)
+        elif one.key != name:
+            one.leave("a type with no workers is no pool")
     for one, most in workers:
         _pool(one, most, source, draft)
     if not workers:
@@ -193,12 +193,6 @@ def _node_types(source: _Source, draft: Draft) -> None:
     for ours in set(source.way.settings_of_nodes.values()):
         found = [values for one in types for values in _settings_of_node(one, source, ours)]
         draft.put(("provider", source.kind.name, ours), same(found, list), source.root.get("available_node_types"))
-
-
-def _forget(one: At, head: str) -> None:
-    """A type without workers; of the head's, what only workers have."""
-    if one.key != head:
-        one.leave("a type with no workers is no pool")
 
 
 def _settings_of_node(one: At, source: _Source, ours: str) -> Iterator[list[str]]:

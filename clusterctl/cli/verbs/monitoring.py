@@ -193,12 +193,12 @@ def files(
     if not re.fullmatch(r"https?://[^\s/]\S*", url):
         raise UsageError(f"--prometheus-url {url!r}: it is no URL: write one as in http://127.0.0.1:9090")
     place = Place(call.cluster())
-    address = f"127.0.0.1:{place.port(GATEWAY, port)}"
-    texts = for_ones_own(place.cluster.name, place.port(GATEWAY), place.token(), directory, url)
+    gateway = place.port(GATEWAY, port)
+    texts = for_ones_own(place.cluster.name, gateway, place.token(), directory, url)
     written = write_all(directory, texts, TOKEN, force=force)
     document = {
         "cluster": place.cluster.name,
-        "address": address,
+        "address": f"127.0.0.1:{gateway}",
         "files": [str(directory / name) for name in texts],
         "written": [str(path) for path in written],
     }

@@ -13,7 +13,7 @@ from clusterctl_providers.cloud.doctor import Check, examine, permission_rows
 from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.kubeconfig import IN_CLUSTER
 from clusterctl_providers.kubernetes.review import Review
-from clusterctl_providers.kubernetes.rights import HELPFUL, allowed, needed
+from clusterctl_providers.kubernetes.rights import HELPFUL, allowed, answers, needed
 
 OLDEST = (1, 20)  # that the tests run against
 
@@ -48,16 +48,14 @@ def _version(version: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _rights(client: Client, table: Mapping[str, tuple[str, ...]]) -> Iterator[Check]:
-    wanted = {f"to {verb} {name}": (name, verb) for name, verbs in table.items() for verb in verbs}
     try:
-        rows = {title: allowed(client, *each, client.namespace) for title, each in wanted.items()}
+        rows = {f"to {verb} {name}": may for (name, verb), may in answers(client, table, client.namespace).items()}
     except ProviderError as error:
         yield "rights that can be asked for", False, str(error)
         return
     fix = f"ask whoever runs the cluster for the Role of docs/kubernetes.md in namespace {client.namespace}"
     yield from permission_rows(rows, lambda _: fix)
-    helpful = [(name, verb) for name, verbs in HELPFUL.items() for verb in verbs]
-    if all(allowed(client, *each, "") for each in helpful):
+    if all(answers(client, HELPFUL, "").values()):
         yield "nodes and the pods on them may be listed: offers have shapes and prices", True, ""
     else:
         yield (

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
@@ -17,11 +16,10 @@ from clusterctl_providers.kubernetes.client import Client
 from clusterctl_providers.kubernetes.errors import ApiError, Missing
 from clusterctl_providers.kubernetes.head import HeadParts
 from clusterctl_providers.kubernetes.pod import image_of, manifest
-from clusterctl_providers.kubernetes.rights import allowed, needed
+from clusterctl_providers.kubernetes.rights import allowed, answers, needed
 from clusterctl_providers.kubernetes.shapes import Shapes
 
 NOBODY = "00000000-0000-4000-8000-000000000000"  # the uid of what is never made
-AT_ONCE = 8  # questions about rights
 _OF_SIZE = re.compile(r"resources|usage per (?:Container|Pod)")  # the second of a LimitRange
 UNKNOWN = re.compile(r'unknown field "([^"]+)"')
 
@@ -66,10 +64,8 @@ class Review:
     def _rights(self) -> Objection | None:
         """Whoever has some of them only would leave half a cluster."""
         client, name = self._client, self._client.namespace
-        wanted = [(resource, verb) for resource, verbs in needed(self._context.settings).items() for verb in verbs]
-        with ThreadPoolExecutor(AT_ONCE, "pods-rights") as pool:
-            answers = list(pool.map(lambda each: allowed(client, each[0], each[1], name), wanted))
-        missing = [f"{verb} {resource}" for (resource, verb), may in zip(wanted, answers, strict=True) if not may]
+        told = answers(client, needed(self._context.settings), name)
+        missing = [f"{verb} {resource}" for (resource, verb), may in told.items() if not may]
         if not missing:
             return None
         text = (

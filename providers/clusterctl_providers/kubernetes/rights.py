@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from clusterctl_providers.kubernetes.client import Client
 
+AT_ONCE = 8  # questions about rights
 # resource -> verbs; the core's group, or one after a dot
 NEEDED: dict[str, tuple[str, ...]] = {
     "configmaps": ("create", "delete", "get", "list"),
@@ -53,6 +55,15 @@ def rules(table: dict[str, tuple[str, ...]] = NEEDED) -> list[dict[str, Any]]:
         {"apiGroups": [name.partition(".")[2]], "resources": [name.partition(".")[0]], "verbs": list(verbs)}
         for name, verbs in sorted(table.items())
     ]
+
+
+def answers(client: Client, table: Mapping[str, tuple[str, ...]], namespace: str) -> dict[tuple[str, str], bool]:
+    """(resource, verb) of the table -> whether we may, several asked at a time. Raises ProviderError."""
+    wanted = [(resource, verb) for resource, verbs in table.items() for verb in verbs]
+    with ThreadPoolExecutor(AT_ONCE, "pods-rights") as pool:
+        return dict(
+            zip(wanted, pool.map(lambda each: allowed(client, each[0], each[1], namespace), wanted), strict=True)
+        )
 
 
 def allowed(client: Client, resource: str, verb: str, namespace: str) -> bool:
