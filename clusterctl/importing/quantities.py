@@ -15,7 +15,8 @@ def amount(text: str) -> float | None:
     found = _FORM.fullmatch(text.strip())
     if found is None or found[3] not in _SUFFIXES:
         return None
-    return float(found[1]) * 10.0 ** int(found[2] or 0) * _SUFFIXES[found[3]]
+    value = float(f"{found[1]}e{found[2] or 0}") * _SUFFIXES[found[3]]
+    return value if math.isfinite(value) else None
 
 
 def whole(value: float) -> int:
